@@ -1,0 +1,168 @@
+"""What one node is told: frozen, checked when it is built, passed down by argument.
+
+The CLI builds these once; a library user builds them by hand. Everything wrong raises `ConfigError`.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from raftkv_trio.errors import ConfigError
+
+DEFAULT_CLUSTER = "http://127.0.0.1:9021"
+DEFAULT_REST_PORT = 9121
+MAX_NODE_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """Where a member listens for its peers; `url` is the form everybody shows."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> "PeerAddress":
+        """From `http://host:port` or `tcp://host:port`, which mean the same; raises ConfigError."""
+        try:
+            parts = urlsplit(text)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ConfigError(f"peer URL {text!r} is malformed ({error}); write http://host:port") from error
+        if parts.scheme == "https":
+            raise ConfigError(
+                f"peer URL {text!r} asks for TLS, which is not supported yet; write http://host:port"
+            )
+        if parts.scheme not in ("http", "tcp"):
+            raise ConfigError(f"peer URL {text!r} does not begin with http:// or tcp://")
+        if (
+            not host
+            or not port
+            or parts.path not in ("", "/")
+            or parts.query
+            or parts.fragment
+            or parts.username
+        ):
+            raise ConfigError(f"peer URL {text!r} is not of the form http://host:port")
+        return cls(host, port)
+
+
+def parse_cluster(text: str) -> dict[int, PeerAddress]:
+    """The members that `--cluster` names: URLs, whose ids are their positions from 1, or `id=url` pairs.
+
+    Raises ConfigError for a malformed or repeated id or URL, or a mixture of both forms.
+    """
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if not items:
+        raise ConfigError("--cluster is empty; name at least one peer URL such as http://127.0.0.1:9021")
+    with_ids = [re.fullmatch(r"([^=/:]+)=(.*)", item) for item in items]
+    if any(with_ids) and not all(with_ids):
+        raise ConfigError("--cluster mixes plain URLs and id=url pairs; use one form for all")
+    members: dict[int, PeerAddress] = {}
+    for position, (item, pair) in enumerate(zip(items, with_ids, strict=True), start=1):
+        member_id, url = (parse_node_id(pair[1]), pair[2]) if pair else (position, item)
+        address = PeerAddress.parse(url)
+        if member_id in members:
+            raise ConfigError(f"--cluster names id {member_id} twice")
+        if address in members.values():
+            raise ConfigError(f"--cluster names {address.url} twice")
+        members[member_id] = address
+    return members
+
+
+def parse_node_id(text: str) -> int:
+    """A positive integer; raises ConfigError."""
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not 1 <= int(text) <= MAX_NODE_ID:
+        raise ConfigError(f"node id {text!r} is not a positive integer")
+    return int(text)
+
+
+def cluster_id_of(members: Mapping[int, PeerAddress], token: str) -> int:
+    """The cluster id that a bootstrap gives: 63 bits of a hash of the sorted ids and URLs and the token."""
+    text = "\n".join([*(f"{i}={members[i].url}" for i in sorted(members)), token])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """One node around any state machine.
+
+    Attributes:
+        members: the first configuration, used once, at bootstrap; it must hold `node_id`.
+        cluster_token: sets apart clusters of the same addresses.
+        listen: where peers are accepted; None: this node's own address of `members`.
+        max_command_bytes: largest command of one proposal.
+        max_pending_proposals, max_pending_bytes: what may wait at once; beyond it proposals are refused.
+        max_message_bytes: most bytes of entries in one append (one entry may be larger).
+        max_inflight_messages, max_inflight_bytes: appends to one follower that are not answered yet.
+        max_uncommitted_bytes: most bytes in the leader's log beyond its commit index.
+        max_outbox_bytes: what may wait for one peer's connection; beyond it messages are dropped.
+    """
+
+    node_id: int
+    members: Mapping[int, PeerAddress]
+    data_dir: Path
+    cluster_token: str = ""
+    listen: PeerAddress | None = None
+    tick_interval_s: float = 0.1
+    heartbeat_ticks: int = 1
+    election_ticks: int = 10
+    max_command_bytes: int = 2 * 1024 * 1024
+    max_pending_proposals: int = 10_000
+    max_pending_bytes: int = 64 * 1024 * 1024
+    max_message_bytes: int = 1024 * 1024
+    max_inflight_messages: int = 256
+    max_inflight_bytes: int = 16 * 1024 * 1024
+    max_uncommitted_bytes: int = 64 * 1024 * 1024
+    max_outbox_bytes: int = 32 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if self.node_id not in self.members:
+            known = ", ".join(map(str, sorted(self.members)))
+            raise ConfigError(f"--id {self.node_id} is not in --cluster, which names {known}")
+        if self.tick_interval_s <= 0:
+            raise ConfigError("the tick interval must be positive")
+        if not 1 <= self.heartbeat_ticks < self.election_ticks:
+            raise ConfigError(
+                "an election timeout must be more ticks than a heartbeat, and a heartbeat at least 1"
+            )
+
+    @property
+    def listen_address(self) -> PeerAddress:
+        return self.listen or self.members[self.node_id]
+
+    @property
+    def cluster_id(self) -> int:
+        return cluster_id_of(self.members, self.cluster_token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestConfig:
+    """The REST app of one node; `port` 0 lets the system choose."""
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_REST_PORT
+    request_timeout_s: float = 5.0
+    max_value_bytes: int = 1536 * 1024
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"--port {self.port} is not a TCP port; use 0 to 65535")
+        if not self.request_timeout_s > 0:
+            raise ConfigError("--request-timeout must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """One server: a node, the key-value state machine and its REST app."""
+
+    node: NodeConfig
+    rest: RestConfig = field(default_factory=RestConfig)

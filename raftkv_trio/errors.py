@@ -1,0 +1,53 @@
+"""Every error that this package raises on purpose, in one tree.
+
+The tree says who must act: a `ConfigError` is the operator's, a `ProposalError` is the caller's, a
+`PeerProtocolError` ends one connection, a `StorageError` ends the node.
+"""
+
+
+class RaftKVError(Exception):
+    """Base of all errors of this package; its text is one sentence a user can act on."""
+
+
+class ConfigError(RaftKVError):
+    """A flag, an environment variable, a Procfile or a data directory does not fit; nothing was started."""
+
+
+class ProposalError(RaftKVError):
+    """A proposal or a read ended without a result."""
+
+
+class NoLeader(ProposalError):
+    """No leader was known in time; certainly not applied."""
+
+
+class Overloaded(ProposalError):
+    """Too much is waiting already; certainly not applied."""
+
+
+class TooLarge(ProposalError):
+    """The command is over the limit; certainly not applied."""
+
+
+class DiskFull(ProposalError):
+    """No room for the log; certainly not applied."""
+
+
+class OutcomeUnknown(ProposalError):
+    """The deadline passed, or the node stops, after the proposal left: it may or may not be applied."""
+
+
+class PeerProtocolError(RaftKVError):
+    """A peer said something that the protocol does not allow; ends that connection and nothing else."""
+
+
+class RaftError(RaftKVError):
+    """Base of the consensus core's errors: misuse of its interface, or a peer's nonsense."""
+
+
+class StorageError(RaftKVError):
+    """The data directory cannot be used any more; ends the node, and nothing is acknowledged after it."""
+
+
+class CorruptLog(StorageError):
+    """Bytes in the data directory do not verify; the text names file and offset and says what to do."""

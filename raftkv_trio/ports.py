@@ -1,0 +1,82 @@
+"""What a node reaches the world through, besides its disk (`storage/disk.py`): network, time, and a worker.
+
+Each port is small and has a real form here; the simulated forms live in `raftkv_trio.testing`.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class Listener(Protocol):
+    """A bound address that hands out one stream per connection."""
+
+    async def accept(self) -> trio.abc.Stream:
+        """Wait for a connection. Cancellation loses none: it stays in the backlog."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Network(Protocol):
+    """Streams between addresses `(host, port)`."""
+
+    async def listen(self, host: str, port: int) -> Listener:
+        """Bind; raises OSError where the address is taken or not ours."""
+        ...
+
+    async def connect(self, host: str, port: int) -> trio.abc.Stream:
+        """Open a stream; raises OSError. Cancellation leaves no socket behind."""
+        ...
+
+
+class Clock(Protocol):
+    """A node's own monotonic clock, in seconds from an arbitrary start."""
+
+    def now(self) -> float: ...
+
+    async def sleep_until(self, deadline: float) -> None: ...
+
+
+class Worker(Protocol):
+    """Where synchronous disk work runs: one call at a time, in order, never abandoned half-way."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` to its end, even when the caller is cancelled; returns or raises what it does."""
+        ...
+
+
+class TcpNetwork:
+    """TCP with TCP_NODELAY, as Trio's high-level sockets have it."""
+
+    async def listen(self, host: str, port: int) -> Listener:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        for spare in listeners[1:]:
+            await spare.aclose()
+        return listeners[0]
+
+    async def connect(self, host: str, port: int) -> trio.abc.Stream:
+        return await trio.open_tcp_stream(host, port)
+
+
+class TrioClock:
+    """The clock of the Trio run: real time, or a MockClock's."""
+
+    def now(self) -> float:
+        return trio.current_time()
+
+    async def sleep_until(self, deadline: float) -> None:
+        await trio.sleep_until(deadline)
+
+
+class ThreadWorker:
+    """One worker thread at a time, so that disk work keeps its order and never holds up the event loop."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(1)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
