@@ -1,0 +1,59 @@
+"""How this program logs: one line a record on standard error, as text or as JSON.
+
+A library user keeps the logging of their own program; only the CLI calls `setup_logging`.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+LogFormat = Literal["text", "json"]
+
+# What a peer or a client sent may stand in a message; it must not forge lines nor drive a terminal.
+_CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))}
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-07-01T12:00:00.000Z INFO raftkv_trio.peers: message`, control characters escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage().translate(_CONTROL_CHARACTERS)
+        line = f"{_rfc3339(record.created)} {record.levelname} {record.name}: {message}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, and `exception` if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": _rfc3339(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def setup_logging(log_format: LogFormat, level: str, stream: TextIO | None = None) -> None:
+    """Send this package's records of `level` and above, and the libraries' warnings, to one handler.
+
+    Args:
+        log_format: `text` or `json`.
+        level: a level of `logging` in any case, such as `info`.
+        stream: standard error where not given.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("raftkv_trio").setLevel(level.upper())
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
