@@ -1,0 +1,88 @@
+"""What one core is told at start: frozen, and checked when it is built."""
+
+import logging
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+from raftkv_trio.errors import ConfigError
+
+
+class ReadOnlyOption(Enum):
+    """How a leader makes sure that it still leads before it answers a read (dissertation, section 6.4)."""
+
+    #: One round of heartbeats answered by a quorum; depends on no clock.
+    SAFE = "safe"
+    #: Believe the lease that CheckQuorum implies; stale after a pause or with drifting clocks.
+    LEASE_BASED = "lease-based"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One core's configuration; raises ConfigError where it makes no sense.
+
+    Attributes:
+        id: this node, a positive integer.
+        random: draws the randomized election timeouts and nothing else.
+        election_ticks: ticks without word from a leader before an election; each timeout is drawn from
+            `election_ticks .. 2 * election_ticks - 1`.
+        heartbeat_ticks: ticks between a leader's heartbeats.
+        applied: last index that the state machine has applied; None: up to storage's first entry.
+        async_storage_writes: storage work leaves as messages (see `rawnode.Ready`'s contract).
+        max_message_bytes: most bytes of entries in one APP; one entry may be larger.
+        max_committed_bytes_per_ready: most bytes of committed entries handed out and not yet applied; None:
+            as `max_message_bytes`.
+        max_uncommitted_bytes: most bytes of proposals that the leader has not seen applied; None: no limit.
+        max_inflight_messages, max_inflight_bytes: APPs to one follower that are not answered yet; None of
+            bytes: no limit.
+        check_quorum: a leader steps down when a quorum is silent for an election timeout, and nobody votes
+            within one of hearing from a leader.
+        pre_vote: ask for votes without a new term first (dissertation, section 9.6).
+        step_down_on_removal: a leader that is removed or demoted becomes a follower at once.
+        disable_proposal_forwarding: a follower refuses proposals instead of sending them to the leader.
+        disable_conf_change_validation: append conf changes even where the applied configuration forbids them.
+        initial_election_ticks_left: ticks to the first election of this run; None: a whole timeout.
+        logger: told what happens, in etcd's words (`texts.py`); None: silence.
+    """
+
+    id: int
+    random: random.Random
+    election_ticks: int = 10
+    heartbeat_ticks: int = 1
+    applied: int | None = None
+    async_storage_writes: bool = False
+    max_message_bytes: int = 1024 * 1024
+    max_committed_bytes_per_ready: int | None = None
+    max_uncommitted_bytes: int | None = None
+    max_inflight_messages: int = 256
+    max_inflight_bytes: int | None = None
+    check_quorum: bool = True
+    pre_vote: bool = True
+    step_down_on_removal: bool = True
+    read_only: ReadOnlyOption = ReadOnlyOption.SAFE
+    disable_proposal_forwarding: bool = False
+    disable_conf_change_validation: bool = False
+    initial_election_ticks_left: int | None = None
+    logger: logging.Logger | None = None
+
+    def __post_init__(self) -> None:
+        if self.id <= 0:
+            raise ConfigError(f"node id {self.id} is not a positive integer")
+        if self.heartbeat_ticks <= 0:
+            raise ConfigError("a heartbeat must be at least one tick")
+        if self.election_ticks <= self.heartbeat_ticks:
+            raise ConfigError("an election timeout must be more ticks than a heartbeat")
+        if self.applied is not None and self.applied < 0:
+            raise ConfigError("the applied index must not be negative")
+        if self.max_message_bytes < 0:
+            raise ConfigError("max_message_bytes must not be negative")
+        for name in ("max_committed_bytes_per_ready", "max_uncommitted_bytes", "max_inflight_messages"):
+            limit = getattr(self, name)
+            if limit is not None and limit <= 0:
+                raise ConfigError(f"{name} must be positive")
+        if self.max_inflight_bytes is not None and self.max_inflight_bytes < self.max_message_bytes:
+            raise ConfigError("max_inflight_bytes must hold at least one message of max_message_bytes")
+        if self.read_only is ReadOnlyOption.LEASE_BASED and not self.check_quorum:
+            raise ConfigError("lease-based reads need check_quorum")
+        if self.initial_election_ticks_left is not None and self.initial_election_ticks_left < 0:
+            raise ConfigError("initial_election_ticks_left must not be negative")
