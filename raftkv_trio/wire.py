@@ -290,34 +290,25 @@ class Welcome:
 
 
 class Forward(NamedTuple):
-    """Proposals that a follower asks the leader to append; `(id, command)` each."""
+    """Proposals `(id, command)` that a follower asks the leader of `term`, and no other, to append.
 
+    What becomes of those that are appended the follower learns from its own log.
+    """
+
+    term: int
     proposals: tuple[tuple[ProposalId, bytes], ...]
 
 
-class Accepted(NamedTuple):
-    """The leader appended this proposal at `index` of its `term`; whether it commits the log will tell."""
-
-    id: ProposalId
-    term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
-
-
 class Refused(NamedTuple):
-    """The leader did not append this proposal: certainly not applied on this attempt."""
+    """The leader that was asked under `term` did not append these and never will on that request."""
 
-    id: ProposalId
+    term: int
+    ids: tuple[ProposalId, ...]
     reason: str
 
 
-class Forwarded(NamedTuple):
-    """Answers to a Forward, in any order and any grouping."""
-
-    answers: tuple[Accepted | Refused, ...]
-
-
-PeerFrame = Sequence[Message] | Forward | Forwarded
-_HELLO, _WELCOME, _MESSAGES, _FORWARD, _FORWARDED = range(1, 6)
+PeerFrame = Sequence[Message] | Forward | Refused
+_HELLO, _WELCOME, _MESSAGES, _FORWARD, _REFUSED = range(1, 6)
 
 
 def encode_hello(hello: Hello) -> bytes:
@@ -363,11 +354,13 @@ def encode_messages(messages: Iterable[Message]) -> bytes:
 
 
 def encode_forward(forward: Forward) -> bytes:
-    return encode_frame([_FORWARD, [[list(pid), command] for pid, command in forward.proposals]])
+    proposals = [[list(proposal_id), command] for proposal_id, command in forward.proposals]
+    return encode_frame([_FORWARD, [forward.term, proposals]])
 
 
-def encode_forwarded(forwarded: Forwarded) -> bytes:
-    return encode_frame([_FORWARDED, [[list(a.id), *a[1:]] for a in forwarded.answers]])
+def encode_refused(refused: Refused) -> bytes:
+    ids = [list(proposal_id) for proposal_id in refused.ids]
+    return encode_frame([_REFUSED, [refused.term, ids, refused.reason]])
 
 
 def decode_peer_frame(payload: bytes) -> PeerFrame:
@@ -376,21 +369,15 @@ def decode_peer_frame(payload: bytes) -> PeerFrame:
     if kind == _MESSAGES:
         return [_unpack_message(item) for item in _list(body)]
     if kind == _FORWARD:
-        pairs = [_list(item, 2) for item in _list(body)]
-        return Forward(tuple((_proposal_id(pid), _bytes(command)) for pid, command in pairs))
-    if kind == _FORWARDED:
-        return Forwarded(tuple(_answer(item) for item in _list(body)))
+        term, proposals = _list(body, 2)
+        pairs = [_list(item, 2) for item in _list(proposals)]
+        return Forward(_int(term), tuple((_proposal_id(i), _bytes(command)) for i, command in pairs))
+    if kind == _REFUSED:
+        term, ids, reason = _list(body, 3)
+        return Refused(_int(term), tuple(_proposal_id(i) for i in _list(ids)), _text(reason))
     raise PeerProtocolError(f"unknown frame kind {_short(kind)}")
 
 
 def _proposal_id(value: object) -> ProposalId:
     node_id, boot_nonce, sequence = _list(value, 3)
     return ProposalId(_int(node_id), _int(boot_nonce), _int(sequence))
-
-
-def _answer(value: object) -> Accepted | Refused:
-    fields = _list(value)
-    if len(fields) == 3:
-        return Accepted(_proposal_id(fields[0]), _int(fields[1]), _int(fields[2]))
-    proposal_id, reason = _list(value, 2)
-    return Refused(_proposal_id(proposal_id), _text(reason))

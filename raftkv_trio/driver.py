@@ -1,0 +1,289 @@
+"""The raft driver: the one task that touches the core. It waits for its bell and for nothing else.
+
+In each turn it drains its lanes in this order: answers of log writer and applier; what peers sent; a tick;
+proposals and reads. Then it hands out what the core made of them. Answers come first because they free
+what the rest waits for; peers' messages come before a tick so that a node that was paused hears the
+heartbeats that wait for it before it thinks of an election.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+import trio
+
+from raftkv_trio.errors import RaftError
+from raftkv_trio.lanes import Bell, Lane
+from raftkv_trio.log_writer import LogWriter
+from raftkv_trio.outbox import Item
+from raftkv_trio.peers import Peers
+from raftkv_trio.ports import Clock
+from raftkv_trio.proposals import Proposal, ProposalTable
+from raftkv_trio.raft.errors import ProposalDropped
+from raftkv_trio.raft.rawnode import RawNode
+from raftkv_trio.raft.storage import MemoryStorage
+from raftkv_trio.raft.types import (
+    APPEND_THREAD,
+    APPLY_THREAD,
+    Entry,
+    HardState,
+    Message,
+    Ready,
+    StateRole,
+)
+from raftkv_trio.reads import ReadRounds
+from raftkv_trio.wire import Forward, PeerFrame, ProposalId, Refused, encode_proposal
+
+logger = logging.getLogger(__name__)
+
+
+class Driver:
+    """Turns what comes down the lanes into steps of the core, and its Ready into work for the other tasks.
+
+    `writer` and `peers` are attached by `node.py` before `run`: they need the driver's callbacks to be made.
+    """
+
+    writer: LogWriter
+    peers: Peers
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        raw: RawNode,
+        log: MemoryStorage,
+        bell: Bell,
+        inbox: Lane[tuple[int, PeerFrame]],
+        proposals: ProposalTable,
+        reads: ReadRounds,
+        commits: trio.MemorySendChannel[Sequence[Entry]],
+        clock: Clock,
+        tick_interval_s: float,
+        max_batch_bytes: int,
+    ) -> None:
+        self._node_id = node_id
+        self.raw = raw
+        self._log = log
+        self._bell = bell
+        self._inbox = inbox
+        self._proposals = proposals
+        self._reads = reads
+        self._commits = commits
+        self._clock = clock
+        self._tick_interval_s = tick_interval_s
+        self._max_batch_bytes = max_batch_bytes
+        self._durable: deque[Message] = deque()
+        self._unreachable: set[int] = set()
+        self._forwarded: list[tuple[int, Forward]] = []
+        self._to_apply: list[Message] = []
+        self._applying: list[Message] = []
+        self._applied = False
+        self._tick_due = False
+        self._hand_over = False
+        self.leader_changed = trio.Event()
+        self.leader_heard_at: float | None = None
+
+    # ------------------------------------------------------------ what other tasks tell; all return at once
+
+    def durable(self, messages: Sequence[Message]) -> None:
+        """The log writer: these STORAGE_APPENDs are on disk."""
+        self._durable.extend(messages)
+        self._bell.ring()
+
+    def applied(self) -> None:
+        """The applier: the batch on the commit stream is applied."""
+        self._applied = True
+        self._bell.ring()
+
+    def unreachable(self, peer_id: int) -> None:
+        """Peers: the connection to this one ended."""
+        self._unreachable.add(peer_id)
+        self._bell.ring()
+
+    def unsent(self, forward: Forward) -> None:
+        """Peers: these proposals certainly never left."""
+        for proposal_id, _ in forward.proposals:
+            self._proposals.refused(proposal_id, forward.term)
+
+    def hand_over(self) -> None:
+        """An operator, or a clean stop: if this node leads, let the voter that is furthest ahead lead."""
+        self._hand_over = True
+        self._bell.ring()
+
+    # ------------------------------------------------------------ the tasks
+
+    async def tick(self, first_tick_s: float) -> None:
+        """Ring for a tick every interval, the first after `first_tick_s`; missed ones are not made up for."""
+        due = self._clock.now() + first_tick_s
+        while True:
+            await self._clock.sleep_until(due)
+            self._tick_due = True
+            self._bell.ring()
+            due = max(due + self._tick_interval_s, self._clock.now())
+
+    async def run(self) -> None:
+        """Drive until cancelled. Cancellation falls between turns, never inside one."""
+        with self._commits:
+            while True:
+                self._hand_out()
+                await self._bell.wait()
+                self._take_answers()
+                self._take_messages()
+                self._take_tick()
+                self._transfer()
+                self._propose()
+                self._read()
+
+    # ------------------------------------------------------------ lane 1: log writer and applier
+
+    def _take_answers(self) -> None:
+        while self._durable:
+            message = self._durable.popleft()
+            if message.entries:
+                self._log.append(message.entries)
+            if message.term:
+                self._log.set_hard_state(HardState(message.term, message.vote, message.commit))
+            self._deliver(message.responses)
+        if self._applied:
+            self._applied = False
+            applying, self._applying = self._applying, []
+            for message in applying:
+                self._deliver(message.responses)
+        while self._unreachable:
+            self.raw.report_unreachable(self._unreachable.pop())
+
+    def _deliver(self, responses: Sequence[Message]) -> None:
+        for response in responses:
+            if response.to == self._node_id:
+                self.raw.step(response)
+            else:
+                self.peers.offer(response.to, (response,))
+
+    # ------------------------------------------------------------ lane 2: peers
+
+    def _take_messages(self) -> None:
+        for peer_id, frame in self._inbox.drain():
+            if isinstance(frame, Forward):
+                self._forwarded.append((peer_id, frame))
+            elif isinstance(frame, Refused):
+                for proposal_id in frame.ids:
+                    self._proposals.refused(proposal_id, frame.term)
+            else:
+                for message in frame:
+                    self._step(peer_id, message)
+
+    def _step(self, peer_id: int, message: Message) -> None:
+        try:
+            self.raw.step(message)
+        except RaftError as error:
+            logger.warning("a %s message of node %d is dropped: %s", message.type.name, peer_id, error)
+            return
+        if peer_id == self.raw.leader_id and message.term == self.raw.term:
+            self.leader_heard_at = self._clock.now()
+
+    # ------------------------------------------------------------ lane 3: time
+
+    def _take_tick(self) -> None:
+        if self._tick_due:
+            self._tick_due = False
+            self.raw.tick()
+            self._reads.tick()
+            self._proposals.retry_refused()
+
+    # ------------------------------------------------------------ lane 4: proposals and reads
+
+    def _transfer(self) -> None:
+        if not self._hand_over:
+            return
+        self._hand_over = False
+        others = [
+            (progress.match, -node_id)
+            for node_id, progress in self.raw.status().progress.items()
+            if node_id != self._node_id and progress.recent_active and not progress.is_learner
+        ]
+        if self.raw.role is StateRole.LEADER and others:
+            self.raw.transfer_leader(-max(others)[1])
+
+    def _propose(self) -> None:
+        forwarded, self._forwarded = self._forwarded, []
+        for peer_id, forward in forwarded:
+            self._append_forwarded(peer_id, forward)
+        leader_id = self.raw.leader_id
+        while leader_id is not None and self._proposals.has_queued:
+            batch = self._proposals.take_queued(self._max_batch_bytes)
+            if not batch:
+                return
+            if leader_id == self._node_id:
+                taken = self._append([(p.id, p.command) for p in batch]) is None
+            else:
+                taken = self.peers.offer(leader_id, (_forward(self.raw.term, batch),))
+            if not taken:
+                self._proposals.put_back(batch)
+                return
+            self._proposals.sent(batch, self.raw.term)
+
+    def _append_forwarded(self, peer_id: int, forward: Forward) -> None:
+        if self.raw.role is not StateRole.LEADER or self.raw.term != forward.term:
+            reason: str | None = f"node {self._node_id} does not lead term {forward.term}"
+        else:
+            reason = self._append(forward.proposals)
+        if reason is not None:
+            refused = Refused(
+                forward.term, tuple(proposal_id for proposal_id, _ in forward.proposals), reason
+            )
+            self.peers.offer(peer_id, (refused,))
+
+    def _append(self, proposals: Sequence[tuple[ProposalId, bytes]]) -> str | None:
+        """Append all or none to the log; None, or why the core takes none now."""
+        try:
+            self.raw.propose(*[encode_proposal(proposal_id, command) for proposal_id, command in proposals])
+        except ProposalDropped as error:
+            return str(error)
+        return None
+
+    def _read(self) -> None:
+        if self.raw.leader_id is not None and (context := self._reads.next_context()) is not None:
+            self.raw.read_index(context)
+
+    # ------------------------------------------------------------ what the core wants done
+
+    def _hand_out(self) -> None:
+        while self.raw.has_ready():
+            ready = self.raw.ready()
+            self._note_soft_state(ready)
+            self._reads.answered(ready.read_states)
+            to_peers: dict[int, list[Item]] = {}
+            for message in ready.messages:
+                if message.to == APPEND_THREAD:
+                    self.writer.submit(message)
+                elif message.to == APPLY_THREAD:
+                    self._to_apply.append(message)
+                else:
+                    to_peers.setdefault(message.to, []).append(message)
+            for peer_id, messages in to_peers.items():
+                if not self.peers.offer(peer_id, messages):
+                    self._unreachable.add(peer_id)
+        if self._to_apply and not self._applying:
+            self._applying, self._to_apply = self._to_apply, []
+            self._commits.send_nowait([entry for message in self._applying for entry in message.entries])
+
+    def _note_soft_state(self, ready: Ready) -> None:
+        if ready.soft_state is None:
+            return
+        leader_id, role = ready.soft_state
+        logger.info(
+            "%s at term %d, leader %s",
+            role.name.lower(),
+            self.raw.term,
+            "unknown" if leader_id is None else leader_id,
+        )
+        self.leader_heard_at = None if leader_id is None else self._clock.now()
+        self._reads.leader_changed()
+        self.leader_changed.set()
+        self.leader_changed = trio.Event()
+        if leader_id is not None:
+            self._bell.ring()  # proposals and reads may have waited for it
+
+
+def _forward(term: int, batch: Sequence[Proposal]) -> Forward:
+    return Forward(term, tuple((p.id, p.command) for p in batch))

@@ -1,0 +1,117 @@
+"""Who may speak to whom: the first frame each way on a peer connection, and what is checked in them.
+
+Both ends check, so that a mismatch is told on both sides. A member is known by the random id of its data
+directory: one that comes back with another directory has forgotten its votes, and is refused for ever.
+"""
+
+from collections.abc import Awaitable, Callable, Container
+
+import trio
+
+from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.storage import Identity
+from raftkv_trio.wire import (
+    PROTOCOL_VERSIONS,
+    FrameDecoder,
+    Hello,
+    Welcome,
+    decode_hello,
+    decode_welcome,
+    encode_hello,
+    encode_welcome,
+)
+
+HANDSHAKE_TIMEOUT_S = 5.0
+MAX_HANDSHAKE_BYTES = 8192
+RECEIVE_BYTES = 256 * 1024
+
+#: Says whether a member's directory id is the one known, learning it durably at first contact.
+CheckDirectory = Callable[[int, bytes], Awaitable[bool]]
+
+
+async def introduce(
+    stream: trio.abc.Stream, identity: Identity, peer_id: int, check_directory: CheckDirectory
+) -> None:
+    """Say Hello on a connection that this node opened to `peer_id`, and check the answer.
+
+    Raises:
+        PeerProtocolError: either side refuses; the text says why.
+        trio.TooSlowError: no answer in time.
+        trio.BrokenResourceError: the connection broke.
+
+    After an error or a cancellation the stream is of no use; the caller closes it.
+    """
+    hello = Hello(
+        cluster_id=identity.cluster_id,
+        sender=identity.node_id,
+        directory_id=identity.directory_id,
+        receiver=peer_id,
+    )
+    decoder = FrameDecoder(MAX_HANDSHAKE_BYTES)
+    with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+        await stream.send_all(encode_hello(hello))
+        welcome = decode_welcome(await receive_payload(stream, decoder))
+    if welcome.reason is not None:
+        raise PeerProtocolError(f"node {peer_id} refused this node: {welcome.reason}")
+    if welcome.node_id != peer_id:
+        raise PeerProtocolError(
+            f"expected node {peer_id} at this address, but node {welcome.node_id} answers"
+        )
+    if not await check_directory(peer_id, welcome.directory_id):
+        raise PeerProtocolError(other_directory(peer_id))
+
+
+async def admit(
+    stream: trio.abc.Stream, identity: Identity, members: Container[int], check_directory: CheckDirectory
+) -> int:
+    """Read the Hello of a connection that this node accepted, answer it, and return who is there.
+
+    Raises and leaves behind the same as `introduce`.
+    """
+    decoder = FrameDecoder(MAX_HANDSHAKE_BYTES)
+    with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+        hello = decode_hello(await receive_payload(stream, decoder))
+        reason = _objection(hello, identity, members)
+        if reason is None and not await check_directory(hello.sender, hello.directory_id):
+            reason = other_directory(hello.sender)
+        welcome = Welcome(
+            version=min(hello.versions[1], PROTOCOL_VERSIONS[1]),
+            node_id=identity.node_id,
+            directory_id=identity.directory_id,
+            reason=reason,
+        )
+        await stream.send_all(encode_welcome(welcome))
+    if reason is not None:
+        raise PeerProtocolError(f"refused node {hello.sender}: {reason}")
+    return hello.sender
+
+
+def _objection(hello: Hello, identity: Identity, members: Container[int]) -> str | None:
+    lowest, highest = PROTOCOL_VERSIONS
+    if hello.versions[0] > highest or hello.versions[1] < lowest:
+        return f"protocol versions {hello.versions[0]} to {hello.versions[1]} are not {lowest} to {highest}"
+    if hello.cluster_id != identity.cluster_id:
+        return f"cluster id {hello.cluster_id:x} is not this cluster's {identity.cluster_id:x}"
+    if hello.receiver != identity.node_id:
+        return f"node {hello.receiver} was expected here, but this is node {identity.node_id}"
+    if hello.sender not in members or hello.sender == identity.node_id:
+        return f"node {hello.sender} is no other member of this cluster"
+    return None
+
+
+def other_directory(node_id: int) -> str:
+    return (
+        f"node {node_id} came back with another data directory and has forgotten its votes; "
+        "remove it and add it under a new id"
+    )
+
+
+async def receive_payload(stream: trio.abc.Stream, decoder: FrameDecoder) -> bytes:
+    """The next whole frame's payload; raises PeerProtocolError where the stream ends before it."""
+    while True:
+        for payload in decoder:
+            return payload
+        data = await stream.receive_some(RECEIVE_BYTES)
+        if not data:
+            raise PeerProtocolError("the connection ended during the handshake")
+        decoder.feed(data)

@@ -1,0 +1,62 @@
+"""How other tasks reach the driver: bounded queues that share one bell."""
+
+from collections import deque
+from typing import Generic, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class Bell:
+    """Wakes one task, however often it was rung since that task last looked."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def ring(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Return once rung. Cancellation keeps the ring for the next call."""
+        await self._event.wait()
+        self._event = trio.Event()
+
+
+class Lane(Generic[T]):
+    """A queue bounded in bytes: `put` waits for room, so that a full lane holds its producer up.
+
+    An item larger than the whole bound is let in alone, so that nothing can be stuck for ever.
+    """
+
+    def __init__(self, bell: Bell, max_bytes: int) -> None:
+        self._bell = bell
+        self._max_bytes = max_bytes
+        self._items: deque[T] = deque()
+        self._waiting_bytes = 0
+        self._room = trio.Event()
+        self._room.set()
+
+    async def put(self, item: T, size_bytes: int) -> None:
+        """Queue an item. A cancelled put has queued nothing."""
+        while True:
+            await self._room.wait()
+            if self.try_put(item, size_bytes):
+                return
+            self._room = trio.Event()
+
+    def try_put(self, item: T, size_bytes: int) -> bool:
+        """Queue an item where there is room; say whether there was."""
+        if self._waiting_bytes and self._waiting_bytes + size_bytes > self._max_bytes:
+            return False
+        self._items.append(item)
+        self._waiting_bytes += size_bytes
+        self._bell.ring()
+        return True
+
+    def drain(self) -> deque[T]:
+        """Everything that waits, oldest first."""
+        items, self._items = self._items, deque()
+        self._waiting_bytes = 0
+        self._room.set()
+        return items

@@ -1,0 +1,68 @@
+"""The log writer: plays etcd's AppendThread. One disk call at a time, everything that waits in each.
+
+What it owes the driver: the messages of a disk call are handed back, in order, only once that call's bytes
+are durable, and never after a call failed. An error of the disk ends the node.
+"""
+
+from collections.abc import Callable, Sequence
+
+from raftkv_trio.lanes import Bell
+from raftkv_trio.ports import Worker
+from raftkv_trio.raft.types import Entry, HardState, Message
+from raftkv_trio.storage import NodeStorage
+
+
+class LogWriter:
+    """Takes STORAGE_APPEND messages from the driver, and tells it when they are durable.
+
+    What waits here is bounded by Raft's own flow control: by the uncommitted limit on the leader, by the
+    bytes in flight on a follower.
+    """
+
+    def __init__(
+        self, storage: NodeStorage, worker: Worker, durable: Callable[[Sequence[Message]], None]
+    ) -> None:
+        self._storage = storage
+        self._worker = worker
+        self._durable = durable
+        self._waiting: list[Message] = []
+        self._bell = Bell()
+
+    def submit(self, message: Message) -> None:
+        """Queue one STORAGE_APPEND; called by the driver."""
+        self._waiting.append(message)
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Write until cancelled; raises StorageError.
+
+        Cancellation lets the disk call under way finish; what it wrote is then simply never acknowledged.
+        """
+        while True:
+            await self._bell.wait()
+            if not self._waiting:
+                continue
+            batch, self._waiting = self._waiting, []
+            hard_state, entries = merge_appends(batch)
+            if hard_state is not None or entries:
+                await self._worker.run(lambda h=hard_state, e=entries: self._storage.append(h, e))  # type: ignore[misc]
+            self._durable(batch)
+
+
+def merge_appends(batch: Sequence[Message]) -> tuple[HardState | None, list[Entry]]:
+    """The last hard state, and the entries as they stand after all of `batch` in order.
+
+    A later message may begin at or before what an earlier one holds: a new leader's entries replace the
+    old one's from there on (paper, section 5.3).
+    """
+    hard_state: HardState | None = None
+    entries: list[Entry] = []
+    for message in batch:
+        if message.term:
+            hard_state = HardState(message.term, message.vote, message.commit)
+        if message.entries:
+            if entries and message.entries[0].index <= entries[-1].index:
+                keep = max(0, message.entries[0].index - entries[0].index)
+                del entries[keep:]
+            entries.extend(message.entries)
+    return hard_state, entries

@@ -1,0 +1,264 @@
+"""One node around any state machine: `run_node` is the task tree of ARCHITECTURE.md, `Node` the handle on it."""
+
+import logging
+import random as random_module
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from raftkv_trio.applier import Applier
+from raftkv_trio.config import NodeConfig
+from raftkv_trio.driver import Driver
+from raftkv_trio.envelope import Envelope
+from raftkv_trio.lanes import Bell, Lane
+from raftkv_trio.log_writer import LogWriter
+from raftkv_trio.machine import StateMachine
+from raftkv_trio.peers import DirectoryIds, Peers
+from raftkv_trio.ports import Clock, Network, TcpNetwork, ThreadWorker, TrioClock, Worker
+from raftkv_trio.proposals import Proposal, ProposalTable
+from raftkv_trio.raft.config import Config
+from raftkv_trio.raft.rawnode import RawNode
+from raftkv_trio.raft.storage import MemoryStorage
+from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot, StateRole
+from raftkv_trio.reads import AppliedIndex, ReadRounds
+from raftkv_trio.status import MemberStatus, NodeStatus
+from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, OsDisk, open_storage
+from raftkv_trio.wire import PeerFrame
+
+logger = logging.getLogger(__name__)
+
+MAX_INBOX_BYTES = 8 * 1024 * 1024
+
+
+async def run_node(
+    config: NodeConfig,
+    machine: StateMachine,
+    *,
+    disk: Disk | None = None,
+    network: Network | None = None,
+    clock: Clock | None = None,
+    worker: Worker | None = None,
+    random: random_module.Random | None = None,
+    task_status: trio.TaskStatus["Node"] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run one node until cancelled; `started` gives its `Node` once peers can connect.
+
+    Args:
+        machine: replicated; it must be in its initial state, and belongs to the node from here on.
+        disk, network, clock, worker, random: the world; real where not given.
+
+    Raises:
+        ConfigError: the data directory or the address does not fit; nothing was started.
+        StorageError: the disk failed; nothing was acknowledged after that.
+
+    Cancellation unwinds every task at any moment, tells those who wait for proposals and reads what may have
+    happened, and leaves a directory that starts again with everything acknowledged.
+    """
+    worker = worker or ThreadWorker()
+    clock = clock or TrioClock()
+    random = random or random_module.SystemRandom()
+    storage = await worker.run(lambda: _open(disk or OsDisk(), config, random))
+    try:
+        node = Node(config, machine, storage, clock, random, worker, network or TcpNetwork())
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(node.applier.run)
+                nursery.start_soon(node.log_writer.run)
+                await nursery.start(node.peers.run, node.listen)
+                nursery.start_soon(node.driver.run)
+                nursery.start_soon(node.driver.tick, random.random() * config.tick_interval_s)
+                task_status.started(node)
+        finally:
+            node.close("the node is stopping")
+    finally:
+        with trio.CancelScope(shield=True):  # bounded: one record and one fsync
+            await worker.run(lambda: storage.close(clean=True))
+
+
+class Node:
+    """A running node: submit commands, wait for reads to be linearizable, see how it is.
+
+    Made by `run_node`; every method may be called from any task of the same Trio run.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        machine: StateMachine,
+        storage: NodeStorage,
+        clock: Clock,
+        random: random_module.Random,
+        worker: Worker,
+        network: Network,
+    ) -> None:
+        self.id = config.node_id
+        self.cluster_id = storage.identity.cluster_id
+        self._clock = clock
+        envelope = Envelope.decode(storage.envelope)
+        self._addresses = envelope.addresses
+        self.listen = config.listen or self._addresses[self.id]
+        if storage.identity.cluster_id != config.cluster_id:
+            logger.warning("--cluster differs from what %s was made with, and is ignored", config.data_dir)
+
+        bell = Bell()
+        log = _recovered_log(storage)
+        inbox: Lane[tuple[int, PeerFrame]] = Lane(bell, MAX_INBOX_BYTES)
+        commits, commit_stream = trio.open_memory_channel[Sequence[Entry]](1)
+        self._proposals = ProposalTable(
+            node_id=self.id,
+            random=random,
+            bell=bell,
+            max_command_bytes=config.max_command_bytes,
+            max_count=config.max_pending_proposals,
+            max_bytes=config.max_pending_bytes,
+        )
+        self._reads = ReadRounds(node_id=self.id, boot_nonce=random.getrandbits(63), bell=bell)
+        self._applied = AppliedIndex(storage.snapshot.index)
+        self.driver = Driver(
+            node_id=self.id,
+            raw=RawNode(_core_config(config, storage.snapshot.index, random), log),
+            log=log,
+            bell=bell,
+            inbox=inbox,
+            proposals=self._proposals,
+            reads=self._reads,
+            commits=commits,
+            clock=clock,
+            tick_interval_s=config.tick_interval_s,
+            max_batch_bytes=config.max_message_bytes,
+        )
+        self.applier = Applier(
+            machine, self._proposals, self._applied, storage.snapshot.term, commit_stream, self.driver.applied
+        )
+        self.log_writer = self.driver.writer = LogWriter(storage, worker, self.driver.durable)
+        self.peers = self.driver.peers = Peers(
+            identity=storage.identity,
+            addresses=self._addresses,
+            directory_ids=DirectoryIds(storage, worker),
+            network=network,
+            clock=clock,
+            random=random,
+            max_outbox_bytes=config.max_outbox_bytes,
+            inbox=inbox,
+            unreachable=self.driver.unreachable,
+            unsent=self.driver.unsent,
+        )
+
+    def submit(self, command: bytes) -> Proposal:
+        """Send a command on its way; raises TooLarge, Overloaded or NoLeader at once."""
+        return self._proposals.submit(command)
+
+    async def propose(self, command: bytes) -> object:
+        """Submit a command and return the state machine's result once it is applied here.
+
+        Raises ProposalError. Cancellation leaves the command on its way: whoever needs to tell apart what
+        may have happened uses `submit`.
+        """
+        return (await self.submit(command).wait()).result
+
+    async def wait_readable(self) -> int:
+        """Wait until what this node has applied includes all that was acknowledged anywhere before this call.
+
+        Returns the index reached. Raises NoLeader when the node stops; without a leader it waits as long as
+        its caller lets it. Cancellation leaves nothing behind.
+        """
+        index = await self._reads.wait_index()
+        await self._applied.wait(index)
+        return index
+
+    async def hand_over(self) -> None:
+        """If this node leads, have another voter lead and return when it does; else return at once.
+
+        Without an active follower it waits as long as its caller lets it. Cancellation leaves the transfer
+        to succeed or to time out after an election timeout.
+        """
+        self.driver.hand_over()
+        while self.driver.raw.role is StateRole.LEADER:
+            await self.driver.leader_changed.wait()
+
+    def close(self, reason: str) -> None:
+        """Refuse what comes and settle what waits; called by `run_node` as it unwinds."""
+        self._proposals.close(reason)
+        self._reads.close(reason)
+
+    def status(self) -> NodeStatus:
+        """This node as it sees itself at this moment."""
+        raw = self.driver.raw
+        leads = raw.role is StateRole.LEADER
+        heard_at = self.driver.leader_heard_at
+        age_s = 0.0 if leads else None if heard_at is None else self._clock.now() - heard_at
+        return NodeStatus(
+            id=self.id,
+            cluster_id=self.cluster_id,
+            role=raw.role.name.lower(),
+            leader_id=raw.leader_id,
+            term=raw.term,
+            commit_index=raw.commit,
+            applied_index=self._applied.index,
+            last_index=raw.last_index,
+            health=self._health(),
+            leader_contact_age_s=age_s,
+        )
+
+    def members(self) -> Sequence[MemberStatus]:
+        """The members of the configuration, by id."""
+        status = self.driver.raw.status()
+        learners = set(status.configuration.learners)
+        members = []
+        for node_id, address in sorted(self._addresses.items()):
+            progress = status.progress.get(node_id)
+            members.append(
+                MemberStatus(
+                    id=node_id,
+                    url=address.url,
+                    role="learner" if node_id in learners else "voter",
+                    match=progress and progress.match,
+                    state=progress and progress.state.name.lower(),
+                )
+            )
+        return members
+
+    def _health(self) -> str | None:
+        if self.driver.raw.leader_id is not None:
+            return None
+        away = [f"node {link.node_id}: {link.trouble}" for link in self.peers.links.values() if link.trouble]
+        return "no leader is known; " + ("; ".join(away) if away else "an election is under way")
+
+
+def _open(disk: Disk, config: NodeConfig, random: random_module.Random) -> NodeStorage:
+    bootstrap = Bootstrap(
+        cluster_id=config.cluster_id,
+        conf_state=ConfState(voters=tuple(sorted(config.members))),
+        envelope=Envelope(addresses=config.members).encode(),
+    )
+    return open_storage(disk, Path(config.data_dir), node_id=config.node_id, bootstrap=bootstrap, rng=random)
+
+
+def _recovered_log(storage: NodeStorage) -> MemoryStorage:
+    meta, hard_state = storage.snapshot, storage.hard_state
+    log = MemoryStorage()
+    log.apply_snapshot(Snapshot(meta.index, meta.term, meta.conf_state))
+    log.append(storage.take_entries())
+    log.set_hard_state(
+        HardState(max(hard_state.term, meta.term), hard_state.vote, max(hard_state.commit, meta.index))
+    )
+    return log
+
+
+def _core_config(config: NodeConfig, applied: int, random: random_module.Random) -> Config:
+    return Config(
+        id=config.node_id,
+        election_ticks=config.election_ticks,
+        heartbeat_ticks=config.heartbeat_ticks,
+        applied=applied,
+        async_storage_writes=True,
+        max_message_bytes=config.max_message_bytes,
+        max_committed_bytes_per_ready=config.max_inflight_bytes,
+        max_uncommitted_bytes=config.max_uncommitted_bytes,
+        max_inflight_messages=config.max_inflight_messages,
+        max_inflight_bytes=config.max_inflight_bytes,
+        disable_proposal_forwarding=True,
+        initial_election_ticks_left=1,
+        random=random,
+    )

@@ -1,0 +1,285 @@
+"""Streams to and from the other members: one to each, on which this node only speaks, and one from each, on
+which it only listens.
+
+An error of a connection ends that connection: senders reconnect with jittered backoff, receivers wait to be
+connected to again. Only an error of this node's own disk, met while learning a peer's directory id, goes up.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+
+import trio
+
+from raftkv_trio.config import PeerAddress
+from raftkv_trio.errors import ConfigError, PeerProtocolError
+from raftkv_trio.handshake import RECEIVE_BYTES, admit, introduce
+from raftkv_trio.lanes import Lane
+from raftkv_trio.outbox import Item, Outbox
+from raftkv_trio.ports import Clock, Listener, Network, Worker
+from raftkv_trio.raft.types import MessageType
+from raftkv_trio.storage import Identity, NodeStorage
+from raftkv_trio.wire import Forward, FrameDecoder, PeerFrame, Refused, decode_peer_frame
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+BACKOFF_S = (0.05, 1.0)
+MAX_HANDSHAKES = 64
+
+_NETWORK_TYPES = frozenset(
+    {
+        MessageType.APP,
+        MessageType.APP_RESP,
+        MessageType.VOTE,
+        MessageType.VOTE_RESP,
+        MessageType.PRE_VOTE,
+        MessageType.PRE_VOTE_RESP,
+        MessageType.HEARTBEAT,
+        MessageType.HEARTBEAT_RESP,
+        MessageType.TIMEOUT_NOW,
+        MessageType.TRANSFER_LEADER,
+        MessageType.READ_INDEX,
+        MessageType.READ_INDEX_RESP,
+    }
+)
+_CONNECTION_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
+
+
+class DirectoryIds:
+    """The directory id that each member showed first; kept in this node's data directory."""
+
+    def __init__(self, storage: NodeStorage, worker: Worker) -> None:
+        self._storage = storage
+        self._worker = worker
+        self._known: dict[int, bytes] = dict(storage.known_directory_ids)
+
+    async def check(self, node_id: int, directory_id: bytes) -> bool:
+        """Whether `directory_id` is that member's; the first one is learnt, durably, before this returns.
+
+        Raises StorageError. Cancellation may leave it learnt.
+        """
+        known = self._known.setdefault(node_id, directory_id)
+        if known == directory_id and self._storage.known_directory_ids.get(node_id) != directory_id:
+            await self._worker.run(lambda: self._storage.remember_directory_id(node_id, directory_id))
+        return known == directory_id
+
+
+class Link:
+    """What this node has of one other member: the way to it, and the stream from it, if any."""
+
+    def __init__(self, node_id: int, address: PeerAddress, max_outbox_bytes: int) -> None:
+        self.node_id = node_id
+        self.address = address
+        self.outbox = Outbox(max_outbox_bytes)
+        self.trouble: str | None = "not connected yet"
+        self.receiving: trio.CancelScope | None = None
+        self.heard = trio.Event()  # set when the peer connects to us: it is up, so dial it at once
+
+
+class Peers:
+    """All links of a node. The driver offers messages to them and reads what came from them in its inbox.
+
+    Args:
+        inbox: gets `(peer id, frame)` of every valid frame; a full inbox holds the peers' connections up.
+        unreachable: told the id of a peer whose connection ended.
+        unsent: told the proposals that certainly never left for a peer.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        addresses: Mapping[int, PeerAddress],
+        directory_ids: DirectoryIds,
+        network: Network,
+        clock: Clock,
+        random: Random,
+        max_outbox_bytes: int,
+        inbox: Lane[tuple[int, PeerFrame]],
+        unreachable: Callable[[int], None],
+        unsent: Callable[[Forward], None],
+    ) -> None:
+        self._identity = identity
+        self._directory_ids = directory_ids
+        self._network = network
+        self._clock = clock
+        self._random = random
+        self._inbox = inbox
+        self._unreachable = unreachable
+        self._unsent = unsent
+        self._handshakes = 0
+        self.links = {
+            node_id: Link(node_id, address, max_outbox_bytes)
+            for node_id, address in sorted(addresses.items())
+            if node_id != identity.node_id
+        }
+
+    def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
+        """Queue for a peer; False where it is not connected, its outbox is full, or it is unknown."""
+        link = self.links.get(peer_id)
+        return link is not None and link.outbox.offer(items)
+
+    async def run(
+        self, listen: PeerAddress, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Listen and keep every link; `started` once the address is bound.
+
+        Raises ConfigError where the address cannot be bound, and StorageError. Cancellation closes everything.
+        """
+        try:
+            listener = await self._network.listen(listen.host, listen.port)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen for peers at {listen.host}:{listen.port}: {error.strerror or error}"
+            ) from error
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._accept, listener, nursery)
+            for link in self.links.values():
+                nursery.start_soon(self._keep_sending, link)
+
+    # ------------------------------------------------------------ to a peer
+
+    async def _keep_sending(self, link: Link) -> None:
+        backoff_s = BACKOFF_S[0]
+        while True:
+            try:
+                stream = await self._dial(link)
+            except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
+                _note_trouble(link, error)
+            else:
+                backoff_s = BACKOFF_S[0]
+                async with stream:
+                    await self._send(link, stream)
+            link.heard = trio.Event()
+            with trio.CancelScope() as pause:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_cancel_when, link.heard, pause)
+                    await self._clock.sleep_until(
+                        self._clock.now() + backoff_s * (0.5 + self._random.random())
+                    )
+                    pause.cancel()
+            backoff_s = min(backoff_s * 2, BACKOFF_S[1])
+
+    async def _dial(self, link: Link) -> trio.abc.Stream:
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            stream = await self._network.connect(link.address.host, link.address.port)
+        try:
+            await introduce(stream, self._identity, link.node_id, self._directory_ids.check)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream
+
+    async def _send(self, link: Link, stream: trio.abc.Stream) -> None:
+        logger.info("connected to node %d at %s", link.node_id, link.address.url)
+        link.trouble = None
+        link.outbox.connected = True
+        try:
+            with trio.CancelScope() as until_closed:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_cancel_when_closed, stream, until_closed)
+                    try:
+                        while True:
+                            await stream.send_all(await link.outbox.take_frame())
+                    except _CONNECTION_ERRORS:
+                        until_closed.cancel()  # told below, the same as when the peer closes it
+        finally:
+            for item in link.outbox.clear():
+                if isinstance(item, Forward):
+                    self._unsent(item)
+            self._unreachable(link.node_id)
+        _note_trouble(link, PeerProtocolError("the connection was closed by the peer"))
+
+    # ------------------------------------------------------------ from a peer
+
+    async def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
+        try:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:  # out of file descriptors, most likely: others will be closed
+                    logger.warning("cannot accept a peer's connection: %s", error)
+                    await self._clock.sleep_until(self._clock.now() + BACKOFF_S[1])
+                    continue
+                if self._handshakes >= MAX_HANDSHAKES:
+                    await trio.aclose_forcefully(stream)
+                else:
+                    nursery.start_soon(self._receive, stream)
+        finally:
+            await trio.aclose_forcefully(listener)
+
+    async def _receive(self, stream: trio.abc.Stream) -> None:
+        async with stream:
+            self._handshakes += 1
+            try:
+                peer_id = await admit(stream, self._identity, self.links, self._directory_ids.check)
+            except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
+                logger.warning("a connection to the peer port ended in its handshake: %s", _say(error))
+                return
+            finally:
+                self._handshakes -= 1
+            link = self.links[peer_id]
+            link.heard.set()
+            if link.receiving is not None:
+                link.receiving.cancel()  # the peer has reconnected: this is the old stream's end
+            with trio.CancelScope() as link.receiving:
+                try:
+                    await self._receive_frames(peer_id, stream)
+                except PeerProtocolError as error:
+                    logger.warning("node %d broke the protocol, its connection is closed: %s", peer_id, error)
+                except _CONNECTION_ERRORS:
+                    pass  # its sender sees the same and connects again
+
+    async def _receive_frames(self, peer_id: int, stream: trio.abc.Stream) -> None:
+        decoder = FrameDecoder()
+        while data := await stream.receive_some(RECEIVE_BYTES):
+            decoder.feed(data)
+            for payload in decoder:
+                frame = decode_peer_frame(payload)
+                self._check(peer_id, frame)
+                await self._inbox.put((peer_id, frame), len(payload))
+
+    def _check(self, peer_id: int, frame: PeerFrame) -> None:
+        if isinstance(frame, Forward | Refused):
+            return
+        for message in frame:
+            if message.from_ != peer_id or message.to != self._identity.node_id:
+                raise PeerProtocolError(
+                    f"a message from node {message.from_} to node {message.to} came on node {peer_id}'s stream"
+                )
+            if message.type not in _NETWORK_TYPES:
+                raise PeerProtocolError(f"a {message.type.name} message does not travel between nodes")
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+async def _cancel_when_closed(stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
+    """A peer never speaks on a stream that we opened: whatever comes, at best its end, ends it."""
+    try:
+        await stream.receive_some(1)
+    except _CONNECTION_ERRORS:
+        pass
+    scope.cancel()
+
+
+def _note_trouble(link: Link, error: Exception) -> None:
+    trouble = _say(error)
+    if trouble != link.trouble:  # an unreachable peer is one line, not one a second
+        logger.warning("node %d at %s: %s", link.node_id, link.address.url, trouble)
+    link.trouble = trouble
+
+
+def _say(error: BaseException) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        cause = error.__cause__
+        if isinstance(cause, BaseExceptionGroup):  # trio tried several addresses
+            return _say(cause.exceptions[0])
+        return error.strerror or str(error)
+    return str(error) or type(error).__name__

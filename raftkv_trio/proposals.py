@@ -1,0 +1,187 @@
+"""Proposals that this node's clients wait for, and the one rule that tells their fate.
+
+A proposal is *queued* until it is appended here or forwarded, and from then on *sent under a term*: the
+leader of that term, and no other, may append it. So its entry, if it ever commits, has that term; and since
+terms never decrease along a log, once an entry of a later term is applied without the proposal having been
+seen before it, the proposal is certainly not applied and may be sent again. Nothing else may send it again
+but a leader's own word that it did not append it.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from random import Random
+from typing import NamedTuple
+
+import trio
+
+from raftkv_trio.errors import NoLeader, OutcomeUnknown, Overloaded, ProposalError, TooLarge
+from raftkv_trio.lanes import Bell
+from raftkv_trio.wire import ProposalId
+
+
+class Applied(NamedTuple):
+    """A proposal's entry was applied on this node, with this result of the state machine."""
+
+    term: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    result: object
+
+
+class Proposal:
+    """One command on its way through the log; made by `Node.submit`."""
+
+    __slots__ = ("_done", "_outcome", "_table", "command", "id", "term")
+
+    def __init__(self, proposal_id: ProposalId, command: bytes, table: "ProposalTable") -> None:
+        self.id = proposal_id
+        self.command = command
+        self.term: int | None = None  # the term it was sent under; None while queued
+        self._table = table
+        self._done = trio.Event()
+        self._outcome: Applied | ProposalError = OutcomeUnknown("the proposal is still on its way")
+
+    async def wait(self) -> Applied:
+        """Wait until it is applied here.
+
+        Raises:
+            NoLeader, OutcomeUnknown: the node stops; the former only if it is certainly not applied.
+
+        Cancellation leaves it on its way; call `give_up` then to learn what may have become of it.
+        """
+        await self._done.wait()
+        if isinstance(self._outcome, ProposalError):
+            raise self._outcome
+        return self._outcome
+
+    def give_up(self) -> ProposalError:
+        """Stop waiting, and return what its caller must be told: `NoLeader` where it never left this node.
+
+        A proposal given up while it was queued is never sent afterwards.
+        """
+        return self._table.give_up(self)
+
+    def settle(self, outcome: Applied | ProposalError) -> None:
+        self._outcome = outcome
+        self._done.set()
+
+
+class ProposalTable:
+    """All proposals of this node that are not settled; bounded in number and bytes."""
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        random: Random,
+        bell: Bell,
+        max_command_bytes: int,
+        max_count: int,
+        max_bytes: int,
+    ) -> None:
+        self._node_id = node_id
+        self._boot_nonce = random.getrandbits(63)
+        self._sequence = 0
+        self._bell = bell
+        self._max_command_bytes = max_command_bytes
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._open: dict[ProposalId, Proposal] = {}
+        self._queued: deque[Proposal] = deque()
+        self._refused: deque[Proposal] = deque()
+        self._closed: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def has_queued(self) -> bool:
+        return bool(self._queued)
+
+    def submit(self, command: bytes) -> Proposal:
+        """Queue a command; raises TooLarge, Overloaded, or NoLeader once the node is stopping."""
+        if self._closed is not None:
+            raise NoLeader(self._closed)
+        if len(command) > self._max_command_bytes:
+            raise TooLarge(
+                f"a command of {len(command)} bytes is over the limit of {self._max_command_bytes}"
+            )
+        if len(self._open) >= self._max_count or (
+            self._bytes and self._bytes + len(command) > self._max_bytes
+        ):
+            raise Overloaded(
+                f"{len(self._open)} proposals of {self._bytes} bytes wait already; try again later"
+            )
+        self._sequence += 1
+        proposal = Proposal(ProposalId(self._node_id, self._boot_nonce, self._sequence), command, self)
+        self._open[proposal.id] = proposal
+        self._bytes += len(command)
+        self._queued.append(proposal)
+        self._bell.ring()
+        return proposal
+
+    def take_queued(self, max_bytes: int) -> list[Proposal]:
+        """The oldest queued proposals, up to `max_bytes` of commands (one at least); they are the caller's."""
+        taken: list[Proposal] = []
+        size = 0
+        while self._queued:
+            proposal = self._queued[0]
+            if proposal.id not in self._open:  # given up meanwhile
+                self._queued.popleft()
+                continue
+            size += len(proposal.command)
+            if taken and size > max_bytes:
+                break
+            taken.append(self._queued.popleft())
+        return taken
+
+    def put_back(self, proposals: Iterable[Proposal]) -> None:
+        """Return what `take_queued` gave and was not sent, to the front and in order."""
+        self._queued.extendleft(reversed(list(proposals)))
+
+    def sent(self, proposals: Iterable[Proposal], term: int) -> None:
+        """From here on the leader of `term` may append these."""
+        for proposal in proposals:
+            proposal.term = term
+
+    def refused(self, proposal_id: ProposalId, term: int) -> None:
+        """The leader of `term` certainly did not append it: it may be sent again, from the next tick on."""
+        proposal = self._open.get(proposal_id)
+        if proposal is not None and proposal.term == term:
+            proposal.term = None
+            self._refused.append(proposal)
+
+    def retry_refused(self) -> None:
+        """Queue again what was refused; called once a tick, so that a refusing leader is not flooded."""
+        self._queued.extend(self._refused)
+        self._refused.clear()
+
+    def applied(self, proposal_id: ProposalId, outcome: Applied) -> None:
+        """An entry with this id was applied; settles it if it is ours and still waited for."""
+        proposal = self._open.pop(proposal_id, None)
+        if proposal is not None:
+            self._bytes -= len(proposal.command)
+            proposal.settle(outcome)
+
+    def term_applied(self, term: int) -> None:
+        """The first entry of `term` is applied: what was sent under an earlier one is lost; queue it again."""
+        lost = [p for p in self._open.values() if p.term is not None and p.term < term]
+        for proposal in lost:
+            proposal.term = None
+        self._queued.extend(lost)
+        if lost:
+            self._bell.ring()
+
+    def give_up(self, proposal: Proposal) -> ProposalError:
+        if self._open.pop(proposal.id, None) is not None:
+            self._bytes -= len(proposal.command)
+        if proposal.term is None:
+            return NoLeader("no leader took the write in time; it is certainly not applied")
+        return OutcomeUnknown("the write was sent but not confirmed in time; it may or may not be applied")
+
+    def close(self, reason: str) -> None:
+        """The node stops: settle everything truthfully, and refuse what comes later."""
+        self._closed = reason
+        for proposal in list(self._open.values()):
+            error = self.give_up(proposal)
+            proposal.settle(type(error)(f"{reason}; {str(error).partition('; ')[2] or error}"))

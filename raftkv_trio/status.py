@@ -1,0 +1,37 @@
+"""What a node says of itself and of the others, for operators."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """One node as it sees itself.
+
+    Attributes:
+        role: follower, pre_candidate, candidate or leader.
+        leader_id: None while none is known.
+        health: None where all is well, else one sentence on what is not.
+        leader_contact_age_s: time since the leader was heard from; 0 on the leader, None without one.
+    """
+
+    id: int
+    cluster_id: int
+    role: str
+    leader_id: int | None
+    term: int
+    commit_index: int
+    applied_index: int
+    last_index: int
+    health: str | None
+    leader_contact_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberStatus:
+    """One member of the configuration; `match` and `state` are known to the leader only."""
+
+    id: int
+    url: str
+    role: str
+    match: int | None
+    state: str | None
