@@ -38,8 +38,7 @@ class Applier:
         self._done = done
 
     async def run(self) -> None:
-        """Apply until cancelled. Cancellation falls between slices: what is in memory is whole, and is rebuilt
-        from the log at the next start anyway."""
+        """Apply until cancelled. Cancellation falls between slices, and the next start rebuilds all."""
         async with self._commits:
             async for entries in self._commits:
                 for start in range(0, len(entries), SLICE_ENTRIES):

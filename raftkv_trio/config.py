@@ -14,6 +14,8 @@ from raftkv_trio.errors import ConfigError
 
 DEFAULT_CLUSTER = "http://127.0.0.1:9021"
 DEFAULT_REST_PORT = 9121
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_REQUEST_TIMEOUT_S = 5.0
 MAX_NODE_ID = 2**63 - 1
 
 
@@ -148,9 +150,9 @@ class NodeConfig:
 class RestConfig:
     """The REST app of one node; `port` 0 lets the system choose."""
 
-    host: str = "127.0.0.1"
+    host: str = DEFAULT_HOST
     port: int = DEFAULT_REST_PORT
-    request_timeout_s: float = 5.0
+    request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
     max_value_bytes: int = 1536 * 1024
 
     def __post_init__(self) -> None:

@@ -37,6 +37,10 @@ class OutcomeUnknown(ProposalError):
     """The deadline passed, or the node stops, after the proposal left: it may or may not be applied."""
 
 
+class MalformedRequest(RaftKVError):
+    """A client's request cannot be read; nothing was done."""
+
+
 class PeerProtocolError(RaftKVError):
     """A peer said something that the protocol does not allow; ends that connection and nothing else."""
 

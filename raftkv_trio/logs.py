@@ -27,7 +27,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, and `exception` if any."""
+    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`; `exception` if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {

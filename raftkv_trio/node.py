@@ -1,4 +1,4 @@
-"""One node around any state machine: `run_node` is the task tree of ARCHITECTURE.md, `Node` the handle on it."""
+"""One node around any state machine: `run_node` is its task tree, `Node` the handle on it."""
 
 import logging
 import random as random_module
@@ -213,8 +213,8 @@ class Node:
                     id=node_id,
                     url=address.url,
                     role="learner" if node_id in learners else "voter",
-                    match=progress and progress.match,
-                    state=progress and progress.state.name.lower(),
+                    match=progress.match if progress else None,
+                    state=progress.state.name.lower() if progress else None,
                 )
             )
         return members

@@ -125,7 +125,7 @@ class Peers:
     ) -> None:
         """Listen and keep every link; `started` once the address is bound.
 
-        Raises ConfigError where the address cannot be bound, and StorageError. Cancellation closes everything.
+        Raises ConfigError where the address cannot be bound, and StorageError. Cancellation closes all.
         """
         try:
             listener = await self._network.listen(listen.host, listen.port)
@@ -208,7 +208,9 @@ class Peers:
                 else:
                     nursery.start_soon(self._receive, stream)
         finally:
-            await trio.aclose_forcefully(listener)
+            with trio.CancelScope() as at_once:
+                at_once.cancel()
+                await listener.aclose()
 
     async def _receive(self, stream: trio.abc.Stream) -> None:
         async with stream:
@@ -247,7 +249,7 @@ class Peers:
         for message in frame:
             if message.from_ != peer_id or message.to != self._identity.node_id:
                 raise PeerProtocolError(
-                    f"a message from node {message.from_} to node {message.to} came on node {peer_id}'s stream"
+                    f"a message from node {message.from_} to {message.to} came on node {peer_id}'s stream"
                 )
             if message.type not in _NETWORK_TYPES:
                 raise PeerProtocolError(f"a {message.type.name} message does not travel between nodes")

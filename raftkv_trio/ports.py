@@ -18,7 +18,9 @@ class Listener(Protocol):
         """Wait for a connection. Cancellation loses none: it stays in the backlog."""
         ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Stop listening; connections that were handed out stay."""
+        ...
 
 
 class Network(Protocol):

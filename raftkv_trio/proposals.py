@@ -121,7 +121,7 @@ class ProposalTable:
         return proposal
 
     def take_queued(self, max_bytes: int) -> list[Proposal]:
-        """The oldest queued proposals, up to `max_bytes` of commands (one at least); they are the caller's."""
+        """The oldest queued proposals, up to `max_bytes` of commands (one at least); now the caller's."""
         taken: list[Proposal] = []
         size = 0
         while self._queued:
@@ -164,7 +164,7 @@ class ProposalTable:
             proposal.settle(outcome)
 
     def term_applied(self, term: int) -> None:
-        """The first entry of `term` is applied: what was sent under an earlier one is lost; queue it again."""
+        """The first entry of `term` is applied: what was sent under an earlier one is queued again."""
         lost = [p for p in self._open.values() if p.term is not None and p.term < term]
         for proposal in lost:
             proposal.term = None

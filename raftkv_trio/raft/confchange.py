@@ -1,10 +1,12 @@
 """Changes of a configuration (paper, section 6): what an entry says, its bytes, and what it does.
 
-A change by at most one voter may be applied at once ("simple"); anything else goes through a joint configuration,
-in which both majorities decide, and which another change leaves. Everything here is a pure function of ConfStates.
+A change by at most one voter may be applied at once ("simple"); anything else goes through a joint
+configuration, in which both majorities decide, and which another change leaves. Everything here is a pure
+function of ConfStates.
 
-Invariants of a configuration: no id is voter (incoming or outgoing) and learner at once; `learners_next` are voters
-of the outgoing half that become learners on leaving; `learners_next` and `auto_leave` only while it is joint.
+Invariants of a configuration: no id is voter (incoming or outgoing) and learner at once; `learners_next` are
+voters of the outgoing half that become learners on leaving; `learners_next` and `auto_leave` only while it is
+joint.
 """
 
 import struct
@@ -163,6 +165,27 @@ def describe(conf: ConfState) -> str:
     if conf.learners_next:
         text += f" learners_next=({_ids(conf.learners_next)})"
     return text + (" autoleave" if conf.auto_leave else "")
+
+
+_TYPE_NAMES = {
+    ConfChangeType.ADD_VOTER: "ConfChangeAddNode",
+    ConfChangeType.REMOVE: "ConfChangeRemoveNode",
+    ConfChangeType.UPDATE: "ConfChangeUpdateNode",
+    ConfChangeType.ADD_LEARNER: "ConfChangeAddLearnerNode",
+}
+_TRANSITION_NAMES = {
+    Transition.AUTO: "ConfChangeTransitionAuto",
+    Transition.IMPLICIT: "ConfChangeTransitionJointImplicit",
+    Transition.EXPLICIT: "ConfChangeTransitionJointExplicit",
+}
+
+
+def describe_change(change: ConfChange | ConfChangeV2) -> str:
+    """A change as the log tells it, in the words of etcd's protocol buffers."""
+    if isinstance(change, ConfChange):
+        return f"type:{_TYPE_NAMES[change.type]} node_id:{change.node_id}"
+    changes = [f" changes:{{type:{_TYPE_NAMES[kind]} node_id:{node_id}}}" for kind, node_id in change.changes]
+    return f"transition:{_TRANSITION_NAMES[change.transition]}{''.join(changes)}"
 
 
 def _ids(ids: Iterable[int]) -> str:

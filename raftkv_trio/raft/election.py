@@ -1,8 +1,8 @@
 """Who leads: the election clock, campaigns and votes (paper, section 5.2), and leadership transfer.
 
-Rules: one vote a term, and only for a log at least as good as ours (section 5.4.1); nobody campaigns with a committed
-but unapplied conf change, for it may not know who votes; with CheckQuorum, who has heard from a leader within an
-election timeout votes for nobody, unless that leader itself asked for the campaign.
+Rules: one vote a term, and only for a log at least as good as ours (section 5.4.1); nobody campaigns with a
+committed but unapplied conf change, for it may not know who votes; with CheckQuorum, who has heard from a
+leader within an election timeout votes for nobody, unless that leader itself asked for the campaign.
 """
 
 from raftkv_trio.raft import reads, texts
@@ -19,13 +19,6 @@ from raftkv_trio.raft.raft import (
 )
 from raftkv_trio.raft.replication import append, broadcast_append, send_append, send_timeout_now
 from raftkv_trio.raft.types import Entry, EntryType, Message, MessageType, StateRole
-
-MESSAGE_NAMES = {
-    MessageType.VOTE: "MsgVote",
-    MessageType.PRE_VOTE: "MsgPreVote",
-    MessageType.VOTE_RESP: "MsgVoteResp",
-    MessageType.PRE_VOTE_RESP: "MsgPreVoteResp",
-}
 
 # ---------------------------------------------------------------- the clock
 
@@ -65,7 +58,7 @@ def _check_quorum(raft: Raft) -> None:
 
 
 def campaign(raft: Raft, *, transfer: bool = False) -> None:
-    """Run for leader unless something forbids it; `transfer`: the leader asked us to, so nobody need be asked first."""
+    """Run for leader unless something forbids it; `transfer`: the leader asked us to, so no pre-vote."""
     if raft.role is StateRole.LEADER:
         raft.logger.debug(texts.HUP_WHILE_LEADER, raft.id)
     elif not raft.promotable:
@@ -96,7 +89,7 @@ def _ask_for_votes(raft: Raft, kind: MessageType, term: int, context: bytes) -> 
             raft.send(own)
             continue
         raft.logger.info(
-            texts.SENT_VOTE_REQUEST, raft.id, log_term, index, MESSAGE_NAMES[kind], voter, raft.term
+            texts.SENT_VOTE_REQUEST, raft.id, log_term, index, texts.MESSAGE_NAMES[kind], voter, raft.term
         )
         request = raft.reply(kind, voter)
         request.term, request.log_term, request.index = term, log_term, index
@@ -116,7 +109,7 @@ def _has_unapplied_conf_change(raft: Raft) -> bool:
 
 def handle_vote_response(raft: Raft, message: Message) -> None:
     """Candidate or pre-candidate: a vote, or a refusal, of the kind we asked for."""
-    name = MESSAGE_NAMES[message.type]
+    name = texts.MESSAGE_NAMES[message.type]
     received = texts.RECEIVED_VOTE_REJECTION if message.reject else texts.RECEIVED_VOTE
     raft.logger.info(received, raft.id, name, message.from_, raft.term)
     raft.tracker.record_vote(message.from_, not message.reject)
@@ -133,7 +126,7 @@ def handle_vote_response(raft: Raft, message: Message) -> None:
 
 
 def become_leader(raft: Raft) -> None:
-    """Lead this term, beginning with an empty entry: what came before can be committed only with one of our own."""
+    """Lead this term, beginning with an empty entry: only with it can earlier ones be committed."""
     reset(raft, raft.term)
     raft.leader_id = raft.id
     raft.role = StateRole.LEADER
@@ -163,7 +156,7 @@ def in_lease(raft: Raft, message: Message) -> bool:
 
 
 def handle_vote_request(raft: Raft, message: Message) -> None:
-    """Anybody: grant or refuse a vote or pre-vote. Learners vote too: the candidate may know that they are voters."""
+    """Anybody: grant or refuse a vote. Learners vote too: the candidate may know that they are voters."""
     is_pre_vote = message.type is MessageType.PRE_VOTE
     free = (
         raft.vote == message.from_
@@ -198,7 +191,7 @@ def _log_vote(raft: Raft, text: str, message: Message, *more: int) -> None:
         raft.log.last_term(),
         raft.log.last_index(),
         raft.vote or 0,
-        MESSAGE_NAMES[message.type],
+        texts.MESSAGE_NAMES[message.type],
         message.from_,
         message.log_term,
         message.index,
@@ -252,11 +245,12 @@ def handle_timeout_now(raft: Raft, message: Message) -> None:
 
 def ignore_timeout_now(raft: Raft, message: Message) -> None:
     """Candidate: we campaign already."""
-    raft.logger.debug(texts.TIMEOUT_NOW_IGNORED, raft.id, raft.term, raft.role.name, message.from_)
+    role = texts.ROLE_NAMES[raft.role]
+    raft.logger.debug(texts.TIMEOUT_NOW_IGNORED, raft.id, raft.term, role, message.from_)
 
 
 def forget_leader(raft: Raft) -> None:
-    """Follower: vote as if no leader were known, without a new term; unsafe with lease reads, so ignored then."""
+    """Follower: vote as if no leader were known, in this term; ignored with lease reads, which rely on it."""
     if raft.config.read_only is ReadOnlyOption.LEASE_BASED:
         raft.logger.error(texts.FORGET_LEADER_LEASE_BASED)
     elif raft.leader_id is not None:

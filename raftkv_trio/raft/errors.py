@@ -1,4 +1,4 @@
-"""The core's errors, all under `RaftError`: misuse of its interface, a peer's nonsense, or storage that cannot answer.
+"""The core's errors, all under `RaftError`: misuse of its interface, a peer's nonsense, or a log that ends.
 
 Whatever raises leaves the core's state as it was before the call.
 """
@@ -51,7 +51,7 @@ class InvalidConfiguration(RaftError):
 
 
 class InvalidState(RaftError):
-    """What storage or the driver says does not fit this log (an index beyond its end, or before its beginning)."""
+    """What storage or the driver says does not fit this log: an index beyond its end or before its start."""
 
 
 class LogError(RaftError):

@@ -1,7 +1,7 @@
 """What is checked of a message before the core acts on it: nonsense changes nothing, not even the term.
 
-A lying peer cannot be told from an honest one here (Raft trusts its members); what is refused is what no correct
-member can have sent to this node.
+A lying peer cannot be told from an honest one here (Raft trusts its members); what is refused is what no
+correct member can have sent to this node.
 """
 
 from raftkv_trio.raft.confchange import normalized

@@ -1,8 +1,8 @@
 """The log as the core sees it: storage's durable part and the unstable end as one (paper, section 5.3).
 
 Invariants: `applied <= applying <= committed <= last_index()`; what is committed is never replaced. Entries
-are handed out for applying only once: `applying` is what was handed out, `applied` what was acknowledged. With
-asynchronous storage writes only durable entries are handed out.
+are handed out for applying only once: `applying` is what was handed out, `applied` what was acknowledged.
+With asynchronous storage writes only durable entries are handed out.
 """
 
 import logging
@@ -135,8 +135,8 @@ class RaftLog:
     def find_conflict_by_term(self, index: int, term: int) -> tuple[int, int]:
         """The highest `(index, term)` up to `index` whose term is at most `term`.
 
-        Both ends of a refused append use it to skip whole terms (paper, end of section 5.3). The term is 0 where
-        it is not known any more: the logs may agree there.
+        Both ends of a refused append use it to skip whole terms (paper, end of section 5.3). The term is 0
+        where it is not known any more: the logs may agree there.
         """
         while index > 0:
             try:
@@ -160,8 +160,8 @@ class RaftLog:
     ) -> int | None:
         """Take over a leader's `entries` if this log has their predecessor (Log Matching, section 5.3).
 
-        Returns the index of the last of them, or None where the predecessor does not match. Raises InvalidMessage
-        where they contradict what is committed.
+        Returns the index of the last of them, or None where the predecessor does not match. Raises
+        InvalidMessage where they contradict what is committed.
         """
         if not self.matches(previous_index, previous_term):
             return None

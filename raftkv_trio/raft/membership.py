@@ -1,7 +1,8 @@
 """Changes of configuration as they are applied, and snapshots, which carry one (paper, sections 6 and 7).
 
-A configuration takes effect when its entry is applied. A joint one with `auto_leave` is left by whoever leads once
-everything up to it is applied; the proposal is tried again at every applied entry until it is in the log.
+A configuration takes effect when its entry is applied. A joint one with `auto_leave` is left by whoever leads
+once everything up to it is applied; the proposal is tried again at every applied entry until it is in the
+log.
 """
 
 from collections.abc import Sequence
@@ -81,8 +82,8 @@ def _applied_to(raft: Raft, index: int, size_bytes: int) -> None:
     configuration = describe(raft.conf_state)
     try:
         propose(raft, [conf_change_entry(ConfChangeV2())])
-    except ProposalDropped as dropped:
-        raft.logger.debug(texts.AUTO_LEAVE_NOT_YET, configuration, dropped)
+    except ProposalDropped:
+        raft.logger.debug(texts.AUTO_LEAVE_NOT_YET, configuration, texts.PROPOSAL_DROPPED)
     else:
         raft.logger.info(texts.AUTO_LEAVE, configuration)
 
@@ -91,7 +92,7 @@ def _applied_to(raft: Raft, index: int, size_bytes: int) -> None:
 
 
 def handle_snapshot(raft: Raft, message: Message) -> None:
-    """Follower: install a leader's snapshot if it is ahead of us; raises InvalidMessage, InvalidConfiguration."""
+    """Follower: install a leader's snapshot if it is ahead of us; raises InvalidMessage."""
     snapshot = message.snapshot
     if snapshot is None:
         raise InvalidMessage(f"node {message.from_} sent a snapshot message without a snapshot")

@@ -1,7 +1,8 @@
 """One node's state, its outbox, and the change of its role; who acts on messages lives in the modules above.
 
-Invariants (paper, figure 2): the term never falls; a vote is never changed within a term; messages that promise
-something (votes, acknowledgements of appends) wait in `after_append` until what they promise is durable.
+Invariants (paper, figure 2): the term never falls; a vote is never changed within a term; messages that
+promise something (votes, acknowledgements of appends) wait in `after_append` until what they promise is
+durable.
 """
 
 import logging
@@ -45,11 +46,13 @@ class Raft:
 
     Attributes:
         messages: may leave at once.
-        after_append: may leave when everything handed out so far is durable; those to this node are stepped then.
+        after_append: may leave when everything handed out so far is durable; those to this node are stepped
+            then.
         transferee: whom this leader is handing over to.
         lease_broken: this leader has told somebody to campaign in this term, past every lease.
         pending_conf_index: no conf change may be proposed before this index is applied.
-        uncommitted_bytes: data bytes of this term's proposals that are not applied; entries from `own_index` on count.
+        uncommitted_bytes: data bytes of this term's proposals that are not applied; entries from `own_index`
+            on count.
         randomized_election_ticks: this election timeout.
     """
 
@@ -123,7 +126,7 @@ class Raft:
         return progress is not None and not progress.is_learner and self.log.unstable.snapshot is None
 
     def send(self, message: Message) -> None:
-        """Queue `message`, which gets this node's term unless it has one, in the queue that its kind must wait in."""
+        """Queue `message`, with this node's term unless it has one, where its kind has to wait."""
         kind = message.type
         if not message.term and kind not in _WITHOUT_TERM:
             message.term = self.term

@@ -1,25 +1,29 @@
 """The consensus core as its driver sees it: feed it ticks, messages and proposals; do what each Ready says.
 
-The Ready contract. `ready()` hands out what has to be done since the last one and takes it as accepted: nothing is
-handed out twice. Nothing in it may be changed by the receiver.
+The Ready contract. `ready()` hands out what has to be done since the last one and takes it as accepted:
+nothing is handed out twice. Nothing in it may be changed by the receiver.
 
 With `Config.async_storage_writes` everything to be done is in `Ready.messages`, to be taken in order:
 
-- `to == APPEND_THREAD`: for whoever writes the log. Make durable, in this order: `snapshot` if there is one, `entries`
-  (they replace whatever is stored from the first one's index on), and the hard state `(term, vote, commit)` if `term`
-  is not 0. Then, and only then, put the same into the `Storage` that the core reads, and deliver `responses` in order:
-  step those whose `to` is this node, send the others. These messages must be worked off in the order they came; several
-  may share one sync. A message whose `entries` and `snapshot` are empty and whose term and vote are unchanged needs no
-  sync of its own (`Ready.must_sync`), but its responses still wait for everything before it.
-- `to == APPLY_THREAD`: for the state machine. Apply `entries` in order; call `apply_conf_change` for each entry of a
-  conf change, with `decode_conf_change` of it, before the responses are delivered; then step `responses`.
-- any other `to`: send it to that node. It may be lost, repeated or overtaken. It may leave before anything is durable.
+- `to == APPEND_THREAD`: for whoever writes the log. Make durable, in this order: `snapshot` if there is one,
+  `entries` (they replace whatever is stored from the first one's index on), and the hard state `(term, vote,
+  commit)` if `term` is not 0. Then, and only then, put the same into the `Storage` that the core reads, and
+  deliver `responses` in order: step those whose `to` is this node, send the others. These messages must be
+  worked off in the order they came; several may share one sync. A message whose `entries` and `snapshot` are
+  empty and whose term and vote are unchanged needs no sync of its own (`Ready.must_sync`), but its responses
+  still wait for everything before it.
+- `to == APPLY_THREAD`: for the state machine. Apply `entries` in order; call `apply_conf_change` for each
+  entry of a conf change, with `decode_conf_change` of it, before the responses are delivered; then step
+  `responses`.
+- any other `to`: send it to that node. It may be lost, repeated or overtaken. It may leave before anything is
+  durable.
 
-An APPEND_THREAD message with a snapshot: install it into the state machine too before its responses are delivered.
-`read_states` and `soft_state` are news for the driver; the other fields repeat what the messages hold.
+An APPEND_THREAD message with a snapshot: install it into the state machine too before its responses are
+delivered. `read_states` and `soft_state` are news for the driver; the other fields repeat what the messages
+hold.
 
-Without it: make `snapshot`, `entries` and `hard_state` durable and known to the `Storage`, send `messages`, apply
-`committed_entries`, then call `advance()`, before the next `ready()`.
+Without it: make `snapshot`, `entries` and `hard_state` durable and known to the `Storage`, send `messages`,
+apply `committed_entries`, then call `advance()`, before the next `ready()`.
 """
 
 from collections.abc import Mapping
@@ -166,8 +170,8 @@ class RawNode:
         """Propose one NORMAL entry for each of `data`, appended together or not at all.
 
         Returns:
-            On the leader, the index of the first; None on a follower, which has queued them for the leader. Either way
-            they may still be lost.
+            On the leader, the index of the first; None on a follower, which has queued them for the leader.
+            Either way they may still be lost.
 
         Raises:
             ProposalDropped: nothing was appended or queued; the subclass says why.
@@ -177,8 +181,8 @@ class RawNode:
     def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> int | None:
         """Propose a change of the configuration; an empty `ConfChangeV2` leaves a joint one.
 
-        Returns as `propose`. Where another change is pending, or `change` does not fit the configuration, the entry at
-        the returned index is an empty NORMAL one instead.
+        Returns as `propose`. Where another change is pending, or `change` does not fit the configuration, the
+        entry at the returned index is an empty NORMAL one instead.
 
         Raises:
             ProposalDropped: as in `propose`.
@@ -208,8 +212,8 @@ class RawNode:
 
         Raises:
             LocalMessage: its kind never travels between nodes.
-            PeerNotFound: a response from a node that is not a member (any more); ignore it. That can be this node
-                itself, after its removal.
+            PeerNotFound: a response from a node that is not a member (any more); ignore it. That can be this
+                node itself, after its removal.
             InvalidMessage: no correct member can have sent it; nothing has changed.
             ProposalDropped: a forwarded proposal.
             InvalidState: a storage response that fits no Ready of this core.
@@ -220,8 +224,8 @@ class RawNode:
     def read_index(self, context: bytes) -> None:
         """Ask for an index at which a read is linearizable; it comes as a ReadState with `context`.
 
-        There may be no answer, if there is no leader or a message is lost: ask again. Contexts need not be unique
-        here, but answers can only be told apart by them.
+        There may be no answer, if there is no leader or a message is lost: ask again. Contexts need not be
+        unique here, but answers can only be told apart by them.
         """
         raft = self.raft
         step(raft, Message(type=MessageType.READ_INDEX, to=raft.id, from_=raft.id, context=context))
@@ -231,7 +235,7 @@ class RawNode:
         step(self.raft, self._local(MessageType.TRANSFER_LEADER, target_id))
 
     def forget_leader(self) -> None:
-        """Stop believing in the leader without leaving its term: this node may then vote for somebody else."""
+        """Stop believing in the leader without leaving its term: this node may vote for somebody else."""
         if self.raft.role is StateRole.FOLLOWER:
             election.forget_leader(self.raft)
 
@@ -334,12 +338,13 @@ class RawNode:
             )
 
     def _storage_append_response(self, ready: Ready) -> list[Message]:
-        """What storage answers when this Ready's entries and snapshot, and all before them, are durable.
+        """What storage answers when this Ready's entries and snapshot, and all before, are durable.
 
-        It names the last entry of the log and the present term, even where this Ready holds no entries but some are
-        still being written. Otherwise, if entries are overwritten and then overwritten back while all three writes are
-        under way (ABA), the answer to the first could pass for the answer to the third. An answer of an earlier term
-        than the node's is ignored, and the first answer of a new term is behind all writes of the earlier ones.
+        It names the last entry of the log and the present term, even where this Ready holds no entries but
+        some are still being written. Otherwise, if entries are overwritten and then overwritten back while
+        all three writes are under way (ABA), the answer to the first could pass for the answer to the third.
+        An answer of an earlier term than the node's is ignored, and the first answer of a new term is behind
+        all writes of the earlier ones.
         """
         raft, unstable = self.raft, self.raft.log.unstable
         if not unstable.entries and ready.snapshot is None:

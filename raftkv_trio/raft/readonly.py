@@ -1,9 +1,9 @@
 """Linearizable reads without a log entry (dissertation, section 6.4): rounds that confirm a leader.
 
-A round is a number that the leader's heartbeats carry from then on; whoever answers a heartbeat of round n confirms
-that this node still led after every read up to round n had arrived. Numbers are the leader's own, fresh in each
-term, and never the callers' contexts: so two reads of one context are two reads, each with its own index, and no late
-answer to an earlier round can confirm a later one.
+A round is a number that the leader's heartbeats carry from then on; whoever answers a heartbeat of round n
+confirms that this node still led after every read up to round n had arrived. Numbers are the leader's own,
+fresh in each term, and never the callers' contexts: so two reads of one context are two reads, each with its
+own index, and no late answer to an earlier round can confirm a later one.
 """
 
 import struct
@@ -17,7 +17,7 @@ _ROUND = struct.Struct(">Q")
 
 
 class PendingRead(NamedTuple):
-    """A read that waits for its round: who asked, under which context, and the commit index when it arrived."""
+    """A read that waits for its round: who asked, its context, and the commit index when it arrived."""
 
     reader: int
     context: bytes
@@ -29,8 +29,9 @@ class ReadRounds:
     """The reads of one term that are not confirmed yet.
 
     Attributes:
-        waiting_for_commit: reads `(reader, context)` that came before the leader committed an entry of its term; until
-            then its commit index may lag behind what an earlier leader acknowledged (paper, section 8).
+        waiting_for_commit: reads `(reader, context)` that came before the leader committed an entry of its
+            term; until then its commit index may lag behind what an earlier leader acknowledged (paper,
+            section 8).
     """
 
     __slots__ = ("_acked", "_pending", "_round", "_self_id", "waiting_for_commit")

@@ -1,8 +1,8 @@
 """Heartbeats and ReadIndex: how a leader shows, and finds out, that it still leads.
 
-ReadIndex (dissertation, section 6.4): remember the commit index, confirm leadership, answer. Nothing is answered
-before the leader has committed an entry of its own term (paper, section 8). A lease answers at once, unless this
-leader has told somebody to campaign in this term: that campaign is not held up by leases.
+ReadIndex (dissertation, section 6.4): remember the commit index, confirm leadership, answer. Nothing is
+answered before the leader has committed an entry of its own term (paper, section 8). A lease answers at once,
+unless this leader has told somebody to campaign in this term: that campaign is not held up by leases.
 """
 
 from raftkv_trio.raft import texts
@@ -50,7 +50,7 @@ def _begin(raft: Raft, reader: int, context: bytes) -> None:
 
 
 def release_waiting(raft: Raft) -> None:
-    """Leader: the commit index moved; begin the rounds of the reads that waited for the term's first commit."""
+    """Leader: the commit index moved; begin the rounds of reads that waited for the term's first commit."""
     waiting = raft.reads.waiting_for_commit
     if waiting and committed_in_own_term(raft):
         raft.reads.waiting_for_commit = []
@@ -68,7 +68,7 @@ def acknowledge(raft: Raft, message: Message) -> None:
 
 
 def answer_confirmed(raft: Raft) -> None:
-    """Leader: answer the reads whose rounds the voters have confirmed; also after a change of configuration."""
+    """Leader: answer the reads whose rounds are confirmed; a new configuration may do that too."""
     for read in raft.reads.take_confirmed(raft.conf_state):
         _answer(raft, read.reader, read.context, read.read_index)
 

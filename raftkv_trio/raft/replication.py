@@ -1,17 +1,23 @@
-"""The leader's appends, their answers, and commit (paper, sections 5.3 and 5.4); and the follower's side of them.
+"""The leader's appends, their answers, and commit (paper, sections 5.3 and 5.4); and the follower's side.
 
-A leader appends only, commits by counting only entries of its own term (section 5.4.2), and counts itself only when
-its own disk has answered. A follower answers an append when what it took over is durable.
+A leader appends only, commits by counting only entries of its own term (section 5.4.2), and counts itself
+only when its own disk has answered. A follower answers an append when what it took over is durable.
 """
 
 from collections.abc import Sequence
 
 from raftkv_trio.errors import RaftError
 from raftkv_trio.raft import reads, texts
-from raftkv_trio.raft.confchange import ConfChange, ConfChangeV2, decode_conf_change, describe, is_joint
+from raftkv_trio.raft.confchange import (
+    ConfChange,
+    ConfChangeV2,
+    decode_conf_change,
+    describe,
+    describe_change,
+    is_joint,
+)
 from raftkv_trio.raft.errors import (
     ForwardingDisabled,
-    InvalidMessage,
     LeaderUnknown,
     LogError,
     NotAMember,
@@ -50,13 +56,14 @@ def propose(raft: Raft, entries: Sequence[Entry]) -> int:
 
 
 def _checked(raft: Raft, entry: Entry, index: int) -> Entry:
-    """`entry`, or an empty one in place of a conf change that may not be appended now; raises InvalidConfiguration."""
+    """`entry`, or an empty one in place of a conf change that may not be appended now."""
     if entry.type is EntryType.NORMAL:
         return entry
     change = decode_conf_change(entry)
     why_not = _why_not(raft, change)
     if why_not is not None and not raft.config.disable_conf_change_validation:
-        raft.logger.info(texts.IGNORED_CONF_CHANGE, raft.id, change, describe(raft.conf_state), why_not)
+        what, where = describe_change(change), describe(raft.conf_state)
+        raft.logger.info(texts.IGNORED_CONF_CHANGE, raft.id, what, where, why_not)
         return Entry(0, 0)
     raft.pending_conf_index = index
     return entry
@@ -75,7 +82,7 @@ def _why_not(raft: Raft, change: ConfChange | ConfChangeV2) -> str | None:
 
 
 def append(raft: Raft, entries: Sequence[Entry]) -> None:
-    """Leader: append `entries` in this term; our own acknowledgement waits for our disk. Raises UncommittedLimit."""
+    """Leader: append `entries`; our own acknowledgement waits for our disk. Raises UncommittedLimit."""
     last = raft.log.last_index()
     size = payloads_size(entries)
     limit = raft.config.max_uncommitted_bytes
@@ -176,7 +183,7 @@ def _send_snapshot(raft: Raft, to: int, progress: Progress) -> bool:
 
 
 def send_timeout_now(raft: Raft, to: int) -> None:
-    """Ask `to` to campaign at once; its campaign is not held up by leases, so ours is worth nothing from now on."""
+    """Ask `to` to campaign at once, which no lease holds up: ours is worth nothing from now on."""
     raft.lease_broken = True
     raft.send(raft.reply(MessageType.TIMEOUT_NOW, to))
 
@@ -185,11 +192,7 @@ def send_timeout_now(raft: Raft, to: int) -> None:
 
 
 def handle_append_response(raft: Raft, message: Message, progress: Progress) -> None:
-    """An append was taken over up to `message.index`, or refused with a hint; raises InvalidMessage."""
-    if not message.reject and message.index > raft.log.last_index():
-        raise InvalidMessage(
-            f"node {message.from_} acknowledges entry {message.index}, but the log ends at {raft.log.last_index()}"
-        )
+    """An append was taken over up to `message.index`, or refused with a hint."""
     progress.recent_active = True
     if message.reject:
         _handle_rejection(raft, message, progress)
@@ -235,7 +238,7 @@ def _handle_rejection(raft: Raft, message: Message, progress: Progress) -> None:
 
 
 def maybe_commit(raft: Raft) -> bool:
-    """Commit what the voters have, if it is of our own term (paper, section 5.4.2); True where that is news."""
+    """Commit what the voters have, if it is of our own term (paper, section 5.4.2); True if that is news."""
     if not raft.log.maybe_commit(raft.tracker.committed(), raft.term):
         return False
     reads.release_waiting(raft)
@@ -259,7 +262,7 @@ def handle_unreachable(raft: Raft, message: Message, progress: Progress) -> None
 
 
 def handle_snapshot_status(raft: Raft, message: Message, progress: Progress) -> None:
-    """A snapshot was delivered, or (`reject`) it failed; wait for the follower to say something either way."""
+    """A snapshot was delivered, or (`reject`) it failed; in either case wait for a word from the follower."""
     if progress.state is not ProgressState.SNAPSHOT:
         return
     if message.reject:
@@ -274,7 +277,7 @@ def handle_snapshot_status(raft: Raft, message: Message, progress: Progress) -> 
 
 
 def handle_append(raft: Raft, message: Message) -> None:
-    """Take over a leader's entries, or say where the logs may agree; raises InvalidMessage."""
+    """Take over a leader's entries, or say up to where the logs may agree."""
     log = raft.log
     reply = raft.reply(MessageType.APP_RESP, message.from_)
     if message.index < log.committed:

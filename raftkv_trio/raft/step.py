@@ -1,8 +1,8 @@
 """One message: first its term (paper, section 5.1), then what its kind means in the present role.
 
-Messages of a term of 0 stay on a node, or are forwarded for a client. A later term makes a follower of anybody, except
-that pre-votes and granted ones carry a term that nobody is in, and that votes within a leader's lease are ignored. An
-earlier term is ignored, except where the sender would be stuck for ever.
+Messages of a term of 0 stay on a node, or are forwarded for a client. A later term makes a follower of
+anybody, except that pre-votes and granted ones carry a term that nobody is in, and that votes within a
+leader's lease are ignored. An earlier term is ignored, except where the sender would be stuck for ever.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +15,6 @@ from raftkv_trio.raft.types import Message, MessageType, StateRole
 
 _FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 _VOTE_REQUESTS = frozenset({MessageType.VOTE, MessageType.PRE_VOTE})
-
-#: How etcd's raft calls the kinds, in logs and transcripts.
-MESSAGE_NAMES = {
-    kind: "Msg" + "".join(part.capitalize() for part in kind.name.split("_")) for kind in MessageType
-}
 
 
 def step(raft: Raft, message: Message) -> None:
@@ -60,7 +55,9 @@ def _enter_later_term(raft: Raft, message: Message) -> bool:
         return False
     if kind is MessageType.PRE_VOTE or (kind is MessageType.PRE_VOTE_RESP and not message.reject):
         return True
-    raft.logger.info(texts.HIGHER_TERM, raft.id, raft.term, MESSAGE_NAMES[kind], message.from_, message.term)
+    raft.logger.info(
+        texts.HIGHER_TERM, raft.id, raft.term, texts.MESSAGE_NAMES[kind], message.from_, message.term
+    )
     become_follower(raft, message.term, message.from_ if kind in _FROM_LEADER else None)
     return True
 
@@ -70,8 +67,8 @@ def _answer_earlier_term(raft: Raft, message: Message) -> None:
     if kind in (MessageType.HEARTBEAT, MessageType.APP) and (
         raft.config.check_quorum or raft.config.pre_vote
     ):
-        # A leader that we have left behind, by a campaign that nobody heard because of its lease, must learn our term
-        # from an answer to its own messages, or we could never follow it again.
+        # A leader that we have left behind, by a campaign that nobody heard because of its lease, must learn
+        # our term from an answer to its own messages, or we could never follow it again.
         raft.send(raft.reply(MessageType.APP_RESP, message.from_))
     elif kind is MessageType.PRE_VOTE:
         # or two nodes that each wait for the other's pre-vote could never elect anybody
@@ -79,12 +76,14 @@ def _answer_earlier_term(raft: Raft, message: Message) -> None:
     elif kind is MessageType.STORAGE_APPEND_RESP:
         if message.index:
             # the entries may have been overwritten since; see `rawnode._storage_append_response`
-            raft.logger.info(texts.LOWER_TERM_APPEND, raft.id, raft.term, MESSAGE_NAMES[kind], message.term)
+            raft.logger.info(
+                texts.LOWER_TERM_APPEND, raft.id, raft.term, texts.MESSAGE_NAMES[kind], message.term
+            )
         if message.snapshot is not None:  # committed, so of no term
             membership.snapshot_installed(raft, message.snapshot)
     else:
         raft.logger.info(
-            texts.LOWER_TERM, raft.id, raft.term, MESSAGE_NAMES[kind], message.from_, message.term
+            texts.LOWER_TERM, raft.id, raft.term, texts.MESSAGE_NAMES[kind], message.from_, message.term
         )
 
 

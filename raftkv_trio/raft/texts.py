@@ -4,6 +4,19 @@ The texts are those of etcd's raft, so that operators find what is written about
 transcripts pin our internal state. An unset id is told as 0.
 """
 
+from raftkv_trio.raft.types import MessageType, StateRole
+
+MESSAGE_NAMES = {
+    kind: "Msg" + "".join([part.capitalize() for part in kind.name.split("_")]) for kind in MessageType
+}
+ROLE_NAMES = {
+    StateRole.FOLLOWER: "StateFollower",
+    StateRole.CANDIDATE: "StateCandidate",
+    StateRole.LEADER: "StateLeader",
+    StateRole.PRE_CANDIDATE: "StatePreCandidate",
+}
+PROPOSAL_DROPPED = "raft proposal dropped"
+
 # elections
 BECAME_FOLLOWER = "%x became follower at term %d"
 BECAME_CANDIDATE = "%x became candidate at term %d"

@@ -1,7 +1,7 @@
 """The configuration in force, and what a leader or candidate knows of its members.
 
-Invariant: `progress` has exactly the members of `conf_state`, in order of their ids, so that every loop over it is
-deterministic.
+Invariant: `progress` has exactly the members of `conf_state`, in order of their ids, so that every loop over
+it is deterministic.
 """
 
 from collections.abc import Collection, Iterator
@@ -30,7 +30,7 @@ class Tracker:
         return Progress(next_index=next_index, inflights=inflights, is_learner=is_learner, match=match)
 
     def switch(self, conf: ConfState, last_index: int, dropped: Collection[int] = ()) -> None:
-        """Make `conf` the configuration; members that are new, or `dropped` and back, are probed from `last_index`.
+        """Make `conf` the configuration; who is new, or `dropped` and back, is probed from `last_index`.
 
         Raises InvalidConfiguration where `conf` breaks an invariant.
         """

@@ -1,7 +1,7 @@
 """The end of the log that is not known to be durable yet, and the snapshot that is being installed.
 
-`entries[i]` has index `offset + i`. Everything before `in_progress` has been handed out to be written;
-a write counts only if the entry it ends with is still the one here (term and index both): what was overwritten
+`entries[i]` has index `offset + i`. Everything before `in_progress` has been handed out to be written; a
+write counts only if the entry it ends with is still the one here, in index and in term: what was overwritten
 meanwhile must not be taken for durable because a later entry stands at its index (the ABA trap).
 """
 
@@ -62,7 +62,7 @@ class Unstable:
         self.snapshot_in_progress = self.snapshot is not None
 
     def stable_to(self, index: int, term: int) -> None:
-        """Everything up to the entry `(term, index)` is durable; ignored if that entry is not here any more."""
+        """Everything up to entry `(term, index)` is durable; ignored if that entry is not here any more."""
         found = self.term(index)
         if found is None:
             self._logger.info(texts.STABLE_ENTRY_MISSING, index)

@@ -1,0 +1,279 @@
+"""The `raftkv-trio` program: commands, flags, exit codes. The only reader of argv, environment and signals.
+
+Exit codes: 0 a clean stop; 1 the disk, the system or a running cluster failed; 2 what was asked cannot be
+done as it was asked; 70 a bug of ours; 130 and 143 a second SIGINT or SIGTERM that did not wait for a clean
+stop. Every error is one line on standard error. What a command does not need it does not import.
+"""
+
+import logging
+import os
+import signal
+import sys
+import sysconfig
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from raftkv_trio._version import __version__
+from raftkv_trio.config import (
+    DEFAULT_CLUSTER,
+    DEFAULT_HOST,
+    DEFAULT_REQUEST_TIMEOUT_S,
+    DEFAULT_REST_PORT,
+    NodeConfig,
+    PeerAddress,
+    RestConfig,
+    ServerConfig,
+    parse_cluster,
+    parse_node_id,
+)
+from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.logs import LogFormat, setup_logging
+
+if TYPE_CHECKING:
+    import trio
+
+PROGRAM = "raftkv-trio"
+EXIT_FAILED, EXIT_USAGE, EXIT_BUG = 1, 2, 70
+
+_option = partial(click.option, show_envvar=True, show_default=True)
+_procfile_option = click.option(
+    "-f",
+    "--procfile",
+    type=click.Path(path_type=Path),
+    default=Path("Procfile"),
+    show_default=True,
+    help="The Procfile; the control socket is beside it.",
+)
+
+
+def main() -> NoReturn:
+    """Run the command that argv names, and exit."""
+    try:
+        # Not standalone, so that every error takes the one way out below.
+        code = program.main(prog_name=PROGRAM, standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else PROGRAM
+        _exit(EXIT_USAGE, f"{error.format_message().rstrip('.')}; see {where} --help")
+    except click.ClickException as error:
+        _exit(EXIT_USAGE, error.format_message())
+    except click.Abort:
+        _exit(128 + signal.SIGINT)
+    except BaseException as error:
+        code, sentence = _verdict(error)
+        if logging.getLogger("raftkv_trio").isEnabledFor(logging.DEBUG):
+            traceback.print_exception(error)
+        _exit(code, sentence)
+    _exit(code or 0)
+
+
+@click.group(name=PROGRAM, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def program() -> None:
+    """A replicated key-value store: Raft on Trio, with raftexample's command line."""
+
+
+@program.command(context_settings={"auto_envvar_prefix": "RAFTKV_TRIO"})
+@_option("--id", "id_text", envvar="RAFTKV_TRIO_ID", metavar="N", default="1", help="This node's id.")
+@_option(
+    "--cluster",
+    metavar="URLS",
+    default=DEFAULT_CLUSTER,
+    help="Peer URLs of all members, separated by commas; ids are their positions from 1, or id=url pairs.",
+)
+@_option("--port", type=int, default=DEFAULT_REST_PORT, help="Port of the REST API.")
+@_option("--join", is_flag=True, help="Join a running cluster (not in this version yet).")
+@_option("--host", default=DEFAULT_HOST, help="Address that the REST API binds.")
+@_option("--data-dir", type=click.Path(path_type=Path), help="Data directory.  [default: ./raftkv-trio-ID]")
+@_option(
+    "--listen-peer",
+    metavar="HOST:PORT",
+    help="Address that the peer port binds, where it differs from this node's URL in --cluster.",
+)
+@_option("--cluster-token", metavar="TEXT", default="", help="Sets apart clusters of the same addresses.")
+@_option(
+    "--request-timeout",
+    metavar="SECONDS",
+    type=float,
+    default=DEFAULT_REQUEST_TIMEOUT_S,
+    help="How long a request may wait for a leader and a quorum.",
+)
+@_option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of the log.")
+@_option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="Least severity that is logged.",
+)
+def serve(
+    id_text: str,
+    cluster: str,
+    port: int,
+    join: bool,
+    host: str,
+    data_dir: Path | None,
+    listen_peer: str | None,
+    cluster_token: str,
+    request_timeout: float,
+    log_format: LogFormat,
+    log_level: str,
+) -> int:
+    """Run one node until SIGINT or SIGTERM; a second one does not wait for a clean stop."""
+    setup_logging(log_format, log_level)
+    if join:
+        raise ConfigError("--join is not supported yet; joining a running cluster comes with a later version")
+    node_id = parse_node_id(id_text)
+    config = ServerConfig(
+        node=NodeConfig(
+            node_id=node_id,
+            members=parse_cluster(cluster),
+            data_dir=data_dir or Path(f"raftkv-trio-{node_id}"),
+            cluster_token=cluster_token,
+            listen=None if listen_peer is None else _parse_listen_peer(listen_peer),
+        ),
+        rest=RestConfig(host=host, port=port, request_timeout_s=request_timeout),
+    )
+
+    import trio
+
+    from raftkv_trio import serve as server
+
+    async def run(stop: trio.Event) -> int:
+        await server.serve(config, stop=stop)
+        return 0
+
+    return _run_until_signal(run, (signal.SIGINT, signal.SIGTERM))
+
+
+@program.group()
+def local() -> None:
+    """A cluster on this machine, from a Procfile."""
+
+
+@local.command("start")
+@_procfile_option
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+def local_start(procfile: Path, names: tuple[str, ...]) -> int:
+    """Start the Procfile's processes, or those named; Ctrl-C stops them all."""
+    import trio
+
+    from raftkv_trio.local import run_local
+
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    # The programs beside this interpreter come first, so that a virtual environment need not be activated.
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    environment = {**os.environ, "PATH": path}
+
+    async def run(stop: trio.Event) -> int:
+        return await run_local(
+            procfile, names, environment=environment, output=sys.stdout.fileno(), color=color, stop=stop
+        )
+
+    # A terminal that is closed must not orphan them; under nohup it says nothing.
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    hangup = (signal.SIGHUP,) if hangs_up else ()
+    return _run_until_signal(run, (signal.SIGINT, signal.SIGTERM, *hangup))
+
+
+@local.command("run")
+@_procfile_option
+@click.option(
+    "--signal",
+    "signal_name",
+    type=click.Choice(["INT", "TERM", "KILL"], case_sensitive=False),
+    default="INT",
+    show_default=True,
+    help="What stop and restart send; SIGKILL follows after 10 s.",
+)
+@click.argument("verb", type=click.Choice(["start", "stop", "restart", "list", "status"]))
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+def local_run(procfile: Path, signal_name: str, verb: str, names: tuple[str, ...]) -> int:
+    """Act on processes of the running local cluster, on all where none is named.
+
+    It returns when they are started, or gone.
+    """
+    from raftkv_trio.control import Request, call
+
+    answer = call(procfile.parent, Request(verb, names, signal.Signals[f"SIG{signal_name}"]))
+    if answer.exit_code:
+        _exit(answer.exit_code, answer.text)
+    click.echo(answer.text)
+    return 0
+
+
+def _parse_listen_peer(text: str) -> PeerAddress:
+    try:
+        return PeerAddress.parse(text if "://" in text else f"tcp://{text}")
+    except ConfigError as error:
+        raise ConfigError(f"--listen-peer does not fit: {error}") from error
+
+
+def _run_until_signal(
+    component: "Callable[[trio.Event], Awaitable[int]]", signals: tuple[signal.Signals, ...]
+) -> int:
+    """Run a component; the first signal sets the event it is given, the second cancels it.
+
+    After the second one the signals have their default actions again, so that a third one ends the process
+    whatever happens. Returns the component's exit code, or 128 and the number of the second signal.
+    """
+    import trio
+
+    forced: signal.Signals | None = None
+
+    async def watch(stop: trio.Event, scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
+        nonlocal forced
+        with trio.open_signal_receiver(*signals) as received:
+            task_status.started()
+            async for _ in received:
+                break
+            stop.set()
+            async for number in received:
+                forced = signal.Signals(number)
+                break
+        scope.cancel()
+
+    async def run() -> int:
+        stop = trio.Event()
+        code = 0
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watch, stop, nursery.cancel_scope)
+            code = await component(stop)
+            nursery.cancel_scope.cancel()
+        return code
+
+    code = trio.run(run)
+    return code if forced is None else 128 + forced
+
+
+def _verdict(error: BaseException) -> tuple[int, str | None]:
+    """The exit code and the sentence for an error, the worst where it is a group of several."""
+    leaves = list(_leaves(error))
+    for leaf in leaves:
+        if isinstance(leaf, KeyboardInterrupt):
+            return 128 + signal.SIGINT, None
+    for leaf in leaves:
+        if not isinstance(leaf, RaftKVError | OSError):
+            what = f"{type(leaf).__name__}: {leaf}".rstrip(": ")
+            return EXIT_BUG, f"this is a bug; --log-level debug shows where: {what}"
+    for leaf in leaves:
+        if not isinstance(leaf, ConfigError):
+            return EXIT_FAILED, str(leaf)
+    return EXIT_USAGE, str(leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
+
+
+def _exit(code: int, sentence: str | None = None) -> NoReturn:
+    if sentence is not None:
+        print(f"{PROGRAM}: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(code)

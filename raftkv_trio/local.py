@@ -1,0 +1,356 @@
+"""A cluster on one machine: the Procfile's processes in one nursery, and the verbs that act on each.
+
+Rules of this file:
+- a process is the leader of a process group of its own, and signals go to the group: a terminal's Ctrl-C
+  reaches only us, and what a shell forked ends with it;
+- a run has ended when its leader is reaped and nobody in its group holds its output any more;
+- however `run_local` ends, no process that it started is left.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from raftkv_trio.control import Answer, Request, open_control_socket, serve_control
+from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.procfile import check_names, parse_procfile
+
+KILL_GRACE_S = 10.0
+VERBS = ("start", "stop", "restart", "list", "status")
+_MAX_LINE_BYTES = 64 * 1024
+_DRAIN_S = 1.0  # after SIGKILL, for what still stands in the pipe
+_COLORS = (36, 33, 32, 35, 34, 31)  # ANSI foregrounds: cyan, yellow, green, magenta, blue, red
+
+
+async def run_local(
+    procfile: Path,
+    names: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    output: int,
+    color: bool,
+    stop: trio.Event,
+    grace_s: float = KILL_GRACE_S,
+) -> int:
+    """Run the Procfile's processes until `stop` is set, or all that were started have exited by themselves.
+
+    Args:
+        procfile: its directory is where the processes run and where the control socket is.
+        names: which to start at once; all where empty. The others can be started by a verb.
+        environment: of the processes.
+        output: file descriptor for their output; when its reader goes away, all are stopped.
+        color: whether names are coloured.
+        grace_s: seconds from SIGINT to SIGKILL.
+
+    Returns:
+        An exit code: 0 if every process was stopped in time or exited with code 0 when it last ran, else 1.
+
+    Raises:
+        ConfigError: no Procfile, a bad one, an unknown name, or a local cluster runs from there already.
+        RaftKVError: a process cannot be started.
+
+    Cancellation kills what is still running and leaves nothing behind.
+    """
+    commands = _read_procfile(procfile)
+    first = check_names(names, commands)
+    console = Console(output, ["local", *commands], color=color)
+    with open_control_socket(procfile.parent) as listening:
+        async with trio.open_nursery() as children:
+            make_process = partial(
+                LocalProcess,
+                directory=procfile.parent,
+                environment=environment,
+                console=console,
+                nursery=children,
+                grace_s=grace_s,
+            )
+            cluster = LocalCluster(commands, make_process)
+            async with trio.open_nursery() as servants:
+                servants.start_soon(serve_control, listening, cluster.answer)
+                for name in first:
+                    await cluster.processes[name].start()
+                for end in (stop, console.lost, cluster.exited):
+                    servants.start_soon(_cancel_on, end, servants.cancel_scope)
+            await cluster.stop()
+    return 1 if any(process.failed for process in cluster.processes.values()) else 0
+
+
+class Console:
+    """Whole lines of many writers on one file descriptor, each after its writer's name."""
+
+    def __init__(self, fd: int, names: Sequence[str], *, color: bool) -> None:
+        self.lost = trio.Event()  # nobody reads us any more
+        self._fd = fd
+        self._limiter = trio.CapacityLimiter(1)
+        width = max(map(len, names))
+        self._prefixes: dict[str, bytes] = {}
+        for position, name in enumerate(names):
+            prefix = f"{name:<{width}} |"
+            if color:
+                prefix = f"\x1b[{_COLORS[position % len(_COLORS)]}m{prefix}\x1b[0m"
+            self._prefixes[name] = f"{prefix} ".encode()
+
+    async def write(self, name: str, lines: Sequence[bytes]) -> None:
+        """Write lines, given without their newlines; once the reader is `lost` they are dropped.
+
+        Cancellation abandons the thread that writes, which may have written a part.
+        """
+        prefix = self._prefixes[name]
+        data = b"".join(b"%b%b\n" % (prefix, line) for line in lines)
+        try:
+            # In a thread, since a terminal that was halted must not halt us.
+            await trio.to_thread.run_sync(self._write, data, limiter=self._limiter, abandon_on_cancel=True)
+        except OSError:
+            self.lost.set()
+
+    async def say(self, sentence: str) -> None:
+        """Write one line of the supervisor's own; see `write`."""
+        await self.write("local", [sentence.encode()])
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+
+class Run:
+    """One run of a process, from its start to the end of its output."""
+
+    def __init__(self, leader: trio.Process) -> None:
+        self.leader = leader
+        self.reading = trio.CancelScope()
+        self.ended = trio.Event()
+        self.stop_requested = False
+        self.was_killed = False  # because it did not stop in time
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the whole process group, if any of it is left."""
+        try:
+            os.killpg(self.leader.pid, number)
+        except ProcessLookupError:
+            pass  # it ended in this moment
+
+    @property
+    def exited_by_itself(self) -> bool:
+        """Whether it ended, neither on request nor by a signal."""
+        code = self.leader.returncode
+        return self.ended.is_set() and not self.stop_requested and code is not None and code >= 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether it had to be killed, or ended badly by itself."""
+        return self.was_killed or (not self.stop_requested and self.leader.returncode not in (None, 0))
+
+    def __str__(self) -> str:
+        """Such as `running, pid 42`, `stopped, exited with code 0`, `ended by SIGKILL`."""
+        code = self.leader.returncode
+        if not self.ended.is_set() or code is None:
+            return f"running, pid {self.leader.pid}"
+        if self.was_killed:
+            return "killed, since it did not stop in time"
+        how = f"exited with code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
+        return f"stopped, {how}" if self.stop_requested else how
+
+
+class LocalProcess:
+    """One process of the Procfile over all its runs; its methods may be called from several tasks at once."""
+
+    def __init__(
+        self,
+        name: str,
+        command: str,
+        on_end: Callable[[], None],
+        *,
+        directory: Path,
+        environment: Mapping[str, str],
+        console: Console,
+        nursery: trio.Nursery,
+        grace_s: float,
+    ) -> None:
+        self.name = name
+        self.run: Run | None = None  # the latest
+        self._command = command
+        self._on_end = on_end
+        self._directory = directory
+        self._environment = environment
+        self._console = console
+        self._nursery = nursery
+        self._grace_s = grace_s
+        self._starting = trio.Lock()
+
+    @property
+    def is_running(self) -> bool:
+        return self.run is not None and not self.run.ended.is_set()
+
+    @property
+    def failed(self) -> bool:
+        """Whether its latest run ended badly; False where there was none."""
+        return self.run is not None and self.run.failed
+
+    def __str__(self) -> str:
+        return "not started" if self.run is None else str(self.run)
+
+    async def start(self) -> str:
+        """Start it unless it runs; returns a sentence once it is a process.
+
+        Raises RaftKVError where the system refuses. Cancellation may leave it running in its nursery.
+        """
+        async with self._starting:
+            if self.is_running:
+                return f"{self.name} is already {self}"
+            try:
+                await self._nursery.start(self._run)
+            except OSError as error:
+                raise RaftKVError(f"cannot start {self.name}: {error}") from error
+            return f"{self.name} is {self}"
+
+    async def stop(self, stop_signal: signal.Signals = signal.SIGINT) -> str:
+        """Signal it, kill it after the grace, and return a sentence once it has ended.
+
+        Cancellation leaves it signalled.
+        """
+        async with self._starting:  # one that is just being started is stopped too
+            run = self.run
+        if run is None or run.ended.is_set():
+            return f"{self.name} is not running"
+        run.stop_requested = True
+        run.send_signal(stop_signal)
+        with trio.move_on_after(self._grace_s):
+            await run.ended.wait()
+        if not run.ended.is_set():
+            run.was_killed = True
+            run.send_signal(signal.SIGKILL)
+            with trio.move_on_after(_DRAIN_S):
+                await run.ended.wait()
+            run.reading.cancel()  # whoever still holds the pipe has left the group
+            await run.ended.wait()
+        return f"{self.name} {run}"
+
+    async def restart(self, stop_signal: signal.Signals = signal.SIGINT) -> str:
+        """Stop it if it runs, then start it; returns, raises and is cancelled as those."""
+        await self.stop(stop_signal)
+        return await self.start()
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        leader = await trio.lowlevel.open_process(
+            self._command,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self._directory,
+            env=self._environment,
+            process_group=0,
+        )
+        self.run = run = Run(leader)
+        try:
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._copy_output, run)
+                await leader.wait()
+        except BaseException:
+            run.send_signal(signal.SIGKILL)
+            with trio.CancelScope(shield=True):  # bounded: it was killed
+                await leader.wait()
+            raise
+        finally:
+            run.ended.set()
+            self._on_end()
+        await self._console.say(f"{self.name} {run}")
+
+    async def _copy_output(self, run: Run) -> None:
+        stream = run.leader.stdout
+        assert stream is not None  # it was asked for
+        rest = b""
+        with run.reading:
+            async with stream:
+                await self._console.say(f"{self.name} is {run}")
+                async for received in stream:
+                    *lines, rest = (rest + received).split(b"\n")
+                    if len(rest) > _MAX_LINE_BYTES:
+                        lines, rest = [*lines, rest], b""
+                    if lines:
+                        await self._console.write(self.name, lines)
+        if rest:
+            await self._console.write(self.name, [rest])
+
+
+class LocalCluster:
+    """The processes of a Procfile by name, and the answers to goreman's verbs."""
+
+    def __init__(self, commands: Mapping[str, str], make_process: Callable[..., LocalProcess]) -> None:
+        self.exited = trio.Event()  # all that ran have exited by themselves
+        self.processes = {
+            name: make_process(name, command, self._note_end) for name, command in commands.items()
+        }
+
+    async def answer(self, request: Request) -> Answer:
+        """Do what is asked, and answer when it is done.
+
+        Raises ConfigError for an unknown verb or name, RaftKVError where a process cannot be started.
+        Cancellation leaves done what was done.
+        """
+        processes = [self.processes[name] for name in check_names(request.names, self.processes)]
+        if request.verb == "list":
+            return Answer("\n".join(process.name for process in processes))
+        if request.verb == "status":
+            width = max(len(process.name) for process in processes)
+            marks = ["*" if process.is_running else " " for process in processes]
+            rows = zip(marks, processes, strict=True)
+            return Answer("\n".join(f"{mark}{process.name:<{width}}  {process}" for mark, process in rows))
+        if request.verb == "start":
+            return Answer(await _together([process.start for process in processes]))
+        if request.verb == "stop":
+            stops = [partial(process.stop, request.stop_signal) for process in processes]
+            return Answer(await _together(stops))
+        if request.verb == "restart":
+            restarts = [partial(process.restart, request.stop_signal) for process in processes]
+            return Answer(await _together(restarts))
+        raise ConfigError(f"no verb is named {request.verb!r}; there are {', '.join(VERBS)}")
+
+    async def stop(self) -> None:
+        """Stop all that run, together. Cancellation leaves them signalled."""
+        await _together([process.stop for process in self.processes.values()])
+
+    def _note_end(self) -> None:
+        # One that was stopped or killed from outside may be started again by a verb: wait for that.
+        runs = [process.run for process in self.processes.values() if process.run is not None]
+        if all(run.exited_by_itself for run in runs):
+            self.exited.set()
+
+
+def _read_procfile(procfile: Path) -> dict[str, str]:
+    try:
+        return parse_procfile(procfile.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {procfile}: {error}") from error
+
+
+async def _cancel_on(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+async def _together(calls: Sequence[Callable[[], Awaitable[str]]]) -> str:
+    """The calls' sentences, one a line, in the order of the calls; raises what the first failing one does."""
+    sentences = [""] * len(calls)
+    failure: RaftKVError | None = None
+
+    async def keep(position: int) -> None:
+        nonlocal failure
+        try:
+            sentences[position] = await calls[position]()
+        except RaftKVError as error:
+            failure = failure or error
+
+    async with trio.open_nursery() as nursery:
+        for position in range(len(calls)):
+            nursery.start_soon(keep, position)
+    if failure is not None:
+        raise failure
+    return "\n".join(sentences)

@@ -1,0 +1,148 @@
+"""The port between storage and a file system: a few synchronous calls, in the words of POSIX.
+
+Every method raises OSError, and nothing else, when the system refuses; its callers turn that into our errors.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Protocol
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+
+
+class DiskFile(Protocol):
+    """An open file."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; fewer only at the end of the file."""
+        ...
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Write all of `data`; not durable before `datasync`."""
+        ...
+
+    def preallocate(self, size_bytes: int) -> None:
+        """Give the file at least this size, of zeros, with its blocks reserved."""
+        ...
+
+    def size(self) -> int: ...
+
+    def datasync(self) -> None:
+        """Return once everything written is durable (fdatasync)."""
+        ...
+
+    def lock(self) -> bool:
+        """Take the file's exclusive lock, until it is closed; False where somebody holds it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """A file system. Names made, changed or removed are durable after `sync_directory` of their directory."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make it, and its parents, where missing."""
+        ...
+
+    def exists(self, path: Path) -> bool: ...
+
+    def list_directory(self, path: Path) -> list[str]:
+        """The names in it, sorted."""
+        ...
+
+    def open(self, path: Path, *, create: bool = False) -> DiskFile: ...
+
+    def rename(self, old: Path, new: Path) -> None: ...
+
+    def unlink(self, path: Path) -> None: ...
+
+    def sync_directory(self, path: Path) -> None: ...
+
+
+class OsFile:
+    """A file descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        parts = []
+        while length and (part := os.pread(self._descriptor, length, offset)):
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return b"".join(parts)
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view = view[written:]
+            offset += written
+
+    def preallocate(self, size_bytes: int) -> None:
+        os.posix_fallocate(self._descriptor, 0, size_bytes)
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def datasync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def lock(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class OsDisk:
+    """The operating system's file system."""
+
+    def make_directory(self, path: Path) -> None:
+        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def list_directory(self, path: Path) -> list[str]:
+        return sorted(os.listdir(path))
+
+    def open(self, path: Path, *, create: bool = False) -> DiskFile:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        return OsFile(os.open(path, flags, FILE_MODE))
+
+    def rename(self, old: Path, new: Path) -> None:
+        os.replace(old, new)
+
+    def unlink(self, path: Path) -> None:
+        os.unlink(path)
+
+    def sync_directory(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_whole_file(disk: Disk, path: Path, data: bytes) -> None:
+    """Make `path` hold `data`, durably, or leave it as it was (temporary file, rename)."""
+    temporary = path.with_name(path.name + ".tmp")
+    if disk.exists(temporary):
+        disk.unlink(temporary)
+    file = disk.open(temporary, create=True)
+    try:
+        file.write_at(0, data)
+        file.datasync()
+    finally:
+        file.close()
+    disk.rename(temporary, path)
+    disk.sync_directory(path.parent)

@@ -1,0 +1,209 @@
+"""A node's data directory: lock, identity, log and snapshots, opened together or not at all.
+
+lock          held while a node runs on it
+identity      cluster id, node id, directory id, format version; written last, so it marks a whole bootstrap
+peers         the directory id that each other member showed first
+wal/  snap/   the log, and the snapshots it continues
+"""
+
+import random
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cbor2
+
+from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError, StorageError
+from raftkv_trio.raft.types import ConfState, Entry, HardState
+from raftkv_trio.storage.disk import Disk, DiskFile, write_whole_file
+from raftkv_trio.storage.snapshot import SnapshotMeta, decode_meta, read_parts, write_snapshot
+from raftkv_trio.storage.wal import SEGMENT_BYTES, TornTail, WriteAheadLog, open_log
+from raftkv_trio.wire import decode_payload
+
+T = TypeVar("T")
+
+FORMAT_VERSION = 1
+DIRECTORY_ID_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whose directory this is."""
+
+    cluster_id: int
+    node_id: int
+    directory_id: bytes
+    format_version: int = FORMAT_VERSION
+
+    def encode(self) -> bytes:
+        return cbor2.dumps([self.format_version, self.cluster_id, self.node_id, self.directory_id])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    """What the first start writes: the snapshot at index 1 of term 1."""
+
+    cluster_id: int
+    conf_state: ConfState
+    envelope: bytes
+
+
+class NodeStorage:
+    """An open data directory. Made by `open_storage`; every method may block on the disk."""
+
+    def __init__(
+        self, disk: Disk, path: Path, lock: DiskFile, identity: Identity, log: WriteAheadLog, snapshot: Path
+    ) -> None:
+        self._disk = disk
+        self._path = path
+        self._lock: DiskFile | None = lock
+        self._log = log
+        self._snapshot_path = snapshot
+        self.identity = identity
+        parts = read_parts(disk, snapshot)
+        self.snapshot = decode_meta(snapshot, next(parts))
+        self.envelope = next(parts)
+        parts.close()
+        self._known_directory_ids: dict[int, bytes] = _read_known(disk, path / "peers")
+
+    @property
+    def hard_state(self) -> HardState:
+        return self._log.hard_state
+
+    @property
+    def torn_tail(self) -> TornTail | None:
+        """What the last crash left half-written, where it did."""
+        return self._log.torn_tail
+
+    @property
+    def known_directory_ids(self) -> Mapping[int, bytes]:
+        return self._known_directory_ids
+
+    def take_entries(self) -> list[Entry]:
+        """The entries after the snapshot, as recovered; they are the caller's from here on."""
+        entries, self._log.entries = self._log.entries, []
+        return [e for e in entries if e.index > self.snapshot.index]
+
+    def snapshot_chunks(self) -> Generator[bytes, None, None]:
+        """The state machine's chunks of the snapshot, lazily; raises CorruptLog."""
+        parts = read_parts(self._disk, self._snapshot_path)
+        next(parts), next(parts)
+        yield from parts
+
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """Append one batch to the log; durable when this returns. Raises StorageError."""
+        self._log.append(hard_state, entries)
+
+    def remember_directory_id(self, node_id: int, directory_id: bytes) -> None:
+        """Keep a member's directory id, durably; raises StorageError."""
+        known = {**self._known_directory_ids, node_id: directory_id}
+        try:
+            write_whole_file(self._disk, self._path / "peers", cbor2.dumps(known))
+        except OSError as error:
+            raise StorageError(f"{self._path / 'peers'}: {error.strerror or error}") from error
+        self._known_directory_ids = known
+
+    def close(self, *, clean: bool) -> None:
+        """Close the log, with a closing record where `clean`, and release the lock; again does nothing."""
+        if self._lock is None:
+            return
+        lock, self._lock = self._lock, None
+        try:
+            self._log.close(clean=clean)
+        finally:
+            lock.close()
+
+
+def open_storage(
+    disk: Disk,
+    path: Path,
+    *,
+    node_id: int,
+    bootstrap: Bootstrap,
+    rng: random.Random,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> NodeStorage:
+    """Open the data directory at `path`, or make it.
+
+    Raises:
+        ConfigError: the directory is another node's, in use, of a newer format, or cannot be made.
+        CorruptLog: what it holds does not verify.
+    """
+    try:
+        return _open_storage(disk, path, node_id, bootstrap, rng, segment_bytes)
+    except OSError as error:
+        raise ConfigError(f"data directory {path} cannot be used: {error.strerror or error}") from error
+
+
+def _open_storage(
+    disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: random.Random, segment_bytes: int
+) -> NodeStorage:
+    if disk.exists(path) and not disk.exists(path / "lock") and disk.list_directory(path):
+        raise ConfigError(
+            f"{path} is not empty and no data directory of raftkv-trio; name another with --data-dir"
+        )
+    for directory in (path, path / "wal", path / "snap"):
+        disk.make_directory(directory)
+    lock = disk.open(path / "lock", create=True)
+    try:
+        if not lock.lock():
+            raise ConfigError(f"data directory {path} is in use by a running node")
+        if not disk.exists(path / "identity"):
+            _bootstrap(disk, path, node_id, bootstrap, rng)
+        identity = _read_identity(disk, path, node_id)
+        log = open_log(disk, path / "wal", identity.encode(), segment_bytes=segment_bytes)
+        return NodeStorage(disk, path, lock, identity, log, _newest_snapshot(disk, path / "snap"))
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _bootstrap(disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: random.Random) -> None:
+    meta = SnapshotMeta(1, 1, bootstrap.conf_state)
+    write_snapshot(disk, path / "snap", meta, bootstrap.envelope, ())
+    disk.sync_directory(path)
+    disk.sync_directory(path.parent)
+    identity = Identity(
+        cluster_id=bootstrap.cluster_id,
+        node_id=node_id,
+        directory_id=rng.getrandbits(8 * DIRECTORY_ID_BYTES).to_bytes(DIRECTORY_ID_BYTES, "big"),
+    )
+    write_whole_file(disk, path / "identity", identity.encode())
+
+
+def _read_identity(disk: Disk, path: Path, node_id: int) -> Identity:
+    version, cluster_id, owner_id, directory_id = _read_cbor(disk, path / "identity", list)
+    if version != FORMAT_VERSION:
+        raise ConfigError(
+            f"{path} has format {version}; this program knows {FORMAT_VERSION}: use a newer one"
+        )
+    if owner_id != node_id:
+        raise ConfigError(
+            f"{path} belongs to node {owner_id}, not to node {node_id}; check --id and --data-dir"
+        )
+    return Identity(cluster_id=cluster_id, node_id=owner_id, directory_id=directory_id)
+
+
+def _read_known(disk: Disk, path: Path) -> dict[int, bytes]:
+    return _read_cbor(disk, path, dict) if disk.exists(path) else {}
+
+
+def _read_cbor(disk: Disk, path: Path, kind: type[T]) -> T:
+    file = disk.open(path)
+    try:
+        value = decode_payload(file.read_at(0, file.size()))
+    except PeerProtocolError as error:
+        raise CorruptLog(f"{path} cannot be read: {error}") from error
+    finally:
+        file.close()
+    if not isinstance(value, kind):
+        raise CorruptLog(f"{path} does not hold a {kind.__name__}: restore this node from a backup")
+    return value
+
+
+def _newest_snapshot(disk: Disk, directory: Path) -> Path:
+    names = [name for name in disk.list_directory(directory) if name.endswith(".snap")]
+    if not names:
+        raise CorruptLog(f"{directory} holds no snapshot: restore this node from a backup")
+    return directory / names[-1]

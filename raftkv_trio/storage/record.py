@@ -1,0 +1,96 @@
+"""One record of the write-ahead log: an aligned header with a CRC of its own, and a payload.
+
+    magic u32 | type u8 | 000 | length u32 | batch u64 | payload CRC u32 | 0000 | header CRC u32 | payload
+
+big endian, padded with zeros to 8 bytes. The payload's CRC is seeded by segment and offset, so that a record
+of another place or of an older life of the file does not verify; the header has its own, so that the length
+can be trusted without the payload, and what lies behind damage can still be found.
+"""
+
+import struct
+from typing import NamedTuple
+from zlib import crc32
+
+MAGIC = 0x52_4B_56_31
+ALIGNMENT = 8
+SECTOR_BYTES = 512
+_FIELDS = struct.Struct(">IB3xIQI4x")
+_CRC = struct.Struct(">I")
+HEADER_BYTES = _FIELDS.size + _CRC.size
+
+SEGMENT, BATCH, CLOSE = 1, 2, 3
+
+
+class Header(NamedTuple):
+    """A header that verified."""
+
+    type: int
+    length: int
+    batch: int
+    payload_crc: int
+
+    @property
+    def record_bytes(self) -> int:
+        return aligned(HEADER_BYTES + self.length)
+
+
+def aligned(length: int) -> int:
+    return -(-length // ALIGNMENT) * ALIGNMENT
+
+
+def _payload_crc(segment: int, offset: int, payload: bytes) -> int:
+    return crc32(payload, crc32(struct.pack(">QQ", segment, offset)))
+
+
+def encode_record(kind: int, batch: int, payload: bytes, *, segment: int, offset: int) -> bytes:
+    """The bytes of a record that is to stand at `offset` of `segment`."""
+    fields = _FIELDS.pack(MAGIC, kind, len(payload), batch, _payload_crc(segment, offset, payload))
+    record = fields + _CRC.pack(crc32(fields)) + payload
+    return record + bytes(aligned(len(record)) - len(record))
+
+
+def decode_header(data: bytes, offset: int) -> Header | None:
+    """The header at `offset` of `data`, or None where none verifies."""
+    if offset + HEADER_BYTES > len(data):
+        return None
+    fields = data[offset : offset + _FIELDS.size]
+    magic, kind, length, batch, payload_crc = _FIELDS.unpack(fields)
+    (header_crc,) = _CRC.unpack_from(data, offset + _FIELDS.size)
+    # Packing again also checks the padding, which unpacking skips.
+    if magic != MAGIC or _FIELDS.pack(magic, kind, length, batch, payload_crc) != fields:
+        return None
+    return Header(kind, length, batch, payload_crc) if crc32(fields) == header_crc else None
+
+
+def decode_payload(data: bytes, offset: int, header: Header, segment: int) -> bytes | None:
+    """The payload behind a header, or None where it does not verify."""
+    start = offset + HEADER_BYTES
+    payload = data[start : start + header.length]
+    padding = data[start + header.length : offset + header.record_bytes]
+    if len(payload) < header.length or any(padding):
+        return None
+    return payload if _payload_crc(segment, offset, payload) == header.payload_crc else None
+
+
+def is_torn(data: bytes, offset: int, segment: int) -> bool:
+    """Whether what does not verify at `offset` can be the last write, cut short by a crash.
+
+    It can where a whole sector of it never reached the disk, or it runs past the end of the file, and no
+    record that verifies lies behind it.
+    """
+    header = decode_header(data, offset)
+    end = offset + header.record_bytes if header else len(data.rstrip(b"\0"))
+    for later in range(offset + ALIGNMENT, len(data) - HEADER_BYTES + 1, ALIGNMENT):
+        if data[later : later + 4] == _CRC.pack(MAGIC):
+            found = decode_header(data, later)
+            if found and decode_payload(data, later, found, segment) is not None:
+                return False
+    if end > len(data):
+        return True
+    position = offset
+    while position < end:
+        sector_end = min((position // SECTOR_BYTES + 1) * SECTOR_BYTES, end)
+        if sector_end > position and not any(data[position:sector_end]):
+            return True
+        position = sector_end
+    return False

@@ -1,0 +1,224 @@
+"""The write-ahead log: segments of records, appended in batches, each batch one write and one fdatasync.
+
+The rules of this file:
+- nothing is durable before `append` returns; after any error of the disk every later call raises too;
+- only the last record can be torn, and only as `record.is_torn` says: then it is cut off and kept aside;
+- anything else that does not verify is corruption: `CorruptLog`, with file and offset.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from raftkv_trio.errors import CorruptLog, PeerProtocolError, StorageError
+from raftkv_trio.raft.types import Entry, HardState
+from raftkv_trio.storage.disk import Disk, DiskFile
+from raftkv_trio.storage.record import (
+    BATCH,
+    CLOSE,
+    SEGMENT,
+    decode_header,
+    decode_payload,
+    encode_record,
+    is_torn,
+)
+from raftkv_trio.wire import decode_log_batch, encode_log_batch
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+_SUFFIX = ".wal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TornTail:
+    """What a crash left half-written, cut off and kept in `kept`."""
+
+    file: Path
+    offset: int
+    kept: Path
+
+
+class WriteAheadLog:
+    """An open log, positioned behind its last record. Made by `open_log`."""
+
+    def __init__(self, disk: Disk, directory: Path, identity: bytes, segment_bytes: int) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._identity = identity
+        self._segment_bytes = segment_bytes
+        self._file: DiskFile | None = None
+        self._path = directory
+        self._segment = 0
+        self._offset = 0
+        self._size = 0
+        self._batch = 0
+        self._broken: str | None = None
+        self.hard_state = HardState()
+        self.entries: list[Entry] = []
+        self.torn_tail: TornTail | None = None
+
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """Write one batch; durable when this returns, unless only the commit index changed.
+
+        Raises StorageError; the log is of no use after that.
+        """
+        new = hard_state or self.hard_state
+        must_sync = bool(entries) or new[:2] != self.hard_state[:2]
+        self._write(
+            BATCH, encode_log_batch(hard_state, entries), next_index=entries[0].index if entries else 0
+        )
+        if must_sync:
+            self._sync()
+        self.hard_state = new
+
+    def close(self, *, clean: bool) -> None:
+        """Leave a closing record where all went well, and close the segment."""
+        if self._file is None:
+            return
+        if clean and self._broken is None:
+            self._write(CLOSE, b"", next_index=0)
+            self._sync()
+        self._file.close()
+        self._file = None
+
+    # ------------------------------------------------------------ writing
+
+    def _write(self, kind: int, payload: bytes, *, next_index: int) -> None:
+        if self._broken is not None:
+            raise StorageError(self._broken)
+        record_bytes = len(encode_record(kind, 0, payload, segment=0, offset=0))
+        try:
+            if self._file is None or self._offset + record_bytes > self._size:
+                self._cut(next_index, record_bytes)
+            self._put(kind, payload)
+        except OSError as error:
+            raise self._break(error) from error
+
+    def _put(self, kind: int, payload: bytes) -> None:
+        assert self._file is not None
+        self._batch += 1
+        record = encode_record(kind, self._batch, payload, segment=self._segment, offset=self._offset)
+        self._file.write_at(self._offset, record)
+        self._offset += len(record)
+
+    def _sync(self) -> None:
+        assert self._file is not None
+        try:
+            self._file.datasync()
+        except OSError as error:
+            raise self._break(error) from error
+
+    def _break(self, error: OSError) -> StorageError:
+        self._broken = f"{self._path}: {error.strerror or error}; the log is not written to any more"
+        return StorageError(self._broken)
+
+    def _cut(self, next_index: int, record_bytes: int) -> None:
+        """Begin a new segment with room for `record_bytes`: durable, name and all, before it is used."""
+        if self._file is not None:
+            self._file.datasync()
+            self._file.close()
+        self._segment += 1
+        self._path = self._directory / f"{self._segment:08d}-{next_index:016x}{_SUFFIX}"
+        header = encode_log_batch(self.hard_state, ())
+        self._file = self._disk.open(self._path, create=True)
+        self._size = max(self._segment_bytes, record_bytes + 4096)
+        self._file.preallocate(self._size)
+        self._offset = 0
+        self._put(SEGMENT, len(self._identity).to_bytes(4, "big") + self._identity + header)
+        self._file.datasync()
+        self._disk.sync_directory(self._directory)
+
+    # ------------------------------------------------------------ recovery
+
+    def recover(self) -> None:
+        """Read every segment in order; raises CorruptLog, StorageError."""
+        names = [n for n in self._disk.list_directory(self._directory) if n.endswith(_SUFFIX)]
+        for position, name in enumerate(names):
+            self._path = self._directory / name
+            self._segment = int(name.split("-")[0])
+            if self._file is not None:
+                self._file.close()
+            self._file = self._disk.open(self._path)
+            self._size = self._file.size()
+            data = self._file.read_at(0, self._size)
+            self._offset = self._read_segment(data, last=position == len(names) - 1)
+        if self._file is not None and self._offset == 0:  # a crash while it was being cut: nothing was in it
+            self._file.close()
+            self._file = None
+            self._segment -= 1
+            self._disk.unlink(self._path)
+            self._disk.sync_directory(self._directory)
+
+    def _read_segment(self, data: bytes, *, last: bool) -> int:
+        offset = 0
+        while offset < len(data):
+            header = decode_header(data, offset)
+            payload = decode_payload(data, offset, header, self._segment) if header else None
+            if header is None or payload is None:
+                if not any(data[offset:]):
+                    break
+                if not last or not is_torn(data, offset, self._segment):
+                    raise self._corrupt(offset)
+                self._cut_off(data, offset)
+                break
+            if header.batch <= self._batch or (offset == 0) != (header.type == SEGMENT):
+                raise self._corrupt(offset)
+            self._batch = header.batch
+            self._take(header.type, payload, offset)
+            offset += header.record_bytes
+        if offset == 0 and not last:
+            raise self._corrupt(offset)
+        return offset
+
+    def _take(self, kind: int, payload: bytes, offset: int) -> None:
+        if kind == SEGMENT:
+            length = int.from_bytes(payload[:4], "big")
+            if payload[4 : 4 + length] != self._identity:
+                raise CorruptLog(f"{self._path} belongs to another data directory; move it out of the way")
+            payload = payload[4 + length :]
+        elif kind == CLOSE:
+            return
+        try:
+            hard_state, entries = decode_log_batch(payload)
+        except PeerProtocolError as error:
+            raise self._corrupt(offset) from error
+        if hard_state is not None:
+            self.hard_state = hard_state
+        if entries:
+            if self.entries:
+                keep = entries[0].index - self.entries[0].index
+                if not 0 <= keep <= len(self.entries):
+                    raise self._corrupt(offset)
+                del self.entries[keep:]
+            self.entries.extend(entries)
+
+    def _cut_off(self, data: bytes, offset: int) -> None:
+        """Keep the torn tail aside, durably, then make it zeros again."""
+        assert self._file is not None
+        end = len(data.rstrip(b"\0"))
+        kept = self._directory / f"torn-{self._path.name}-{offset}"
+        copy = self._disk.open(kept, create=True)
+        copy.write_at(0, data[offset:end])
+        copy.datasync()
+        copy.close()
+        self._disk.sync_directory(self._directory)
+        self._file.write_at(offset, bytes(end - offset))
+        self._file.datasync()
+        self.torn_tail = TornTail(file=self._path, offset=offset, kept=kept)
+
+    def _corrupt(self, offset: int) -> CorruptLog:
+        return CorruptLog(
+            f"{self._path} is corrupt at offset {offset}: restore this node from a backup, or remove it from "
+            "the cluster and add it under a new id"
+        )
+
+
+def open_log(
+    disk: Disk, directory: Path, identity: bytes, *, segment_bytes: int = SEGMENT_BYTES
+) -> WriteAheadLog:
+    """Recover the log in `directory`, or begin it; raises CorruptLog, StorageError."""
+    log = WriteAheadLog(disk, directory, identity, segment_bytes)
+    try:
+        log.recover()
+    except OSError as error:
+        raise StorageError(f"{directory}: {error.strerror or error}") from error
+    return log
