@@ -1,0 +1,104 @@
+"""The data directory on a real disk: what was appended is there, and damage is told from a torn tail."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from raftkv_trio.errors import ConfigError, CorruptLog
+from raftkv_trio.raft.types import ConfState, Entry, HardState
+from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage
+
+SEGMENT_BYTES = 8192
+
+
+def reopen(path: Path, node_id: int = 1) -> NodeStorage:
+    bootstrap = Bootstrap(cluster_id=5, conf_state=ConfState(voters=(1,)), envelope=b"envelope")
+    return open_storage(
+        OsDisk(),
+        path,
+        node_id=node_id,
+        bootstrap=bootstrap,
+        rng=random.Random(1),
+        segment_bytes=SEGMENT_BYTES,
+    )
+
+
+def entries(first: int, last: int, term: int = 2, size_bytes: int = 100) -> list[Entry]:
+    return [Entry(term, index, data=bytes([index % 256]) * size_bytes) for index in range(first, last + 1)]
+
+
+def segment(path: Path) -> Path:
+    return max((path / "wal").glob("*.wal"))
+
+
+def test_everything_appended_comes_back_over_many_segments(tmp_path: Path) -> None:
+    """Entries and hard state survive clean restarts, across cuts of segments."""
+    storage = reopen(tmp_path / "d")
+    for index in range(2, 202):
+        storage.append(HardState(2, 1, index - 1), entries(index, index, size_bytes=200))
+    storage.close(clean=True)
+    storage = reopen(tmp_path / "d")
+    assert len(list((tmp_path / "d" / "wal").glob("*.wal"))) > 1
+    assert storage.take_entries() == entries(2, 201, size_bytes=200)
+    assert storage.hard_state == HardState(2, 1, 200)
+    storage.close(clean=True)
+
+
+def test_a_later_batch_replaces_the_suffix(tmp_path: Path) -> None:
+    """A new leader's entries stand in place of the old one's after a restart."""
+    storage = reopen(tmp_path / "d")
+    storage.append(HardState(2, 1, 1), entries(2, 9))
+    storage.append(HardState(3, None, 1), entries(5, 6, term=3))
+    storage.close(clean=False)
+    storage = reopen(tmp_path / "d")
+    assert storage.take_entries() == entries(2, 4) + entries(5, 6, term=3)
+    storage.close(clean=False)
+
+
+def test_a_record_with_a_sector_missing_at_the_end_is_cut_off_and_kept(tmp_path: Path) -> None:
+    """A torn tail is reported and kept aside; what was before it is whole; the log goes on."""
+    storage = reopen(tmp_path / "d")
+    storage.append(HardState(2, 1, 1), entries(2, 3))
+    storage.append(None, entries(4, 4, size_bytes=2000))
+    storage.close(clean=False)
+    path = segment(tmp_path / "d")
+    data = bytearray(path.read_bytes())
+    end = len(data.rstrip(b"\0"))
+    sector = (end - 600) // 512 * 512
+    data[sector : sector + 512] = bytes(512)
+    path.write_bytes(data)
+    storage = reopen(tmp_path / "d")
+    assert storage.take_entries() == entries(2, 3)
+    assert storage.torn_tail is not None
+    assert storage.torn_tail.kept.exists()
+    storage.append(None, entries(4, 4))
+    storage.close(clean=True)
+    storage = reopen(tmp_path / "d")
+    assert storage.take_entries() == entries(2, 4)
+    storage.close(clean=True)
+
+
+def test_every_flipped_bit_of_a_small_log_is_refused(tmp_path: Path) -> None:
+    """No single flipped bit in the records passes unseen, or passes for a torn tail."""
+    storage = reopen(tmp_path / "d")
+    storage.append(HardState(2, 1, 1), entries(2, 3, size_bytes=10))
+    storage.close(clean=True)
+    path = segment(tmp_path / "d")
+    data = path.read_bytes()
+    for bit in range(0, 8 * len(data.rstrip(b"\0"))):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(CorruptLog, match="offset"):
+            reopen(tmp_path / "d")
+
+
+def test_a_directory_in_use_or_of_another_node_is_refused(tmp_path: Path) -> None:
+    """One sentence says whose directory it is, or that it is in use."""
+    storage = reopen(tmp_path / "d")
+    with pytest.raises(ConfigError, match="in use by a running node"):
+        reopen(tmp_path / "d")
+    storage.close(clean=True)
+    with pytest.raises(ConfigError, match="belongs to node 1"):
+        reopen(tmp_path / "d", node_id=2)
