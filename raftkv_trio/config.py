@@ -148,12 +148,27 @@ class NodeConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestConfig:
-    """The REST app of one node; `port` 0 lets the system choose."""
+    """The REST app of one node; `port` 0 lets the system choose.
+
+    Attributes:
+        request_timeout_s: how long a read or write may wait for a leader and a quorum.
+        max_value_bytes: largest value of a key.
+        body_timeout_s: how long a value may take to arrive.
+        head_timeout_s: how long a request's head may take, from its first byte on.
+        idle_timeout_s: how long a connection may be without a request.
+        send_timeout_s: how long a client may take to read 64 KiB of an answer.
+        max_connections: what comes beyond it is told to come later.
+    """
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_REST_PORT
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
     max_value_bytes: int = 1536 * 1024
+    body_timeout_s: float = 30.0
+    head_timeout_s: float = 10.0
+    idle_timeout_s: float = 60.0
+    send_timeout_s: float = 10.0
+    max_connections: int = 2000
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

@@ -1,94 +1,116 @@
-"""The store's commands as bytes: one kind, a txn of compares and two lists of operations (etcd's Txn)."""
+"""Commands as bytes: the CBOR form of a txn, version 1. Logs hold them, so numbers and order are for ever.
 
-from typing import Any, NamedTuple
+    [1, [[key, target, relation, operand] ...], [operation ...], [operation ...]]
+    operation: [1, key, value, lease] put | [2, key, range end] delete | [3, key, range end, limit] get
+
+Every node decodes the same bytes to the same txn, or every node refuses them. So each field is checked for
+the exact type written above, whatever else CBOR could have put there.
+"""
+
+from enum import IntEnum
+from typing import Any
 
 import cbor2
 
-_VERSION = 1
-MAX_DEPTH = 6
+from raftkv_trio.kv.txn import (
+    Compare,
+    Delete,
+    Get,
+    InvalidTxn,
+    Operation,
+    Put,
+    Relation,
+    Target,
+    Txn,
+    check_txn,
+)
+
+VERSION = 1
+_MAX_DEPTH = 3  # a command, its lists, their items
+_MAX_INT = 2**63 - 1
+_TARGETS = {int(target): target for target in Target}
+_RELATIONS = {int(relation): relation for relation in Relation}
 
 
-class Compare(NamedTuple):
-    """Holds where the key's `field` is in the relation `op` to `value`.
-
-    `field` is version, create or mod (integers; 0 for an absent key) or value (bytes; an absent key has none,
-    and then no relation holds). `op` is one of = ! > <.
-    """
-
-    key: bytes
-    field: str
-    op: str
-    value: int | bytes
+class _Kind(IntEnum):
+    PUT = 1
+    DELETE = 2
+    GET = 3
 
 
-class Put(NamedTuple):
-    """Set a key."""
-
-    key: bytes
-    value: bytes
-
-
-class Delete(NamedTuple):
-    """Remove a key, or with `end` all keys from `key` up to and without `end`."""
-
-    key: bytes
-    end: bytes | None = None
-
-
-Operation = Put | Delete
-
-
-class Txn(NamedTuple):
-    """If all `compares` hold, `success`, else `failure`; all of it at one revision."""
-
-    compares: tuple[Compare, ...] = ()
-    success: tuple[Operation, ...] = ()
-    failure: tuple[Operation, ...] = ()
-
-
-class MalformedCommand(ValueError):
-    """Bytes that are no command; the same on every node, so a result and no error of the machine."""
+_KINDS: dict[type[Operation], int] = {Put: _Kind.PUT, Delete: _Kind.DELETE, Get: _Kind.GET}
 
 
 def encode_txn(txn: Txn) -> bytes:
-    return cbor2.dumps([_VERSION, [list(c) for c in txn.compares], *map(_pack, (txn.success, txn.failure))])
+    """The command of a txn; raises InvalidTxn where no store would run it."""
+    check_txn(txn)
+    compares = [[c.key, int(c.target), int(c.relation), c.operand] for c in txn.compares]
+    return cbor2.dumps([VERSION, compares, _pack(txn.success), _pack(txn.failure)])
+
+
+def decode_txn(command: bytes) -> Txn:
+    """What `encode_txn` made; raises InvalidTxn, and nothing else, for any other bytes."""
+    try:
+        value = cbor2.loads(command, max_depth=_MAX_DEPTH, allow_indefinite=False)
+    except (cbor2.CBORError, RecursionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise InvalidTxn("a command is not valid CBOR") from error
+    version, compares, success, failure = _list(value, 4)
+    if type(version) is not int or version != VERSION:
+        raise InvalidTxn(f"a command's version is not {VERSION}")
+    txn = Txn(
+        tuple([_compare(item) for item in _list(compares)]),
+        tuple([_operation(item) for item in _list(success)]),
+        tuple([_operation(item) for item in _list(failure)]),
+    )
+    check_txn(txn)
+    return txn
 
 
 def _pack(operations: tuple[Operation, ...]) -> list[list[object]]:
-    return [["p", *o] if isinstance(o, Put) else ["d", *o] for o in operations]
+    return [[int(_KINDS[type(operation)]), *operation] for operation in operations]
 
 
-def decode_txn(data: bytes) -> Txn:
-    """What `encode_txn` made; raises MalformedCommand for anything else."""
-    try:
-        version, compares, success, failure = cbor2.loads(data, max_depth=MAX_DEPTH)
-        if version != _VERSION:
-            raise MalformedCommand(f"command version {version}")
-        return Txn(tuple(_compare(*c) for c in compares), _unpack(success), _unpack(failure))
-    except MalformedCommand:
-        raise
-    except Exception as error:  # whatever a decoder may raise: on every node the same
-        raise MalformedCommand(f"not a command: {type(error).__name__}") from error
+def _compare(item: object) -> Compare:
+    key, target, relation, operand = _list(item, 4)
+    if _int(target) not in _TARGETS or _int(relation) not in _RELATIONS:
+        raise InvalidTxn("a compare has an unknown target or relation")
+    operand = _bytes(operand) if target == Target.VALUE else _int(operand)
+    return Compare(_bytes(key), _TARGETS[target], _RELATIONS[relation], operand)
 
 
-def _compare(key: Any, field: Any, op: Any, value: Any) -> Compare:
-    kind = bytes if field == "value" else int
-    if field not in ("version", "create", "mod", "value") or op not in ("=", "!", ">", "<"):
-        raise MalformedCommand("unknown compare")
-    if type(key) is not bytes or type(value) is not kind:
-        raise MalformedCommand("a compare's key or value has the wrong type")
-    return Compare(key, field, op, value)
+def _operation(item: object) -> Operation:
+    kind, fields = _list(item)[:1], _list(item)[1:]
+    match kind and _int(kind[0]), fields:
+        case _Kind.PUT, [key, value, lease]:
+            return Put(_bytes(key), _bytes(value), _optional_int(lease))
+        case _Kind.DELETE, [key, range_end]:
+            return Delete(_bytes(key), _optional_bytes(range_end))
+        case _Kind.GET, [key, range_end, limit]:
+            return Get(_bytes(key), _optional_bytes(range_end), _optional_int(limit))
+    raise InvalidTxn("an operation is none of put, delete and get")
 
 
-def _unpack(operations: Any) -> tuple[Operation, ...]:
-    return tuple(_operation(*o) for o in operations)
+def _list(value: object, length: int | None = None) -> list[Any]:
+    if type(value) is not list or (length is not None and len(value) != length):
+        raise InvalidTxn("a command is not laid out as a txn")
+    return value
 
 
-def _operation(kind: Any, key: Any, argument: Any) -> Operation:
-    if type(key) is not bytes or (type(argument) is not bytes and not (kind == "d" and argument is None)):
-        raise MalformedCommand("an operation's key or argument has the wrong type")
-    if kind == "p" and argument is not None:
-        return Put(key, argument)
-    if kind == "d":
-        return Delete(key, argument)
-    raise MalformedCommand("unknown operation")
+def _bytes(value: object) -> bytes:
+    if type(value) is not bytes:
+        raise InvalidTxn("a command has something else where bytes belong")
+    return value
+
+
+def _int(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _MAX_INT:
+        raise InvalidTxn("a command has something else where an integer from 0 to 2**63-1 belongs")
+    return value
+
+
+def _optional_bytes(value: object) -> bytes | None:
+    return None if value is None else _bytes(value)
+
+
+def _optional_int(value: object) -> int | None:
+    return None if value is None else _int(value)

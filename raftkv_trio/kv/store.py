@@ -1,166 +1,225 @@
-"""The key-value state machine: a revisioned, ordered map in the sense of etcd v3. Pure and deterministic.
+"""The key-value state machine: a revisioned, ordered map in the sense of etcd v3.
 
-A txn that changes something takes one new revision; one that changes nothing takes none. The state hash is
-the XOR of a hash of every key-value with the revision: equal states have equal hashes, at O(1) a change.
+Pure and deterministic: no clock, no I/O, no hash order. The same log gives the same revisions, results, state
+hash and bytes of snapshot on every node. The rules:
+- a txn that changes something takes exactly one revision, one that changes nothing takes none;
+- a command that makes no sense is a result (`Rejected`), the same everywhere, and never an exception;
+- records are immutable and replaced whole, so whoever holds one may keep it.
+
+The **state hash** depends on the state alone, not on the way to it: each key-value has a 128-bit digest, the
+store keeps their sum modulo 2**128, which a change updates in O(1), and the hash is a digest of that sum and
+the revision. It tells nodes that went apart, and checks what a snapshot restores; it is no defence against
+someone who may choose the values.
 """
 
-import hashlib
-import operator
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from hashlib import blake2b
+from struct import Struct
+from weakref import WeakSet
 
-import cbor2
 from sortedcontainers import SortedDict
 
-from raftkv_trio.kv.codec import Compare, Delete, MalformedCommand, Operation, Put, Txn, decode_txn
+from raftkv_trio.kv.codec import decode_txn
+from raftkv_trio.kv.snapshot import PinnedView, SnapshotReader, write_snapshot
+from raftkv_trio.kv.txn import (
+    TO_THE_LAST,
+    Compare,
+    Delete,
+    DeleteResult,
+    Get,
+    GetResult,
+    InvalidTxn,
+    KeyValue,
+    Operation,
+    OperationResult,
+    Put,
+    PutResult,
+    Rejected,
+    Relation,
+    Target,
+    Txn,
+    TxnResult,
+)
 from raftkv_trio.machine import Committed
 
-_RELATIONS = {"=": operator.eq, "!": operator.ne, ">": operator.gt, "<": operator.lt}
-CHUNK_KEYS = 1000
-
-
-class KeyValue(NamedTuple):
-    """A key's value and where it comes from: revisions of its creation and last change, changes since."""
-
-    value: bytes
-    create_revision: int
-    mod_revision: int
-    version: int
-    lease: int | None = None
-
-
-class TxnResult(NamedTuple):
-    """What a txn did.
-
-    Attributes:
-        revision: the store's revision after it.
-        succeeded: whether the compares held.
-        deleted: how many keys it removed.
-        current: the state, after it, of the first key that a compare names, or that an operation does.
-        error: why the command made no sense, or None.
-    """
-
-    revision: int
-    succeeded: bool
-    deleted: int = 0
-    current: KeyValue | None = None
-    error: str | None = None
+_DIGEST_BYTES = 16
+_DIGEST_MASK = 2 ** (8 * _DIGEST_BYTES) - 1
+_NO_LEASE = 2**64 - 1
+_RECORD = Struct(">QQQQQ")
+_STATE = Struct(">Q16s")
 
 
 class Store:
-    """The map; implements `machine.StateMachine`, and answers reads of what is applied."""
+    """The map, as `raftkv_trio.machine.StateMachine`; reads show what is applied so far.
+
+    Attributes:
+        revision: of the last txn that changed something; 0 before any.
+    """
 
     def __init__(self) -> None:
-        self._map: SortedDict = SortedDict()
-        self.revision = 1
-        self._hash = 0
+        self.revision = 0
+        self._records = SortedDict()  # key -> KeyValue
+        self._digest_sum = 0
+        self._views: WeakSet[PinnedView] = WeakSet()  # of snapshots that are still being read
 
-    @property
-    def state_hash(self) -> int:
-        """64 bits that differ, all but certainly, where states do."""
-        return self._hash ^ self.revision
+    def __len__(self) -> int:
+        return len(self._records)
 
     def get(self, key: bytes) -> KeyValue | None:
-        found: KeyValue | None = self._map.get(key)
-        return found
+        """The key as it stands, or None where it does not exist."""
+        record: KeyValue | None = self._records.get(key)
+        return record
 
-    def range(
-        self, start: bytes, end: bytes | None, limit: int | None = None
-    ) -> Iterator[tuple[bytes, KeyValue]]:
-        """Keys from `start` up to and without `end` (None: to the last), in order, at most `limit`."""
-        for count, key in enumerate(self._map.irange(start, end, inclusive=(True, False))):
-            if limit is not None and count >= limit:
-                return
-            yield key, self._map[key]
+    def range(self, start: bytes, end: bytes = TO_THE_LAST, limit: int | None = None) -> list[KeyValue]:
+        """The keys from `start` up to and without `end`, in order, at most `limit` of them."""
+        first, last = self._bounds(start, end)
+        stop = last if limit is None else min(last, first + limit)
+        return [self._records[key] for key in self._records.islice(first, stop)]
 
-    # ------------------------------------------------------------ StateMachine
+    @property
+    def state_hash(self) -> str:
+        """32 hexadecimal digits, equal where revision and key-values are equal."""
+        state = _STATE.pack(self.revision, self._digest_sum.to_bytes(_DIGEST_BYTES, "big"))
+        return blake2b(state, digest_size=_DIGEST_BYTES).hexdigest()
 
-    def apply(self, batch: Sequence[Committed]) -> list[TxnResult]:
-        """Apply encoded txns in order; one result each."""
+    # ------------------------------------------------------------ the state machine
+
+    def apply(self, batch: Sequence[Committed]) -> list[TxnResult | Rejected]:
+        """Run encoded txns in order; one result each."""
         return [self._apply(committed.command) for committed in batch]
 
     def snapshot(self) -> Iterator[bytes]:
-        """The state at this call, in chunks of `CHUNK_KEYS` keys in key order."""
-        pinned = list(self._map.items())  # references only: keys and values are never changed in place
-        return self._chunks(self.revision, pinned)
+        """The state at this call, in chunks of about 64 KiB, or of one key-value that is larger.
+
+        The call itself takes no time and no memory. What is changed while the chunks are consumed is kept in
+        its old form until they have passed it. To be consumed by the task that applies, between two calls of
+        `apply`; dropping the iterator ends it.
+        """
+        view = PinnedView(self._records)
+        self._views.add(view)
+        return write_snapshot(view, self.revision, self.state_hash)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Become the state that `snapshot` gave as chunks."""
-        self._map.clear()
-        self._hash = 0
-        for chunk in chunks:
-            self.revision, items = cbor2.loads(chunk)
-            for key, *fields in items:
-                self._set(key, KeyValue(*fields))
+        """Become the state that was written as these chunks.
 
-    # ------------------------------------------------------------ inside
+        Raises CorruptLog where they do not verify, the state hash included; the store is of no use then.
+        """
+        self._records, self._digest_sum = SortedDict(), 0  # first, so that two states need not be in memory
+        self._views = WeakSet()  # which go on reading the records that they were made of
+        reader = SnapshotReader(chunks)
+        self.revision = reader.revision
+        self._records.update((record.key, record) for record in reader)
+        self._digest_sum = sum(map(_digest, self._records.values())) & _DIGEST_MASK
+        reader.verify(self.state_hash)
 
-    @staticmethod
-    def _chunks(revision: int, pinned: list[tuple[bytes, KeyValue]]) -> Iterator[bytes]:
-        for start in range(0, len(pinned) or 1, CHUNK_KEYS):
-            items = [[key, *found] for key, found in pinned[start : start + CHUNK_KEYS]]
-            yield cbor2.dumps([revision, items])
+    # ------------------------------------------------------------ txns
 
-    def _apply(self, command: bytes) -> TxnResult:
+    def run(self, txn: Txn) -> TxnResult:
+        """Run one txn as the log would; it must have passed `check_txn`."""
+        succeeded = all(map(self._holds, txn.compares))
+        operations = txn.success if succeeded else txn.failure
+        revision = self.revision + 1
+        results = tuple([self._operate(operation, revision) for operation in operations])
+        if any(map(_has_changed, results)):
+            self.revision = revision
+        return TxnResult(succeeded, self.revision, results)
+
+    def _apply(self, command: bytes) -> TxnResult | Rejected:
         try:
-            txn = decode_txn(command)
-        except MalformedCommand as error:
-            return TxnResult(self.revision, succeeded=False, error=str(error))
-        succeeded = all(self._holds(compare) for compare in txn.compares)
-        deleted, changed = 0, False
-        for operation in txn.success if succeeded else txn.failure:
-            removed = self._run(operation)
-            deleted += removed
-            changed = changed or removed > 0 or isinstance(operation, Put)
-        if changed:
-            self.revision += 1
-        return TxnResult(self.revision, succeeded, deleted, self._current(txn))
-
-    def _current(self, txn: Txn) -> KeyValue | None:
-        named = txn.compares or txn.success or txn.failure
-        return self.get(named[0].key) if named else None
+            return self.run(decode_txn(command))
+        except InvalidTxn as error:
+            return Rejected(str(error))
 
     def _holds(self, compare: Compare) -> bool:
-        found = self.get(compare.key)
-        if compare.field == "value":
-            return found is not None and bool(_RELATIONS[compare.op](found.value, compare.value))
-        actual = {
-            "version": found.version if found else 0,
-            "create": found.create_revision if found else 0,
-            "mod": found.mod_revision if found else 0,
-        }[compare.field]
-        return bool(_RELATIONS[compare.op](actual, compare.value))
+        record = self.get(compare.key)
+        actual: int | bytes
+        match compare.target:
+            case Target.VALUE:
+                if record is None:
+                    return False
+                actual = record.value
+            case Target.VERSION:
+                actual = record.version if record else 0
+            case Target.CREATE_REVISION:
+                actual = record.create_revision if record else 0
+            case Target.MOD_REVISION:
+                actual = record.mod_revision if record else 0
+        return _stands(actual, compare.relation, compare.operand)
 
-    def _run(self, operation: Operation) -> int:
-        """Do one operation at the txn's revision; how many keys it removed."""
-        revision = self.revision + 1
-        if isinstance(operation, Put):
-            old = self.get(operation.key)
-            self._set(
-                operation.key,
-                KeyValue(operation.value, old.create_revision, revision, old.version + 1)
-                if old
-                else KeyValue(operation.value, revision, revision, 1),
-            )
-            return 0
-        keys = self._keys(operation)
-        for key in keys:
-            self._hash ^= _hash(key, self._map.pop(key))
-        return len(keys)
+    def _operate(self, operation: Operation, revision: int) -> OperationResult:
+        match operation:
+            case Put(key, value, lease):
+                return PutResult(self._put(key, value, lease, revision))
+            case Delete(key, range_end):
+                return DeleteResult(self._delete(key, range_end))
+            case Get(key, range_end, limit):
+                return self._get(key, range_end, limit)
 
-    def _keys(self, operation: Delete) -> list[bytes]:
-        if operation.end is None:
-            return [operation.key] if operation.key in self._map else []
-        return list(self._map.irange(operation.key, operation.end, inclusive=(True, False)))
+    def _get(self, key: bytes, range_end: bytes | None, limit: int | None) -> GetResult:
+        if range_end is None:
+            record = self.get(key)
+            return GetResult((record,), 1) if record else GetResult((), 0)
+        first, last = self._bounds(key, range_end)
+        return GetResult(tuple(self.range(key, range_end, limit)), last - first)
 
-    def _set(self, key: bytes, new: KeyValue) -> None:
+    def _put(self, key: bytes, value: bytes, lease: int | None, revision: int) -> KeyValue:
+        old = self._before_change(key)
+        if old is None:
+            record = KeyValue(key, value, revision, revision, 1, lease)
+        else:
+            record = KeyValue(old.key, value, old.create_revision, revision, old.version + 1, lease)
+        self._records[record.key] = record
+        self._digest_sum = (self._digest_sum + _digest(record)) & _DIGEST_MASK
+        return record
+
+    def _delete(self, key: bytes, range_end: bytes | None) -> int:
+        if range_end is None:
+            doomed = [key] if key in self._records else []
+        else:
+            doomed = list(self._records.islice(*self._bounds(key, range_end)))
+        for doomed_key in doomed:
+            self._before_change(doomed_key)
+            del self._records[doomed_key]
+        return len(doomed)
+
+    def _before_change(self, key: bytes) -> KeyValue | None:
+        """Take the record out of the digest, and keep it for the snapshots that have not passed it."""
         old = self.get(key)
         if old is not None:
-            self._hash ^= _hash(key, old)
-        self._map[key] = new
-        self._hash ^= _hash(key, new)
+            self._digest_sum = (self._digest_sum - _digest(old)) & _DIGEST_MASK
+        for view in self._views:
+            view.keep(key, old)
+        return old
+
+    def _bounds(self, start: bytes, end: bytes) -> tuple[int, int]:
+        """Positions of a range in the order of keys."""
+        first: int = self._records.bisect_left(start)
+        last: int = len(self._records) if end == TO_THE_LAST else self._records.bisect_left(end)
+        return first, max(first, last)
 
 
-def _hash(key: bytes, found: KeyValue) -> int:
-    text = cbor2.dumps([key, *found])
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+def _has_changed(result: OperationResult) -> bool:
+    return isinstance(result, PutResult) or (isinstance(result, DeleteResult) and result.deleted > 0)
+
+
+def _stands(actual: int | bytes, relation: Relation, operand: int | bytes) -> bool:
+    match relation:
+        case Relation.EQUAL:
+            return actual == operand
+        case Relation.NOT_EQUAL:
+            return actual != operand
+        case Relation.GREATER:
+            return actual > operand  # type: ignore[operator]  # both sides are what the target is
+        case Relation.LESS:
+            return actual < operand  # type: ignore[operator]
+
+
+def _digest(record: KeyValue) -> int:
+    lease = _NO_LEASE if record.lease is None else record.lease
+    digest = blake2b(
+        _RECORD.pack(record.create_revision, record.mod_revision, record.version, lease, len(record.key)),
+        digest_size=_DIGEST_BYTES,
+    )
+    digest.update(record.key)
+    digest.update(record.value)
+    return int.from_bytes(digest.digest(), "big")

@@ -1,156 +1,180 @@
-"""The root API, as raftexample has it: the request target as sent is the key, options are headers only."""
+"""The root API, as raftexample has it: the request target as sent is the key, so options are fields only."""
 
+import logging
 import re
 
 import trio
-from quart import Request
-from quart_trio.wrappers import TrioResponse as Response
+from quart.wrappers import Request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import MalformedRequest, NoLeader, RaftKVError, TooLarge
-from raftkv_trio.kv import Compare, Delete, KeyValue, Put, Store, Txn, TxnResult, encode_txn
+from raftkv_trio.kv import (
+    Delete,
+    DeleteResult,
+    GetResult,
+    KeyValue,
+    Operation,
+    OperationResult,
+    Put,
+    PutResult,
+    Store,
+    TxnResult,
+    encode_txn,
+)
 from raftkv_trio.node import Node
 from raftkv_trio.proposals import Applied
-from raftkv_trio.rest.problems import retry_headers, status_of
+from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions
+from raftkv_trio.rest.problems import BUG, status_of
+from raftkv_trio.rest.responses import Response, empty, octets, plain
 
-_ETAG = re.compile(r'\s*(?:W/)?"([0-9]{1,18})"\s*')
-_NODE_PATH = re.compile(rb"/[1-9][0-9]*")
-_MAX_STALE = re.compile(r"(?:^|,)\s*max-stale=([0-9]{1,9})\s*(?:,|$)", re.IGNORECASE)
-_LATER = "changes of membership come with a later version\n"
+logger = logging.getLogger(__name__)
 
-
-def text(body: str, status: int, **headers: str) -> Response:
-    return Response(
-        body,
-        status=status,
-        content_type="text/plain; charset=utf-8",
-        headers={**retry_headers(status), **headers},
-    )
-
-
-def target_of(request: Request) -> bytes:
-    """The request target in origin form, byte for byte (save a lone trailing `?`, which Hypercorn drops)."""
-    path: bytes = request.scope["raw_path"]
-    if not path.startswith(b"/"):  # absolute form, as to a proxy
-        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
-    query: bytes = request.scope["query_string"]
-    return path + b"?" + query if query else path
+METHODS = "DELETE, GET, HEAD, POST, PUT"
+MAX_KEY_BYTES = 8 * 1024
+MEMBERSHIP_IS_FIXED = "The members of a cluster cannot be changed yet; that comes with a later version"
+_MEMBER_PATH = re.compile(rb"/[1-9][0-9]*")
+_MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?=,|$)", re.IGNORECASE)
 
 
 class KeyHandlers:
-    """Requests on keys, against one node and its store."""
+    """Answers requests on keys, with one node and its store."""
 
     def __init__(self, node: Node, store: Store, config: RestConfig) -> None:
         self._node = node
         self._store = store
         self._config = config
 
-    async def handle(self, request: Request) -> Response:
-        """Answer any request outside `/-/`; every error of ours becomes its status."""
-        key = target_of(request)
+    async def handle(self, request: Request, key: bytes | None) -> Response:
+        """Answer any request outside `/-/`; `key` is None where the target is no origin or absolute form.
+
+        Raises nothing of ours. Cancelled while a write is on its way, it gives the write up.
+        """
         try:
-            if request.method in ("GET", "HEAD"):
-                return await self._get(request, key)
-            if request.method == "PUT":
-                return await self._put(request, key)
-            if request.method == "DELETE":
-                return await self._delete(request, key)
+            return await self._dispatch(request, key)
+        except RequestEntityTooLarge:  # what `request.body` raises over MAX_CONTENT_LENGTH
+            too_large = TooLarge(f"A value has at most {self._config.max_value_bytes} bytes")
+            return self._refuse(too_large)
         except RaftKVError as error:
-            return text(f"{error}\n", status_of(error))
-        if request.method == "POST":
-            return text(_LATER, 501) if _NODE_PATH.fullmatch(key) else text("Failed on POST\n", 400)
-        return text("Method not allowed\n", 405, Allow="GET, HEAD, PUT, POST, DELETE")
+            return self._refuse(error)
+        except Exception:
+            logger.exception("%s of a key failed in a way that it should not", request.method)
+            return plain(500, BUG)
+
+    def _refuse(self, error: RaftKVError) -> Response:
+        status = status_of(error)
+        if status is None:
+            logger.error("a request failed with an error that should not get here", exc_info=error)
+            return plain(500, BUG)
+        return plain(status, str(error))
+
+    async def _dispatch(self, request: Request, key: bytes | None) -> Response:
+        if request.method not in METHODS.split(", "):
+            return plain(405, f"Keys know no {request.method[:20]}", {"Allow": METHODS})
+        if key is None:
+            raise MalformedRequest("The request target is neither a path nor an absolute URL with http")
+        if len(key) > MAX_KEY_BYTES:
+            return plain(414, f"A key has at most {MAX_KEY_BYTES} bytes")
+        match request.method:
+            case "PUT":
+                return await self._put(request, key)
+            case "DELETE":
+                return await self._delete(request, key)
+            case "POST" if _MEMBER_PATH.fullmatch(key):
+                return plain(501, MEMBERSHIP_IS_FIXED)
+            case "POST":
+                return plain(400, "Failed on POST")
+            case _:
+                return await self._get(request, key)
+
+    # ------------------------------------------------------------ reads
 
     async def _get(self, request: Request, key: bytes) -> Response:
+        preconditions = parse_preconditions(request.headers.getlist)
         if not self._may_be_stale(request):
-            with trio.move_on_after(self._config.request_timeout_s) as deadline:
-                await self._node.wait_readable()
-            if deadline.cancelled_caught:
-                raise NoLeader(self._node.status().health or "the read was not confirmed by a quorum in time")
-        found = self._store.get(key)
-        if found is None:
-            return text("Failed to GET\n", 404)
-        headers = self._headers(found)
-        wanted = request.headers.get("If-None-Match")
-        if wanted is not None and (wanted.strip() == "*" or found.mod_revision in _revisions(wanted)):
-            return Response(status=304, headers=headers)
-        return Response(found.value, status=200, content_type="application/octet-stream", headers=headers)
+            await self._wait_readable()
+        record = self._store.get(key)
+        if record is None:
+            return plain(404, "Failed to GET")
+        if preconditions.if_match and not preconditions.if_match.match(record):
+            return self._precondition_failed(record)
+        headers = self._read_headers(record)
+        if preconditions.if_none_match and preconditions.if_none_match.match(record):
+            return empty(304, headers)
+        return octets(record.value, headers)
 
     def _may_be_stale(self, request: Request) -> bool:
+        """Whether `max-stale` (RFC 9111, section 5.2.1.2) allows to answer from what is applied here."""
         allowed = _MAX_STALE.search(request.headers.get("Cache-Control", ""))
+        if allowed is None:
+            return False
         age_s = self._node.status().leader_contact_age_s
-        return allowed is not None and age_s is not None and age_s <= int(allowed[1])
+        return allowed[1] is None or (age_s is not None and age_s <= int(allowed[1]))
 
-    async def _put(self, request: Request, key: bytes) -> Response:
-        if (request.content_length or 0) > self._config.max_value_bytes:
-            raise TooLarge(f"a value may have {self._config.max_value_bytes} bytes at most")
-        value = await request.body
-        applied, result = await self._run(Txn(_conditions(request, key), (Put(key, value),)))
-        if not result.succeeded:
-            return self._precondition_failed(result)
-        return self._written(applied, result)
-
-    async def _delete(self, request: Request, key: bytes) -> Response:
-        conditions = _conditions(request, key)
-        exists = Compare(key, "version", ">", 0)
-        applied, result = await self._run(Txn((*conditions, exists), (Delete(key),)))
-        if result.deleted:
-            return self._written(applied, result)
-        if conditions:
-            return self._precondition_failed(result)
-        if _NODE_PATH.fullmatch(key):
-            return text(_LATER, 501)
-        return text("Failed to DELETE\n", 404)
-
-    async def _run(self, txn: Txn) -> tuple[Applied, TxnResult]:
-        proposal = self._node.submit(encode_txn(txn))
+    async def _wait_readable(self) -> None:
         with trio.move_on_after(self._config.request_timeout_s):
-            applied = await proposal.wait()
-            if not isinstance(applied.result, TxnResult):
-                raise TypeError(f"the store answered {type(applied.result).__name__}")
-            return applied, applied.result
-        raise proposal.give_up()
+            await self._node.wait_readable()
+            return
+        raise NoLeader(self._node.status().health or "No quorum confirmed the read in time")
 
-    def _precondition_failed(self, result: TxnResult) -> Response:
-        headers = {"ETag": f'"{result.current.mod_revision}"'} if result.current else {}
-        return text("Precondition failed\n", 412, **headers)
-
-    def _written(self, applied: Applied, result: TxnResult) -> Response:
-        headers = {"X-Raft-Index": str(applied.index), "X-Raft-Term": str(applied.term)}
-        if result.current is not None:
-            headers["ETag"] = f'"{result.current.mod_revision}"'
-        return Response(status=204, headers=headers)
-
-    def _headers(self, found: KeyValue) -> dict[str, str]:
+    def _read_headers(self, record: KeyValue) -> dict[str, str]:
         status = self._node.status()
         return {
-            "ETag": f'"{found.mod_revision}"',
+            "ETag": etag(record),
             "X-Raft-Index": str(status.applied_index),
             "X-Raft-Term": str(status.term),
         }
 
+    # ------------------------------------------------------------ writes
 
-def _conditions(request: Request, key: bytes) -> tuple[Compare, ...]:
-    """If-Match and If-None-Match (RFC 9110, section 13.1) as compares of the log entry."""
-    compares: list[Compare] = []
-    if (match := request.headers.get("If-Match")) is not None:
-        if match.strip() == "*":
-            compares.append(Compare(key, "version", ">", 0))
-        else:
-            revisions = _revisions(match)
-            if len(revisions) != 1:
-                raise MalformedRequest("If-Match takes * or one entity tag here")
-            compares.append(Compare(key, "mod", "=", revisions[0]))
-    if (none_match := request.headers.get("If-None-Match")) is not None:
-        if none_match.strip() == "*":
-            compares.append(Compare(key, "version", "=", 0))
-        else:
-            compares.extend(Compare(key, "mod", "!", revision) for revision in _revisions(none_match))
-    return tuple(compares)
+    async def _put(self, request: Request, key: bytes) -> Response:
+        preconditions = parse_preconditions(request.headers.getlist)
+        with trio.move_on_after(self._config.body_timeout_s) as body_deadline:
+            value = await request.body
+        if body_deadline.cancelled_caught:
+            return plain(408, f"The value did not arrive within {self._config.body_timeout_s:g} s")
+        applied, result = await self._write(preconditions, key, Put(key, value))
+        if isinstance(result, GetResult):
+            return self._precondition_failed(*result.key_values)
+        return self._written(applied, result)
 
+    async def _delete(self, request: Request, key: bytes) -> Response:
+        preconditions = parse_preconditions(request.headers.getlist)
+        applied, result = await self._write(preconditions, key, Delete(key))
+        if isinstance(result, GetResult) and result.key_values:
+            return self._precondition_failed(*result.key_values)
+        if isinstance(result, DeleteResult) and result.deleted:
+            return self._written(applied, result)
+        if _MEMBER_PATH.fullmatch(key) and preconditions.if_match is None:
+            return plain(501, MEMBERSHIP_IS_FIXED)
+        return plain(404, "Failed to DELETE")
 
-def _revisions(header: str) -> list[int]:
-    matches = [_ETAG.fullmatch(tag) for tag in header.split(",")]
-    if not all(matches):
-        raise MalformedRequest(f'{header[:60]!r} is no list of entity tags such as "17"')
-    return [int(m[1]) for m in matches if m]
+    async def _write(
+        self, preconditions: Preconditions, key: bytes, operation: Operation
+    ) -> tuple[Applied, OperationResult]:
+        """Propose `operation` under preconditions; its result, or what was read where they do not hold."""
+        applied = await self._propose(encode_txn(preconditions.guard(key, operation)))
+        if not isinstance(applied.result, TxnResult):
+            raise TypeError(f"the store refused a command of this app: {applied.result}")
+        return applied, applied.result.results[0]
+
+    async def _propose(self, command: bytes) -> Applied:
+        proposal = self._node.submit(command)
+        try:
+            with trio.move_on_after(self._config.request_timeout_s):
+                return await proposal.wait()
+        except trio.Cancelled:  # the client is gone, or we stop
+            proposal.give_up()
+            raise
+        raise proposal.give_up()
+
+    def _written(self, applied: Applied, result: OperationResult) -> Response:
+        headers = {"X-Raft-Index": str(applied.index), "X-Raft-Term": str(applied.term)}
+        if isinstance(result, PutResult):
+            headers["ETag"] = etag(result.key_value)
+        return empty(204, headers)
+
+    def _precondition_failed(self, record: KeyValue | None = None) -> Response:
+        if record is None:
+            return plain(412, "The key does not exist")
+        return plain(412, f"The key is at revision {record.mod_revision}", {"ETag": etag(record)})

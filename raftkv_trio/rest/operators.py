@@ -1,66 +1,75 @@
-"""`/-/`: what operators ask of one node. Errors are problem documents (RFC 9457)."""
+"""`/-/`: what operators ask of one node, as Quart routes. Errors are problem documents (RFC 9457)."""
 
-import json
-from collections.abc import Callable
+import logging
 from dataclasses import asdict
 
-from quart import Request
-from quart_trio.wrappers import TrioResponse as Response
+import trio
+from quart import request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
+from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node import Node
-from raftkv_trio.rest.problems import retry_headers
+from raftkv_trio.rest.problems import BUG
+from raftkv_trio.rest.responses import Response, document, plain, problem
+
+logger = logging.getLogger(__name__)
+
+PREFIX = b"/-/"
 
 
-def problem(status: int, title: str, **headers: str) -> Response:
-    body = json.dumps({"type": "about:blank", "status": status, "title": title})
-    return Response(
-        body,
-        status=status,
-        content_type="application/problem+json",
-        headers={**retry_headers(status), **headers},
-    )
+def add_operator_routes(app: QuartTrio, node: Node, store: Store, config: RestConfig) -> None:
+    """Give `app` the routes under `/-/`, and their errors' form."""
+    _add_errors(app)
+
+    @app.get("/-/status")
+    async def status() -> Response:
+        """This node as it sees itself, and how far its store has come."""
+        seen = asdict(node.status())
+        seen["cluster_id"] = (
+            f"{node.cluster_id:x}"  # hexadecimal: too large for a JSON number in most readers
+        )
+        return document({**seen, "revision": store.revision, "state_hash": store.state_hash})
+
+    @app.get("/-/members")
+    async def members() -> Response:
+        """The members of the configuration; `match` and `state` are null where this node does not lead."""
+        return document([asdict(member) for member in node.members()])
+
+    @app.get("/-/healthy")
+    async def healthy() -> Response:
+        """Whether the process works: restarting it would help where this does not answer."""
+        return plain(200, "healthy")
+
+    @app.get("/-/ready")
+    async def ready() -> Response:
+        """Whether a request would succeed now: a quorum has just confirmed a read."""
+        if node.status().leader_id is not None:
+            with trio.move_on_after(config.request_timeout_s):
+                await node.wait_readable()
+                return plain(200, "ready")
+        return problem(503, node.status().health or "No quorum confirmed a read in time")
 
 
-def _json(value: object) -> Response:
-    return Response(json.dumps(value) + "\n", status=200, content_type="application/json")
-
-
-class OperatorHandlers:
-    """Read-only so far: status, members, healthy, ready."""
-
-    def __init__(self, node: Node, store: Store) -> None:
-        self._node = node
-        self._store = store
-        self._pages: dict[str, Callable[[], Response]] = {
-            "/-/status": self._status,
-            "/-/members": self._members,
-            "/-/healthy": lambda: Response("ok\n", status=200, content_type="text/plain; charset=utf-8"),
-            "/-/ready": self._ready,
-        }
-
-    def handle(self, request: Request, path: str) -> Response:
-        """Answer any request under `/-/`."""
+def _add_errors(app: QuartTrio) -> None:
+    @app.before_request
+    async def reserved() -> Response | None:
         if request.method == "PUT":
-            return problem(403, "Keys under /-/ are reserved for operators.")
-        page = self._pages.get(path)
-        if page is None:
-            return problem(404, f"There is nothing at this path; there are {', '.join(self._pages)}.")
-        if request.method not in ("GET", "HEAD"):
-            return problem(405, "This page can only be read.", Allow="GET, HEAD")
-        return page()
+            return problem(403, "Keys that begin with /-/ are reserved for operators")
+        return None
 
-    def _status(self) -> Response:
-        status = asdict(self._node.status())
-        status["cluster_id"] = f"{self._node.cluster_id:x}"
-        status["state_hash"] = f"{self._store.state_hash:016x}"
-        return _json(status)
+    @app.errorhandler(HTTPException)
+    async def refused(error: HTTPException) -> Response:
+        match error:
+            case NotFound():
+                return problem(404, "There is nothing for operators at this path")
+            case MethodNotAllowed():
+                allowed = sorted(error.valid_methods or ())
+                return problem(405, "This path does not know the method", {"Allow": ", ".join(allowed)})
+        return problem(error.code or 500, error.description or error.name)
 
-    def _members(self) -> Response:
-        return _json([asdict(member) for member in self._node.members()])
-
-    def _ready(self) -> Response:
-        status = self._node.status()
-        if status.health is not None:
-            return problem(503, status.health)
-        return Response("ready\n", status=200, content_type="text/plain; charset=utf-8")
+    @app.errorhandler(Exception)
+    async def failed(error: Exception) -> Response:
+        logger.error("%s of an operator failed in a way that it should not", request.method, exc_info=error)
+        return problem(500, BUG)

@@ -1,5 +1,7 @@
 """The one table from errors to status codes."""
 
+from http import HTTPStatus
+
 from raftkv_trio.errors import (
     DiskFull,
     MalformedRequest,
@@ -10,20 +12,19 @@ from raftkv_trio.errors import (
     TooLarge,
 )
 
-_STATUS: tuple[tuple[type[RaftKVError], int], ...] = (
-    (MalformedRequest, 400),
-    (NoLeader, 503),
-    (Overloaded, 429),
-    (TooLarge, 413),
-    (DiskFull, 507),
-    (OutcomeUnknown, 504),
-)
-RETRY_AFTER_S = 1
+#: What a client is told where the fault is ours.
+BUG = "The request failed because of a bug in raftkv-trio; the node's log says more"
+
+_STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
+    MalformedRequest: HTTPStatus.BAD_REQUEST,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    NoLeader: HTTPStatus.SERVICE_UNAVAILABLE,
+    OutcomeUnknown: HTTPStatus.GATEWAY_TIMEOUT,
+    DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
+}
 
 
-def status_of(error: RaftKVError) -> int:
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-
-
-def retry_headers(status: int) -> dict[str, str]:
-    return {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
+def status_of(error: RaftKVError) -> HTTPStatus | None:
+    """The status that tells of `error`, or None where only a bug of ours lets it get as far as a client."""
+    return next((status for kind, status in _STATUS_OF.items() if isinstance(error, kind)), None)

@@ -1,0 +1,225 @@
+"""One client's connection: its bytes in and out of Hypercorn's HTTP/1.1 protocol, each wait with a deadline.
+
+In place of Hypercorn's `TCPServer`, which shields what it sends, never times out a reader, and resets the
+connection of a client that has more to send than we want to read. Here:
+- a client has `idle_timeout_s` without a request, `head_timeout_s` for a request's head, `send_timeout_s` for
+  each 64 KiB that it is sent; how long a value may take to arrive, the app says;
+- what we close while the client sends is closed one way first and read from for a while, so that the last
+  answer arrives (RFC 9112, section 9.6);
+- upgrades are ignored, as a server may (RFC 9110, section 7.8): HTTP/1.1 is all that is spoken.
+"""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from math import inf
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import Request
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, H11SendableEvent
+from hypercorn.utils import parse_socket_addr
+
+from raftkv_trio.config import RestConfig
+from raftkv_trio.rest.app import TARGET
+
+CHUNK_BYTES = 64 * 1024  # most that is read, or sent under one deadline, at once
+LINGER_S = 1.0
+LINGER_BYTES = 4 * 1024 * 1024
+_SENTENCES = {
+    HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The request's head is too large",
+    HTTPStatus.NOT_IMPLEMENTED: "The request has a transfer coding that is not known here",
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "Only HTTP/1.1 is spoken here",
+}
+
+
+class Connection:
+    """A client's connection; `run` serves it to its end."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: RestConfig,
+        hypercorn: Config,
+        context: WorkerContext,
+        stream: trio.SocketStream,
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._hypercorn = hypercorn
+        self._context = context
+        self._stream = stream
+        self._connection = trio.CancelScope()  # cancelled to drop it
+        self._requests = trio.CancelScope()  # cancelled to take no more of them
+        self._reading = trio.CancelScope()
+        self._sending = trio.Lock()
+        self._is_idle = True  # no request is under way
+        self._head_has_begun = False
+        self._deadline = trio.current_time() + config.idle_timeout_s  # of the next bytes
+
+    async def run(self) -> None:
+        """Serve requests until either side closes, or a deadline passes.
+
+        What neither a client nor the network can cause is raised, in a group. Cancellation closes the
+        connection, whatever is under way on it.
+        """
+        try:
+            with self._connection:
+                async with TaskGroup() as tasks:
+                    self._protocol = _Protocol(
+                        self._app, self._hypercorn, self._context, tasks, self._stream, self._handle
+                    )
+                    with self._requests:
+                        await self._receive()
+                    await self._protocol.handle(Closed())  # which ends the request that is under way
+                    await self._linger()
+        finally:
+            await trio.aclose_forcefully(self._stream)
+
+    def stop(self) -> None:
+        """Drop the connection if it is idle; if not, Hypercorn's context must tell it to end."""
+        if self._is_idle:
+            self._connection.cancel()
+
+    async def _receive(self) -> None:
+        """Feed the protocol until the client closes, or does not go on in time."""
+        data = b"-"
+        while data:
+            try:
+                with trio.CancelScope(deadline=self._deadline) as self._reading:
+                    data = bytes(await self._stream.receive_some(CHUNK_BYTES))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            if self._reading.cancelled_caught:
+                if self._head_has_begun:
+                    await self._protocol.refuse(HTTPStatus.REQUEST_TIMEOUT)
+                return
+            await self._protocol.handle(RawData(data))
+            if self._is_idle and not self._head_has_begun:
+                self._head_has_begun = True
+                self._deadline = trio.current_time() + self._config.head_timeout_s
+
+    async def _handle(self, event: Event) -> None:
+        """What the protocol wants done."""
+        match event:
+            case RawData():
+                await self._send(event.data)
+            case Updated():
+                self._is_idle = event.idle
+                self._head_has_begun = False
+                idle_until = trio.current_time() + self._config.idle_timeout_s
+                self._deadline = self._reading.deadline = idle_until if event.idle else inf
+            case Closed():
+                self._requests.cancel()
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            async with self._sending:
+                for start in range(0, len(data), CHUNK_BYTES):
+                    with trio.fail_after(self._config.send_timeout_s):
+                        await self._stream.send_all(memoryview(data)[start : start + CHUNK_BYTES])
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            self._connection.cancel()  # the client is gone, or does not read
+
+    async def _linger(self) -> None:
+        """Let a client that is still sending read our last answer before its connection is reset."""
+        if not self._protocol.expects_data:
+            return
+        with trio.move_on_after(LINGER_S):
+            try:
+                async with self._sending:
+                    await self._stream.send_eof()
+                received = 0
+                while received < LINGER_BYTES and (data := await self._stream.receive_some(CHUNK_BYTES)):
+                    received += len(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+
+class _Protocol(H11Protocol):
+    """Hypercorn's, with one write an answer, a sentence in each refusal, and the target as it was sent."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        tasks: TaskGroup,
+        stream: trio.SocketStream,
+        send: Callable[[Event], Awaitable[None]],
+    ) -> None:
+        socket = stream.socket
+        client = parse_socket_addr(socket.family, socket.getpeername())
+        server = parse_socket_addr(socket.family, socket.getsockname())
+        super().__init__(app, config, context, tasks, ConnectionState({}), False, client, server, send)
+        self._unsent = b""
+
+    @property
+    def expects_data(self) -> bool:
+        """Whether the client may be in the middle of a request."""
+        return self.connection.their_state not in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
+
+    async def refuse(self, status: HTTPStatus) -> None:
+        """Answer what is no request, or not a whole one; the connection cannot be used any more."""
+        sentence = _SENTENCES.get(status, "The request is malformed").encode() + b"\n"
+        fields = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(sentence)),
+            (b"connection", b"close"),
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status, headers=fields))
+        await self._send_h11_event(h11.Data(data=sentence))
+        await self._send_h11_event(h11.EndOfMessage())
+
+    async def _send_error_response(self, status_code: int) -> None:
+        await self.refuse(HTTPStatus(status_code))
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Hypercorn would upgrade here."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        if request.http_version not in (b"1.0", b"1.1"):
+            await self.refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+            await self.send(Closed())
+            return
+        self.stream = HTTPStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                method=request.method.decode(),
+                raw_path=request.target,
+                state=ConnectionState({TARGET: request.target}),
+            )
+        )
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        try:
+            self._unsent += self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return  # the client has been refused already, whatever the app still has to say
+        if not isinstance(event, h11.Response) and (
+            type(event) is not h11.Data or len(self._unsent) > CHUNK_BYTES
+        ):
+            data, self._unsent = self._unsent, b""
+            await self.send(RawData(data))

@@ -1,0 +1,92 @@
+"""If-Match and If-None-Match (RFC 9110, section 13.1) as compares of a txn, and applied to what was read.
+
+An entity tag is a key's mod revision in quotes, and a strong one. Tags that this store never gives (weak
+ones, other texts) are well formed all the same: they match nothing, except that If-None-Match compares
+weakly, so that there `W/"17"` is as good as `"17"`.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from raftkv_trio.errors import MalformedRequest
+from raftkv_trio.kv import Compare, Get, KeyValue, Operation, Relation, Target, Txn
+
+MAX_TAGS = 100
+_LIST = re.compile(r'[ \t,]*(?:(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"[ \t]*(?:,[ \t,]*|$))+')
+_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_REVISION = re.compile(r"[1-9][0-9]{0,17}")
+
+
+def etag(record: KeyValue) -> str:
+    """The entity tag of a key as it stands."""
+    return f'"{record.mod_revision}"'
+
+
+class Tags(NamedTuple):
+    """The value of one field: `*`, or the revisions among its tags, each once."""
+
+    is_any: bool
+    revisions: tuple[int, ...] = ()
+
+    def match(self, record: KeyValue) -> bool:
+        return self.is_any or record.mod_revision in self.revisions
+
+
+class Preconditions(NamedTuple):
+    """What a request asks of the key as it stands; None: nothing."""
+
+    if_match: Tags | None = None
+    if_none_match: Tags | None = None
+
+    def guard(self, key: bytes, write: Operation) -> Txn:
+        """The txn that does `write` if these hold, and reads the key otherwise.
+
+        All of a txn's compares must hold, but one tag of If-Match is enough. So tags are asked for the other
+        way round, whether none of them is the key's, with the two branches exchanged.
+        """
+        read = Get(key)
+        others = self._none_match_compares(key)
+        if self.if_match is None:
+            return Txn(others, (write,), (read,))
+        if self.if_match.is_any:
+            return Txn((Compare.exists(key), *others), (write,), (read,))
+        excluded = self.if_none_match or Tags(is_any=False)
+        wanted = (
+            [] if excluded.is_any else [r for r in self.if_match.revisions if r not in excluded.revisions]
+        )
+        return Txn(tuple(_differs(key, revision) for revision in wanted), (read,), (write,))
+
+    def _none_match_compares(self, key: bytes) -> tuple[Compare, ...]:
+        if self.if_none_match is None:
+            return ()
+        if self.if_none_match.is_any:
+            return (Compare.absent(key),)
+        return tuple(_differs(key, revision) for revision in self.if_none_match.revisions)
+
+
+def parse_preconditions(field: Callable[[str], list[str]]) -> Preconditions:
+    """From a request's fields, `field` giving the lines of one by name; raises MalformedRequest."""
+    return Preconditions(
+        _parse("If-Match", field("If-Match"), weakly=False),
+        _parse("If-None-Match", field("If-None-Match"), weakly=True),
+    )
+
+
+def _parse(name: str, lines: list[str], *, weakly: bool) -> Tags | None:
+    if not lines:
+        return None
+    value = ", ".join(lines).strip(" \t")
+    if value == "*":
+        return Tags(is_any=True)
+    if not _LIST.fullmatch(value):
+        raise MalformedRequest(f'{name} must be * or a list of entity tags in quotes, such as "17"')
+    tags = _TAG.findall(value)
+    if len(tags) > MAX_TAGS:
+        raise MalformedRequest(f"{name} names {len(tags)} entity tags; {MAX_TAGS} are allowed")
+    texts = [text for weak, text in tags if weakly or not weak]
+    return Tags(is_any=False, revisions=tuple(sorted({int(t) for t in texts if _REVISION.fullmatch(t)})))
+
+
+def _differs(key: bytes, revision: int) -> Compare:
+    return Compare(key, Target.MOD_REVISION, Relation.NOT_EQUAL, revision)
