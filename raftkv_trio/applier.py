@@ -39,12 +39,12 @@ class Applier:
 
     async def run(self) -> None:
         """Apply until cancelled. Cancellation falls between slices, and the next start rebuilds all."""
-        async with self._commits:
-            async for entries in self._commits:
-                for start in range(0, len(entries), SLICE_ENTRIES):
-                    self._apply_slice(entries[start : start + SLICE_ENTRIES])
-                    await trio.lowlevel.checkpoint()
-                self._done()
+        # Not closed here: the driver may be in its last turn when both are cancelled, and still feed us.
+        async for entries in self._commits:
+            for start in range(0, len(entries), SLICE_ENTRIES):
+                self._apply_slice(entries[start : start + SLICE_ENTRIES])
+                await trio.lowlevel.checkpoint()
+            self._done()
 
     def _apply_slice(self, entries: Sequence[Entry]) -> None:
         ids: list[ProposalId] = []

@@ -123,6 +123,8 @@ class Driver:
 
     async def run(self) -> None:
         """Drive until cancelled. Cancellation falls between turns, never inside one."""
+        if self.raw.status().configuration.voters == (self._node_id,):
+            self.raw.campaign()  # nobody else could be leading
         with self._commits:
             while True:
                 self._hand_out()

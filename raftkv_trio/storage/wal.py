@@ -150,12 +150,11 @@ class WriteAheadLog:
 
     def _read_segment(self, data: bytes, *, last: bool) -> int:
         offset = 0
-        while offset < len(data):
+        end = len(data.rstrip(b"\0"))
+        while offset < end:
             header = decode_header(data, offset)
             payload = decode_payload(data, offset, header, self._segment) if header else None
             if header is None or payload is None:
-                if not any(data[offset:]):
-                    break
                 if not last or not is_torn(data, offset, self._segment):
                     raise self._corrupt(offset)
                 self._cut_off(data, offset)
