@@ -2,6 +2,7 @@
 
 Pure and deterministic: no clock, no I/O, no hash order. The same log gives the same revisions, results, state
 hash and bytes of snapshot on every node. The rules:
+- an empty store is at revision 1, as in etcd, so the first change makes 2; 0 stands for what does not exist;
 - a txn that changes something takes exactly one revision, one that changes nothing takes none;
 - a command that makes no sense is a result (`Rejected`), the same everywhere, and never an exception;
 - records are immutable and replaced whole, so whoever holds one may keep it.
@@ -42,6 +43,9 @@ from raftkv_trio.kv.txn import (
 )
 from raftkv_trio.machine import Committed
 
+#: The revision of a store that nothing was ever written to.
+EMPTY_REVISION = 1
+
 _DIGEST_BYTES = 16
 _DIGEST_MASK = 2 ** (8 * _DIGEST_BYTES) - 1
 _NO_LEASE = 2**64 - 1
@@ -53,11 +57,11 @@ class Store:
     """The map, as `raftkv_trio.machine.StateMachine`; reads show what is applied so far.
 
     Attributes:
-        revision: of the last txn that changed something; 0 before any.
+        revision: of the last txn that changed something; 1 before any.
     """
 
     def __init__(self) -> None:
-        self.revision = 0
+        self.revision = EMPTY_REVISION
         self._records = SortedDict()  # key -> KeyValue
         self._digest_sum = 0
         self._views: WeakSet[PinnedView] = WeakSet()  # of snapshots that are still being read

@@ -1,0 +1,136 @@
+"""Commands as bytes: what is encoded comes back, and nothing else ever passes or raises anything else."""
+
+import cbor2
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from raftkv_trio.kv import (
+    Compare,
+    Delete,
+    Get,
+    InvalidTxn,
+    Put,
+    Rejected,
+    Relation,
+    Store,
+    Target,
+    Txn,
+    decode_txn,
+    encode_txn,
+)
+from raftkv_trio.machine import Committed
+from tests.kv.strategies import txns
+
+_plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.binary(max_size=4) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.integers(), inner, max_size=2),
+    max_leaves=12,
+)
+
+
+@given(txns)
+def test_round_trip(txn: Txn) -> None:
+    """A txn comes back equal, of the same types."""
+    assert decode_txn(encode_txn(txn)) == txn
+    assert repr(decode_txn(encode_txn(txn))) == repr(txn)
+
+
+def test_form_of_a_put_stands_in_logs() -> None:
+    """The bytes of version 1 do not change: logs of older programs hold them."""
+    assert encode_txn(Txn(success=(Put(b"/k", b"v"),))).hex() == "840180818401422f6b4176f680"
+
+
+def test_form_of_everything_else_stands_in_logs() -> None:
+    """Numbers of targets, relations and operations do not change either."""
+    txn = Txn(
+        (
+            Compare(b"k", Target.MOD_REVISION, Relation.LESS, 7),
+            Compare(b"k", Target.VALUE, Relation.EQUAL, b"v"),
+        ),
+        (Delete(b"a", b"b"),),
+        (Get(b"a", None, 3),),
+    )
+    assert cbor2.loads(encode_txn(txn)) == [
+        1,
+        [[b"k", 2, 3, 7], [b"k", 3, 0, b"v"]],
+        [[2, b"a", b"b"]],
+        [[3, b"a", None, 3]],
+    ]
+
+
+@given(st.binary(max_size=60))
+@example(b"\xc1" * 100_000 + b"\0")  # tags in tags
+@example(b"\x81" * 100_000)  # lists in lists
+@example(b"\x9b\x7f\xff\xff\xff\xff\xff\xff\xff")  # a list of 2**63 - 1
+@example(b"\x84\x01\x80\x80\xd8\x1c\x81\xd8\x1d\x00")  # a list that holds itself
+@example(b"\xc4\x82\x1b\x7f\xff\xff\xff\xff\xff\xff\xff\x01")  # a decimal of 2**63 digits
+def test_nonsense_is_a_result(command: bytes) -> None:
+    """Any bytes are a command that is refused or a txn; applying them never raises."""
+    (result,) = Store().apply([Committed(1, 1, command)])
+    try:
+        txn = decode_txn(command)
+    except InvalidTxn:
+        assert isinstance(result, Rejected)
+    else:
+        assert result == Store().run(txn)
+
+
+@given(_plain | st.tuples(st.just(1), _plain, _plain, _plain))
+def test_other_cbor_is_refused(value: object) -> None:
+    """CBOR of another layout raises InvalidTxn and nothing else; what passes is encoded the same again."""
+    command = cbor2.dumps(value)
+    try:
+        txn = decode_txn(command)
+    except InvalidTxn:
+        return
+    assert encode_txn(txn) == command
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [2, [], [], []],
+        [True, [], [], []],
+        [1, [], []],
+        [1, [], [], [], []],
+        [1, [], [[]], []],
+        [1, [], [[1]], []],
+        [1, [], [[True, b"k", b"v", None]], []],
+        [1, [], [[1, b"k", "v", None]], []],
+        [1, [], [[1, b"k", b"v", -1]], []],
+        [1, [], [[1, b"k", b"v", 2**63]], []],
+        [1, [], [[4, b"k", b"v", None]], []],
+        [1, [[b"k", 4, 0, 0]], [], []],
+        [1, [[b"k", 0, 4, 0]], [], []],
+        [1, [[b"k", 0, 0, b"v"]], [], []],
+        [1, [[b"k", 3, 0, 1]], [], []],
+        [1, [[b"k", 0, 0, 1.0]], [], []],
+    ],
+)
+def test_each_field_is_checked(value: object) -> None:
+    """One field that is wrong is enough to be refused."""
+    with pytest.raises(InvalidTxn):
+        decode_txn(cbor2.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "txn",
+    [
+        Txn(success=(Put(b"", b"v"),)),
+        Txn(failure=(Delete(b""),)),
+        Txn(compares=(Compare.exists(b""),)),
+        Txn(success=(Put(b"k", b"1"), Put(b"k", b"2"))),
+        Txn(failure=(Put(b"k", b"1"), Delete(b"k"))),
+        Txn(success=(Delete(b"a", b"z"), Put(b"k", b"1"))),
+        Txn(success=tuple(Put(b"%d" % n, b"") for n in range(129))),
+    ],
+)
+def test_what_etcd_refuses_is_refused_on_both_ways(txn: Txn) -> None:
+    """A txn with an empty key, a key that is put and changed again, or too many parts is not sent nor run."""
+    with pytest.raises(InvalidTxn):
+        encode_txn(txn)
+    kinds = {Put: 1, Delete: 2}
+    lists = [[[kinds[type(o)], *o] for o in operations] for operations in (txn.success, txn.failure)]
+    with pytest.raises(InvalidTxn):
+        decode_txn(cbor2.dumps([1, [list(c) for c in txn.compares], *lists]))

@@ -1,0 +1,172 @@
+"""Snapshots: pinned, lazy, the same bytes everywhere, and checked when they are restored."""
+
+import tracemalloc
+from collections.abc import Iterator
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raftkv_trio.errors import CorruptLog
+from raftkv_trio.kv import TO_THE_LAST, Delete, KeyValue, Put, Store, Txn
+from raftkv_trio.kv.snapshot import CHUNK_BYTES
+from tests.kv.strategies import txns
+
+BIG = bytes(CHUNK_BYTES)  # a value that makes a chunk of its own, so that few keys make many chunks
+
+
+def store_of(history: list[Txn]) -> Store:
+    store = Store()
+    for txn in history:
+        store.run(txn)
+    return store
+
+
+def restored(chunks: list[bytes]) -> Store:
+    store = Store()
+    store.run(Txn(success=(Put(b"/of before", b"x"),)))
+    store.restore(chunks)
+    return store
+
+
+def state(store: Store) -> tuple[int, str, list[KeyValue]]:
+    return store.revision, store.state_hash, store.range(b"")
+
+
+@given(st.lists(txns, max_size=12))
+def test_round_trip(history: list[Txn]) -> None:
+    """A restored store has revision, hash and key-values of the one that was written, and goes on like it."""
+    store = store_of(history)
+    again = restored(list(store.snapshot()))
+    assert state(again) == state(store)
+    for txn in history:
+        assert again.run(txn) == store.run(txn)
+    assert again.state_hash == store.state_hash
+
+
+@given(st.lists(txns, max_size=8), st.lists(txns, max_size=12), st.integers(1, 4))
+def test_pinned_while_applying(before: list[Txn], meanwhile: list[Txn], every: int) -> None:
+    """Whatever is applied between two chunks, the bytes are those of the moment of the call."""
+    big = [_enlarged(txn) for txn in before]
+    expected = list(store_of(big).snapshot())
+    store = store_of(big)
+    chunks: list[bytes] = []
+    pending = iter(meanwhile)
+    for number, chunk in enumerate(store.snapshot()):
+        chunks.append(chunk)
+        if number % every == 0:
+            for txn in (next(pending, None), next(pending, None)):
+                if txn is not None:
+                    store.run(txn)
+    assert chunks == expected
+    assert state(restored(chunks)) == state(store_of(big))
+
+
+def _enlarged(txn: Txn) -> Txn:
+    success = tuple(o._replace(value=o.value + BIG) if isinstance(o, Put) else o for o in txn.success)
+    return Txn(txn.compares, success, txn.failure)
+
+
+@given(st.lists(txns, max_size=6), st.lists(txns, min_size=1, max_size=6))
+def test_snapshots_that_overlap(before: list[Txn], between: list[Txn]) -> None:
+    """Two snapshots that are consumed at the same time each show their own moment."""
+    store = store_of(before)
+    first = store.snapshot()
+    chunks = [next(first)]
+    for txn in between:
+        store.run(txn)
+    second = list(store.snapshot())
+    store.run(Txn(success=(Delete(b"\0", TO_THE_LAST),)))
+    assert state(restored(chunks + list(first))) == state(store_of(before))
+    assert state(restored(second)) == state(store_of(before + between))
+
+
+def test_nothing_is_copied_before_it_is_asked_for() -> None:
+    """A snapshot of 20,000 keys takes no memory when it is called, and that of a chunk or two later."""
+    store = Store()
+    for number in range(20_000):
+        store.run(Txn(success=(Put(b"/%06d" % number, b"v" * 50),)))
+    tracemalloc.start()
+    try:
+        chunks = store.snapshot()
+        at_call = tracemalloc.get_traced_memory()[0]
+        while next(chunks, None) is not None:
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert at_call < 10_000
+    assert peak < 10 * CHUNK_BYTES
+
+
+def test_an_abandoned_snapshot_keeps_nothing() -> None:
+    """Once its iterator is dropped, changes are not kept for it any more."""
+    store = store_of([Txn(success=(Put(b"/k", b"v"),))])
+    chunks: Iterator[bytes] | None = store.snapshot()
+    assert chunks is not None
+    assert len(store._views) == 1
+    del chunks
+    assert len(store._views) == 0
+
+
+def test_a_snapshot_outlives_a_restore() -> None:
+    """A snapshot that is being consumed while the store is replaced still shows its own moment."""
+    store = store_of([Txn(success=(Put(b"/%d" % n, BIG),)) for n in range(3)])
+    expected = list(store.snapshot())
+    chunks = store.snapshot()
+    begun = [next(chunks)]
+    store.restore(list(store_of([Txn(success=(Put(b"/x", b""),))]).snapshot()))
+    store.run(Txn(success=(Delete(b"\0", TO_THE_LAST),)))
+    assert begun + list(chunks) == expected
+
+
+def test_chunks_are_bounded() -> None:
+    """A chunk is not much larger than its bound, unless one value is; and none is empty."""
+    small = store_of([Txn(success=(Put(b"/%05d" % n, b"v" * 50),)) for n in range(5000)])
+    sizes = [len(chunk) for chunk in small.snapshot()]
+    assert len(sizes) > 5
+    assert all(0 < size < 2 * CHUNK_BYTES for size in sizes)
+
+
+def _sample() -> list[bytes]:
+    return list(store_of([Txn(success=(Put(b"/%d" % n, BIG),)) for n in range(4)]).snapshot())
+
+
+def test_every_lost_or_doubled_chunk_is_noticed() -> None:
+    """Chunks that are missing, doubled, exchanged or added raise CorruptLog."""
+    chunks = _sample()
+    assert len(chunks) == 6
+    for n in range(len(chunks)):
+        with pytest.raises(CorruptLog):
+            Store().restore(chunks[:n] + chunks[n + 1 :])
+        with pytest.raises(CorruptLog):
+            Store().restore(chunks[: n + 1] + chunks[n:])
+    with pytest.raises(CorruptLog):
+        Store().restore([chunks[0], chunks[2], chunks[1], *chunks[3:]])
+
+
+@given(st.integers(0, 2), st.integers(0, 200), st.integers(1, 255))
+def test_every_changed_byte_is_noticed(chunk: int, offset: int, flip: int) -> None:
+    """A byte that changed anywhere raises CorruptLog and nothing else."""
+    chunks = list(store_of([Txn(success=(Put(b"/%d" % n, b"value"),)) for n in range(3)]).snapshot())
+    damaged = bytearray(chunks[chunk])
+    damaged[offset % len(damaged)] ^= flip
+    chunks[chunk] = bytes(damaged)
+    with pytest.raises(CorruptLog):
+        Store().restore(chunks)
+
+
+@given(st.lists(st.binary(max_size=20), max_size=4))
+def test_nonsense_is_corruption(chunks: list[bytes]) -> None:
+    """Chunks of random bytes raise CorruptLog and nothing else."""
+    with pytest.raises(CorruptLog):
+        Store().restore(chunks)
+
+
+def test_another_version_is_refused() -> None:
+    """A snapshot of a version that this program does not know is refused with a sentence that says so."""
+    first, *rest = _sample()
+    _, revision, count = cbor2.loads(first)
+    with pytest.raises(CorruptLog, match="version 2"):
+        Store().restore([cbor2.dumps([2, revision, count]), *rest])
