@@ -2,7 +2,9 @@
 
 Exit codes: 0 a clean stop; 1 the disk, the system or a running cluster failed; 2 what was asked cannot be
 done as it was asked; 70 a bug of ours; 130 and 143 a second SIGINT or SIGTERM that did not wait for a clean
-stop. Every error is one line on standard error. What a command does not need it does not import.
+stop. `_verdict` is the one place where an error becomes a code and a sentence. The sentence is one line on
+standard error, `raftkv-trio: ...`, or a record of the log where that is JSON; a traceback is only for
+`--log-level debug`. What a command does not need it does not import.
 """
 
 import logging
@@ -32,10 +34,12 @@ from raftkv_trio.config import (
     parse_node_id,
 )
 from raftkv_trio.errors import ConfigError, RaftKVError
-from raftkv_trio.logs import LogFormat, setup_logging
+from raftkv_trio.logs import LogFormat, logs_json, setup_logging
 
 if TYPE_CHECKING:
     import trio
+
+logger = logging.getLogger(__name__)
 
 PROGRAM = "raftkv-trio"
 EXIT_FAILED, EXIT_USAGE, EXIT_BUG = 1, 2, 70
@@ -63,15 +67,14 @@ def main() -> NoReturn:
         _exit(EXIT_USAGE, error.format_message())
     except click.Abort:
         _exit(128 + signal.SIGINT)
+    except SystemExit:
+        raise  # click's, when nobody reads standard output any more
     except BaseException as error:
-        code, sentence = _verdict(error)
-        if logging.getLogger("raftkv_trio").isEnabledFor(logging.DEBUG):
-            traceback.print_exception(error)
-        _exit(code, sentence)
+        _exit(*_verdict(error), error)
     _exit(code or 0)
 
 
-@click.group(name=PROGRAM, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(name=PROGRAM, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def program() -> None:
     """A replicated key-value store: Raft on Trio, with raftexample's command line."""
@@ -149,7 +152,7 @@ def serve(
     return _run_until_signal(run, (signal.SIGINT, signal.SIGTERM))
 
 
-@program.group()
+@program.group(no_args_is_help=False)
 def local() -> None:
     """A cluster on this machine, from a Procfile."""
 
@@ -273,7 +276,14 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _exit(code: int, sentence: str | None = None) -> NoReturn:
+def _exit(code: int, sentence: str | None = None, cause: BaseException | None = None) -> NoReturn:
     if sentence is not None:
-        print(f"{PROGRAM}: {' '.join(sentence.split())}", file=sys.stderr)
+        line = " ".join(sentence.split())
+        shown = cause if logger.isEnabledFor(logging.DEBUG) else None
+        if logs_json():
+            logger.critical(line, exc_info=shown)
+        else:
+            if shown is not None:
+                traceback.print_exception(shown)
+            print(f"{PROGRAM}: {line}", file=sys.stderr)
     sys.exit(code)

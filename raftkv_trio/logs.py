@@ -27,11 +27,11 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`; `exception` if any."""
+    """One JSON object a line: `timestamp` (RFC 3339), `level`, `logger`, `message`, `exception` if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
-            "time": _rfc3339(record.created),
+            "timestamp": _rfc3339(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -53,6 +53,11 @@ def setup_logging(log_format: LogFormat, level: str, stream: TextIO | None = Non
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("raftkv_trio").setLevel(level.upper())
+
+
+def logs_json() -> bool:
+    """Whether `setup_logging` chose JSON."""
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers)
 
 
 def _rfc3339(seconds: float) -> str:
