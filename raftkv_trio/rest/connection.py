@@ -77,6 +77,8 @@ class Connection:
                     )
                     with self._requests:
                         await self._receive()
+                        if self._protocol.owes_answer:  # to a client that has only closed its own side
+                            await trio.sleep_forever()
                     await self._protocol.handle(Closed())  # which ends the request that is under way
                     await self._linger()
         finally:
@@ -101,7 +103,7 @@ class Connection:
                     await self._protocol.refuse(HTTPStatus.REQUEST_TIMEOUT)
                 return
             await self._protocol.handle(RawData(data))
-            if self._is_idle and not self._head_has_begun:
+            if self._is_idle and not self._head_has_begun and self._protocol.has_unread:
                 self._head_has_begun = True
                 self._deadline = trio.current_time() + self._config.head_timeout_s
 
@@ -164,6 +166,16 @@ class _Protocol(H11Protocol):
     def expects_data(self) -> bool:
         """Whether the client may be in the middle of a request."""
         return self.connection.their_state not in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
+
+    @property
+    def owes_answer(self) -> bool:
+        """Whether a whole request has come that is not answered yet."""
+        return self.stream is not None and self.connection.their_state in (h11.DONE, h11.CLOSED)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes have come that are no whole event yet."""
+        return bool(self.connection.trailing_data[0])
 
     async def refuse(self, status: HTTPStatus) -> None:
         """Answer what is no request, or not a whole one; the connection cannot be used any more."""

@@ -2,8 +2,10 @@
 
 import logging
 import re
+from typing import cast
 
 import trio
+from hypercorn.typing import HTTPScope
 from quart.wrappers import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -25,14 +27,13 @@ from raftkv_trio.kv import (
 from raftkv_trio.node import Node
 from raftkv_trio.proposals import Applied
 from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions
-from raftkv_trio.rest.problems import BUG, status_of
+from raftkv_trio.rest.problems import BUG, MEMBERSHIP_IS_FIXED, status_of
 from raftkv_trio.rest.responses import Response, empty, octets, plain
 
 logger = logging.getLogger(__name__)
 
 METHODS = "DELETE, GET, HEAD, POST, PUT"
 MAX_KEY_BYTES = 8 * 1024
-MEMBERSHIP_IS_FIXED = "The members of a cluster cannot be changed yet; that comes with a later version"
 _MEMBER_PATH = re.compile(rb"/[1-9][0-9]*")
 _MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?=,|$)", re.IGNORECASE)
 
@@ -69,19 +70,22 @@ class KeyHandlers:
         return plain(status, str(error))
 
     async def _dispatch(self, request: Request, key: bytes | None) -> Response:
-        if request.method not in METHODS.split(", "):
-            return plain(405, f"Keys know no {request.method[:20]}", {"Allow": METHODS})
+        method = cast(HTTPScope, request.scope)[
+            "method"
+        ]  # as sent; Quart's is in upper case, whatever it was
+        if method not in METHODS.split(", "):
+            return plain(405, f"Keys know no {method[:20]}", {"Allow": METHODS})
         if key is None:
             raise MalformedRequest("The request target is neither a path nor an absolute URL with http")
         if len(key) > MAX_KEY_BYTES:
             return plain(414, f"A key has at most {MAX_KEY_BYTES} bytes")
-        match request.method:
+        match method:
             case "PUT":
                 return await self._put(request, key)
             case "DELETE":
                 return await self._delete(request, key)
             case "POST" if _MEMBER_PATH.fullmatch(key):
-                return plain(501, MEMBERSHIP_IS_FIXED)
+                return plain(409, MEMBERSHIP_IS_FIXED)
             case "POST":
                 return plain(400, "Failed on POST")
             case _:
@@ -140,14 +144,26 @@ class KeyHandlers:
 
     async def _delete(self, request: Request, key: bytes) -> Response:
         preconditions = parse_preconditions(request.headers.getlist)
+        if _MEMBER_PATH.fullmatch(key) and preconditions.if_match is None:
+            return await self._remove_member(key)
         applied, result = await self._write(preconditions, key, Delete(key))
         if isinstance(result, GetResult) and result.key_values:
             return self._precondition_failed(*result.key_values)
         if isinstance(result, DeleteResult) and result.deleted:
             return self._written(applied, result)
-        if _MEMBER_PATH.fullmatch(key) and preconditions.if_match is None:
-            return plain(501, MEMBERSHIP_IS_FIXED)
-        return plain(404, "Failed to DELETE")
+        return plain(404, "Failed to DELETE")  # whatever the preconditions (RFC 9110, section 13.2.1)
+
+    async def _remove_member(self, path: bytes) -> Response:
+        """raftexample's `DELETE /3`; where there is a key of that name, it is not for us to guess."""
+        await self._wait_readable()
+        if self._store.get(path) is None:
+            return plain(409, MEMBERSHIP_IS_FIXED)
+        name = path.decode()
+        return plain(
+            409,
+            f"There is a key {name}: DELETE /-/members{name} removes the node, and DELETE {name} with "
+            "If-Match: * the key",
+        )
 
     async def _write(
         self, preconditions: Preconditions, key: bytes, operation: Operation

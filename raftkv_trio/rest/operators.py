@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node import Node
-from raftkv_trio.rest.problems import BUG
+from raftkv_trio.rest.problems import BUG, MEMBERSHIP_IS_FIXED
 from raftkv_trio.rest.responses import Response, document, plain, problem
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,12 @@ def add_operator_routes(app: QuartTrio, node: Node, store: Store, config: RestCo
                 await node.wait_readable()
                 return plain(200, "ready")
         return problem(503, node.status().health or "No quorum confirmed a read in time")
+
+    @app.post("/-/members")
+    @app.delete("/-/members/<int:member_id>")
+    async def change_members(member_id: int | None = None) -> Response:
+        """Add or remove a node: not yet."""
+        return problem(409, MEMBERSHIP_IS_FIXED)
 
 
 def _add_errors(app: QuartTrio) -> None:

@@ -14,6 +14,7 @@ from raftkv_trio.errors import (
 
 #: What a client is told where the fault is ours.
 BUG = "The request failed because of a bug in raftkv-trio; the node's log says more"
+MEMBERSHIP_IS_FIXED = "The members of a cluster cannot be changed yet; that comes with a later version"
 
 _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     MalformedRequest: HTTPStatus.BAD_REQUEST,

@@ -4,7 +4,11 @@ Hypercorn's own `serve` ends when an exception escapes a connection's task.
 """
 
 import logging
-from functools import partial
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email.utils import formatdate
+from functools import lru_cache, partial
+from time import time
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -26,14 +30,22 @@ _TURNED_AWAY = (
 
 
 async def serve_rest(
-    app: QuartTrio, config: RestConfig, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+    app: QuartTrio,
+    config: RestConfig,
+    listeners: list[trio.SocketListener] | None = None,
+    *,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve clients until cancelled; `started` gives the port that is bound.
+
+    Args:
+        listeners: of `open_rest_listeners`; opened here where not given.
 
     Raises ConfigError where the address cannot be bound. Cancellation closes the listeners and idle
     connections at once; requests under way have `GRACE_S` to end, and no connection outlives this call.
     """
-    listeners = await _listen(config)
+    if listeners is None:
+        listeners = await _listen(config)
     server = _Server(app, config)
     async with trio.open_nursery() as nursery:
         connections = await nursery.start(server.hold_connections)
@@ -48,13 +60,25 @@ async def serve_rest(
             await server.stop()
 
 
+@asynccontextmanager
+async def open_rest_listeners(config: RestConfig) -> AsyncIterator[list[trio.SocketListener]]:
+    """Hold the address, bound; clients that come before `serve_rest` wait. Raises ConfigError."""
+    listeners = await _listen(config)
+    try:
+        yield listeners
+    finally:
+        for listener in listeners:
+            await trio.aclose_forcefully(listener)
+
+
 async def _listen(config: RestConfig) -> list[trio.SocketListener]:
     try:
         return await trio.open_tcp_listeners(config.port, host=config.host)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"cannot listen for clients on {config.host}, port {config.port}: {reason}"
+            f"cannot listen for clients on {config.host}, port {config.port}: {reason};"
+            " choose another --host or --port"
         ) from error
 
 
@@ -105,10 +129,15 @@ class _Server:
 
 
 class _HypercornConfig(Config):
-    """With the one field that every response has."""
+    """With the fields that every response has."""
 
     def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
-        return [(b"cache-control", b"no-store")]
+        return [(b"cache-control", b"no-store"), (b"date", _http_date(int(time())))]
+
+
+@lru_cache(maxsize=1)
+def _http_date(unix_s: int) -> bytes:
+    return formatdate(unix_s, usegmt=True).encode()
 
 
 async def _turn_away(stream: trio.SocketStream) -> None:

@@ -1,0 +1,131 @@
+"""The root API: what raftexample's users know, with revisions."""
+
+import httpx
+import pytest
+
+from tests.rest.serving import Served
+
+
+async def test_a_value_comes_back(client: httpx.AsyncClient) -> None:
+    """What was put is read, byte for byte, at the revision that the put told."""
+    value = bytes(range(256)) * 5
+    put = await client.put("/my-key", content=value)
+    assert (put.status_code, put.content) == (204, b"")
+    assert put.headers["ETag"] == '"2"'
+    got = await client.get("/my-key")
+    assert (got.status_code, got.content) == (200, value)
+    assert got.headers["ETag"] == '"2"'
+    assert got.headers["Content-Type"] == "application/octet-stream"
+
+
+async def test_etag_is_the_mod_revision(client: httpx.AsyncClient, served: Served) -> None:
+    """Each put of a key, and none of another, gives it a new entity tag: the revision it was changed at."""
+    tags = [(await client.put(path, content=b"v")).headers["ETag"] for path in ("/a", "/b", "/a")]
+    assert tags == ['"2"', '"3"', '"4"']
+    assert (await client.get("/b")).headers["ETag"] == '"3"'
+    record = served.store.get(b"/a")
+    assert record is not None
+    assert (record.create_revision, record.mod_revision, record.version) == (2, 4, 2)
+
+
+async def test_raft_index_and_term(client: httpx.AsyncClient, served: Served) -> None:
+    """Writes name the log position of their entry, reads one at or after it; both name the term."""
+    positions = []
+    for response in (
+        await client.put("/key", content=b"1"),
+        await client.get("/key"),
+        await client.put("/key", content=b"2"),
+        await client.delete("/key"),
+    ):
+        assert response.headers["X-Raft-Term"] == str(served.node.status().term)
+        positions.append(int(response.headers["X-Raft-Index"]))
+    put, got, again, deleted = positions
+    assert put <= got < again < deleted == served.node.status().applied_index
+
+
+async def test_head_is_get_without_content(client: httpx.AsyncClient) -> None:
+    """HEAD has status and fields of GET, for keys that exist and keys that do not."""
+    await client.put("/key", content=b"value")
+    for path in ("/key", "/none"):
+        head, get = await client.head(path), await client.get(path)
+        assert head.status_code == get.status_code
+        assert head.content == b""
+        assert without_date(head) == without_date(get)
+
+
+def without_date(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name != "date"}
+
+
+async def test_every_answer_has_a_date(client: httpx.AsyncClient) -> None:
+    """An origin server with a clock says when it answers (RFC 9110, section 6.6.1)."""
+    for path in ("/none", "/-/status", "/-/none"):
+        assert (await client.get(path)).headers["Date"].endswith(" GMT")
+
+
+async def test_absent_keys(client: httpx.AsyncClient) -> None:
+    """Reading or deleting what is not there is 404, in raftexample's words."""
+    got = await client.get("/none")
+    assert (got.status_code, got.text) == (404, "Failed to GET\n")
+    deleted = await client.delete("/none")
+    assert (deleted.status_code, deleted.text) == (404, "Failed to DELETE\n")
+
+
+async def test_delete(client: httpx.AsyncClient) -> None:
+    """A deleted key is gone, and created anew by the next put."""
+    await client.put("/key", content=b"1")
+    deleted = await client.delete("/key")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert "ETag" not in deleted.headers
+    assert (await client.get("/key")).status_code == 404
+    assert (await client.put("/key", content=b"2")).headers["ETag"] == '"4"'
+    assert (await client.get("/key")).content == b"2"
+
+
+async def test_an_empty_value_is_a_value(client: httpx.AsyncClient) -> None:
+    """A key that was put with no content exists."""
+    assert (await client.put("/key")).status_code == 204
+    got = await client.get("/key")
+    assert (got.status_code, got.content, got.headers["Content-Length"]) == (200, b"", "0")
+
+
+async def test_post_elsewhere(client: httpx.AsyncClient) -> None:
+    """POST on a path that is no node id is 400, in raftexample's words."""
+    for path in ("/", "/key", "/04", "/4/", "/4?a", "/-4", "/4x"):
+        posted = await client.post(path, content=b"http://127.0.0.1:1")
+        assert (posted.status_code, posted.text) == (400, "Failed on POST\n"), path
+
+
+@pytest.mark.parametrize(
+    "method", ["PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "put", "Get", "PU", "X" * 100, "!"]
+)
+async def test_other_methods(served: Served, method: str) -> None:
+    """Any other method, a known one in other letters included, is 405 with the methods that keys know."""
+    answer = await served.ask(method.encode() + b" /key")
+    assert (answer.status, answer.headers["Allow"]) == (405, "DELETE, GET, HEAD, POST, PUT")
+
+
+async def test_members_are_fixed(client: httpx.AsyncClient) -> None:
+    """Raftexample's ways to change the members are refused, at the root and under /-/, with a sentence."""
+    for method, path in (
+        ("POST", "/4"),
+        ("DELETE", "/3"),
+        ("POST", "/-/members"),
+        ("DELETE", "/-/members/3"),
+    ):
+        refused = await client.request(method, path, content=b"http://127.0.0.1:42379")
+        assert refused.status_code == 409, path
+        assert "The members of a cluster cannot be changed yet" in refused.text
+
+
+async def test_delete_of_a_path_that_is_node_and_key(client: httpx.AsyncClient) -> None:
+    """DELETE /3 where a key /3 exists removes nothing and names both ways; If-Match is for the key."""
+    await client.put("/3", content=b"value")
+    refused = await client.delete("/3")
+    assert refused.status_code == 409
+    assert "DELETE /-/members/3" in refused.text
+    assert "If-Match: *" in refused.text
+    assert (await client.get("/3")).content == b"value"
+    assert (await client.delete("/3", headers={"If-Match": "*"})).status_code == 204
+    assert (await client.get("/3")).status_code == 404
+    assert (await client.delete("/3", headers={"If-Match": "*"})).text == "Failed to DELETE\n"
