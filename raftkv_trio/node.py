@@ -11,6 +11,7 @@ from raftkv_trio.applier import Applier
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.driver import Driver
 from raftkv_trio.envelope import Envelope
+from raftkv_trio.errors import ConfigError
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
 from raftkv_trio.machine import StateMachine
@@ -99,6 +100,11 @@ class Node:
         self._addresses = envelope.addresses
         self.listen = config.listen or self._addresses[self.id]
         if storage.identity.cluster_id != config.cluster_id:
+            if config.members.items().isdisjoint(self._addresses.items()):
+                raise ConfigError(
+                    f"{config.data_dir} belongs to another cluster, of which --cluster names no member;"
+                    " check --cluster and --data-dir"
+                )
             logger.warning("--cluster differs from what %s was made with, and is ignored", config.data_dir)
 
         bell = Bell()

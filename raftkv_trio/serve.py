@@ -7,7 +7,7 @@ import trio
 from raftkv_trio.config import ServerConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node import run_node
-from raftkv_trio.rest import make_app, serve_rest
+from raftkv_trio.rest import make_app, open_rest_listeners, serve_rest
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +26,12 @@ async def serve(
     once, without handing leadership over.
     """
     store = Store()
-    async with trio.open_nursery() as node_nursery:
+    # Bound first of all, so that a port that is taken is said before the data directory is touched.
+    async with open_rest_listeners(config.rest) as listeners, trio.open_nursery() as node_nursery:
         node = await node_nursery.start(run_node, config.node, store)
         async with trio.open_nursery() as rest_nursery:
-            port = await rest_nursery.start(serve_rest, make_app(node, store, config.rest), config.rest)
+            app = make_app(node, store, config.rest)
+            port = await rest_nursery.start(serve_rest, app, config.rest, listeners)
             logger.info("node %d serves clients at http://%s:%d", node.id, config.rest.host, port)
             task_status.started(port)
             await (trio.Event() if stop is None else stop).wait()

@@ -133,7 +133,9 @@ def open_storage(
     try:
         return _open_storage(disk, path, node_id, bootstrap, rng, segment_bytes)
     except OSError as error:
-        raise ConfigError(f"data directory {path} cannot be used: {error.strerror or error}") from error
+        raise ConfigError(
+            f"data directory {path} cannot be used: {error.strerror or error}; name another with --data-dir"
+        ) from error
 
 
 def _open_storage(
@@ -148,7 +150,9 @@ def _open_storage(
     lock = disk.open(path / "lock", create=True)
     try:
         if not lock.lock():
-            raise ConfigError(f"data directory {path} is in use by a running node")
+            raise ConfigError(
+                f"data directory {path} is in use by a running node; stop it, or name another by --data-dir"
+            )
         if not disk.exists(path / "identity"):
             _bootstrap(disk, path, node_id, bootstrap, rng)
         identity = _read_identity(disk, path, node_id)
@@ -173,11 +177,16 @@ def _bootstrap(disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: 
 
 
 def _read_identity(disk: Disk, path: Path, node_id: int) -> Identity:
-    version, cluster_id, owner_id, directory_id = _read_cbor(disk, path / "identity", list)
-    if version != FORMAT_VERSION:
-        raise ConfigError(
-            f"{path} has format {version}; this program knows {FORMAT_VERSION}: use a newer one"
-        )
+    file = path / "identity"
+    match _read_cbor(disk, file, list):
+        case [int(version), *_] if version > FORMAT_VERSION:
+            raise ConfigError(
+                f"{path} has format {version}; this program knows {FORMAT_VERSION}: use a newer one"
+            )
+        case [int(), int(cluster_id), int(owner_id), bytes(directory_id)]:
+            pass
+        case _:
+            raise CorruptLog(f"{file} does not hold an identity: restore this node from a backup")
     if owner_id != node_id:
         raise ConfigError(
             f"{path} belongs to node {owner_id}, not to node {node_id}; check --id and --data-dir"
