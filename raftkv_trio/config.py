@@ -52,9 +52,18 @@ class PeerAddress:
             or parts.query
             or parts.fragment
             or parts.username
+            or not _is_host(host)
         ):
             raise ConfigError(f"peer URL {text!r} is not of the form http://host:port")
         return cls(host, port)
+
+
+def _is_host(text: str) -> bool:
+    try:
+        text.encode("idna")  # as the resolver does, where an empty or over-long label is no OSError
+    except UnicodeError:
+        return False
+    return re.fullmatch(r"[\w.:%-]+", text) is not None
 
 
 def parse_cluster(text: str) -> dict[int, PeerAddress]:
@@ -62,9 +71,11 @@ def parse_cluster(text: str) -> dict[int, PeerAddress]:
 
     Raises ConfigError for a malformed or repeated id or URL, or a mixture of both forms.
     """
-    items = [item.strip() for item in text.split(",") if item.strip()]
-    if not items:
+    items = [item.strip() for item in text.split(",")]
+    if not any(items):
         raise ConfigError("--cluster is empty; name at least one peer URL such as http://127.0.0.1:9021")
+    if not all(items):
+        raise ConfigError("--cluster has an empty entry; it would shift the ids, which are the positions")
     with_ids = [re.fullmatch(r"([^=/:]+)=(.*)", item) for item in items]
     if any(with_ids) and not all(with_ids):
         raise ConfigError("--cluster mixes plain URLs and id=url pairs; use one form for all")
@@ -83,7 +94,7 @@ def parse_cluster(text: str) -> dict[int, PeerAddress]:
 def parse_node_id(text: str) -> int:
     """A positive integer; raises ConfigError."""
     if not re.fullmatch(r"[0-9]{1,19}", text) or not 1 <= int(text) <= MAX_NODE_ID:
-        raise ConfigError(f"node id {text!r} is not a positive integer")
+        raise ConfigError(f"node id {text!r} is not a positive integer below 2**63")
     return int(text)
 
 

@@ -131,7 +131,8 @@ class Peers:
             listener = await self._network.listen(listen.host, listen.port)
         except OSError as error:
             raise ConfigError(
-                f"cannot listen for peers at {listen.host}:{listen.port}: {error.strerror or error}"
+                f"cannot listen for peers at {listen.host}:{listen.port}: {error.strerror or error};"
+                " free that address, or name another with --listen-peer"
             ) from error
         task_status.started()
         async with trio.open_nursery() as nursery:
