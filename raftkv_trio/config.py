@@ -149,10 +149,6 @@ class NodeConfig:
             )
 
     @property
-    def listen_address(self) -> PeerAddress:
-        return self.listen or self.members[self.node_id]
-
-    @property
     def cluster_id(self) -> int:
         return cluster_id_of(self.members, self.cluster_token)
 

@@ -119,7 +119,9 @@ class Driver:
             await self._clock.sleep_until(due)
             self._tick_due = True
             self._bell.ring()
-            due = max(due + self._tick_interval_s, self._clock.now())
+            due += self._tick_interval_s
+            if due <= self._clock.now():
+                due = self._clock.now() + self._tick_interval_s
 
     async def run(self) -> None:
         """Drive until cancelled. Cancellation falls between turns, never inside one."""

@@ -34,16 +34,13 @@ class Lane(Generic[T]):
         self._max_bytes = max_bytes
         self._items: deque[T] = deque()
         self._waiting_bytes = 0
-        self._room = trio.Event()
-        self._room.set()
+        self._drained = trio.Event()
 
     async def put(self, item: T, size_bytes: int) -> None:
         """Queue an item. A cancelled put has queued nothing."""
-        while True:
-            await self._room.wait()
-            if self.try_put(item, size_bytes):
-                return
-            self._room = trio.Event()
+        await trio.lowlevel.checkpoint()
+        while not self.try_put(item, size_bytes):
+            await self._drained.wait()
 
     def try_put(self, item: T, size_bytes: int) -> bool:
         """Queue an item where there is room; say whether there was."""
@@ -58,5 +55,6 @@ class Lane(Generic[T]):
         """Everything that waits, oldest first."""
         items, self._items = self._items, deque()
         self._waiting_bytes = 0
-        self._room.set()
+        self._drained.set()
+        self._drained = trio.Event()
         return items

@@ -53,7 +53,9 @@ def merge_appends(batch: Sequence[Message]) -> tuple[HardState | None, list[Entr
     """The last hard state, and the entries as they stand after all of `batch` in order.
 
     A later message may begin at or before what an earlier one holds: a new leader's entries replace the
-    old one's from there on (paper, section 5.3).
+    old one's from there on (paper, section 5.3). The earlier one's responses then speak of entries that were
+    never on disk. That is safe: whoever gets them counts them for a term that this node had left before it
+    took the replacement, and no quorum can be made of such nodes.
     """
     hard_state: HardState | None = None
     entries: list[Entry] = []

@@ -62,9 +62,8 @@ class Outbox:
             return encode_refused(first)
         messages = [first]
         size = size_of(first)
-        while self._items and isinstance(self._items[0], Message) and size < FRAME_BYTES:
-            message = self._pop()
-            assert isinstance(message, Message)
+        while self._items and size < FRAME_BYTES and isinstance(message := self._items[0], Message):
+            self._pop()
             size += size_of(message)
             messages.append(message)
         return encode_messages(messages)

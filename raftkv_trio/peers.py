@@ -242,7 +242,8 @@ class Peers:
             for payload in decoder:
                 frame = decode_peer_frame(payload)
                 self._check(peer_id, frame)
-                await self._inbox.put((peer_id, frame), len(payload))
+                if not self._inbox.try_put((peer_id, frame), len(payload)):
+                    await self._inbox.put((peer_id, frame), len(payload))
 
     def _check(self, peer_id: int, frame: PeerFrame) -> None:
         if isinstance(frame, Forward | Refused):
