@@ -161,7 +161,10 @@ def local() -> None:
 @_procfile_option
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def local_start(procfile: Path, names: tuple[str, ...]) -> int:
-    """Start the Procfile's processes, or those named; Ctrl-C stops them all."""
+    """Start the Procfile's processes, or those named; Ctrl-C stops them all, a second one kills them.
+
+    Killed itself (SIGKILL), it cannot stop them: they go on until each is stopped by its pid.
+    """
     import trio
 
     from raftkv_trio.local import run_local

@@ -4,7 +4,6 @@ One request and one answer a connection, each a line of JSON. Whoever holds a lo
 directory owns the socket's name, so one that a killed supervisor left behind is simply replaced.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -54,15 +53,15 @@ def open_control_socket(directory: Path) -> Iterator[socket.socket]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"a local cluster is already running from {directory}") from error
-        Path(address).unlink(missing_ok=True)
+            raise ConfigError(
+                f"a local cluster is already running from {directory.absolute()};"
+                " act on it with raftkv-trio local run, or end it with Ctrl-C"
+            ) from error
         with socket.socket(socket.AF_UNIX) as listening:
-            umask = os.umask(0o177)
             try:
-                listening.bind(address)
-            finally:
-                os.umask(umask)
-            listening.listen()
+                _bind(listening, address)
+            except OSError as error:
+                raise ConfigError(f"cannot make the control socket {address}: {error.strerror}") from error
             try:
                 yield listening
             finally:
@@ -91,19 +90,21 @@ def call(directory: Path, request: Request) -> Answer:
 
     Raises RaftKVError where none is running, or it ends before it answers.
     """
+    fields = [request.verb, request.names, request.stop_signal.name]
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(_address(directory))
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
-                raise
+        except (FileNotFoundError, ConnectionRefusedError) as error:
             raise RaftKVError(
-                f"no local cluster is running from {directory}; start one with raftkv-trio local start"
+                f"no local cluster is running from {directory.absolute()};"
+                " start one with raftkv-trio local start"
             ) from error
-        fields = [request.verb, request.names, request.stop_signal.name]
-        connection.sendall(json.dumps(fields).encode() + b"\n")
-        with connection.makefile("rb") as replies:
-            line = replies.readline()
+        try:
+            connection.sendall(json.dumps(fields).encode() + b"\n")
+            with connection.makefile("rb") as replies:
+                line = replies.readline()
+        except ConnectionError:
+            line = b""
     if not line.endswith(b"\n"):
         raise RaftKVError("the local cluster ended before it answered")
     text, exit_code = json.loads(line)
@@ -120,7 +121,7 @@ async def _reply(stream: trio.SocketStream, answer: Answerer) -> Answer:
     try:
         verb, names, stop_signal = json.loads(line)
         request = Request(str(verb), tuple(map(str, names)), signal.Signals[stop_signal])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         return Answer(f"not a request: {error}", 2)
     try:
         return await answer(request)
@@ -128,6 +129,16 @@ async def _reply(stream: trio.SocketStream, answer: Answerer) -> Answer:
         return Answer(str(error), 2)
     except RaftKVError as error:
         return Answer(str(error), 1)
+
+
+def _bind(listening: socket.socket, address: str) -> None:
+    Path(address).unlink(missing_ok=True)
+    umask = os.umask(0o177)
+    try:
+        listening.bind(address)
+    finally:
+        os.umask(umask)
+    listening.listen()
 
 
 def _address(directory: Path) -> str:

@@ -4,13 +4,16 @@ Rules of this file:
 - a process is the leader of a process group of its own, and signals go to the group: a terminal's Ctrl-C
   reaches only us, and what a shell forked ends with it;
 - a run has ended when its leader is reaped and nobody in its group holds its output any more;
-- however `run_local` ends, no process that it started is left.
+- however `run_local` ends, no process that it started is left, save where this program itself gets SIGKILL:
+  nothing that every system has tells them then. They run on, and refuse those of the next start their ports.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +26,8 @@ from raftkv_trio.procfile import check_names, parse_procfile
 KILL_GRACE_S = 10.0
 VERBS = ("start", "stop", "restart", "list", "status")
 _MAX_LINE_BYTES = 64 * 1024
-_DRAIN_S = 1.0  # after SIGKILL, for what still stands in the pipe
+_DRAIN_S = 1.0  # after the end of a process, for what still stands in its pipe
+_SIGNALS = {number.value: number.name for number in signal.Signals}
 _COLORS = (36, 33, 32, 35, 34, 31)  # ANSI foregrounds: cyan, yellow, green, magenta, blue, red
 
 
@@ -61,15 +65,14 @@ async def run_local(
     console = Console(output, ["local", *commands], color=color)
     with open_control_socket(procfile.parent) as listening:
         async with trio.open_nursery() as children:
-            make_process = partial(
-                LocalProcess,
+            house = House(
                 directory=procfile.parent,
                 environment=environment,
                 console=console,
                 nursery=children,
                 grace_s=grace_s,
             )
-            cluster = LocalCluster(commands, make_process)
+            cluster = LocalCluster(commands, house)
             async with trio.open_nursery() as servants:
                 servants.start_soon(serve_control, listening, cluster.answer)
                 for name in first:
@@ -77,6 +80,8 @@ async def run_local(
                 for end in (stop, console.lost, cluster.exited):
                     servants.start_soon(_cancel_on, end, servants.cancel_scope)
             await cluster.stop()
+            # What is left are last words, which a halted terminal must not hold up for ever.
+            children.cancel_scope.deadline = trio.current_time() + _DRAIN_S
     return 1 if any(process.failed for process in cluster.processes.values()) else 0
 
 
@@ -125,26 +130,28 @@ class Run:
         self.leader = leader
         self.reading = trio.CancelScope()
         self.ended = trio.Event()
-        self.stop_requested = False
+        self.stop_signal: signal.Signals | None = None  # the last that was sent
         self.was_killed = False  # because it did not stop in time
 
-    def send_signal(self, number: signal.Signals) -> None:
-        """Signal the whole process group, if any of it is left."""
+    def send_signal(self, number: signal.Signals) -> bool:
+        """Signal the whole process group, to stop it; returns whether any of it was left."""
+        self.stop_signal = number
         try:
             os.killpg(self.leader.pid, number)
-        except ProcessLookupError:
-            pass  # it ended in this moment
+        except (ProcessLookupError, PermissionError):  # macOS says the latter where only zombies are left
+            return False
+        return True
 
     @property
     def exited_by_itself(self) -> bool:
         """Whether it ended, neither on request nor by a signal."""
         code = self.leader.returncode
-        return self.ended.is_set() and not self.stop_requested and code is not None and code >= 0
+        return self.ended.is_set() and self.stop_signal is None and code is not None and code >= 0
 
     @property
     def failed(self) -> bool:
         """Whether it had to be killed, or ended badly by itself."""
-        return self.was_killed or (not self.stop_requested and self.leader.returncode not in (None, 0))
+        return self.was_killed or (self.stop_signal is None and self.leader.returncode not in (None, 0))
 
     def __str__(self) -> str:
         """Such as `running, pid 42`, `stopped, exited with code 0`, `ended by SIGKILL`."""
@@ -153,34 +160,33 @@ class Run:
             return f"running, pid {self.leader.pid}"
         if self.was_killed:
             return "killed, since it did not stop in time"
-        how = f"exited with code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
-        return f"stopped, {how}" if self.stop_requested else how
+        if code >= 0:
+            how = f"exited with code {code}"
+        else:
+            how = f"ended by {_SIGNALS.get(-code, f'signal {-code}')}"
+        return how if self.stop_signal is None else f"stopped, {how}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What the processes of one Procfile share; see `run_local`."""
+
+    directory: Path
+    environment: Mapping[str, str]
+    console: Console
+    nursery: trio.Nursery
+    grace_s: float
 
 
 class LocalProcess:
     """One process of the Procfile over all its runs; its methods may be called from several tasks at once."""
 
-    def __init__(
-        self,
-        name: str,
-        command: str,
-        on_end: Callable[[], None],
-        *,
-        directory: Path,
-        environment: Mapping[str, str],
-        console: Console,
-        nursery: trio.Nursery,
-        grace_s: float,
-    ) -> None:
+    def __init__(self, name: str, command: str, house: House, on_end: Callable[[], None]) -> None:
         self.name = name
         self.run: Run | None = None  # the latest
         self._command = command
+        self._house = house
         self._on_end = on_end
-        self._directory = directory
-        self._environment = environment
-        self._console = console
-        self._nursery = nursery
-        self._grace_s = grace_s
         self._starting = trio.Lock()
 
     @property
@@ -204,7 +210,7 @@ class LocalProcess:
             if self.is_running:
                 return f"{self.name} is already {self}"
             try:
-                await self._nursery.start(self._run)
+                await self._house.nursery.start(self._run)
             except OSError as error:
                 raise RaftKVError(f"cannot start {self.name}: {error}") from error
             return f"{self.name} is {self}"
@@ -212,22 +218,23 @@ class LocalProcess:
     async def stop(self, stop_signal: signal.Signals = signal.SIGINT) -> str:
         """Signal it, kill it after the grace, and return a sentence once it has ended.
 
-        Cancellation leaves it signalled.
+        One that is being stopped already gets no other signal than SIGKILL: a second one would make a node
+        give up its clean stop. Cancellation leaves it signalled.
         """
         async with self._starting:  # one that is just being started is stopped too
             run = self.run
         if run is None or run.ended.is_set():
             return f"{self.name} is not running"
-        run.stop_requested = True
-        run.send_signal(stop_signal)
-        with trio.move_on_after(self._grace_s):
+        if run.stop_signal is None or stop_signal is signal.SIGKILL:
+            run.send_signal(stop_signal)
+        with trio.move_on_after(self._house.grace_s):
             await run.ended.wait()
         if not run.ended.is_set():
-            run.was_killed = True
-            run.send_signal(signal.SIGKILL)
+            if run.send_signal(signal.SIGKILL):
+                run.was_killed = True
             with trio.move_on_after(_DRAIN_S):
                 await run.ended.wait()
-            run.reading.cancel()  # whoever still holds the pipe has left the group
+            run.reading.cancel()  # who still holds the pipe has left the group, or the terminal is halted
             await run.ended.wait()
         return f"{self.name} {run}"
 
@@ -238,13 +245,13 @@ class LocalProcess:
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         leader = await trio.lowlevel.open_process(
-            self._command,
+            _in_place(self._command, self._house.environment),
             shell=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            cwd=self._directory,
-            env=self._environment,
+            cwd=self._house.directory,
+            env=self._house.environment,
             process_group=0,
         )
         self.run = run = Run(leader)
@@ -261,7 +268,7 @@ class LocalProcess:
         finally:
             run.ended.set()
             self._on_end()
-        await self._console.say(f"{self.name} {run}")
+        await self._house.console.say(f"{self.name} {run}")
 
     async def _copy_output(self, run: Run) -> None:
         stream = run.leader.stdout
@@ -269,24 +276,24 @@ class LocalProcess:
         rest = b""
         with run.reading:
             async with stream:
-                await self._console.say(f"{self.name} is {run}")
+                await self._house.console.say(f"{self.name} is {run}")
                 async for received in stream:
                     *lines, rest = (rest + received).split(b"\n")
                     if len(rest) > _MAX_LINE_BYTES:
                         lines, rest = [*lines, rest], b""
                     if lines:
-                        await self._console.write(self.name, lines)
-        if rest:
-            await self._console.write(self.name, [rest])
+                        await self._house.console.write(self.name, lines)
+            if rest:
+                await self._house.console.write(self.name, [rest])
 
 
 class LocalCluster:
     """The processes of a Procfile by name, and the answers to goreman's verbs."""
 
-    def __init__(self, commands: Mapping[str, str], make_process: Callable[..., LocalProcess]) -> None:
+    def __init__(self, commands: Mapping[str, str], house: House) -> None:
         self.exited = trio.Event()  # all that ran have exited by themselves
         self.processes = {
-            name: make_process(name, command, self._note_end) for name, command in commands.items()
+            name: LocalProcess(name, command, house, self._note_end) for name, command in commands.items()
         }
 
     async def answer(self, request: Request) -> Answer:
@@ -296,22 +303,23 @@ class LocalCluster:
         Cancellation leaves done what was done.
         """
         processes = [self.processes[name] for name in check_names(request.names, self.processes)]
-        if request.verb == "list":
-            return Answer("\n".join(process.name for process in processes))
-        if request.verb == "status":
-            width = max(len(process.name) for process in processes)
-            marks = ["*" if process.is_running else " " for process in processes]
-            rows = zip(marks, processes, strict=True)
-            return Answer("\n".join(f"{mark}{process.name:<{width}}  {process}" for mark, process in rows))
-        if request.verb == "start":
-            return Answer(await _together([process.start for process in processes]))
-        if request.verb == "stop":
-            stops = [partial(process.stop, request.stop_signal) for process in processes]
-            return Answer(await _together(stops))
-        if request.verb == "restart":
-            restarts = [partial(process.restart, request.stop_signal) for process in processes]
-            return Answer(await _together(restarts))
-        raise ConfigError(f"no verb is named {request.verb!r}; there are {', '.join(VERBS)}")
+        calls: list[Callable[[], Awaitable[str]]]
+        match request.verb:
+            case "list":
+                return Answer("\n".join(process.name for process in processes))
+            case "status":
+                width = max(len(process.name) for process in processes)
+                rows = [f"{'*' if p.is_running else ' '}{p.name:<{width}}  {p}" for p in processes]
+                return Answer("\n".join(rows))
+            case "start":
+                calls = [process.start for process in processes]
+            case "stop":
+                calls = [partial(process.stop, request.stop_signal) for process in processes]
+            case "restart":
+                calls = [partial(process.restart, request.stop_signal) for process in processes]
+            case verb:
+                raise ConfigError(f"no verb is named {verb!r}; there are {', '.join(VERBS)}")
+        return Answer(await _together(calls))
 
     async def stop(self) -> None:
         """Stop all that run, together. Cancellation leaves them signalled."""
@@ -326,9 +334,22 @@ class LocalCluster:
 
 def _read_procfile(procfile: Path) -> dict[str, str]:
     try:
-        return parse_procfile(procfile.read_text())
+        text = procfile.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {procfile}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read {procfile}: {reason}; name another with --procfile") from error
+    return parse_procfile(text)
+
+
+def _in_place(command: str, environment: Mapping[str, str]) -> str:
+    """A simple command shall take the shell's place, so that its pid and exit code are the process's own.
+
+    Some shells do that by themselves, some (Debian's) do not.
+    """
+    is_simple = not set(command) & set(";&|") and shutil.which(
+        command.split()[0], path=environment.get("PATH")
+    )
+    return f"exec {command}" if is_simple else command
 
 
 async def _cancel_on(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from raftkv_trio.errors import ConfigError
 
-_LINE = re.compile(r"([A-Za-z0-9_-]+)\s*:\s*(.+)")
+_LINE = re.compile(r"([A-Za-z0-9_-]+)\s*:\s*([^\0]+)")
 
 
 def parse_procfile(text: str) -> dict[str, str]:
@@ -15,7 +15,7 @@ def parse_procfile(text: str) -> dict[str, str]:
     pass over a line in silence, a process would be missing without a word.
     """
     commands: dict[str, str] = {}
-    for number, raw_line in enumerate(text.splitlines(), start=1):
+    for number, raw_line in enumerate(text.split("\n"), start=1):
         line = raw_line.strip()
         if not line or line.startswith("#"):
             continue
