@@ -36,9 +36,21 @@ _RESPONSES = frozenset(
         MessageType.READ_INDEX_RESP,
     }
 )
-#: A node's promises to itself, delivered when they are durable.
-_FROM_SELF = frozenset({MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP})
+#: What may come from the node itself: its promises, delivered when they are durable, and what it had sent to
+#: a leader that led no more and sent it on to the next one, this node.
+_FROM_SELF = frozenset(
+    {
+        MessageType.APP_RESP,
+        MessageType.VOTE_RESP,
+        MessageType.PRE_VOTE_RESP,
+        MessageType.PROP,
+        MessageType.READ_INDEX,
+        MessageType.TRANSFER_LEADER,
+    }
+)
 _WITHOUT_TERM = frozenset({MessageType.PROP, MessageType.READ_INDEX})
+#: Terms and indexes stay below this, so that they fit wherever they are written down.
+_LIMIT = 2**63
 
 
 def check(raft: Raft, message: Message) -> None:
@@ -56,12 +68,20 @@ def check(raft: Raft, message: Message) -> None:
         raise InvalidMessage(f"{kind.name} for node {message.to} came to node {raft.id}")
     if sender == 0 or (sender == raft.id and kind not in _FROM_SELF):
         raise InvalidMessage(f"{kind.name} claims to come from node {sender}")
-    if min(message.term, message.log_term, message.index, message.commit, message.reject_hint) < 0:
-        raise InvalidMessage(f"{kind.name} from node {sender} holds a negative number")
-    if message.term == 0 and kind not in _WITHOUT_TERM:
+    numbers = (message.term, message.log_term, message.index, message.commit, message.reject_hint)
+    if min(numbers) < 0 or max(numbers) >= _LIMIT:
+        raise InvalidMessage(f"{kind.name} from node {sender} holds a number that is no term and no index")
+    if message.term == 0 and kind not in _WITHOUT_TERM and not _refused_in_no_term(message):
         raise InvalidMessage(f"{kind.name} from node {sender} names no term")
+    if kind is MessageType.PROP and not message.entries:
+        raise InvalidMessage(f"node {sender} proposes nothing")
     if message.term >= raft.term:
         _check_body(raft, message)
+
+
+def _refused_in_no_term(message: Message) -> bool:
+    """Whether this is a pre-vote refused by a node that has not been in any term yet."""
+    return message.type is MessageType.PRE_VOTE_RESP and message.reject
 
 
 def _check_body(raft: Raft, message: Message) -> None:
@@ -104,7 +124,7 @@ def _check_entries(message: Message) -> None:
 
 def _check_snapshot(message: Message) -> None:
     snapshot = message.snapshot
-    if snapshot is None or not snapshot.index > 0 or not 0 < snapshot.term <= message.term:
+    if snapshot is None or not 0 < snapshot.index < _LIMIT or not 0 < snapshot.term <= message.term:
         raise InvalidMessage(f"node {message.from_} sent no snapshot, or an impossible one")
     try:
         normalized(snapshot.conf_state)

@@ -242,7 +242,7 @@ class RaftLog:
     def applied_to(self, index: int, size_bytes: int) -> None:
         """Everything up to `index` is applied, the last `size_bytes` of it just now; raises InvalidState."""
         if not self.applied <= index <= self.committed:
-            raise InvalidState(f"cannot have applied {index}: {self} ")
+            raise InvalidState(f"cannot have applied {index}: {self}")
         self.applied = index
         self.applying = max(self.applying, index)
         self._applying_bytes = max(0, self._applying_bytes - size_bytes)

@@ -30,7 +30,13 @@ from raftkv_trio.raft.types import ConfState, Entry, Message, MessageType, Snaps
 
 
 def apply_conf_change(raft: Raft, change: ConfChange | ConfChangeV2) -> ConfState:
-    """The configuration after `change`, in force from now on; raises InvalidConfiguration."""
+    """The configuration after `change`, in force from now on; raises InvalidConfiguration.
+
+    While a snapshot is being installed nothing newer than it is handed out for applying, so `change` is part
+    of that snapshot already, and is ignored.
+    """
+    if raft.log.unstable.snapshot is not None:
+        return raft.conf_state
     changed = apply_change(raft.conf_state, change)
     _switch(raft, changed.conf_state, changed.dropped)
     return raft.conf_state
@@ -111,7 +117,7 @@ def _restore(raft: Raft, snapshot: Snapshot) -> bool:
         return False
     conf = snapshot.conf_state
     if raft.id not in (*conf.voters, *conf.learners, *conf.voters_outgoing):
-        raft.logger.warning(texts.SNAPSHOT_WITHOUT_US, raft.id, conf)
+        raft.logger.warning(texts.SNAPSHOT_WITHOUT_US, raft.id, describe(conf))
         return False
     normalized(conf)
     if log.matches(snapshot.index, snapshot.term):

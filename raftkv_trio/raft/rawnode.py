@@ -14,7 +14,7 @@ With `Config.async_storage_writes` everything to be done is in `Ready.messages`,
   still wait for everything before it.
 - `to == APPLY_THREAD`: for the state machine. Apply `entries` in order; call `apply_conf_change` for each
   entry of a conf change, with `decode_conf_change` of it, before the responses are delivered; then step
-  `responses`.
+  `responses`. Skip what is not above a snapshot that was installed meanwhile, conf changes too.
 - any other `to`: send it to that node. It may be lost, repeated or overtaken. It may leave before anything is
   durable.
 

@@ -11,6 +11,7 @@ from raftkv_trio.raft import reads, texts
 from raftkv_trio.raft.confchange import (
     ConfChange,
     ConfChangeV2,
+    apply_change,
     decode_conf_change,
     describe,
     describe_change,
@@ -18,6 +19,7 @@ from raftkv_trio.raft.confchange import (
 )
 from raftkv_trio.raft.errors import (
     ForwardingDisabled,
+    InvalidConfiguration,
     LeaderUnknown,
     LogError,
     NotAMember,
@@ -78,6 +80,11 @@ def _why_not(raft: Raft, change: ConfChange | ConfChangeV2) -> str | None:
         return "must transition out of joint config first"
     if leaves and not is_joint(raft.conf_state):
         return "not in joint state; refusing empty conf change"
+    try:
+        # nothing is pending, so this is the configuration that it will meet; later nobody could refuse it
+        apply_change(raft.conf_state, change)
+    except InvalidConfiguration as error:
+        return str(error)
     return None
 
 

@@ -8,7 +8,6 @@ leader's lease are ignored. An earlier term is ignored, except where the sender 
 from collections.abc import Callable, Mapping
 
 from raftkv_trio.raft import election, membership, reads, replication, texts
-from raftkv_trio.raft.errors import InvalidMessage
 from raftkv_trio.raft.progress import Progress
 from raftkv_trio.raft.raft import Raft, become_follower
 from raftkv_trio.raft.types import Message, MessageType, StateRole
@@ -93,21 +92,18 @@ def _answer_earlier_term(raft: Raft, message: Message) -> None:
 def _step_leader(raft: Raft, message: Message) -> None:
     kind = message.type
     if kind is MessageType.PROP:
-        if not message.entries:
-            raise InvalidMessage("a proposal without entries")
         replication.propose(raft, message.entries)
         return
     if kind is MessageType.READ_INDEX:
         reads.handle_read_index(raft, message)
         return
-    handler = _LEADER.get(kind)
-    if handler is None:
-        return
     progress = raft.tracker.progress.get(message.from_)
     if progress is None:
         raft.logger.debug(texts.NO_PROGRESS, raft.id, message.from_)
         return
-    handler(raft, message, progress)
+    handler = _LEADER.get(kind)
+    if handler is not None:
+        handler(raft, message, progress)
 
 
 def _step_candidate(raft: Raft, message: Message) -> None:
