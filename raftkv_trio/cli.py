@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -112,34 +112,10 @@ def program() -> None:
     default="info",
     help="Least severity that is logged.",
 )
-def serve(
-    id_text: str,
-    cluster: str,
-    port: int,
-    join: bool,
-    host: str,
-    data_dir: Path | None,
-    listen_peer: str | None,
-    cluster_token: str,
-    request_timeout: float,
-    log_format: LogFormat,
-    log_level: str,
-) -> int:
+def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     """Run one node until SIGINT or SIGTERM; a second one does not wait for a clean stop."""
     setup_logging(log_format, log_level)
-    if join:
-        raise ConfigError("--join is not supported yet; joining a running cluster comes with a later version")
-    node_id = parse_node_id(id_text)
-    config = ServerConfig(
-        node=NodeConfig(
-            node_id=node_id,
-            members=parse_cluster(cluster),
-            data_dir=data_dir or Path(f"raftkv-trio-{node_id}"),
-            cluster_token=cluster_token,
-            listen=None if listen_peer is None else _parse_listen_peer(listen_peer),
-        ),
-        rest=RestConfig(host=host, port=port, request_timeout_s=request_timeout),
-    )
+    config = server_config(**flags)
 
     import trio
 
@@ -150,6 +126,34 @@ def serve(
         return 0
 
     return _run_until_signal(run, (signal.SIGINT, signal.SIGTERM))
+
+
+def server_config(
+    *,
+    id_text: str,
+    cluster: str,
+    port: int,
+    join: bool,
+    host: str,
+    data_dir: Path | None,
+    listen_peer: str | None,
+    cluster_token: str,
+    request_timeout: float,
+) -> ServerConfig:
+    """What the flags of `serve` ask for; raises ConfigError."""
+    if join:
+        raise ConfigError("--join is not supported yet; joining a running cluster comes with a later version")
+    node_id = parse_node_id(id_text)
+    return ServerConfig(
+        node=NodeConfig(
+            node_id=node_id,
+            members=parse_cluster(cluster),
+            data_dir=data_dir or Path(f"raftkv-trio-{node_id}"),
+            cluster_token=cluster_token,
+            listen=None if listen_peer is None else _parse_listen_peer(listen_peer),
+        ),
+        rest=RestConfig(host=host, port=port, request_timeout_s=request_timeout),
+    )
 
 
 @program.group(no_args_is_help=False)

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,8 +75,7 @@ async def run_local(
             cluster = LocalCluster(commands, house)
             async with trio.open_nursery() as servants:
                 servants.start_soon(serve_control, listening, cluster.answer)
-                for name in first:
-                    await cluster.processes[name].start()
+                await cluster.start(first)
                 for end in (stop, console.lost, cluster.exited):
                     servants.start_soon(_cancel_on, end, servants.cancel_scope)
             await cluster.stop()
@@ -291,10 +290,18 @@ class LocalCluster:
     """The processes of a Procfile by name, and the answers to goreman's verbs."""
 
     def __init__(self, commands: Mapping[str, str], house: House) -> None:
-        self.exited = trio.Event()  # all that ran have exited by themselves
+        self.exited = trio.Event()  # all that were started have exited by themselves
+        self._is_started = False
         self.processes = {
             name: LocalProcess(name, command, house, self._note_end) for name, command in commands.items()
         }
+
+    async def start(self, names: Iterable[str]) -> None:
+        """Start these, the first ones; raises RaftKVError. Cancellation leaves running what is."""
+        for name in names:
+            await self.processes[name].start()
+        self._is_started = True
+        self._note_end()
 
     async def answer(self, request: Request) -> Answer:
         """Do what is asked, and answer when it is done.
@@ -328,7 +335,7 @@ class LocalCluster:
     def _note_end(self) -> None:
         # One that was stopped or killed from outside may be started again by a verb: wait for that.
         runs = [process.run for process in self.processes.values() if process.run is not None]
-        if all(run.exited_by_itself for run in runs):
+        if self._is_started and all(run.exited_by_itself for run in runs):
             self.exited.set()
 
 
@@ -346,10 +353,8 @@ def _in_place(command: str, environment: Mapping[str, str]) -> str:
 
     Some shells do that by themselves, some (Debian's) do not.
     """
-    is_simple = not set(command) & set(";&|") and shutil.which(
-        command.split()[0], path=environment.get("PATH")
-    )
-    return f"exec {command}" if is_simple else command
+    program = shutil.which(command.split()[0], path=environment.get("PATH"))
+    return command if program is None or set(command) & set(";&|") else f"exec {command}"
 
 
 async def _cancel_on(event: trio.Event, scope: trio.CancelScope) -> None:
