@@ -136,6 +136,11 @@ def all_voters(conf: ConfState) -> tuple[int, ...]:
     return tuple(sorted({*conf.voters, *conf.voters_outgoing}))
 
 
+def all_members(conf: ConfState) -> tuple[int, ...]:
+    """Voters of both halves and learners, sorted."""
+    return tuple(sorted({*conf.voters, *conf.voters_outgoing, *conf.learners}))
+
+
 def normalized(conf: ConfState) -> ConfState:
     """`conf` with its ids sorted; raises InvalidConfiguration where it breaks an invariant."""
     for ids in conf[:4]:

@@ -11,6 +11,7 @@ from raftkv_trio.raft import reads, texts
 from raftkv_trio.raft.confchange import (
     ConfChange,
     ConfChangeV2,
+    all_members,
     apply_change,
     conf_change_entry,
     describe,
@@ -116,7 +117,7 @@ def _restore(raft: Raft, snapshot: Snapshot) -> bool:
     if snapshot.index <= log.committed:
         return False
     conf = snapshot.conf_state
-    if raft.id not in (*conf.voters, *conf.learners, *conf.voters_outgoing):
+    if raft.id not in all_members(conf):
         raft.logger.warning(texts.SNAPSHOT_WITHOUT_US, raft.id, describe(conf))
         return False
     normalized(conf)

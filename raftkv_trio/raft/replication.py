@@ -11,6 +11,7 @@ from raftkv_trio.raft import reads, texts
 from raftkv_trio.raft.confchange import (
     ConfChange,
     ConfChangeV2,
+    all_members,
     apply_change,
     decode_conf_change,
     describe,
@@ -30,7 +31,7 @@ from raftkv_trio.raft.errors import (
 from raftkv_trio.raft.progress import Progress, ProgressState
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.storage import payloads_size
-from raftkv_trio.raft.types import Entry, EntryType, Message, MessageType
+from raftkv_trio.raft.types import Entry, EntryType, Message, MessageType, Snapshot
 
 # ---------------------------------------------------------------- proposals
 
@@ -172,9 +173,13 @@ def _send_snapshot(raft: Raft, to: int, progress: Progress) -> bool:
     if not progress.recent_active:
         raft.logger.debug(texts.SNAPSHOT_TO_INACTIVE, to)
         return False
+    snapshot: Snapshot | None
     try:
         snapshot = raft.log.snapshot()
     except SnapshotTemporarilyUnavailable:
+        snapshot = None
+    if snapshot is None or to not in all_members(snapshot.conf_state):
+        # who is no member in it yet would refuse it; its storage has to make a newer one
         raft.logger.debug(texts.SNAPSHOT_UNAVAILABLE, raft.id, to)
         return False
     first, commit = raft.log.first_index(), raft.log.committed

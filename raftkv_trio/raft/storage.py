@@ -62,7 +62,11 @@ class Storage(Protocol):
     def last_index(self) -> int: ...
 
     def snapshot(self) -> Snapshot:
-        """The newest snapshot; raises SnapshotTemporarilyUnavailable while it is being made."""
+        """The newest snapshot; raises SnapshotTemporarilyUnavailable while it is being made.
+
+        Its `conf_state` is the one in force at its index, never a newer one. It can be sent to nobody who is
+        not a member in it: storage that keeps an old one has to make a newer one for a new member.
+        """
         ...
 
 

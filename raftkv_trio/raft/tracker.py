@@ -7,7 +7,7 @@ it is deterministic.
 from collections.abc import Collection, Iterator
 
 from raftkv_trio.raft import quorum
-from raftkv_trio.raft.confchange import all_voters, normalized
+from raftkv_trio.raft.confchange import all_members, all_voters, normalized
 from raftkv_trio.raft.progress import Inflights, Progress
 from raftkv_trio.raft.quorum import VoteResult
 from raftkv_trio.raft.types import ConfState
@@ -38,7 +38,7 @@ class Tracker:
         known = self.progress
         learners = frozenset(conf.learners)
         self.progress = {}
-        for member in sorted({*all_voters(conf), *learners}):
+        for member in all_members(conf):
             is_learner = member in learners
             progress = None if member in dropped else known.get(member)
             if progress is None:

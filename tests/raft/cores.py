@@ -184,6 +184,11 @@ class Network:
         self.cores[node_id] = Core(node_id, storage, **{**self._settings, **settings})
         return self.cores[node_id]
 
+    def join(self, node_id: int) -> Core:
+        """A node without a log, as one that is to be made a member."""
+        self.cores[node_id] = Core(node_id, MemoryStorage(), **self._settings)
+        return self.cores[node_id]
+
     def restart(self, node_id: int) -> Core:
         """Lose all of a node that is not durable, and start it from the rest."""
         old = self.cores[node_id]

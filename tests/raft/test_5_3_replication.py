@@ -1,0 +1,301 @@
+"""Paper, section 5.3: log replication; and the flow control around it."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from raftkv_trio.raft.progress import ProgressState
+from raftkv_trio.raft.types import Entry, HardState, Message, MessageType, Snapshot
+from tests.raft.cores import Core, Network, bootstrap, kinds, log_of, of_kind, three
+
+
+def test_an_entry_is_committed_on_a_majority_and_applied_everywhere() -> None:
+    """What a majority has is committed, and every node applies it, in the leader's order."""
+    net = three()
+    net.elect(1)
+    net.isolated = {3}
+    net.propose(1, b"x", b"y")
+    assert (net[1].data, net[2].data) == ([b"x", b"y"], [b"x", b"y"])
+    net.isolated = set()
+    net.tick(2, nodes=[1])
+    assert net[3].data == [b"x", b"y"]
+
+
+def test_without_a_majority_nothing_is_committed() -> None:
+    """An entry that only a minority has is not applied by anybody."""
+    net = three()
+    net.elect(1)
+    net.isolated = {1}
+    net.propose(1, b"x")
+    assert [core.data for core in net.cores.values()] == [[], [], []]
+
+
+def test_a_leader_only_appends() -> None:
+    """A leader never takes entries of others, not even of its own term (Leader Append-Only)."""
+    net = three()
+    leader = net.elect(1)
+    log = leader.log
+    leader.raw.step(
+        Message(type=MessageType.APP, to=1, from_=2, term=2, log_term=1, index=1, entries=(Entry(2, 2),))
+    )
+    assert (leader.log, leader.leads) == (log, True)
+
+
+def test_a_follower_refuses_what_does_not_connect() -> None:
+    """Without the entry before the new ones a follower refuses, and says where the logs may agree."""
+    core = three().add(2, log_of([1, 1, 1]))
+    core.raw.step(
+        Message(type=MessageType.APP, to=2, from_=1, term=2, log_term=2, index=9, entries=(Entry(2, 10),))
+    )
+    core.hand_out()
+    (answer,) = core.write()
+    assert (answer.reject, answer.index, answer.reject_hint, answer.log_term) == (True, 9, 4, 1)
+
+
+def _append(core: Core, terms: Sequence[int], *, after: int, term: int, commit: int = 0) -> list[Message]:
+    """Give a follower entries of `terms` behind index `after`, whose own term is 1."""
+    entries = tuple(log_of(terms, after + 1))
+    core.raw.step(
+        Message(
+            type=MessageType.APP,
+            to=core.id,
+            from_=1,
+            term=term,
+            log_term=1,
+            index=after,
+            entries=entries,
+            commit=commit,
+        )
+    )
+    core.hand_out()
+    return [answer for _ in range(len(core.writes)) for answer in core.write()]
+
+
+@pytest.mark.parametrize(
+    ("given", "terms"),
+    [
+        ((1, [1, 1]), [1, 1, 1]),
+        ((1, [1, 1, 1]), [1, 1, 1]),
+        ((1, [1, 1, 1, 3]), [1, 1, 1, 3]),
+        ((2, [3]), [1, 3]),
+        ((1, [3, 3]), [3, 3]),
+        ((4, [3]), [1, 1, 1, 3]),
+    ],
+    ids=["old", "same", "longer", "conflict in the middle", "conflict at the start", "next"],
+)
+def test_only_a_conflict_deletes_entries(given: tuple[int, list[int]], terms: list[int]) -> None:
+    """Repeated or overtaken appends delete nothing; a conflicting entry deletes itself and all behind it."""
+    core = three().add(2, log_of([1, 1, 1]))
+    after, new = given
+    (answer,) = _append(core, new, after=after, term=3)
+    assert [entry.term for entry in core.log] == terms
+    assert (answer.reject, answer.index) == (False, after + len(new))
+    assert [entry.term for entry in core.storage.entries(2, core.storage.last_index() + 1, None)] == terms
+
+
+@pytest.mark.parametrize(("commit", "committed"), [(1, 1), (3, 3), (4, 4), (9, 4)])
+def test_a_follower_commits_no_further_than_what_it_was_given(commit: int, committed: int) -> None:
+    """The commit index is the leader's, but at most that of the last entry known to agree."""
+    core = three().add(2, log_of([1, 1, 1, 1, 1]))
+    _append(core, [1, 1, 1], after=1, term=2, commit=commit)
+    assert core.raw.commit == committed
+
+
+#: Figure 7: the terms in the logs of six followers of a leader that has just come to power in term 8.
+_LEADER_TERMS = [1, 1, 1, 4, 4, 5, 5, 6, 6, 6]
+_FIGURE_7 = {
+    "a": [1, 1, 1, 4, 4, 5, 5, 6, 6],
+    "b": [1, 1, 1, 4],
+    "c": [1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6],
+    "d": [1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7],
+    "e": [1, 1, 1, 4, 4, 4, 4],
+    "f": [1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3],
+}
+
+
+@pytest.mark.parametrize("scenario", _FIGURE_7)
+def test_a_leader_makes_every_log_its_own(scenario: str) -> None:
+    """Whatever a follower of figure 7 has, it ends up with the leader's log."""
+    net = three()
+    leader = net.add(1, log_of(_LEADER_TERMS), HardState(7, None, 1), pre_vote=False)
+    net.add(2, log_of(_FIGURE_7[scenario]), HardState(7, None, 1))
+    net.add(3, hard_state=HardState(7, None, 1))
+    net.elect(1)
+    assert net[2].log == leader.log
+    assert [entry.term for entry in net[2].log] == [*_LEADER_TERMS, 8]
+
+
+def test_whole_terms_are_skipped_when_logs_are_compared() -> None:
+    """Finding where two long logs agree takes one probe a term at most, not one an entry."""
+    net = three()
+    leader = net.add(1, log_of([1] * 5 + [3] * 50 + [6] * 50), HardState(6, None, 1))
+    net.add(2, log_of([1] * 5 + [2] * 40 + [4] * 40 + [5] * 40), HardState(6, None, 1))
+    net.isolated = {2}
+    net.elect(1)
+    net.isolated = set()
+    rejected = 0
+
+    def count(message: Message) -> bool:
+        nonlocal rejected
+        rejected += message.type is MessageType.APP_RESP and message.reject
+        return False
+
+    net.lost = count
+    net.tick(3, nodes=[1])
+    assert net[2].log == leader.log
+    assert rejected <= 3
+
+
+# ---------------------------------------------------------------- flow control
+
+
+def _state(core: Core, node_id: int) -> tuple[ProgressState, bool]:
+    progress = core.raw.status().progress[node_id]
+    return progress.state, progress.paused
+
+
+def test_a_probe_waits_for_its_answer() -> None:
+    """To a follower whose log is not known one append is sent, and the next after its answer."""
+    net = three()
+    leader = net.elect(1)
+    leader.raw.report_unreachable(2)
+    leader.raw.propose(b"x")
+    leader.raw.propose(b"y")
+    sent = [m for m in of_kind(leader.hand_out(), MessageType.APP) if m.to == 2]
+    assert [len(m.entries) for m in sent] == [1]
+    assert _state(leader, 2) == (ProgressState.PROBE, True)
+
+
+def test_appends_stream_up_to_the_limit_of_messages() -> None:
+    """A known follower gets appends without waiting, but no more unanswered than the limit."""
+    net = three(max_inflight_messages=3)
+    leader = net.elect(1)
+    for number in range(5):
+        leader.raw.propose(b"%d" % number)
+    sent = [m for m in of_kind(leader.hand_out(), MessageType.APP) if m.to == 2]
+    assert [m.entries[0].data for m in sent] == [b"0", b"1", b"2"]
+    assert _state(leader, 2) == (ProgressState.REPLICATE, True)
+    net.wire.extend(sent)
+    net.settle()
+    assert net[2].data == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_appends_stream_up_to_the_limit_of_bytes() -> None:
+    """The append that reaches the limit of bytes in flight is sent; the next one waits."""
+    net = three(max_inflight_bytes=1000, max_message_bytes=600)
+    leader = net.elect(1)
+    for _ in range(4):
+        leader.raw.propose(bytes(500))
+    sent = [m for m in of_kind(leader.hand_out(), MessageType.APP) if m.to == 2]
+    assert len(sent) == 2
+    net.wire.extend(sent)
+    net.settle()
+    assert len(net[2].data) == 4
+
+
+def test_a_message_holds_at_most_its_bytes_but_always_an_entry() -> None:
+    """Entries are split over messages of `max_message_bytes`; one entry that is larger goes alone."""
+    net = three(max_message_bytes=100)
+    leader = net.elect(1)
+    leader.raw.propose(bytes(30), bytes(30), bytes(500), bytes(30))
+    net.settle()
+    leader.raw.report_unreachable(3)
+    net.lost = lambda message: len(message.entries) > 2
+    assert [len(data) for data in net[3].data] == [30, 30, 500, 30]
+
+
+def test_a_follower_behind_the_log_gets_a_snapshot_and_then_the_rest() -> None:
+    """Where the log does not reach back, a snapshot is sent, nothing else until it is answered."""
+    net = three()
+    leader = net.elect(1)
+    net.isolated = {3}
+    net.propose(1, b"x", b"y")
+    leader.storage.create_snapshot(leader.raw.applied, leader.raw.status().configuration, b"state")
+    leader.storage.compact(leader.raw.applied)
+    net.propose(1, b"z")
+    net.isolated = set()
+    net.lost = lambda message: message.type is MessageType.SNAP
+    net.tick(2, nodes=[1])
+    assert _state(leader, 3) == (ProgressState.SNAPSHOT, True)
+    net.lost = lambda message: False
+    leader.raw.report_snapshot(3, ok=False)
+    net.tick(2, nodes=[1])
+    assert (net[3].snapshot.data, net[3].data) == (b"state", [b"z"])
+    assert _state(leader, 3) == (ProgressState.REPLICATE, False)
+
+
+def test_a_delivered_snapshot_is_probed_behind() -> None:
+    """Told that a snapshot arrived, a leader probes from behind it, after the follower's next word."""
+    net = three()
+    leader = net.elect(1)
+    net.isolated = {3}
+    net.propose(1, b"x")
+    leader.storage.create_snapshot(leader.raw.applied, leader.raw.status().configuration, b"state")
+    leader.storage.compact(leader.raw.applied)
+    net.isolated = set()
+    net.lost = lambda message: (
+        message.type is MessageType.APP_RESP and message.from_ == 3 and (not message.reject)
+    )
+    net.tick(2, nodes=[1])
+    assert _state(leader, 3) == (ProgressState.SNAPSHOT, True)
+    leader.raw.report_snapshot(3, ok=True)
+    progress = leader.raw.status().progress[3]
+    assert (progress.state, progress.paused, progress.next) == (
+        ProgressState.PROBE,
+        True,
+        leader.raw.applied + 1,
+    )
+    net.lost = lambda message: False
+    net.tick(1, nodes=[1])
+    assert _state(leader, 3) == (ProgressState.REPLICATE, False)
+
+
+def test_a_snapshot_of_the_past_is_ignored() -> None:
+    """A snapshot at or below the commit index changes nothing and is answered with that index."""
+    net = three()
+    net.elect(1)
+    net.propose(1, b"x")
+    core, log = net[2], net[2].log
+    conf_state = core.raw.status().configuration
+    snapshot = Snapshot(core.raw.commit, core.raw.term, conf_state, b"?")
+    core.raw.step(Message(type=MessageType.SNAP, to=2, from_=1, term=2, snapshot=snapshot))
+    core.hand_out()
+    (answer,) = core.write()
+    assert (core.log, core.data, answer.index) == (log, [b"x"], core.raw.commit)
+
+
+def test_a_snapshot_of_what_the_log_holds_only_commits() -> None:
+    """Where the log reaches a snapshot already, its entries are committed and kept."""
+    core = three().add(2, log_of([1, 1, 1]))
+    snapshot = Snapshot(3, 1, bootstrap((1, 2, 3)).conf_state, b"?")
+    core.raw.step(Message(type=MessageType.SNAP, to=2, from_=1, term=2, snapshot=snapshot))
+    assert (core.raw.commit, core.log) == (3, log_of([1, 1, 1]))
+
+
+def test_applying_is_limited_in_bytes() -> None:
+    """No more committed bytes are handed out than the limit until they are applied, but always an entry."""
+    net = Network(snapshot=bootstrap((1,)), max_committed_bytes_per_ready=100)
+    leader = net.elect(1)
+    leader.raw.propose(bytes(50), bytes(20), bytes(40), bytes(500))
+    net.hand_out()
+    while leader.writes:
+        leader.write()
+    sizes = []
+    while leader.hand_out() or leader.applies:
+        assert len(leader.applies) == 1
+        sizes.append([len(entry.data) for entry in leader.applies[0].entries])
+        leader.apply()
+    assert sizes == [[50], [20, 40], [500]]
+
+
+def test_what_may_leave_at_once_does() -> None:
+    """A leader's appends leave beside its own write; a follower's acknowledgement only after its write."""
+    net = three()
+    leader = net.elect(1)
+    leader.raw.propose(b"x")
+    sent = leader.hand_out()
+    assert kinds(sent) == [MessageType.APP, MessageType.APP]
+    assert leader.writes
+    net[2].raw.step(sent[0])
+    assert net[2].hand_out() == []
+    assert kinds(net[2].write()) == [MessageType.APP_RESP]
