@@ -80,11 +80,8 @@ def is_torn(data: bytes, offset: int, segment: int) -> bool:
     """
     header = decode_header(data, offset)
     end = offset + header.record_bytes if header else len(data.rstrip(b"\0"))
-    for later in range(offset + ALIGNMENT, len(data) - HEADER_BYTES + 1, ALIGNMENT):
-        if data[later : later + 4] == _CRC.pack(MAGIC):
-            found = decode_header(data, later)
-            if found and decode_payload(data, later, found, segment) is not None:
-                return False
+    if _has_record_behind(data, offset, segment):
+        return False
     if end > len(data):
         return True
     position = offset
@@ -93,4 +90,13 @@ def is_torn(data: bytes, offset: int, segment: int) -> bool:
         if sector_end > position and not any(data[position:sector_end]):
             return True
         position = sector_end
+    return False
+
+
+def _has_record_behind(data: bytes, offset: int, segment: int) -> bool:
+    later = offset
+    while (later := data.find(_CRC.pack(MAGIC), later + 1)) >= 0:
+        header = decode_header(data, later) if later % ALIGNMENT == 0 else None
+        if header and decode_payload(data, later, header, segment) is not None:
+            return True
     return False

@@ -2,6 +2,8 @@
 
 The rules of this file:
 - nothing is durable before `append` returns; after any error of the disk every later call raises too;
+- every record is durable before the next one is written, so that a crash can tear the last one only; a commit
+  index, which is a hint, has no record of its own: it goes with the next one;
 - only the last record can be torn, and only as `record.is_torn` says: then it is cut off and kept aside;
 - anything else that does not verify is corruption: `CorruptLog`, with file and offset.
 """
@@ -16,7 +18,9 @@ from raftkv_trio.storage.disk import Disk, DiskFile
 from raftkv_trio.storage.record import (
     BATCH,
     CLOSE,
+    HEADER_BYTES,
     SEGMENT,
+    aligned,
     decode_header,
     decode_payload,
     encode_record,
@@ -62,11 +66,9 @@ class WriteAheadLog:
         Raises StorageError; the log is of no use after that.
         """
         new = hard_state or self.hard_state
-        must_sync = bool(entries) or new[:2] != self.hard_state[:2]
-        self._write(
-            BATCH, encode_log_batch(hard_state, entries), next_index=entries[0].index if entries else 0
-        )
-        if must_sync:
+        if entries or new[:2] != self.hard_state[:2]:
+            next_index = entries[0].index if entries else 0
+            self._write(BATCH, encode_log_batch(new, entries), next_index=next_index)
             self._sync()
         self.hard_state = new
 
@@ -75,7 +77,7 @@ class WriteAheadLog:
         if self._file is None:
             return
         if clean and self._broken is None:
-            self._write(CLOSE, b"", next_index=0)
+            self._write(CLOSE, encode_log_batch(self.hard_state, ()), next_index=0)
             self._sync()
         self._file.close()
         self._file = None
@@ -85,7 +87,7 @@ class WriteAheadLog:
     def _write(self, kind: int, payload: bytes, *, next_index: int) -> None:
         if self._broken is not None:
             raise StorageError(self._broken)
-        record_bytes = len(encode_record(kind, 0, payload, segment=0, offset=0))
+        record_bytes = aligned(HEADER_BYTES + len(payload))
         try:
             if self._file is None or self._offset + record_bytes > self._size:
                 self._cut(next_index, record_bytes)
@@ -174,8 +176,6 @@ class WriteAheadLog:
             if payload[4 : 4 + length] != self._identity:
                 raise CorruptLog(f"{self._path} belongs to another data directory; move it out of the way")
             payload = payload[4 + length :]
-        elif kind == CLOSE:
-            return
         try:
             hard_state, entries = decode_log_batch(payload)
         except PeerProtocolError as error:

@@ -56,6 +56,24 @@ def test_a_later_batch_replaces_the_suffix(tmp_path: Path) -> None:
     storage.close(clean=False)
 
 
+def test_a_commit_index_alone_is_not_written_but_not_forgotten_either(tmp_path: Path) -> None:
+    """It costs no write of its own, which a crash could tear together with the next; a clean stop keeps it."""
+    storage = reopen(tmp_path / "d")
+    storage.append(HardState(2, 1, 1), entries(2, 5))
+    before = segment(tmp_path / "d").read_bytes()
+    storage.append(HardState(2, 1, 4), [])
+    assert segment(tmp_path / "d").read_bytes() == before
+    storage.close(clean=True)
+    storage = reopen(tmp_path / "d")
+    assert storage.hard_state == HardState(2, 1, 4)
+    storage.append(HardState(2, 1, 5), [])
+    storage.append(None, entries(6, 6))
+    storage.close(clean=False)
+    storage = reopen(tmp_path / "d")
+    assert storage.hard_state == HardState(2, 1, 5)
+    storage.close(clean=False)
+
+
 def test_a_record_with_a_sector_missing_at_the_end_is_cut_off_and_kept(tmp_path: Path) -> None:
     """A torn tail is reported and kept aside; what was before it is whole; the log goes on."""
     storage = reopen(tmp_path / "d")
