@@ -3,6 +3,7 @@
 Each port is small and has a real form here; the simulated forms live in `raftkv_trio.testing`.
 """
 
+import socket
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -51,8 +52,17 @@ class Worker(Protocol):
         ...
 
 
+#: How long what was sent may go unacknowledged before a connection counts as broken.
+UNACKNOWLEDGED_S = 5.0
+
+
 class TcpNetwork:
-    """TCP with TCP_NODELAY, as Trio's high-level sockets have it."""
+    """TCP with TCP_NODELAY, as Trio's high-level sockets have it.
+
+    Where the system can (Linux), a connection over a network that drops everything breaks after
+    `UNACKNOWLEDGED_S`. TCP alone would go on trying for minutes, less and less often, so that long after the
+    network has healed a peer would still seem cut off.
+    """
 
     async def listen(self, host: str, port: int) -> Listener:
         listeners = await trio.open_tcp_listeners(port, host=host)
@@ -61,7 +71,10 @@ class TcpNetwork:
         return listeners[0]
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
-        return await trio.open_tcp_stream(host, port)
+        stream = await trio.open_tcp_stream(host, port)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * UNACKNOWLEDGED_S))
+        return stream
 
 
 class TrioClock:
