@@ -57,7 +57,7 @@ def test_a_later_batch_replaces_the_suffix(tmp_path: Path) -> None:
 
 
 def test_a_commit_index_alone_is_not_written_but_not_forgotten_either(tmp_path: Path) -> None:
-    """It costs no write of its own, which a crash could tear together with the next; a clean stop keeps it."""
+    """It costs no write of its own, which a crash could tear with the next one; a clean stop keeps it."""
     storage = reopen(tmp_path / "d")
     storage.append(HardState(2, 1, 1), entries(2, 5))
     before = segment(tmp_path / "d").read_bytes()
