@@ -6,6 +6,9 @@ connected to again. Only an error of this node's own disk, met while learning a 
 """
 
 import logging
+import os
+import socket
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
@@ -26,6 +29,7 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 BACKOFF_S = (0.05, 1.0)
 MAX_HANDSHAKES = 64
+REJECTION_INTERVAL_S = 1.0
 
 _NETWORK_TYPES = frozenset(
     {
@@ -77,6 +81,25 @@ class Link:
         self.heard = trio.Event()  # set when the peer connects to us: it is up, so dial it at once
 
 
+class Rejections:
+    """Says why connections are turned away, in one line an interval: strangers must not fill the log."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._quiet_until = clock.now()
+        self._unsaid = 0
+
+    def note(self, reason: str) -> None:
+        now = self._clock.now()
+        if now < self._quiet_until:
+            self._unsaid += 1
+            return
+        more = f"; {self._unsaid} more since the last line" if self._unsaid else ""
+        logger.warning("a connection to the peer port is closed: %s%s", reason, more)
+        self._quiet_until = now + REJECTION_INTERVAL_S
+        self._unsaid = 0
+
+
 class Peers:
     """All links of a node. The driver offers messages to them and reads what came from them in its inbox.
 
@@ -108,12 +131,18 @@ class Peers:
         self._inbox = inbox
         self._unreachable = unreachable
         self._unsent = unsent
-        self._handshakes = 0
+        self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
+        self._rejections = Rejections(clock)
         self.links = {
             node_id: Link(node_id, address, max_outbox_bytes)
             for node_id, address in sorted(addresses.items())
             if node_id != identity.node_id
         }
+
+    @property
+    def handshakes_under_way(self) -> int:
+        """How many connections have not introduced themselves yet."""
+        return len(self._handshakes)
 
     def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
         """Queue for a peer; False where it is not connected, its outbox is full, or it is unknown."""
@@ -204,10 +233,7 @@ class Peers:
                     logger.warning("cannot accept a peer's connection: %s", error)
                     await self._clock.sleep_until(self._clock.now() + BACKOFF_S[1])
                     continue
-                if self._handshakes >= MAX_HANDSHAKES:
-                    await trio.aclose_forcefully(stream)
-                else:
-                    nursery.start_soon(self._receive, stream)
+                nursery.start_soon(self._receive, stream)
         finally:
             with trio.CancelScope() as at_once:
                 at_once.cancel()
@@ -215,14 +241,9 @@ class Peers:
 
     async def _receive(self, stream: trio.abc.Stream) -> None:
         async with stream:
-            self._handshakes += 1
-            try:
-                peer_id = await admit(stream, self._identity, self.links, self._directory_ids.check)
-            except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
-                logger.warning("a connection to the peer port ended in its handshake: %s", _say(error))
+            peer_id = await self._admit(stream)
+            if peer_id is None:
                 return
-            finally:
-                self._handshakes -= 1
             link = self.links[peer_id]
             link.heard.set()
             if link.receiving is not None:
@@ -231,9 +252,27 @@ class Peers:
                 try:
                     await self._receive_frames(peer_id, stream)
                 except PeerProtocolError as error:
-                    logger.warning("node %d broke the protocol, its connection is closed: %s", peer_id, error)
+                    self._rejections.note(f"node {peer_id} broke the protocol: {error}")
                 except _CONNECTION_ERRORS:
                     pass  # its sender sees the same and connects again
+
+    async def _admit(self, stream: trio.abc.Stream) -> int | None:
+        """The peer at the other end; None where it is none, or more than enough others came after it."""
+        with trio.CancelScope() as handshake:
+            self._handshakes.append(handshake)
+            if len(self._handshakes) > MAX_HANDSHAKES:
+                # The oldest gives way, not the newest: a member needs no more than a moment.
+                self._handshakes.popleft().cancel()
+            try:
+                return await admit(stream, self._identity, self.links, self._directory_ids.check)
+            except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
+                self._rejections.note(_say(error))
+            finally:
+                if handshake in self._handshakes:
+                    self._handshakes.remove(handshake)
+        if handshake.cancelled_caught:
+            self._rejections.note(f"{MAX_HANDSHAKES} others came before it had introduced itself")
+        return None
 
     async def _receive_frames(self, peer_id: int, stream: trio.abc.Stream) -> None:
         decoder = FrameDecoder()
@@ -285,5 +324,7 @@ def _say(error: BaseException) -> str:
         cause = error.__cause__
         if isinstance(cause, BaseExceptionGroup):  # trio tried several addresses
             return _say(cause.exceptions[0])
+        if error.errno and not isinstance(error, socket.gaierror):  # whose numbers are of another kind
+            return os.strerror(error.errno)
         return error.strerror or str(error)
     return str(error) or type(error).__name__

@@ -1,9 +1,6 @@
 """Streams between members, over real TCP: who is let in, what arrives, and what is told when it does not."""
 
-import random
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +10,11 @@ import trio.testing
 
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.lanes import Bell, Lane
-from raftkv_trio.peers import DirectoryIds, Peers
-from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
-from raftkv_trio.raft.types import ConfState, Entry, Message, MessageType
-from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage
+from raftkv_trio.raft.types import Entry, Message, MessageType
 from raftkv_trio.wire import (
     Forward,
     FrameDecoder,
     Hello,
-    PeerFrame,
     ProposalId,
     Welcome,
     decode_welcome,
@@ -30,81 +22,7 @@ from raftkv_trio.wire import (
     encode_messages,
     encode_welcome,
 )
-
-CLUSTER_ID = 77
-
-
-class Member:
-    """The peers of one node, and what a driver would be told."""
-
-    def __init__(
-        self, node_id: int, addresses: dict[int, PeerAddress], directory: Path, cluster_id: int = CLUSTER_ID
-    ) -> None:
-        bootstrap = Bootstrap(cluster_id=cluster_id, conf_state=ConfState(voters=(1, 2)), envelope=b"-")
-        self.storage: NodeStorage = open_storage(
-            OsDisk(), directory, node_id=node_id, bootstrap=bootstrap, rng=random.Random()
-        )
-        self.node_id = node_id
-        self.address = addresses[node_id]
-        self.bell = Bell()
-        self.inbox: Lane[tuple[int, PeerFrame]] = Lane(self.bell, 1 << 20)
-        self.unreachable: list[int] = []
-        self.unsent: list[Forward] = []
-        self.peers = Peers(
-            identity=self.storage.identity,
-            addresses=addresses,
-            directory_ids=DirectoryIds(self.storage, ThreadWorker()),
-            network=TcpNetwork(),
-            clock=TrioClock(),
-            random=random.Random(1),
-            max_outbox_bytes=1 << 20,
-            inbox=self.inbox,
-            unreachable=self.unreachable.append,
-            unsent=self.unsent.append,
-        )
-
-    def heartbeat(self, to: int, commit: int = 0) -> Message:
-        return Message(type=MessageType.HEARTBEAT, to=to, from_=self.node_id, term=1, commit=commit)
-
-    async def received(self, count: int) -> list[tuple[int, PeerFrame]]:
-        got: list[tuple[int, PeerFrame]] = []
-        while len(got) < count:
-            await self.bell.wait()
-            got.extend(self.inbox.drain())
-        return got
-
-
-@asynccontextmanager
-async def running(*members: Member) -> AsyncIterator[None]:
-    try:
-        with trio.fail_after(60):
-            async with trio.open_nursery() as nursery:
-                for member in members:
-                    await nursery.start(member.peers.run, member.address)
-                yield
-                nursery.cancel_scope.cancel()
-    finally:
-        for member in members:
-            member.storage.close(clean=True)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Poll, since what is waited for is told by a log line or by a peer, not by an event."""
-    while not condition():  # noqa: ASYNC110 - see above
-        await trio.sleep(0.01)
-
-
-async def connected(member: Member, peer_id: int) -> None:
-    await until(lambda: member.peers.links[peer_id].outbox.connected)
-
-
-async def in_trouble(member: Member, peer_id: int, words: str) -> None:
-    await until(lambda: words in (member.peers.links[peer_id].trouble or ""))
-
-
-@pytest.fixture
-def addresses(free_ports: Callable[[int], list[int]]) -> dict[int, PeerAddress]:
-    return {i: PeerAddress("127.0.0.1", port) for i, port in enumerate(free_ports(2), start=1)}
+from tests.peers.members import CLUSTER_ID, Member, admitted, connected, in_trouble, running, until
 
 
 async def test_messages_arrive_once_and_in_order(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -217,15 +135,6 @@ async def test_a_handshake_that_does_not_fit_is_told_why(
     assert reason in (decode_welcome(next(decoder)).reason or "")
 
 
-async def admitted(address: PeerAddress) -> trio.SocketStream:
-    """A connection on which node 2 has introduced itself."""
-    stream = await trio.open_tcp_stream(address.host, address.port)
-    hello = Hello(cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
-    await stream.send_all(encode_hello(hello))
-    assert await stream.receive_some()
-    return stream
-
-
 @pytest.mark.parametrize(
     "message",
     [
@@ -246,28 +155,6 @@ async def test_a_message_that_may_not_come_from_there_ends_its_connection(
             await stream.send_all(encode_messages([message]))
             assert not await stream.receive_some()
         assert not one.inbox.drain()
-
-
-async def test_strangers_do_not_disturb_the_members(
-    tmp_path: Path, addresses: dict[int, PeerAddress]
-) -> None:
-    """Noise, half frames and silence at the peer port end their own connections and nothing else."""
-    one, two = (Member(i, addresses, tmp_path / str(i)) for i in (1, 2))
-    rng = random.Random(5)
-    async with running(one, two):
-        await connected(two, 1)
-        silent = [await trio.open_tcp_stream("127.0.0.1", addresses[1].port) for _ in range(20)]
-        for _ in range(100):
-            stream = await trio.open_tcp_stream("127.0.0.1", addresses[1].port)
-            try:
-                await stream.send_all(rng.randbytes(rng.randrange(1, 100)))
-            except trio.BrokenResourceError:
-                pass  # closed on us already
-            await stream.aclose()
-        assert two.peers.offer(1, [two.heartbeat(1)])
-        assert await one.received(1)
-        for stream in silent:
-            await stream.aclose()
 
 
 async def test_the_newer_connection_of_a_peer_replaces_the_older(

@@ -1,0 +1,95 @@
+"""Members without a driver: real streams, real directories, and what a driver would be told."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from raftkv_trio.config import PeerAddress
+from raftkv_trio.lanes import Bell, Lane
+from raftkv_trio.peers import DirectoryIds, Peers
+from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
+from raftkv_trio.raft.types import ConfState, Message, MessageType
+from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage
+from raftkv_trio.wire import Forward, Hello, PeerFrame, encode_hello
+
+CLUSTER_ID = 77
+
+
+class Member:
+    """The peers of one node, and what a driver would be told."""
+
+    def __init__(
+        self, node_id: int, addresses: dict[int, PeerAddress], directory: Path, cluster_id: int = CLUSTER_ID
+    ) -> None:
+        bootstrap = Bootstrap(cluster_id=cluster_id, conf_state=ConfState(voters=(1, 2)), envelope=b"-")
+        self.storage: NodeStorage = open_storage(
+            OsDisk(), directory, node_id=node_id, bootstrap=bootstrap, rng=random.Random()
+        )
+        self.node_id = node_id
+        self.address = addresses[node_id]
+        self.bell = Bell()
+        self.inbox: Lane[tuple[int, PeerFrame]] = Lane(self.bell, 1 << 20)
+        self.unreachable: list[int] = []
+        self.unsent: list[Forward] = []
+        self.peers = Peers(
+            identity=self.storage.identity,
+            addresses=addresses,
+            directory_ids=DirectoryIds(self.storage, ThreadWorker()),
+            network=TcpNetwork(),
+            clock=TrioClock(),
+            random=random.Random(1),
+            max_outbox_bytes=1 << 20,
+            inbox=self.inbox,
+            unreachable=self.unreachable.append,
+            unsent=self.unsent.append,
+        )
+
+    def heartbeat(self, to: int, commit: int = 0) -> Message:
+        return Message(type=MessageType.HEARTBEAT, to=to, from_=self.node_id, term=1, commit=commit)
+
+    async def received(self, count: int) -> list[tuple[int, PeerFrame]]:
+        got: list[tuple[int, PeerFrame]] = []
+        while len(got) < count:
+            await self.bell.wait()
+            got.extend(self.inbox.drain())
+        return got
+
+
+@asynccontextmanager
+async def running(*members: Member) -> AsyncIterator[None]:
+    try:
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for member in members:
+                    await nursery.start(member.peers.run, member.address)
+                yield
+                nursery.cancel_scope.cancel()
+    finally:
+        for member in members:
+            member.storage.close(clean=True)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Poll, since what is waited for is told by a log line or by a peer, not by an event."""
+    while not condition():  # noqa: ASYNC110 - see above
+        await trio.sleep(0.01)
+
+
+async def connected(member: Member, peer_id: int) -> None:
+    await until(lambda: member.peers.links[peer_id].outbox.connected)
+
+
+async def in_trouble(member: Member, peer_id: int, words: str) -> None:
+    await until(lambda: words in (member.peers.links[peer_id].trouble or ""))
+
+
+async def admitted(address: PeerAddress) -> trio.SocketStream:
+    """A connection on which node 2 has introduced itself."""
+    stream = await trio.open_tcp_stream(address.host, address.port)
+    hello = Hello(cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
+    await stream.send_all(encode_hello(hello))
+    assert await stream.receive_some()
+    return stream
