@@ -45,6 +45,10 @@ class PeerProtocolError(RaftKVError):
     """A peer said something that the protocol does not allow; ends that connection and nothing else."""
 
 
+class DirectoryRefused(PeerProtocolError):
+    """A peer knows this member by another data directory."""
+
+
 class RaftError(RaftKVError):
     """Base of the consensus core's errors: misuse of its interface, or a peer's nonsense."""
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Container
 
 import trio
 
-from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.errors import DirectoryRefused, PeerProtocolError
 from raftkv_trio.storage import Identity
 from raftkv_trio.wire import (
     PROTOCOL_VERSIONS,
@@ -35,7 +35,8 @@ async def introduce(
     """Say Hello on a connection that this node opened to `peer_id`, and check the answer.
 
     Raises:
-        PeerProtocolError: either side refuses; the text says why.
+        DirectoryRefused: the peer knows this node by another data directory.
+        PeerProtocolError: either side refuses for another reason; the text says which.
         trio.TooSlowError: no answer in time.
         trio.BrokenResourceError: the connection broke.
 
@@ -52,7 +53,8 @@ async def introduce(
         await stream.send_all(encode_hello(hello))
         welcome = decode_welcome(await receive_payload(stream, decoder))
     if welcome.reason is not None:
-        raise PeerProtocolError(f"node {peer_id} refused this node: {welcome.reason}")
+        kind = DirectoryRefused if welcome.is_other_directory else PeerProtocolError
+        raise kind(f"node {peer_id} refused this node: {welcome.reason}")
     if welcome.node_id != peer_id:
         raise PeerProtocolError(
             f"expected node {peer_id} at this address, but node {welcome.node_id} answers"
@@ -72,13 +74,15 @@ async def admit(
     with trio.fail_after(HANDSHAKE_TIMEOUT_S):
         hello = decode_hello(await receive_payload(stream, decoder))
         reason = _objection(hello, identity, members)
-        if reason is None and not await check_directory(hello.sender, hello.directory_id):
+        is_other_directory = reason is None and not await check_directory(hello.sender, hello.directory_id)
+        if is_other_directory:
             reason = other_directory(hello.sender)
         welcome = Welcome(
             version=min(hello.versions[1], PROTOCOL_VERSIONS[1]),
             node_id=identity.node_id,
             directory_id=identity.directory_id,
             reason=reason,
+            is_other_directory=is_other_directory,
         )
         await stream.send_all(encode_welcome(welcome))
     if reason is not None:

@@ -24,7 +24,7 @@ from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot, StateRole
 from raftkv_trio.reads import AppliedIndex, ReadRounds
 from raftkv_trio.status import MemberStatus, NodeStatus
-from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, OsDisk, open_storage
+from raftkv_trio.storage import BOOTSTRAP_TERM, Bootstrap, Disk, NodeStorage, OsDisk, open_storage
 from raftkv_trio.wire import PeerFrame
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ async def run_node(
         disk, network, clock, worker, random: the world; real where not given.
 
     Raises:
-        ConfigError: the data directory or the address does not fit; nothing was started.
+        ConfigError: the data directory or the address does not fit; nothing was started. Or the directory is
+            new, and a peer knows this member by another one.
         StorageError: the disk failed; nothing was acknowledged after that.
 
     Cancellation unwinds every task at any moment, tells those who wait for proposals and reads what may have
@@ -95,6 +96,7 @@ class Node:
     ) -> None:
         self.id = config.node_id
         self.cluster_id = storage.identity.cluster_id
+        self._data_dir = config.data_dir
         self._clock = clock
         envelope = Envelope.decode(storage.envelope)
         self._addresses = envelope.addresses
@@ -149,6 +151,7 @@ class Node:
             inbox=inbox,
             unreachable=self.driver.unreachable,
             unsent=self.driver.unsent,
+            directory_refused=self._directory_refused,
         )
 
     def submit(self, command: bytes) -> Proposal:
@@ -224,6 +227,20 @@ class Node:
                 )
             )
         return members
+
+    def _directory_refused(self, peer_id: int) -> None:
+        """End this node if its directory is a new one; one that was in use goes on without that peer.
+
+        One peer's word is enough against a new directory: it has met this member under another one, whose
+        votes are forgotten here, while nothing is lost by stopping. But no peer can so end a node that has
+        ever voted or heard of a leader, and has thereby left the term that directories are made with.
+        """
+        if self.driver.raw.term == BOOTSTRAP_TERM:
+            raise ConfigError(
+                f"node {peer_id} knows node {self.id} by another data directory, and {self._data_dir} is new:"
+                " a member that has lost its directory has forgotten its votes;"
+                " bring the directory back, or remove the member and add it under a new id"
+            )
 
     def _health(self) -> str | None:
         if self.driver.raw.leader_id is not None:

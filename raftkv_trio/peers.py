@@ -2,7 +2,8 @@
 which it only listens.
 
 An error of a connection ends that connection: senders reconnect with jittered backoff, receivers wait to be
-connected to again. Only an error of this node's own disk, met while learning a peer's directory id, goes up.
+connected to again. What goes up is an error of this node's own disk, met while learning a peer's directory
+id, and what is raised by `directory_refused`.
 """
 
 import logging
@@ -15,7 +16,7 @@ from random import Random
 import trio
 
 from raftkv_trio.config import PeerAddress
-from raftkv_trio.errors import ConfigError, PeerProtocolError
+from raftkv_trio.errors import ConfigError, DirectoryRefused, PeerProtocolError
 from raftkv_trio.handshake import RECEIVE_BYTES, admit, introduce
 from raftkv_trio.lanes import Lane
 from raftkv_trio.outbox import Item, Outbox
@@ -107,6 +108,7 @@ class Peers:
         inbox: gets `(peer id, frame)` of every valid frame; a full inbox holds the peers' connections up.
         unreachable: told the id of a peer whose connection ended.
         unsent: told the proposals that certainly never left for a peer.
+        directory_refused: told the id of a peer that knows this node by another data directory; may raise.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Peers:
         inbox: Lane[tuple[int, PeerFrame]],
         unreachable: Callable[[int], None],
         unsent: Callable[[Forward], None],
+        directory_refused: Callable[[int], None],
     ) -> None:
         self._identity = identity
         self._directory_ids = directory_ids
@@ -131,6 +134,7 @@ class Peers:
         self._inbox = inbox
         self._unreachable = unreachable
         self._unsent = unsent
+        self._directory_refused = directory_refused
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
         self._rejections = Rejections(clock)
         self.links = {
@@ -154,7 +158,8 @@ class Peers:
     ) -> None:
         """Listen and keep every link; `started` once the address is bound.
 
-        Raises ConfigError where the address cannot be bound, and StorageError. Cancellation closes all.
+        Raises ConfigError where the address cannot be bound, StorageError, and what `directory_refused` does.
+        Cancellation closes all.
         """
         try:
             listener = await self._network.listen(listen.host, listen.port)
@@ -178,6 +183,8 @@ class Peers:
                 stream = await self._dial(link)
             except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
                 _note_trouble(link, error)
+                if isinstance(error, DirectoryRefused):
+                    self._directory_refused(link.node_id)
             else:
                 backoff_s = BACKOFF_S[0]
                 async with stream:

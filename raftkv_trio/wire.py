@@ -281,12 +281,16 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
-    """The answer to a Hello: `reason` is None where it is accepted, else why the connection is closed."""
+    """The answer to a Hello: `reason` is None where it is accepted, else why the connection is closed.
+
+    `is_other_directory` where the reason is that the sender is known by another data directory.
+    """
 
     version: int
     node_id: int
     directory_id: bytes
     reason: str | None = None
+    is_other_directory: bool = False
 
 
 class Forward(NamedTuple):
@@ -333,12 +337,21 @@ def decode_hello(payload: bytes) -> Hello:
 
 
 def encode_welcome(welcome: Welcome) -> bytes:
-    return encode_frame([_WELCOME, welcome.version, welcome.node_id, welcome.directory_id, welcome.reason])
+    return encode_frame(
+        [
+            _WELCOME,
+            welcome.version,
+            welcome.node_id,
+            welcome.directory_id,
+            welcome.reason,
+            welcome.is_other_directory,
+        ]
+    )
 
 
 def decode_welcome(payload: bytes) -> Welcome:
     """Raises PeerProtocolError where the answer to a Hello is no Welcome."""
-    kind, version, node_id, directory_id, reason = _list(decode_payload(payload), 5)
+    kind, version, node_id, directory_id, reason, is_other_directory = _list(decode_payload(payload), 6)
     if kind != _WELCOME:
         raise PeerProtocolError("the answer to the handshake is not one")
     return Welcome(
@@ -346,6 +359,7 @@ def decode_welcome(payload: bytes) -> Welcome:
         node_id=_int(node_id),
         directory_id=_bytes(directory_id),
         reason=None if reason is None else _text(reason),
+        is_other_directory=_bool(is_other_directory),
     )
 
 

@@ -24,6 +24,7 @@ from raftkv_trio.wire import decode_payload
 T = TypeVar("T")
 
 FORMAT_VERSION = 1
+BOOTSTRAP_INDEX = BOOTSTRAP_TERM = 1
 DIRECTORY_ID_BYTES = 16
 
 
@@ -164,7 +165,7 @@ def _open_storage(
 
 
 def _bootstrap(disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: random.Random) -> None:
-    meta = SnapshotMeta(1, 1, bootstrap.conf_state)
+    meta = SnapshotMeta(BOOTSTRAP_INDEX, BOOTSTRAP_TERM, bootstrap.conf_state)
     write_snapshot(disk, path / "snap", meta, bootstrap.envelope, ())
     disk.sync_directory(path)
     disk.sync_directory(path.parent)

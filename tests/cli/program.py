@@ -1,12 +1,16 @@
 """The program as a user starts it: a process, its exit code, its two outputs."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 PROGRAM = [sys.executable, "-m", "raftkv_trio"]
 DEADLINE_S = 60
@@ -26,11 +30,17 @@ def run(
     )
 
 
-def refusal(*arguments: str | Path, directory: Path, exit_code: int = 2) -> str:
+def refusal(
+    *arguments: str | Path,
+    directory: Path,
+    exit_code: int = 2,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """The one line that a command ends with, after this exit code; nothing else is said."""
-    done = run(*arguments, directory=directory)
+    done = run(*arguments, directory=directory, environment=environment)
     assert (done.returncode, done.stdout) == (exit_code, ""), done
     (line,) = done.stderr.splitlines()
+    assert line.startswith("raftkv-trio: ")
     return line.removeprefix("raftkv-trio: ")
 
 
@@ -41,17 +51,49 @@ def environment_with(more: Mapping[str, str] | None) -> dict[str, str]:
 
 
 class Node:
-    """A `serve` process, ready for requests."""
+    """A `serve` process."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
         self.process = process
-        self.url = url
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
 
-    def end(self, number: signal.Signals) -> tuple[int, str]:
-        """Signal it; returns its exit code and all that it said on standard error."""
+    @property
+    def said(self) -> str:
+        """Its standard error so far."""
+        return self._log.read_text()
+
+    def wait_said(self, pattern: str) -> None:
+        self._wait(lambda: re.search(pattern, self.said))
+
+    def wait_answer(self, status: int, path: str) -> httpx.Response:
+        """The first response to a GET that has this status."""
+        responses: list[httpx.Response] = []
+
+        def ask() -> bool:
+            try:
+                responses.append(httpx.get(self.url + path, timeout=DEADLINE_S))
+            except httpx.TransportError:
+                return False
+            return responses[-1].status_code == status
+
+        self._wait(ask)
+        return responses[-1]
+
+    def end(self, number: signal.Signals) -> int:
+        """Signal it; returns its exit code."""
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=DEADLINE_S)
-        return self.process.returncode, said
+        return self.wait()
+
+    def wait(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+    def _wait(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.02)
 
 
 @contextmanager
@@ -59,15 +101,17 @@ def serving(
     *arguments: str | Path, directory: Path, port: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[Node]:
     """Run `serve` with these arguments, which make it listen at `port`; kill what is left of it."""
-    process = subprocess.Popen(
-        [*PROGRAM, "serve", *arguments],
-        cwd=directory,
-        env=environment_with(environment),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    log = directory / f"{port}.log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [*PROGRAM, "serve", *arguments],
+            cwd=directory,
+            env=environment_with(environment),
+            stderr=stderr,
+            text=True,
+        )
     try:
-        yield Node(process, f"http://127.0.0.1:{port}")
+        yield Node(process, port, log)
     finally:
         process.kill()
-        process.communicate()
+        process.wait()

@@ -34,6 +34,7 @@ class Member:
         self.inbox: Lane[tuple[int, PeerFrame]] = Lane(self.bell, 1 << 20)
         self.unreachable: list[int] = []
         self.unsent: list[Forward] = []
+        self.directory_refused: list[int] = []
         self.peers = Peers(
             identity=self.storage.identity,
             addresses=addresses,
@@ -45,6 +46,7 @@ class Member:
             inbox=self.inbox,
             unreachable=self.unreachable.append,
             unsent=self.unsent.append,
+            directory_refused=self.directory_refused.append,
         )
 
     def heartbeat(self, to: int, commit: int = 0) -> Message:

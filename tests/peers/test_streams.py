@@ -97,7 +97,9 @@ async def test_another_cluster_is_refused_on_both_sides(
 
 
 async def test_a_wiped_directory_is_refused(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
-    """A member that comes back with another directory is refused, also after a restart of who remembers."""
+    """A member that comes back with another directory is refused, and knows it, also after a restart of who
+    remembers.
+    """
     for life in range(3):
         one = Member(1, addresses, tmp_path / "1")
         two = Member(2, addresses, tmp_path / ("2" if life == 0 else "2-wiped"))
@@ -107,6 +109,7 @@ async def test_a_wiped_directory_is_refused(tmp_path: Path, addresses: dict[int,
             else:
                 await in_trouble(one, 2, "another data directory")
                 await in_trouble(two, 1, "another data directory")
+            assert (one.directory_refused, set(two.directory_refused)) == ([], {1} if life else set())
 
 
 @pytest.mark.parametrize(
