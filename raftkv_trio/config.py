@@ -160,6 +160,7 @@ class RestConfig:
     Attributes:
         request_timeout_s: how long a read or write may wait for a leader and a quorum.
         max_value_bytes: largest value of a key.
+        max_receiving_bytes: most bytes of values that are being received at once, over all connections.
         body_timeout_s: how long a value may take to arrive.
         head_timeout_s: how long a request's head may take, from its first byte on.
         idle_timeout_s: how long a connection may be without a request.
@@ -171,6 +172,7 @@ class RestConfig:
     port: int = DEFAULT_REST_PORT
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
     max_value_bytes: int = 1536 * 1024
+    max_receiving_bytes: int = 64 * 1024 * 1024
     body_timeout_s: float = 30.0
     head_timeout_s: float = 10.0
     idle_timeout_s: float = 60.0

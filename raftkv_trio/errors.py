@@ -41,6 +41,10 @@ class MalformedRequest(RaftKVError):
     """A client's request cannot be read; nothing was done."""
 
 
+class SlowRequest(RaftKVError):
+    """A client's request did not arrive in time; nothing was done."""
+
+
 class PeerProtocolError(RaftKVError):
     """A peer said something that the protocol does not allow; ends that connection and nothing else."""
 

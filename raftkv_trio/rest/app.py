@@ -5,52 +5,53 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
-from quart.wrappers import Request
 from quart_trio import QuartTrio
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node import Node
+from raftkv_trio.rest.exchange import KeyRequest
 from raftkv_trio.rest.keys import KeyHandlers
 from raftkv_trio.rest.operators import PREFIX, add_operator_routes
-from raftkv_trio.rest.responses import Response
 
 #: Where `rest.connection` leaves the request target, byte for byte, in the ASGI scope's `state`.
 TARGET = "raftkv_trio.target"
-_KEY = "raftkv_trio.key"
+MAX_OPERATORS_CONTENT_BYTES = 16 * 1024
 _AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 
 def make_app(node: Node, store: Store, config: RestConfig) -> QuartTrio:
     """The app for one node and the store that it replicates, to be served by `serve_rest`."""
     app = _App(KeyHandlers(node, store, config))
-    app.config.update(MAX_CONTENT_LENGTH=config.max_value_bytes, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_OPERATORS_CONTENT_BYTES,
+        BODY_TIMEOUT=config.body_timeout_s,
+        RESPONSE_TIMEOUT=None,
+    )
     app.url_map.merge_slashes = False
     add_operator_routes(app, node, store, config)
     return app
 
 
 class _App(QuartTrio):
-    """Quart routes what is under `/-/`; all else is a key, and goes round its routing."""
+    """Quart answers what is under `/-/`; all else is a key, and goes round it."""
 
     def __init__(self, keys: KeyHandlers) -> None:
         super().__init__("raftkv_trio.rest", static_folder=None)
         self._keys = keys
 
     async def asgi_app(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        if scope["type"] == "http":
-            key = origin_form(_target(scope))
-            # Quart cannot take a path that is none, and no path but an operator's means anything to it
-            path = unquote(key.partition(b"?")[0].decode("latin-1")) if key and _is_operators(key) else "/"
-            scope = cast(HTTPScope, {**scope, _KEY: key, "path": path})
-        await super().asgi_app(scope, receive, send)
-
-    async def handle_request(self, request: Request) -> Any:
-        key = cast(dict[str, Any], request.scope)[_KEY]
-        if _is_operators(key):
-            return await super().handle_request(request)
-        response: Response = await self._keys.handle(request, key)
-        return response
+        if scope["type"] != "http":
+            await super().asgi_app(scope, receive, send)
+            return
+        key = origin_form(_target(scope))
+        if key is not None and key.startswith(PREFIX):
+            # Hypercorn's path is that of the target as sent, which may be in absolute form
+            path = unquote(key.partition(b"?")[0].decode("latin-1"))
+            await super().asgi_app(cast(HTTPScope, {**scope, "path": path}), receive, send)
+        else:
+            answer = await self._keys.handle(KeyRequest(scope, receive, key))
+            await answer.send(send)
 
 
 def origin_form(target: bytes) -> bytes | None:
@@ -73,7 +74,3 @@ def _target(scope: HTTPScope) -> bytes:
         return sent
     query = scope["query_string"]  # other servers lose a `?` that nothing follows
     return scope["raw_path"] + b"?" + query if query else scope["raw_path"]
-
-
-def _is_operators(key: bytes | None) -> bool:
-    return key is not None and key.startswith(PREFIX)

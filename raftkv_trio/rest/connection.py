@@ -17,9 +17,10 @@ import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Request
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, H11SendableEvent
@@ -71,16 +72,17 @@ class Connection:
         """
         try:
             with self._connection:
-                async with TaskGroup() as tasks:
-                    self._protocol = _Protocol(
-                        self._app, self._hypercorn, self._context, tasks, self._stream, self._handle
-                    )
-                    with self._requests:
-                        await self._receive()
-                        if self._protocol.owes_answer:  # to a client that has only closed its own side
-                            await trio.sleep_forever()
-                    await self._protocol.handle(Closed())  # which ends the request that is under way
-                    await self._linger()
+                with trio.CancelScope() as work:
+                    async with TaskGroup() as tasks:
+                        self._protocol = _Protocol(
+                            self._app, self._hypercorn, self._context, tasks, self._stream, self._handle
+                        )
+                        with self._requests:
+                            await self._receive()
+                            if self._protocol.owes_answer:  # to a client that has only closed its own side
+                                await trio.sleep_forever()
+                        work.cancel()  # whoever waits for an answer to what is under way is gone
+                await self._linger()
         finally:
             await trio.aclose_forcefully(self._stream)
 
@@ -144,6 +146,16 @@ class Connection:
                 return
 
 
+class _Stream(HTTPStream):
+    """Hypercorn's, but that an app which has answered is not told of the end: it may not be listening."""
+
+    async def handle(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamClosed) and self.state is ASGIHTTPState.CLOSED:
+            self.closed = True
+        else:
+            await super().handle(event)
+
+
 class _Protocol(H11Protocol):
     """Hypercorn's, with one write an answer, a sentence in each refusal, and the target as it was sent."""
 
@@ -201,7 +213,7 @@ class _Protocol(H11Protocol):
             await self.refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
             await self.send(Closed())
             return
-        self.stream = HTTPStream(
+        self.stream = _Stream(
             self.app,
             self.config,
             self.context,

@@ -12,7 +12,7 @@ from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node import Node
 from raftkv_trio.rest.problems import BUG, MEMBERSHIP_IS_FIXED
-from raftkv_trio.rest.responses import Response, document, plain, problem
+from raftkv_trio.rest.responses import Response, document, problem, text
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def add_operator_routes(app: QuartTrio, node: Node, store: Store, config: RestCo
     @app.get("/-/healthy")
     async def healthy() -> Response:
         """Whether the process works: restarting it would help where this does not answer."""
-        return plain(200, "healthy")
+        return text("healthy")
 
     @app.get("/-/ready")
     async def ready() -> Response:
@@ -48,7 +48,7 @@ def add_operator_routes(app: QuartTrio, node: Node, store: Store, config: RestCo
         if node.status().leader_id is not None:
             with trio.move_on_after(config.request_timeout_s):
                 await node.wait_readable()
-                return plain(200, "ready")
+                return text("ready")
         return problem(503, node.status().health or "No quorum confirmed a read in time")
 
     @app.post("/-/members")

@@ -1,4 +1,4 @@
-"""The one table from errors to status codes."""
+"""The one table from errors to status codes, and which of these say `Retry-After`."""
 
 from http import HTTPStatus
 
@@ -9,6 +9,7 @@ from raftkv_trio.errors import (
     OutcomeUnknown,
     Overloaded,
     RaftKVError,
+    SlowRequest,
     TooLarge,
 )
 
@@ -18,14 +19,22 @@ MEMBERSHIP_IS_FIXED = "The members of a cluster cannot be changed yet; that come
 
 _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     MalformedRequest: HTTPStatus.BAD_REQUEST,
+    SlowRequest: HTTPStatus.REQUEST_TIMEOUT,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     NoLeader: HTTPStatus.SERVICE_UNAVAILABLE,
     OutcomeUnknown: HTTPStatus.GATEWAY_TIMEOUT,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
 }
+RETRY_AFTER_S = 1
+_TRY_AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def status_of(error: RaftKVError) -> HTTPStatus | None:
     """The status that tells of `error`, or None where only a bug of ours lets it get as far as a client."""
     return next((status for kind, status in _STATUS_OF.items() if isinstance(error, kind)), None)
+
+
+def retry_after(status: int) -> dict[str, str]:
+    """The field that says when to try again, where that makes sense."""
+    return {"Retry-After": str(RETRY_AFTER_S)} if status in _TRY_AGAIN else {}
