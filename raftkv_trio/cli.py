@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from raftkv_trio._version import __version__
 from raftkv_trio.config import (
@@ -61,8 +62,7 @@ def main() -> NoReturn:
         # Not standalone, so that every error takes the one way out below.
         code = program.main(prog_name=PROGRAM, standalone_mode=False)
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else PROGRAM
-        _exit(EXIT_USAGE, f"{error.format_message().rstrip('.')}; see {where} --help")
+        _exit(EXIT_USAGE, _usage_sentence(error))
     except click.ClickException as error:
         _exit(EXIT_USAGE, error.format_message())
     except click.Abort:
@@ -173,6 +173,8 @@ def local_start(procfile: Path, names: tuple[str, ...]) -> int:
 
     from raftkv_trio.local import run_local
 
+    if sys.stdout is None:
+        raise ConfigError("local start needs a standard output, and that is closed")
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     # The programs beside this interpreter come first, so that a virtual environment need not be activated.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
@@ -275,6 +277,17 @@ def _verdict(error: BaseException) -> tuple[int, str | None]:
     return EXIT_USAGE, str(leaves[0])
 
 
+def _usage_sentence(error: click.UsageError) -> str:
+    context = error.ctx
+    where = context.command_path if context else PROGRAM
+    message = error.format_message().rstrip(".")
+    if context and isinstance(error, click.BadParameter) and error.param and error.param.name:
+        name = error.param.name
+        if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
+            message += f" (from {context.auto_envvar_prefix}_{name.upper()})"
+    return f"{message}{'' if message.endswith('?') else ';'} see {where} --help"
+
+
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
@@ -284,6 +297,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _exit(code: int, sentence: str | None = None, cause: BaseException | None = None) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a late Ctrl-C would get a traceback from the interpreter
     if sentence is not None:
         line = " ".join(sentence.split())
         shown = cause if logger.isEnabledFor(logging.DEBUG) else None

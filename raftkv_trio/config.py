@@ -49,9 +49,7 @@ class PeerAddress:
             not host
             or not port
             or parts.path not in ("", "/")
-            or parts.query
-            or parts.fragment
-            or parts.username
+            or re.search(r"[\s?#@]", text)  # some of which urlsplit passes over
             or not _is_host(host)
         ):
             raise ConfigError(f"peer URL {text!r} is not of the form http://host:port")

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
+
+from tests.conftest import find_free_ports
 
 PROGRAM = [sys.executable, "-m", "raftkv_trio"]
 DEADLINE_S = 60
@@ -115,3 +117,25 @@ def serving(
     finally:
         process.kill()
         process.wait()
+
+
+def alone() -> tuple[int, list[str]]:
+    """A free REST port, and arguments for node 1 of a cluster of one that listens there."""
+    peer_port, port = find_free_ports(2)
+    # The advertised address is the same in every run, and so is the cluster; nobody dials it.
+    listen = ["--listen-peer", f"127.0.0.1:{peer_port}", "--port", str(port)]
+    return port, ["--cluster", "http://127.0.0.1:1", *listen]
+
+
+def serving_alone(*arguments: str | Path, directory: Path) -> AbstractContextManager[Node]:
+    """Run node 1 of `alone`."""
+    port, base = alone()
+    return serving(*base, *arguments, directory=directory, port=port)
+
+
+def damage(data_dir: Path) -> None:
+    """Damage the log, so that the node cannot start."""
+    (segment,) = (data_dir / "wal").iterdir()
+    with segment.open("r+b") as file:
+        file.seek(40)
+        file.write(b"damage")

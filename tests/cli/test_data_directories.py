@@ -1,0 +1,80 @@
+"""Data directories that a node cannot or must not use, and what it says of them."""
+
+import re
+from pathlib import Path
+
+import cbor2
+import pytest
+
+from raftkv_trio.storage.node_storage import FORMAT_VERSION
+from tests.cli.program import alone, damage, refusal, serving_alone
+
+
+def refusal_of(path: str, *arguments: str, directory: Path, exit_code: int = 2) -> str:
+    _, base = alone()
+    return refusal("serve", *base, *arguments, "--data-dir", path, directory=directory, exit_code=exit_code)
+
+
+def test_the_directory_of_another_node(copied: Path, tmp_path: Path) -> None:
+    """It is said whose it is."""
+    said = refusal_of("data", "--cluster", "2=http://127.0.0.1:1", "--id", "2", directory=tmp_path)
+    assert said == "data belongs to node 1, not to node 2; check --id and --data-dir"
+
+
+def test_the_directory_of_another_cluster(copied: Path, tmp_path: Path) -> None:
+    """It is refused where --cluster names none of its members."""
+    said = refusal_of("data", "--cluster", "http://127.0.0.1:2", directory=tmp_path)
+    assert said == (
+        "data belongs to another cluster, of which --cluster names no member; check --cluster and --data-dir"
+    )
+
+
+def test_the_directory_of_another_first_configuration(copied: Path, tmp_path: Path) -> None:
+    """Where --cluster differs but names a member, it is ignored with a warning."""
+    with serving_alone(
+        "--data-dir", "data", "--cluster", "http://127.0.0.1:1,http://b:2", directory=tmp_path
+    ) as node:
+        node.wait_answer(200, "/-/ready")
+        node.wait_said("WARNING .*: --cluster differs from what data was made with, and is ignored")
+
+
+def test_the_directory_of_a_newer_program(copied: Path, tmp_path: Path) -> None:
+    """Its format is named, and what to do."""
+    _, *rest = cbor2.loads((copied / "identity").read_bytes())
+    (copied / "identity").write_bytes(cbor2.dumps([FORMAT_VERSION + 1, *rest]))
+    said = refusal_of("data", directory=tmp_path)
+    assert said == "data has format 2; this program knows 1: use a newer one"
+
+
+def test_the_directory_of_a_running_node(tmp_path: Path) -> None:
+    """It is refused while the node runs, which does not notice, and free as soon as it is killed."""
+    with serving_alone("--data-dir", "data", directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        said = refusal_of("data", directory=tmp_path)
+        assert said == (
+            "data directory data is in use by a running node; stop it, or name another by --data-dir"
+        )
+        node.wait_answer(200, "/-/ready")
+    with serving_alone("--data-dir", "data", directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+
+
+@pytest.mark.parametrize("path", ["file", "file/data", "file/deep/data", "/proc/raftkv-trio", "other"])
+def test_no_directory_at_all(tmp_path: Path, path: str) -> None:
+    """A file, what is below one, what cannot be made, or somebody else's directory is not touched."""
+    (tmp_path / "file").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious").touch()
+    said = refusal_of(path, directory=tmp_path)
+    assert said.startswith(
+        (f"data directory {path} cannot be used: ", f"{path} is not empty and no data dir")
+    )
+    assert said.endswith("; name another with --data-dir")
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["precious"]
+
+
+def test_a_directory_that_is_damaged(copied: Path, tmp_path: Path) -> None:
+    """Damage is no usage error: exit code 1, and the file and the place in it."""
+    damage(copied)
+    said = refusal_of("data", directory=tmp_path, exit_code=1)
+    assert re.match(r"data/wal/\S+\.wal is corrupt at offset 0: restore this node from a backup", said)

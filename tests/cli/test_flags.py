@@ -1,0 +1,174 @@
+"""The flags of `serve`: raftexample's names and defaults, a variable for each, the README's table."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import pytest
+
+from raftkv_trio._version import __version__
+from raftkv_trio.cli import program, serve, server_config
+from raftkv_trio.config import NodeConfig, PeerAddress, RestConfig, ServerConfig
+from tests.cli.program import run, serving
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+TWO = "http://127.0.0.1:9021,http://[::1]:9022"
+MEMBERS = {1: PeerAddress("127.0.0.1", 9021), 2: PeerAddress("::1", 9022)}
+BASE = ServerConfig(node=NodeConfig(node_id=1, members=MEMBERS, data_dir=Path("raftkv-trio-1")))
+
+
+class Flag(NamedTuple):
+    """A flag, a value that is not its default, and what that makes of `BASE`."""
+
+    name: str
+    value: str
+    configured: ServerConfig
+
+
+def node(**changes: Any) -> ServerConfig:
+    return replace(BASE, node=replace(BASE.node, **changes))
+
+
+def rest(**changes: Any) -> ServerConfig:
+    return replace(BASE, rest=replace(BASE.rest, **changes))
+
+
+FLAGS = [
+    Flag("--id", "2", node(node_id=2, data_dir=Path("raftkv-trio-2"))),
+    Flag("--cluster", f"1={TWO.replace(',', ',7=')}", node(members={1: MEMBERS[1], 7: MEMBERS[2]})),
+    Flag("--port", "0", rest(port=0)),
+    Flag("--host", "::1", rest(host="::1")),
+    Flag("--data-dir", "/some/where", node(data_dir=Path("/some/where"))),
+    Flag("--listen-peer", "[::]:9", node(listen=PeerAddress("::", 9))),
+    Flag("--cluster-token", "a b", node(cluster_token="a b")),
+    Flag("--request-timeout", "0.5", rest(request_timeout_s=0.5)),
+]
+#: Flags that are no part of the configuration of a server, and a value that is not their default.
+OTHERS = {"--join": "true", "--log-format": "json", "--log-level": "debug"}
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in serve.params:
+        monkeypatch.delenv(variable(option.opts[0]), raising=False)
+
+
+def variable(flag: str) -> str:
+    return f"RAFTKV_TRIO_{flag.strip('-').replace('-', '_').upper()}"
+
+
+def parse(*arguments: str) -> dict[str, Any]:
+    return serve.make_context("serve", list(arguments)).params
+
+
+def configured(*arguments: str) -> ServerConfig:
+    flags = parse(*arguments)
+    del flags["log_format"], flags["log_level"]
+    return server_config(**flags)
+
+
+def test_defaults() -> None:
+    """Without a flag it is raftexample's node 1 of a cluster of one, with its ports."""
+    assert configured() == ServerConfig(
+        node=NodeConfig(
+            node_id=1, members={1: PeerAddress("127.0.0.1", 9021)}, data_dir=Path("raftkv-trio-1")
+        ),
+        rest=RestConfig(host="127.0.0.1", port=9121, request_timeout_s=5.0),
+    )
+    assert {name: parse()[name] for name in ("join", "log_format", "log_level")} == {
+        "join": False,
+        "log_format": "text",
+        "log_level": "info",
+    }
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_flag_and_variable_say_the_same(flag: Flag, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each flag configures what it should, and so does its environment variable."""
+    base = [] if flag.name == "--cluster" else ["--cluster", TWO]
+    assert configured(*base, flag.name, flag.value) == flag.configured != BASE
+    monkeypatch.setenv(variable(flag.name), flag.value)
+    assert configured(*base) == flag.configured
+
+
+@pytest.mark.parametrize("flag", OTHERS)
+def test_the_other_flags_have_variables_too(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--join` and the flags of the log are set by their environment variables."""
+    name = flag.strip("-").replace("-", "_")
+    before = parse()[name]
+    monkeypatch.setenv(variable(flag), OTHERS[flag])
+    assert str(parse()[name]).lower() == OTHERS[flag] != str(before).lower()
+
+
+def test_the_flag_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both are there, the flag counts and not the variable."""
+    monkeypatch.setenv("RAFTKV_TRIO_PORT", "1")
+    assert configured("--port", "2").rest.port == 2
+
+
+def test_no_flag_is_forgotten_here() -> None:
+    """The tests above name every flag that there is."""
+    assert {option.opts[0] for option in serve.params} == {*(flag.name for flag in FLAGS), *OTHERS}
+
+
+def test_the_readme_has_every_flag() -> None:
+    """The README's table names each flag in the order of --help, with its variable and its default."""
+    rows = re.findall(r"^\| `(--[a-z-]+)` \| `(\w+)` \| ([^|]+?) \|", README, re.MULTILINE)
+    special = {
+        "--join": "off",
+        "--data-dir": "./raftkv-trio-ID",
+        "--listen-peer": "its URL in --cluster",
+        "--cluster-token": "none",
+    }
+    expected = []
+    for option in serve.params:
+        assert isinstance(option, click.Option)
+        flag = option.opts[0]
+        expected.append((flag, variable(flag), special.get(flag, str(option.default))))
+    assert [(flag, name, default.replace("`", "")) for flag, name, default in rows] == expected
+
+
+@pytest.mark.parametrize("command", ["serve", "local start", "local run"])
+def test_help_is_there(command: str, tmp_path: Path) -> None:
+    """Every command has --help and -h, with exit code 0, and the help of the group names it."""
+    done = [run(*command.split(), flag, directory=tmp_path) for flag in ("--help", "-h")]
+    assert [(d.returncode, d.stderr) for d in done] == [(0, ""), (0, "")]
+    assert done[0].stdout == done[1].stdout
+    assert done[0].stdout.startswith(f"Usage: raftkv-trio {command} ")
+
+
+def test_version_and_module(tmp_path: Path) -> None:
+    """`raftkv-trio` and `python -m raftkv_trio` are one program and say the same version."""
+    script = Path(sys.executable).parent / "raftkv-trio"
+    says = [
+        subprocess.run([*command, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+        for command in ([script], [sys.executable, "-m", "raftkv_trio"])
+    ]
+    assert says == [f"raftkv-trio {__version__}\n"] * 2
+    assert sorted(program.commands) == ["local", "serve"]
+
+
+def test_a_node_told_by_variables_alone(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
+    """A process that has no argument serves where its environment says, and logs as that says."""
+    peer_port, port = free_ports(2)
+    environment = {
+        "RAFTKV_TRIO_ID": "2",
+        "RAFTKV_TRIO_CLUSTER": f"2=tcp://localhost:{peer_port}",
+        "RAFTKV_TRIO_LISTEN_PEER": f"127.0.0.1:{peer_port}",
+        "RAFTKV_TRIO_PORT": str(port),
+        "RAFTKV_TRIO_DATA_DIR": "there",
+        "RAFTKV_TRIO_LOG_FORMAT": "json",
+    }
+    with serving(directory=tmp_path, port=port, environment=environment) as node:
+        node.wait_answer(200, "/-/ready")
+        assert node.wait_answer(200, "/-/status").json()["id"] == 2
+        assert node.wait_answer(200, "/-/members").json()[0]["url"] == f"http://localhost:{peer_port}"
+        assert (tmp_path / "there" / "identity").exists()
+        assert node.end(signal.SIGTERM) == 0
+        assert all(line.startswith('{"timestamp": ') for line in node.said.splitlines())
