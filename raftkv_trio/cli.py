@@ -120,9 +120,12 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     import trio
 
     from raftkv_trio import serve as server
+    from raftkv_trio.readiness import tell_ready
 
     async def run(stop: trio.Event) -> int:
-        await server.serve(config, stop=stop)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(server.serve, config, stop=stop))
+            tell_ready(os.environ)
         return 0
 
     return _run_until_signal(run, (signal.SIGINT, signal.SIGTERM))
@@ -206,7 +209,7 @@ def local_start(procfile: Path, names: tuple[str, ...]) -> int:
 def local_run(procfile: Path, signal_name: str, verb: str, names: tuple[str, ...]) -> int:
     """Act on processes of the running local cluster, on all where none is named.
 
-    It returns when they are started, or gone.
+    It returns when they are started, and serve where they are nodes, or when they are gone.
     """
     from raftkv_trio.control import Request, call
 

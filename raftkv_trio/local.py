@@ -9,6 +9,7 @@ Rules of this file:
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,16 +20,17 @@ from pathlib import Path
 
 import trio
 
+from raftkv_trio.console import Console
 from raftkv_trio.control import Answer, Request, open_control_socket, serve_control
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.procfile import check_names, parse_procfile
+from raftkv_trio.readiness import VARIABLE, wait_told
 
 KILL_GRACE_S = 10.0
 VERBS = ("start", "stop", "restart", "list", "status")
 _MAX_LINE_BYTES = 64 * 1024
 _DRAIN_S = 1.0  # after the end of a process, for what still stands in its pipe
 _SIGNALS = {number.value: number.name for number in signal.Signals}
-_COLORS = (36, 33, 32, 35, 34, 31)  # ANSI foregrounds: cyan, yellow, green, magenta, blue, red
 
 
 async def run_local(
@@ -84,44 +86,6 @@ async def run_local(
     return 1 if any(process.failed for process in cluster.processes.values()) else 0
 
 
-class Console:
-    """Whole lines of many writers on one file descriptor, each after its writer's name."""
-
-    def __init__(self, fd: int, names: Sequence[str], *, color: bool) -> None:
-        self.lost = trio.Event()  # nobody reads us any more
-        self._fd = fd
-        self._limiter = trio.CapacityLimiter(1)
-        width = max(map(len, names))
-        self._prefixes: dict[str, bytes] = {}
-        for position, name in enumerate(names):
-            prefix = f"{name:<{width}} |"
-            if color:
-                prefix = f"\x1b[{_COLORS[position % len(_COLORS)]}m{prefix}\x1b[0m"
-            self._prefixes[name] = f"{prefix} ".encode()
-
-    async def write(self, name: str, lines: Sequence[bytes]) -> None:
-        """Write lines, given without their newlines; once the reader is `lost` they are dropped.
-
-        Cancellation abandons the thread that writes, which may have written a part.
-        """
-        prefix = self._prefixes[name]
-        data = b"".join(b"%b%b\n" % (prefix, line) for line in lines)
-        try:
-            # In a thread, since a terminal that was halted must not halt us.
-            await trio.to_thread.run_sync(self._write, data, limiter=self._limiter, abandon_on_cancel=True)
-        except OSError:
-            self.lost.set()
-
-    async def say(self, sentence: str) -> None:
-        """Write one line of the supervisor's own; see `write`."""
-        await self.write("local", [sentence.encode()])
-
-    def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
-
-
 class Run:
     """One run of a process, from its start to the end of its output."""
 
@@ -129,6 +93,8 @@ class Run:
         self.leader = leader
         self.reading = trio.CancelScope()
         self.ended = trio.Event()
+        self.serves = trio.Event()  # or will never say so
+        self.awaiting = trio.CancelScope()
         self.stop_signal: signal.Signals | None = None  # the last that was sent
         self.was_killed = False  # because it did not stop in time
 
@@ -214,6 +180,22 @@ class LocalProcess:
                 raise RaftKVError(f"cannot start {self.name}: {error}") from error
             return f"{self.name} is {self}"
 
+    async def bring_up(self) -> str:
+        """Start it unless it runs, and wait until it serves where it is a node of ours; returns a sentence.
+
+        Raises RaftKVError where it cannot be started or ends before it serves; is cancelled as `start`.
+        """
+        sentence = await self.start()
+        run = self.run
+        if run is not None and _is_node(self._command):
+            with trio.move_on_after(self._house.grace_s):
+                await run.serves.wait()
+                if run.ended.is_set():
+                    raise RaftKVError(f"{self.name} {run}")
+                return sentence
+            return f"{sentence}, but does not serve yet"
+        return sentence
+
     async def stop(self, stop_signal: signal.Signals = signal.SIGINT) -> str:
         """Signal it, kill it after the grace, and return a sentence once it has ended.
 
@@ -238,27 +220,37 @@ class LocalProcess:
         return f"{self.name} {run}"
 
     async def restart(self, stop_signal: signal.Signals = signal.SIGINT) -> str:
-        """Stop it if it runs, then start it; returns, raises and is cancelled as those."""
+        """Stop it if it runs, then bring it up; returns, raises and is cancelled as those."""
         await self.stop(stop_signal)
-        return await self.start()
+        return await self.bring_up()
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
-        leader = await trio.lowlevel.open_process(
-            _in_place(self._command, self._house.environment),
-            shell=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=self._house.directory,
-            env=self._house.environment,
-            process_group=0,
-        )
+        readiness, told = os.pipe()
+        try:
+            leader = await trio.lowlevel.open_process(
+                _in_place(self._command, self._house.environment),
+                shell=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=self._house.directory,
+                env={**self._house.environment, VARIABLE: str(told)},
+                pass_fds=(told,),
+                process_group=0,
+            )
+        except BaseException:
+            os.close(readiness)
+            raise
+        finally:
+            os.close(told)
         self.run = run = Run(leader)
         try:
-            task_status.started()
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._await_readiness, run, readiness)
                 nursery.start_soon(self._copy_output, run)
+                task_status.started()
                 await leader.wait()
+                run.awaiting.cancel()  # what it forked may hold the pipe
         except BaseException:
             run.send_signal(signal.SIGKILL)
             with trio.CancelScope(shield=True):  # bounded: it was killed
@@ -266,8 +258,14 @@ class LocalProcess:
             raise
         finally:
             run.ended.set()
+            run.serves.set()
             self._on_end()
         await self._house.console.say(f"{self.name} {run}")
+
+    async def _await_readiness(self, run: Run, fd: int) -> None:
+        with run.awaiting:
+            await wait_told(fd)
+            run.serves.set()
 
     async def _copy_output(self, run: Run) -> None:
         stream = run.leader.stdout
@@ -319,7 +317,7 @@ class LocalCluster:
                 rows = [f"{'*' if p.is_running else ' '}{p.name:<{width}}  {p}" for p in processes]
                 return Answer("\n".join(rows))
             case "start":
-                calls = [process.start for process in processes]
+                calls = [process.bring_up for process in processes]
             case "stop":
                 calls = [partial(process.stop, request.stop_signal) for process in processes]
             case "restart":
@@ -355,6 +353,10 @@ def _in_place(command: str, environment: Mapping[str, str]) -> str:
     """
     program = shutil.which(command.split()[0], path=environment.get("PATH"))
     return command if program is None or set(command) & set(";&|") else f"exec {command}"
+
+
+def _is_node(command: str) -> bool:
+    return re.search(r"\braftkv[-_]trio\s+serve\b", command) is not None
 
 
 async def _cancel_on(event: trio.Event, scope: trio.CancelScope) -> None:

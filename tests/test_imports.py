@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "raftkv_trio"
 FLOORS = [
     {"__main__"},
     {"cli", "local"},
-    {"control", "procfile", "logs"},
+    {"console", "control", "procfile", "readiness", "logs"},
     {"testing"},
     {"serve"},
     {"rest"},

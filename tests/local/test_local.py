@@ -11,9 +11,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from raftkv_trio.console import Console
 from raftkv_trio.control import Answer, Request
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.local import Console, House, LocalCluster, run_local
+from raftkv_trio.local import House, LocalCluster, run_local
 from tests.local.supervised import IDLE, supervised, write_procfile
 
 STUBBORN = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
@@ -313,3 +314,35 @@ def test_names_are_coloured_where_asked() -> None:
     os.close(writer)
     with open(reader, "rb") as output:
         assert output.read() == b"\x1b[36ma  |\x1b[0m x\n\x1b[33mbb |\x1b[0m y\n"
+
+
+async def test_a_start_waits_until_a_node_serves(tmp_path: Path) -> None:
+    """For a node, start and restart return when it has said that it serves, and fail where it ends before."""
+    # The command's name makes it a node; whether it serves is up to the test.
+    program = tmp_path / "raftkv-trio"
+    wait = "touch asked; while [ ! -e go ]; do sleep 0.01; done; [ -e broken ] && exit 4"
+    program.write_text(f"#!/bin/sh\n{wait}\necho > /dev/fd/$RAFTKV_TRIO_READY_FD\nexec sleep 600\n")
+    program.chmod(0o700)
+    procfile = tmp_path / "Procfile"
+    procfile.write_text("a: ./raftkv-trio serve\nb: exec sleep 600\n")
+    asked, go = tmp_path / "asked", tmp_path / "go"
+    async with supervised(procfile, ["b"]) as seen:
+        for verb in ("start", "restart"):
+            async with trio.open_nursery() as nursery:
+                answers: list[Answer] = []
+
+                async def ask(verb: str = verb, answers: list[Answer] = answers) -> None:
+                    answers.append(await seen.ask(verb, "a"))
+
+                nursery.start_soon(ask)
+                while not asked.exists():  # noqa: ASYNC110 - it is another process
+                    await trio.sleep(0.01)
+                assert (await seen.ask("status", "a")).text.startswith("*a  running")
+                assert answers == []
+                go.touch()
+            assert answers[0].text.startswith("a is running, pid ")
+            asked.unlink()
+            go.unlink()
+        (tmp_path / "broken").touch()
+        go.touch()
+        assert await seen.ask("restart", "a") == Answer("a exited with code 4", 1)
