@@ -97,12 +97,15 @@ class KeyHandlers:
         return octets(record.value, headers)
 
     def _may_be_stale(self, request: KeyRequest) -> bool:
-        """Whether `max-stale` (RFC 9111, section 5.2.1.2) allows to answer from what is applied here."""
+        """Whether `max-stale` (RFC 9111, section 5.2.1.2) allows to answer from what is applied here.
+
+        Of 0 seconds it allows nothing: who is the leader just now, only a quorum can say.
+        """
         allowed = _MAX_STALE.search(",".join(request.lines("Cache-Control")))
-        if allowed is None:
-            return False
-        age_s = self._node.status().leader_contact_age_s
-        return allowed[1] is None or (age_s is not None and age_s <= int(allowed[1]))
+        if allowed is None or allowed[1] is None:
+            return allowed is not None
+        max_age_s, age_s = int(allowed[1]), self._node.status().leader_contact_age_s
+        return max_age_s > 0 and age_s is not None and age_s <= max_age_s
 
     async def _wait_readable(self) -> None:
         with trio.move_on_after(self._config.request_timeout_s):

@@ -2,9 +2,11 @@
 
 import logging
 from dataclasses import asdict
+from http import HTTPStatus
 
 import trio
 from quart import request
+from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
@@ -50,6 +52,20 @@ def add_operator_routes(app: QuartTrio, node: Node, store: Store, config: RestCo
                 await node.wait_readable()
                 return text("ready")
         return problem(503, node.status().health or "No quorum confirmed a read in time")
+
+    @app.post("/-/leader")
+    async def hand_over() -> Response:
+        """Have another voter lead; 204 once this node knows that one does, or that it leads no more."""
+        status = node.status()
+        if status.role != "leader":
+            leads = f"Node {status.leader_id} leads" if status.leader_id else "No leader is known"
+            return problem(409, f"{leads}, and only a leader can hand over")
+        if sum(member.role == "voter" for member in node.members()) == 1:
+            return problem(409, "This node is the only voter, so nobody else can lead")
+        with trio.move_on_after(config.request_timeout_s):
+            await node.hand_over()
+            return Response(DataBody(b""), HTTPStatus.NO_CONTENT)
+        return problem(503, "No other voter took over in time; this node still leads")
 
     @app.post("/-/members")
     @app.delete("/-/members/<int:member_id>")

@@ -1,9 +1,10 @@
 """A real node behind the real REST server, and a client that sends exactly the bytes it is given."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import httpx
 import trio
@@ -11,9 +12,12 @@ import trio
 from raftkv_trio.config import NodeConfig, PeerAddress, RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node import Node, run_node
+from raftkv_trio.ports import ThreadWorker, TrioClock
 from raftkv_trio.rest import make_app, serve_rest
 
 PATIENCE_S = 30.0  # for what must happen soon, on however slow a machine
+LOCAL = PeerAddress("127.0.0.1", 0)
+T = TypeVar("T")
 ALONE = {1: PeerAddress("127.0.0.1", 1)}  # never dialled: a node has no connection to itself
 
 
@@ -88,11 +92,57 @@ class Wire:
             return bytes(await self.stream.receive_some(64 * 1024))
 
 
+class Gate:
+    """Open, or closed until it is opened again."""
+
+    def __init__(self) -> None:
+        self._opened = trio.Event()
+        self.open()
+
+    def close(self) -> None:
+        self._opened = trio.Event()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def wait(self) -> None:
+        await self._opened.wait()
+
+
+class HeldDisk(ThreadWorker):
+    """A disk that does nothing while its gate is closed, so that what is proposed stays undecided."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        await self.gate.wait()
+        return await super().run(work)
+
+
+class HeldClock(TrioClock):
+    """A clock that ticks no more while its gate is closed, so that no election comes; it may be put on."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.ahead_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead_s
+
+    async def sleep_until(self, deadline: float) -> None:
+        await super().sleep_until(deadline - self.ahead_s)
+        await self.gate.wait()
+
+
 class Served(NamedTuple):
     """A node that serves; `port` is its REST port."""
 
     node: Node
     store: Store
+    disk: HeldDisk
+    clock: HeldClock
     port: int
 
     @property
@@ -112,20 +162,75 @@ class Served(NamedTuple):
 
 @asynccontextmanager
 async def open_server(
-    directory: Path, config: RestConfig | None = None, members: Mapping[int, PeerAddress] = ALONE
+    directory: Path,
+    config: RestConfig | None = None,
+    *,
+    node_id: int = 1,
+    members: Mapping[int, PeerAddress] = ALONE,
+    listen: PeerAddress = LOCAL,
+    max_pending_proposals: int = 1000,
 ) -> AsyncIterator[Served]:
-    """Node 1 of `members` and its REST server, on ports that the system chooses; cancelled at the end."""
+    """A node of `members` and its REST server, on a port that the system chooses; cancelled at the end."""
     config = config or RestConfig(port=0)
-    listen = PeerAddress("127.0.0.1", 0)
-    node_config = NodeConfig(node_id=1, members=members, data_dir=directory, listen=listen)
-    store = Store()
+    node_config = NodeConfig(
+        node_id=node_id,
+        members=members,
+        data_dir=directory,
+        listen=listen,
+        max_pending_proposals=max_pending_proposals,
+    )
+    store, disk, clock = Store(), HeldDisk(), HeldClock()
     async with trio.open_nursery() as node_nursery:
-        node = await node_nursery.start(run_node, node_config, store)
+        node = await node_nursery.start(partial(run_node, node_config, store, worker=disk, clock=clock))
         async with trio.open_nursery() as rest_nursery:
             port = await rest_nursery.start(serve_rest, make_app(node, store, config), config)
-            yield Served(node, store, port)
+            try:
+                yield Served(node, store, disk, clock, port)
+            finally:
+                disk.gate.open()  # a node that ends has something to write
             rest_nursery.cancel_scope.cancel()
         node_nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_cluster(
+    directory: Path, ports: Sequence[int], config: RestConfig | None = None
+) -> AsyncIterator[list[Served]]:
+    """Nodes 1, 2 ... on these peer ports, the leader first, with a leader that all of them know."""
+    members = {node_id: PeerAddress("127.0.0.1", port) for node_id, port in enumerate(ports, start=1)}
+    async with AsyncExitStack() as stack:
+        nodes = []
+        for node_id, listen in members.items():
+            server = open_server(
+                directory / str(node_id), config, node_id=node_id, members=members, listen=listen
+            )
+            nodes.append(await stack.enter_async_context(server))
+        with trio.fail_after(PATIENCE_S):
+            for served in nodes:
+                await served.node.wait_readable()
+        yield sorted(nodes, key=lambda served: served.node.status().role != "leader")
+
+
+@asynccontextmanager
+async def open_survivor(
+    directory: Path, ports: Sequence[int], config: RestConfig, *, leads: bool
+) -> AsyncIterator[Served]:
+    """One of two nodes, the leader or not, after the other has stopped; its clock is held before that."""
+    members = {node_id: PeerAddress("127.0.0.1", port) for node_id, port in enumerate(ports, start=1)}
+    one, two = (
+        open_server(directory / str(node_id), config, node_id=node_id, members=members, listen=address)
+        for node_id, address in members.items()
+    )
+    async with one as survivor:
+        async with two as other:
+            leader, follower = (survivor, other) if leads else (other, survivor)
+            with trio.fail_after(PATIENCE_S):
+                await follower.node.wait_readable()
+                await follower.node.hand_over()
+                await leader.node.wait_readable()
+            assert leader.node.status().role == "leader"
+            survivor.clock.gate.close()
+        yield survivor
 
 
 @asynccontextmanager

@@ -1,0 +1,93 @@
+"""`/-/`: what operators see and do, and problem documents for what they cannot."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from raftkv_trio.config import RestConfig
+from tests.rest.serving import Served, open_client, open_cluster, open_survivor
+
+Ports = Callable[[int], list[int]]
+
+
+def check_problem(answer: httpx.Response, status: int, words: str) -> None:
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert words in problem["detail"]
+    assert set(problem) == {"type", "title", "status", "detail"}
+
+
+async def test_status(client: httpx.AsyncClient, served: Served) -> None:
+    """The status is this node's own view of itself, as JSON."""
+    await client.put("/key", content=b"v")
+    status = await client.get("/-/status")
+    assert status.headers["Content-Type"] == "application/json"
+    seen = status.json()
+    assert (seen["id"], seen["role"], seen["leader_id"], seen["health"]) == (1, "leader", 1, None)
+    assert int(seen["cluster_id"], 16) == served.node.cluster_id
+    assert seen["applied_index"] == seen["commit_index"] == served.node.status().applied_index
+    assert (seen["term"], seen["revision"]) == (served.node.status().term, 2)
+
+
+async def test_members(client: httpx.AsyncClient) -> None:
+    """The members are listed with what the leader knows of them."""
+    (member,) = (await client.get("/-/members")).json()
+    assert (member["id"], member["url"], member["role"]) == (1, "http://127.0.0.1:1", "voter")
+
+
+async def test_healthy_and_ready(client: httpx.AsyncClient) -> None:
+    """A node that can serve says so in a word; HEAD works too, as probes use it."""
+    for path, word in (("/-/healthy", "healthy\n"), ("/-/ready", "ready\n")):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.text) == (200, word)
+        assert (await client.head(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/-/status", "/-/anything", "/-/", "/-/a/b?c", "/-/members/3"])
+async def test_put_is_reserved(client: httpx.AsyncClient, served: Served, path: str) -> None:
+    """Nothing can be put under /-/."""
+    check_problem(await client.put(path, content=b"v"), 403, "reserved for operators")
+    assert len(served.store) == 0
+
+
+async def test_problems(client: httpx.AsyncClient) -> None:
+    """Unknown paths and methods are problem documents; a 405 names the methods."""
+    for path in ("/-/", "/-/none", "/-/status/", "/-//status", "/-/members/x", "/-/%FF", "/-/%00"):
+        check_problem(await client.get(path), 404, "nothing for operators")
+    refused = await client.delete("/-/status")
+    check_problem(refused, 405, "does not know the method")
+    assert set(refused.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    too_large = await client.post("/-/members", content=b"m" * 20_000)
+    assert too_large.status_code in (409, 413)
+
+
+async def test_alone_there_is_nobody_to_hand_over_to(client: httpx.AsyncClient) -> None:
+    """The only voter goes on leading, and says so."""
+    check_problem(await client.post("/-/leader"), 409, "the only voter")
+    assert (await client.put("/key", content=b"v")).status_code == 204
+
+
+async def test_hand_over(tmp_path: Path, free_ports: Ports) -> None:
+    """The leader hands over, at once and without a failed write; a follower says who leads."""
+    async with open_cluster(tmp_path, free_ports(3)) as nodes:
+        leader, follower, _ = nodes
+        async with open_client(leader) as to_leader, open_client(follower) as to_follower:
+            refused = await to_follower.post("/-/leader")
+            check_problem(refused, 409, f"Node {leader.node.id} leads")
+            handed = await to_leader.post("/-/leader")
+            assert (handed.status_code, handed.content) == (204, b"")
+            assert leader.node.status().role == "follower"
+            assert (await to_leader.put("/key", content=b"v")).status_code == 204
+            assert (await to_follower.get("/key")).content == b"v"
+
+
+async def test_hand_over_to_nobody(tmp_path: Path, free_ports: Ports) -> None:
+    """A leader whom nobody relieves in time says 503, and goes on."""
+    survivor = open_survivor(tmp_path, free_ports(2), RestConfig(port=0, request_timeout_s=0.1), leads=True)
+    async with survivor as leader, open_client(leader) as client:
+        check_problem(await client.post("/-/leader"), 503, "No other voter took over")
+        assert leader.node.status().role == "leader"
