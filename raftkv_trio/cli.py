@@ -35,7 +35,7 @@ from raftkv_trio.config import (
     parse_node_id,
 )
 from raftkv_trio.errors import ConfigError, RaftKVError
-from raftkv_trio.logs import LogFormat, logs_json, setup_logging
+from raftkv_trio.logs import LOG_LEVELS, LogFormat, logs_json, setup_logging
 
 if TYPE_CHECKING:
     import trio
@@ -108,7 +108,7 @@ def program() -> None:
 @_option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of the log.")
 @_option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
+    type=click.Choice(LOG_LEVELS),
     default="info",
     help="Least severity that is logged.",
 )

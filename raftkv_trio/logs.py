@@ -9,7 +9,11 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
+from raftkv_trio.errors import ConfigError
+
 LogFormat = Literal["text", "json"]
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_PACKAGE = logging.getLogger("raftkv_trio")
 
 # What a peer or a client sent may stand in a message; it must not forge lines nor drive a terminal.
 _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))}
@@ -46,13 +50,25 @@ def setup_logging(log_format: LogFormat, level: str, stream: TextIO | None = Non
 
     Args:
         log_format: `text` or `json`.
-        level: a level of `logging` in any case, such as `info`.
+        level: see `set_log_level`.
         stream: standard error where not given.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("raftkv_trio").setLevel(level.upper())
+    set_log_level(level)
+
+
+def set_log_level(level: str) -> None:
+    """Log this package's records of `level` and above; raises ConfigError where there is no such level."""
+    if level.lower() not in LOG_LEVELS:
+        raise ConfigError(f"{level[:20]!r} is no log level; there are {', '.join(LOG_LEVELS)}")
+    _PACKAGE.setLevel(level.upper())
+
+
+def log_level() -> str:
+    """The least level of this package's records that are logged."""
+    return logging.getLevelName(_PACKAGE.getEffectiveLevel()).lower()
 
 
 def logs_json() -> bool:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "raftkv_trio"
 FLOORS = [
     {"__main__"},
     {"cli", "local"},
-    {"console", "control", "procfile", "readiness", "logs"},
+    {"console", "control", "procfile", "readiness"},
     {"testing"},
     {"serve"},
     {"rest"},
@@ -27,6 +27,7 @@ FLOORS = [
     {"envelope", "wire", "lanes", "ports", "machine"},
     {"config"},
     {"raft"},
+    {"logs"},
     {"errors", "_version"},
 ]
 RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}

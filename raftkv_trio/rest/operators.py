@@ -11,7 +11,9 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from raftkv_trio.config import RestConfig
+from raftkv_trio.errors import ConfigError
 from raftkv_trio.kv import Store
+from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node import Node
 from raftkv_trio.rest.problems import BUG, MEMBERSHIP_IS_FIXED
 from raftkv_trio.rest.responses import Response, document, problem, text
@@ -67,6 +69,21 @@ def add_operator_routes(app: QuartTrio, node: Node, store: Store, config: RestCo
             return Response(DataBody(b""), HTTPStatus.NO_CONTENT)
         return problem(503, "No other voter took over in time; this node still leads")
 
+    @app.get("/-/log-level")
+    async def see_log_level() -> Response:
+        """The least severity that this process logs."""
+        return text(log_level())
+
+    @app.put("/-/log-level")
+    async def change_log_level() -> Response:
+        """Log from this severity on, until the process ends."""
+        try:
+            set_log_level((await request.get_data(True, False, False)).decode("latin-1").strip())
+        except ConfigError as error:
+            return problem(400, str(error))
+        logger.warning("from here on %s is logged, and what is graver", log_level())
+        return text(log_level())
+
     @app.post("/-/members")
     @app.delete("/-/members/<int:member_id>")
     async def change_members(member_id: int | None = None) -> Response:
@@ -77,7 +94,7 @@ def add_operator_routes(app: QuartTrio, node: Node, store: Store, config: RestCo
 def _add_errors(app: QuartTrio) -> None:
     @app.before_request
     async def reserved() -> Response | None:
-        if request.method == "PUT":
+        if request.method == "PUT" and request.routing_exception is not None:
             return problem(403, "Keys that begin with /-/ are reserved for operators")
         return None
 

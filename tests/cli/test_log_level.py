@@ -1,0 +1,35 @@
+"""The least severity that is logged, and how it is changed while the node runs."""
+
+from pathlib import Path
+from signal import SIGINT
+
+import httpx
+
+from tests.cli.program import serving_alone
+
+
+def test_the_level_can_be_changed_at_run_time(tmp_path: Path) -> None:
+    """PUT /-/log-level takes effect at once; what is no level is refused and changes nothing."""
+    with serving_alone("--log-level", "error", directory=tmp_path) as node:
+        url = node.url + "/-/log-level"
+        assert node.wait_answer(200, "/-/log-level").text == "error\n"
+        assert node.said == ""
+        for nonsense in (b"", b"loud", b"info debug", b"\xff\n", b"20", b"CRITICAL"):
+            refused = httpx.put(url, content=nonsense)
+            assert refused.status_code == 400
+            assert "there are debug, info, warning, error" in refused.json()["detail"]
+        assert httpx.get(url).text == "error\n"
+        changed = httpx.put(url, content=b"INFO\n")
+        assert (changed.status_code, changed.text) == (200, "info\n")
+        assert httpx.get(url).text == "info\n"
+        node.wait_said("WARNING .*: from here on info is logged")
+        assert node.end(SIGINT) == 0
+        assert "INFO raftkv_trio.serve: node 1 is stopping" in node.said
+
+
+def test_no_other_put_of_an_operator_is_known(tmp_path: Path) -> None:
+    """Any other PUT under /-/ is forbidden, since keys of that name are reserved."""
+    with serving_alone(directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        for path in ("/-/status", "/-/none", "/-/log-level/", "/-/"):
+            assert httpx.put(node.url + path, content=b"debug").status_code == 403
