@@ -91,6 +91,11 @@ def program() -> None:
 @_option("--port", type=int, default=DEFAULT_REST_PORT, help="Port of the REST API.")
 @_option("--join", is_flag=True, help="Join a running cluster (not in this version yet).")
 @_option("--host", default=DEFAULT_HOST, help="Address that the REST API binds.")
+@_option(
+    "--advertise-client",
+    metavar="URL",
+    help="Where clients reach the REST API, if not where it listens; the other members tell it to operators.",
+)
 @_option("--data-dir", type=click.Path(path_type=Path), help="Data directory.  [default: ./raftkv-trio-ID]")
 @_option(
     "--listen-peer",
@@ -138,6 +143,7 @@ def server_config(
     port: int,
     join: bool,
     host: str,
+    advertise_client: str | None,
     data_dir: Path | None,
     listen_peer: str | None,
     cluster_token: str,
@@ -153,9 +159,14 @@ def server_config(
             members=parse_cluster(cluster),
             data_dir=data_dir or Path(f"raftkv-trio-{node_id}"),
             cluster_token=cluster_token,
-            listen=None if listen_peer is None else _parse_listen_peer(listen_peer),
+            listen=_address(listen_peer, "--listen-peer"),
         ),
-        rest=RestConfig(host=host, port=port, request_timeout_s=request_timeout),
+        rest=RestConfig(
+            host=host,
+            port=port,
+            advertise=_address(advertise_client, "--advertise-client"),
+            request_timeout_s=request_timeout,
+        ),
     )
 
 
@@ -220,11 +231,10 @@ def local_run(procfile: Path, signal_name: str, verb: str, names: tuple[str, ...
     return 0
 
 
-def _parse_listen_peer(text: str) -> PeerAddress:
-    try:
-        return PeerAddress.parse(text if "://" in text else f"tcp://{text}")
-    except ConfigError as error:
-        raise ConfigError(f"--listen-peer does not fit: {error}") from error
+def _address(text: str | None, flag: str) -> PeerAddress | None:
+    if text is None:
+        return None
+    return PeerAddress.parse(text if "://" in text else f"http://{text}", flag)
 
 
 def _run_until_signal(

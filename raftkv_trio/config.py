@@ -21,7 +21,7 @@ MAX_NODE_ID = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
-    """Where a member listens for its peers; `url` is the form everybody shows."""
+    """Where a member listens for its peers, or for clients; `url` is the form everybody shows."""
 
     host: str
     port: int
@@ -32,19 +32,19 @@ class PeerAddress:
         return f"http://{host}:{self.port}"
 
     @classmethod
-    def parse(cls, text: str) -> "PeerAddress":
-        """From `http://host:port` or `tcp://host:port`, which mean the same; raises ConfigError."""
+    def parse(cls, text: str, what: str = "peer URL") -> "PeerAddress":
+        """From `http://host:port` or `tcp://host:port`, which mean the same; raises ConfigError on `what`."""
         try:
             parts = urlsplit(text)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise ConfigError(f"peer URL {text!r} is malformed ({error}); write http://host:port") from error
+            raise ConfigError(f"{what} {text!r} is malformed ({error}); write http://host:port") from error
         if parts.scheme == "https":
             raise ConfigError(
-                f"peer URL {text!r} asks for TLS, which is not supported yet; write http://host:port"
+                f"{what} {text!r} asks for TLS, which is not supported yet; write http://host:port"
             )
         if parts.scheme not in ("http", "tcp"):
-            raise ConfigError(f"peer URL {text!r} does not begin with http:// or tcp://")
+            raise ConfigError(f"{what} {text!r} does not begin with http:// or tcp://")
         if (
             not host
             or not port
@@ -52,7 +52,7 @@ class PeerAddress:
             or re.search(r"[\s?#@]", text)  # some of which urlsplit passes over
             or not _is_host(host)
         ):
-            raise ConfigError(f"peer URL {text!r} is not of the form http://host:port")
+            raise ConfigError(f"{what} {text!r} is not of the form http://host:port")
         return cls(host, port)
 
 
@@ -110,6 +110,7 @@ class NodeConfig:
         members: the first configuration, used once, at bootstrap; it must hold `node_id`.
         cluster_token: sets apart clusters of the same addresses.
         listen: where peers are accepted; None: this node's own address of `members`.
+        client_url: where the others may say that clients reach this node; None: they say nothing.
         max_command_bytes: largest command of one proposal.
         max_pending_proposals, max_pending_bytes: what may wait at once; beyond it proposals are refused.
         max_message_bytes: most bytes of entries in one append (one entry may be larger).
@@ -123,6 +124,7 @@ class NodeConfig:
     data_dir: Path
     cluster_token: str = ""
     listen: PeerAddress | None = None
+    client_url: str | None = None
     tick_interval_s: float = 0.1
     heartbeat_ticks: int = 1
     election_ticks: int = 10
@@ -156,6 +158,7 @@ class RestConfig:
     """The REST app of one node; `port` 0 lets the system choose.
 
     Attributes:
+        advertise: where clients reach it; None: where it listens.
         request_timeout_s: how long a read or write may wait for a leader and a quorum.
         max_value_bytes: largest value of a key.
         max_receiving_bytes: most bytes of values that are being received at once, over all connections.
@@ -168,6 +171,7 @@ class RestConfig:
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_REST_PORT
+    advertise: PeerAddress | None = None
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
     max_value_bytes: int = 1536 * 1024
     max_receiving_bytes: int = 64 * 1024 * 1024
@@ -190,3 +194,15 @@ class ServerConfig:
 
     node: NodeConfig
     rest: RestConfig = field(default_factory=RestConfig)
+
+    def client_url(self, port: int) -> str:
+        """Where clients reach the REST app that listens at `port`, as far as the flags tell.
+
+        An app that listens at all addresses is reached where this node's peers reach it.
+        """
+        if self.rest.advertise is not None:
+            return self.rest.advertise.url
+        host = self.rest.host
+        if host in ("", "0.0.0.0", "::"):
+            host = self.node.members[self.node.node_id].host
+        return PeerAddress(host, port).url

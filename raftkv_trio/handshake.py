@@ -30,9 +30,13 @@ CheckDirectory = Callable[[int, bytes], Awaitable[bool]]
 
 
 async def introduce(
-    stream: trio.abc.Stream, identity: Identity, peer_id: int, check_directory: CheckDirectory
-) -> None:
-    """Say Hello on a connection that this node opened to `peer_id`, and check the answer.
+    stream: trio.abc.Stream,
+    identity: Identity,
+    peer_id: int,
+    check_directory: CheckDirectory,
+    client_url: str | None,
+) -> Welcome:
+    """Say Hello on a connection that this node opened to `peer_id`, and check and return the answer.
 
     Raises:
         DirectoryRefused: the peer knows this node by another data directory.
@@ -47,6 +51,7 @@ async def introduce(
         sender=identity.node_id,
         directory_id=identity.directory_id,
         receiver=peer_id,
+        client_url=client_url,
     )
     decoder = FrameDecoder(MAX_HANDSHAKE_BYTES)
     with trio.fail_after(HANDSHAKE_TIMEOUT_S):
@@ -61,12 +66,17 @@ async def introduce(
         )
     if not await check_directory(peer_id, welcome.directory_id):
         raise PeerProtocolError(other_directory(peer_id))
+    return welcome
 
 
 async def admit(
-    stream: trio.abc.Stream, identity: Identity, members: Container[int], check_directory: CheckDirectory
-) -> int:
-    """Read the Hello of a connection that this node accepted, answer it, and return who is there.
+    stream: trio.abc.Stream,
+    identity: Identity,
+    members: Container[int],
+    check_directory: CheckDirectory,
+    client_url: str | None,
+) -> Hello:
+    """Read the Hello of a connection that this node accepted, answer it, and return it.
 
     Raises and leaves behind the same as `introduce`.
     """
@@ -81,13 +91,14 @@ async def admit(
             version=min(hello.versions[1], PROTOCOL_VERSIONS[1]),
             node_id=identity.node_id,
             directory_id=identity.directory_id,
+            client_url=client_url,
             reason=reason,
             is_other_directory=is_other_directory,
         )
         await stream.send_all(encode_welcome(welcome))
     if reason is not None:
         raise PeerProtocolError(f"refused node {hello.sender}: {reason}")
-    return hello.sender
+    return hello
 
 
 def _objection(hello: Hello, identity: Identity, members: Container[int]) -> str | None:

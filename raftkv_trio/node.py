@@ -97,6 +97,7 @@ class Node:
         self.id = config.node_id
         self.cluster_id = storage.identity.cluster_id
         self._data_dir = config.data_dir
+        self._client_url = config.client_url
         self._clock = clock
         envelope = Envelope.decode(storage.envelope)
         self._addresses = envelope.addresses
@@ -148,6 +149,7 @@ class Node:
             clock=clock,
             random=random,
             max_outbox_bytes=config.max_outbox_bytes,
+            client_url=config.client_url,
             inbox=inbox,
             unreachable=self.driver.unreachable,
             unsent=self.driver.unsent,
@@ -221,6 +223,9 @@ class Node:
                 MemberStatus(
                     id=node_id,
                     url=address.url,
+                    client_url=link.client_url
+                    if (link := self.peers.links.get(node_id))
+                    else self._client_url,
                     role="learner" if node_id in learners else "voter",
                     match=progress.match if progress else None,
                     state=progress.state.name.lower() if progress else None,

@@ -23,7 +23,7 @@ from raftkv_trio.outbox import Item, Outbox
 from raftkv_trio.ports import Clock, Listener, Network, Worker
 from raftkv_trio.raft.types import MessageType
 from raftkv_trio.storage import Identity, NodeStorage
-from raftkv_trio.wire import Forward, FrameDecoder, PeerFrame, Refused, decode_peer_frame
+from raftkv_trio.wire import Forward, FrameDecoder, Hello, PeerFrame, Refused, decode_peer_frame
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class Link:
         self.address = address
         self.outbox = Outbox(max_outbox_bytes)
         self.trouble: str | None = "not connected yet"
+        self.client_url: str | None = None  # what the peer said of itself when last met
         self.receiving: trio.CancelScope | None = None
         self.heard = trio.Event()  # set when the peer connects to us: it is up, so dial it at once
 
@@ -105,6 +106,7 @@ class Peers:
     """All links of a node. The driver offers messages to them and reads what came from them in its inbox.
 
     Args:
+        client_url: told to peers, as where clients reach this node.
         inbox: gets `(peer id, frame)` of every valid frame; a full inbox holds the peers' connections up.
         unreachable: told the id of a peer whose connection ended.
         unsent: told the proposals that certainly never left for a peer.
@@ -121,6 +123,7 @@ class Peers:
         clock: Clock,
         random: Random,
         max_outbox_bytes: int,
+        client_url: str | None,
         inbox: Lane[tuple[int, PeerFrame]],
         unreachable: Callable[[int], None],
         unsent: Callable[[Forward], None],
@@ -131,6 +134,7 @@ class Peers:
         self._network = network
         self._clock = clock
         self._random = random
+        self._client_url = client_url
         self._inbox = inbox
         self._unreachable = unreachable
         self._unsent = unsent
@@ -203,10 +207,13 @@ class Peers:
         with trio.fail_after(CONNECT_TIMEOUT_S):
             stream = await self._network.connect(link.address.host, link.address.port)
         try:
-            await introduce(stream, self._identity, link.node_id, self._directory_ids.check)
+            welcome = await introduce(
+                stream, self._identity, link.node_id, self._directory_ids.check, self._client_url
+            )
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
+        link.client_url = welcome.client_url
         return stream
 
     async def _send(self, link: Link, stream: trio.abc.Stream) -> None:
@@ -248,10 +255,12 @@ class Peers:
 
     async def _receive(self, stream: trio.abc.Stream) -> None:
         async with stream:
-            peer_id = await self._admit(stream)
-            if peer_id is None:
+            hello = await self._admit(stream)
+            if hello is None:
                 return
+            peer_id = hello.sender
             link = self.links[peer_id]
+            link.client_url = hello.client_url
             link.heard.set()
             if link.receiving is not None:
                 link.receiving.cancel()  # the peer has reconnected: this is the old stream's end
@@ -263,15 +272,17 @@ class Peers:
                 except _CONNECTION_ERRORS:
                     pass  # its sender sees the same and connects again
 
-    async def _admit(self, stream: trio.abc.Stream) -> int | None:
-        """The peer at the other end; None where it is none, or more than enough others came after it."""
+    async def _admit(self, stream: trio.abc.Stream) -> Hello | None:
+        """What the peer at the other end says; None where it is none, or too many others came after it."""
         with trio.CancelScope() as handshake:
             self._handshakes.append(handshake)
             if len(self._handshakes) > MAX_HANDSHAKES:
                 # The oldest gives way, not the newest: a member needs no more than a moment.
                 self._handshakes.popleft().cancel()
             try:
-                return await admit(stream, self._identity, self.links, self._directory_ids.check)
+                return await admit(
+                    stream, self._identity, self.links, self._directory_ids.check, self._client_url
+                )
             except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
                 self._rejections.note(_say(error))
             finally:

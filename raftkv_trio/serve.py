@@ -1,6 +1,7 @@
 """One server: a node around the key-value store, and the REST app in front of it."""
 
 import logging
+from dataclasses import replace
 
 import trio
 
@@ -28,11 +29,12 @@ async def serve(
     store = Store()
     # Bound first of all, so that a port that is taken is said before the data directory is touched.
     async with open_rest_listeners(config.rest) as listeners, trio.open_nursery() as node_nursery:
-        node = await node_nursery.start(run_node, config.node, store)
+        client_url = config.client_url(listeners[0].socket.getsockname()[1])
+        node = await node_nursery.start(run_node, replace(config.node, client_url=client_url), store)
         async with trio.open_nursery() as rest_nursery:
             app = make_app(node, store, config.rest)
             port = await rest_nursery.start(serve_rest, app, config.rest, listeners)
-            logger.info("node %d serves clients at http://%s:%d", node.id, config.rest.host, port)
+            logger.info("node %d serves clients at %s", node.id, client_url)
             task_status.started(port)
             await (trio.Event() if stop is None else stop).wait()
             logger.info("node %d is stopping", node.id)

@@ -28,10 +28,16 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberStatus:
-    """One member of the configuration; `match` and `state` are known to the leader only."""
+    """One member of the configuration.
+
+    Attributes:
+        client_url: where clients reach it, as it told; None until it has been met, or if it tells nothing.
+        match, state: None where this node does not lead.
+    """
 
     id: int
     url: str
+    client_url: str | None
     role: str
     match: int | None
     state: str | None

@@ -10,7 +10,7 @@ A frame is `length u32 | crc32 u32 | payload`, big endian; `length` and the CRC 
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -107,6 +107,10 @@ def _text(value: object) -> str:
     if type(value) is not str or len(value) > 4096:
         raise PeerProtocolError(f"expected a text of at most 4096 characters, got {_short(value)}")
     return value
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _bool(value: object) -> bool:
@@ -270,13 +274,17 @@ def _unpack_hard_state(value: object) -> HardState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The first frame of whoever connects: who it is, and whom it believes to speak to."""
+    """The first frame of whoever connects: who it is, and whom it believes to speak to.
+
+    On the wire the fields of this class and of `Welcome` go in their order here.
+    """
 
     versions: tuple[int, int] = PROTOCOL_VERSIONS
     cluster_id: int
     sender: int
     directory_id: bytes
     receiver: int
+    client_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +297,7 @@ class Welcome:
     version: int
     node_id: int
     directory_id: bytes
+    client_url: str | None = None
     reason: str | None = None
     is_other_directory: bool = False
 
@@ -316,14 +325,12 @@ _HELLO, _WELCOME, _MESSAGES, _FORWARD, _REFUSED = range(1, 6)
 
 
 def encode_hello(hello: Hello) -> bytes:
-    return encode_frame(
-        [_HELLO, list(hello.versions), hello.cluster_id, hello.sender, hello.directory_id, hello.receiver]
-    )
+    return encode_frame([_HELLO, *astuple(hello)])
 
 
 def decode_hello(payload: bytes) -> Hello:
     """Raises PeerProtocolError where the first frame is no Hello."""
-    kind, versions, cluster_id, sender, directory_id, receiver = _list(decode_payload(payload), 6)
+    kind, versions, cluster_id, sender, directory_id, receiver, client_url = _list(decode_payload(payload), 7)
     lowest, highest = _list(versions, 2)
     if kind != _HELLO:
         raise PeerProtocolError("the first frame is not a handshake")
@@ -333,32 +340,26 @@ def decode_hello(payload: bytes) -> Hello:
         sender=_int(sender),
         directory_id=_bytes(directory_id),
         receiver=_int(receiver),
+        client_url=_optional_text(client_url),
     )
 
 
 def encode_welcome(welcome: Welcome) -> bytes:
-    return encode_frame(
-        [
-            _WELCOME,
-            welcome.version,
-            welcome.node_id,
-            welcome.directory_id,
-            welcome.reason,
-            welcome.is_other_directory,
-        ]
-    )
+    return encode_frame([_WELCOME, *astuple(welcome)])
 
 
 def decode_welcome(payload: bytes) -> Welcome:
     """Raises PeerProtocolError where the answer to a Hello is no Welcome."""
-    kind, version, node_id, directory_id, reason, is_other_directory = _list(decode_payload(payload), 6)
+    fields = _list(decode_payload(payload), 7)
+    kind, version, node_id, directory_id, client_url, reason, is_other_directory = fields
     if kind != _WELCOME:
         raise PeerProtocolError("the answer to the handshake is not one")
     return Welcome(
         version=_int(version),
         node_id=_int(node_id),
         directory_id=_bytes(directory_id),
-        reason=None if reason is None else _text(reason),
+        client_url=_optional_text(client_url),
+        reason=_optional_text(reason),
         is_other_directory=_bool(is_other_directory),
     )
 

@@ -44,6 +44,7 @@ FLAGS = [
     Flag("--cluster", f"1={TWO.replace(',', ',7=')}", node(members={1: MEMBERS[1], 7: MEMBERS[2]})),
     Flag("--port", "0", rest(port=0)),
     Flag("--host", "::1", rest(host="::1")),
+    Flag("--advertise-client", "b:9", rest(advertise=PeerAddress("b", 9))),
     Flag("--data-dir", "/some/where", node(data_dir=Path("/some/where"))),
     Flag("--listen-peer", "[::]:9", node(listen=PeerAddress("::", 9))),
     Flag("--cluster-token", "a b", node(cluster_token="a b")),
@@ -97,6 +98,21 @@ def test_flag_and_variable_say_the_same(flag: Flag, monkeypatch: pytest.MonkeyPa
     assert configured(*base) == flag.configured
 
 
+@pytest.mark.parametrize(
+    ("arguments", "url"),
+    [
+        ([], "http://127.0.0.1:5"),
+        (["--host", "::1"], "http://[::1]:5"),
+        (["--host", "0.0.0.0"], "http://me:5"),
+        (["--host", "::"], "http://me:5"),
+        (["--host", "0.0.0.0", "--advertise-client", "http://proxy:80"], "http://proxy:80"),
+    ],
+)
+def test_where_clients_reach_it(arguments: list[str], url: str) -> None:
+    """A node tells its peers where it listens; at all addresses, that is where they reach it themselves."""
+    assert configured("--cluster", "http://me:1", *arguments).client_url(5) == url
+
+
 @pytest.mark.parametrize("flag", OTHERS)
 def test_the_other_flags_have_variables_too(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--join` and the flags of the log are set by their environment variables."""
@@ -122,6 +138,7 @@ def test_the_readme_has_every_flag() -> None:
     rows = re.findall(r"^\| `(--[a-z-]+)` \| `(\w+)` \| ([^|]+?) \|", README, re.MULTILINE)
     special = {
         "--join": "off",
+        "--advertise-client": "where it listens",
         "--data-dir": "./raftkv-trio-ID",
         "--listen-peer": "its URL in --cluster",
         "--cluster-token": "none",

@@ -43,6 +43,7 @@ class Member:
             clock=TrioClock(),
             random=random.Random(1),
             max_outbox_bytes=1 << 20,
+            client_url=f"http://node-{node_id}",
             inbox=self.inbox,
             unreachable=self.unreachable.append,
             unsent=self.unsent.append,
@@ -91,7 +92,9 @@ async def in_trouble(member: Member, peer_id: int, words: str) -> None:
 async def admitted(address: PeerAddress) -> trio.SocketStream:
     """A connection on which node 2 has introduced itself."""
     stream = await trio.open_tcp_stream(address.host, address.port)
-    hello = Hello(cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
+    hello = Hello(
+        cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1, client_url="http://node-2"
+    )
     await stream.send_all(encode_hello(hello))
     assert await stream.receive_some()
     return stream

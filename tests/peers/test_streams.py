@@ -41,6 +41,22 @@ async def test_messages_arrive_once_and_in_order(tmp_path: Path, addresses: dict
     assert [message.commit for message in messages] == list(range(300))
 
 
+async def test_members_tell_each_other_where_clients_reach_them(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """Who connects learns it from the answer, who is connected to from the Hello."""
+    dialling = Member(1, addresses, tmp_path / "dialling")
+    (listener,) = await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1")
+    async with listener, running(dialling), await listener.accept() as stream:
+        await stream.send_all(
+            encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16, client_url="http://node-2"))
+        )
+        await until(lambda: dialling.peers.links[2].client_url == "http://node-2")
+    dialled = Member(1, addresses, tmp_path / "dialled")
+    async with running(dialled), await admitted(addresses[1]):
+        await until(lambda: dialled.peers.links[2].client_url == "http://node-2")
+
+
 async def test_what_never_left_is_told(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
     """When a peer that does not read goes away, exactly the Forwards that were not being sent come back."""
     one = Member(1, addresses, tmp_path / "1")
