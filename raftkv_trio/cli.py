@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,6 +37,7 @@ from raftkv_trio.config import (
 )
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.logs import LOG_LEVELS, LogFormat, logs_json, setup_logging
+from raftkv_trio.open_files import make_room_for_clients
 
 if TYPE_CHECKING:
     import trio
@@ -46,6 +48,23 @@ PROGRAM = "raftkv-trio"
 EXIT_FAILED, EXIT_USAGE, EXIT_BUG = 1, 2, 70
 
 _option = partial(click.option, show_envvar=True, show_default=True)
+_METAVARS = {"timeout": "SECONDS", "size": "BYTES", "connections": "COUNT"}
+
+
+def _bound(flag: str, field: str, help_text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """A flag for a field of RestConfig, with its default."""
+    default = RestConfig.__dataclass_fields__[field].default
+    return _option(
+        flag,
+        field,
+        envvar=f"RAFTKV_TRIO_{flag.strip('-').replace('-', '_').upper()}",
+        metavar=_METAVARS[flag.rpartition("-")[2]],
+        type=type(default),
+        default=default,
+        help=help_text,
+    )
+
+
 _procfile_option = click.option(
     "-f",
     "--procfile",
@@ -110,6 +129,14 @@ def program() -> None:
     default=DEFAULT_REQUEST_TIMEOUT_S,
     help="How long a request may wait for a leader and a quorum.",
 )
+@_bound("--idle-timeout", "idle_timeout_s", "How long a client's connection may be without a request.")
+@_bound("--header-timeout", "header_timeout_s", "How long a request's head may take, from its first byte on.")
+@_bound("--body-timeout", "body_timeout_s", "How long a value may take to arrive.")
+@_bound("--send-timeout", "send_timeout_s", "How long a client may take to read 64 KiB of an answer.")
+@_bound("--max-header-size", "max_header_bytes", "Longest head of a request, with its key.")
+@_bound("--max-value-size", "max_value_bytes", "Largest value of a key.")
+@_bound("--max-receiving-size", "max_receiving_bytes", "Most of all values that are arriving at once.")
+@_bound("--max-connections", "max_connections", "Most clients at once.")
 @_option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of the log.")
 @_option(
     "--log-level",
@@ -121,6 +148,8 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     """Run one node until SIGINT or SIGTERM; a second one does not wait for a clean stop."""
     setup_logging(log_format, log_level)
     config = server_config(**flags)
+    max_connections = make_room_for_clients(config.rest.max_connections)
+    config = replace(config, rest=replace(config.rest, max_connections=max_connections))
 
     import trio
 
@@ -148,8 +177,9 @@ def server_config(
     listen_peer: str | None,
     cluster_token: str,
     request_timeout: float,
+    **bounds: Any,
 ) -> ServerConfig:
-    """What the flags of `serve` ask for; raises ConfigError."""
+    """What the flags of `serve` ask for, `bounds` being fields of RestConfig; raises ConfigError."""
     if join:
         raise ConfigError("--join is not supported yet; joining a running cluster comes with a later version")
     node_id = parse_node_id(id_text)
@@ -166,6 +196,7 @@ def server_config(
             port=port,
             advertise=_address(advertise_client, "--advertise-client"),
             request_timeout_s=request_timeout,
+            **bounds,
         ),
     )
 

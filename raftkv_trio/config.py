@@ -16,6 +16,7 @@ DEFAULT_CLUSTER = "http://127.0.0.1:9021"
 DEFAULT_REST_PORT = 9121
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_REQUEST_TIMEOUT_S = 5.0
+MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what a write has beside its value: a key and what tells it apart
 MAX_NODE_ID = 2**63 - 1
 
 
@@ -160,12 +161,13 @@ class RestConfig:
     Attributes:
         advertise: where clients reach it; None: where it listens.
         request_timeout_s: how long a read or write may wait for a leader and a quorum.
+        idle_timeout_s: how long a connection may be without a request.
+        header_timeout_s: how long a request's head may take, from its first byte on.
+        body_timeout_s: how long a value may take to arrive.
+        send_timeout_s: how long a client may take to read 64 KiB of an answer.
+        max_header_bytes: longest head of a request, its target included.
         max_value_bytes: largest value of a key.
         max_receiving_bytes: most bytes of values that are being received at once, over all connections.
-        body_timeout_s: how long a value may take to arrive.
-        head_timeout_s: how long a request's head may take, from its first byte on.
-        idle_timeout_s: how long a connection may be without a request.
-        send_timeout_s: how long a client may take to read 64 KiB of an answer.
         max_connections: what comes beyond it is told to come later.
     """
 
@@ -173,19 +175,26 @@ class RestConfig:
     port: int = DEFAULT_REST_PORT
     advertise: PeerAddress | None = None
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
+    idle_timeout_s: float = 60.0
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    send_timeout_s: float = 10.0
+    max_header_bytes: int = 16 * 1024
     max_value_bytes: int = 1536 * 1024
     max_receiving_bytes: int = 64 * 1024 * 1024
-    body_timeout_s: float = 30.0
-    head_timeout_s: float = 10.0
-    idle_timeout_s: float = 60.0
-    send_timeout_s: float = 10.0
     max_connections: int = 2000
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"--port {self.port} is not a TCP port; use 0 to 65535")
-        if not self.request_timeout_s > 0:
-            raise ConfigError("--request-timeout must be positive")
+        for name in ("request", "idle", "header", "body", "send"):
+            if not getattr(self, f"{name}_timeout_s") > 0:
+                raise ConfigError(f"--{name}-timeout must be positive")
+        for name, least in (("header", 256), ("value", 0), ("receiving", self.max_value_bytes)):
+            if getattr(self, f"max_{name}_bytes") < least:
+                raise ConfigError(f"--max-{name}-size must be at least {least}")
+        if self.max_connections < 1:
+            raise ConfigError("--max-connections must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +203,11 @@ class ServerConfig:
 
     node: NodeConfig
     rest: RestConfig = field(default_factory=RestConfig)
+
+    def __post_init__(self) -> None:
+        largest = self.node.max_command_bytes - MAX_COMMAND_OVERHEAD_BYTES
+        if self.rest.max_value_bytes > largest:
+            raise ConfigError(f"--max-value-size must be at most {largest}")
 
     def client_url(self, port: int) -> str:
         """Where clients reach the REST app that listens at `port`, as far as the flags tell.

@@ -27,7 +27,7 @@ FLOORS = [
     {"envelope", "wire", "lanes", "ports", "machine"},
     {"config"},
     {"raft"},
-    {"logs"},
+    {"logs", "open_files"},
     {"errors", "_version"},
 ]
 RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}

@@ -2,8 +2,8 @@
 
 In place of Hypercorn's `TCPServer`, which shields what it sends, never times out a reader, and resets the
 connection of a client that has more to send than we want to read. Here:
-- a client has `idle_timeout_s` without a request, `head_timeout_s` for a request's head, `send_timeout_s` for
-  each 64 KiB that it is sent; how long a value may take to arrive, the app says;
+- a client has `idle_timeout_s` without a request, `header_timeout_s` for a request's head, `send_timeout_s`
+  for each 64 KiB that it is sent; how long a value may take to arrive, the app says;
 - what we close while the client sends is closed one way first and read from for a while, so that the last
   answer arrives (RFC 9112, section 9.6);
 - upgrades are ignored, as a server may (RFC 9110, section 7.8): HTTP/1.1 is all that is spoken.
@@ -107,7 +107,7 @@ class Connection:
             await self._protocol.handle(RawData(data))
             if self._is_idle and not self._head_has_begun and self._protocol.has_unread:
                 self._head_has_begun = True
-                self._deadline = trio.current_time() + self._config.head_timeout_s
+                self._deadline = trio.current_time() + self._config.header_timeout_s
 
     async def _handle(self, event: Event) -> None:
         """What the protocol wants done."""
@@ -209,8 +209,9 @@ class _Protocol(H11Protocol):
         """Hypercorn would upgrade here."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        if request.http_version not in (b"1.0", b"1.1"):
-            await self.refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        refusal = self._refusal_of(request)
+        if refusal is not None:
+            await self.refuse(refusal)
             await self.send(Closed())
             return
         self.stream = _Stream(
@@ -234,6 +235,15 @@ class _Protocol(H11Protocol):
                 state=ConnectionState({TARGET: request.target}),
             )
         )
+
+    def _refusal_of(self, request: h11.Request) -> HTTPStatus | None:
+        if request.http_version not in (b"1.0", b"1.1"):
+            return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+        fields = sum([len(name) + len(value) + 4 for name, value in request.headers])
+        # h11 only looks at a head that has not come whole with one read
+        if len(request.target) + fields > self.config.h11_max_incomplete_size:
+            return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        return None
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         try:

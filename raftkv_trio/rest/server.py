@@ -91,6 +91,7 @@ class _Server:
         self._hypercorn = _HypercornConfig()
         self._hypercorn.errorlog = logger
         self._hypercorn.keep_alive_max_requests = 2**63
+        self._hypercorn.h11_max_incomplete_size = config.max_header_bytes
         self._context = WorkerContext(None)
         self._connections: set[Connection] = set()
         self._grace = trio.CancelScope(shield=True)

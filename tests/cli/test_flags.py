@@ -49,6 +49,14 @@ FLAGS = [
     Flag("--listen-peer", "[::]:9", node(listen=PeerAddress("::", 9))),
     Flag("--cluster-token", "a b", node(cluster_token="a b")),
     Flag("--request-timeout", "0.5", rest(request_timeout_s=0.5)),
+    Flag("--idle-timeout", "0.5", rest(idle_timeout_s=0.5)),
+    Flag("--header-timeout", "0.5", rest(header_timeout_s=0.5)),
+    Flag("--body-timeout", "0.5", rest(body_timeout_s=0.5)),
+    Flag("--send-timeout", "inf", rest(send_timeout_s=float("inf"))),
+    Flag("--max-header-size", "1024", rest(max_header_bytes=1024)),
+    Flag("--max-value-size", "0", rest(max_value_bytes=0)),
+    Flag("--max-receiving-size", "9000000", rest(max_receiving_bytes=9_000_000)),
+    Flag("--max-connections", "1", rest(max_connections=1)),
 ]
 #: Flags that are no part of the configuration of a server, and a value that is not their default.
 OTHERS = {"--join": "true", "--log-format": "json", "--log-level": "debug"}

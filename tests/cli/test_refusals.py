@@ -64,6 +64,12 @@ FORM = "is not of the form http://host:port"
         (["--request-timeout", "nan"], "--request-timeout must be positive"),
         (["--listen-peer", "9021"], f"--listen-peer 'http://9021' {FORM}"),
         (["--advertise-client", "http://a:1/b"], f"--advertise-client 'http://a:1/b' {FORM}"),
+        (["--send-timeout", "-1"], "--send-timeout must be positive"),
+        (["--max-header-size", "255"], "--max-header-size must be at least 256"),
+        (["--max-value-size", "-1"], "--max-value-size must be at least 0"),
+        (["--max-value-size", "2080769"], "--max-value-size must be at most 2080768"),
+        (["--max-receiving-size", "1000"], "--max-receiving-size must be at least 1572864"),
+        (["--max-connections", "0"], "--max-connections must be at least 1"),
         (
             ["--join"],
             "--join is not supported yet; joining a running cluster comes with a later version",
