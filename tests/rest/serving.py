@@ -137,13 +137,14 @@ class HeldClock(TrioClock):
 
 
 class Served(NamedTuple):
-    """A node that serves; `port` is its REST port."""
+    """A node that serves at the REST port `port`, until `stop`."""
 
     node: Node
     store: Store
     disk: HeldDisk
     clock: HeldClock
     port: int
+    stop: Callable[[], None]
 
     @property
     def url(self) -> str:
@@ -185,7 +186,7 @@ async def open_server(
         async with trio.open_nursery() as rest_nursery:
             port = await rest_nursery.start(serve_rest, make_app(node, store, config), config)
             try:
-                yield Served(node, store, disk, clock, port)
+                yield Served(node, store, disk, clock, port, rest_nursery.cancel_scope.cancel)
             finally:
                 disk.gate.open()  # a node that ends has something to write
             rest_nursery.cancel_scope.cancel()

@@ -1,0 +1,304 @@
+"""Connections: their deadlines, their bounds, and clients that do not do as others do."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from raftkv_trio.config import RestConfig
+from tests.rest.serving import PATIENCE_S, Served, Wire, open_server
+
+HEAD = b" HTTP/1.1\r\nHost: test\r\n"
+PUT = b"PUT /key" + HEAD
+GET = b"GET /key" + HEAD + b"\r\n"
+BIG_BYTES = 1024 * 1024
+
+
+async def put(served: Served, value: bytes) -> None:
+    assert (await served.ask(b"PUT /key", b"Content-Length: %d" % len(value), content=value)).status == 204
+
+
+async def check_serves(served: Served) -> None:
+    """The server works for others."""
+    assert (await served.ask(b"GET /-/healthy")).content == b"healthy\n"
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+async def test_idle(tmp_path: Path) -> None:
+    """A connection without a request is closed, new or used, and one in use is not."""
+    async with open_server(tmp_path / "data", RestConfig(port=0, idle_timeout_s=0.2)) as served:
+        async with served.connect() as wire:
+            assert await wire.rest() == b""
+        async with served.connect() as wire:
+            assert (await wire.ask(b"GET /none")).status == 404
+            assert await wire.rest() == b""
+        async with served.connect() as wire:
+            served.disk.gate.close()
+            await wire.send(PUT, b"Content-Length: 0\r\n\r\n")
+            await trio.sleep(0.3)
+            served.disk.gate.open()
+            assert (await wire.answer()).status == 204
+
+
+@pytest.mark.parametrize("begun", [b"G", b"GET /key", GET[:-2], b"PUT /\xff"])
+async def test_slow_head(tmp_path: Path, begun: bytes) -> None:
+    """A head that does not come whole in time is 408, whatever has come of it."""
+    async with open_server(tmp_path / "data", RestConfig(port=0, header_timeout_s=0.2)) as served:
+        async with served.connect() as wire:
+            assert (await wire.ask(b"GET /none")).status == 404
+            await wire.send(begun)
+            answer = await wire.answer()
+            assert (answer.status, answer.content) == (408, b"The request did not arrive in time\n")
+            assert answer.headers["Connection"] == "close"
+            assert await wire.rest() == b""
+        await check_serves(served)
+
+
+async def test_a_head_that_trickles(tmp_path: Path) -> None:
+    """More bytes of a head give it no more time."""
+    server = open_server(tmp_path / "data", RestConfig(port=0, header_timeout_s=0.3))
+    async with server as served, served.connect() as wire, trio.open_nursery() as nursery:
+
+        async def trickle() -> None:
+            while True:
+                await wire.send(b"X")
+                await trio.sleep(0.02)
+
+        nursery.start_soon(trickle)
+        assert (await wire.answer()).status == 408
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("method", [b"PUT", b"DELETE", b"GET"])
+async def test_slow_content(tmp_path: Path, method: bytes, framing: bytes) -> None:
+    """Content that does not come whole in time is 408, also where it means nothing; nothing is written."""
+    async with open_server(tmp_path / "data", RestConfig(port=0, body_timeout_s=0.2)) as served:
+        async with served.connect() as wire:
+            await wire.send(method, b" /key", HEAD, framing, b"\r\n\r\n5\r\n")
+            answer = await wire.answer()
+            assert (answer.status, answer.content) == (408, b"The content did not arrive within 0.2 s\n")
+            assert await wire.rest() == b""
+        assert len(served.store) == 0
+
+
+async def test_a_client_that_reads_slowly(tmp_path: Path) -> None:
+    """Who does not read is dropped; who reads a little in time gets the whole answer."""
+    async with open_server(tmp_path / "data", RestConfig(port=0, send_timeout_s=0.5)) as served:
+        await put(served, b"v" * BIG_BYTES)
+        async with served.connect() as lazy, served.connect() as slow:
+            for wire in (lazy, slow):
+                await wire.send(GET * 20)
+            for _ in range(20):
+                assert len((await slow.answer()).content) == BIG_BYTES
+                await trio.sleep(0.05)
+            assert len(await lazy.rest()) < 20 * BIG_BYTES
+
+
+# ---------------------------------------------------------------- shutdown
+
+
+async def test_a_client_that_never_reads_holds_up_no_stop(tmp_path: Path) -> None:
+    """Clients that do not read, write or go away are gone a second after the server stops, or so."""
+    async with open_server(tmp_path / "data", RestConfig(port=0, send_timeout_s=600)) as served:
+        await put(served, b"v" * BIG_BYTES)
+        wires = [Wire(await trio.open_tcp_stream("127.0.0.1", served.port)) for _ in range(4)]
+        never_reads, half_sent, idle, pipelining = wires
+        await never_reads.send(GET * 20)
+        await half_sent.send(PUT, b"Content-Length: 10\r\n\r\n12345")
+        assert (await idle.ask(b"GET /none")).status == 404
+        with trio.move_on_after(0.5):
+            while True:
+                await pipelining.send(GET * 100)
+        stopped_at = trio.current_time()
+    assert trio.current_time() - stopped_at < PATIENCE_S / 2
+    for wire in wires:
+        await trio.aclose_forcefully(wire.stream)
+
+
+async def test_requests_under_way_end(tmp_path: Path) -> None:
+    """A write that is under way when the server stops is answered, and its connection closed."""
+    async with open_server(tmp_path / "data") as served, served.connect() as wire:
+        served.disk.gate.close()
+        await wire.send(PUT, b"Content-Length: 1\r\n\r\nv")
+        with trio.fail_after(PATIENCE_S):
+            while served.node.status().last_index < 3:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.01)
+        served.stop()
+        served.disk.gate.open()
+        assert (await wire.answer()).status == 204
+        assert await wire.rest() == b""
+
+
+# ---------------------------------------------------------------- bounds
+
+
+async def test_too_many_connections(tmp_path: Path) -> None:
+    """One more connection than allowed is told so; when another goes, there is room again."""
+    async with open_server(tmp_path / "data", RestConfig(port=0, max_connections=3)) as served:
+        wires = [Wire(await trio.open_tcp_stream("127.0.0.1", served.port)) for _ in range(3)]
+        for wire in wires:
+            assert (await wire.ask(b"GET /none")).status == 404
+        async with served.connect() as wire:
+            refused = await wire.answer()
+            assert (refused.status, refused.content) == (503, b"Too many connections\n")
+            assert refused.headers["Retry-After"] == "1"
+            assert await wire.rest() == b""
+        await wires.pop().stream.aclose()
+        while (await served.ask(b"GET /none")).status == 503:
+            pass  # until the server has seen that the other is gone
+        assert (await wires[0].ask(b"GET /none")).status == 404
+        for wire in wires:
+            await wire.stream.aclose()
+
+
+@pytest.mark.parametrize("in_one_piece", [True, False])
+async def test_long_heads(tmp_path: Path, in_one_piece: bool) -> None:
+    """A head over the limit is 431, whether or not it comes at once; one of the limit is read."""
+    async with open_server(tmp_path / "data", RestConfig(port=0, max_header_bytes=1000)) as served:
+        for padding, status in ((1000 - len("/Host: test\r\nX: \r\n"), 404), (1000, 431), (100_000, 431)):
+            request = b"GET /" + HEAD + b"X: " + b"x" * padding + b"\r\n\r\n"
+            async with served.connect() as wire:
+                for part in [request] if in_one_piece else [request[:50], request[50:]]:
+                    await wire.send(part)
+                assert (await wire.answer()).status == status, padding
+        many = b"".join(b"a%d: b\r\n" % n for n in range(200))
+        async with served.connect() as wire:
+            await wire.send(b"GET /" + HEAD + many + b"\r\n")
+            assert (await wire.answer()).status == 431
+
+
+async def test_a_slow_reader_holds_a_slice(tmp_path: Path) -> None:
+    """Who does not read the answers to pipelined requests is read from no further."""
+    async with open_server(tmp_path / "data") as served, served.connect() as wire:
+        await put(served, b"v" * BIG_BYTES)
+        sent = 0
+        with trio.move_on_after(1):
+            while True:
+                await wire.send(GET * 1000)
+                sent += 1000
+        assert sent * len(GET) < 16 * 1024 * 1024  # what the buffers of both systems hold, no more
+        await check_serves(served)
+
+
+# ---------------------------------------------------------------- other manners
+
+
+async def test_pipelining(served: Served) -> None:
+    """Requests that come at once are answered in order, whatever their methods and contents."""
+    async with served.connect() as wire:
+        requests = []
+        for n in range(100):
+            requests += [b"PUT /%d/" % n, HEAD, b"Content-Length: 3\r\n\r\n%03d" % n]
+            requests += [b"GET /%d/" % n, HEAD, b"Content-Length: 7\r\n\r\nignored"]
+            requests += [b"POST /%d/" % n, HEAD, b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"]
+        await wire.send(*requests)
+        for n in range(100):
+            assert (await wire.answer()).status == 204
+            assert (await wire.answer()).content == b"%03d" % n
+            assert (await wire.answer()).status == 400
+
+
+async def test_half_closed(served: Served) -> None:
+    """A client that has closed its own side still gets all answers; half a request is 400."""
+    async with served.connect() as wire:
+        await wire.send(PUT, b"Content-Length: 1\r\n\r\nv", GET)
+        await wire.stream.send_eof()
+        assert (await wire.answer()).status == 204
+        assert (await wire.answer()).content == b"v"
+        assert await wire.rest() == b""
+    async with served.connect() as wire:
+        await wire.send(b"GET /key HTTP/1.1\r\nHo")
+        await wire.stream.send_eof()
+        assert (await wire.answer()).status == 400
+        assert await wire.rest() == b""
+
+
+async def test_an_answer_arrives_before_the_content_is_sent(served: Served) -> None:
+    """Who sends more than we want to read can send on for a while, and then read why it was refused."""
+    async with served.connect() as wire:
+        await wire.send(b"PUT /key", HEAD, b"Content-Length: 2000000\r\n\r\n")
+        for _ in range(20):
+            await wire.send(b"v" * 100_000)
+        assert (await wire.answer()).status == 413
+        assert await wire.rest() == b""
+
+
+async def test_expect_100_continue(served: Served) -> None:
+    """A client that waits to be told to go on is told."""
+    async with served.connect() as wire:
+        await wire.send(PUT, b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\n")
+        assert (await wire.answer()).status == 100
+        await wire.send(b"v")
+        assert (await wire.answer()).status == 204
+
+
+async def test_http_1_0(served: Served) -> None:
+    """HTTP/1.0 is answered, and the connection closed after it."""
+    async with served.connect() as wire:
+        await wire.send(b"GET /none HTTP/1.0\r\n\r\n")
+        assert (await wire.answer()).status == 404
+        assert await wire.rest() == b""
+
+
+async def test_http_2_preface(served: Served) -> None:
+    """HTTP/2 without being asked is refused in words that HTTP/1.1 clients can read."""
+    async with served.connect() as wire:
+        await wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes(9))
+        answer = await wire.answer()
+        assert (answer.status, answer.content) == (505, b"Only HTTP/1.1 is spoken here\n")
+        assert await wire.rest() == b""
+    await check_serves(served)
+
+
+@pytest.mark.parametrize(
+    "upgrade",
+    [
+        [b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__", b"Connection: Upgrade, HTTP2-Settings"],
+        [b"Upgrade: h2c", b"HTTP2-Settings: !!!", b"Connection: Upgrade"],
+        [
+            b"Upgrade: websocket",
+            b"Connection: Upgrade",
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            b"Sec-WebSocket-Version: 13",
+        ],
+    ],
+)
+@pytest.mark.parametrize("path", [b"/none", b"/-/none"])
+async def test_upgrades_are_ignored(served: Served, path: bytes, upgrade: list[bytes]) -> None:
+    """Who asks for another protocol is answered in HTTP/1.1, as it allows, and the connection goes on."""
+    async with served.connect() as wire:
+        for _ in range(2):
+            assert (await wire.ask(b"GET " + path, *upgrade)).status == 404
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1_0\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n folded: a\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\nX\n\n",
+        b"\x00" * 100_000,
+    ],
+)
+async def test_what_is_no_http(served: Served, request_bytes: bytes) -> None:
+    """Other bytes get one 4xx or 5xx of a client's doing, with a sentence, and the connection ends."""
+    async with served.connect() as wire:
+        await wire.send(request_bytes)
+        answer = await wire.answer()
+        assert answer.status in (400, 431, 501, 505)
+        assert answer.content.endswith(b"\n")
+        assert await wire.rest() == b""
+    await check_serves(served)
