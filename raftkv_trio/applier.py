@@ -10,6 +10,8 @@ import trio
 
 from raftkv_trio.errors import CorruptLog, PeerProtocolError
 from raftkv_trio.machine import Committed, StateMachine
+from raftkv_trio.measures import Histogram
+from raftkv_trio.ports import Clock
 from raftkv_trio.proposals import Applied, ProposalTable
 from raftkv_trio.raft.types import Entry, EntryType
 from raftkv_trio.reads import AppliedIndex
@@ -28,13 +30,16 @@ class Applier:
         applied: AppliedIndex,
         applied_term: int,
         commits: trio.MemoryReceiveChannel[Sequence[Entry]],
+        clock: Clock,
         done: Callable[[], None],
     ) -> None:
+        self.applies = Histogram()
         self._machine = machine
         self._proposals = proposals
         self._applied = applied
         self._term = applied_term
         self._commits = commits
+        self._clock = clock
         self._done = done
 
     async def run(self) -> None:
@@ -42,7 +47,9 @@ class Applier:
         # Not closed here: the driver may be in its last turn when both are cancelled, and still feed us.
         async for entries in self._commits:
             for start in range(0, len(entries), SLICE_ENTRIES):
+                begun_at = self._clock.now()
                 self._apply_slice(entries[start : start + SLICE_ENTRIES])
+                self.applies.observe(self._clock.now() - begun_at)
                 await trio.lowlevel.checkpoint()
             self._done()
 

@@ -15,6 +15,7 @@ import trio
 from raftkv_trio.errors import RaftError
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
+from raftkv_trio.measures import RoundTrips
 from raftkv_trio.outbox import Item
 from raftkv_trio.peers import Peers
 from raftkv_trio.ports import Clock
@@ -28,6 +29,7 @@ from raftkv_trio.raft.types import (
     Entry,
     HardState,
     Message,
+    MessageType,
     Ready,
     StateRole,
 )
@@ -80,6 +82,9 @@ class Driver:
         self._applied = False
         self._tick_due = False
         self._hand_over = False
+        self.leader_changes = 0
+        self.round_trips = RoundTrips()
+        self._last_leader_id: int | None = None
         self.leader_changed = trio.Event()
         self.leader_heard_at: float | None = None
 
@@ -182,6 +187,8 @@ class Driver:
         except RaftError as error:
             logger.warning("a %s message of node %d is dropped: %s", message.type.name, peer_id, error)
             return
+        if message.type is MessageType.APP_RESP and not message.reject and message.term == self.raw.term:
+            self.round_trips.durable(peer_id, message.index, self._clock.now())
         if peer_id == self.raw.leader_id and message.term == self.raw.term:
             self.leader_heard_at = self._clock.now()
 
@@ -267,6 +274,8 @@ class Driver:
             for peer_id, messages in to_peers.items():
                 if not self.peers.offer(peer_id, messages):
                     self._unreachable.add(peer_id)
+                elif appended := _last_entry_index(messages):
+                    self.round_trips.sent(peer_id, appended, self._clock.now())
         if self._to_apply and not self._applying:
             self._applying, self._to_apply = self._to_apply, []
             self._commits.send_nowait([entry for message in self._applying for entry in message.entries])
@@ -283,10 +292,19 @@ class Driver:
         )
         self.leader_heard_at = None if leader_id is None else self._clock.now()
         self._reads.leader_changed()
+        self.round_trips.forget()
+        if leader_id not in (None, self._last_leader_id):
+            self._last_leader_id = leader_id
+            self.leader_changes += 1
         self.leader_changed.set()
         self.leader_changed = trio.Event()
         if leader_id is not None:
             self._bell.ring()  # proposals and reads may have waited for it
+
+
+def _last_entry_index(items: Sequence[Item]) -> int | None:
+    entries = [i.entries for i in items if isinstance(i, Message) and i.type is MessageType.APP and i.entries]
+    return entries[-1][-1].index if entries else None
 
 
 def _forward(term: int, batch: Sequence[Proposal]) -> Forward:

@@ -7,7 +7,8 @@ are durable, and never after a call failed. An error of the disk ends the node.
 from collections.abc import Callable, Sequence
 
 from raftkv_trio.lanes import Bell
-from raftkv_trio.ports import Worker
+from raftkv_trio.measures import Histogram
+from raftkv_trio.ports import Clock, Worker
 from raftkv_trio.raft.types import Entry, HardState, Message
 from raftkv_trio.storage import NodeStorage
 
@@ -20,11 +21,14 @@ class LogWriter:
     """
 
     def __init__(
-        self, storage: NodeStorage, worker: Worker, durable: Callable[[Sequence[Message]], None]
+        self, storage: NodeStorage, worker: Worker, clock: Clock, durable: Callable[[Sequence[Message]], None]
     ) -> None:
+        self.writes = Histogram()
         self._storage = storage
         self._worker = worker
+        self._clock = clock
         self._durable = durable
+        self._vote = storage.hard_state[:2]  # term and vote
         self._waiting: list[Message] = []
         self._bell = Bell()
 
@@ -45,8 +49,16 @@ class LogWriter:
             batch, self._waiting = self._waiting, []
             hard_state, entries = merge_appends(batch)
             if hard_state is not None or entries:
+                begun_at = self._clock.now()
                 await self._worker.run(lambda h=hard_state, e=entries: self._storage.append(h, e))  # type: ignore[misc]
+                if self._was_synced(hard_state, entries):
+                    self.writes.observe(self._clock.now() - begun_at)
             self._durable(batch)
+
+    def _was_synced(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
+        """Whether it was more than a commit index, which need not be durable."""
+        vote, self._vote = self._vote, self._vote if hard_state is None else hard_state[:2]
+        return bool(entries) or vote != self._vote
 
 
 def merge_appends(batch: Sequence[Message]) -> tuple[HardState | None, list[Entry]]:

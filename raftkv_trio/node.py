@@ -15,6 +15,7 @@ from raftkv_trio.errors import ConfigError
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
 from raftkv_trio.machine import StateMachine
+from raftkv_trio.measures import NodeMeasures, PeerMeasures
 from raftkv_trio.peers import DirectoryIds, Peers
 from raftkv_trio.ports import Clock, Network, TcpNetwork, ThreadWorker, TrioClock, Worker
 from raftkv_trio.proposals import Proposal, ProposalTable
@@ -138,9 +139,15 @@ class Node:
             max_batch_bytes=config.max_message_bytes,
         )
         self.applier = Applier(
-            machine, self._proposals, self._applied, storage.snapshot.term, commit_stream, self.driver.applied
+            machine,
+            self._proposals,
+            self._applied,
+            storage.snapshot.term,
+            commit_stream,
+            clock,
+            self.driver.applied,
         )
-        self.log_writer = self.driver.writer = LogWriter(storage, worker, self.driver.durable)
+        self.log_writer = self.driver.writer = LogWriter(storage, worker, clock, self.driver.durable)
         self.peers = self.driver.peers = Peers(
             identity=storage.identity,
             addresses=self._addresses,
@@ -210,6 +217,26 @@ class Node:
             last_index=raw.last_index,
             health=self._health(),
             leader_contact_age_s=age_s,
+        )
+
+    def measures(self) -> NodeMeasures:
+        """What this node has counted and timed of itself since it started."""
+        return NodeMeasures(
+            leader_changes=self.driver.leader_changes,
+            proposals=self._proposals.outcomes(),
+            pending_proposals=len(self._proposals),
+            pending_bytes=self._proposals.open_bytes,
+            log_writes=self.log_writer.writes.durations(),
+            applies=self.applier.applies.durations(),
+            peers={
+                node_id: PeerMeasures(
+                    sent_bytes=link.sent_bytes,
+                    dropped_bytes=link.outbox.dropped_bytes,
+                    dropped_messages=link.outbox.dropped_messages,
+                    round_trips=self.driver.round_trips.durations(node_id),
+                )
+                for node_id, link in self.peers.links.items()
+            },
         )
 
     def members(self) -> Sequence[MemberStatus]:

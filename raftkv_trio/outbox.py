@@ -38,12 +38,14 @@ class Outbox:
         self._filled = trio.Event()
         self.connected = False
         self.dropped_messages = 0
+        self.dropped_bytes = 0
 
     def offer(self, items: Sequence[Item]) -> bool:
         """Queue all of `items`, or none: False where there is no connection or no room."""
         size = sum([size_of(item) for item in items])
         if not self.connected or (self._items and self._bytes + size > self._max_bytes):
             self.dropped_messages += len(items)
+            self.dropped_bytes += size
             return False
         self._items.extend(items)
         self._bytes += size
@@ -71,6 +73,8 @@ class Outbox:
     def clear(self) -> list[Item]:
         """The connection is gone: what had not been taken yet, and so certainly never left."""
         unsent, self._items = list(self._items), deque()
+        self.dropped_messages += len(unsent)
+        self.dropped_bytes += self._bytes
         self._bytes = 0
         self.connected = False
         return unsent

@@ -77,6 +77,7 @@ class Link:
         self.node_id = node_id
         self.address = address
         self.outbox = Outbox(max_outbox_bytes)
+        self.sent_bytes = 0
         self.trouble: str | None = "not connected yet"
         self.client_url: str | None = None  # what the peer said of itself when last met
         self.receiving: trio.CancelScope | None = None
@@ -226,7 +227,9 @@ class Peers:
                     nursery.start_soon(_cancel_when_closed, stream, until_closed)
                     try:
                         while True:
-                            await stream.send_all(await link.outbox.take_frame())
+                            frame = await link.outbox.take_frame()
+                            await stream.send_all(frame)
+                            link.sent_bytes += len(frame)
                     except _CONNECTION_ERRORS:
                         until_closed.cancel()  # told below, the same as when the peer closes it
         finally:

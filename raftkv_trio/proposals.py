@@ -7,8 +7,9 @@ seen before it, the proposal is certainly not applied and may be sent again. Not
 but a leader's own word that it did not append it.
 """
 
-from collections import deque
-from collections.abc import Iterable
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from random import Random
 from typing import NamedTuple
 
@@ -90,9 +91,22 @@ class ProposalTable:
         self._queued: deque[Proposal] = deque()
         self._refused: deque[Proposal] = deque()
         self._closed: str | None = None
+        self._outcomes = Counter[type](dict.fromkeys((Applied, *ProposalError.__subclasses__()), 0))
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of the commands that are not settled."""
+        return self._bytes
+
+    def outcomes(self) -> Mapping[str, int]:
+        """How many proposals ended how: `applied`, or an error's name in snake case."""
+        return {
+            re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower(): count
+            for kind, count in self._outcomes.items()
+        }
 
     @property
     def has_queued(self) -> bool:
@@ -100,6 +114,20 @@ class ProposalTable:
 
     def submit(self, command: bytes) -> Proposal:
         """Queue a command; raises TooLarge, Overloaded, or NoLeader once the node is stopping."""
+        try:
+            self._check(command)
+        except ProposalError as error:
+            self._outcomes[type(error)] += 1
+            raise
+        self._sequence += 1
+        proposal = Proposal(ProposalId(self._node_id, self._boot_nonce, self._sequence), command, self)
+        self._open[proposal.id] = proposal
+        self._bytes += len(command)
+        self._queued.append(proposal)
+        self._bell.ring()
+        return proposal
+
+    def _check(self, command: bytes) -> None:
         if self._closed is not None:
             raise NoLeader(self._closed)
         if len(command) > self._max_command_bytes:
@@ -112,13 +140,6 @@ class ProposalTable:
             raise Overloaded(
                 f"{len(self._open)} proposals of {self._bytes} bytes wait already; try again later"
             )
-        self._sequence += 1
-        proposal = Proposal(ProposalId(self._node_id, self._boot_nonce, self._sequence), command, self)
-        self._open[proposal.id] = proposal
-        self._bytes += len(command)
-        self._queued.append(proposal)
-        self._bell.ring()
-        return proposal
 
     def take_queued(self, max_bytes: int) -> list[Proposal]:
         """The oldest queued proposals, up to `max_bytes` of commands (one at least); now the caller's."""
@@ -161,6 +182,7 @@ class ProposalTable:
         proposal = self._open.pop(proposal_id, None)
         if proposal is not None:
             self._bytes -= len(proposal.command)
+            self._outcomes[Applied] += 1
             proposal.settle(outcome)
 
     def term_applied(self, term: int) -> None:
@@ -173,11 +195,17 @@ class ProposalTable:
             self._bell.ring()
 
     def give_up(self, proposal: Proposal) -> ProposalError:
+        error: ProposalError
+        if proposal.term is None:
+            error = NoLeader("no leader took the write in time; it is certainly not applied")
+        else:
+            error = OutcomeUnknown(
+                "the write was sent but not confirmed in time; it may or may not be applied"
+            )
         if self._open.pop(proposal.id, None) is not None:
             self._bytes -= len(proposal.command)
-        if proposal.term is None:
-            return NoLeader("no leader took the write in time; it is certainly not applied")
-        return OutcomeUnknown("the write was sent but not confirmed in time; it may or may not be applied")
+            self._outcomes[type(error)] += 1
+        return error
 
     def close(self, reason: str) -> None:
         """The node stops: settle everything truthfully, and refuse what comes later."""

@@ -24,7 +24,7 @@ FLOORS = [
     {"log_writer", "applier", "peers"},
     {"handshake", "outbox", "proposals", "reads", "status"},
     {"storage"},
-    {"envelope", "wire", "lanes", "ports", "machine"},
+    {"envelope", "wire", "lanes", "ports", "machine", "measures"},
     {"config"},
     {"raft"},
     {"logs", "open_files"},

@@ -12,6 +12,7 @@ from raftkv_trio.kv import Store
 from raftkv_trio.node import Node
 from raftkv_trio.rest.exchange import KeyRequest
 from raftkv_trio.rest.keys import KeyHandlers
+from raftkv_trio.rest.metrics import Requests
 from raftkv_trio.rest.operators import PREFIX, add_operator_routes
 
 #: Where `rest.connection` leaves the request target, byte for byte, in the ASGI scope's `state`.
@@ -20,24 +21,25 @@ MAX_OPERATORS_CONTENT_BYTES = 16 * 1024
 _AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 
-def make_app(node: Node, store: Store, config: RestConfig) -> QuartTrio:
+def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
     """The app for one node and the store that it replicates, to be served by `serve_rest`."""
-    app = _App(KeyHandlers(node, store, config))
+    app = RestApp(KeyHandlers(node, store, config))
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_OPERATORS_CONTENT_BYTES,
         BODY_TIMEOUT=config.body_timeout_s,
         RESPONSE_TIMEOUT=None,
     )
     app.url_map.merge_slashes = False
-    add_operator_routes(app, node, store, config)
+    add_operator_routes(app, node, store, config, app.requests)
     return app
 
 
-class _App(QuartTrio):
+class RestApp(QuartTrio):
     """Quart answers what is under `/-/`; all else is a key, and goes round it."""
 
     def __init__(self, keys: KeyHandlers) -> None:
         super().__init__("raftkv_trio.rest", static_folder=None)
+        self.requests = Requests()
         self._keys = keys
 
     async def asgi_app(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -51,6 +53,7 @@ class _App(QuartTrio):
             await super().asgi_app(cast(HTTPScope, {**scope, "path": path}), receive, send)
         else:
             answer = await self._keys.handle(KeyRequest(scope, receive, key))
+            self.requests.answered(scope["method"], "key", answer.status)
             await answer.send(send)
 
 

@@ -28,6 +28,7 @@ from hypercorn.utils import parse_socket_addr
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.rest.app import TARGET
+from raftkv_trio.rest.metrics import Requests
 
 CHUNK_BYTES = 64 * 1024  # most that is read, or sent under one deadline, at once
 LINGER_S = 1.0
@@ -49,12 +50,14 @@ class Connection:
         config: RestConfig,
         hypercorn: Config,
         context: WorkerContext,
+        requests: Requests,
         stream: trio.SocketStream,
     ) -> None:
         self._app = app
         self._config = config
         self._hypercorn = hypercorn
         self._context = context
+        self._counts = requests
         self._stream = stream
         self._connection = trio.CancelScope()  # cancelled to drop it
         self._requests = trio.CancelScope()  # cancelled to take no more of them
@@ -75,7 +78,13 @@ class Connection:
                 with trio.CancelScope() as work:
                     async with TaskGroup() as tasks:
                         self._protocol = _Protocol(
-                            self._app, self._hypercorn, self._context, tasks, self._stream, self._handle
+                            self._app,
+                            self._hypercorn,
+                            self._context,
+                            self._counts,
+                            tasks,
+                            self._stream,
+                            self._handle,
                         )
                         with self._requests:
                             await self._receive()
@@ -164,6 +173,7 @@ class _Protocol(H11Protocol):
         app: AppWrapper,
         config: Config,
         context: WorkerContext,
+        requests: Requests,
         tasks: TaskGroup,
         stream: trio.SocketStream,
         send: Callable[[Event], Awaitable[None]],
@@ -172,6 +182,7 @@ class _Protocol(H11Protocol):
         client = parse_socket_addr(socket.family, socket.getpeername())
         server = parse_socket_addr(socket.family, socket.getsockname())
         super().__init__(app, config, context, tasks, ConnectionState({}), False, client, server, send)
+        self._counts = requests
         self._unsent = b""
 
     @property
@@ -191,6 +202,7 @@ class _Protocol(H11Protocol):
 
     async def refuse(self, status: HTTPStatus) -> None:
         """Answer what is no request, or not a whole one; the connection cannot be used any more."""
+        self._counts.refused(status)
         sentence = _SENTENCES.get(status, "The request is malformed").encode() + b"\n"
         fields = [
             (b"content-type", b"text/plain; charset=utf-8"),

@@ -15,6 +15,7 @@ from raftkv_trio.errors import ConfigError
 from raftkv_trio.kv import Store
 from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node import Node
+from raftkv_trio.rest.metrics import METRICS_CONTENT_TYPE, Metrics, Requests
 from raftkv_trio.rest.problems import BUG, MEMBERSHIP_IS_FIXED
 from raftkv_trio.rest.responses import Response, document, problem, text
 
@@ -23,9 +24,12 @@ logger = logging.getLogger(__name__)
 PREFIX = b"/-/"
 
 
-def add_operator_routes(app: QuartTrio, node: Node, store: Store, config: RestConfig) -> None:
-    """Give `app` the routes under `/-/`, and their errors' form."""
+def add_operator_routes(
+    app: QuartTrio, node: Node, store: Store, config: RestConfig, requests: Requests
+) -> None:
+    """Give `app` the routes under `/-/`, and their errors' form; their answers are counted in `requests`."""
     _add_errors(app)
+    _add_metrics(app, Metrics(node, requests), requests)
 
     @app.get("/-/status")
     async def status() -> Response:
@@ -89,6 +93,19 @@ def add_operator_routes(app: QuartTrio, node: Node, store: Store, config: RestCo
     async def change_members(member_id: int | None = None) -> Response:
         """Add or remove a node: not yet."""
         return problem(409, MEMBERSHIP_IS_FIXED)
+
+
+def _add_metrics(app: QuartTrio, metrics: Metrics, requests: Requests) -> None:
+    @app.get("/-/metrics")
+    async def see_metrics() -> Response:
+        """Counts and durations in Prometheus' text format."""
+        return Response(metrics.text(), HTTPStatus.OK, content_type=METRICS_CONTENT_TYPE)
+
+    @app.after_request
+    async def count(response: Response) -> Response:
+        route = PREFIX.decode() if request.url_rule is None else request.url_rule.rule
+        requests.answered(request.method, route, response.status_code)
+        return response
 
 
 def _add_errors(app: QuartTrio) -> None:

@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from functools import lru_cache, partial
+from http import HTTPStatus
 from time import time
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
-from quart_trio import QuartTrio
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.rest.app import RestApp
 from raftkv_trio.rest.connection import Connection
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ _TURNED_AWAY = (
 
 
 async def serve_rest(
-    app: QuartTrio,
+    app: RestApp,
     config: RestConfig,
     listeners: list[trio.SocketListener] | None = None,
     *,
@@ -85,8 +86,9 @@ async def _listen(config: RestConfig) -> list[trio.SocketListener]:
 class _Server:
     """The connections, and the one boundary at which their errors stop."""
 
-    def __init__(self, app: QuartTrio, config: RestConfig) -> None:
+    def __init__(self, app: RestApp, config: RestConfig) -> None:
         self._app = ASGIWrapper(app)
+        self._requests = app.requests
         self._config = config
         self._hypercorn = _HypercornConfig()
         self._hypercorn.errorlog = logger
@@ -115,9 +117,12 @@ class _Server:
     async def serve_connection(self, stream: trio.SocketStream) -> None:
         """Serve one client; what fails here has failed for this client alone."""
         if len(self._connections) >= self._config.max_connections:
+            self._requests.refused(HTTPStatus.SERVICE_UNAVAILABLE)
             await _turn_away(stream)
             return
-        connection = Connection(self._app, self._config, self._hypercorn, self._context, stream)
+        connection = Connection(
+            self._app, self._config, self._hypercorn, self._context, self._requests, stream
+        )
         self._connections.add(connection)
         try:
             await connection.run()

@@ -1,0 +1,93 @@
+"""What a node counts and times of itself. Counts only grow; whoever exports them takes a snapshot."""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+#: Upper bounds of a histogram's buckets; what takes longer is in one more.
+BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long something took: how often in each bucket of `BOUNDS_S` and beyond, and all together."""
+
+    counts: tuple[int, ...]
+    total_s: float
+
+
+class Histogram:
+    """Durations that are still coming."""
+
+    __slots__ = ("_counts", "_total_s")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BOUNDS_S) + 1)
+        self._total_s = 0.0
+
+    def observe(self, duration_s: float) -> None:
+        self._counts[bisect_left(BOUNDS_S, duration_s)] += 1
+        self._total_s += duration_s
+
+    def durations(self) -> Durations:
+        return Durations(tuple(self._counts), self._total_s)
+
+
+class RoundTrips:
+    """Times from entries that leave for a peer to its word that they are durable there.
+
+    Of each peer one append is timed at a time, and the answer is told by its index. So nothing is kept for
+    those in between, and a lost answer makes the time longer, as it made the wait.
+    """
+
+    def __init__(self) -> None:
+        self._sent: dict[int, tuple[int, float]] = {}  # peer id -> last index, when
+        self._histograms: dict[int, Histogram] = {}
+
+    def sent(self, peer_id: int, last_index: int, now_s: float) -> None:
+        self._sent.setdefault(peer_id, (last_index, now_s))
+
+    def durable(self, peer_id: int, index: int, now_s: float) -> None:
+        last_index, sent_at_s = self._sent.get(peer_id, (index + 1, now_s))
+        if last_index <= index:
+            del self._sent[peer_id]
+            self._histograms.setdefault(peer_id, Histogram()).observe(now_s - sent_at_s)
+
+    def forget(self) -> None:
+        """What was sent is not waited for any more: another leads, or this node anew."""
+        self._sent.clear()
+
+    def durations(self, peer_id: int) -> Durations:
+        return self._histograms.get(peer_id, Histogram()).durations()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerMeasures:
+    """What went to one other member, and what was dropped before it; round trips as a leader only."""
+
+    sent_bytes: int
+    dropped_bytes: int
+    dropped_messages: int
+    round_trips: Durations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeMeasures:
+    """A node's counts at one moment.
+
+    Attributes:
+        leader_changes: how often another leader than before was learnt of.
+        proposals: of this node's own clients, by outcome: `applied`, or the error's name in snake case.
+        pending_proposals, pending_bytes: what waits for its outcome now.
+        log_writes: from a batch that is handed to the disk to its being durable.
+        applies: slices of committed entries, in the state machine.
+        peers: by id.
+    """
+
+    leader_changes: int
+    proposals: Mapping[str, int]
+    pending_proposals: int
+    pending_bytes: int
+    log_writes: Durations
+    applies: Durations
+    peers: Mapping[int, PeerMeasures]
