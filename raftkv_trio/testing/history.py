@@ -1,0 +1,123 @@
+"""What clients did and were told: the evidence that a history checker judges.
+
+An operation is invoked, and ends in one of three ways: completed (with an answer), failed (certainly not
+applied) or unknown (it may be applied at any time after its invocation, or never). Whatever has not ended is
+unknown. What counts is the order in which a history was told of things; times are for the reader only.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from enum import Enum
+from typing import Generic, TypeVar
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+class Outcome(Enum):
+    """What a client knows of its operation."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class Operation(Generic[Request, Answer]):
+    """One operation on one key. Made by `History.invoke`, and changed by its history only.
+
+    Attributes:
+        client: who asked; for the reader only.
+        invoked, ended: positions in the history; `ended` is None where nobody has said how it ended.
+        invoked_at, ended_at: seconds on the history's clock; None without one.
+        answer: None unless it is completed.
+    """
+
+    __slots__ = (
+        "answer",
+        "client",
+        "ended",
+        "ended_at",
+        "invoked",
+        "invoked_at",
+        "key",
+        "outcome",
+        "request",
+    )
+
+    def __init__(
+        self, client: str, key: Hashable, request: Request, invoked: int, invoked_at: float | None
+    ) -> None:
+        self.client = client
+        self.key = key
+        self.request = request
+        self.invoked = invoked
+        self.invoked_at = invoked_at
+        self.ended: int | None = None
+        self.ended_at: float | None = None
+        self.outcome = Outcome.UNKNOWN
+        self.answer: Answer | None = None
+
+    def __repr__(self) -> str:
+        end = "" if self.ended is None else str(self.ended)
+        told = self.outcome.value if self.answer is None else str(self.answer)
+        return f"{self.invoked}..{end} {self.client}: {self.request} -> {told}"
+
+
+class History(Generic[Request, Answer]):
+    """Records operations of any number of concurrent clients of one thread.
+
+    Args:
+        now: the clock that times of operations are read from, in seconds; None: they have none.
+    """
+
+    def __init__(self, now: Callable[[], float] | None = None) -> None:
+        self._now = now
+        self._position = 0
+        self._operations: list[Operation[Request, Answer]] = []
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    @property
+    def operations(self) -> Sequence[Operation[Request, Answer]]:
+        """All operations, in the order of their invocation."""
+        return self._operations
+
+    def invoke(self, client: str, key: Hashable, request: Request) -> Operation[Request, Answer]:
+        """Record that `client` is about to send `request`; to be called before anything leaves."""
+        operation: Operation[Request, Answer] = Operation(
+            client, key, request, self._next_position(), self._time()
+        )
+        self._operations.append(operation)
+        return operation
+
+    def complete(self, operation: Operation[Request, Answer], answer: Answer) -> None:
+        """Record its answer; to be called after the answer has arrived.
+
+        Raises ValueError a second time, and for the answer None, which stands for what is not known.
+        """
+        if answer is None:
+            raise ValueError(f"an operation that is completed has an answer: {operation}")
+        self._end(operation, Outcome.COMPLETED)
+        operation.answer = answer
+
+    def fail(self, operation: Operation[Request, Answer]) -> None:
+        """Record that it was certainly not applied, and never will be. Raises ValueError a second time."""
+        self._end(operation, Outcome.FAILED)
+
+    def give_up(self, operation: Operation[Request, Answer]) -> None:
+        """Record that its client stopped waiting, its outcome unknown. Raises ValueError a second time."""
+        self._end(operation, Outcome.UNKNOWN)
+
+    def _end(self, operation: Operation[Request, Answer], outcome: Outcome) -> None:
+        if operation.ended is not None:
+            raise ValueError(f"an operation ends once: {operation}")
+        operation.ended = self._next_position()
+        operation.ended_at = self._time()
+        operation.outcome = outcome
+
+    def _next_position(self) -> int:
+        self._position += 1
+        return self._position
+
+    def _time(self) -> float | None:
+        return None if self._now is None else self._now()
