@@ -38,22 +38,23 @@ class Applier:
         self._proposals = proposals
         self._applied = applied
         self._term = applied_term
-        self._commits = commits
+        self.commits = commits
         self._clock = clock
-        self._done = done
+        self.done = done
 
     async def run(self) -> None:
         """Apply until cancelled. Cancellation falls between slices, and the next start rebuilds all."""
         # Not closed here: the driver may be in its last turn when both are cancelled, and still feed us.
-        async for entries in self._commits:
+        async for entries in self.commits:
             for start in range(0, len(entries), SLICE_ENTRIES):
                 begun_at = self._clock.now()
-                self._apply_slice(entries[start : start + SLICE_ENTRIES])
+                self.apply(entries[start : start + SLICE_ENTRIES])
                 self.applies.observe(self._clock.now() - begun_at)
                 await trio.lowlevel.checkpoint()
-            self._done()
+            self.done()
 
-    def _apply_slice(self, entries: Sequence[Entry]) -> None:
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Apply one slice and settle what waited for it."""
         ids: list[ProposalId] = []
         commands: list[Committed] = []
         for entry in entries:

@@ -17,6 +17,7 @@ DEFAULT_REST_PORT = 9121
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_REQUEST_TIMEOUT_S = 5.0
 MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what a write has beside its value: a key and what tells it apart
+DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
 MAX_NODE_ID = 2**63 - 1
 
 
@@ -118,6 +119,7 @@ class NodeConfig:
         max_inflight_messages, max_inflight_bytes: appends to one follower that are not answered yet.
         max_uncommitted_bytes: most bytes in the leader's log beyond its commit index.
         max_outbox_bytes: what may wait for one peer's connection; beyond it messages are dropped.
+        segment_bytes: size that a segment of the log is given when it is begun.
     """
 
     node_id: int
@@ -137,6 +139,7 @@ class NodeConfig:
     max_inflight_bytes: int = 16 * 1024 * 1024
     max_uncommitted_bytes: int = 64 * 1024 * 1024
     max_outbox_bytes: int = 32 * 1024 * 1024
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES
 
     def __post_init__(self) -> None:
         if self.node_id not in self.members:

@@ -9,6 +9,7 @@ heartbeats that wait for it before it thinks of an election.
 import logging
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 import trio
 
@@ -17,7 +18,6 @@ from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
 from raftkv_trio.measures import RoundTrips
 from raftkv_trio.outbox import Item
-from raftkv_trio.peers import Peers
 from raftkv_trio.ports import Clock
 from raftkv_trio.proposals import Proposal, ProposalTable
 from raftkv_trio.raft.errors import ProposalDropped
@@ -39,14 +39,23 @@ from raftkv_trio.wire import Forward, PeerFrame, ProposalId, Refused, encode_pro
 logger = logging.getLogger(__name__)
 
 
+class Post(Protocol):
+    """Takes what is for another member, all or nothing; False where it cannot (see `Peers.offer`)."""
+
+    def offer(self, peer_id: int, items: Sequence[Item]) -> bool: ...
+
+
 class Driver:
     """Turns what comes down the lanes into steps of the core, and its Ready into work for the other tasks.
 
     `writer` and `peers` are attached by `node.py` before `run`: they need the driver's callbacks to be made.
+
+    Attributes:
+        bell: rung by whoever gives the driver something to do.
     """
 
     writer: LogWriter
-    peers: Peers
+    peers: Post
 
     def __init__(
         self,
@@ -66,7 +75,7 @@ class Driver:
         self._node_id = node_id
         self.raw = raw
         self._log = log
-        self._bell = bell
+        self.bell = bell
         self._inbox = inbox
         self._proposals = proposals
         self._reads = reads
@@ -93,27 +102,32 @@ class Driver:
     def durable(self, messages: Sequence[Message]) -> None:
         """The log writer: these STORAGE_APPENDs are on disk."""
         self._durable.extend(messages)
-        self._bell.ring()
+        self.bell.ring()
 
     def applied(self) -> None:
         """The applier: the batch on the commit stream is applied."""
         self._applied = True
-        self._bell.ring()
+        self.bell.ring()
 
     def unreachable(self, peer_id: int) -> None:
         """Peers: the connection to this one ended."""
         self._unreachable.add(peer_id)
-        self._bell.ring()
+        self.bell.ring()
 
     def unsent(self, forward: Forward) -> None:
         """Peers: these proposals certainly never left."""
         for proposal_id, _ in forward.proposals:
             self._proposals.refused(proposal_id, forward.term)
 
+    def tick_due(self) -> None:
+        """A tick's time has come; two that come before the next turn are one."""
+        self._tick_due = True
+        self.bell.ring()
+
     def hand_over(self) -> None:
         """An operator, or a clean stop: if this node leads, let the voter that is furthest ahead lead."""
         self._hand_over = True
-        self._bell.ring()
+        self.bell.ring()
 
     # ------------------------------------------------------------ the tasks
 
@@ -122,26 +136,36 @@ class Driver:
         due = self._clock.now() + first_tick_s
         while True:
             await self._clock.sleep_until(due)
-            self._tick_due = True
-            self._bell.ring()
+            self.tick_due()
             due += self._tick_interval_s
             if due <= self._clock.now():
                 due = self._clock.now() + self._tick_interval_s
 
     async def run(self) -> None:
         """Drive until cancelled. Cancellation falls between turns, never inside one."""
+        with self._commits:
+            self.start()
+            while True:
+                await self.bell.wait()
+                self.turn()
+
+    # ------------------------------------------------------------ turns; synchronous
+
+    def start(self) -> None:
+        """What comes before the first turn."""
         if self.raw.status().configuration.voters == (self._node_id,):
             self.raw.campaign()  # nobody else could be leading
-        with self._commits:
-            while True:
-                self._hand_out()
-                await self._bell.wait()
-                self._take_answers()
-                self._take_messages()
-                self._take_tick()
-                self._transfer()
-                self._propose()
-                self._read()
+        self._hand_out()
+
+    def turn(self) -> None:
+        """Drain all lanes, in their order, and hand out what came of it; due whenever the bell was rung."""
+        self._take_answers()
+        self._take_messages()
+        self._take_tick()
+        self._transfer()
+        self._propose()
+        self._read()
+        self._hand_out()
 
     # ------------------------------------------------------------ lane 1: log writer and applier
 
@@ -299,7 +323,7 @@ class Driver:
         self.leader_changed.set()
         self.leader_changed = trio.Event()
         if leader_id is not None:
-            self._bell.ring()  # proposals and reads may have waited for it
+            self.bell.ring()  # proposals and reads may have waited for it
 
 
 def _last_entry_index(items: Sequence[Item]) -> int | None:

@@ -14,13 +14,22 @@ class Bell:
     def __init__(self) -> None:
         self._event = trio.Event()
 
+    @property
+    def rung(self) -> bool:
+        """Whether it was rung since it was last answered."""
+        return self._event.is_set()
+
     def ring(self) -> None:
         self._event.set()
 
-    async def wait(self) -> None:
-        """Return once rung. Cancellation keeps the ring for the next call."""
-        await self._event.wait()
+    def answer(self) -> None:
+        """The task is about to look; what rings from now on wakes it again."""
         self._event = trio.Event()
+
+    async def wait(self) -> None:
+        """Return once rung, and answer. Cancellation keeps the ring for the next call."""
+        await self._event.wait()
+        self.answer()
 
 
 class Lane(Generic[T]):

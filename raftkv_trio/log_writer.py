@@ -27,7 +27,7 @@ class LogWriter:
         self._storage = storage
         self._worker = worker
         self._clock = clock
-        self._durable = durable
+        self.durable = durable
         self._vote = storage.hard_state[:2]  # term and vote
         self._waiting: list[Message] = []
         self._bell = Bell()
@@ -44,16 +44,23 @@ class LogWriter:
         """
         while True:
             await self._bell.wait()
-            if not self._waiting:
-                continue
-            batch, self._waiting = self._waiting, []
+            batch = self.take()
             hard_state, entries = merge_appends(batch)
             if hard_state is not None or entries:
                 begun_at = self._clock.now()
-                await self._worker.run(lambda h=hard_state, e=entries: self._storage.append(h, e))  # type: ignore[misc]
+                await self._worker.run(lambda h=hard_state, e=entries: self.write(h, e))  # type: ignore[misc]
                 if self._was_synced(hard_state, entries):
                     self.writes.observe(self._clock.now() - begun_at)
-            self._durable(batch)
+            self.durable(batch)
+
+    def take(self) -> list[Message]:
+        """All that waits, oldest first; the caller's to write, and to say so, before the next is taken."""
+        batch, self._waiting = self._waiting, []
+        return batch
+
+    def write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """Append what `merge_appends` made of a batch; durable when this returns. Raises StorageError."""
+        self._storage.append(hard_state, entries)
 
     def _was_synced(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
         """Whether it was more than a commit index, which need not be durable."""

@@ -61,7 +61,7 @@ async def run_node(
     worker = worker or ThreadWorker()
     clock = clock or TrioClock()
     random = random or random_module.SystemRandom()
-    storage = await worker.run(lambda: _open(disk or OsDisk(), config, random))
+    storage = await worker.run(lambda: open_directory(disk or OsDisk(), config, random))
     try:
         node = Node(config, machine, storage, clock, random, worker, network or TcpNetwork())
         try:
@@ -83,6 +83,10 @@ class Node:
     """A running node: submit commands, wait for reads to be linearizable, see how it is.
 
     Made by `run_node`; every method may be called from any task of the same Trio run.
+
+    Attributes:
+        driver, applier, log_writer, peers, inbox, reads, applied: its parts, for whoever runs them himself,
+            as `raftkv_trio.testing` does.
     """
 
     def __init__(
@@ -113,7 +117,7 @@ class Node:
 
         bell = Bell()
         log = _recovered_log(storage)
-        inbox: Lane[tuple[int, PeerFrame]] = Lane(bell, MAX_INBOX_BYTES)
+        self.inbox: Lane[tuple[int, PeerFrame]] = Lane(bell, MAX_INBOX_BYTES)
         commits, commit_stream = trio.open_memory_channel[Sequence[Entry]](1)
         self._proposals = ProposalTable(
             node_id=self.id,
@@ -123,16 +127,16 @@ class Node:
             max_count=config.max_pending_proposals,
             max_bytes=config.max_pending_bytes,
         )
-        self._reads = ReadRounds(node_id=self.id, boot_nonce=random.getrandbits(63), bell=bell)
-        self._applied = AppliedIndex(storage.snapshot.index)
+        self.reads = ReadRounds(node_id=self.id, boot_nonce=random.getrandbits(63), bell=bell)
+        self.applied = AppliedIndex(storage.snapshot.index)
         self.driver = Driver(
             node_id=self.id,
             raw=RawNode(_core_config(config, storage.snapshot.index, random), log),
             log=log,
             bell=bell,
-            inbox=inbox,
+            inbox=self.inbox,
             proposals=self._proposals,
-            reads=self._reads,
+            reads=self.reads,
             commits=commits,
             clock=clock,
             tick_interval_s=config.tick_interval_s,
@@ -141,7 +145,7 @@ class Node:
         self.applier = Applier(
             machine,
             self._proposals,
-            self._applied,
+            self.applied,
             storage.snapshot.term,
             commit_stream,
             clock,
@@ -157,7 +161,7 @@ class Node:
             random=random,
             max_outbox_bytes=config.max_outbox_bytes,
             client_url=config.client_url,
-            inbox=inbox,
+            inbox=self.inbox,
             unreachable=self.driver.unreachable,
             unsent=self.driver.unsent,
             directory_refused=self._directory_refused,
@@ -181,8 +185,8 @@ class Node:
         Returns the index reached. Raises NoLeader when the node stops; without a leader it waits as long as
         its caller lets it. Cancellation leaves nothing behind.
         """
-        index = await self._reads.wait_index()
-        await self._applied.wait(index)
+        index = await self.reads.wait_index()
+        await self.applied.wait(index)
         return index
 
     async def hand_over(self) -> None:
@@ -198,7 +202,7 @@ class Node:
     def close(self, reason: str) -> None:
         """Refuse what comes and settle what waits; called by `run_node` as it unwinds."""
         self._proposals.close(reason)
-        self._reads.close(reason)
+        self.reads.close(reason)
 
     def status(self) -> NodeStatus:
         """This node as it sees itself at this moment."""
@@ -213,7 +217,7 @@ class Node:
             leader_id=raw.leader_id,
             term=raw.term,
             commit_index=raw.commit,
-            applied_index=self._applied.index,
+            applied_index=self.applied.index,
             last_index=raw.last_index,
             health=self._health(),
             leader_contact_age_s=age_s,
@@ -281,13 +285,21 @@ class Node:
         return "no leader is known; " + ("; ".join(away) if away else "an election is under way")
 
 
-def _open(disk: Disk, config: NodeConfig, random: random_module.Random) -> NodeStorage:
+def open_directory(disk: Disk, config: NodeConfig, random: random_module.Random) -> NodeStorage:
+    """Open a node's data directory, or make it; raises ConfigError, StorageError."""
     bootstrap = Bootstrap(
         cluster_id=config.cluster_id,
         conf_state=ConfState(voters=tuple(sorted(config.members))),
         envelope=Envelope(addresses=config.members).encode(),
     )
-    return open_storage(disk, Path(config.data_dir), node_id=config.node_id, bootstrap=bootstrap, rng=random)
+    return open_storage(
+        disk,
+        Path(config.data_dir),
+        node_id=config.node_id,
+        bootstrap=bootstrap,
+        rng=random,
+        segment_bytes=config.segment_bytes,
+    )
 
 
 def _recovered_log(storage: NodeStorage) -> MemoryStorage:

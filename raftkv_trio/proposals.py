@@ -50,6 +50,14 @@ class Proposal:
         Cancellation leaves it on its way; call `give_up` then to learn what may have become of it.
         """
         await self._done.wait()
+        return self.result()
+
+    @property
+    def is_settled(self) -> bool:
+        return self._done.is_set()
+
+    def result(self) -> Applied:
+        """As `wait`; before it is settled, raises OutcomeUnknown."""
         if isinstance(self._outcome, ProposalError):
             raise self._outcome
         return self._outcome

@@ -46,16 +46,20 @@ class ReadRounds:
 
         Cancellation leaves the round to the others who share it.
         """
+        read_round = self.join()
+        await read_round.done.wait()
+        if read_round.index is None:
+            raise NoLeader(read_round.reason or "the read was not answered")
+        return read_round.index
+
+    def join(self) -> ReadRound:
+        """The round that gathers now; raises NoLeader once the node is stopping."""
         if self._closed is not None:
             raise NoLeader(self._closed)
         if self._gathering is None:
             self._gathering = ReadRound()
             self._bell.ring()
-        read_round = self._gathering
-        await read_round.done.wait()
-        if read_round.index is None:
-            raise NoLeader(read_round.reason or "the read was not answered")
-        return read_round.index
+        return self._gathering
 
     def next_context(self) -> bytes | None:
         """The context to issue a ReadIndex under now, or None where nothing is to be issued."""

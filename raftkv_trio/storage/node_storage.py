@@ -14,11 +14,12 @@ from typing import TypeVar
 
 import cbor2
 
+from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
 from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError, StorageError
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, write_whole_file
 from raftkv_trio.storage.snapshot import SnapshotMeta, decode_meta, read_parts, write_snapshot
-from raftkv_trio.storage.wal import SEGMENT_BYTES, TornTail, WriteAheadLog, open_log
+from raftkv_trio.storage.wal import TornTail, WriteAheadLog, open_log
 from raftkv_trio.wire import decode_payload
 
 T = TypeVar("T")
@@ -123,7 +124,7 @@ def open_storage(
     node_id: int,
     bootstrap: Bootstrap,
     rng: random.Random,
-    segment_bytes: int = SEGMENT_BYTES,
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> NodeStorage:
     """Open the data directory at `path`, or make it.
 

@@ -28,7 +28,6 @@ from raftkv_trio.storage.record import (
 )
 from raftkv_trio.wire import decode_log_batch, encode_log_batch
 
-SEGMENT_BYTES = 64 * 1024 * 1024
 _SUFFIX = ".wal"
 
 
@@ -211,9 +210,7 @@ class WriteAheadLog:
         )
 
 
-def open_log(
-    disk: Disk, directory: Path, identity: bytes, *, segment_bytes: int = SEGMENT_BYTES
-) -> WriteAheadLog:
+def open_log(disk: Disk, directory: Path, identity: bytes, *, segment_bytes: int) -> WriteAheadLog:
     """Recover the log in `directory`, or begin it; raises CorruptLog, StorageError."""
     log = WriteAheadLog(disk, directory, identity, segment_bytes)
     try:
