@@ -183,6 +183,7 @@ class _Protocol(H11Protocol):
         server = parse_socket_addr(socket.family, socket.getsockname())
         super().__init__(app, config, context, tasks, ConnectionState({}), False, client, server, send)
         self._counts = requests
+        self._is_head = False
         self._unsent = b""
 
     @property
@@ -203,6 +204,8 @@ class _Protocol(H11Protocol):
     async def refuse(self, status: HTTPStatus) -> None:
         """Answer what is no request, or not a whole one; the connection cannot be used any more."""
         self._counts.refused(status)
+        # h11 knows a request from its head on, and holds us to its method
+        is_head = self._is_head and self.connection.our_state is h11.SEND_RESPONSE
         sentence = _SENTENCES.get(status, "The request is malformed").encode() + b"\n"
         fields = [
             (b"content-type", b"text/plain; charset=utf-8"),
@@ -211,7 +214,8 @@ class _Protocol(H11Protocol):
             *self.config.response_headers("h11"),
         ]
         await self._send_h11_event(h11.Response(status_code=status, headers=fields))
-        await self._send_h11_event(h11.Data(data=sentence))
+        if not is_head:
+            await self._send_h11_event(h11.Data(data=sentence))
         await self._send_h11_event(h11.EndOfMessage())
 
     async def _send_error_response(self, status_code: int) -> None:
@@ -221,6 +225,7 @@ class _Protocol(H11Protocol):
         """Hypercorn would upgrade here."""
 
     async def _create_stream(self, request: h11.Request) -> None:
+        self._is_head = request.method == b"HEAD"
         refusal = self._refusal_of(request)
         if refusal is not None:
             await self.refuse(refusal)

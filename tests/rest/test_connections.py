@@ -254,6 +254,29 @@ async def test_http_2_preface(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"HEAD / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"HEAD /" + HEAD + b"X: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"HEAD /" + HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
+    ],
+)
+async def test_refused_heads(
+    served: Served, caplog: pytest.LogCaptureFixture, request_bytes: bytes, status: int
+) -> None:
+    """A HEAD is refused without content; what is no request after one is refused with a sentence."""
+    async with served.connect() as wire:
+        await wire.send(request_bytes)
+        assert (await wire.answer(b"HEAD")).status == status
+        assert await wire.rest() == b""
+    async with served.connect() as wire:
+        assert (await wire.ask(b"HEAD /none")).status == 404
+        await wire.send(b"nonsense\r\n\r\n")
+        assert (await wire.answer()).content == b"The request is malformed\n"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
     "upgrade",
     [
         [b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__", b"Connection: Upgrade, HTTP2-Settings"],
