@@ -1,7 +1,6 @@
 """Real `raftkv-trio serve` processes on free ports, for tests."""
 
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,20 +8,14 @@ from pathlib import Path
 import httpx
 import trio
 
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+from tests.conftest import find_free_ports
 
 
 class Cluster:
     """Nodes 1 to `size`; each keeps its ports and its data directory over restarts."""
 
     def __init__(self, directory: Path, size: int = 3) -> None:
-        ports = free_ports(2 * size)
+        ports = find_free_ports(2 * size)
         self._directory = directory
         self.ids = range(1, size + 1)
         self._peer_ports, self._rest_ports = ports[:size], ports[size:]

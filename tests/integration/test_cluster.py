@@ -1,6 +1,6 @@
 """Three real nodes: what is acknowledged is there, wherever and after whatever."""
 
-import itertools
+import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,15 @@ import httpx
 import pytest
 import trio
 
+from raftkv_trio.config import DEFAULT_REQUEST_TIMEOUT_S
+from raftkv_trio.testing import Get, History, Outcome, Register, check_linearizable
+from tests.integration.clients import (
+    KEYS,
+    Client,
+    RegisterHistory,
+    RegisterOperation,
+    keep_asking,
+)
 from tests.integration.cluster import Cluster
 
 
@@ -47,50 +56,82 @@ async def test_a_stopped_node_catches_up(cluster: Cluster) -> None:
         assert (await client.get(cluster.url(2, "/key"))).content == b"bar"
 
 
-async def test_kill_9_of_all_loses_nothing_acknowledged(cluster: Cluster) -> None:
-    """Every write that got 204 before all nodes were killed is there after their restart."""
-    acknowledged: list[str] = []
-
-    async def write(node_id: int, round_number: int) -> None:
-        for number in itertools.count():
-            key = f"/{round_number}-{node_id}-{number}"
-            try:
-                put = await client.put(cluster.url(node_id, key), content=key.encode())
-            except httpx.TransportError:
-                return
-            if put.status_code == 204:
-                acknowledged.append(key)
-                if len(acknowledged) >= wanted:
-                    enough.set()
-
-    async with httpx.AsyncClient(timeout=30) as client:
-        for round_number in range(5):
-            await cluster.wait_ready(client)
-            enough, wanted = trio.Event(), len(acknowledged) + 100
-            async with trio.open_nursery() as nursery:
-                for node_id in cluster.ids:
-                    nursery.start_soon(write, node_id, round_number)
-                await enough.wait()
-                for node_id in cluster.ids:
-                    assert cluster.signal(node_id, signal.SIGKILL) == -signal.SIGKILL
+@pytest.mark.parametrize("rounds", [5, pytest.param(20, marks=pytest.mark.long)])
+async def test_kill_9_of_all_loses_nothing_acknowledged(cluster: Cluster, rounds: int) -> None:
+    """What clients saw before, between and after kills of all nodes at once is linearizable."""
+    history: RegisterHistory = History(trio.current_time)
+    rng = random.Random(rounds)
+    clients = [Client(f"c{number}", cluster, history, rng) for number in range(12)]
+    async with httpx.AsyncClient(timeout=30) as http:
+        for _ in range(rounds):
+            await cluster.wait_ready(http)
+            await _ask_until_killed(cluster, clients, http, answers=rng.randrange(100, 300))
             for node_id in cluster.ids:
                 cluster.start(node_id)
-        await cluster.wait_ready(client)
-        for key in acknowledged:
-            got = await client.get(cluster.url(1, key))
-            assert (got.status_code, got.content) == (200, key.encode())
+        await cluster.wait_ready(http)
+        for key in KEYS:
+            last = await clients[0].request(http, 1, key, Get())
+            assert last.outcome is Outcome.COMPLETED
+    assert sum(o.outcome is Outcome.COMPLETED for o in history.operations) >= 100 * rounds
+    check_linearizable(history, Register())
 
 
-async def test_a_minority_refuses_and_heals(cluster: Cluster) -> None:
-    """Without a quorum reads answer 503 and writes 503 or 504; with one again both succeed."""
-    async with httpx.AsyncClient(timeout=30) as client:
-        await cluster.wait_ready(client)
-        for node_id in (2, 3):
+async def _ask_until_killed(
+    cluster: Cluster, clients: list[Client], http: httpx.AsyncClient, *, answers: int
+) -> None:
+    """Clients on all nodes ask until `answers` have come, then all nodes are killed."""
+    left = answers
+    enough = trio.Event()
+
+    def answered(operation: RegisterOperation) -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            enough.set()
+
+    async with trio.open_nursery() as nursery:
+        for number, client in enumerate(clients):
+            nursery.start_soon(keep_asking, client, http, cluster.ids[number % len(cluster.ids)], answered)
+        await enough.wait()
+        for node_id in cluster.ids:
+            assert cluster.signal(node_id, signal.SIGKILL) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("survivor_leads", [True, False])
+async def test_a_minority_refuses_and_heals(cluster: Cluster, survivor_leads: bool) -> None:
+    """Without a quorum requests are refused in time, and the status says why; then all heals."""
+    async with httpx.AsyncClient(timeout=60) as http:
+        await cluster.wait_ready(http)
+        leader_id = (await http.get(cluster.url(1, "/-/status"))).json()["leader_id"]
+        survivor = leader_id if survivor_leads else leader_id % 3 + 1
+        dead = [node_id for node_id in cluster.ids if node_id != survivor]
+        for node_id in dead:
             cluster.signal(node_id, signal.SIGKILL)
-        assert (await client.get(cluster.url(1, "/key"))).status_code == 503
-        assert (await client.put(cluster.url(1, "/key"), content=b"x")).status_code in (503, 504)
-        assert "no leader" in (await client.get(cluster.url(1, "/-/status"))).json()["health"]
-        cluster.start(2)
-        await cluster.wait_ready(client)
-        assert (await client.put(cluster.url(2, "/key"), content=b"y")).status_code == 204
-        assert (await client.get(cluster.url(1, "/key"))).content == b"y"
+        began = trio.current_time()
+        answers = await _ask_together(http, cluster.url(survivor, "/key"))
+        assert trio.current_time() - began < 5 * DEFAULT_REQUEST_TIMEOUT_S
+        assert answers["GET"] == 503
+        assert answers["PUT"] in (503, 504)  # the latter if it was on its way before the loss was noticed
+        status = (await http.get(cluster.url(survivor, "/-/status"))).json()
+        assert status["leader_id"] is None
+        assert all(f"node {node_id}: " in status["health"] for node_id in dead)
+        assert await _ask_together(http, cluster.url(survivor, "/key")) == {"GET": 503, "PUT": 503}
+        cluster.start(dead[0])
+        await cluster.wait_ready(http)
+        assert (await http.put(cluster.url(dead[0], "/key"), content=b"y")).status_code == 204
+        assert (await http.get(cluster.url(survivor, "/key"))).content == b"y"
+
+
+async def _ask_together(http: httpx.AsyncClient, url: str) -> dict[str, int]:
+    """The statuses of a GET and a PUT at the same time."""
+    answers: dict[str, int] = {}
+
+    async def ask(method: str) -> None:
+        answers[method] = (
+            await http.request(method, url, content=b"x" if method == "PUT" else None)
+        ).status_code
+
+    async with trio.open_nursery() as nursery:
+        for method in ("GET", "PUT"):
+            nursery.start_soon(ask, method)
+    return answers

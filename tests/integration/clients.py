@@ -1,0 +1,122 @@
+"""Clients of a real cluster that record what they asked and what they were told."""
+
+import random
+from collections.abc import Callable
+
+import httpx
+import trio
+
+from raftkv_trio.testing import ABSENT, Answer, Delete, Get, History, Operation, Put, Seen
+from raftkv_trio.testing.register import RegisterRequest
+from tests.integration.cluster import Cluster
+
+RegisterHistory = History[RegisterRequest, Answer]
+RegisterOperation = Operation[RegisterRequest, Answer]
+
+KEYS = [f"/key-{number}" for number in range(8)]
+#: Certainly not applied, whatever was asked.
+_REFUSED = (409, 413, 429, 503, 507)
+
+
+class Client:
+    """One client: one request at a time, each through a node that it is told, on keys shared with others."""
+
+    def __init__(self, name: str, cluster: Cluster, history: RegisterHistory, rng: random.Random) -> None:
+        self.name = name
+        self._cluster = cluster
+        self._history = history
+        self._rng = rng
+        self._number = 0
+        self._seen: dict[str, Seen] = {}  # what it last saw of a key, to put conditions on
+
+    async def random_request(self, http: httpx.AsyncClient, node_id: int) -> RegisterOperation:
+        """Read, write or delete a random key, at times under a condition."""
+        key = self._rng.choice(KEYS)
+        self._number += 1
+        value = f"{self.name}-{self._number}".encode()
+        condition = self._seen.get(key, ABSENT) if self._rng.random() < 0.3 else None
+        choices: list[RegisterRequest] = [
+            Get(),
+            Put(value, condition),
+            Delete(condition if condition and condition.present else None),
+        ]
+        request: RegisterRequest = self._rng.choices(choices, weights=[5, 5, 1])[0]
+        return await self.request(http, node_id, key, request)
+
+    async def request(
+        self, http: httpx.AsyncClient, node_id: int, key: str, request: RegisterRequest
+    ) -> RegisterOperation:
+        """Ask one node, and record how it ended."""
+        operation = self._history.invoke(self.name, key, request)
+        try:
+            response = await self._send(http, self._cluster.url(node_id, key), request)
+        except httpx.ConnectError:
+            self._history.fail(operation)  # it never left
+        except httpx.TransportError:
+            self._history.give_up(operation)
+        else:
+            self._record(operation, key, response)
+        return operation
+
+    async def _send(self, http: httpx.AsyncClient, url: str, request: RegisterRequest) -> httpx.Response:
+        match request:
+            case Get():
+                return await http.get(url)
+            case Put(value, expects):
+                return await http.put(url, content=value, headers=_condition(expects))
+            case Delete(expects):
+                return await http.delete(url, headers=_condition(expects))
+
+    def _record(self, operation: RegisterOperation, key: str, response: httpx.Response) -> None:
+        status = response.status_code
+        if status == 504:
+            self._history.give_up(operation)
+        elif status in _REFUSED:
+            self._history.fail(operation)
+        else:
+            answer = _answer(operation.request, response)
+            self._history.complete(operation, answer)
+            self._seen[key] = _seen_after(operation.request, answer)
+
+
+async def keep_asking(
+    client: Client, http: httpx.AsyncClient, node_id: int, answered: Callable[[RegisterOperation], None]
+) -> None:
+    """Ask one node until it is there no more."""
+    while True:
+        operation = await client.random_request(http, node_id)
+        if operation.answer is None:
+            return
+        answered(operation)
+        await trio.lowlevel.checkpoint()
+
+
+def _condition(expects: Seen | None) -> dict[str, str]:
+    if expects is None:
+        return {}
+    return {"If-Match": f'"{expects.revision}"'} if expects.present else {"If-None-Match": "*"}
+
+
+def _answer(request: RegisterRequest, response: httpx.Response) -> Answer:
+    revision = int(response.headers["ETag"].strip('"')) if "ETag" in response.headers else None
+    match response.status_code, request:
+        case 200, Get():
+            return Answer(seen=Seen(True, response.content, revision))
+        case 404, Get() | Delete():
+            expected_more = isinstance(request, Delete) and request.expects is not None
+            return Answer(applied=not expected_more, seen=ABSENT)
+        case 204, Put():
+            return Answer(revision=revision)
+        case 204, Delete():
+            return Answer(seen=Seen(True))
+        case 412, Put() | Delete():
+            return Answer(applied=False, seen=ABSENT if revision is None else Seen(True, revision=revision))
+    raise AssertionError(f"{request} was answered {response.status_code}: {response.text}")
+
+
+def _seen_after(request: RegisterRequest, answer: Answer) -> Seen:
+    if isinstance(request, Put) and answer.applied:
+        return Seen(True, revision=answer.revision)
+    if isinstance(request, Delete) and answer.applied:
+        return ABSENT
+    return ABSENT if answer.seen is None else answer.seen._replace(value=None)
