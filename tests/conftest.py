@@ -1,9 +1,12 @@
 """Fixtures of all tests."""
 
+import random
 import socket
 from collections.abc import Callable
 
 import pytest
+
+_GIVEN: set[int] = set()  # no port is given twice in a run
 
 
 @pytest.fixture
@@ -13,8 +16,20 @@ def free_ports() -> Callable[[int], list[int]]:
 
 
 def find_free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
+    """Ports below those that systems give to connections.
+
+    A node that is down must find its port free when it is started again: nobody's connection may have it
+    meanwhile, not even one that was meant for that node and was given its port on this side.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(10_000, 32_768)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            ports.append(port)
     return ports

@@ -100,9 +100,9 @@ class Life:
                 self.machine = Appended()
                 async with trio.open_nursery() as nursery:
                     self.node = await nursery.start(run_node, self._config, self.machine)
-            self.node = None
 
     def cancel(self) -> None:
+        self.node = None  # until it runs again
         self._scope.cancel()
 
 
