@@ -201,6 +201,42 @@ def server_config(
     )
 
 
+@program.command(context_settings={"auto_envvar_prefix": "RAFTKV_TRIO"})
+@_option(
+    "--endpoint",
+    "endpoints",
+    envvar="RAFTKV_TRIO_ENDPOINT",
+    metavar="URL",
+    multiple=True,
+    default=[f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"],
+    help="REST API of a member to ask; more of them where some may be down.",
+)
+@_option(
+    "-w", "--write-out", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
+)
+@_option(
+    "--timeout", metavar="SECONDS", type=float, default=3.0, help="How long each member may take to answer."
+)
+def status(endpoints: tuple[str, ...], write_out: str, timeout: float) -> int:
+    """Show all members as each sees itself: role, term, indexes, lag, health.
+
+    The exit code is 0 where at least one member answers.
+    """
+    addresses = [
+        PeerAddress.parse(url if "://" in url else f"http://{url}", "--endpoint") for url in endpoints
+    ]
+    if not timeout > 0:
+        raise ConfigError("--timeout must be positive")
+
+    import trio
+
+    from raftkv_trio.survey import as_json, survey, table
+
+    reports = trio.run(survey, addresses, timeout)
+    click.echo(as_json(reports) if write_out == "json" else table(reports))
+    return 0
+
+
 @program.group(no_args_is_help=False)
 def local() -> None:
     """A cluster on this machine, from a Procfile."""

@@ -7,8 +7,6 @@ id, and what is raised by `directory_refused`.
 """
 
 import logging
-import os
-import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -20,7 +18,7 @@ from raftkv_trio.errors import ConfigError, DirectoryRefused, PeerProtocolError
 from raftkv_trio.handshake import RECEIVE_BYTES, admit, introduce
 from raftkv_trio.lanes import Lane
 from raftkv_trio.outbox import Item, Outbox
-from raftkv_trio.ports import Clock, Listener, Network, Worker
+from raftkv_trio.ports import Clock, Listener, Network, Worker, reason_of
 from raftkv_trio.raft.types import MessageType
 from raftkv_trio.storage import Identity, NodeStorage
 from raftkv_trio.wire import Forward, FrameDecoder, Hello, PeerFrame, Refused, decode_peer_frame
@@ -287,7 +285,7 @@ class Peers:
                     stream, self._identity, self.links, self._directory_ids.check, self._client_url
                 )
             except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
-                self._rejections.note(_say(error))
+                self._rejections.note(reason_of(error))
             finally:
                 if handshake in self._handshakes:
                     self._handshakes.remove(handshake)
@@ -332,20 +330,7 @@ async def _cancel_when_closed(stream: trio.abc.Stream, scope: trio.CancelScope) 
 
 
 def _note_trouble(link: Link, error: Exception) -> None:
-    trouble = _say(error)
+    trouble = reason_of(error)
     if trouble != link.trouble:  # an unreachable peer is one line, not one a second
         logger.warning("node %d at %s: %s", link.node_id, link.address.url, trouble)
     link.trouble = trouble
-
-
-def _say(error: BaseException) -> str:
-    if isinstance(error, trio.TooSlowError):
-        return "no answer in time"
-    if isinstance(error, OSError):
-        cause = error.__cause__
-        if isinstance(cause, BaseExceptionGroup):  # trio tried several addresses
-            return _say(cause.exceptions[0])
-        if error.errno and not isinstance(error, socket.gaierror):  # whose numbers are of another kind
-            return os.strerror(error.errno)
-        return error.strerror or str(error)
-    return str(error) or type(error).__name__

@@ -3,6 +3,7 @@
 Each port is small and has a real form here; the simulated forms live in `raftkv_trio.testing`.
 """
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -95,3 +96,17 @@ class ThreadWorker:
 
     async def run(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection failed, in a few words."""
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        cause = error.__cause__
+        if isinstance(cause, BaseExceptionGroup):  # trio tried several addresses
+            return reason_of(cause.exceptions[0])
+        if error.errno and not isinstance(error, socket.gaierror):  # whose numbers are of another kind
+            return os.strerror(error.errno)
+        return error.strerror or str(error)
+    return str(error) or type(error).__name__

@@ -1,0 +1,260 @@
+"""`raftkv-trio status`: all members as each sees itself, whoever of them is up."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+import trio
+
+from raftkv_trio.config import PeerAddress
+from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.survey import survey, table
+from tests.cli.program import Node, refusal, run, serving
+
+
+class Cluster:
+    """Nodes 1 to 3 as processes; `nodes` are those that run."""
+
+    def __init__(self, directory: Path, ports: list[int]) -> None:
+        self.directory = directory
+        self.urls = {i: f"http://127.0.0.1:{port}" for i, port in enumerate(ports[3:], start=1)}
+        self.peer_urls = {i: f"http://127.0.0.1:{port}" for i, port in enumerate(ports[:3], start=1)}
+        self.nodes: dict[int, Node] = {}
+        self._exit = ExitStack()
+
+    def start(self, node_id: int) -> None:
+        port = int(self.urls[node_id].rpartition(":")[2])
+        cluster = ",".join(self.peer_urls.values())
+        arguments = ["--id", str(node_id), "--cluster", cluster, "--port", str(port)]
+        self.nodes[node_id] = self._exit.enter_context(
+            serving(*arguments, directory=self.directory, port=port)
+        )
+
+    def kill(self, node_id: int) -> None:
+        assert self.nodes.pop(node_id).end(SIGKILL) == -SIGKILL
+
+    def close(self) -> None:
+        self._exit.close()
+
+    def status(self, *endpoint_ids: int) -> dict[int, dict[str, Any]]:
+        """What `-w json` says, asked from these; by member id."""
+        endpoints = [argument for i in endpoint_ids for argument in ("--endpoint", self.urls[i])]
+        done = run("status", "-w", "json", *endpoints, directory=self.directory)
+        assert (done.returncode, done.stderr) == (0, "")
+        reports = json.loads(done.stdout)
+        assert [report["id"] for report in reports] == [1, 2, 3]
+        return {report["id"]: report for report in reports}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path, free_ports(6))
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def test_members_come_and_go(cluster: Cluster) -> None:
+    """Whoever answers is shown as it sees itself, and whoever does not, as far as the others know it."""
+    for node_id in cluster.urls:
+        cluster.start(node_id)
+    for node in cluster.nodes.values():
+        node.wait_answer(200, "/-/ready")
+
+    reports = cluster.status(2)
+    assert sorted(report["role"] for report in reports.values()) == ["follower", "follower", "leader"]
+    (leader_id,) = (i for i, report in reports.items() if report["role"] == "leader")
+    for i, report in reports.items():
+        assert (report["client_url"], report["url"]) == (cluster.urls[i], cluster.peer_urls[i])
+        assert (report["leader_id"], report["health"]) == (leader_id, "ok")
+        assert report["term"] == reports[leader_id]["term"] >= 2
+        assert (
+            report["lag"] == reports[leader_id]["commit_index"] - report["applied_index"]
+            or report["lag"] == 0
+        )
+
+    down, other = (i for i in reports if i != leader_id)
+    cluster.kill(down)
+    reports = cluster.status(other)
+    assert (reports[down]["health"], reports[down]["role"]) == ("unreachable: Connection refused", None)
+    assert reports[down]["client_url"] == cluster.urls[down]
+    assert reports[leader_id]["role"] == "leader"
+
+    cluster.kill(leader_id)
+    cluster.nodes[other].wait_answer(503, "/-/ready")
+    report = cluster.status(leader_id, other)[other]
+    assert report["leader_id"] is None
+    assert report["health"].startswith("no leader is known; node ")
+
+    cluster.kill(other)
+    cluster.start(other)  # and has met nobody since
+    cluster.nodes[other].wait_answer(200, "/-/healthy")
+    reports = cluster.status(other)
+    assert reports[other]["client_url"] == cluster.urls[other]
+    assert reports[down]["client_url"] is None
+    assert reports[down]["health"] == "unreachable: no member that answers has met it"
+
+
+def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
+    """Each endpoint is told, with exit code 1; by default it is raftexample's port that is asked."""
+    one, two = free_ports(2)
+    endpoints = [f"http://127.0.0.1:{one}", f"127.0.0.1:{two}"]
+    said = refusal(
+        "status",
+        directory=tmp_path,
+        exit_code=1,
+        environment={"RAFTKV_TRIO_ENDPOINT": " ".join(endpoints)},
+    )
+    assert sorted(said.split("; ")) == sorted(
+        f"http://127.0.0.1:{port} does not answer: Connection refused" for port in (one, two)
+    )
+    said = refusal("status", directory=tmp_path, exit_code=1)
+    assert said.startswith("http://127.0.0.1:9121 does not answer: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--endpoint", "https://a:1"], "--endpoint 'https://a:1' asks for TLS, which is not supported yet"),
+        (["--endpoint", "a"], "--endpoint 'http://a' is not of the form http://host:port"),
+        (["--timeout", "0"], "--timeout must be positive"),
+        (["-w", "xml"], "Invalid value for '-w'"),
+        (["1"], "Got unexpected extra argument"),
+    ],
+)
+def test_what_does_not_fit(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    """Flags that do not fit are told in one line."""
+    assert refusal("status", *arguments, directory=tmp_path).startswith(sentence)
+
+
+# ------------------------------------------------------------ members that are none, in this process
+
+STATUS = {
+    "id": 1,
+    "cluster_id": "a",
+    "role": "follower",
+    "term": 3,
+    "leader_id": 2,
+    "last_index": 12,
+    "commit_index": 10,
+    "applied_index": 9,
+    "health": None,
+}
+MEMBER = {"id": 1, "url": "http://one:1", "client_url": None, "role": "voter"}
+
+
+def answer(value: object) -> bytes:
+    content = json.dumps(value).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+
+
+class Stranger:
+    """A server at a free port that says what it is told to, by path, whatever it is asked."""
+
+    def __init__(self, listener: trio.SocketListener, status: bytes, members: bytes) -> None:
+        self.address = PeerAddress("127.0.0.1", listener.socket.getsockname()[1])
+        self._answers = {b"/-/status": status, b"/-/members": members}
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += await stream.receive_some()
+        try:
+            await stream.send_all(self._answers[request.split(b" ")[1]])
+        except trio.BrokenResourceError:
+            pass  # more than whoever asks wants to have
+
+
+async def stranger(nursery: trio.Nursery, status: bytes, members: bytes = b"") -> PeerAddress:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = Stranger(listener, status, members)
+    nursery.start_soon(trio.serve_listeners, server.handle, [listener])
+    return server.address
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b"", "no answer of a node"),
+        (b"\x15\x03\x01\0\x02\x02\x50", "no answer of a node"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "no answer of a node"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{]", "no answer of a node"),
+        (answer({}).replace(b"{}", b"\xff\xff"), "no answer of a node"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 500_000, "no answer of a node"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 1_100_000, "an answer without end"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
+        (answer([]), "what answers there is no node of this version"),
+        (answer({**STATUS, "term": "3"}), "what answers there is no node of this version"),
+        (answer({**STATUS, "health": 3}), "what answers there is no node of this version"),
+    ],
+    ids=range(11),
+)
+async def test_strangers_are_told(reply: bytes, reason: str) -> None:
+    """What answers but is no node is unreachable, with a reason."""
+    async with trio.open_nursery() as nursery:
+        address = await stranger(nursery, reply, answer([MEMBER]))
+        with pytest.raises(RaftKVError, match=f"{address.url} does not answer: {reason}"):
+            await survey([address], 60)
+        nursery.cancel_scope.cancel()
+
+
+async def test_whoever_says_nothing_is_not_waited_for() -> None:
+    """A member that accepts and never answers costs the timeout, and the others are shown."""
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        silent = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        members = [MEMBER, {**MEMBER, "id": 2, "client_url": silent}]
+        address = await stranger(nursery, answer(STATUS), answer(members))
+        one, two = await survey([address], 0.5)
+        assert (one.health, one.lag, one.client_url) == ("ok", 1, address.url)
+        assert two.health == "unreachable: nothing within 0.5 s"
+        await listener.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_the_table_shows() -> None:
+    """A line a member, a dash for what is not known, and nothing that drives a terminal."""
+    async with trio.open_nursery() as nursery:
+        members = [MEMBER, {**MEMBER, "id": 2, "client_url": "http://b\x1bc:1"}, {**MEMBER, "id": 10}]
+        health = "no leader is known; \x1b[2J\n\N{SNOWMAN}"
+        address = await stranger(
+            nursery, answer({**STATUS, "leader_id": None, "health": health}), answer(members)
+        )
+        lines = table(await survey([address], 60)).splitlines()
+        nursery.cancel_scope.cancel()
+    malformed = "unreachable: client URL 'http://b\\x1bc:1' is not of the form http://host:port"
+    shown = "no leader is known; ?[2J?\N{SNOWMAN}"
+    unknown = "-         -     -       -     -       -        -"
+    assert lines == [
+        f"ID  ROLE      TERM  LEADER  LAST  COMMIT  APPLIED  LAG  {'HEALTH':<{len(malformed)}}  CLIENT URL",
+        f"1   follower  3     -       12    10      9        1    {shown:<{len(malformed)}}  {address.url}",
+        f"2   {unknown}    {malformed}  http://b?c:1",
+        f"10  {unknown}    {'unreachable: no member that answers has met it':<{len(malformed)}}  -",
+    ]
+
+
+async def test_a_learner_and_another_node_at_an_address() -> None:
+    """A learner is shown as one; who answers at a member's address with another id is not that member."""
+    async with trio.open_nursery() as nursery:
+        other = await stranger(nursery, answer({**STATUS, "id": 7}), answer([]))
+        members = [{**MEMBER, "role": "learner"}, {**MEMBER, "id": 2, "client_url": other.url}]
+        address = await stranger(nursery, answer({**STATUS, "applied_index": 10}), answer(members))
+        one, two = await survey([address], 60)
+        assert one.role == "learner"
+        assert two.health == "unreachable: another node answers there"
+        nursery.cancel_scope.cancel()
+
+
+async def test_endpoints_of_two_clusters() -> None:
+    """They are refused, since no table could hold both."""
+    async with trio.open_nursery() as nursery:
+        one = await stranger(nursery, answer(STATUS), answer([MEMBER]))
+        two = await stranger(nursery, answer({**STATUS, "id": 2, "cluster_id": "b"}), answer([MEMBER]))
+        with pytest.raises(ConfigError, match="are of different clusters"):
+            await survey([one, two], 60)
+        nursery.cancel_scope.cancel()
