@@ -1,0 +1,100 @@
+"""What a simulated disk holds: contents and names, as they are seen, and what else may be on the disk."""
+
+from dataclasses import dataclass, field
+from random import Random
+
+SECTOR_BYTES = 512
+
+
+@dataclass(eq=False, slots=True)
+class Inode:
+    """A file's content as it is read, and what else of it may be on the disk.
+
+    Attributes:
+        unsynced: per sector the forms that may be on the disk instead of the present one, oldest first.
+        doomed: the same, for sectors whose sync has failed: a later sync does not write them again.
+        sizes: the sizes that may be on the disk instead of the present one.
+    """
+
+    data: bytearray = field(default_factory=bytearray)
+    unsynced: dict[int, list[bytes]] = field(default_factory=dict)
+    doomed: dict[int, list[bytes]] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
+    locked_by: object | None = None
+
+    def sector(self, number: int) -> bytes:
+        return bytes(self.data[number * SECTOR_BYTES : (number + 1) * SECTOR_BYTES])
+
+    def resize(self, size_bytes: int) -> None:
+        if size_bytes > len(self.data):
+            self.sizes.append(len(self.data))
+            self.data.extend(bytes(size_bytes - len(self.data)))
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.resize(offset + len(data))
+        for number in range(offset // SECTOR_BYTES, -(-(offset + len(data)) // SECTOR_BYTES)):
+            forms = self.doomed.pop(number, []) + self.unsynced.get(number, [])
+            self.unsynced[number] = [*forms, self.sector(number)]
+        self.data[offset : offset + len(data)] = data
+
+    def sync(self) -> None:
+        self.unsynced.clear()
+        self.sizes.clear()
+
+    def fail_sync(self, random: Random) -> None:
+        """Some sectors are durable now, the others are only in the page cache, and clean (as on Linux)."""
+        for number, forms in self.unsynced.items():
+            if random.random() < 0.5:
+                self.doomed[number] = forms
+        self.unsynced.clear()
+
+    def lose_power(self, random: Random) -> None:
+        for number, forms in sorted({**self.unsynced, **self.doomed}.items()):
+            form = random.choice([*forms, self.sector(number)])
+            start = number * SECTOR_BYTES
+            end = min(start + SECTOR_BYTES, len(self.data))
+            self.data[start:end] = form.ljust(SECTOR_BYTES, b"\0")[: end - start]
+        if self.sizes:
+            del self.data[random.choice([*self.sizes, len(self.data)]) :]
+        self.unsynced.clear()
+        self.doomed.clear()
+        self.sizes.clear()
+
+
+@dataclass(eq=False, slots=True)
+class Directory:
+    """Names as they are seen, and as they are on the disk."""
+
+    names: dict[str, "Inode | Directory"] = field(default_factory=dict)
+    durable: dict[str, "Inode | Directory"] = field(default_factory=dict)
+
+    def forget_unsynced(self) -> None:
+        """Have the durable names only, here and below."""
+        self.names = dict(self.durable)
+        for node in self.names.values():
+            if isinstance(node, Directory):
+                node.forget_unsynced()
+
+
+Node = Inode | Directory
+
+
+@dataclass(eq=False, slots=True)
+class Change:
+    """Names set or removed (None), all or none of which survive."""
+
+    names: list[tuple[Directory, str, Node | None]]
+
+    def apply(self, *, durably: bool) -> None:
+        for directory, name, node in self.names:
+            entries = directory.durable if durably else directory.names
+            if node is None:
+                entries.pop(name, None)
+            else:
+                entries[name] = node
+
+    def touches(self, directory: Directory) -> bool:
+        return any(d is directory for d, _, _ in self.names)
+
+    def shares_name(self, other: "Change") -> bool:
+        return any(d is e and name == n for d, name, _ in self.names for e, n, _ in other.names)
