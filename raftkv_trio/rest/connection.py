@@ -30,7 +30,8 @@ from raftkv_trio.config import RestConfig
 from raftkv_trio.rest.app import TARGET
 from raftkv_trio.rest.metrics import Requests
 
-CHUNK_BYTES = 64 * 1024  # most that is read, or sent under one deadline, at once
+READ_BYTES = 16 * 1024  # at once; a connection may hold it several times over
+CHUNK_BYTES = 64 * 1024  # most that is sent under one deadline
 LINGER_S = 1.0
 LINGER_BYTES = 4 * 1024 * 1024
 _SENTENCES = {
@@ -106,7 +107,7 @@ class Connection:
         while data:
             try:
                 with trio.CancelScope(deadline=self._deadline) as self._reading:
-                    data = bytes(await self._stream.receive_some(CHUNK_BYTES))
+                    data = bytes(await self._stream.receive_some(READ_BYTES))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             if self._reading.cancelled_caught:
@@ -149,7 +150,7 @@ class Connection:
                 async with self._sending:
                     await self._stream.send_eof()
                 received = 0
-                while received < LINGER_BYTES and (data := await self._stream.receive_some(CHUNK_BYTES)):
+                while received < LINGER_BYTES and (data := await self._stream.receive_some(READ_BYTES)):
                     received += len(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return

@@ -1,7 +1,7 @@
 """A crowd of clients that are idle or slow, and a good one among them."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import cycle
 from statistics import quantiles
@@ -69,6 +69,16 @@ async def crowd(port: int, idle: int, slow: int) -> AsyncIterator[None]:
                 await connected.acquire()
         yield
         nursery.cancel_scope.cancel()
+
+
+async def upload_and_stall(port: int, answered: Callable[[bytes], None]) -> None:
+    """Send most of a value, and wait for what comes."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        try:
+            await stream.send_all(b"PUT /stalled" + HEAD + b"Content-Length: 1500000\r\n\r\n" + BIG)
+            answered(bytes(await stream.receive_some(1000)))
+        except trio.BrokenResourceError:
+            answered(b"")  # refused, and reset
 
 
 async def be_good(url: str, requests: int) -> Latencies:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 
 from raftkv_trio.open_files import make_room_for_clients
 from tests.cli.program import Node, serving_alone
-from tests.rest.crowd import Latencies, be_good, crowd
+from tests.rest.crowd import Latencies, be_good, crowd, upload_and_stall
 from tests.rest.requests import Abuse, abuses
 
 STATUS = re.compile(rb"^HTTP/1\.1 (\d\d\d) ", re.MULTILINE)
@@ -120,6 +121,26 @@ async def endure(node: Node, rounds: int) -> tuple[Latencies, Latencies]:
 async def test_a_crowd(node: Node) -> None:
     """A good client is served among 1,000 idle and 100 slow ones, within 100 MB more."""
     await endure(node, 50)
+
+
+async def test_stalled_uploads(node: Node) -> None:
+    """Of 500 MB of values that arrive at once and are never whole, most are refused, and a part is held."""
+    answers: list[bytes] = []
+    before = resident_bytes(node)
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            for _ in range(500):
+                nursery.start_soon(upload_and_stall, port_of(node), answers.append)
+            while len(answers) < 400:  # noqa: ASYNC110 - the others' bytes are held, or still on their way
+                await trio.sleep(0.01)
+            assert resident_bytes(node) - before < 300_000_000
+            nursery.cancel_scope.cancel()
+    assert any(answer.startswith(b"HTTP/1.1 429 ") for answer in answers)
+    async with httpx.AsyncClient(base_url=node.url, timeout=DEADLINE_S) as client:
+        while (await client.put("/good", content=b"v")).status_code == 429:
+            pass  # until what was held is given back
+    await be_good(node.url, 2)
+    assert "that it should not" not in node.said
 
 
 @pytest.mark.timing
