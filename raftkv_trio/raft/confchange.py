@@ -172,6 +172,12 @@ def describe(conf: ConfState) -> str:
     return text + (" autoleave" if conf.auto_leave else "")
 
 
+def describe_members(conf: ConfState) -> str:
+    """A configuration in the words of etcd's protocol buffers: `voters:1 voters:2 learners:3`."""
+    fields = [f"{name}:{i}" for name, ids in zip(conf._fields[:4], conf[:4], strict=True) for i in ids]
+    return " ".join([*fields, *(["auto_leave:true"] if conf.auto_leave else [])])
+
+
 _TYPE_NAMES = {
     ConfChangeType.ADD_VOTER: "ConfChangeAddNode",
     ConfChangeType.REMOVE: "ConfChangeRemoveNode",

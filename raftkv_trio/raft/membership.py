@@ -15,6 +15,7 @@ from raftkv_trio.raft.confchange import (
     apply_change,
     conf_change_entry,
     describe,
+    describe_members,
     normalized,
 )
 from raftkv_trio.raft.errors import InvalidMessage, ProposalDropped
@@ -118,7 +119,7 @@ def _restore(raft: Raft, snapshot: Snapshot) -> bool:
         return False
     conf = snapshot.conf_state
     if raft.id not in all_members(conf):
-        raft.logger.warning(texts.SNAPSHOT_WITHOUT_US, raft.id, describe(conf))
+        raft.logger.warning(texts.SNAPSHOT_WITHOUT_US, raft.id, describe_members(conf))
         return False
     normalized(conf)
     if log.matches(snapshot.index, snapshot.term):

@@ -1,4 +1,4 @@
-"""Which transcripts are replayed: `--transcripts DIR`, or those beside the checkout."""
+"""Which transcripts are replayed: `--transcripts DIR`, or our own and those beside the checkout."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import pytest
 
 from tests.conformance.transcript import Tier
 
+#: In the format of etcd's transcripts: our own scenarios, of what those beside the checkout do not reach.
+OWN = Path(__file__).parent / "own"
 _BESIDE = Path("..", "shared", "etcd-raft-transcripts")
 
 
@@ -13,16 +15,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--transcripts",
         metavar="DIR",
-        help=f"directory of transcripts to replay (default: {_BESIDE} beside the checkout)",
+        help=f"directory of transcripts to replay (default: our own, and {_BESIDE} beside the checkout)",
     )
 
 
-def _transcripts(config: pytest.Config) -> list[Path] | None:
-    """All transcripts, sorted; None where no directory was named and there is none beside the checkout."""
-    named = config.getoption("--transcripts", None)
-    directory = Path(named) if named else config.rootpath / _BESIDE
-    if not named and not directory.is_dir():
-        return None
+def transcripts_in(directory: Path) -> list[Path]:
+    """All transcripts, sorted; raises UsageError where there is none."""
     paths = sorted(directory.resolve().rglob("*.txt"))
     if not paths:
         raise pytest.UsageError(f"no transcripts (*.txt) in {directory}")
@@ -32,13 +30,21 @@ def _transcripts(config: pytest.Config) -> list[Path] | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "transcript" not in metafunc.fixturenames:
         return
-    paths = _transcripts(metafunc.config)
-    skip = pytest.mark.skip(reason=f"no transcripts: {_BESIDE} does not exist, and no --transcripts DIR")
+    named = metafunc.config.getoption("--transcripts", None)
+    beside = metafunc.config.rootpath / _BESIDE
+    parameters = []
+    if named:
+        paths = transcripts_in(Path(named))
+    elif beside.is_dir():
+        paths = transcripts_in(OWN) + transcripts_in(beside)
+    else:
+        paths = transcripts_in(OWN)
+        reason = f"no transcripts of etcd: {_BESIDE} does not exist, and no --transcripts DIR"
+        parameters.append(pytest.param(None, None, marks=pytest.mark.skip(reason=reason), id="etcd"))
     metafunc.parametrize(
         ("transcript", "tier"),
-        [pytest.param(None, None, marks=skip, id="none")]
-        if paths is None
-        else [
+        parameters
+        + [
             pytest.param(path, tier, id=f"{path.parent.name}/{path.stem}-{tier.value}")
             for path in paths
             for tier in Tier

@@ -203,9 +203,13 @@ def _process_apply_thread(cluster: Cluster, case: Case) -> None:
 def _deliver_msgs(cluster: Cluster, case: Case) -> None:
     options = case.options("type", "drop")
     kind = _KINDS[_one(case, options["type"])] if "type" in options else None
-    handled = sum([cluster.deliver(node_id, kind) for node_id in _node_ids(case, 0)])
-    handled += sum([cluster.drop(int(node_id), kind) for node_id in options.get("drop", ())])
-    if not handled:
+    receivers: dict[int, Callable[[int, MessageType | None], int]] = {}
+    for key, values in case.arguments:  # in this order, whether delivered or dropped
+        step = cluster.deliver if values is None else cluster.drop
+        for word in (key,) if values is None else values if key == "drop" else ():
+            if receivers.setdefault(int(word), step) != step:
+                raise case.error(f"messages to {word} cannot be both delivered and dropped")
+    if not sum([step(node_id, kind) for node_id, step in receivers.items()]):
         cluster.output.write("no messages\n")
 
 

@@ -16,7 +16,10 @@ from raftkv_trio.raft.quorum import (
 )
 from tests.conformance.transcript import Case
 
+_VALUES = {"committed": "idx", "vote": "votes"}
 _VOTES = {"y": True, "n": False}
+#: How a refused input is told.
+_NUMBERS = {"y": "2", "n": "1", "_": "0"}
 
 
 class Quorums:
@@ -25,34 +28,30 @@ class Quorums:
     def handle(self, case: Case) -> str:
         case.words(0, 0)
         case.only()
-        if case.directive == "committed":
-            options = case.options("cfg", "cfgj", "idx")
-            return _committed(case, options, {k: int(v) for k, v in _given(case, options, "idx").items()})
-        if case.directive == "vote":
-            options = case.options("cfg", "cfgj", "votes")
-            return _vote(options, {k: _VOTES[v] for k, v in _given(case, options, "votes").items()})
-        raise case.error("unknown directive")
+        key = _VALUES.get(case.directive)
+        if key is None:
+            raise case.error("unknown directive")
+        options = case.options("cfg", "cfgj", key)
+        incoming, outgoing = _ids(options, "cfg"), _ids(options, "cfgj")
+        members = list(dict.fromkeys([*incoming, *outgoing]))
+        values = options.get(key, ())
+        if len(members) != len(values):
+            voters = " ".join([f"{member}:{{}}" for member in sorted(members)])
+            numbers = " ".join([_NUMBERS.get(value, value) for value in values])
+            return f"error: mismatched input (explicit or _) for voters map[{voters}]: [{numbers}]"
+        # to the distinct ids in order, `cfg` then `cfgj`; `_` is none
+        given = {member: value for member, value in zip(members, values, strict=True) if value != "_"}
+        if key == "idx":
+            return _committed(case, incoming, outgoing, {k: int(v) for k, v in given.items()})
+        return _vote(incoming, outgoing, {k: _VOTES[v] for k, v in given.items()})
 
 
-Options = Mapping[str, tuple[str, ...]]
-
-
-def _ids(options: Options, key: str) -> list[int]:
+def _ids(options: Mapping[str, tuple[str, ...]], key: str) -> list[int]:
     values = options.get(key, ())
     return [] if values == ("zero",) else [int(value) for value in values]
 
 
-def _given(case: Case, options: Options, key: str) -> dict[int, str]:
-    """The values to the distinct ids in order, `cfg` then `cfgj`; `_` is none."""
-    members = list(dict.fromkeys([*_ids(options, "cfg"), *_ids(options, "cfgj")]))
-    values = options.get(key, ())
-    if len(members) != len(values):
-        raise case.error(f"{len(values)} values for the members {members}")
-    return {member: value for member, value in zip(members, values, strict=True) if value != "_"}
-
-
-def _vote(options: Options, votes: Mapping[int, bool]) -> str:
-    incoming, outgoing = _ids(options, "cfg"), _ids(options, "cfgj")
+def _vote(incoming: list[int], outgoing: list[int], votes: Mapping[int, bool]) -> str:
     result = joint_vote(incoming, outgoing, votes)
     lines = [result.value]
     if (other := joint_vote(outgoing, incoming, votes)) is not result:
@@ -62,10 +61,9 @@ def _vote(options: Options, votes: Mapping[int, bool]) -> str:
     return "\n".join(lines)
 
 
-def _committed(case: Case, options: Options, acked: Mapping[int, int]) -> str:
+def _committed(case: Case, incoming: list[int], outgoing: list[int], acked: Mapping[int, int]) -> str:
     if 0 in acked.values():
         raise case.error("0 is no index")
-    incoming, outgoing = _ids(options, "cfg"), _ids(options, "cfgj")
     members = sorted({*incoming, *outgoing})
     index = joint_committed(incoming, outgoing, acked)
     lines = [*_diagram(members, acked), *_other_ways(incoming, outgoing, acked, index)]

@@ -152,7 +152,7 @@ def parse(path: Path) -> Iterator[Case]:
     lines = path.read_text(encoding="utf-8").split("\n")
     at = 0
     while at < len(lines):
-        if not lines[at].strip() or lines[at].startswith("#"):
+        if not lines[at].strip() or lines[at].lstrip().startswith("#"):
             at += 1
             continue
         begin = at
@@ -160,7 +160,7 @@ def parse(path: Path) -> Iterator[Case]:
         while head.endswith("\\") and at + 1 < len(lines):
             at += 1
             head = f"{head[:-1]} {lines[at].strip()}"
-        separator = _find(lines, _SEPARATOR, at + 1)
+        separator = next((n for n in range(at + 1, len(lines)) if lines[n] == _SEPARATOR), None)
         if separator is None:
             raise TranscriptError(f"{path}:{begin + 1}: no `{_SEPARATOR}` follows this directive")
         first, end, after = _expected(lines, separator)
@@ -185,13 +185,8 @@ def _expected(lines: Sequence[str], separator: int) -> tuple[int, int, int]:
         while end + 1 < len(lines) and lines[end : end + 2] != [_SEPARATOR, _SEPARATOR]:
             end += 1
         return first + 1, end, end + 2
-    blank = _find(lines, "", first)
-    end = len(lines) if blank is None else blank
+    end = next((at for at in range(first, len(lines)) if not lines[at].strip()), len(lines))
     return first, end, end
-
-
-def _find(lines: Sequence[str], wanted: str, start: int) -> int | None:
-    return next((at for at in range(start, len(lines)) if lines[at] == wanted), None)
 
 
 _ARGUMENT = re.compile(r"(?P<key>[^\s=]+)(?:=(?:\((?P<list>[^()]*)\)|(?P<value>[^\s()]*)))?(?=\s|$)\s*")
