@@ -1,10 +1,8 @@
 """Clients of a real cluster that record what they asked and what they were told."""
 
 import random
-from collections.abc import Callable
 
 import httpx
-import trio
 
 from raftkv_trio.testing import ABSENT, Answer, Delete, Get, History, Operation, Put, Seen
 from raftkv_trio.testing.register import RegisterRequest
@@ -14,58 +12,83 @@ RegisterHistory = History[RegisterRequest, Answer]
 RegisterOperation = Operation[RegisterRequest, Answer]
 
 KEYS = [f"/key-{number}" for number in range(8)]
-#: Certainly not applied, whatever was asked.
-_REFUSED = (409, 413, 429, 503, 507)
+_REFUSED = (429, 503)
 
 
 class Client:
-    """One client: one request at a time, each through a node that it is told, on keys shared with others."""
+    """One client: one request at a time, each through a node that it is told.
 
-    def __init__(self, name: str, cluster: Cluster, history: RegisterHistory, rng: random.Random) -> None:
+    `status` is that of the last response, None where there was none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cluster: Cluster,
+        http: httpx.AsyncClient,
+        history: RegisterHistory,
+        rng: random.Random,
+    ) -> None:
         self.name = name
+        self.status: int | None = None
         self._cluster = cluster
+        self._http = http
         self._history = history
         self._rng = rng
         self._number = 0
         self._seen: dict[str, Seen] = {}  # what it last saw of a key, to put conditions on
 
-    async def random_request(self, http: httpx.AsyncClient, node_id: int) -> RegisterOperation:
-        """Read, write or delete a random key, at times under a condition."""
+    async def ask_anything(self, node_id: int) -> RegisterOperation:
+        """Read, write or delete a random key that all clients share, at times under a condition."""
         key = self._rng.choice(KEYS)
-        self._number += 1
-        value = f"{self.name}-{self._number}".encode()
         condition = self._seen.get(key, ABSENT) if self._rng.random() < 0.3 else None
         choices: list[RegisterRequest] = [
             Get(),
-            Put(value, condition),
+            Put(self._new_value(), condition),
             Delete(condition if condition and condition.present else None),
         ]
         request: RegisterRequest = self._rng.choices(choices, weights=[5, 5, 1])[0]
-        return await self.request(http, node_id, key, request)
+        return await self.ask(node_id, key, request)
 
-    async def request(
-        self, http: httpx.AsyncClient, node_id: int, key: str, request: RegisterRequest
-    ) -> RegisterOperation:
+    async def create(self, node_id: int) -> RegisterOperation:
+        """Write a key that nobody else writes, and this client never again."""
+        value = self._new_value()
+        return await self.ask(node_id, f"/{value.decode()}", Put(value))
+
+    async def get(self, node_id: int, key: str) -> RegisterOperation:
+        return await self.ask(node_id, key, Get())
+
+    async def put(self, node_id: int, key: str) -> RegisterOperation:
+        """Write a new value."""
+        return await self.ask(node_id, key, Put(self._new_value()))
+
+    async def ask(self, node_id: int, key: str, request: RegisterRequest) -> RegisterOperation:
         """Ask one node, and record how it ended."""
         operation = self._history.invoke(self.name, key, request)
+        self.status = None
         try:
-            response = await self._send(http, self._cluster.url(node_id, key), request)
+            response = await self._send(self._cluster.url(node_id, key), request)
         except httpx.ConnectError:
             self._history.fail(operation)  # it never left
         except httpx.TransportError:
             self._history.give_up(operation)
         else:
+            self.status = response.status_code
             self._record(operation, key, response)
         return operation
 
-    async def _send(self, http: httpx.AsyncClient, url: str, request: RegisterRequest) -> httpx.Response:
+    def _new_value(self) -> bytes:
+        self._number += 1
+        return f"{self.name}-{self._number}".encode()
+
+    async def _send(self, url: str, request: RegisterRequest) -> httpx.Response:
         match request:
             case Get():
-                return await http.get(url)
+                return await self._http.get(url)
             case Put(value, expects):
-                return await http.put(url, content=value, headers=_condition(expects))
+                return await self._http.put(url, content=value, headers=_condition(expects))
             case Delete(expects):
-                return await http.delete(url, headers=_condition(expects))
+                return await self._http.delete(url, headers=_condition(expects))
 
     def _record(self, operation: RegisterOperation, key: str, response: httpx.Response) -> None:
         status = response.status_code
@@ -77,18 +100,6 @@ class Client:
             answer = _answer(operation.request, response)
             self._history.complete(operation, answer)
             self._seen[key] = _seen_after(operation.request, answer)
-
-
-async def keep_asking(
-    client: Client, http: httpx.AsyncClient, node_id: int, answered: Callable[[RegisterOperation], None]
-) -> None:
-    """Ask one node until it is there no more."""
-    while True:
-        operation = await client.random_request(http, node_id)
-        if operation.answer is None:
-            return
-        answered(operation)
-        await trio.lowlevel.checkpoint()
 
 
 def _condition(expects: Seen | None) -> dict[str, str]:

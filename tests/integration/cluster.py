@@ -3,20 +3,30 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import trio
 
 from tests.conftest import find_free_ports
 
+PATIENCE_S = 60.0  # for what must happen soon, on however slow a machine
+POLL_S = 0.05
+
 
 class Cluster:
-    """Nodes 1 to `size`; each keeps its ports and its data directory over restarts."""
+    """Nodes 1 to `size`; each keeps its ports and its data directory over restarts.
 
-    def __init__(self, directory: Path, size: int = 3) -> None:
+    Args:
+        arguments: of `serve`, the same for every node.
+    """
+
+    def __init__(self, directory: Path, size: int = 3, arguments: Sequence[str] = ()) -> None:
         ports = find_free_ports(2 * size)
         self._directory = directory
+        self._arguments = arguments
         self.ids = range(1, size + 1)
         self._peer_ports, self._rest_ports = ports[:size], ports[size:]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -24,34 +34,68 @@ class Cluster:
     def url(self, node_id: int, path: str) -> str:
         return f"http://127.0.0.1:{self._rest_ports[node_id - 1]}{path}"
 
-    def start(self, node_id: int) -> None:
+    def pid(self, node_id: int) -> int:
+        return self._processes[node_id].pid
+
+    # ------------------------------------------------------------ processes
+
+    def start(self, *node_ids: int) -> None:
+        """Start these nodes, or all."""
         cluster = ",".join(f"http://127.0.0.1:{port}" for port in self._peer_ports)
-        arguments = ["--id", str(node_id), "--cluster", cluster, "--port", str(self._rest_ports[node_id - 1])]
-        directory = ["--data-dir", str(self._directory / str(node_id))]
-        with (self._directory / f"{node_id}.log").open("ab") as log:
-            self._processes[node_id] = subprocess.Popen(
-                [sys.executable, "-m", "raftkv_trio", "serve", *arguments, *directory], stdout=log, stderr=log
-            )
+        for node_id in node_ids or self.ids:
+            arguments = ["--id", str(node_id), "--cluster", cluster, *self._arguments]
+            arguments += ["--port", str(self._rest_ports[node_id - 1])]
+            arguments += ["--data-dir", str(self._directory / str(node_id))]
+            with (self._directory / f"{node_id}.log").open("ab") as log:
+                self._processes[node_id] = subprocess.Popen(
+                    [sys.executable, "-m", "raftkv_trio", "serve", *arguments], stdout=log, stderr=log
+                )
 
-    def signal(self, node_id: int, number: signal.Signals) -> int:
-        """Send a signal that ends the node, and return its exit code."""
+    def stop(self, node_id: int) -> int:
+        """Stop a node cleanly; returns its exit code."""
         process = self._processes.pop(node_id)
-        process.send_signal(number)
-        return process.wait(30)
+        process.send_signal(signal.SIGINT)
+        return process.wait(PATIENCE_S)
 
-    def close(self) -> None:
-        for node_id in list(self._processes):
-            self.signal(node_id, signal.SIGKILL)
+    def kill(self, *node_ids: int) -> None:
+        """SIGKILL to these nodes, or to all that run, at once."""
+        killed = [self._processes.pop(node_id) for node_id in node_ids or list(self._processes)]
+        for process in killed:
+            process.kill()
+        for process in killed:
+            assert process.wait(PATIENCE_S) == -signal.SIGKILL
 
-    async def wait_ready(self, client: httpx.AsyncClient) -> None:
+    def halt(self, node_id: int) -> None:
+        """SIGSTOP: the node does nothing until `resume`."""
+        self._processes[node_id].send_signal(signal.SIGSTOP)
+
+    def resume(self, node_id: int) -> None:
+        self._processes[node_id].send_signal(signal.SIGCONT)
+
+    # ------------------------------------------------------------ what they say
+
+    async def status(self, http: httpx.AsyncClient, node_id: int) -> dict[str, Any]:
+        """`/-/status` of a node; it answers whatever the cluster's state."""
+        return dict((await http.get(self.url(node_id, "/-/status"))).raise_for_status().json())
+
+    async def leader(self, http: httpx.AsyncClient, *node_ids: int) -> int:
+        """Wait until one of these nodes, or of all, leads."""
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                for node_id in node_ids or self.ids:
+                    if (await self.status(http, node_id))["role"] == "leader":
+                        return node_id
+                await trio.sleep(POLL_S)
+
+    async def wait_ready(self, http: httpx.AsyncClient) -> None:
         """Return when every running node is ready."""
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             for node_id in list(self._processes):
-                while not await self._is_ready(client, node_id):  # noqa: ASYNC110 - it is another process
-                    await trio.sleep(0.05)
+                while not await self._is_ready(http, node_id):  # noqa: ASYNC110 - it is another process
+                    await trio.sleep(POLL_S)
 
-    async def _is_ready(self, client: httpx.AsyncClient, node_id: int) -> bool:
+    async def _is_ready(self, http: httpx.AsyncClient, node_id: int) -> bool:
         try:
-            return (await client.get(self.url(node_id, "/-/ready"))).status_code == 200
+            return (await http.get(self.url(node_id, "/-/ready"))).status_code == 200
         except httpx.TransportError:
             return False
