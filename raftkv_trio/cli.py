@@ -162,7 +162,7 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
             tell_ready(os.environ)
         return 0
 
-    return _run_until_signal(run, (signal.SIGINT, signal.SIGTERM))
+    return _run_until_signal(run, (signal.SIGINT, signal.SIGTERM), second_cancels=False)
 
 
 def server_config(
@@ -269,7 +269,7 @@ def local_start(procfile: Path, names: tuple[str, ...]) -> int:
     # A terminal that is closed must not orphan them; under nohup it says nothing.
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     hangup = (signal.SIGHUP,) if hangs_up else ()
-    return _run_until_signal(run, (signal.SIGINT, signal.SIGTERM, *hangup))
+    return _run_until_signal(run, (signal.SIGINT, signal.SIGTERM, *hangup), second_cancels=True)
 
 
 @local.command("run")
@@ -305,12 +305,15 @@ def _address(text: str | None, flag: str) -> PeerAddress | None:
 
 
 def _run_until_signal(
-    component: "Callable[[trio.Event], Awaitable[int]]", signals: tuple[signal.Signals, ...]
+    component: "Callable[[trio.Event], Awaitable[int]]",
+    signals: tuple[signal.Signals, ...],
+    *,
+    second_cancels: bool,
 ) -> int:
-    """Run a component; the first signal sets the event it is given, the second cancels it.
+    """Run a component; the first signal sets the event it is given, the second cancels it or ends all.
 
-    After the second one the signals have their default actions again, so that a third one ends the process
-    whatever happens. Returns the component's exit code, or 128 and the number of the second signal.
+    After a second one that cancels, the signals have their default actions again, so that a third one ends
+    the process whatever happens. The exit code is the component's, or 128 and the second signal's number.
     """
     import trio
 
@@ -325,6 +328,9 @@ def _run_until_signal(
             stop.set()
             async for number in received:
                 forced = signal.Signals(number)
+                if not second_cancels:
+                    logger.warning("a second %s: no clean stop", forced.name)
+                    os._exit(128 + number)
                 break
         scope.cancel()
 

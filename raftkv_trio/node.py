@@ -190,11 +190,13 @@ class Node:
         return index
 
     async def hand_over(self) -> None:
-        """If this node leads, have another voter lead and return when it does; else return at once.
+        """If this node leads and is not the only voter, have another lead and return when it does.
 
         Without an active follower it waits as long as its caller lets it. Cancellation leaves the transfer
         to succeed or to time out after an election timeout.
         """
+        if self.driver.raw.status().configuration.voters == (self.id,):
+            return
         self.driver.hand_over()
         while self.driver.raw.role is StateRole.LEADER:
             await self.driver.leader_changed.wait()

@@ -12,7 +12,7 @@ from raftkv_trio.rest import make_app, open_rest_listeners, serve_rest
 
 logger = logging.getLogger(__name__)
 
-HAND_OVER_S = 1.0
+HAND_OVER_S = 0.5
 
 
 async def serve(
@@ -21,7 +21,7 @@ async def serve(
     stop: trio.Event | None = None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stop` is set, then stop in order: requests, leadership, node.
+    """Serve until `stop` is set, then stop in order: leadership, requests, node.
 
     `started` gives the REST port. Raises ConfigError and StorageError, maybe in groups. Cancellation stops at
     once, without handing leadership over.
@@ -38,7 +38,7 @@ async def serve(
             task_status.started(port)
             await (trio.Event() if stop is None else stop).wait()
             logger.info("node %d is stopping", node.id)
+            with trio.move_on_after(HAND_OVER_S):  # while the requests on their way can still follow
+                await node.hand_over()
             rest_nursery.cancel_scope.cancel()
-        with trio.move_on_after(HAND_OVER_S):
-            await node.hand_over()
         node_nursery.cancel_scope.cancel()

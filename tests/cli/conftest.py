@@ -1,11 +1,13 @@
-"""A data directory that a node has used."""
+"""A data directory that a node has used, and a cluster."""
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGINT
 
 import pytest
 
+from tests.cli.cluster import Cluster
 from tests.cli.program import serving_alone
 
 
@@ -24,3 +26,12 @@ def copied(used: Path, tmp_path: Path) -> Path:
     """A copy of it, named `data`."""
     shutil.copytree(used, tmp_path / "data")
     return tmp_path / "data"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path, free_ports(6))
+    try:
+        yield cluster
+    finally:
+        cluster.close()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 
@@ -16,6 +17,7 @@ from tests.conftest import find_free_ports
 
 PROGRAM = [sys.executable, "-m", "raftkv_trio"]
 DEADLINE_S = 60
+NO_TLS = False  # httpx would read the certificates for each request, which takes longer than the request
 
 
 def run(
@@ -57,6 +59,7 @@ class Node:
 
     def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
         self.process = process
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
 
@@ -66,7 +69,7 @@ class Node:
         return self._log.read_text()
 
     def wait_said(self, pattern: str) -> None:
-        self._wait(lambda: re.search(pattern, self.said))
+        self.wait(lambda: re.search(pattern, self.said))
 
     def wait_answer(self, status: int, path: str) -> httpx.Response:
         """The first response to a GET that has this status."""
@@ -74,23 +77,29 @@ class Node:
 
         def ask() -> bool:
             try:
-                responses.append(httpx.get(self.url + path, timeout=DEADLINE_S))
+                responses.append(httpx.get(self.url + path, timeout=DEADLINE_S, verify=NO_TLS))
             except httpx.TransportError:
                 return False
             return responses[-1].status_code == status
 
-        self._wait(ask)
+        self.wait(ask)
         return responses[-1]
+
+    def status(self) -> dict[str, Any]:
+        """What it says of itself now."""
+        return cast(
+            dict[str, Any], httpx.get(self.url + "/-/status", timeout=DEADLINE_S, verify=NO_TLS).json()
+        )
 
     def end(self, number: signal.Signals) -> int:
         """Signal it; returns its exit code."""
         self.process.send_signal(number)
-        return self.wait()
+        return self.wait_exit()
 
-    def wait(self) -> int:
+    def wait_exit(self) -> int:
         return self.process.wait(DEADLINE_S)
 
-    def _wait(self, condition: Callable[[], object]) -> None:
+    def wait(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + DEADLINE_S
         while not condition():
             assert self.process.poll() is None, self.said

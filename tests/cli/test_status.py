@@ -1,10 +1,8 @@
 """`raftkv-trio status`: all members as each sees itself, whoever of them is up."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -13,50 +11,18 @@ import trio
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.survey import survey, table
-from tests.cli.program import Node, refusal, run, serving
+from tests.cli.cluster import Cluster
+from tests.cli.program import refusal, run
 
 
-class Cluster:
-    """Nodes 1 to 3 as processes; `nodes` are those that run."""
-
-    def __init__(self, directory: Path, ports: list[int]) -> None:
-        self.directory = directory
-        self.urls = {i: f"http://127.0.0.1:{port}" for i, port in enumerate(ports[3:], start=1)}
-        self.peer_urls = {i: f"http://127.0.0.1:{port}" for i, port in enumerate(ports[:3], start=1)}
-        self.nodes: dict[int, Node] = {}
-        self._exit = ExitStack()
-
-    def start(self, node_id: int) -> None:
-        port = int(self.urls[node_id].rpartition(":")[2])
-        cluster = ",".join(self.peer_urls.values())
-        arguments = ["--id", str(node_id), "--cluster", cluster, "--port", str(port)]
-        self.nodes[node_id] = self._exit.enter_context(
-            serving(*arguments, directory=self.directory, port=port)
-        )
-
-    def kill(self, node_id: int) -> None:
-        assert self.nodes.pop(node_id).end(SIGKILL) == -SIGKILL
-
-    def close(self) -> None:
-        self._exit.close()
-
-    def status(self, *endpoint_ids: int) -> dict[int, dict[str, Any]]:
-        """What `-w json` says, asked from these; by member id."""
-        endpoints = [argument for i in endpoint_ids for argument in ("--endpoint", self.urls[i])]
-        done = run("status", "-w", "json", *endpoints, directory=self.directory)
-        assert (done.returncode, done.stderr) == (0, "")
-        reports = json.loads(done.stdout)
-        assert [report["id"] for report in reports] == [1, 2, 3]
-        return {report["id"]: report for report in reports}
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path, free_ports(6))
-    try:
-        yield cluster
-    finally:
-        cluster.close()
+def status(cluster: Cluster, *endpoint_ids: int) -> dict[int, dict[str, Any]]:
+    """What `-w json` says, asked from these; by member id."""
+    endpoints = [argument for i in endpoint_ids for argument in ("--endpoint", cluster.urls[i])]
+    done = run("status", "-w", "json", *endpoints, directory=cluster.directory)
+    assert (done.returncode, done.stderr) == (0, "")
+    reports = json.loads(done.stdout)
+    assert [report["id"] for report in reports] == [1, 2, 3]
+    return {report["id"]: report for report in reports}
 
 
 def test_members_come_and_go(cluster: Cluster) -> None:
@@ -66,7 +32,7 @@ def test_members_come_and_go(cluster: Cluster) -> None:
     for node in cluster.nodes.values():
         node.wait_answer(200, "/-/ready")
 
-    reports = cluster.status(2)
+    reports = status(cluster, 2)
     assert sorted(report["role"] for report in reports.values()) == ["follower", "follower", "leader"]
     (leader_id,) = (i for i, report in reports.items() if report["role"] == "leader")
     for i, report in reports.items():
@@ -80,21 +46,21 @@ def test_members_come_and_go(cluster: Cluster) -> None:
 
     down, other = (i for i in reports if i != leader_id)
     cluster.kill(down)
-    reports = cluster.status(other)
+    reports = status(cluster, other)
     assert (reports[down]["health"], reports[down]["role"]) == ("unreachable: Connection refused", None)
     assert reports[down]["client_url"] == cluster.urls[down]
     assert reports[leader_id]["role"] == "leader"
 
     cluster.kill(leader_id)
     cluster.nodes[other].wait_answer(503, "/-/ready")
-    report = cluster.status(leader_id, other)[other]
+    report = status(cluster, leader_id, other)[other]
     assert report["leader_id"] is None
     assert report["health"].startswith("no leader is known; node ")
 
     cluster.kill(other)
     cluster.start(other)  # and has met nobody since
     cluster.nodes[other].wait_answer(200, "/-/healthy")
-    reports = cluster.status(other)
+    reports = status(cluster, other)
     assert reports[other]["client_url"] == cluster.urls[other]
     assert reports[down]["client_url"] is None
     assert reports[down]["health"] == "unreachable: no member that answers has met it"

@@ -38,7 +38,7 @@ def test_a_wiped_member_ends(tmp_path: Path, start: Start) -> None:
         shutil.rmtree(tmp_path / "raftkv-trio-2")
         for _ in range(2):
             with start(2) as wiped:
-                assert wiped.wait() == 2
+                assert wiped.wait_exit() == 2
                 assert "Traceback" not in wiped.said
                 *_, last = wiped.said.splitlines()
                 assert last == (
