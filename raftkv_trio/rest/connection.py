@@ -60,13 +60,12 @@ class Connection:
         self._context = context
         self._counts = requests
         self._stream = stream
-        self._connection = trio.CancelScope()  # cancelled to drop it
+        self._connection = trio.CancelScope()  # cancelled to drop it; its deadline is that of sending
         self._requests = trio.CancelScope()  # cancelled to take no more of them
-        self._reading = trio.CancelScope()
+        self._reading = trio.CancelScope(deadline=trio.current_time() + config.idle_timeout_s)
         self._sending = trio.Lock()
         self._is_idle = True  # no request is under way
         self._head_has_begun = False
-        self._deadline = trio.current_time() + config.idle_timeout_s  # of the next bytes
 
     async def run(self) -> None:
         """Serve requests until either side closes, or a deadline passes.
@@ -103,21 +102,19 @@ class Connection:
 
     async def _receive(self) -> None:
         """Feed the protocol until the client closes, or does not go on in time."""
-        data = b"-"
-        while data:
-            try:
-                with trio.CancelScope(deadline=self._deadline) as self._reading:
+        with self._reading:
+            data = b"-"
+            while data:
+                try:
                     data = bytes(await self._stream.receive_some(READ_BYTES))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
-            if self._reading.cancelled_caught:
-                if self._head_has_begun:
-                    await self._protocol.refuse(HTTPStatus.REQUEST_TIMEOUT)
-                return
-            await self._protocol.handle(RawData(data))
-            if self._is_idle and not self._head_has_begun and self._protocol.has_unread:
-                self._head_has_begun = True
-                self._deadline = trio.current_time() + self._config.header_timeout_s
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return
+                await self._protocol.handle(RawData(data))
+                if self._is_idle and not self._head_has_begun and self._protocol.has_unread:
+                    self._head_has_begun = True
+                    self._reading.deadline = trio.current_time() + self._config.header_timeout_s
+        if self._reading.cancelled_caught and self._head_has_begun:
+            await self._protocol.refuse(HTTPStatus.REQUEST_TIMEOUT)
 
     async def _handle(self, event: Event) -> None:
         """What the protocol wants done."""
@@ -128,18 +125,24 @@ class Connection:
                 self._is_idle = event.idle
                 self._head_has_begun = False
                 idle_until = trio.current_time() + self._config.idle_timeout_s
-                self._deadline = self._reading.deadline = idle_until if event.idle else inf
+                self._reading.deadline = idle_until if event.idle else inf
             case Closed():
                 self._requests.cancel()
 
     async def _send(self, data: bytes) -> None:
         try:
-            async with self._sending:
-                for start in range(0, len(data), CHUNK_BYTES):
-                    with trio.fail_after(self._config.send_timeout_s):
-                        await self._stream.send_all(memoryview(data)[start : start + CHUNK_BYTES])
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            self._connection.cancel()  # the client is gone, or does not read
+            self._sending.acquire_nowait()  # without a checkpoint, unlike `acquire`
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
+            for start in range(0, len(data), CHUNK_BYTES):
+                self._connection.deadline = trio.current_time() + self._config.send_timeout_s
+                await self._stream.send_all(memoryview(data)[start : start + CHUNK_BYTES])
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._connection.cancel()  # the client is gone
+        finally:
+            self._connection.deadline = inf
+            self._sending.release()
 
     async def _linger(self) -> None:
         """Let a client that is still sending read our last answer before its connection is reset."""
@@ -205,6 +208,7 @@ class _Protocol(H11Protocol):
     async def refuse(self, status: HTTPStatus) -> None:
         """Answer what is no request, or not a whole one; the connection cannot be used any more."""
         self._counts.refused(status)
+        await self.send(Updated(idle=False))
         # h11 knows a request from its head on, and holds us to its method
         is_head = self._is_head and self.connection.our_state is h11.SEND_RESPONSE
         sentence = _SENTENCES.get(status, "The request is malformed").encode() + b"\n"
