@@ -18,7 +18,7 @@ from raftkv_trio.raft.confchange import (
     decode_conf_change,
 )
 from raftkv_trio.raft.config import Config
-from raftkv_trio.raft.errors import PeerNotFound
+from raftkv_trio.raft.errors import PeerNotFound, ProposalDropped
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import (
@@ -220,6 +220,8 @@ class Network:
             self.cores[message.to].raw.step(message)
         except PeerNotFound:
             pass  # one of the two has been removed
+        except ProposalDropped:
+            pass  # a forwarded proposal came to one that does not lead
 
     def settle(self) -> None:
         """Move everything until nothing is left to do; time stands still."""
