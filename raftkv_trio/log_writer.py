@@ -46,11 +46,12 @@ class LogWriter:
             await self._bell.wait()
             batch = self.take()
             hard_state, entries = merge_appends(batch)
-            if hard_state is not None or entries:
+            if self._needs_disk(hard_state, entries):
                 begun_at = self._clock.now()
                 await self._worker.run(lambda h=hard_state, e=entries: self.write(h, e))  # type: ignore[misc]
-                if self._was_synced(hard_state, entries):
-                    self.writes.observe(self._clock.now() - begun_at)
+                self.writes.observe(self._clock.now() - begun_at)
+            elif hard_state is not None:
+                self.write(hard_state, entries)  # at once: the log keeps a commit index in mind only
             self.durable(batch)
 
     def take(self) -> list[Message]:
@@ -62,8 +63,8 @@ class LogWriter:
         """Append what `merge_appends` made of a batch; durable when this returns. Raises StorageError."""
         self._storage.append(hard_state, entries)
 
-    def _was_synced(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
-        """Whether it was more than a commit index, which need not be durable."""
+    def _needs_disk(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
+        """Whether it is more than a commit index, which need not be durable."""
         vote, self._vote = self._vote, self._vote if hard_state is None else hard_state[:2]
         return bool(entries) or vote != self._vote
 
