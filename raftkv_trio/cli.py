@@ -359,8 +359,14 @@ def _verdict(error: BaseException) -> tuple[int, str | None]:
             return EXIT_BUG, f"this is a bug; --log-level debug shows where: {what}"
     for leaf in leaves:
         if not isinstance(leaf, ConfigError):
-            return EXIT_FAILED, str(leaf)
+            return EXIT_FAILED, _sentence(leaf)
     return EXIT_USAGE, str(leaves[0])
+
+
+def _sentence(error: BaseException) -> str:
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 def _usage_sentence(error: click.UsageError) -> str:

@@ -111,7 +111,10 @@ class Node:
 def serving(
     *arguments: str | Path, directory: Path, port: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[Node]:
-    """Run `serve` with these arguments, which make it listen at `port`; kill what is left of it."""
+    """Run `serve` with these arguments, which make it listen at `port`; kill what is left of it.
+
+    Whatever happened to it, it has shown no traceback.
+    """
     log = directory / f"{port}.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
@@ -121,8 +124,10 @@ def serving(
             stderr=stderr,
             text=True,
         )
+    node = Node(process, port, log)
     try:
-        yield Node(process, port, log)
+        yield node
+        assert "Traceback" not in node.said
     finally:
         process.kill()
         process.wait()
