@@ -143,7 +143,9 @@ def open_storage(
 def _open_storage(
     disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: random.Random, segment_bytes: int
 ) -> NodeStorage:
-    if disk.exists(path) and not disk.exists(path / "lock") and disk.list_directory(path):
+    # A first start that was cut short may have left these two.
+    strangers = set(disk.list_directory(path)) - {"wal", "snap"} if disk.exists(path) else set()
+    if strangers and not disk.exists(path / "lock"):
         raise ConfigError(
             f"{path} is not empty and no data directory of raftkv-trio; name another with --data-dir"
         )
@@ -157,6 +159,9 @@ def _open_storage(
             )
         if not disk.exists(path / "identity"):
             _bootstrap(disk, path, node_id, bootstrap, rng)
+        # What a killed process has named, and not synced, is seen here and may still be lost.
+        for directory in (path / "snap", path):
+            disk.sync_directory(directory)
         identity = _read_identity(disk, path, node_id)
         log = open_log(disk, path / "wal", identity.encode(), segment_bytes=segment_bytes)
         return NodeStorage(disk, path, lock, identity, log, _newest_snapshot(disk, path / "snap"))
@@ -169,7 +174,11 @@ def _bootstrap(disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: 
     meta = SnapshotMeta(BOOTSTRAP_INDEX, BOOTSTRAP_TERM, bootstrap.conf_state)
     write_snapshot(disk, path / "snap", meta, bootstrap.envelope, ())
     disk.sync_directory(path)
-    disk.sync_directory(path.parent)
+    for directory in path.parents:
+        try:
+            disk.sync_directory(directory)
+        except PermissionError:
+            pass  # so it is none of those that `make_directory` made, which are ours
     identity = Identity(
         cluster_id=bootstrap.cluster_id,
         node_id=node_id,
