@@ -53,6 +53,13 @@ class Applier:
                 await trio.lowlevel.checkpoint()
             self.done()
 
+    def take(self) -> Sequence[Entry] | None:
+        """The batch that waits on the commit stream, if any; `done` is due once all of it is applied."""
+        try:
+            return self.commits.receive_nowait()
+        except trio.WouldBlock:
+            return None
+
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply one slice and settle what waited for it."""
         ids: list[ProposalId] = []

@@ -1,0 +1,274 @@
+"""What must hold of a cluster after every step, checked from outside while it runs.
+
+Of each node its log is remembered as it was last seen, and what is new is compared with what all nodes ever
+held. So a check costs nothing where nothing has changed. The names of the first five are the paper's (figure
+3); the others are what an acknowledgement is worth, and what must be true of one node's disk.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from raftkv_trio.machine import Committed
+from raftkv_trio.raft.raft import Raft
+from raftkv_trio.raft.storage import Storage
+from raftkv_trio.raft.types import Entry, EntryType, HardState, StateRole
+
+ELECTION_SAFETY = "Election Safety"
+LEADER_APPEND_ONLY = "Leader Append-Only"
+LOG_MATCHING = "Log Matching"
+LEADER_COMPLETENESS = "Leader Completeness"
+STATE_MACHINE_SAFETY = "State Machine Safety"
+EQUAL_STATES = "equal states"
+ONE_VOTE = "one vote a term"
+DURABLE_QUORUM = "durable on a quorum"
+DURABILITY = "durability"
+ACKNOWLEDGED = "nothing acknowledged lost"
+LINEARIZABILITY = "linearizability"
+LIVENESS = "liveness"
+
+
+class Violation(AssertionError):
+    """Something that must hold does not.
+
+    Attributes:
+        invariant: its name.
+    """
+
+    def __init__(self, invariant: str, text: str) -> None:
+        super().__init__(f"{invariant}: {text}")
+        self.invariant = invariant
+
+
+@dataclass(slots=True)
+class _View:
+    """One node as it was last seen.
+
+    Attributes:
+        terms: of all entries behind the bootstrap snapshot, in order.
+        leads: the term that it leads; None where it leads none.
+        applied: index of the last command that its state machine was given.
+    """
+
+    base: int
+    terms: list[int] = field(default_factory=list)
+    term: int = 0
+    vote: int | None = None
+    leads: int | None = None
+    commit: int = 0
+    applied: int = 0
+    disk: Storage | None = None
+
+    @property
+    def last_index(self) -> int:
+        return self.base + len(self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """What a halted node must come back with: its durable log up to `index`, and its vote."""
+
+    storage: Storage
+    index: int
+    hard_state: HardState
+
+
+class Invariants:
+    """Watches the cores of one cluster; every method raises Violation.
+
+    Args:
+        base: index of the snapshot that the cluster was bootstrapped with.
+    """
+
+    def __init__(self, base: int = 1) -> None:
+        self._base = base
+        self._views: dict[int, _View] = {}
+        self._promises: dict[int, _Promise] = {}
+        self._leaders: dict[int, int] = {}  # by term
+        self._entries: dict[tuple[int, int], tuple[int, Entry]] = {}  # by index and term: term before, entry
+        self._committed: list[Entry] = []
+        self._commit_terms: list[int] = []  # of the leader that committed it
+        self._states: dict[int, str] = {}  # by index
+        self.acknowledged = 0
+
+    @property
+    def committed_index(self) -> int:
+        return self._base + len(self._committed)
+
+    # ------------------------------------------------------------ a node's life
+
+    def started(self, node_id: int, raft: Raft) -> None:
+        """A node has opened its directory and made its core."""
+        view = self._views[node_id] = _View(self._base)
+        promise = self._promises.pop(node_id, None)
+        if promise is not None:
+            _check_promise(node_id, promise, raft)
+        view.disk = raft.log.storage
+        self.observe(node_id, raft)
+
+    def halted(self, node_id: int, raft: Raft) -> None:
+        """A node has ended, in whatever way. What it knew to be durable it must come back with."""
+        storage, unstable = raft.log.storage, raft.log.unstable
+        index = min(storage.last_index(), unstable.offset - 1)  # behind that it may have been overwritten
+        self._promises[node_id] = _Promise(storage, index, storage.initial_state()[0])
+
+    # ------------------------------------------------------------ after every step
+
+    def observe(self, node_id: int, raft: Raft) -> None:
+        """A node may have changed."""
+        view = self._views[node_id]
+        if raft.term == view.term:
+            if view.vote is not None and raft.vote != view.vote:
+                raise Violation(
+                    ONE_VOTE, f"node {node_id} votes for {raft.vote} and {view.vote} in term {raft.term}"
+                )
+        elif raft.term < view.term:
+            raise Violation(ONE_VOTE, f"node {node_id} goes from term {view.term} to {raft.term}")
+        view.term, view.vote = raft.term, raft.vote
+        log = raft.log
+        if log.last_index() != view.last_index or log.last_term() != (view.terms or [log.last_term()])[-1]:
+            self._take_entries(node_id, view, raft)
+        if raft.role is not StateRole.LEADER:
+            view.leads = None
+        elif view.leads != raft.term:
+            self._take_leader(node_id, view, raft)
+        if log.committed > view.commit:
+            self._take_commit(node_id, view, raft)
+
+    def _take_entries(self, node_id: int, view: _View, raft: Raft) -> None:
+        log, terms, base = raft.log, view.terms, self._base
+        common = min(log.last_index(), view.last_index)
+        while common > base and log.term(common) != terms[common - base - 1]:
+            common -= 1
+        if common < view.last_index:
+            if view.leads == raft.term:
+                raise Violation(
+                    LEADER_APPEND_ONLY, f"node {node_id} leads term {raft.term} and drops entry {common + 1}"
+                )
+            if common < view.commit:
+                raise Violation(STATE_MACHINE_SAFETY, f"node {node_id} drops committed entry {common + 1}")
+            del terms[common - base :]
+        before = log.term(common)
+        for entry in log.slice(common + 1, log.last_index() + 1, None):
+            known_before, known = self._entries.setdefault((entry.index, entry.term), (before, entry))
+            if known_before != before or known != entry:
+                raise Violation(
+                    LOG_MATCHING,
+                    f"node {node_id} has another entry {entry.index} of term {entry.term} than others, or"
+                    f" another one before it: {entry} behind term {before}, {known} behind {known_before}",
+                )
+            terms.append(entry.term)
+            before = entry.term
+
+    def _take_leader(self, node_id: int, view: _View, raft: Raft) -> None:
+        view.leads = term = raft.term
+        other = self._leaders.setdefault(term, node_id)
+        if other != node_id:
+            raise Violation(ELECTION_SAFETY, f"nodes {other} and {node_id} both lead term {term}")
+        for entry, commit_term in zip(self._committed, self._commit_terms, strict=True):
+            if commit_term >= term:
+                break
+            position = entry.index - self._base - 1
+            if position >= len(view.terms) or view.terms[position] != entry.term:
+                raise Violation(
+                    LEADER_COMPLETENESS,
+                    f"node {node_id} leads term {term} without entry {entry.index} of term {entry.term},"
+                    f" which was committed in term {commit_term}",
+                )
+
+    def _take_commit(self, node_id: int, view: _View, raft: Raft) -> None:
+        first, view.commit = max(view.commit, self._base) + 1, raft.log.committed
+        known_before = self.committed_index
+        for index in range(first, view.commit + 1):
+            term = view.terms[index - self._base - 1]
+            if index <= self.committed_index:
+                known = self._committed[index - self._base - 1]
+                if known.term != term:
+                    raise Violation(
+                        STATE_MACHINE_SAFETY,
+                        f"node {node_id} commits entry {index} of term {term}, others of {known.term}",
+                    )
+                continue
+            self._committed.append(self._entries[index, term][1])
+            self._commit_terms.append(raft.term)
+        if view.commit > known_before:
+            self._check_quorum(node_id, view, raft)
+
+    def _check_quorum(self, node_id: int, view: _View, raft: Raft) -> None:
+        index = view.commit
+        term = view.terms[index - self._base - 1]
+        holders = {i for i, v in self._views.items() if v.disk is not None and _holds(v.disk, index, term)}
+        conf = raft.conf_state
+        for half in (conf.voters, conf.voters_outgoing):
+            if half and not _is_majority(holders, half):
+                raise Violation(
+                    DURABLE_QUORUM,
+                    f"node {node_id} commits entry {index} of term {term}, which is durable on"
+                    f" {sorted(holders)} of {half} only",
+                )
+
+    # ------------------------------------------------------------ state machines and clients
+
+    def applied(self, node_id: int, command: Committed, state: str) -> None:
+        """A node's state machine was given `command`, which left it in `state` (a hash)."""
+        view = self._views[node_id]
+        if command.index > view.commit:
+            raise Violation(
+                STATE_MACHINE_SAFETY, f"node {node_id} applies entry {command.index}, which is not committed"
+            )
+        for index in range(max(view.applied, self._base) + 1, command.index):
+            skipped = self._committed[index - self._base - 1]
+            if skipped.type is EntryType.NORMAL and skipped.data:
+                raise Violation(STATE_MACHINE_SAFETY, f"node {node_id} does not apply entry {index}")
+        entry = self._committed[command.index - self._base - 1]
+        if command.index <= view.applied:
+            raise Violation(
+                STATE_MACHINE_SAFETY, f"node {node_id} applies entry {command.index} after {view.applied}"
+            )
+        if entry.term != command.term or not entry.data.endswith(command.command):
+            raise Violation(
+                STATE_MACHINE_SAFETY,
+                f"node {node_id} applies at index {command.index} something else than what is committed",
+            )
+        view.applied = command.index
+        if self._states.setdefault(command.index, state) != state:
+            raise Violation(
+                EQUAL_STATES, f"node {node_id} has another state at index {command.index} than others"
+            )
+
+    def check_acknowledged(self, term: int, index: int, command: bytes) -> None:
+        """A client was told that its command was applied by the entry of that term and index."""
+        self.acknowledged += 1
+        entry = self._committed[index - self._base - 1] if index <= self.committed_index else None
+        if entry is None or entry.term != term or not entry.data.endswith(command):
+            raise Violation(
+                ACKNOWLEDGED, f"a client was told of entry {index} of term {term}, which is not committed"
+            )
+
+
+def _check_promise(node_id: int, promise: _Promise, raft: Raft) -> None:
+    hard_state, promised = raft.log.storage.initial_state()[0], promise.hard_state
+    if hard_state.term < promised.term or (
+        hard_state.term == promised.term and promised.vote not in (None, hard_state.vote)
+    ):
+        raise Violation(
+            DURABILITY,
+            f"node {node_id} comes back in term {hard_state.term} with a vote for {hard_state.vote}, but was"
+            f" in term {promised.term} and had voted for {promised.vote}",
+        )
+    for index in range(promise.storage.first_index(), promise.index + 1):
+        term = promise.storage.term(index)
+        if not _holds(raft.log.storage, index, term):
+            raise Violation(
+                DURABILITY,
+                f"node {node_id} comes back without entry {index} of term {term}, which was durable",
+            )
+
+
+def _holds(storage: Storage, index: int, term: int) -> bool:
+    if index < storage.first_index():
+        return True
+    return index <= storage.last_index() and storage.term(index) == term
+
+
+def _is_majority(holders: Collection[int], voters: Collection[int]) -> bool:
+    return 2 * len([voter for voter in voters if voter in holders]) > len(voters)

@@ -1,0 +1,417 @@
+"""One node of the event-heap simulator: the real parts of a node, driven by events instead of tasks.
+
+Driver, log writer, applier, proposals, reads, core and log are those that `run_node` runs; only the tasks
+around them are replaced. Each turn of the driver, each disk call and each slice that is applied is an event,
+and between any two of them the node can be halted or paused.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from raftkv_trio.applier import SLICE_ENTRIES
+from raftkv_trio.config import NodeConfig, PeerAddress
+from raftkv_trio.errors import ConfigError, StorageError
+from raftkv_trio.log_writer import merge_appends
+from raftkv_trio.machine import Committed, StateMachine
+from raftkv_trio.node import Node, open_directory
+from raftkv_trio.outbox import Item
+from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
+from raftkv_trio.raft.types import Entry, HardState, Message, StateRole
+from raftkv_trio.storage import NodeStorage
+from raftkv_trio.testing.disk import Halted, SimulatedDisk
+from raftkv_trio.testing.invariants import DURABILITY, Invariants, Violation
+from raftkv_trio.testing.message_network import MessageNetwork
+from raftkv_trio.testing.timeline import Timeline, Trace
+from raftkv_trio.wire import PeerFrame
+
+DATA_DIR = Path("/srv/raftkv-trio")
+SEGMENT_BYTES = 16 * 1024
+
+#: A client's look at what it waits for: True once it need not look again.
+Look = Callable[[], bool]
+
+
+class State(Enum):
+    """What a node is doing."""
+
+    DOWN = "down"
+    UP = "up"
+    PAUSED = "paused"
+    REFUSED = "refused"  # its own directory, because it does not verify
+
+
+class MemberClock(TrioClock):
+    """A node's clock: virtual time at a rate of its own."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._base = self._base_at = 0.0
+        self.rate = 1.0
+
+    def now(self) -> float:
+        return self._base + (self._timeline.now - self._base_at) * self.rate
+
+    def set_rate(self, rate: float) -> None:
+        self._base, self._base_at = self.now(), self._timeline.now
+        self.rate = rate
+
+
+class WatchedMachine:
+    """A state machine that tells the invariants what it was given, and its state after each command."""
+
+    def __init__(self, machine: StateMachine, told: Callable[[Committed, str], None]) -> None:
+        self.inner = machine
+        self._told = told
+
+    def apply(self, batch: Sequence[Committed]) -> Sequence[object]:
+        results: list[object] = []
+        for committed in batch:
+            results += self.inner.apply([committed])
+            self._told(committed, state_hash(self.inner))
+        return results
+
+    def snapshot(self) -> Iterator[bytes]:
+        return self.inner.snapshot()
+
+    def restore(self, chunks: Any) -> None:
+        self.inner.restore(chunks)
+
+
+def state_hash(machine: StateMachine) -> str:
+    """The machine's own `state_hash`, where it has one; else a hash of its snapshot."""
+    own: str | None = getattr(machine, "state_hash", None)
+    if own is not None:
+        return own
+    digest = blake2b(digest_size=16)
+    for chunk in machine.snapshot():
+        digest.update(len(chunk).to_bytes(8, "big") + chunk)
+    return digest.hexdigest()
+
+
+class Post:
+    """What the driver takes for its peers."""
+
+    def __init__(self, node_id: int, network: MessageNetwork) -> None:
+        self._node_id = node_id
+        self._network = network
+
+    def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
+        return self._network.offer(self._node_id, peer_id, items)
+
+
+class Member:
+    """One node and its machine room: disk and clock outlive its halts.
+
+    Attributes:
+        state: see `State`.
+        node: None while it is down.
+        turn_delay_s: longest time from a ring of the driver's bell to its turn.
+        sync_s: shortest and longest time of a disk call.
+        disk_is_slow_s: what a disk call may take on top.
+        slow_calls: how many did.
+        is_rotten: whether bits of its disk were flipped, so that it may refuse its directory.
+        restarts: how often it was started again.
+
+    Args:
+        went_down: told when it has halted or ended, or could not start.
+    """
+
+    def __init__(
+        self,
+        node_id: int,
+        members: dict[int, PeerAddress],
+        make_machine: Callable[[], StateMachine],
+        *,
+        turn_delay_s: float,
+        timeline: Timeline,
+        trace: Trace,
+        random: Random,
+        network: MessageNetwork,
+        invariants: Invariants,
+        went_down: Callable[["Member"], None],
+    ) -> None:
+        self.id = node_id
+        self.config = NodeConfig(
+            node_id=node_id, members=members, data_dir=DATA_DIR, segment_bytes=SEGMENT_BYTES
+        )
+        self.disk = SimulatedDisk(Random(random.getrandbits(64)))
+        self.clock = MemberClock(timeline)
+        self.state = State.DOWN
+        self.node: Node | None = None
+        self.machine: StateMachine | None = None
+        self.turn_delay_s = turn_delay_s
+        self.sync_s = (0.0003, 0.003)
+        self.restarts = -1
+        self.disk_is_slow_s = 0.0
+        self.is_rotten = False
+        self.slow_calls = 0
+        self._make_machine = make_machine
+        self._timeline = timeline
+        self._trace = trace
+        self._name = f"node {node_id}"
+        self._random = random
+        self._network = network
+        self._invariants = invariants
+        self._went_down = went_down
+        self._storage: NodeStorage | None = None
+        self._life = 0
+        self._held: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._looks: list[Look] = []
+        self._turn_planned = False
+        self._writing: tuple[list[Message], HardState | None, list[Entry]] | None = None
+        self._applying = False
+        self._seen: object = None
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Open the directory and run; on failure it stays down, or refuses for good what does not verify."""
+        self._life += 1
+        self.restarts += 1
+        machine = self._make_machine()
+        try:
+            storage = open_directory(self.disk, self.config, self._random)
+        except (Halted, ConfigError, StorageError) as error:
+            self.disk.kill()
+            self._note(f"does not start: {error}")
+            if isinstance(error, Halted) or isinstance(error.__cause__, OSError):
+                self._went_down(self)  # another time it may
+            elif self.is_rotten:
+                self.state = State.REFUSED
+            else:
+                raise Violation(DURABILITY, f"node {self.id} refuses its directory: {error}") from error
+            return
+        watched = WatchedMachine(machine, self._told)
+        node = Node(self.config, watched, storage, self.clock, self._random, ThreadWorker(), TcpNetwork())
+        node.driver.peers = Post(self.id, self._network)
+        self._storage, self.node, self.machine = storage, node, machine
+        self.state = State.UP
+        self._writing, self._applying, self._turn_planned = None, False, False
+        self._note(f"starts in term {node.driver.raw.term} with entries up to {node.driver.raw.last_index}")
+        self._invariants.started(self.id, node.driver.raw.raft)
+        self._network.join(self.id, self)
+        with self._alive():
+            node.driver.start()
+            self._plan_tick(self._random.random())
+
+    def halt(self, *, power: bool) -> None:
+        """End at once, in the middle of the disk call under way if there is one."""
+        if self._writing is not None and self._random.random() < 0.8:
+            self.disk.halt_at(self._random.choice((0, 1, 1, 2, 5)), power=power)
+            try:
+                self._write()
+            except (Halted, StorageError):
+                pass  # that is the point; what was written stays or not
+        if power:
+            self.disk.lose_power()
+        else:
+            self.disk.kill()
+        self._end("loses power" if power else "is killed")
+
+    def stop(self) -> None:
+        """A clean stop, without the time to hand over."""
+        if self.node is not None:
+            with self._alive():
+                self._close("stops")
+
+    def pause(self) -> None:
+        """Nothing of the process moves until `resume` (SIGSTOP)."""
+        if self.state is State.UP:
+            self._note("is paused")
+            self.state = State.PAUSED
+
+    def resume(self) -> None:
+        if self.state is State.PAUSED:
+            self._note("resumes")
+            self.state = State.UP
+            held, self._held = self._held, []
+            for action, arguments in held:
+                self._timeline.after(0, self._act, self._life, action, arguments)
+
+    def hand_over(self) -> None:
+        """As an operator asks for it."""
+        self._soon(0, self._hand_over)
+
+    # ------------------------------------------------------------ the world's events
+
+    def receive(self, sender: int, frame: PeerFrame) -> None:
+        self._act(self._life, self._take, (sender, frame))
+
+    def disconnected(self, peer_id: int) -> None:
+        self._act(self._life, self._lose_peer, (peer_id,))
+
+    def look(self, look: Look) -> None:
+        """Have a client look after each of this node's events, until it need not any more."""
+        self._looks.append(look)
+        self._after()
+
+    # ------------------------------------------------------------ events of the node
+
+    def _soon(self, delay_s: float, action: Callable[..., object], *arguments: Any) -> None:
+        self._timeline.after(delay_s, self._act, self._life, action, arguments)
+
+    def _act(self, life: int, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        if life != self._life or self.node is None:
+            return
+        if self.state is State.PAUSED:
+            self._held.append((action, arguments))
+            return
+        with self._alive():
+            action(*arguments)
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        """What the disk does to the process, and what follows from an event."""
+        try:
+            yield
+        except Halted as halted:
+            self._end(f"halts: {halted}")
+        except StorageError as error:
+            self._close(f"ends: {error}")
+        else:
+            self._after()
+
+    def _after(self) -> None:
+        node = self.node
+        if node is None:
+            return
+        if node.driver.bell.rung and not self._turn_planned:
+            self._turn_planned = True
+            self._soon(self._random.random() * self.turn_delay_s, self._turn)
+        if self._looks:
+            self._looks = [look for look in self._looks if not look()]
+
+    def _take(self, sender: int, frame: PeerFrame) -> None:
+        assert self.node is not None
+        self.node.inbox.try_put((sender, frame), 0)
+
+    def _lose_peer(self, peer_id: int) -> None:
+        assert self.node is not None
+        self.node.driver.unreachable(peer_id)
+
+    def _hand_over(self) -> None:
+        assert self.node is not None
+        self.node.driver.hand_over()
+
+    def _plan_tick(self, intervals: float) -> None:
+        self._soon(intervals * self.config.tick_interval_s / self.clock.rate, self._tick)
+
+    def _tick(self) -> None:
+        assert self.node is not None
+        self.node.driver.tick_due()
+        self._plan_tick(1)
+
+    def _turn(self) -> None:
+        node = self.node
+        assert node is not None
+        self._turn_planned = False
+        node.driver.bell.answer()
+        node.driver.turn()
+        self._observe(node)
+        if self._writing is None:
+            self._begin_write(node)
+        if not self._applying:
+            self._begin_apply(node)
+
+    def _observe(self, node: Node) -> None:
+        raw = node.driver.raw
+        self._invariants.observe(self.id, raw.raft)
+        seen = (raw.term, raw.role, raw.leader_id, raw.commit)
+        if seen != self._seen:
+            self._seen = seen
+            self._note(
+                f"{raw.role.name.lower()} t{raw.term} leader {raw.leader_id or '-'} commit {raw.commit}"
+            )
+
+    def _begin_write(self, node: Node) -> None:
+        batch = node.log_writer.take()
+        if not batch:
+            return
+        hard_state, entries = merge_appends(batch)
+        self._writing = batch, hard_state, entries
+        # a commit index alone is not written at all
+        syncs = bool(entries) or any(message.term for message in batch)
+        low, high = self.sync_s if syncs else (0.0, 0.0001)
+        duration_s = self._random.uniform(low, high)
+        if syncs and self.disk_is_slow_s:
+            self.slow_calls += 1
+            duration_s += self._random.uniform(0, self.disk_is_slow_s)
+        self._soon(duration_s, self._written)
+
+    def _write(self) -> list[Message]:
+        assert self.node is not None
+        assert self._writing is not None
+        batch, hard_state, entries = self._writing
+        if hard_state is not None or entries:
+            self.node.log_writer.write(hard_state, entries)
+        self._writing = None
+        return batch
+
+    def _written(self) -> None:
+        node = self.node
+        assert node is not None
+        node.log_writer.durable(self._write())
+        self._begin_write(node)
+
+    def _begin_apply(self, node: Node) -> None:
+        entries = node.applier.take()
+        if entries:
+            self._applying = True
+            self._soon(self._random.random() * 0.0005, self._apply, entries)
+
+    def _apply(self, entries: Sequence[Entry]) -> None:
+        node = self.node
+        assert node is not None
+        node.applier.apply(entries[:SLICE_ENTRIES])
+        if len(entries) > SLICE_ENTRIES:
+            self._soon(0.0005, self._apply, entries[SLICE_ENTRIES:])
+            return
+        node.applier.done()
+        self._applying = False
+
+    # ------------------------------------------------------------ ends
+
+    def _close(self, why: str) -> None:
+        """What `run_node` does as it unwinds."""
+        assert self.node is not None
+        assert self._storage is not None
+        self.node.close("the node is stopping")
+        self._looks = [look for look in self._looks if not look()]
+        try:
+            self._storage.close(clean=True)
+        except Halted as halted:
+            why += f", and halts: {halted}"
+        except StorageError as error:
+            why += f"; {error}"
+        self.disk.kill()
+        self._end(why)
+
+    def _end(self, why: str) -> None:
+        if self.node is None:
+            return
+        self._note(why)
+        node, self.node = self.node, None
+        self.state = State.DOWN
+        self._life += 1
+        self._writing = None
+        self._held, looks, self._looks = [], self._looks, []
+        self._invariants.halted(self.id, node.driver.raw.raft)
+        self._network.leave(self.id)
+        for look in looks:
+            look()
+        self._went_down(self)
+
+    def _told(self, committed: Committed, state: str) -> None:
+        self._invariants.applied(self.id, committed, state)
+
+    def _note(self, what: str) -> None:
+        self._trace.note(self._name, what)
+
+    @property
+    def leads(self) -> bool:
+        return self.node is not None and self.node.driver.raw.role is StateRole.LEADER

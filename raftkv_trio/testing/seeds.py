@@ -1,0 +1,275 @@
+"""One seed, from its schedule to its verdict: key-value clients, faults, healing, and what they were told."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+from time import perf_counter
+
+from raftkv_trio.errors import ProposalError
+from raftkv_trio.kv import Store
+from raftkv_trio.testing.faults import mend_all, strike
+from raftkv_trio.testing.history import History, Outcome
+from raftkv_trio.testing.invariants import LINEARIZABILITY, LIVENESS, Violation
+from raftkv_trio.testing.kv_clients import (
+    Record,
+    answer_to_read,
+    answer_to_write,
+    command_of,
+    draw_request,
+)
+from raftkv_trio.testing.linearizability import HistoryError, check_linearizable
+from raftkv_trio.testing.member import Member, State
+from raftkv_trio.testing.register import Answer, Get, Register, RegisterRequest, Seen
+from raftkv_trio.testing.schedule import Schedule
+from raftkv_trio.testing.simulation import Simulation
+
+#: After all has healed the clients must come to their end within this time.
+PROGRESS_WITHIN_S = 20.0
+REQUEST_TIMEOUTS_S = (0.3, 1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of one seed.
+
+    Attributes:
+        failure: the invariant that broke, or the kind of error; None where all is well.
+        text: the failure in one line or more.
+        faults: how many there were of each kind, by name.
+        operations: how many ended how.
+        digest: hash of the trace.
+    """
+
+    schedule: Schedule
+    failure: str | None
+    text: str
+    events: int
+    simulated_s: float
+    wall_s: float
+    faults: Counter[str] = field(default_factory=Counter)
+    operations: Counter[str] = field(default_factory=Counter)
+    digest: str
+    trace: list[str] | None = None
+
+
+def run_schedule(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
+    """Run a schedule to its end, or to the first thing that must not be."""
+    begun_at = perf_counter()
+    run = _Run(schedule, keep_trace=keep_trace)
+    failure, text = None, ""
+    try:
+        run.run()
+    except Violation as error:
+        failure, text = error.invariant, str(error)
+    except Exception as error:  # a bug of whatever kind, in the node or here
+        failure = type(error).__name__
+        text = f"{failure}: {error}"
+    simulation = run.simulation
+    return Verdict(
+        schedule=schedule,
+        failure=failure,
+        text=text,
+        events=simulation.timeline.events,
+        simulated_s=simulation.now,
+        wall_s=perf_counter() - begun_at,
+        faults=run.struck,
+        operations=Counter(o.outcome.value for o in run.history.operations),
+        digest=simulation.trace.digest,
+        trace=simulation.trace.lines,
+    )
+
+
+class _Run:
+    """A simulation with clients of the store."""
+
+    def __init__(self, schedule: Schedule, *, keep_trace: bool) -> None:
+        self.schedule = schedule
+        self.simulation = Simulation(
+            Store,
+            nodes=schedule.nodes,
+            seed=schedule.seed,
+            conditions=schedule.conditions,
+            turn_delay_s=schedule.turn_delay_s,
+            keep_trace=keep_trace,
+        )
+        self.simulation.supervised = True
+        self.history: History[RegisterRequest, Answer] = History(lambda: self.simulation.now)
+        self.struck: Counter[str] = Counter()
+        self.clients = [_Client(number, self) for number in range(1, schedule.clients + 1)]
+
+    def run(self) -> None:
+        simulation = self.simulation
+        for fault in self.schedule.faults:
+            simulation.timeline.at(fault.at_s, strike, simulation, fault)
+            self.struck[fault.kind.value] += 1
+        for client in self.clients:
+            client.start()
+        simulation.timeline.run_until(self.schedule.duration_s)
+        mend_all(simulation)
+        self._wait("the clients have not come to their end", lambda: all(c.is_done for c in self.clients))
+        self._wait("not all nodes have applied everything", self._are_equal)
+        try:
+            check_linearizable(self.history, Register())
+        except HistoryError as error:
+            raise Violation(LINEARIZABILITY, str(error)) from error
+
+    def _wait(self, what: str, condition: object) -> None:
+        try:
+            self.simulation.run_until(condition, within_s=PROGRESS_WITHIN_S)  # type: ignore[arg-type]
+        except Violation as error:
+            if error.invariant != LIVENESS:
+                raise
+            raise Violation(LIVENESS, f"{what} {PROGRESS_WITHIN_S} s after all has healed") from None
+
+    def _are_equal(self) -> bool:
+        members = [m for m in self.simulation.members.values() if m.state is not State.REFUSED]
+        committed = self.simulation.invariants.committed_index
+        return all(m.node is not None and m.node.applied.index == committed for m in members)
+
+
+class _Client:
+    """One client: an operation at a time, at moments of its own while faults go on, in haste after that."""
+
+    def __init__(self, number: int, run: _Run) -> None:
+        schedule = run.schedule
+        self._name = f"client {number}"
+        self._run = run
+        self._simulation = run.simulation
+        self._random = Random(f"client {number} of {schedule.seed}")
+        quota = -(-schedule.operations // schedule.clients)
+        self._moments = sorted([self._random.uniform(0.5, schedule.duration_s) for _ in range(quota)])
+        self._moments.reverse()
+        self._count = 0
+        self._known: dict[bytes, Seen] = {}
+        self._favourite: int | None = None
+        self.is_done = False
+
+    def start(self) -> None:
+        self._next()
+
+    def _next(self) -> None:
+        if not self._moments:
+            self.is_done = True
+            return
+        think_s = self._random.uniform(0, 0.01)
+        self._simulation.timeline.at(max(self._moments.pop(), self._simulation.now + think_s), self._begin)
+
+    def _begin(self) -> None:
+        member = self._choose()
+        if member is None:  # nobody to connect to
+            self._simulation.timeline.after(self._random.uniform(0.05, 0.5), self._begin)
+            return
+        self._count += 1
+        key = b"key%d" % self._random.randrange(self._run.schedule.keys)
+        value = b"%s-%d" % (self._name[7:].encode(), self._count)
+        request = draw_request(self._random, value, self._known.get(key))
+        record = self._run.history.invoke(self._name, key, request)
+        self._note(f"asks node {member.id}: {request} of {key.decode()}")
+        _Attempt(self, member, key, record).begin(self._random.choice(REQUEST_TIMEOUTS_S))
+
+    def _choose(self) -> Member | None:
+        """A node that is up; mostly the same one, of all nodes or of those that lead."""
+        up = [m for m in self._simulation.members.values() if m.node is not None]
+        if not up:
+            return None
+        same = [m for m in up if m.id == self._favourite]
+        member = same[0] if same and self._random.random() < 0.8 else self._random.choice(up)
+        self._favourite = member.id
+        return member
+
+    def ended(self, key: bytes, record: Record) -> None:
+        """The operation is over; its record says how."""
+        answer = record.answer
+        if answer is not None:
+            if answer.seen is not None:
+                self._known[key] = answer.seen
+            elif answer.revision is not None:
+                self._known[key] = Seen(True, None, answer.revision)
+        self._note(f"{record.outcome.value}{'' if answer is None else f': {answer}'}")
+        self._next()
+
+    def _note(self, what: str) -> None:
+        self._simulation.trace.note(self._name, what)
+
+
+class _Attempt:
+    """One operation at one node."""
+
+    def __init__(self, client: _Client, member: Member, key: bytes, record: Record) -> None:
+        self._client = client
+        self._run = client._run
+        self._member = member
+        self._key = key
+        self._record = record
+        assert member.node is not None
+        self._node = member.node
+        self._is_over = False
+
+    def begin(self, timeout_s: float) -> None:
+        request = self._record.request
+        if isinstance(request, Get):
+            self._round = self._node.reads.join()
+            self._look = self._look_at_read
+        else:
+            self._command = command_of(self._key, request)
+            try:
+                self._proposal = self._node.submit(self._command)
+            except ProposalError:
+                self._end(Outcome.FAILED)
+                return
+            self._look = self._look_at_write
+        self._run.simulation.timeline.after(timeout_s, self._give_up)
+        self._member.look(self._look)
+
+    def _look_at_write(self) -> bool:
+        if self._is_over:
+            return True
+        if self._proposal.is_settled:
+            try:
+                applied = self._proposal.result()
+            except ProposalError as error:
+                self._end(_told(error))
+            else:
+                self._run.simulation.invariants.check_acknowledged(applied.term, applied.index, self._command)
+                self._end(Outcome.COMPLETED, answer_to_write(applied.result))
+        elif self._member.node is not self._node:
+            self._end(Outcome.UNKNOWN)  # the connection broke
+        return self._is_over
+
+    def _look_at_read(self) -> bool:
+        if self._is_over:
+            return True
+        index = self._round.index
+        if index is not None and self._node.applied.index >= index:
+            store = self._member.machine
+            assert isinstance(store, Store)
+            self._end(Outcome.COMPLETED, answer_to_read(store, self._key))
+        elif (self._round.done.is_set() and index is None) or self._member.node is not self._node:
+            self._end(Outcome.FAILED)
+        return self._is_over
+
+    def _give_up(self) -> None:
+        if self._is_over:
+            return
+        if isinstance(self._record.request, Get):
+            self._end(Outcome.FAILED)
+        else:
+            self._end(_told(self._proposal.give_up()))
+
+    def _end(self, outcome: Outcome, answer: Answer | None = None) -> None:
+        self._is_over = True
+        history = self._run.history
+        if answer is not None:
+            history.complete(self._record, answer)
+        elif outcome is Outcome.FAILED:
+            history.fail(self._record)
+        else:
+            history.give_up(self._record)
+        self._client.ended(self._key, self._record)
+
+
+def _told(error: ProposalError) -> Outcome:
+    """What a client makes of an error: the REST API answers 504 to the one, 503 to the others."""
+    from raftkv_trio.errors import OutcomeUnknown
+
+    return Outcome.UNKNOWN if isinstance(error, OutcomeUnknown) else Outcome.FAILED

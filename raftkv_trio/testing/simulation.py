@@ -1,0 +1,208 @@
+"""A cluster on virtual time, in one thread and without tasks: the same seed always does the same.
+
+    simulation = Simulation(Counter, nodes=3, seed=7)
+    simulation.partition([simulation.leader()])
+    assert simulation.propose(b"2") == 2
+    simulation.heal()
+
+Time passes while `run_for`, `run_until`, `propose` and their like run, and at no other time. All invariants
+are checked after every step; what breaks one raises Violation.
+"""
+
+from collections.abc import Callable, Iterable
+from random import Random
+
+from raftkv_trio.config import PeerAddress
+from raftkv_trio.errors import NoLeader
+from raftkv_trio.machine import StateMachine
+from raftkv_trio.testing.invariants import LIVENESS, Invariants, Violation
+from raftkv_trio.testing.member import Member, State
+from raftkv_trio.testing.message_network import Conditions, MessageNetwork
+from raftkv_trio.testing.timeline import Timeline, Trace
+
+
+class Simulation:
+    """Nodes 1 to `nodes` around a state machine each, and what is between them.
+
+    Attributes:
+        supervised: whether a node that went down is started again by itself, as a supervisor does.
+
+    Args:
+        make_machine: makes one node's state machine, in its initial state.
+        keep_trace: keep the trace's lines, in `trace.lines`.
+    """
+
+    def __init__(
+        self,
+        make_machine: Callable[[], StateMachine],
+        *,
+        nodes: int = 3,
+        seed: int = 0,
+        conditions: Conditions | None = None,
+        turn_delay_s: float = 0.0005,
+        keep_trace: bool = False,
+    ) -> None:
+        self.supervised = False
+        self.timeline = Timeline()
+        self.trace = Trace(self.timeline, keep=keep_trace)
+        self.random = Random(f"simulation {seed}")
+        self.conditions = conditions or Conditions()
+        self.network = MessageNetwork(self.timeline, self.random, self.trace, self.conditions)
+        self.invariants = Invariants()
+        addresses = {i: PeerAddress(f"node{i}", 9021) for i in range(1, nodes + 1)}
+        self.members = {
+            i: Member(
+                i,
+                addresses,
+                make_machine,
+                turn_delay_s=turn_delay_s,
+                timeline=self.timeline,
+                trace=self.trace,
+                random=self.random,
+                network=self.network,
+                invariants=self.invariants,
+                went_down=self._went_down,
+            )
+            for i in addresses
+        }
+        self._down_s: dict[int, float] = {}
+        self._restarting: set[int] = set()
+        for member in self.members.values():
+            self.timeline.after(self.random.uniform(0, 0.1), member.start)
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self.timeline.now
+
+    # ------------------------------------------------------------ time
+
+    def run_for(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self.timeline.run_until(self.timeline.now + seconds)
+
+    def run_until(self, condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+        """Let time pass until `condition` holds; raises Violation (liveness) where that takes too long."""
+        deadline = self.timeline.now + within_s
+        while not condition():
+            if self.timeline.next_at > deadline:
+                self.timeline.run_until(deadline)
+                raise Violation(LIVENESS, f"what was waited for has not come within {within_s} s")
+            self.timeline.step()
+
+    # ------------------------------------------------------------ clients
+
+    def leader(self, *, within_s: float = 10.0) -> int:
+        """The node that a majority follows, as soon as there is one."""
+        self.run_until(lambda: self._leader() is not None, within_s=within_s)
+        leader_id = self._leader()
+        assert leader_id is not None
+        return leader_id
+
+    def propose(self, command: bytes, *, node: int | None = None, within_s: float = 5.0) -> object:
+        """Have a node (None: the leader) propose a command; the state machine's result.
+
+        Raises ProposalError where it is not applied within that time: NoLeader where it certainly is not and
+        never will be, OutcomeUnknown where it may still be.
+        """
+        asked = self.members[self.leader(within_s=within_s) if node is None else node]
+        if asked.node is None:
+            raise NoLeader(f"node {asked.id} is down")
+        proposal = asked.node.submit(command)
+        asked.look(lambda: proposal.is_settled)
+        life, deadline = asked.restarts, self.timeline.now + within_s
+        while not proposal.is_settled and asked.restarts == life and asked.node is not None:
+            if self.timeline.next_at > deadline:
+                self.timeline.run_until(deadline)
+                raise proposal.give_up()
+            self.timeline.step()
+        applied = proposal.result()
+        self.invariants.check_acknowledged(applied.term, applied.index, command)
+        return applied.result
+
+    def machine(self, node: int, *, within_s: float = 5.0) -> StateMachine:
+        """A node's state machine, once it has all that was acknowledged anywhere before this call.
+
+        Raises NoLeader where that takes too long; `local_machine` does not wait.
+        """
+        asked = self.members[node]
+        if asked.node is None:
+            raise NoLeader(f"node {node} is down")
+        round_, running = asked.node.reads.join(), asked.node
+        asked.look(lambda: True)
+
+        def is_readable() -> bool:
+            return round_.index is not None and running.applied.index >= round_.index
+
+        try:
+            self.run_until(is_readable, within_s=within_s)
+        except Violation as error:
+            if error.invariant != LIVENESS:
+                raise
+            raise NoLeader(f"node {node} could not read within {within_s} s") from None
+        return self.local_machine(node)
+
+    def local_machine(self, node: int) -> StateMachine:
+        """A node's state machine as it is, or as it was when the node went down."""
+        machine = self.members[node].machine
+        assert machine is not None, f"node {node} has never been up"
+        return machine
+
+    def _leader(self) -> int | None:
+        for member in self.members.values():
+            if member.leads and 2 * len(self._followers(member.id)) > len(self.members):
+                return member.id
+        return None
+
+    def _followers(self, leader_id: int) -> list[int]:
+        """Who follows that leader, itself included."""
+        return [
+            m.id
+            for m in self.members.values()
+            if m.node is not None and m.node.driver.raw.leader_id == leader_id
+        ]
+
+    # ------------------------------------------------------------ faults
+
+    def partition(self, *groups: Iterable[int]) -> None:
+        """Let no message pass between these groups; who is in none of them is in one more."""
+        sides = [set(group) for group in groups]
+        sides.append(set(self.members).difference(*sides))
+        self.cut([(a, b) for side in sides for a in side for b in self.members if b not in side])
+
+    def cut(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Lose every message of these (sender, receiver) until `heal`."""
+        self.network.cut(tuple(pairs))
+
+    def heal(self) -> None:
+        """Take all partitions and cuts back."""
+        self.network.mend_all()
+
+    def crash(self, node: int, *, power: bool = True) -> None:
+        """Halt a node at once; with `power` it loses what it had not synced. It stays down until `start`."""
+        self.members[node].halt(power=power)
+
+    def start(self, node: int) -> None:
+        """Start a node that is down from what is on its disk."""
+        self._restarting.discard(node)
+        if self.members[node].state is State.DOWN:
+            self.members[node].start()
+
+    def pause(self, node: int) -> None:
+        """Nothing of a node moves until `resume` (SIGSTOP)."""
+        self.members[node].pause()
+
+    def resume(self, node: int) -> None:
+        self.members[node].resume()
+
+    def take_down(self, member: Member, seconds: float, halt: Callable[[], None]) -> None:
+        """Halt a node, which is started again after so long; one that is down already stays as planned."""
+        if member.node is not None:
+            self._down_s[member.id] = seconds
+        halt()
+
+    def _went_down(self, member: Member) -> None:
+        if self.supervised and member.id not in self._restarting:
+            self._restarting.add(member.id)
+            seconds = self._down_s.pop(member.id, None) or self.random.uniform(0.1, 1.0)
+            self.timeline.after(seconds, self.start, member.id)
