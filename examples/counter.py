@@ -1,4 +1,4 @@
-"""A replicated counter: any state machine runs inside anyone's nursery. Usage: python counter.py DIRECTORY"""
+"""A replicated counter: any state machine in anyone's nursery. Usage: python counter.py [DIRECTORY]"""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,4 +35,4 @@ async def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, Path(sys.argv[1]))
+    trio.run(main, Path(*sys.argv[1:] or ["counter-data"]))

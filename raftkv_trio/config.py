@@ -211,6 +211,11 @@ class ServerConfig:
         largest = self.node.max_command_bytes - MAX_COMMAND_OVERHEAD_BYTES
         if self.rest.max_value_bytes > largest:
             raise ConfigError(f"--max-value-size must be at most {largest}")
+        peers = self.node.listen or self.node.members[self.node.node_id]
+        if self.rest.port == peers.port:
+            raise ConfigError(
+                f"--port {self.rest.port} is the port for peers too; choose another for clients"
+            )
 
     def client_url(self, port: int) -> str:
         """Where clients reach the REST app that listens at `port`, as far as the flags tell.

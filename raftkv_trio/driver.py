@@ -314,7 +314,8 @@ class Driver:
             self.raw.term,
             "unknown" if leader_id is None else leader_id,
         )
-        self.leader_heard_at = None if leader_id is None else self._clock.now()
+        if leader_id is not None:
+            self.leader_heard_at = self._clock.now()
         self._reads.leader_changed()
         self.round_trips.forget()
         if leader_id not in (None, self._last_leader_id):

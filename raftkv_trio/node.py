@@ -16,7 +16,7 @@ from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
 from raftkv_trio.machine import StateMachine
 from raftkv_trio.measures import NodeMeasures, PeerMeasures
-from raftkv_trio.peers import DirectoryIds, Peers
+from raftkv_trio.peers import DirectoryIds, Peers, open_peer_listener
 from raftkv_trio.ports import Clock, Network, TcpNetwork, ThreadWorker, TrioClock, Worker
 from raftkv_trio.proposals import Proposal, ProposalTable
 from raftkv_trio.raft.config import Config
@@ -25,7 +25,7 @@ from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot, StateRole
 from raftkv_trio.reads import AppliedIndex, ReadRounds
 from raftkv_trio.status import MemberStatus, NodeStatus
-from raftkv_trio.storage import BOOTSTRAP_TERM, Bootstrap, Disk, NodeStorage, OsDisk, open_storage
+from raftkv_trio.storage import BOOTSTRAP_TERM, Bootstrap, Disk, NodeStorage, OsDisk, is_new, open_storage
 from raftkv_trio.wire import PeerFrame
 
 logger = logging.getLogger(__name__)
@@ -61,9 +61,13 @@ async def run_node(
     worker = worker or ThreadWorker()
     clock = clock or TrioClock()
     random = random or random_module.SystemRandom()
-    storage = await worker.run(lambda: open_directory(disk or OsDisk(), config, random))
+    disk, network = disk or OsDisk(), network or TcpNetwork()
+    if await worker.run(lambda: is_new(disk, Path(config.data_dir))):
+        # Before a directory is made that would remember a --cluster which does not fit this machine.
+        await (await open_peer_listener(network, config.listen or config.members[config.node_id])).aclose()
+    storage = await worker.run(lambda: open_directory(disk, config, random))
     try:
-        node = Node(config, machine, storage, clock, random, worker, network or TcpNetwork())
+        node = Node(config, machine, storage, clock, random, worker, network)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(node.applier.run)

@@ -164,13 +164,7 @@ class Peers:
         Raises ConfigError where the address cannot be bound, StorageError, and what `directory_refused` does.
         Cancellation closes all.
         """
-        try:
-            listener = await self._network.listen(listen.host, listen.port)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen for peers at {listen.host}:{listen.port}: {error.strerror or error};"
-                " free that address, or name another with --listen-peer"
-            ) from error
+        listener = await open_peer_listener(self._network, listen)
         task_status.started()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._accept, listener, nursery)
@@ -313,6 +307,17 @@ class Peers:
                 )
             if message.type not in _NETWORK_TYPES:
                 raise PeerProtocolError(f"a {message.type.name} message does not travel between nodes")
+
+
+async def open_peer_listener(network: Network, address: PeerAddress) -> Listener:
+    """Bind the peer address; raises ConfigError where that cannot be done."""
+    try:
+        return await network.listen(address.host, address.port)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen for peers at {address.host}:{address.port}: {error.strerror or error};"
+            " free that address, or name another with --listen-peer"
+        ) from error
 
 
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -6,7 +6,17 @@ from raftkv_trio.storage.node_storage import (
     Bootstrap,
     Identity,
     NodeStorage,
+    is_new,
     open_storage,
 )
 
-__all__ = ["BOOTSTRAP_TERM", "Bootstrap", "Disk", "Identity", "NodeStorage", "OsDisk", "open_storage"]
+__all__ = [
+    "BOOTSTRAP_TERM",
+    "Bootstrap",
+    "Disk",
+    "Identity",
+    "NodeStorage",
+    "OsDisk",
+    "is_new",
+    "open_storage",
+]

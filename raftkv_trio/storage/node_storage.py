@@ -19,7 +19,7 @@ from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError, Stora
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, write_whole_file
 from raftkv_trio.storage.snapshot import SnapshotMeta, decode_meta, read_parts, write_snapshot
-from raftkv_trio.storage.wal import TornTail, WriteAheadLog, open_log
+from raftkv_trio.storage.wal import TornTail, WriteAheadLog, begin_log, open_log
 from raftkv_trio.wire import decode_payload
 
 T = TypeVar("T")
@@ -117,6 +117,11 @@ class NodeStorage:
             lock.close()
 
 
+def is_new(disk: Disk, path: Path) -> bool:
+    """Whether `open_storage` would make a data directory at `path`."""
+    return not disk.exists(path / "identity")
+
+
 def open_storage(
     disk: Disk,
     path: Path,
@@ -157,8 +162,8 @@ def _open_storage(
             raise ConfigError(
                 f"data directory {path} is in use by a running node; stop it, or name another by --data-dir"
             )
-        if not disk.exists(path / "identity"):
-            _bootstrap(disk, path, node_id, bootstrap, rng)
+        if is_new(disk, path):
+            _bootstrap(disk, path, node_id, bootstrap, rng, segment_bytes)
         # What a killed process has named, and not synced, is seen here and may still be lost.
         for directory in (path / "snap", path):
             disk.sync_directory(directory)
@@ -170,7 +175,15 @@ def _open_storage(
         raise
 
 
-def _bootstrap(disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: random.Random) -> None:
+def _bootstrap(
+    disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: random.Random, segment_bytes: int
+) -> None:
+    identity = Identity(
+        cluster_id=bootstrap.cluster_id,
+        node_id=node_id,
+        directory_id=rng.getrandbits(8 * DIRECTORY_ID_BYTES).to_bytes(DIRECTORY_ID_BYTES, "big"),
+    )
+    begin_log(disk, path / "wal", identity.encode(), segment_bytes=segment_bytes)
     meta = SnapshotMeta(BOOTSTRAP_INDEX, BOOTSTRAP_TERM, bootstrap.conf_state)
     write_snapshot(disk, path / "snap", meta, bootstrap.envelope, ())
     disk.sync_directory(path)
@@ -179,11 +192,6 @@ def _bootstrap(disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: 
             disk.sync_directory(directory)
         except PermissionError:
             pass  # so it is none of those that `make_directory` made, which are ours
-    identity = Identity(
-        cluster_id=bootstrap.cluster_id,
-        node_id=node_id,
-        directory_id=rng.getrandbits(8 * DIRECTORY_ID_BYTES).to_bytes(DIRECTORY_ID_BYTES, "big"),
-    )
     write_whole_file(disk, path / "identity", identity.encode())
 
 

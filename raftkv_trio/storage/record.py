@@ -80,7 +80,7 @@ def is_torn(data: bytes, offset: int, segment: int) -> bool:
     """
     header = decode_header(data, offset)
     end = offset + header.record_bytes if header else len(data.rstrip(b"\0"))
-    if _has_record_behind(data, offset, segment):
+    if has_record_behind(data, offset, segment):
         return False
     if end > len(data):
         return True
@@ -93,7 +93,8 @@ def is_torn(data: bytes, offset: int, segment: int) -> bool:
     return False
 
 
-def _has_record_behind(data: bytes, offset: int, segment: int) -> bool:
+def has_record_behind(data: bytes, offset: int, segment: int) -> bool:
+    """Whether a record that verifies begins anywhere behind `offset`."""
     later = offset
     while (later := data.find(_CRC.pack(MAGIC), later + 1)) >= 0:
         header = decode_header(data, later) if later % ALIGNMENT == 0 else None

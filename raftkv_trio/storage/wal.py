@@ -24,6 +24,7 @@ from raftkv_trio.storage.record import (
     decode_header,
     decode_payload,
     encode_record,
+    has_record_behind,
     is_torn,
 )
 from raftkv_trio.wire import decode_log_batch, encode_log_batch
@@ -82,6 +83,10 @@ class WriteAheadLog:
         self._file.close()
         self._file = None
 
+    def begin(self) -> None:
+        """Make the first segment, durable, so that a log that is lost later is missed; raises OSError."""
+        self._cut(0, 0)
+
     # ------------------------------------------------------------ writing
 
     def _write(self, kind: int, payload: bytes, *, next_index: int) -> None:
@@ -133,11 +138,16 @@ class WriteAheadLog:
 
     def recover(self) -> None:
         """Read every segment in order, and make durable what was read; raises CorruptLog, StorageError."""
-        names = [n for n in self._disk.list_directory(self._directory) if n.endswith(_SUFFIX)]
+        names = _segments(self._disk, self._directory)
+        if not names:
+            raise CorruptLog(
+                f"{self._directory} holds no log, and without it this node has forgotten its votes:"
+                " restore this node from a backup"
+            )
         data = b""
         for position, name in enumerate(names):
             self._path = self._directory / name
-            self._segment = int(name.split("-")[0])
+            self._segment = _number(name)
             if self._file is not None:
                 self._file.close()
             self._file = self._disk.open(self._path)
@@ -219,11 +229,40 @@ class WriteAheadLog:
         )
 
 
+def _segments(disk: Disk, directory: Path) -> list[str]:
+    return [name for name in disk.list_directory(directory) if name.endswith(_SUFFIX)]
+
+
+def _number(name: str) -> int:
+    return int(name.split("-")[0])
+
+
 def open_log(disk: Disk, directory: Path, identity: bytes, *, segment_bytes: int) -> WriteAheadLog:
-    """Recover the log in `directory`, or begin it; raises CorruptLog, StorageError."""
+    """Recover the log in `directory`; raises CorruptLog, StorageError."""
     log = WriteAheadLog(disk, directory, identity, segment_bytes)
     try:
         log.recover()
     except OSError as error:
         raise StorageError(f"{directory}: {error.strerror or error}") from error
     return log
+
+
+def begin_log(disk: Disk, directory: Path, identity: bytes, *, segment_bytes: int) -> None:
+    """Begin the log of a directory that is being made, in place of one that a crash left without a batch.
+
+    Raises CorruptLog where there is a log with more in it, and OSError.
+    """
+    for name in _segments(disk, directory):
+        file = disk.open(directory / name)
+        try:
+            data = file.read_at(0, file.size())
+        finally:
+            file.close()
+        if has_record_behind(data, 0, _number(name)):
+            raise CorruptLog(
+                f"{directory.parent} holds a log but no identity: restore this node from a backup"
+            )
+        disk.unlink(directory / name)
+    log = WriteAheadLog(disk, directory, identity, segment_bytes)
+    log.begin()
+    log.close(clean=False)

@@ -158,6 +158,15 @@ def test_the_peer_port_is_in_use(tmp_path: Path, alone: list[str], taken: int) -
         f"cannot listen for peers at 127.0.0.1:{taken}: Address already in use;"
         " free that address, or name another with --listen-peer"
     )
+    assert list(tmp_path.iterdir()) == [], "a directory would remember this --cluster"
+
+
+def test_one_port_for_peers_and_clients(tmp_path: Path, alone: list[str]) -> None:
+    """The clash is told as one of these two flags, not as somebody else's."""
+    port = alone[1].rpartition(":")[2]
+    assert refusal("serve", *alone[:2], "--port", port, directory=tmp_path) == (
+        f"--port {port} is the port for peers too; choose another for clients"
+    )
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid", "a" * 64, ""])

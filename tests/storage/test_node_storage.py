@@ -112,6 +112,32 @@ def test_every_flipped_bit_of_a_small_log_is_refused(tmp_path: Path) -> None:
             reopen(tmp_path / "d")
 
 
+@pytest.mark.parametrize(("lost", "words"), [("wal/*", "holds no log"), ("identity", "but no identity")])
+def test_a_part_that_is_lost_is_missed(tmp_path: Path, lost: str, words: str) -> None:
+    """Without its log or its identity a directory is refused, and not made anew over what is left."""
+    storage = reopen(tmp_path / "d")
+    storage.append(HardState(2, 1, 1), entries(2, 3))
+    storage.close(clean=True)
+    for path in (tmp_path / "d").glob(lost):
+        path.unlink()
+    left = sorted((tmp_path / "d").rglob("*"))
+    with pytest.raises(CorruptLog, match=words):
+        reopen(tmp_path / "d")
+    assert sorted((tmp_path / "d").rglob("*")) == left
+
+
+def test_a_directory_that_a_crash_left_half_made_is_made_again(tmp_path: Path) -> None:
+    """The identity is written last: without it, and with an empty log, nothing has been promised."""
+    reopen(tmp_path / "d").close(clean=False)
+    (tmp_path / "d" / "identity").unlink()
+    storage = reopen(tmp_path / "d")
+    storage.append(HardState(2, 1, 1), entries(2, 3))
+    storage.close(clean=True)
+    storage = reopen(tmp_path / "d")
+    assert storage.take_entries() == entries(2, 3)
+    storage.close(clean=True)
+
+
 def test_a_directory_in_use_or_of_another_node_is_refused(tmp_path: Path) -> None:
     """One sentence says whose directory it is, or that it is in use."""
     storage = reopen(tmp_path / "d")
