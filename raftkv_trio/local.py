@@ -264,8 +264,8 @@ class LocalProcess:
 
     async def _await_readiness(self, run: Run, fd: int) -> None:
         with run.awaiting:
-            await wait_told(fd)
-            run.serves.set()
+            if await wait_told(fd):  # else it has closed the pipe, and ends, most likely
+                run.serves.set()
 
     async def _copy_output(self, run: Run) -> None:
         stream = run.leader.stdout

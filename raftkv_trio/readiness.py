@@ -1,7 +1,7 @@
 """How a node tells whoever started it that it serves: a line on a pipe that it was given for that.
 
 The pipe's file descriptor is named by an environment variable. A program that knows nothing of it is not
-disturbed, and whoever waits then sees the pipe's end, at the latest when that program ends.
+disturbed, and whoever waits then sees the pipe's end without a line, at the latest when that program ends.
 """
 
 import os
@@ -26,7 +26,7 @@ def tell_ready(environment: Mapping[str, str]) -> None:
         pass  # nobody wants to know any more
 
 
-async def wait_told(fd: int) -> None:
-    """Return at the first line or at the pipe's end; closes `fd`, also when cancelled."""
+async def wait_told(fd: int) -> bool:
+    """Return True at the first line, False at the pipe's end; closes `fd`, also when cancelled."""
     async with trio.lowlevel.FdStream(fd) as pipe:
-        await pipe.receive_some(1)
+        return bool(await pipe.receive_some(1))
