@@ -38,6 +38,8 @@ from raftkv_trio.wire import Forward, PeerFrame, ProposalId, Refused, encode_pro
 
 logger = logging.getLogger(__name__)
 
+_BEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
+
 
 class Post(Protocol):
     """Takes what is for another member, all or nothing; False where it cannot (see `Peers.offer`)."""
@@ -195,6 +197,7 @@ class Driver:
     # ------------------------------------------------------------ lane 2: peers
 
     def _take_messages(self) -> None:
+        messages: list[tuple[int, Message]] = []
         for peer_id, frame in self._inbox.drain():
             if isinstance(frame, Forward):
                 self._forwarded.append((peer_id, frame))
@@ -202,8 +205,9 @@ class Driver:
                 for proposal_id in frame.ids:
                     self._proposals.refused(proposal_id, frame.term)
             else:
-                for message in frame:
-                    self._step(peer_id, message)
+                messages += [(peer_id, message) for message in frame]
+        for peer_id, message in newest_beats(messages):
+            self._step(peer_id, message)
 
     def _step(self, peer_id: int, message: Message) -> None:
         try:
@@ -330,6 +334,25 @@ class Driver:
 def _last_entry_index(items: Sequence[Item]) -> int | None:
     entries = [i.entries for i in items if isinstance(i, Message) and i.type is MessageType.APP and i.entries]
     return entries[-1][-1].index if entries else None
+
+
+def newest_beats(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Message]]:
+    """All of `messages` but the heartbeats, and answers to some, that a later one of the same term follows.
+
+    The later one says all that they said. Every read sends heartbeats, so that thousands may wait for a node
+    that was paused; the core would answer each, and send to each answer all entries that the node lacks.
+    """
+    seen: set[tuple[int, MessageType, int]] = set()
+    kept: list[tuple[int, Message]] = []
+    for peer_id, message in reversed(messages):
+        if message.type in _BEATS:
+            beat = (peer_id, message.type, message.term)
+            if beat in seen:
+                continue
+            seen.add(beat)
+        kept.append((peer_id, message))
+    kept.reverse()
+    return kept
 
 
 def _forward(term: int, batch: Sequence[Proposal]) -> Forward:
