@@ -3,7 +3,8 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import trio
 
 from tests.conftest import find_free_ports
+from tests.integration.proxy import Proxy
 
 PATIENCE_S = 60.0  # for what must happen soon, on however slow a machine
 POLL_S = 0.05
@@ -21,14 +23,17 @@ class Cluster:
 
     Args:
         arguments: of `serve`, the same for every node.
+        is_proxied: peers dial ports where nobody listens unless `open_proxies` has made proxies.
     """
 
-    def __init__(self, directory: Path, size: int = 3, arguments: Sequence[str] = ()) -> None:
-        ports = find_free_ports(2 * size)
+    def __init__(
+        self, directory: Path, size: int = 3, arguments: Sequence[str] = (), *, is_proxied: bool = False
+    ) -> None:
         self._directory = directory
         self._arguments = arguments
         self.ids = range(1, size + 1)
-        self._peer_ports, self._rest_ports = ports[:size], ports[size:]
+        self._dialled_ports, self._rest_ports = find_free_ports(size), find_free_ports(size)
+        self._peer_ports = find_free_ports(size) if is_proxied else self._dialled_ports
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def url(self, node_id: int, path: str) -> str:
@@ -37,14 +42,28 @@ class Cluster:
     def pid(self, node_id: int) -> int:
         return self._processes[node_id].pid
 
+    @asynccontextmanager
+    async def open_proxies(self) -> AsyncIterator[Mapping[int, Proxy]]:
+        """What stands before each node, by its id; opened before the nodes are started."""
+        proxies = {
+            node_id: Proxy(*ports)
+            for node_id, *ports in zip(self.ids, self._dialled_ports, self._peer_ports, strict=True)
+        }
+        async with trio.open_nursery() as nursery:
+            for proxy in proxies.values():
+                await nursery.start(proxy.run)
+            yield proxies
+            nursery.cancel_scope.cancel()
+
     # ------------------------------------------------------------ processes
 
     def start(self, *node_ids: int) -> None:
         """Start these nodes, or all."""
-        cluster = ",".join(f"http://127.0.0.1:{port}" for port in self._peer_ports)
+        cluster = ",".join(f"http://127.0.0.1:{port}" for port in self._dialled_ports)
         for node_id in node_ids or self.ids:
             arguments = ["--id", str(node_id), "--cluster", cluster, *self._arguments]
             arguments += ["--port", str(self._rest_ports[node_id - 1])]
+            arguments += ["--listen-peer", f"127.0.0.1:{self._peer_ports[node_id - 1]}"]
             arguments += ["--data-dir", str(self._directory / str(node_id))]
             with (self._directory / f"{node_id}.log").open("ab") as log:
                 self._processes[node_id] = subprocess.Popen(

@@ -27,5 +27,6 @@ def cluster(tmp_path: Path, arguments: Sequence[str]) -> Iterator[Cluster]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
+    no_limits = httpx.Limits()
+    async with httpx.AsyncClient(timeout=PATIENCE_S, limits=no_limits) as http:
         yield http
