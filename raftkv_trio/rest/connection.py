@@ -261,6 +261,9 @@ class _Protocol(H11Protocol):
     def _refusal_of(self, request: h11.Request) -> HTTPStatus | None:
         if request.http_version not in (b"1.0", b"1.1"):
             return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+        names = [name for name, _ in request.headers]
+        if b"transfer-encoding" in names and b"content-length" in names:
+            return HTTPStatus.BAD_REQUEST  # two readers may see two requests (RFC 9112, section 11.2)
         fields = sum([len(name) + len(value) + 4 for name, value in request.headers])
         # h11 only looks at a head that has not come whole with one read
         if len(request.target) + fields > self.config.h11_max_incomplete_size:

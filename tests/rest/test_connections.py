@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 import trio
+from hypercorn.events import Event
 
 from raftkv_trio.config import RestConfig
+from raftkv_trio.rest.connection import Connection
+from raftkv_trio.rest.exchange import Answer, KeyRequest
+from raftkv_trio.rest.keys import KeyHandlers
 from tests.rest.serving import PATIENCE_S, Served, Wire, open_server
 
 HEAD = b" HTTP/1.1\r\nHost: test\r\n"
@@ -183,6 +187,49 @@ async def test_a_slow_reader_holds_a_slice(tmp_path: Path) -> None:
         await check_serves(served)
 
 
+# ---------------------------------------------------------------- bugs of ours
+
+
+async def test_a_bug_in_a_request(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handler that fails is 500 for its request, and an error in the log; everybody else is served."""
+
+    async def fail(handlers: KeyHandlers, request: KeyRequest) -> Answer:
+        raise RuntimeError("a bug")
+
+    async with served.connect() as wire:
+        with monkeypatch.context() as patch:
+            patch.setattr(KeyHandlers, "_dispatch", fail)
+            answer = await wire.ask(b"GET /none")
+            assert answer.status == 500
+            assert answer.content.startswith(b"The request failed because of a bug")
+            patch.setattr(KeyHandlers, "handle", fail)
+            assert (await served.ask(b"GET /none")).status == 500
+        assert (await wire.ask(b"GET /none")).status == 404
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+
+
+async def test_a_bug_in_a_connection(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection that fails ends alone, with an error in the log."""
+
+    async def fail(connection: Connection, event: Event) -> None:
+        raise RuntimeError("a bug")
+
+    async with served.connect() as other:
+        assert (await other.ask(b"GET /none")).status == 404
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "_handle", fail)
+            async with served.connect() as wire:
+                await wire.send(GET)
+                assert await wire.rest() == b""
+        assert (await other.ask(b"GET /none")).status == 404
+    (record,) = caplog.records
+    assert "in a way that it should not" in record.message
+
+
 # ---------------------------------------------------------------- other manners
 
 
@@ -309,6 +356,7 @@ async def test_upgrades_are_ignored(served: Served, path: bytes, upgrade: list[b
         b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1_0\r\n\r\n",
         b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
         b"GET / HTTP/1.1\r\n folded: a\r\n\r\n",
