@@ -114,7 +114,9 @@ class NodeConfig:
         listen: where peers are accepted; None: this node's own address of `members`.
         client_url: where the others may say that clients reach this node; None: they say nothing.
         max_command_bytes: largest command of one proposal.
-        max_pending_proposals, max_pending_bytes: what may wait at once; beyond it proposals are refused.
+        max_pending_proposals, max_pending_bytes: what may wait at once; beyond it proposals are refused. No
+            more than a slow disk takes in a few seconds: whoever waits longer gives up, and is written all
+            the same.
         max_message_bytes: most bytes of entries in one append (one entry may be larger).
         max_inflight_messages, max_inflight_bytes: appends to one follower that are not answered yet.
         max_uncommitted_bytes: most bytes in the leader's log beyond its commit index.
@@ -133,7 +135,7 @@ class NodeConfig:
     election_ticks: int = 10
     max_command_bytes: int = 2 * 1024 * 1024
     max_pending_proposals: int = 10_000
-    max_pending_bytes: int = 64 * 1024 * 1024
+    max_pending_bytes: int = 8 * 1024 * 1024
     max_message_bytes: int = 1024 * 1024
     max_inflight_messages: int = 256
     max_inflight_bytes: int = 16 * 1024 * 1024
