@@ -37,7 +37,10 @@ class Cluster:
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def url(self, node_id: int, path: str) -> str:
-        return f"http://127.0.0.1:{self._rest_ports[node_id - 1]}{path}"
+        return f"http://127.0.0.1:{self.rest_port(node_id)}{path}"
+
+    def rest_port(self, node_id: int) -> int:
+        return self._rest_ports[node_id - 1]
 
     def pid(self, node_id: int) -> int:
         return self._processes[node_id].pid
@@ -62,7 +65,7 @@ class Cluster:
         cluster = ",".join(f"http://127.0.0.1:{port}" for port in self._dialled_ports)
         for node_id in node_ids or self.ids:
             arguments = ["--id", str(node_id), "--cluster", cluster, *self._arguments]
-            arguments += ["--port", str(self._rest_ports[node_id - 1])]
+            arguments += ["--port", str(self.rest_port(node_id))]
             arguments += ["--listen-peer", f"127.0.0.1:{self._peer_ports[node_id - 1]}"]
             arguments += ["--data-dir", str(self._directory / str(node_id))]
             with (self._directory / f"{node_id}.log").open("ab") as log:

@@ -20,7 +20,7 @@ KEY = "/key"
 PAUSE_S = 5.0
 
 
-@pytest.mark.parametrize("hears_them", [True, False])
+@pytest.mark.parametrize("hears_them", [False, pytest.param(True, marks=pytest.mark.long)])
 async def test_a_halted_leader_serves_nothing_stale(
     tmp_path: Path, http: httpx.AsyncClient, hears_them: bool
 ) -> None:

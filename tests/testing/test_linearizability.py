@@ -297,7 +297,7 @@ def lines(draw: st.DrawFn) -> Line:
 
 
 @given(st.lists(lines(), max_size=6))
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 def test_it_agrees_with_a_naive_checker(some: list[Line]) -> None:
     """On tiny histories the search decides as trying every order does."""
     history = history_of(*some)
