@@ -46,7 +46,7 @@ def fingerprint(raw: RawNode) -> object:
 
 
 def number(rng: random.Random, near: int) -> int:
-    return rng.choice([near, near + 1, near - 1, 0, 1, -1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63)])
+    return rng.choice([near, near + 1, near - 1, 0, 1, -1, 2**31, 2**62, 2**63, 2**64, -(2**63)])
 
 
 def random_entries(rng: random.Random, core: Core, index: int) -> tuple[Entry, ...]:
@@ -105,9 +105,9 @@ def random_message(rng: random.Random, core: Core) -> Message:
     return message
 
 
-def core_in_role(role: StateRole, rng: random.Random) -> Core:
+def core_in_role(role: StateRole) -> Core:
     """A core of three, in this role, with some committed entries, one that is not, and a read that waits."""
-    network = three(random=rng)
+    network = three()
     network.elect(1)
     network.propose(1, b"one", b"two")
     core = network[1] if role is StateRole.LEADER else network[2]
@@ -117,7 +117,6 @@ def core_in_role(role: StateRole, rng: random.Random) -> Core:
         core.raw.read_index(b"read")
     elif role in (StateRole.CANDIDATE, StateRole.PRE_CANDIDATE):
         network.isolated = {2}
-        core.raw.raft.config.random.seed(1)
         core.raw.campaign()
         if role is StateRole.CANDIDATE:
             core.raw.step(Message(type=MessageType.PRE_VOTE_RESP, to=2, from_=3, term=core.raw.term + 1))
@@ -149,7 +148,7 @@ def test_ten_thousand_hostile_messages() -> None:
     outcomes: Counter[str] = Counter()
     for _ in range(MESSAGES // 25):
         role = rng.choice(list(StateRole))
-        core = core_in_role(role, rng)
+        core = core_in_role(role)
         committed = core.log[: core.raw.commit - 1]
         for _ in range(25):
             message = random_message(rng, core)
