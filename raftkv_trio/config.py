@@ -17,6 +17,8 @@ DEFAULT_REST_PORT = 9121
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_REQUEST_TIMEOUT_S = 5.0
 MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what a write has beside its value: a key and what tells it apart
+#: Most bytes of one command, or of the entries of one message: a frame has up to a MiB of others before it.
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
 MAX_NODE_ID = 2**63 - 1
 
@@ -133,7 +135,7 @@ class NodeConfig:
     tick_interval_s: float = 0.1
     heartbeat_ticks: int = 1
     election_ticks: int = 10
-    max_command_bytes: int = 2 * 1024 * 1024
+    max_command_bytes: int = MAX_MESSAGE_BYTES
     max_pending_proposals: int = 10_000
     max_pending_bytes: int = 8 * 1024 * 1024
     max_message_bytes: int = 1024 * 1024
@@ -147,6 +149,8 @@ class NodeConfig:
         if self.node_id not in self.members:
             known = ", ".join(map(str, sorted(self.members)))
             raise ConfigError(f"--id {self.node_id} is not in --cluster, which names {known}")
+        if max(self.max_command_bytes, self.max_message_bytes) > MAX_MESSAGE_BYTES:
+            raise ConfigError(f"max_command_bytes and max_message_bytes are at most {MAX_MESSAGE_BYTES}")
         if self.tick_interval_s <= 0:
             raise ConfigError("the tick interval must be positive")
         if not 1 <= self.heartbeat_ticks < self.election_ticks:

@@ -38,6 +38,8 @@ from raftkv_trio.wire import Forward, PeerFrame, ProposalId, Refused, encode_pro
 
 logger = logging.getLogger(__name__)
 
+_FOR_A_LEADER = frozenset({MessageType.READ_INDEX, MessageType.TRANSFER_LEADER, MessageType.PROP})
+
 _BEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
 
 
@@ -126,9 +128,9 @@ class Driver:
         self._tick_due = True
         self.bell.ring()
 
-    def hand_over(self) -> None:
-        """An operator, or a clean stop: if this node leads, let the voter that is furthest ahead lead."""
-        self._hand_over = True
+    def hand_over(self, *, wanted: bool) -> None:
+        """An operator, or a clean stop: while it is wanted, the voter that is furthest ahead is to lead."""
+        self._hand_over = wanted
         self.bell.ring()
 
     # ------------------------------------------------------------ the tasks
@@ -210,6 +212,8 @@ class Driver:
             self._step(peer_id, message)
 
     def _step(self, peer_id: int, message: Message) -> None:
+        if message.type in _FOR_A_LEADER and self.raw.role is not StateRole.LEADER:
+            return  # passed on it would come on a stream that is not its sender's; who asks, asks again
         try:
             self.raw.step(message)
         except RaftError as error:
@@ -232,15 +236,17 @@ class Driver:
     # ------------------------------------------------------------ lane 4: proposals and reads
 
     def _transfer(self) -> None:
+        if self.raw.role is not StateRole.LEADER:
+            self._hand_over = False
         if not self._hand_over:
             return
-        self._hand_over = False
         others = [
             (progress.match, -node_id)
             for node_id, progress in self.raw.status().progress.items()
             if node_id != self._node_id and progress.recent_active and not progress.is_learner
         ]
-        if self.raw.role is StateRole.LEADER and others:
+        if others:
+            self._hand_over = False  # the core sees to it, or gives up after an election timeout
             self.raw.transfer_leader(-max(others)[1])
 
     def _propose(self) -> None:
@@ -249,15 +255,12 @@ class Driver:
             self._append_forwarded(peer_id, forward)
         leader_id = self.raw.leader_id
         while leader_id is not None and self._proposals.has_queued:
-            batch = self._proposals.take_queued(self._max_batch_bytes)
-            if not batch:
-                return
+            batch = self._proposals.next_queued(self._max_batch_bytes)
             if leader_id == self._node_id:
                 taken = self._append([(p.id, p.command) for p in batch]) is None
             else:
                 taken = self.peers.offer(leader_id, (_forward(self.raw.term, batch),))
             if not taken:
-                self._proposals.put_back(batch)
                 return
             self._proposals.sent(batch, self.raw.term)
 

@@ -66,6 +66,8 @@ async def run_node(
         # Before a directory is made that would remember a --cluster which does not fit this machine.
         await (await open_peer_listener(network, config.listen or config.members[config.node_id])).aclose()
     storage = await worker.run(lambda: open_directory(disk, config, random))
+    if (torn := storage.torn_tail) is not None:
+        logger.warning("%s was torn at offset %d by a crash; kept as %s", torn.file, torn.offset, torn.kept)
     try:
         node = Node(config, machine, storage, clock, random, worker, network)
         try:
@@ -178,10 +180,15 @@ class Node:
     async def propose(self, command: bytes) -> object:
         """Submit a command and return the state machine's result once it is applied here.
 
-        Raises ProposalError. Cancellation leaves the command on its way: whoever needs to tell apart what
-        may have happened uses `submit`.
+        Raises ProposalError. Cancellation gives the command up, which may then be applied or not: whoever
+        needs to tell uses `submit`.
         """
-        return (await self.submit(command).wait()).result
+        proposal = self.submit(command)
+        try:
+            return (await proposal.wait()).result
+        except trio.Cancelled:
+            proposal.give_up()
+            raise
 
     async def wait_readable(self) -> int:
         """Wait until what this node has applied includes all that was acknowledged anywhere before this call.
@@ -196,19 +203,23 @@ class Node:
     async def hand_over(self) -> None:
         """If this node leads and is not the only voter, have another lead and return when it does.
 
-        Without an active follower it waits as long as its caller lets it. Cancellation leaves the transfer
-        to succeed or to time out after an election timeout.
+        Without an active follower it waits as long as its caller lets it. Cancellation leaves a transfer that
+        has begun to succeed or to time out after an election timeout.
         """
         if self.driver.raw.status().configuration.voters == (self.id,):
             return
-        self.driver.hand_over()
-        while self.driver.raw.role is StateRole.LEADER:
-            await self.driver.leader_changed.wait()
+        self.driver.hand_over(wanted=True)
+        try:
+            while self.driver.raw.role is StateRole.LEADER:
+                await self.driver.leader_changed.wait()
+        finally:
+            self.driver.hand_over(wanted=False)
 
     def close(self, reason: str) -> None:
         """Refuse what comes and settle what waits; called by `run_node` as it unwinds."""
         self._proposals.close(reason)
         self.reads.close(reason)
+        self.applied.close(reason)
 
     def status(self) -> NodeStatus:
         """This node as it sees itself at this moment."""

@@ -298,7 +298,11 @@ class Peers:
                     await self._inbox.put((peer_id, frame), len(payload))
 
     def _check(self, peer_id: int, frame: PeerFrame) -> None:
-        if isinstance(frame, Forward | Refused):
+        if isinstance(frame, Forward):
+            if any(proposal_id.node_id != peer_id for proposal_id, _ in frame.proposals):
+                raise PeerProtocolError(f"node {peer_id} forwards proposals of another node")
+            return
+        if isinstance(frame, Refused):
             return
         for message in frame:
             if message.from_ != peer_id or message.to != self._identity.node_id:

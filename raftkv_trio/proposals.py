@@ -8,7 +8,7 @@ but a leader's own word that it did not append it.
 """
 
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from random import Random
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Applied(NamedTuple):
 class Proposal:
     """One command on its way through the log; made by `Node.submit`."""
 
-    __slots__ = ("_done", "_outcome", "_table", "command", "id", "term")
+    __slots__ = ("__weakref__", "_done", "_outcome", "_table", "command", "id", "term")
 
     def __init__(self, proposal_id: ProposalId, command: bytes, table: "ProposalTable") -> None:
         self.id = proposal_id
@@ -96,8 +96,8 @@ class ProposalTable:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._open: dict[ProposalId, Proposal] = {}
-        self._queued: deque[Proposal] = deque()
-        self._refused: deque[Proposal] = deque()
+        self._queued: dict[ProposalId, Proposal] = {}  # oldest first
+        self._refused: dict[ProposalId, Proposal] = {}
         self._closed: str | None = None
         self._outcomes = Counter[type](dict.fromkeys((Applied, *ProposalError.__subclasses__()), 0))
 
@@ -131,7 +131,7 @@ class ProposalTable:
         proposal = Proposal(ProposalId(self._node_id, self._boot_nonce, self._sequence), command, self)
         self._open[proposal.id] = proposal
         self._bytes += len(command)
-        self._queued.append(proposal)
+        self._queued[proposal.id] = proposal
         self._bell.ring()
         return proposal
 
@@ -149,40 +149,33 @@ class ProposalTable:
                 f"{len(self._open)} proposals of {self._bytes} bytes wait already; try again later"
             )
 
-    def take_queued(self, max_bytes: int) -> list[Proposal]:
-        """The oldest queued proposals, up to `max_bytes` of commands (one at least); now the caller's."""
-        taken: list[Proposal] = []
+    def next_queued(self, max_bytes: int) -> list[Proposal]:
+        """The oldest queued proposals, up to `max_bytes` of commands (one at least); queued until `sent`."""
+        batch: list[Proposal] = []
         size = 0
-        while self._queued:
-            proposal = self._queued[0]
-            if proposal.id not in self._open:  # given up meanwhile
-                self._queued.popleft()
-                continue
+        for proposal in self._queued.values():
             size += len(proposal.command)
-            if taken and size > max_bytes:
+            if batch and size > max_bytes:
                 break
-            taken.append(self._queued.popleft())
-        return taken
-
-    def put_back(self, proposals: Iterable[Proposal]) -> None:
-        """Return what `take_queued` gave and was not sent, to the front and in order."""
-        self._queued.extendleft(reversed(list(proposals)))
+            batch.append(proposal)
+        return batch
 
     def sent(self, proposals: Iterable[Proposal], term: int) -> None:
         """From here on the leader of `term` may append these."""
         for proposal in proposals:
             proposal.term = term
+            del self._queued[proposal.id]
 
     def refused(self, proposal_id: ProposalId, term: int) -> None:
         """The leader of `term` certainly did not append it: it may be sent again, from the next tick on."""
         proposal = self._open.get(proposal_id)
         if proposal is not None and proposal.term == term:
             proposal.term = None
-            self._refused.append(proposal)
+            self._refused[proposal_id] = proposal
 
     def retry_refused(self) -> None:
         """Queue again what was refused; called once a tick, so that a refusing leader is not flooded."""
-        self._queued.extend(self._refused)
+        self._queued.update(self._refused)
         self._refused.clear()
 
     def applied(self, proposal_id: ProposalId, outcome: Applied) -> None:
@@ -198,7 +191,7 @@ class ProposalTable:
         lost = [p for p in self._open.values() if p.term is not None and p.term < term]
         for proposal in lost:
             proposal.term = None
-        self._queued.extend(lost)
+        self._queued.update((p.id, p) for p in lost)
         if lost:
             self._bell.ring()
 
@@ -211,6 +204,8 @@ class ProposalTable:
                 "the write was sent but not confirmed in time; it may or may not be applied"
             )
         if self._open.pop(proposal.id, None) is not None:
+            self._queued.pop(proposal.id, None)
+            self._refused.pop(proposal.id, None)
             self._bytes -= len(proposal.command)
             self._outcomes[type(error)] += 1
         return error

@@ -108,15 +108,29 @@ class AppliedIndex:
         self.index = index
         self._waiting: list[tuple[int, int, trio.Event]] = []
         self._count = 0
+        self._closed: str | None = None
 
     async def wait(self, index: int) -> None:
-        """Return once `index` is applied. Cancellation leaves nothing but a spent event behind."""
+        """Return once `index` is applied; raises NoLeader when the node stops before.
+
+        Cancellation leaves nothing but a spent event behind.
+        """
         if index <= self.index:
             return
+        if self._closed is not None:
+            raise NoLeader(self._closed)
         self._count += 1  # orders equal indexes, which events cannot
         event = trio.Event()
         heapq.heappush(self._waiting, (index, self._count, event))
         await event.wait()
+        if index > self.index:
+            raise NoLeader(self._closed or "the read was not answered")
+
+    def close(self, reason: str) -> None:
+        """The node stops: whoever waits is told."""
+        self._closed = reason
+        while self._waiting:
+            heapq.heappop(self._waiting)[2].set()
 
     def advance(self, index: int) -> None:
         self.index = index

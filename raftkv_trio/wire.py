@@ -29,7 +29,7 @@ _MAX_INT = 2**63 - 1
 
 
 def encode_frame(value: object) -> bytes:
-    """One frame around the CBOR form of `value`; the caller keeps it under `MAX_FRAME_BYTES`."""
+    """One frame around the CBOR form of `value`; what `NodeConfig` allows fits `MAX_FRAME_BYTES`."""
     payload = cbor2.dumps(value)
     return _FRAME_HEADER.pack(len(payload), crc32(payload)) + payload
 
@@ -44,7 +44,8 @@ def decode_payload(payload: bytes) -> Any:
         MemoryError,
         ValueError,
         TypeError,
-        OverflowError,
+        ArithmeticError,
+        LookupError,
     ) as error:
         raise PeerProtocolError(f"a frame's payload is not valid CBOR: {error}") from error
 
@@ -133,7 +134,9 @@ def _ids(value: object) -> tuple[int, ...]:
 def _short(value: object) -> str:
     if isinstance(value, bytes | str | list | dict | tuple):
         return f"{type(value).__name__} of length {len(value)}"
-    return f"{type(value).__name__} {str(value)[:40]}"
+    if type(value) is int and value.bit_length() <= 64:  # a larger one may be too long to be written out
+        return f"the integer {value}"
+    return type(value).__name__
 
 
 # ---------------------------------------------------------------- raft's words
@@ -151,9 +154,9 @@ def unpack_entries(value: object) -> tuple[Entry, ...]:
 def _unpack_entry(value: object) -> Entry:
     term, index, kind, data = _list(value, 4)
     try:
-        return Entry(_int(term), _int(index), EntryType(kind), _bytes(data))
+        return Entry(_int(term), _int(index), EntryType(_int(kind)), _bytes(data))
     except ValueError as error:
-        raise PeerProtocolError(f"unknown entry type {_short(kind)}") from error
+        raise PeerProtocolError(f"unknown entry type {kind}") from error
 
 
 def pack_conf_state(conf: ConfState) -> list[object]:
@@ -200,9 +203,9 @@ def _unpack_message(value: object) -> Message:
         value, 13
     )
     try:
-        message_type = MessageType(kind)
+        message_type = MessageType(_int(kind))
     except ValueError as error:
-        raise PeerProtocolError(f"unknown message type {_short(kind)}") from error
+        raise PeerProtocolError(f"unknown message type {kind}") from error
     return Message(
         type=message_type,
         to=_int(to),
@@ -332,7 +335,7 @@ def decode_hello(payload: bytes) -> Hello:
     """Raises PeerProtocolError where the first frame is no Hello."""
     kind, versions, cluster_id, sender, directory_id, receiver, client_url = _list(decode_payload(payload), 7)
     lowest, highest = _list(versions, 2)
-    if kind != _HELLO:
+    if _int(kind) != _HELLO:
         raise PeerProtocolError("the first frame is not a handshake")
     return Hello(
         versions=(_int(lowest), _int(highest)),
@@ -352,7 +355,7 @@ def decode_welcome(payload: bytes) -> Welcome:
     """Raises PeerProtocolError where the answer to a Hello is no Welcome."""
     fields = _list(decode_payload(payload), 7)
     kind, version, node_id, directory_id, client_url, reason, is_other_directory = fields
-    if kind != _WELCOME:
+    if _int(kind) != _WELCOME:
         raise PeerProtocolError("the answer to the handshake is not one")
     return Welcome(
         version=_int(version),
@@ -381,16 +384,18 @@ def encode_refused(refused: Refused) -> bytes:
 def decode_peer_frame(payload: bytes) -> PeerFrame:
     """Any frame after the handshake; raises PeerProtocolError."""
     kind, body = _list(decode_payload(payload), 2)
-    if kind == _MESSAGES:
+    if _int(kind) == _MESSAGES:
         return [_unpack_message(item) for item in _list(body)]
     if kind == _FORWARD:
         term, proposals = _list(body, 2)
         pairs = [_list(item, 2) for item in _list(proposals)]
+        if not pairs:
+            raise PeerProtocolError("a Forward without proposals")
         return Forward(_int(term), tuple((_proposal_id(i), _bytes(command)) for i, command in pairs))
     if kind == _REFUSED:
         term, ids, reason = _list(body, 3)
         return Refused(_int(term), tuple(_proposal_id(i) for i in _list(ids)), _text(reason))
-    raise PeerProtocolError(f"unknown frame kind {_short(kind)}")
+    raise PeerProtocolError(f"unknown frame kind {kind}")
 
 
 def _proposal_id(value: object) -> ProposalId:

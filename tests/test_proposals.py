@@ -1,5 +1,7 @@
 """The fate of a proposal: applied, certainly not applied, or unknown, and never a wrong word about it."""
 
+import gc
+import weakref
 from random import Random
 
 import pytest
@@ -20,7 +22,7 @@ def table() -> ProposalTable:
 
 
 def send(table: ProposalTable, term: int) -> list[Proposal]:
-    batch = table.take_queued(1000)
+    batch = table.next_queued(1000)
     table.sent(batch, term)
     return batch
 
@@ -39,7 +41,7 @@ async def test_given_up_before_it_was_sent_it_is_never_sent(table: ProposalTable
     proposal = table.submit(b"x")
     kept = table.submit(b"y")
     assert isinstance(proposal.give_up(), NoLeader)
-    assert table.take_queued(1000) == [kept]
+    assert table.next_queued(1000) == [kept]
 
 
 async def test_given_up_after_it_was_sent_its_outcome_is_unknown(table: ProposalTable) -> None:
@@ -57,7 +59,7 @@ async def test_a_later_term_queues_what_was_lost_again(table: ProposalTable) -> 
     late = table.submit(b"late")
     send(table, 4)
     table.term_applied(4)
-    assert table.take_queued(1000) == [lost]
+    assert table.next_queued(1000) == [lost]
     assert isinstance(lost.give_up(), NoLeader)
     assert isinstance(late.give_up(), OutcomeUnknown)
 
@@ -71,7 +73,7 @@ async def test_only_the_term_it_was_sent_under_may_refuse_it(table: ProposalTabl
     send(table, 4)
     table.refused(proposal.id, 3)
     table.retry_refused()
-    assert table.take_queued(1000) == []
+    assert table.next_queued(1000) == []
     assert isinstance(proposal.give_up(), OutcomeUnknown)
 
 
@@ -80,25 +82,45 @@ async def test_a_refused_proposal_waits_for_the_next_tick(table: ProposalTable) 
     proposal = table.submit(b"x")
     send(table, 3)
     table.refused(proposal.id, 3)
-    assert table.take_queued(1000) == []
+    assert table.next_queued(1000) == []
     table.retry_refused()
-    assert table.take_queued(1000) == [proposal]
+    assert table.next_queued(1000) == [proposal]
 
 
-async def test_what_was_put_back_keeps_its_order(table: ProposalTable) -> None:
-    """A client's proposals go out in the order in which they were submitted."""
+async def test_what_is_not_sent_stays_in_order(table: ProposalTable) -> None:
+    """A client's proposals go out in the order in which they were submitted, however often that is tried."""
     first, second, third = (table.submit(bytes([n])) for n in range(3))
-    table.put_back(table.take_queued(2))
-    assert table.take_queued(1000) == [first, second, third]
+    assert table.next_queued(2)[0] is first
+    assert table.next_queued(1000) == [first, second, third]
+    table.sent([first], 3)
+    assert table.next_queued(1000) == [second, third]
+
+
+async def test_what_is_given_up_holds_no_memory(table: ProposalTable) -> None:
+    """However many writes are given up while nobody leads, no command of theirs is kept."""
+    refused = table.submit(b"refused")
+    send(table, 3)
+    table.refused(refused.id, 3)
+    queued = table.submit(b"queued")
+    commands = [weakref.ref(proposal) for proposal in (refused, queued)]
+    for proposal in (refused, queued):
+        proposal.give_up()
+    del proposal, refused, queued
+    gc.collect()
+    assert [command() for command in commands] == [None, None]
 
 
 async def test_batches_are_bounded_and_never_empty(table: ProposalTable) -> None:
     """A batch holds as many commands as fit, and one that is larger than the bound goes alone."""
     for size in (50, 50, 90):
         table.submit(bytes(size))
-    assert [len(table.take_queued(100)) for _ in range(3)] == [2, 1, 0]
+    sizes = []
+    while batch := table.next_queued(100):
+        sizes.append(len(batch))
+        table.sent(batch, 3)
+    assert sizes == [2, 1]
     table.submit(bytes(60))
-    assert len(table.take_queued(10)) == 1
+    assert len(table.next_queued(10)) == 1
 
 
 async def test_bounds_refuse_and_free_again(table: ProposalTable) -> None:

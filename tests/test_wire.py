@@ -1,7 +1,10 @@
 """The wire form: what is encoded comes back, and nonsense raises one kind of error."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 
+import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +15,11 @@ from raftkv_trio.wire import (
     Forward,
     FrameDecoder,
     ProposalId,
+    decode_hello,
+    decode_log_batch,
     decode_peer_frame,
     decode_proposal,
+    decode_welcome,
     encode_forward,
     encode_messages,
     encode_proposal,
@@ -72,3 +78,54 @@ def test_nonsense_raises_a_protocol_error_and_nothing_else(payload: bytes) -> No
         decode_peer_frame(payload)
     except PeerProtocolError:
         pass
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        2**20_000,
+        -(2**20_000),
+        cbor2.CBORTag(4, [1, 2**63]),
+        Decimal("sNaN"),
+        float("nan"),
+        [],
+        cbor2.CBORTag(35, "(("),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("decode", [decode_hello, decode_welcome, decode_peer_frame, decode_log_batch])
+def test_no_value_gets_past_the_checks(decode: Callable[[bytes], object], value: object) -> None:
+    """Whatever CBOR holds, in whichever field, is refused; numbers of thousands of digits, too."""
+    entry: list[object] = [1, 2, 0, b"data"]
+    message = [4, 1, 2, 3, 3, 3, [entry], 3, None, None, False, 0, b""]
+    forms: list[list[object]] = [
+        [1, [1, 1], 5, 1, b"d" * 16, 2, None],
+        [2, 1, 1, b"d" * 16, None, None],
+        [3, [message]],
+        [4, [1, [[[1, 2, 3], b"command"]]]],
+        [5, [1, [[1, 2, 3]], "reason"]],
+        [[1, None, 1], [entry]],
+    ]
+    for form in forms:
+        for damaged in replaced(form, value):
+            try:
+                decode(cbor2.dumps(damaged))
+            except PeerProtocolError:
+                pass
+
+
+def replaced(form: list[object], value: object) -> Iterator[list[object]]:
+    """`form` with `value` in place of each of its parts in turn, at any depth."""
+    for position, part in enumerate(form):
+        yield [*form[:position], value, *form[position + 1 :]]
+        if isinstance(part, list):
+            for inner in replaced(part, value):
+                yield [*form[:position], inner, *form[position + 1 :]]
+
+
+def test_a_forward_without_proposals_is_refused() -> None:
+    """It asks for nothing, and a core takes no empty proposal."""
+    decoder = FrameDecoder()
+    decoder.feed(encode_forward(Forward(3, ())))
+    with pytest.raises(PeerProtocolError, match="without proposals"):
+        decode_peer_frame(next(decoder))

@@ -73,6 +73,8 @@ def check(raft: Raft, message: Message) -> None:
         raise InvalidMessage(f"{kind.name} from node {sender} holds a number that is no term and no index")
     if message.term == 0 and kind not in _WITHOUT_TERM and not _refused_in_no_term(message):
         raise InvalidMessage(f"{kind.name} from node {sender} names no term")
+    if message.term and kind in _WITHOUT_TERM:
+        raise InvalidMessage(f"{kind.name} from node {sender} names a term, and is of none")
     if kind is MessageType.PROP and not message.entries:
         raise InvalidMessage(f"node {sender} proposes nothing")
     if message.term >= raft.term:

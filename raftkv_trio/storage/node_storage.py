@@ -118,8 +118,11 @@ class NodeStorage:
 
 
 def is_new(disk: Disk, path: Path) -> bool:
-    """Whether `open_storage` would make a data directory at `path`."""
-    return not disk.exists(path / "identity")
+    """Whether `open_storage` would make a data directory at `path`; it tells where that cannot be seen."""
+    try:
+        return not disk.exists(path / "identity")
+    except OSError:
+        return False
 
 
 def open_storage(

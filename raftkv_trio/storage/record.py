@@ -79,7 +79,9 @@ def is_torn(data: bytes, offset: int, segment: int) -> bool:
     record that verifies lies behind it.
     """
     header = decode_header(data, offset)
-    end = offset + header.record_bytes if header else len(data.rstrip(b"\0"))
+    end = offset + (header.record_bytes if header else HEADER_BYTES)
+    if header is None:  # how far it went is not known; its header may be cut by the end of a sector
+        end = max(end, len(data.rstrip(b"\0")))
     if has_record_behind(data, offset, segment):
         return False
     if end > len(data):

@@ -178,13 +178,13 @@ class WriteAheadLog:
                     raise self._corrupt(offset)
                 self._cut_off(data, offset)
                 break
-            if header.batch <= self._batch or (offset == 0) != (header.type == SEGMENT):
+            if header.batch != self._batch + 1 or (offset == 0) != (header.type == SEGMENT):
                 raise self._corrupt(offset)
             self._batch = header.batch
             self._take(header.type, payload, offset)
             self._last_offset = offset
             offset += header.record_bytes
-        if offset == 0 and not last:
+        if offset == 0 and not (last and self._batch):  # else it was just being cut
             raise self._corrupt(offset)
         return offset
 

@@ -296,7 +296,7 @@ class Member:
 
     def _hand_over(self) -> None:
         assert self.node is not None
-        self.node.driver.hand_over()
+        self.node.driver.hand_over(wanted=True)
 
     def _plan_tick(self, intervals: float) -> None:
         self._soon(intervals * self.config.tick_interval_s / self.clock.rate, self._tick)

@@ -126,6 +126,34 @@ def test_a_part_that_is_lost_is_missed(tmp_path: Path, lost: str, words: str) ->
     assert sorted((tmp_path / "d").rglob("*")) == left
 
 
+def test_an_emptied_log_is_missed(tmp_path: Path) -> None:
+    """The first segment was durable before the identity: without a record it is no crash of its making."""
+    storage = reopen(tmp_path / "d")
+    storage.append(HardState(7, 3, 1), entries(2, 3))
+    storage.close(clean=True)
+    segment(tmp_path / "d").write_bytes(bytes(SEGMENT_BYTES))
+    with pytest.raises(CorruptLog, match="corrupt at offset 0"):
+        reopen(tmp_path / "d")
+
+
+@pytest.mark.parametrize("size_bytes", range(400, 528, 8))
+def test_a_record_whose_header_is_torn_in_two_is_cut_off(tmp_path: Path, size_bytes: int) -> None:
+    """Wherever in a sector a record begins, the loss of all sectors but its first is a torn tail."""
+    storage = reopen(tmp_path / "d")
+    storage.append(HardState(2, 1, 1), entries(2, 2, size_bytes=size_bytes))
+    begin = len(segment(tmp_path / "d").read_bytes().rstrip(b"\0"))
+    storage.append(None, entries(3, 3, size_bytes=1500))
+    storage.close(clean=False)
+    path = segment(tmp_path / "d")
+    data = bytearray(path.read_bytes())
+    first_lost = (begin // 512 + 1) * 512
+    data[first_lost:] = bytes(len(data) - first_lost)
+    path.write_bytes(data)
+    storage = reopen(tmp_path / "d")
+    assert storage.take_entries() == entries(2, 2, size_bytes=size_bytes)
+    storage.close(clean=False)
+
+
 def test_a_directory_that_a_crash_left_half_made_is_made_again(tmp_path: Path) -> None:
     """The identity is written last: without it, and with an empty log, nothing has been promised."""
     reopen(tmp_path / "d").close(clean=False)
