@@ -51,12 +51,13 @@ def test_nobody_campaigns_with_an_unapplied_conf_change() -> None:
             net.deliver(net.wire.popleft())
     follower = net[2].raw
     follower.campaign()
-    assert follower.role is StateRole.FOLLOWER
+    roles = [follower.role]
     follower.step(Message(type=MessageType.TIMEOUT_NOW, to=2, from_=1, term=2))
-    assert follower.role is StateRole.FOLLOWER
+    roles.append(follower.role)
     for _ in range(2 * ELECTION_TICKS):
         follower.tick()
-    assert follower.role is StateRole.FOLLOWER
+    roles.append(follower.role)
+    assert roles == [StateRole.FOLLOWER] * 3
     net.settle()
     follower.campaign()
     assert follower.role is StateRole.PRE_CANDIDATE
