@@ -38,6 +38,9 @@ class Config:
         check_quorum: a leader steps down when a quorum is silent for an election timeout, and nobody votes
             within one of hearing from a leader.
         pre_vote: ask for votes without a new term first (dissertation, section 9.6).
+        durable_campaigns: a candidate asks for votes only when its own term and vote are durable. Without it,
+            as in etcd's raft, it may win without its own vote, forget the term in a crash, and win the same
+            term again with other entries.
         step_down_on_removal: a leader that is removed or demoted becomes a follower at once.
         disable_proposal_forwarding: a follower refuses proposals instead of sending them to the leader.
         disable_conf_change_validation: append conf changes even where the applied configuration forbids them.
@@ -58,6 +61,7 @@ class Config:
     max_inflight_bytes: int | None = None
     check_quorum: bool = True
     pre_vote: bool = True
+    durable_campaigns: bool = True
     step_down_on_removal: bool = True
     read_only: ReadOnlyOption = ReadOnlyOption.SAFE
     disable_proposal_forwarding: bool = False

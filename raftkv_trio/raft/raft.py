@@ -1,8 +1,8 @@
 """One node's state, its outbox, and the change of its role; who acts on messages lives in the modules above.
 
 Invariants (paper, figure 2): the term never falls; a vote is never changed within a term; messages that
-promise something (votes, acknowledgements of appends) wait in `after_append` until what they promise is
-durable.
+promise something (votes, requests for them, acknowledgements of appends) wait in `after_append` until what
+they promise is durable.
 """
 
 import logging
@@ -28,7 +28,7 @@ from raftkv_trio.raft.types import (
 #: Context of the votes of a campaign that a leader asked for: they are not held up by its lease.
 CAMPAIGN_TRANSFER = b"CampaignTransfer"
 
-#: What other nodes rely on once they hear it; it must be durable before it leaves.
+#: What other nodes rely on once they hear it; what it says must be durable before it leaves.
 _PROMISES = frozenset({MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP})
 #: Forwarded on behalf of a client: of no term.
 _WITHOUT_TERM = frozenset({MessageType.PROP, MessageType.READ_INDEX})
@@ -79,6 +79,7 @@ class Raft:
         self.pending_conf_index = 0
         self.uncommitted_bytes = 0
         self.own_index = 0
+        self._promises = _PROMISES | {MessageType.VOTE} if config.durable_campaigns else _PROMISES
         self._load(storage)
 
     def _load(self, storage: Storage) -> None:
@@ -130,7 +131,7 @@ class Raft:
         kind = message.type
         if not message.term and kind not in _WITHOUT_TERM:
             message.term = self.term
-        (self.after_append if kind in _PROMISES else self.messages).append(message)
+        (self.after_append if kind in self._promises else self.messages).append(message)
 
     def reply(self, kind: MessageType, to: int) -> Message:
         """A message from this node, to be filled in and sent."""

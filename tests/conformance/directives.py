@@ -87,6 +87,7 @@ def _add_nodes(cluster: Cluster, case: Case) -> None:
         "max_inflight_messages": NO_LIMIT,
         "pre_vote": False,
         "check_quorum": False,
+        "durable_campaigns": False,
         "step_down_on_removal": False,
     }
     for key, (name, parse) in _CONFIG_OPTIONS.items():

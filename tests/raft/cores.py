@@ -101,6 +101,17 @@ class Core:
     def leads(self) -> bool:
         return self.raw.role is StateRole.LEADER
 
+    @property
+    def configuration(self) -> ConfState:
+        return self.raw.status().configuration
+
+    def lead_alone(self) -> None:
+        """Elect this single voter; its first entry is not handed out yet."""
+        self.raw.campaign()
+        while not self.leads:
+            self.hand_out()
+            self.write()
+
     def hand_out(self) -> list[Message]:
         """Take every Ready; keep the storage work, return the messages to other nodes."""
         sent = []

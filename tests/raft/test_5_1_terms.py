@@ -55,10 +55,11 @@ def test_the_sender_of_an_earlier_term_learns_the_present_one() -> None:
 
 
 def test_a_term_is_durable_before_anything_is_promised_in_it() -> None:
-    """A vote leaves only as the response of the write that holds its term and vote."""
+    """A vote, and the request for it, leave only as responses of the write that holds its term and vote."""
     net = three(pre_vote=False)
     net[1].raw.campaign()
-    (request,) = [m for m in net[1].hand_out() if m.to == 2]
+    assert net[1].hand_out() == []
+    (request,) = [m for m in net[1].write() if m.to == 2]
     net[2].raw.step(request)
     assert net[2].hand_out() == []
     (write,) = net[2].writes

@@ -49,7 +49,8 @@ def test_a_candidate_votes_for_itself_in_a_new_term_and_asks_everybody() -> None
     """A campaign without pre-vote raises the term by one, takes the own vote, and asks all other voters."""
     net = three(pre_vote=False)
     net[1].raw.campaign()
-    requests = of_kind(net[1].hand_out(), MessageType.VOTE)
+    net[1].hand_out()
+    requests = of_kind(net[1].write(), MessageType.VOTE)
     assert [(m.to, m.term) for m in requests] == [(2, 2), (3, 2)]
     assert net[1].raw.status().vote == 1
 

@@ -210,7 +210,7 @@ def test_a_follower_behind_the_log_gets_a_snapshot_and_then_the_rest() -> None:
     leader = net.elect(1)
     net.isolated = {3}
     net.propose(1, b"x", b"y")
-    leader.storage.create_snapshot(leader.raw.applied, leader.raw.status().configuration, b"state")
+    leader.storage.create_snapshot(leader.raw.applied, leader.configuration, b"state")
     leader.storage.compact(leader.raw.applied)
     net.propose(1, b"z")
     net.isolated = set()
@@ -230,7 +230,7 @@ def test_a_delivered_snapshot_is_probed_behind() -> None:
     leader = net.elect(1)
     net.isolated = {3}
     net.propose(1, b"x")
-    leader.storage.create_snapshot(leader.raw.applied, leader.raw.status().configuration, b"state")
+    leader.storage.create_snapshot(leader.raw.applied, leader.configuration, b"state")
     leader.storage.compact(leader.raw.applied)
     net.isolated = set()
     net.lost = lambda message: (
@@ -256,7 +256,7 @@ def test_a_snapshot_of_the_past_is_ignored() -> None:
     net.elect(1)
     net.propose(1, b"x")
     core, log = net[2], net[2].log
-    conf_state = core.raw.status().configuration
+    conf_state = core.configuration
     snapshot = Snapshot(core.raw.commit, core.raw.term, conf_state, b"?")
     core.raw.step(Message(type=MessageType.SNAP, to=2, from_=1, term=2, snapshot=snapshot))
     core.hand_out()

@@ -10,13 +10,9 @@ from tests.raft.cores import ELECTION_TICKS, Core, Network, adding, bootstrap, l
 LEAVE = ConfChangeV2()
 
 
-def _configuration(net: Network, node_id: int) -> ConfState:
-    return net[node_id].raw.status().configuration
-
-
 def _compact(core: Core, data: bytes) -> None:
     """Let only a snapshot remain of what `core` has applied."""
-    core.storage.create_snapshot(core.raw.applied, core.raw.status().configuration, data)
+    core.storage.create_snapshot(core.raw.applied, core.configuration, data)
     core.storage.compact(core.raw.applied)
 
 
@@ -26,7 +22,7 @@ def _joint(**settings: object) -> Network:
     net.elect(1)
     changes = [*removing(2, 3).changes, *adding(4, 5).changes]
     net.change(1, ConfChangeV2(tuple(changes), Transition.EXPLICIT))
-    assert _configuration(net, 1) == ConfState((1, 4, 5), (), (1, 2, 3))
+    assert net[1].configuration == ConfState((1, 4, 5), (), (1, 2, 3))
     return net
 
 
@@ -36,9 +32,9 @@ def test_a_configuration_is_in_force_when_its_entry_is_applied() -> None:
     leader = net.elect(1)
     leader.raw.propose_conf_change(removing(3))
     net.hand_out(1)
-    assert _configuration(net, 1).voters == (1, 2, 3)
+    assert net[1].configuration.voters == (1, 2, 3)
     net.settle()
-    assert [_configuration(net, node_id).voters for node_id in (1, 2)] == [(1, 2), (1, 2)]
+    assert [net[node_id].configuration.voters for node_id in (1, 2)] == [(1, 2), (1, 2)]
 
 
 def test_one_change_at_a_time() -> None:
@@ -51,7 +47,7 @@ def test_one_change_at_a_time() -> None:
     assert leader.log[-1].type is EntryType.NORMAL
     assert leader.log[-1].data == b""
     net.settle()
-    assert _configuration(net, 1).voters == (1, 2)
+    assert net[1].configuration.voters == (1, 2)
 
 
 def test_a_new_leader_waits_for_the_log_that_it_inherits() -> None:
@@ -76,13 +72,13 @@ def test_no_two_voters_change_at_once_without_a_joint_configuration() -> None:
     seen = []
 
     def watch(message: Message) -> bool:
-        seen.append(_configuration(net, 1))
+        seen.append(net[1].configuration)
         return False
 
     net.lost = watch
     net.change(1, removing(2, 3))
     assert ConfState((1,), (), (1, 2, 3), (), True) in seen
-    assert _configuration(net, 1) == ConfState((1,))
+    assert net[1].configuration == ConfState((1,))
 
 
 @pytest.mark.parametrize("silent", [(2, 3), (4, 5)])
@@ -113,9 +109,9 @@ def test_an_explicit_joint_configuration_is_left_on_request() -> None:
     net = _joint()
     net.tick(3 * ELECTION_TICKS)
     net.change(1, adding(2))
-    assert _configuration(net, 1) == ConfState((1, 4, 5), (), (1, 2, 3))
+    assert net[1].configuration == ConfState((1, 4, 5), (), (1, 2, 3))
     net.change(1, LEAVE)
-    assert [_configuration(net, i) for i in (1, 4, 5)] == [ConfState((1, 4, 5))] * 3
+    assert [net[i].configuration for i in (1, 4, 5)] == [ConfState((1, 4, 5))] * 3
 
 
 @pytest.mark.parametrize("transition", [Transition.AUTO, Transition.IMPLICIT])
@@ -124,7 +120,7 @@ def test_other_joint_configurations_are_left_by_themselves(transition: Transitio
     net = three()
     net.elect(1)
     net.change(1, removing(2, 3, transition=transition))
-    assert _configuration(net, 1) == ConfState((1,))
+    assert net[1].configuration == ConfState((1,))
 
 
 def test_a_demoted_voter_becomes_a_learner_when_the_joint_configuration_ends() -> None:
@@ -133,10 +129,10 @@ def test_a_demoted_voter_becomes_a_learner_when_the_joint_configuration_ends() -
     net.elect(1)
     demotion = ConfChangeV2((ConfChangeSingle(ConfChangeType.ADD_LEARNER, 3),), Transition.EXPLICIT)
     net.change(1, demotion)
-    assert _configuration(net, 1) == ConfState((1, 2), (), (1, 2, 3), (3,))
+    assert net[1].configuration == ConfState((1, 2), (), (1, 2, 3), (3,))
     net.change(1, LEAVE)
     net.propose(1, b"x")
-    assert _configuration(net, 3) == ConfState((1, 2), (3,))
+    assert net[3].configuration == ConfState((1, 2), (3,))
     assert net[3].data == [b"x"]
 
 
@@ -152,7 +148,7 @@ def test_a_new_node_without_a_log_is_brought_up_by_a_snapshot() -> None:
     assert core.raw.last_index == 0
     _compact(leader, b"state")
     net.tick(2, nodes=[1])
-    assert (core.snapshot.data, _configuration(net, 4).voters) == (b"state", (1, 2, 3, 4))
+    assert (core.snapshot.data, net[4].configuration.voters) == (b"state", (1, 2, 3, 4))
     net.isolated = {2}
     net.propose(1, b"y")
     assert core.data == [b"y"]
@@ -179,7 +175,7 @@ def test_a_leader_that_is_removed_leads_until_that_is_committed_and_then_steps_d
     net.elect(1)
     net.change(1, removing(1))
     assert net[1].raw.role is StateRole.FOLLOWER
-    assert [_configuration(net, i).voters for i in (2, 3)] == [(2, 3), (2, 3)]
+    assert [net[i].configuration.voters for i in (2, 3)] == [(2, 3), (2, 3)]
     net.tick(4 * ELECTION_TICKS, nodes=[2, 3])
     assert net.leader.id in (2, 3)
 
@@ -240,7 +236,7 @@ def test_a_change_that_could_never_be_applied_is_not_appended() -> None:
         leader.raw.propose_conf_change(change)
         assert leader.log[-1].type is EntryType.NORMAL
         net.settle()
-    assert _configuration(net, 1).voters == (1, 2, 3)
+    assert net[1].configuration.voters == (1, 2, 3)
 
 
 def test_validation_can_be_switched_off() -> None:
@@ -251,7 +247,7 @@ def test_validation_can_be_switched_off() -> None:
     leader.raw.propose_conf_change(adding(3))
     assert leader.log[-1].type is EntryType.CONF_CHANGE_V2
     net.settle()
-    assert _configuration(net, 1).voters == (1, 2, 3)
+    assert net[1].configuration.voters == (1, 2, 3)
 
 
 def test_a_change_that_does_not_fit_leaves_the_configuration() -> None:
@@ -261,4 +257,4 @@ def test_a_change_that_does_not_fit_leaves_the_configuration() -> None:
         net[1].raw.apply_conf_change(LEAVE)
     with pytest.raises(InvalidConfiguration):
         net[1].raw.propose_conf_change(ConfChange(ConfChangeType.ADD_VOTER, -1))
-    assert _configuration(net, 1) == ConfState((1, 2, 3))
+    assert net[1].configuration == ConfState((1, 2, 3))
