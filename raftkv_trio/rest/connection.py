@@ -271,6 +271,10 @@ class _Protocol(H11Protocol):
         return None
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        if type(event) is h11.Response and self.connection.their_state is h11.SEND_BODY:
+            # The rest of the content is not read: a client must not send its next request on this connection.
+            fields = [field for field in event.headers.raw_items() if field[0].lower() != b"connection"]
+            event = h11.Response(status_code=event.status_code, headers=[*fields, (b"connection", b"close")])
         try:
             self._unsent += self.connection.send(event) or b""
         except h11.LocalProtocolError:

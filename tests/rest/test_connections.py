@@ -273,6 +273,15 @@ async def test_an_answer_arrives_before_the_content_is_sent(served: Served) -> N
         assert await wire.rest() == b""
 
 
+async def test_an_answer_before_the_content_says_that_it_closes(served: Served) -> None:
+    """Or a client would send its next request on the same connection, and wonder."""
+    async with served.connect() as wire:
+        await wire.send(PUT, b"If-Match: 3\r\nContent-Length: 5\r\n\r\n")
+        answer = await wire.answer()
+        assert (answer.status, answer.headers["Connection"]) == (400, "close")
+        assert await wire.rest() == b""
+
+
 async def test_expect_100_continue(served: Served) -> None:
     """A client that waits to be told to go on is told."""
     async with served.connect() as wire:
