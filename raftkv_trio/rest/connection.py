@@ -18,7 +18,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Request, StreamClosed
+from hypercorn.protocol.events import Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.trio.task_group import TaskGroup
@@ -226,6 +226,15 @@ class _Protocol(H11Protocol):
     async def _send_error_response(self, status_code: int) -> None:
         await self.refuse(HTTPStatus(status_code))
 
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, Response) and self._ends_with_answer():
+            event.headers.append((b"connection", b"close"))
+        await super().stream_send(event)
+
+    def _ends_with_answer(self) -> bool:
+        """Whether this answer is the last: the rest of its request is not read, or we stop."""
+        return self.connection.their_state is h11.SEND_BODY or self.context.terminated.is_set()
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """Hypercorn would upgrade here."""
 
@@ -271,10 +280,6 @@ class _Protocol(H11Protocol):
         return None
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        if type(event) is h11.Response and self.connection.their_state is h11.SEND_BODY:
-            # The rest of the content is not read: a client must not send its next request on this connection.
-            fields = [field for field in event.headers.raw_items() if field[0].lower() != b"connection"]
-            event = h11.Response(status_code=event.status_code, headers=[*fields, (b"connection", b"close")])
         try:
             self._unsent += self.connection.send(event) or b""
         except h11.LocalProtocolError:

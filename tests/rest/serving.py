@@ -179,6 +179,7 @@ async def open_server(
         data_dir=directory,
         listen=listen,
         max_pending_proposals=max_pending_proposals,
+        segment_bytes=1024 * 1024,  # made anew for each test
     )
     store, disk, clock = Store(), HeldDisk(), HeldClock()
     async with trio.open_nursery() as node_nursery:

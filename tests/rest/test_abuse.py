@@ -86,13 +86,13 @@ def answers_to_abuse(node: Node, examples: int) -> int:
 
 
 def test_made_requests(node: Node) -> None:
-    """More than 1,000 answers to every kind of nonsense, none a 500, while a good client is served."""
-    assert answers_to_abuse(node, 1000) > 1000
+    """Some 500 answers to every kind of nonsense, none a 500, while a good client is served."""
+    assert answers_to_abuse(node, 400) > 400
 
 
 @pytest.mark.long
 def test_many_made_requests(node: Node) -> None:
-    """The same with more than 10,000."""
+    """The same with more than 10,000 answers."""
     assert answers_to_abuse(node, 10_000) > 10_000
 
 

@@ -132,7 +132,8 @@ async def test_requests_under_way_end(tmp_path: Path) -> None:
                 await trio.sleep(0.01)
         served.stop()
         served.disk.gate.open()
-        assert (await wire.answer()).status == 204
+        answer = await wire.answer()
+        assert (answer.status, answer.headers["Connection"]) == (204, "close")
         assert await wire.rest() == b""
 
 
@@ -273,13 +274,17 @@ async def test_an_answer_arrives_before_the_content_is_sent(served: Served) -> N
         assert await wire.rest() == b""
 
 
-async def test_an_answer_before_the_content_says_that_it_closes(served: Served) -> None:
-    """Or a client would send its next request on the same connection, and wonder."""
+@pytest.mark.parametrize("path", [b"/key", b"/-/status"])
+async def test_a_close_is_announced(served: Served, path: bytes) -> None:
+    """Who is answered before his request is read to its end is told that he needs another connection."""
     async with served.connect() as wire:
-        await wire.send(PUT, b"If-Match: 3\r\nContent-Length: 5\r\n\r\n")
+        await wire.send(b"PATCH " + path, HEAD, b"Content-Length: 5\r\n\r\n")
         answer = await wire.answer()
-        assert (answer.status, answer.headers["Connection"]) == (400, "close")
+        assert (answer.status, answer.headers["Connection"]) == (405, "close")
         assert await wire.rest() == b""
+    async with served.connect() as wire:
+        assert "Connection" not in (await wire.ask(b"PATCH " + path)).headers
+        assert "Connection" not in (await wire.ask(b"PUT /key", b"Content-Length: 1", content=b"v")).headers
 
 
 async def test_expect_100_continue(served: Served) -> None:
