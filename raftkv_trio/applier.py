@@ -66,7 +66,7 @@ class Applier:
         commands: list[Committed] = []
         for entry in entries:
             if entry.type is not EntryType.NORMAL or not entry.data:
-                continue  # a new leader's empty entry, or a configuration, which the driver applies
+                continue  # a new leader's empty entry; configurations do not change yet
             try:
                 proposal_id, command = decode_proposal(entry.data)
             except PeerProtocolError as error:

@@ -100,6 +100,7 @@ class Driver:
         self._last_leader_id: int | None = None
         self.leader_changed = trio.Event()
         self.leader_heard_at: float | None = None
+        self.turned_at = clock.now()
 
     # ------------------------------------------------------------ what other tasks tell; all return at once
 
@@ -170,6 +171,7 @@ class Driver:
         self._propose()
         self._read()
         self._hand_out()
+        self.turned_at = self._clock.now()
 
     # ------------------------------------------------------------ lane 1: log writer and applier
 

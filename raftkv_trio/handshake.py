@@ -60,6 +60,8 @@ async def introduce(
     if welcome.reason is not None:
         kind = DirectoryRefused if welcome.is_other_directory else PeerProtocolError
         raise kind(f"node {peer_id} refused this node: {welcome.reason}")
+    if not PROTOCOL_VERSIONS[0] <= welcome.version <= PROTOCOL_VERSIONS[1]:
+        raise PeerProtocolError(f"node {peer_id} answers in protocol version {welcome.version}")
     if welcome.node_id != peer_id:
         raise PeerProtocolError(
             f"expected node {peer_id} at this address, but node {welcome.node_id} answers"

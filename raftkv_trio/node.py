@@ -224,9 +224,10 @@ class Node:
     def status(self) -> NodeStatus:
         """This node as it sees itself at this moment."""
         raw = self.driver.raw
+        # A leader hears itself, but no more than it works: after a halt others may lead.
         leads = raw.role is StateRole.LEADER
-        heard_at = self.driver.leader_heard_at
-        age_s = 0.0 if leads else None if heard_at is None else self._clock.now() - heard_at
+        heard_at = self.driver.turned_at if leads else self.driver.leader_heard_at
+        age_s = None if heard_at is None else self._clock.now() - heard_at
         return NodeStatus(
             id=self.id,
             cluster_id=self.cluster_id,

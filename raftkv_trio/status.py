@@ -11,7 +11,8 @@ class NodeStatus:
         role: follower, pre_candidate, candidate or leader.
         leader_id: None while none is known.
         health: None where all is well, else one sentence on what is not.
-        leader_contact_age_s: time since the leader was heard from; 0 on the leader, None before the first.
+        leader_contact_age_s: time since a leader was heard from, on the leader since it last worked; None
+            before the first.
     """
 
     id: int
