@@ -6,7 +6,6 @@ and between any two of them the node can be halted or paused.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from enum import Enum
 from hashlib import blake2b
 from pathlib import Path
@@ -195,9 +194,9 @@ class Member:
         self._note(f"starts in term {node.driver.raw.term} with entries up to {node.driver.raw.last_index}")
         self._invariants.started(self.id, node.driver.raw.raft)
         self._network.join(self.id, self)
-        with self._alive():
-            node.driver.start()
-            self._plan_tick(self._random.random())
+        node.driver.start()
+        self._plan_tick(self._random.random())
+        self._after()
 
     def halt(self, *, power: bool) -> None:
         """End at once, in the middle of the disk call under way if there is one."""
@@ -216,8 +215,7 @@ class Member:
     def stop(self) -> None:
         """A clean stop, without the time to hand over."""
         if self.node is not None:
-            with self._alive():
-                self._close("stops")
+            self._close("stops")
 
     def pause(self) -> None:
         """Nothing of the process moves until `resume` (SIGSTOP)."""
@@ -261,14 +259,8 @@ class Member:
         if self.state is State.PAUSED:
             self._held.append((action, arguments))
             return
-        with self._alive():
-            action(*arguments)
-
-    @contextmanager
-    def _alive(self) -> Iterator[None]:
-        """What the disk does to the process, and what follows from an event."""
         try:
-            yield
+            action(*arguments)
         except Halted as halted:
             self._end(f"halts: {halted}")
         except StorageError as error:
