@@ -138,12 +138,7 @@ def program() -> None:
 @_bound("--max-receiving-size", "max_receiving_bytes", "Most of all values that are arriving at once.")
 @_bound("--max-connections", "max_connections", "Most clients at once.")
 @_option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of the log.")
-@_option(
-    "--log-level",
-    type=click.Choice(LOG_LEVELS),
-    default="info",
-    help="Least severity that is logged.",
-)
+@_option("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="Least severity that is logged.")
 def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     """Run one node until SIGINT or SIGTERM; a second one does not wait for a clean stop."""
     setup_logging(log_format, log_level)

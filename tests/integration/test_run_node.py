@@ -205,8 +205,10 @@ async def test_members_cancelled_at_any_moment_lose_nothing_together(tmp_path: P
                 clients.cancel_scope.cancel()
             orders = [await applied_by(member) for member in three]
             nursery.cancel_scope.cancel()
-    assert orders[0] == orders[1] == orders[2]
-    load.check(orders[0])
+    common = min(map(len, orders))  # what was given up may have been applied between two looks
+    assert orders[0][:common] == orders[1][:common] == orders[2][:common]
+    for order in orders:
+        load.check(order)
 
 
 async def applied_by(member: Member) -> Sequence[bytes]:
