@@ -41,6 +41,7 @@ async def test_members(client: httpx.AsyncClient) -> None:
 
 async def test_healthy_and_ready(client: httpx.AsyncClient) -> None:
     """A node that can serve says so in a word; HEAD works too, as probes use it."""
+    await client.get("/key")  # which waits until the node leads
     for path, word in (("/-/healthy", "healthy\n"), ("/-/ready", "ready\n")):
         answer = await client.get(path)
         assert (answer.status_code, answer.text) == (200, word)
