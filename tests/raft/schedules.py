@@ -46,6 +46,7 @@ class Schedule:
         self._leaders: dict[int, int] = {}
         self._entries: dict[tuple[int, int], tuple[bytes, int]] = {}
         self._committed: dict[int, Entry] = {}
+        self._committed_in: dict[int, int] = {}  # the term of whoever first knew it to be
         self._checked_commit: dict[int, int] = {}
         self._proposals = 0
         # Swarm: some schedules lose nothing, some crash all the time, some change no members.
@@ -189,6 +190,7 @@ class Schedule:
         for index in range(max(first, self._checked_commit.get(core.id, 0) + 1), raw.commit + 1):
             entry = entries[index - first]
             assert self._committed.setdefault(index, entry) == entry, f"two committed entries at {index}"
+            self._committed_in.setdefault(index, raw.term)
         self._checked_commit[core.id] = raw.commit
         if core.leads:
             self._check_complete(core, first, entries)
@@ -197,7 +199,7 @@ class Schedule:
 
     def _check_complete(self, core: Core, first: int, entries: list[Entry]) -> None:
         for index, entry in self._committed.items():
-            if index >= first and entry.term < core.raw.term:
+            if index >= first and self._committed_in[index] < core.raw.term:
                 assert index - first < len(entries), f"the leader of term {core.raw.term} lacks entry {index}"
                 assert entries[index - first] == entry
 
