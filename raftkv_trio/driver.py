@@ -38,8 +38,7 @@ from raftkv_trio.wire import Forward, PeerFrame, ProposalId, Refused, encode_pro
 
 logger = logging.getLogger(__name__)
 
-_FOR_A_LEADER = frozenset({MessageType.READ_INDEX, MessageType.TRANSFER_LEADER, MessageType.PROP})
-
+_FOR_A_LEADER = (MessageType.READ_INDEX, MessageType.TRANSFER_LEADER)
 _BEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
 
 

@@ -28,7 +28,6 @@ class LogWriter:
         self._worker = worker
         self._clock = clock
         self.durable = durable
-        self._vote = storage.hard_state[:2]  # term and vote
         self._waiting: list[Message] = []
         self._bell = Bell()
 
@@ -46,7 +45,7 @@ class LogWriter:
             await self._bell.wait()
             batch = self.take()
             hard_state, entries = merge_appends(batch)
-            if self._needs_disk(hard_state, entries):
+            if self._storage.must_write(hard_state, entries):
                 begun_at = self._clock.now()
                 await self._worker.run(lambda h=hard_state, e=entries: self.write(h, e))  # type: ignore[misc]
                 self.writes.observe(self._clock.now() - begun_at)
@@ -62,11 +61,6 @@ class LogWriter:
     def write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Append what `merge_appends` made of a batch; durable when this returns. Raises StorageError."""
         self._storage.append(hard_state, entries)
-
-    def _needs_disk(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
-        """Whether it is more than a commit index, which need not be durable."""
-        vote, self._vote = self._vote, self._vote if hard_state is None else hard_state[:2]
-        return bool(entries) or vote != self._vote
 
 
 def merge_appends(batch: Sequence[Message]) -> tuple[HardState | None, list[Entry]]:

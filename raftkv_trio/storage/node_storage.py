@@ -93,6 +93,10 @@ class NodeStorage:
         next(parts), next(parts)
         yield from parts
 
+    def must_write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
+        """Whether `append` of these goes to the disk; else it returns at once."""
+        return self._log.must_write(hard_state, entries)
+
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Append one batch to the log; durable when this returns. Raises StorageError."""
         self._log.append(hard_state, entries)

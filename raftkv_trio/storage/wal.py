@@ -61,13 +61,17 @@ class WriteAheadLog:
         self.entries: list[Entry] = []
         self.torn_tail: TornTail | None = None
 
+    def must_write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
+        """Whether `append` of these writes: they are more than a commit index, which need not be durable."""
+        return bool(entries) or (hard_state is not None and hard_state[:2] != self.hard_state[:2])
+
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Write one batch; durable when this returns, unless only the commit index changed.
 
         Raises StorageError; the log is of no use after that.
         """
         new = hard_state or self.hard_state
-        if entries or new[:2] != self.hard_state[:2]:
+        if self.must_write(hard_state, entries):
             next_index = entries[0].index if entries else 0
             self._write(BATCH, encode_log_batch(new, entries), next_index=next_index)
             self._sync()
