@@ -7,7 +7,7 @@ import cbor2
 
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError
-from raftkv_trio.wire import decode_payload
+from raftkv_trio.plain_cbor import decode_payload
 
 _VERSION = 1
 

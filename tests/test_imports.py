@@ -25,6 +25,7 @@ FLOORS = [
     {"handshake", "outbox", "proposals", "reads", "status"},
     {"storage"},
     {"envelope", "wire", "lanes", "ports", "machine", "measures"},
+    {"plain_cbor"},
     {"config"},
     {"raft"},
     {"logs", "open_files"},
@@ -34,6 +35,7 @@ RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
 PURE = {
     "kv": {"cbor2", "sortedcontainers"},
     "wire": {"cbor2"},
+    "plain_cbor": {"cbor2"},
     "envelope": {"cbor2"},
     "raft": set(),
     "config": set(),

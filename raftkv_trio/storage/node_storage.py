@@ -7,7 +7,7 @@ wal/  snap/   the log, and the snapshots it continues
 """
 
 import random
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,11 +16,12 @@ import cbor2
 
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
 from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError, StorageError
+from raftkv_trio.plain_cbor import decode_payload
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, write_whole_file
-from raftkv_trio.storage.snapshot import SnapshotMeta, decode_meta, read_parts, write_snapshot
-from raftkv_trio.storage.wal import TornTail, WriteAheadLog, begin_log, open_log
-from raftkv_trio.wire import decode_payload
+from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
+from raftkv_trio.storage.snapshots import Snapshots
+from raftkv_trio.storage.wal import TornTail, WriteAheadLog, begin_log, open_log, purge_log
 
 T = TypeVar("T")
 
@@ -52,22 +53,32 @@ class Bootstrap:
 
 
 class NodeStorage:
-    """An open data directory. Made by `open_storage`; every method may block on the disk."""
+    """An open data directory. Made by `open_storage`; every method may block on the disk.
+
+    Attributes:
+        snapshots: of which the log continues the newest.
+    """
 
     def __init__(
-        self, disk: Disk, path: Path, lock: DiskFile, identity: Identity, log: WriteAheadLog, snapshot: Path
+        self, disk: Disk, path: Path, lock: DiskFile, identity: Identity, log: WriteAheadLog
     ) -> None:
         self._disk = disk
         self._path = path
         self._lock: DiskFile | None = lock
         self._log = log
-        self._snapshot_path = snapshot
         self.identity = identity
-        parts = read_parts(disk, snapshot)
-        self.snapshot = decode_meta(snapshot, next(parts))
-        self.envelope = next(parts)
-        parts.close()
+        self.snapshots = Snapshots(disk, path / "snap", log.snapshot)
         self._known_directory_ids: dict[int, bytes] = _read_known(disk, path / "peers")
+
+    @property
+    def snapshot(self) -> SnapshotMeta:
+        """The snapshot that the log continues."""
+        return self.snapshots.newest
+
+    @property
+    def envelope(self) -> bytes:
+        """The node's own part of that snapshot."""
+        return self.snapshots.envelope
 
     @property
     def hard_state(self) -> HardState:
@@ -85,13 +96,9 @@ class NodeStorage:
     def take_entries(self) -> list[Entry]:
         """The entries after the snapshot, as recovered; they are the caller's from here on."""
         entries, self._log.entries = self._log.entries, []
-        return [e for e in entries if e.index > self.snapshot.index]
+        return entries
 
-    def snapshot_chunks(self) -> Generator[bytes, None, None]:
-        """The state machine's chunks of the snapshot, lazily; raises CorruptLog."""
-        parts = read_parts(self._disk, self._snapshot_path)
-        next(parts), next(parts)
-        yield from parts
+    # ------------------------------------------------------------ for the log writer, in its order
 
     def must_write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
         """Whether `append` of these goes to the disk; else it returns at once."""
@@ -100,6 +107,37 @@ class NodeStorage:
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Append one batch to the log; durable when this returns. Raises StorageError."""
         self._log.append(hard_state, entries)
+
+    def continue_from(self, meta: SnapshotMeta) -> None:
+        """From here on the log continues this snapshot, which is whole on the disk. Raises StorageError.
+
+        Without effect where it continues a later one already.
+        """
+        if meta.index > self.snapshot.index:
+            self._log.continue_from(meta.id)
+            self.snapshots.newest = meta
+
+    def install(self, hard_state: HardState | None, snapshot: SnapshotId, entries: Sequence[Entry]) -> None:
+        """Replace log and snapshot by one that was received, and the entries after it.
+
+        Raises StorageError, CorruptLog.
+        """
+        try:
+            self.snapshots.adopt(snapshot)
+        except OSError as error:
+            raise StorageError(f"{self._path / 'snap'}: {error.strerror or error}") from error
+        self._log.install(hard_state, snapshot, entries)
+
+    # ------------------------------------------------------------ beside it
+
+    def tidy(self) -> None:
+        """Remove what the newest snapshot makes superfluous, and have a segment ready for the log's next cut.
+
+        May run beside the log writer. Raises OSError.
+        """
+        purge_log(self._disk, self._path / "wal", self.snapshot.id)
+        self.snapshots.tidy()
+        self._log.prepare_spare()
 
     def remember_directory_id(self, node_id: int, directory_id: bytes) -> None:
         """Keep a member's directory id, durably; raises StorageError."""
@@ -176,7 +214,9 @@ def _open_storage(
             disk.sync_directory(directory)
         identity = _read_identity(disk, path, node_id)
         log = open_log(disk, path / "wal", identity.encode(), segment_bytes=segment_bytes)
-        return NodeStorage(disk, path, lock, identity, log, _newest_snapshot(disk, path / "snap"))
+        storage = NodeStorage(disk, path, lock, identity, log)
+        storage.snapshots.tidy(starting=True)
+        return storage
     except BaseException:
         lock.close()
         raise
@@ -190,9 +230,9 @@ def _bootstrap(
         node_id=node_id,
         directory_id=rng.getrandbits(8 * DIRECTORY_ID_BYTES).to_bytes(DIRECTORY_ID_BYTES, "big"),
     )
-    begin_log(disk, path / "wal", identity.encode(), segment_bytes=segment_bytes)
     meta = SnapshotMeta(BOOTSTRAP_INDEX, BOOTSTRAP_TERM, bootstrap.conf_state)
-    write_snapshot(disk, path / "snap", meta, bootstrap.envelope, ())
+    begin_log(disk, path / "wal", identity.encode(), meta.id, segment_bytes=segment_bytes)
+    SnapshotFile(disk, path / "snap", meta, bootstrap.envelope).finish()
     disk.sync_directory(path)
     for directory in path.parents:
         try:
@@ -235,10 +275,3 @@ def _read_cbor(disk: Disk, path: Path, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise CorruptLog(f"{path} does not hold a {kind.__name__}: restore this node from a backup")
     return value
-
-
-def _newest_snapshot(disk: Disk, directory: Path) -> Path:
-    names = [name for name in disk.list_directory(directory) if name.endswith(".snap")]
-    if not names:
-        raise CorruptLog(f"{directory} holds no snapshot: restore this node from a backup")
-    return directory / names[-1]

@@ -5,11 +5,27 @@
 big endian, padded with zeros to 8 bytes. The payload's CRC is seeded by segment and offset, so that a record
 of another place or of an older life of the file does not verify; the header has its own, so that the length
 can be trusted without the payload, and what lies behind damage can still be found.
+
+A payload is CBOR, `[hard state, entries, snapshot, identity]`:
+
+    SEGMENT   begins every segment: hard state, the snapshot that the log continues, whose directory it is
+    BATCH     a hard state and entries, which replace what there was from their first index on
+    SNAPSHOT  the log continues this snapshot of the node's own from here on: entries up to it do not count
+    INSTALL   a leader's snapshot replaces the whole log; its entries follow that snapshot
+    CLOSE     a clean stop
 """
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 from zlib import crc32
+
+import cbor2
+
+from raftkv_trio import plain_cbor
+from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.raft.types import Entry, HardState
+from raftkv_trio.storage.snapshot import SnapshotId
 
 MAGIC = 0x52_4B_56_31
 ALIGNMENT = 8
@@ -18,7 +34,8 @@ _FIELDS = struct.Struct(">IB3xIQI4x")
 _CRC = struct.Struct(">I")
 HEADER_BYTES = _FIELDS.size + _CRC.size
 
-SEGMENT, BATCH, CLOSE = 1, 2, 3
+SEGMENT, BATCH, CLOSE, SNAPSHOT, INSTALL = 1, 2, 3, 4, 5
+_SCAN_BYTES = 1024 * 1024
 
 
 class Header(NamedTuple):
@@ -72,6 +89,51 @@ def decode_payload(data: bytes, offset: int, header: Header, segment: int) -> by
     return payload if _payload_crc(segment, offset, payload) == header.payload_crc else None
 
 
+class LogRecord(NamedTuple):
+    """What a record's payload says; `identity` in SEGMENT only."""
+
+    hard_state: HardState
+    entries: Sequence[Entry]
+    snapshot: SnapshotId
+    identity: bytes | None = None
+
+    def encode(self) -> bytes:
+        return cbor2.dumps(
+            [
+                list(self.hard_state),
+                plain_cbor.pack_entries(self.entries),
+                list(self.snapshot),
+                self.identity,
+            ]
+        )
+
+
+def decode_record(kind: int, payload: bytes) -> LogRecord:
+    """What `LogRecord.encode` made; raises PeerProtocolError."""
+    if not SEGMENT <= kind <= INSTALL:
+        raise PeerProtocolError(f"no record is of type {kind}")
+    value = plain_cbor.decode_payload(payload)
+    hard_state, entries, snapshot, identity = plain_cbor.items(value, 4)
+    term, index = plain_cbor.items(snapshot, 2)
+    return LogRecord(
+        plain_cbor.unpack_hard_state(hard_state),
+        plain_cbor.unpack_entries(entries),
+        SnapshotId(plain_cbor.integer(term), plain_cbor.integer(index)),
+        None if identity is None else plain_cbor.octets(identity),
+    )
+
+
+def end_of_data(data: bytes) -> int:
+    """Where the zeros at the end of a segment begin."""
+    end = len(data)
+    while end:
+        begin = max(0, end - _SCAN_BYTES)
+        if last := len(data[begin:end].rstrip(b"\0")):
+            return begin + last
+        end = begin
+    return 0
+
+
 def is_torn(data: bytes, offset: int, segment: int) -> bool:
     """Whether what does not verify at `offset` can be the last write, cut short by a crash.
 
@@ -81,7 +143,7 @@ def is_torn(data: bytes, offset: int, segment: int) -> bool:
     header = decode_header(data, offset)
     end = offset + (header.record_bytes if header else HEADER_BYTES)
     if header is None:  # how far it went is not known; its header may be cut by the end of a sector
-        end = max(end, len(data.rstrip(b"\0")))
+        end = max(end, end_of_data(data))
     if has_record_behind(data, offset, segment):
         return False
     if end > len(data):

@@ -1,10 +1,16 @@
 """Snapshot files: a header, the node's envelope, then the state machine's chunks, each with a CRC.
 
-Each part is `length u32 | crc u32 | bytes`, the CRC seeded by its position; an empty part ends the file.
+Each part is `length u32 | crc u32 | bytes`, the CRC seeded by its position; an empty part ends them, and then
+come 32 bytes, the BLAKE2b hash of everything before. A file has its name once it is whole and durable:
+
+    <term>-<index>.snap        whole
+    <term>-<index>.snap.tmp    being written by this node
+    <term>-<index>.snap.part   being received from another one
 """
 
 import struct
 from collections.abc import Generator, Iterable
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -12,51 +18,171 @@ from zlib import crc32
 import cbor2
 
 from raftkv_trio.errors import CorruptLog, PeerProtocolError
+from raftkv_trio.plain_cbor import decode_payload, pack_conf_state, unpack_conf_state
 from raftkv_trio.raft.types import ConfState
-from raftkv_trio.storage.disk import Disk, write_whole_file
-from raftkv_trio.wire import decode_payload, pack_conf_state, unpack_conf_state
+from raftkv_trio.storage.disk import Disk
 
 _PART = struct.Struct(">II")
+HASH_BYTES = 32
+MAX_PART_BYTES = 64 * 1024 * 1024
+#: So often a long file is synced while it is written, so that no single sync holds up the log's for long.
+SYNC_EVERY_BYTES = 8 * 1024 * 1024
+
+
+class SnapshotId(NamedTuple):
+    """Which moment of the log: that right after this entry."""
+
+    term: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.term:016x}-{self.index:016x}.snap"
+
+    @classmethod
+    def parse(cls, name: str) -> "SnapshotId | None":
+        """Whose file this is, whole or not; None where it is no snapshot's."""
+        term, dash, index = name.partition(".")[0].partition("-")
+        try:
+            return cls(int(term, 16), int(index, 16)) if dash and ".snap" in name else None
+        except ValueError:
+            return None
+
+
+#: What a log continues before its first record is read.
+NO_SNAPSHOT = SnapshotId(0, 0)
 
 
 class SnapshotMeta(NamedTuple):
-    """Which moment of the log a snapshot holds."""
+    """What a snapshot says of the moment that it holds."""
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     term: int
     conf_state: ConfState
 
+    @property
+    def id(self) -> SnapshotId:
+        return SnapshotId(self.term, self.index)
 
-def snapshot_name(meta: SnapshotMeta) -> str:
-    return f"{meta.term:016x}-{meta.index:016x}.snap"
+
+class SnapshotFile:
+    """A snapshot that is being written; it has its name when `finish` returns.
+
+    Every method may block on the disk, and raises OSError.
+    """
+
+    def __init__(self, disk: Disk, directory: Path, meta: SnapshotMeta, envelope: bytes) -> None:
+        self._disk = disk
+        self._path = directory / meta.id.file_name
+        self._temporary = directory / f"{meta.id.file_name}.tmp"
+        self._position = self._unsynced = self.size_bytes = 0
+        self._hash = blake2b(digest_size=HASH_BYTES)
+        if disk.exists(self._temporary):
+            disk.unlink(self._temporary)
+        self._file = disk.open(self._temporary, create=True)
+        self.write([cbor2.dumps([meta.index, meta.term, pack_conf_state(meta.conf_state)]), envelope])
+
+    def write(self, parts: Iterable[bytes]) -> None:
+        """Append parts, none of them empty."""
+        self._put(b"".join([self._framed(part) for part in parts]))
+
+    def finish(self) -> Path:
+        """End the file, and make it durable under its name."""
+        self._put(self._framed(b""))
+        self._put(self._hash.digest())
+        self._file.datasync()
+        self._file.close()
+        self._disk.rename(self._temporary, self._path)
+        self._disk.sync_directory(self._path.parent)
+        return self._path
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self._file.close()
+        self._disk.unlink(self._temporary)
+
+    def _framed(self, part: bytes) -> bytes:
+        position, self._position = self._position, self._position + 1
+        return _PART.pack(len(part), crc32(part, position)) + part
+
+    def _put(self, data: bytes) -> None:
+        self._file.write_at(self.size_bytes, data)
+        self._hash.update(data)
+        self.size_bytes += len(data)
+        self._unsynced += len(data)
+        if self._unsynced >= SYNC_EVERY_BYTES:
+            self._file.datasync()
+            self._unsynced = 0
 
 
-def write_snapshot(
-    disk: Disk, directory: Path, meta: SnapshotMeta, envelope: bytes, chunks: Iterable[bytes]
-) -> None:
-    """Write a snapshot, durably and all or nothing; raises OSError."""
-    header = cbor2.dumps([meta.index, meta.term, pack_conf_state(meta.conf_state)])
-    parts = [header, envelope, *chunks, b""]
-    data = b"".join(
-        _PART.pack(len(part), crc32(part, position)) + part for position, part in enumerate(parts)
-    )
-    write_whole_file(disk, directory / snapshot_name(meta), data)
+class PartReader:
+    """Verifies a snapshot file's bytes in order, however they come in pieces.
+
+    Attributes:
+        verified_bytes: so many form whole parts that verified; from here on a transfer can go on.
+        is_whole: the end was reached, and the hash fits.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._buffer = bytearray()
+        self._position = self.verified_bytes = 0
+        self._hash = blake2b(digest_size=HASH_BYTES)
+        self._ended = self.is_whole = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; the parts that they complete. Raises CorruptLog, with file and offset."""
+        self._buffer += data
+        parts: list[bytes] = []
+        while not self._ended and len(self._buffer) >= _PART.size:
+            length, crc = _PART.unpack_from(self._buffer)
+            end = _PART.size + length
+            if length > MAX_PART_BYTES:
+                raise self._corrupt()
+            if len(self._buffer) < end:
+                break
+            part = bytes(self._buffer[_PART.size : end])
+            if crc32(part, self._position) != crc:
+                raise self._corrupt()
+            self._pass(end)
+            self._position += 1
+            if part:
+                parts.append(part)
+            self._ended = not part
+        if self._ended and not self.is_whole and len(self._buffer) >= HASH_BYTES:
+            if self._buffer[:HASH_BYTES] != self._hash.digest():
+                raise self._corrupt()
+            self._pass(HASH_BYTES)
+            self.is_whole = True
+        return parts
+
+    def missing(self) -> CorruptLog:
+        """What to say where the bytes end before the snapshot does."""
+        return self._corrupt()
+
+    def _pass(self, length: int) -> None:
+        self._hash.update(self._buffer[:length])
+        del self._buffer[:length]
+        self.verified_bytes += length
+
+    def _corrupt(self) -> CorruptLog:
+        return CorruptLog(
+            f"{self._path} is corrupt at offset {self.verified_bytes}: restore this node from a backup, or"
+            " remove it from the cluster and add it under a new id"
+        )
 
 
 def read_parts(disk: Disk, path: Path) -> Generator[bytes, None, None]:
     """The parts of a snapshot file, lazily: header, envelope, chunks; raises CorruptLog, OSError."""
+    reader = PartReader(path)
     file = disk.open(path)
     try:
         offset = 0
-        for position in range(2**32):
-            length, crc = _PART.unpack(file.read_at(offset, _PART.size).ljust(_PART.size, b"\xff"))
-            part = file.read_at(offset + _PART.size, length) if length <= file.size() else b""
-            if len(part) < length or crc32(part, position) != crc:
-                raise CorruptLog(f"{path} is corrupt at offset {offset}: restore this node from a backup")
-            if not part:
-                return
-            yield part
-            offset += _PART.size + length
+        while data := file.read_at(offset, 1024 * 1024):
+            yield from reader.feed(data)
+            offset += len(data)
+        if not reader.is_whole:
+            raise reader.missing()
     finally:
         file.close()
 

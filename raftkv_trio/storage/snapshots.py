@@ -1,0 +1,153 @@
+"""The snapshot files of a data directory. Which of them is the newest, the log says."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+from raftkv_trio.errors import CorruptLog
+from raftkv_trio.storage.disk import Disk, DiskFile
+from raftkv_trio.storage.snapshot import (
+    PartReader,
+    SnapshotFile,
+    SnapshotId,
+    SnapshotMeta,
+    decode_meta,
+    read_parts,
+)
+
+KEPT = 3
+_READ_BYTES = 1024 * 1024
+
+
+class Snapshots:
+    """What is in `snap/`. Every method may block on the disk, and raises OSError.
+
+    Attributes:
+        newest: the one that the log continues.
+        envelope: the node's own part of it.
+    """
+
+    def __init__(self, disk: Disk, directory: Path, newest: SnapshotId) -> None:
+        self._disk = disk
+        self._directory = directory
+        self.newest, self.envelope = self._read_head(newest)
+
+    def begin(self, meta: SnapshotMeta, envelope: bytes) -> SnapshotFile:
+        """Begin a snapshot of this node's own."""
+        return SnapshotFile(self._disk, self._directory, meta, envelope)
+
+    def receive(self, snapshot: SnapshotId) -> "IncomingSnapshot":
+        """Begin to receive a snapshot, or go on with what is here of it."""
+        return IncomingSnapshot(self._disk, self._directory / f"{snapshot.file_name}.part")
+
+    def adopt(self, snapshot: SnapshotId) -> None:
+        """What was received whole is the newest from now on, and has its name; raises CorruptLog."""
+        path = self._directory / snapshot.file_name
+        self._disk.rename(path.with_name(f"{path.name}.part"), path)
+        self._disk.sync_directory(self._directory)
+        self.newest, self.envelope = self._read_head(snapshot)
+
+    def open(self, snapshot: SnapshotId) -> DiskFile:
+        """The bytes of a snapshot; they can be read to the end even when it is removed meanwhile."""
+        return self._disk.open(self._directory / snapshot.file_name)
+
+    def chunks(self) -> Generator[bytes, None, None]:
+        """The state machine's chunks of the newest one, lazily; raises CorruptLog."""
+        parts = read_parts(self._disk, self._directory / self.newest.id.file_name)
+        next(parts), next(parts)
+        yield from parts
+
+    def tidy(self, *, starting: bool = False) -> None:
+        """Keep the newest one and the two before it, and what is being received after it.
+
+        When `starting` nobody writes any file: what was being written, or never got into the log, goes too.
+        """
+        whole: list[SnapshotId] = []
+        superfluous: list[str] = []
+        for name in self._disk.list_directory(self._directory):
+            snapshot = SnapshotId.parse(name)
+            if snapshot is None:
+                continue
+            is_newer = snapshot.index > self.newest.index
+            if name == snapshot.file_name and (not is_newer or not starting):
+                whole.append(snapshot)
+            elif not is_newer or (starting and not name.endswith(".part")):
+                superfluous.append(name)
+        whole.sort(key=lambda snapshot: snapshot.index)
+        superfluous += [snapshot.file_name for snapshot in whole[:-KEPT]]
+        for name in superfluous:
+            self._disk.unlink(self._directory / name)
+        if superfluous:
+            self._disk.sync_directory(self._directory)
+
+    def _read_head(self, snapshot: SnapshotId) -> tuple[SnapshotMeta, bytes]:
+        path = self._directory / snapshot.file_name
+        if not self._disk.exists(path):
+            raise CorruptLog(f"{path} is missing, which the log continues: restore this node from a backup")
+        parts = read_parts(self._disk, path)
+        try:
+            meta = decode_meta(path, next(parts))
+            if meta.id != snapshot:
+                raise CorruptLog(f"{path} holds another snapshot: restore this node from a backup")
+            return meta, next(parts)
+        finally:
+            parts.close()
+
+
+class IncomingSnapshot:
+    """A snapshot that is being received, in a file of its own, which a later connection can go on with.
+
+    Attributes:
+        offset: so many bytes are here, and verified; more is to come from there on.
+    """
+
+    def __init__(self, disk: Disk, path: Path) -> None:
+        self._disk = disk
+        self._path = path
+        self._reader = PartReader(path)
+        is_known = disk.exists(path)
+        self._file = disk.open(path, create=True)
+        if is_known:
+            self._read_again()
+        self.offset = self._reader.verified_bytes
+
+    @property
+    def is_whole(self) -> bool:
+        return self._reader.is_whole
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes; raises CorruptLog where they are none of a snapshot: then nothing counts."""
+        try:
+            self._reader.feed(data)
+        except CorruptLog:
+            self.abandon()
+            raise
+        self._file.write_at(self.offset, data)
+        self.offset += len(data)
+
+    def finish(self) -> None:
+        """Make durable what came; raises CorruptLog where it is not the whole."""
+        if not self.is_whole:
+            raise self._reader.missing()
+        self._file.datasync()
+        self._file.close()
+
+    def close(self) -> None:
+        """Leave what came, for a later connection."""
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Leave nothing."""
+        self._file.close()
+        self._disk.unlink(self._path)
+
+    def _read_again(self) -> None:
+        offset = 0
+        while data := self._file.read_at(offset, _READ_BYTES):
+            try:
+                self._reader.feed(data)
+            except CorruptLog:  # what is in front of it counts
+                break
+            offset += len(data)
+        good, self._reader = self._reader.verified_bytes, PartReader(self._path)
+        for begin in range(0, good, _READ_BYTES):
+            self._reader.feed(self._file.read_at(begin, min(_READ_BYTES, good - begin)))

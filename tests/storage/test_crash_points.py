@@ -1,0 +1,209 @@
+"""A crash at every single disk operation of a long life: everything acknowledged is there, nothing else."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from raftkv_trio.raft.types import ConfState, Entry, HardState
+from raftkv_trio.storage import Bootstrap, NodeStorage, open_storage
+from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
+from raftkv_trio.testing.disk import Halted, SimulatedDisk
+
+DATA = Path("/srv/raft/data")
+VOTERS = ConfState(voters=(1,))
+BOOTSTRAP = Bootstrap(cluster_id=1, conf_state=VOTERS, envelope=b"\xa0")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a directory must hold: term and vote, snapshot, entries as (term, index), the machine's chunks."""
+
+    vote: tuple[int, int | None]
+    snapshot: SnapshotId
+    entries: tuple[tuple[int, int], ...]
+    chunks: tuple[bytes, ...]
+
+
+Step = tuple[Callable[[NodeStorage], None], Callable[[Kept], Kept]]
+
+
+def reopen(disk: SimulatedDisk) -> NodeStorage:
+    return open_storage(disk, DATA, node_id=1, bootstrap=BOOTSTRAP, rng=random.Random(1), segment_bytes=4096)
+
+
+def held(storage: NodeStorage) -> Kept:
+    return Kept(
+        vote=storage.hard_state[:2],
+        snapshot=storage.snapshot.id,
+        entries=tuple([(e.term, e.index) for e in storage.take_entries()]),
+        chunks=tuple(storage.snapshots.chunks()),
+    )
+
+
+def append(term: int, first: int, last: int) -> Step:
+    entries = [Entry(term, index, data=bytes([index % 256]) * 300) for index in range(first, last + 1)]
+
+    def kept(before: Kept) -> Kept:
+        head = [e for e in before.entries if e[1] < first]
+        return replace(before, vote=(term, 1), entries=(*head, *[(e.term, e.index) for e in entries]))
+
+    return lambda storage: storage.append(HardState(term, 1, first - 1), entries), kept
+
+
+def vote(term: int, candidate: int) -> Step:
+    return (
+        lambda storage: storage.append(HardState(term, candidate, 0), ()),
+        lambda before: replace(before, vote=(term, candidate)),
+    )
+
+
+def chunks_at(index: int) -> list[bytes]:
+    return [bytes([index % 256]) * size for size in (700, 900, 5)]
+
+
+def take_snapshot(term: int, index: int) -> Step:
+    meta = SnapshotMeta(index, term, VOTERS)
+
+    def step(storage: NodeStorage) -> None:
+        file = storage.snapshots.begin(meta, b"\xa0")
+        file.write(chunks_at(index)[:2])
+        file.write(chunks_at(index)[2:])
+        file.finish()
+        storage.continue_from(meta)
+
+    def kept(before: Kept) -> Kept:
+        rest = tuple([e for e in before.entries if e[1] > index])
+        return replace(before, snapshot=meta.id, entries=rest, chunks=tuple(chunks_at(index)))
+
+    return step, kept
+
+
+def install(term: int, index: int, entries_to: int) -> Step:
+    meta = SnapshotMeta(index, term, VOTERS)
+    entries = [Entry(term, i, data=b"after") for i in range(index + 1, entries_to + 1)]
+
+    def step(storage: NodeStorage) -> None:
+        data = snapshot_bytes(meta)
+        incoming = storage.snapshots.receive(meta.id)
+        for offset in range(incoming.offset, len(data), 600):
+            incoming.write(data[offset : offset + 600])
+        incoming.finish()
+        storage.install(HardState(term, None, index), meta.id, entries)
+
+    def kept(before: Kept) -> Kept:
+        rest = tuple([(e.term, e.index) for e in entries])
+        return Kept((term, None), meta.id, rest, tuple(chunks_at(index)))
+
+    return step, kept
+
+
+def snapshot_bytes(meta: SnapshotMeta) -> bytes:
+    disk = SimulatedDisk(random.Random(1))
+    disk.make_directory(DATA)
+    file = SnapshotFile(disk, DATA, meta, b"\xa0")
+    file.write(chunks_at(meta.index))
+    path = file.finish()
+    return disk.files(DATA)[path]
+
+
+TIDY: Step = (lambda storage: storage.tidy(), lambda before: before)
+
+LIFE: list[Step] = [
+    vote(2, 1),
+    append(2, 2, 9),
+    append(2, 10, 25),
+    TIDY,
+    append(3, 20, 40),
+    take_snapshot(3, 30),
+    append(3, 41, 60),
+    TIDY,
+    vote(4, 3),
+    append(4, 55, 56),
+    append(4, 57, 90),
+    take_snapshot(4, 80),
+    TIDY,
+    append(4, 91, 110),
+    install(6, 100, 100),
+    append(6, 101, 130),
+    TIDY,
+    take_snapshot(6, 130),
+    TIDY,
+    append(7, 131, 150),
+    install(8, 400, 400),
+    append(8, 401, 440),
+    take_snapshot(8, 410),
+    take_snapshot(8, 420),
+    TIDY,
+]
+NEW = Kept((0, None), SnapshotId(1, 1), (), ())
+
+
+def live(disk: SimulatedDisk, begun: list[Kept]) -> None:
+    """Live the whole life; `begun` gets what each step that was begun leaves."""
+    storage = reopen(disk)
+    for step, kept in LIFE:
+        begun.append(kept(begun[-1]))
+        step(storage)
+        del begun[:-1]
+    storage.close(clean=True)
+
+
+def crash_points(*, power: bool, seed: int) -> int:
+    """Crash at every operation, once each, and look what is there."""
+    for number in range(100_000):
+        disk = SimulatedDisk(random.Random(number * 1000 + seed))
+        reopen(disk).close(clean=True)
+        disk.halt_at(number, power=power)
+        begun = [NEW]
+        try:
+            live(disk, begun)
+        except Halted:
+            pass
+        else:
+            return number
+        found = held(reopen(disk))
+        assert found in begun, f"after a halt in operation {number}"
+        go_on(disk, found)
+    raise AssertionError("the life has no end")
+
+
+def go_on(disk: SimulatedDisk, found: Kept) -> None:
+    """What was found is durable, and the directory serves on: entries, a snapshot, and a loss of power."""
+    disk.lose_power()
+    storage = reopen(disk)
+    assert held(storage) == found
+    last = found.entries[-1][1] if found.entries else found.snapshot.index
+    term = found.vote[0] + 1
+    for step, kept in (append(term, last + 1, last + 20), TIDY, take_snapshot(term, last + 5), TIDY):
+        step(storage)
+        found = kept(found)
+    disk.lose_power()
+    assert held(reopen(disk)) == found
+
+
+@pytest.mark.parametrize("power", [False, True])
+def test_a_crash_at_every_operation_loses_nothing_and_invents_nothing(power: bool) -> None:
+    """Votes, appends, cuts, snapshots, installs, purges and restarts: each is done or not, whole."""
+    points = crash_points(power=power, seed=0)
+    print(f"{points} points")
+    assert points > 200
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_a_crash_at_every_operation_whatever_survives_of_it(seed: int) -> None:
+    """The same with other choices of what a loss of power leaves."""
+    assert crash_points(power=True, seed=seed) > 200
+
+
+def test_a_purge_removes_what_a_snapshot_covers_and_no_more() -> None:
+    """A restart after many snapshots reads few segments, and three snapshots are kept."""
+    disk = SimulatedDisk(random.Random(1))
+    live(disk, [NEW])
+    wal = sorted([path.name for path in disk.files(DATA / "wal") if path.suffix == ".wal"])
+    first_indexes = [int(name.partition("-")[2].partition(".")[0], 16) for name in wal]
+    assert first_indexes[0] <= 421
+    assert all(first_index > 421 for first_index in first_indexes[1:])
+    assert len(disk.files(DATA / "snap")) == 3
