@@ -4,56 +4,93 @@ It reads the commit stream, one batch at a time, and answers the driver after ea
 batch is outstanding and the driver never waits. A long batch is applied in slices with a checkpoint between.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import trio
 
 from raftkv_trio.errors import CorruptLog, PeerProtocolError
 from raftkv_trio.machine import Committed, StateMachine
 from raftkv_trio.measures import Histogram
-from raftkv_trio.ports import Clock
+from raftkv_trio.ports import Clock, Worker
 from raftkv_trio.proposals import Applied, ProposalTable
-from raftkv_trio.raft.types import Entry, EntryType
+from raftkv_trio.raft.types import Entry, EntryType, Snapshot
 from raftkv_trio.reads import AppliedIndex
+from raftkv_trio.storage import SnapshotId, SnapshotMeta
 from raftkv_trio.wire import ProposalId, decode_proposal
+
+logger = logging.getLogger(__name__)
 
 SLICE_ENTRIES = 128
 
 
+class Restore(NamedTuple):
+    """On the commit stream, where entries are lacking: this snapshot, which is on the disk, holds them."""
+
+    snapshot: Snapshot
+
+
+Commits = Sequence[Entry] | Restore
+
+
 class Applier:
-    """Applies what comes out of the commit stream and settles the proposals that waited for it."""
+    """Applies what comes out of the commit stream and settles the proposals that waited for it.
+
+    Attributes:
+        position: which moment of the log the machine is at, with the configuration of that moment.
+        log_bytes: of the entries applied since the start.
+        restores: how often a snapshot has replaced the machine's state, or begun to.
+
+    Args:
+        position: what the machine was restored from at the start.
+        chunks: opens a snapshot on the disk.
+        worker: where a snapshot is restored, beside the event loop.
+        done: told when what was taken last from the commit stream is applied.
+    """
 
     def __init__(
         self,
         machine: StateMachine,
+        position: SnapshotMeta,
         proposals: ProposalTable,
         applied: AppliedIndex,
-        applied_term: int,
-        commits: trio.MemoryReceiveChannel[Sequence[Entry]],
+        commits: trio.MemoryReceiveChannel[Commits],
+        chunks: Callable[[SnapshotId], Iterable[bytes]],
+        worker: Worker,
         clock: Clock,
         done: Callable[[], None],
     ) -> None:
         self.applies = Histogram()
-        self._machine = machine
+        self.position = position
+        self.log_bytes = 0
+        self.restores = 0
+        self.machine = machine
         self._proposals = proposals
         self._applied = applied
-        self._term = applied_term
         self.commits = commits
+        self._chunks = chunks
+        self._worker = worker
         self._clock = clock
         self.done = done
 
     async def run(self) -> None:
         """Apply until cancelled. Cancellation falls between slices, and the next start rebuilds all."""
         # Not closed here: the driver may be in its last turn when both are cancelled, and still feed us.
-        async for entries in self.commits:
-            for start in range(0, len(entries), SLICE_ENTRIES):
-                begun_at = self._clock.now()
-                self.apply(entries[start : start + SLICE_ENTRIES])
-                self.applies.observe(self._clock.now() - begun_at)
-                await trio.lowlevel.checkpoint()
+        async for commits in self.commits:
+            if isinstance(commits, Restore):
+                self.begin_restore()
+                await self._worker.run(lambda r=commits: self.restore(r))  # type: ignore[misc]
+                self.restored(commits)
+            else:
+                for start in range(0, len(commits), SLICE_ENTRIES):
+                    begun_at = self._clock.now()
+                    self.apply(commits[start : start + SLICE_ENTRIES])
+                    self.applies.observe(self._clock.now() - begun_at)
+                    await trio.lowlevel.checkpoint()
             self.done()
 
-    def take(self) -> Sequence[Entry] | None:
+    def take(self) -> Commits | None:
         """The batch that waits on the commit stream, if any; `done` is due once all of it is applied."""
         try:
             return self.commits.receive_nowait()
@@ -73,13 +110,34 @@ class Applier:
                 raise CorruptLog(f"committed entry {entry.index} cannot be read: {error}") from error
             ids.append(proposal_id)
             commands.append(Committed(entry.term, entry.index, command))
-        results = self._machine.apply(commands) if commands else ()
+        results = self.machine.apply(commands) if commands else ()
         self._settle(ids, commands, results)
+        self.log_bytes += sum([len(entry.data) for entry in entries])
         last = entries[-1]
-        if last.term > self._term:
-            self._term = last.term
+        is_new_term = last.term > self.position.term
+        self.position = self.position._replace(term=last.term, index=last.index)
+        if is_new_term:
             self._proposals.term_applied(last.term)
         self._applied.advance(last.index)
+
+    def begin_restore(self) -> None:
+        """From here on, until `restored`, nobody may read the machine."""
+        self.restores += 1
+        self._applied.restoring()
+
+    def restore(self, restore: Restore) -> None:
+        """Replace the machine's state; touches nothing else. Raises CorruptLog, OSError."""
+        snapshot = restore.snapshot
+        self.machine.restore(self._chunks(SnapshotId(snapshot.term, snapshot.index)))
+
+    def restored(self, restore: Restore) -> None:
+        """The machine is where the snapshot is."""
+        snapshot = restore.snapshot
+        self.position = SnapshotMeta(snapshot.index, snapshot.term, snapshot.conf_state)
+        logger.info("restored the snapshot at index %d", snapshot.index)
+        self._proposals.snapshot_applied(snapshot.term)
+        self._proposals.term_applied(snapshot.term)
+        self._applied.advance(snapshot.index)
 
     def _settle(
         self, ids: Sequence[ProposalId], commands: Sequence[Committed], results: Sequence[object]

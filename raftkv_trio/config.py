@@ -20,6 +20,9 @@ MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what a write has beside its value: a k
 #: Most bytes of one command, or of the entries of one message: a frame has up to a MiB of others before it.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
+DEFAULT_SNAPSHOT_ENTRIES = 10_000
+DEFAULT_SNAPSHOT_LOG_BYTES = 64 * 1024 * 1024
+DEFAULT_CATCH_UP_ENTRIES = 10_000
 MAX_NODE_ID = 2**63 - 1
 
 
@@ -124,6 +127,9 @@ class NodeConfig:
         max_uncommitted_bytes: most bytes in the leader's log beyond its commit index.
         max_outbox_bytes: what may wait for one peer's connection; beyond it messages are dropped.
         segment_bytes: size that a segment of the log is given when it is begun.
+        snapshot_entries, snapshot_log_bytes: a snapshot is taken after so many entries, or bytes of entries.
+        catch_up_entries, catch_up_bytes: what is kept in memory behind a snapshot, for followers that lag a
+            little; the others are sent the snapshot.
     """
 
     node_id: int
@@ -144,6 +150,10 @@ class NodeConfig:
     max_uncommitted_bytes: int = 64 * 1024 * 1024
     max_outbox_bytes: int = 32 * 1024 * 1024
     segment_bytes: int = DEFAULT_SEGMENT_BYTES
+    snapshot_entries: int = DEFAULT_SNAPSHOT_ENTRIES
+    snapshot_log_bytes: int = DEFAULT_SNAPSHOT_LOG_BYTES
+    catch_up_entries: int = DEFAULT_CATCH_UP_ENTRIES
+    catch_up_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if self.node_id not in self.members:
@@ -151,6 +161,10 @@ class NodeConfig:
             raise ConfigError(f"--id {self.node_id} is not in --cluster, which names {known}")
         if max(self.max_command_bytes, self.max_message_bytes) > MAX_MESSAGE_BYTES:
             raise ConfigError(f"max_command_bytes and max_message_bytes are at most {MAX_MESSAGE_BYTES}")
+        if min(self.snapshot_entries, self.snapshot_log_bytes) < 1:
+            raise ConfigError("--snapshot-entries and --snapshot-log-size must be at least 1")
+        if min(self.catch_up_entries, self.catch_up_bytes) < 0:
+            raise ConfigError("--catch-up-entries must not be negative")
         if self.tick_interval_s <= 0:
             raise ConfigError("the tick interval must be positive")
         if not 1 <= self.heartbeat_ticks < self.election_ticks:

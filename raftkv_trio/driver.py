@@ -13,6 +13,7 @@ from typing import Protocol
 
 import trio
 
+from raftkv_trio.applier import Commits, Restore
 from raftkv_trio.errors import RaftError
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
@@ -26,7 +27,6 @@ from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import (
     APPEND_THREAD,
     APPLY_THREAD,
-    Entry,
     HardState,
     Message,
     MessageType,
@@ -34,7 +34,8 @@ from raftkv_trio.raft.types import (
     StateRole,
 )
 from raftkv_trio.reads import ReadRounds
-from raftkv_trio.wire import Forward, PeerFrame, ProposalId, Refused, encode_proposal
+from raftkv_trio.storage import SnapshotMeta
+from raftkv_trio.wire import Forward, InboxItem, ProposalId, ReceivedSnapshot, Refused, encode_proposal
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,10 @@ class Post(Protocol):
     """Takes what is for another member, all or nothing; False where it cannot (see `Peers.offer`)."""
 
     def offer(self, peer_id: int, items: Sequence[Item]) -> bool: ...
+
+    def send_snapshot(self, message: Message) -> bool:
+        """Begin to send a snapshot; how that ends, the driver's `snapshot_sent` is told."""
+        ...
 
 
 class Driver:
@@ -67,14 +72,18 @@ class Driver:
         raw: RawNode,
         log: MemoryStorage,
         bell: Bell,
-        inbox: Lane[tuple[int, PeerFrame]],
+        inbox: Lane[tuple[int, InboxItem]],
         proposals: ProposalTable,
         reads: ReadRounds,
-        commits: trio.MemorySendChannel[Sequence[Entry]],
+        commits: trio.MemorySendChannel[Commits],
         clock: Clock,
         tick_interval_s: float,
         max_batch_bytes: int,
+        catch_up_entries: int,
+        catch_up_bytes: int,
     ) -> None:
+        self._catch_up_entries = catch_up_entries
+        self._catch_up_bytes = catch_up_bytes
         self._node_id = node_id
         self.raw = raw
         self._log = log
@@ -91,7 +100,11 @@ class Driver:
         self._forwarded: list[tuple[int, Forward]] = []
         self._to_apply: list[Message] = []
         self._applying: list[Message] = []
+        self._is_feeding = False  # the applier has a batch, or a snapshot
         self._applied = False
+        self._restoring: Message | None = None
+        self._recorded: SnapshotMeta | None = None
+        self._sent_snapshots: dict[int, bool] = {}
         self._tick_due = False
         self._hand_over = False
         self.leader_changes = 0
@@ -104,13 +117,23 @@ class Driver:
     # ------------------------------------------------------------ what other tasks tell; all return at once
 
     def durable(self, messages: Sequence[Message]) -> None:
-        """The log writer: these STORAGE_APPENDs are on disk."""
+        """The log writer: these STORAGE_APPENDs are on disk, with the snapshots that they hold."""
         self._durable.extend(messages)
         self.bell.ring()
 
     def applied(self) -> None:
-        """The applier: the batch on the commit stream is applied."""
+        """The applier: what was on the commit stream is applied."""
         self._applied = True
+        self.bell.ring()
+
+    def recorded(self, snapshot: SnapshotMeta) -> None:
+        """The log writer: a snapshot of this node's own stands in for all entries up to it."""
+        self._recorded = snapshot
+        self.bell.ring()
+
+    def snapshot_sent(self, peer_id: int, ok: bool) -> None:
+        """Peers: a snapshot has arrived, or will not."""
+        self._sent_snapshots[peer_id] = ok
         self.bell.ring()
 
     def unreachable(self, peer_id: int) -> None:
@@ -175,20 +198,55 @@ class Driver:
     # ------------------------------------------------------------ lane 1: log writer and applier
 
     def _take_answers(self) -> None:
-        while self._durable:
-            message = self._durable.popleft()
-            if message.entries:
-                self._log.append(message.entries)
-            if message.term:
-                self._log.set_hard_state(HardState(message.term, message.vote, message.commit))
-            self._deliver(message.responses)
         if self._applied:
-            self._applied = False
+            self._applied = self._is_feeding = False
             applying, self._applying = self._applying, []
             for message in applying:
                 self._deliver(message.responses)
+            if not applying and self._restoring is not None:
+                self._restored(self._restoring)
+        while self._durable and self._restoring is None:
+            message = self._durable.popleft()
+            if message.snapshot is not None:  # it and what follows it is answered once the machine has it
+                self._restoring = message
+            else:
+                self._now_durable(message)
+        self._compact()
         while self._unreachable:
             self.raw.report_unreachable(self._unreachable.pop())
+        while self._sent_snapshots:
+            peer_id, ok = self._sent_snapshots.popitem()
+            self.raw.report_snapshot(peer_id, ok=ok)
+
+    def _now_durable(self, message: Message) -> None:
+        if message.entries:
+            self._log.append(message.entries)
+        if message.term:
+            self._log.set_hard_state(HardState(message.term, message.vote, message.commit))
+        self._deliver(message.responses)
+
+    def _restored(self, message: Message) -> None:
+        self._restoring = None
+        assert message.snapshot is not None
+        self._log.apply_snapshot(message.snapshot)
+        self._now_durable(message)
+
+    def _compact(self) -> None:
+        """Let a snapshot stand in for the entries in memory, but for those that laggards may ask for."""
+        snapshot, self._recorded = self._recorded, None
+        if snapshot is None or snapshot.index <= self._log.snapshot().index:
+            return
+        self._log.create_snapshot(snapshot.index, snapshot.conf_state, b"")
+        first = self._log.first_index()
+        behind = self._log.entries(first, snapshot.index + 1, None)[-self._catch_up_entries :]
+        kept_bytes, keep_from = 0, snapshot.index + 1
+        for entry in reversed(behind if self._catch_up_entries else ()):
+            kept_bytes += len(entry.data)
+            if kept_bytes > self._catch_up_bytes:
+                break
+            keep_from = entry.index
+        if keep_from > first:
+            self._log.compact(keep_from - 1)
 
     def _deliver(self, responses: Sequence[Message]) -> None:
         for response in responses:
@@ -204,6 +262,8 @@ class Driver:
         for peer_id, frame in self._inbox.drain():
             if isinstance(frame, Forward):
                 self._forwarded.append((peer_id, frame))
+            elif isinstance(frame, ReceivedSnapshot):
+                messages.append((peer_id, frame.message))
             elif isinstance(frame, Refused):
                 for proposal_id in frame.ids:
                     self._proposals.refused(proposal_id, frame.term)
@@ -301,6 +361,9 @@ class Driver:
                     self.writer.submit(message)
                 elif message.to == APPLY_THREAD:
                     self._to_apply.append(message)
+                elif message.type is MessageType.SNAP:
+                    if not self.peers.send_snapshot(message):
+                        self.snapshot_sent(message.to, False)
                 else:
                     to_peers.setdefault(message.to, []).append(message)
             for peer_id, messages in to_peers.items():
@@ -308,9 +371,19 @@ class Driver:
                     self._unreachable.add(peer_id)
                 elif appended := _last_entry_index(messages):
                     self.round_trips.sent(peer_id, appended, self._clock.now())
-        if self._to_apply and not self._applying:
+        if not self._is_feeding:
+            self._feed()
+
+    def _feed(self) -> None:
+        """Give the applier what is next: entries, and behind all that were handed out, a snapshot."""
+        if self._to_apply:
             self._applying, self._to_apply = self._to_apply, []
             self._commits.send_nowait([entry for message in self._applying for entry in message.entries])
+        elif self._restoring is not None and self._restoring.snapshot is not None:
+            self._commits.send_nowait(Restore(self._restoring.snapshot))
+        else:
+            return
+        self._is_feeding = True
 
     def _note_soft_state(self, ready: Ready) -> None:
         if ready.soft_state is None:

@@ -35,6 +35,8 @@ async def introduce(
     peer_id: int,
     check_directory: CheckDirectory,
     client_url: str | None,
+    *,
+    is_for_snapshot: bool = False,
 ) -> Welcome:
     """Say Hello on a connection that this node opened to `peer_id`, and check and return the answer.
 
@@ -52,6 +54,7 @@ async def introduce(
         directory_id=identity.directory_id,
         receiver=peer_id,
         client_url=client_url,
+        is_for_snapshot=is_for_snapshot,
     )
     decoder = FrameDecoder(MAX_HANDSHAKE_BYTES)
     with trio.fail_after(HANDSHAKE_TIMEOUT_S):

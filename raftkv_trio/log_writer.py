@@ -5,12 +5,34 @@ are durable, and never after a call failed. An error of the disk ends the node.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from raftkv_trio.lanes import Bell
 from raftkv_trio.measures import Histogram
 from raftkv_trio.ports import Clock, Worker
 from raftkv_trio.raft.types import Entry, HardState, Message
-from raftkv_trio.storage import NodeStorage
+from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
+
+
+class Append(NamedTuple):
+    """What several STORAGE_APPENDs come to: a hard state, a snapshot that replaces the log, and entries."""
+
+    hard_state: HardState | None
+    snapshot: SnapshotId | None
+    entries: Sequence[Entry]
+
+
+class Write(NamedTuple):
+    """One turn of the log writer.
+
+    Attributes:
+        messages: the STORAGE_APPENDs that it makes durable.
+        taken: a snapshot of this node's own that the log is to continue from then on.
+    """
+
+    messages: Sequence[Message]
+    append: Append
+    taken: SnapshotMeta | None
 
 
 class LogWriter:
@@ -18,22 +40,38 @@ class LogWriter:
 
     What waits here is bounded by Raft's own flow control: by the uncommitted limit on the leader, by the
     bytes in flight on a follower.
+
+    Args:
+        durable: told the messages that are durable.
+        recorded: told a snapshot that the log continues now.
     """
 
     def __init__(
-        self, storage: NodeStorage, worker: Worker, clock: Clock, durable: Callable[[Sequence[Message]], None]
+        self,
+        storage: NodeStorage,
+        worker: Worker,
+        clock: Clock,
+        durable: Callable[[Sequence[Message]], None],
+        recorded: Callable[[SnapshotMeta], None],
     ) -> None:
         self.writes = Histogram()
         self._storage = storage
         self._worker = worker
         self._clock = clock
-        self.durable = durable
+        self._durable = durable
+        self._recorded = recorded
         self._waiting: list[Message] = []
+        self._taken: SnapshotMeta | None = None
         self._bell = Bell()
 
     def submit(self, message: Message) -> None:
         """Queue one STORAGE_APPEND; called by the driver."""
         self._waiting.append(message)
+        self._bell.ring()
+
+    def record(self, taken: SnapshotMeta) -> None:
+        """Have the log continue a snapshot that is whole on the disk."""
+        self._taken = taken
         self._bell.ring()
 
     async def run(self) -> None:
@@ -43,42 +81,75 @@ class LogWriter:
         """
         while True:
             await self._bell.wait()
-            batch = self.take()
-            hard_state, entries = merge_appends(batch)
-            if self._storage.must_write(hard_state, entries):
-                begun_at = self._clock.now()
-                await self._worker.run(lambda h=hard_state, e=entries: self.write(h, e))  # type: ignore[misc]
-                self.writes.observe(self._clock.now() - begun_at)
-            elif hard_state is not None:
-                self.write(hard_state, entries)  # at once: the log keeps a commit index in mind only
-            self.durable(batch)
+            while (write := self.take()) is not None:
+                if self.must_write(write):
+                    begun_at = self._clock.now()
+                    await self._worker.run(lambda w=write: self.write(w))  # type: ignore[misc]
+                    self.writes.observe(self._clock.now() - begun_at)
+                else:
+                    self.write(write)  # at once: the log keeps a commit index in mind only
+                self.written(write)
 
-    def take(self) -> list[Message]:
-        """All that waits, oldest first; the caller's to write, and to say so, before the next is taken."""
-        batch, self._waiting = self._waiting, []
-        return batch
+    def take(self) -> Write | None:
+        """All that waits, oldest first; the caller's to write, and to say so, before the next is taken.
 
-    def write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
-        """Append what `merge_appends` made of a batch; durable when this returns. Raises StorageError."""
-        self._storage.append(hard_state, entries)
+        A second snapshot waits for its own turn, so that the driver can have each one restored.
+        """
+        if not self._waiting and self._taken is None:
+            return None
+        snapshots = [i for i, message in enumerate(self._waiting) if message.snapshot is not None]
+        end = snapshots[1] if len(snapshots) > 1 else len(self._waiting)
+        batch, self._waiting = self._waiting[:end], self._waiting[end:]
+        taken, self._taken = self._taken, None
+        return Write(batch, merge_appends(batch), taken)
+
+    def must_write(self, write: Write) -> bool:
+        """Whether `write` goes to the disk; else it returns at once."""
+        append = write.append
+        return (
+            write.taken is not None
+            or append.snapshot is not None
+            or self._storage.must_write(append.hard_state, append.entries)
+        )
+
+    def write(self, write: Write) -> None:
+        """Make all of it durable. Raises StorageError."""
+        hard_state, snapshot, entries = write.append
+        if snapshot is not None:
+            self._storage.install(hard_state, snapshot, entries)
+        elif hard_state is not None or entries:
+            self._storage.append(hard_state, entries)
+        if write.taken is not None:
+            self._storage.continue_from(write.taken)
+
+    def written(self, write: Write) -> None:
+        """Tell what is durable now."""
+        if write.messages:
+            self._durable(write.messages)
+        if write.taken is not None:
+            self._recorded(write.taken)
 
 
-def merge_appends(batch: Sequence[Message]) -> tuple[HardState | None, list[Entry]]:
+def merge_appends(batch: Sequence[Message]) -> Append:
     """The last hard state, and the entries as they stand after all of `batch` in order.
 
     A later message may begin at or before what an earlier one holds: a new leader's entries replace the
     old one's from there on (paper, section 5.3). The earlier one's responses then speak of entries that were
     never on disk. That is safe: whoever gets them counts them for a term that this node had left before it
-    took the replacement, and no quorum can be made of such nodes.
+    took the replacement, and no quorum can be made of such nodes. A snapshot replaces all that was before it.
     """
     hard_state: HardState | None = None
+    snapshot: SnapshotId | None = None
     entries: list[Entry] = []
     for message in batch:
         if message.term:
             hard_state = HardState(message.term, message.vote, message.commit)
+        if message.snapshot is not None:
+            snapshot = SnapshotId(message.snapshot.term, message.snapshot.index)
+            entries.clear()
         if message.entries:
             if entries and message.entries[0].index <= entries[-1].index:
                 keep = max(0, message.entries[0].index - entries[0].index)
                 del entries[keep:]
             entries.extend(message.entries)
-    return hard_state, entries
+    return Append(hard_state, snapshot, entries)

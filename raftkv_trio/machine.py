@@ -15,7 +15,8 @@ class Committed(NamedTuple):
 class StateMachine(Protocol):
     """A deterministic machine: the same commands in the same order give the same state on every node.
 
-    The node calls these one at a time, from one task, and never from two threads.
+    The node calls these one at a time. `restore` is called in a thread, since it can take long: read the
+    machine only after `Node.wait_readable`, which returns when none is under way.
     """
 
     def apply(self, batch: Sequence[Committed]) -> Sequence[object]:
@@ -27,7 +28,10 @@ class StateMachine(Protocol):
         ...
 
     def snapshot(self) -> Iterator[bytes]:
-        """The state as it is at this call, as chunks made lazily while commands go on being applied."""
+        """The state as it is at this call, as chunks made lazily while commands go on being applied.
+
+        Chunks are not empty, and take little time each to make; 64 KiB are a good size.
+        """
         ...
 
     def restore(self, chunks: Iterable[bytes]) -> None:

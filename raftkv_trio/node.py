@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trio
 
-from raftkv_trio.applier import Applier
+from raftkv_trio.applier import Applier, Commits
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.driver import Driver
 from raftkv_trio.envelope import Envelope
@@ -22,11 +22,22 @@ from raftkv_trio.proposals import Proposal, ProposalTable
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
-from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot, StateRole
+from raftkv_trio.raft.types import ConfState, HardState, Snapshot, StateRole
 from raftkv_trio.reads import AppliedIndex, ReadRounds
+from raftkv_trio.snapshotter import Snapshotter
 from raftkv_trio.status import MemberStatus, NodeStatus
-from raftkv_trio.storage import BOOTSTRAP_TERM, Bootstrap, Disk, NodeStorage, OsDisk, is_new, open_storage
-from raftkv_trio.wire import PeerFrame
+from raftkv_trio.storage import (
+    BOOTSTRAP_INDEX,
+    BOOTSTRAP_TERM,
+    Bootstrap,
+    Disk,
+    NodeStorage,
+    OsDisk,
+    SnapshotMeta,
+    is_new,
+    open_storage,
+)
+from raftkv_trio.wire import InboxItem
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +52,7 @@ async def run_node(
     network: Network | None = None,
     clock: Clock | None = None,
     worker: Worker | None = None,
+    bulk_worker: Worker | None = None,
     random: random_module.Random | None = None,
     task_status: trio.TaskStatus["Node"] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -48,7 +60,8 @@ async def run_node(
 
     Args:
         machine: replicated; it must be in its initial state, and belongs to the node from here on.
-        disk, network, clock, worker, random: the world; real where not given.
+        disk, network, clock, worker, random: the world; real where not given. `worker` writes the log,
+            `bulk_worker` does all that takes long beside it.
 
     Raises:
         ConfigError: the data directory or the address does not fit; nothing was started. Or the directory is
@@ -58,7 +71,7 @@ async def run_node(
     Cancellation unwinds every task at any moment, tells those who wait for proposals and reads what may have
     happened, and leaves a directory that starts again with everything acknowledged.
     """
-    worker = worker or ThreadWorker()
+    worker, bulk_worker = worker or ThreadWorker(), bulk_worker or ThreadWorker()
     clock = clock or TrioClock()
     random = random or random_module.SystemRandom()
     disk, network = disk or OsDisk(), network or TcpNetwork()
@@ -69,11 +82,13 @@ async def run_node(
     if (torn := storage.torn_tail) is not None:
         logger.warning("%s was torn at offset %d by a crash; kept as %s", torn.file, torn.offset, torn.kept)
     try:
-        node = Node(config, machine, storage, clock, random, worker, network)
+        await worker.run(lambda: restore_machine(machine, storage))
+        node = Node(config, machine, storage, clock, random, worker, bulk_worker, network)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(node.applier.run)
                 nursery.start_soon(node.log_writer.run)
+                nursery.start_soon(node.snapshotter.run)
                 await nursery.start(node.peers.run, node.listen)
                 nursery.start_soon(node.driver.run)
                 nursery.start_soon(node.driver.tick, random.random() * config.tick_interval_s)
@@ -91,8 +106,8 @@ class Node:
     Made by `run_node`; every method may be called from any task of the same Trio run.
 
     Attributes:
-        driver, applier, log_writer, peers, inbox, reads, applied: its parts, for whoever runs them himself,
-            as `raftkv_trio.testing` does.
+        driver, applier, log_writer, snapshotter, peers, inbox, reads, applied: its parts, for whoever runs
+            them himself, as `raftkv_trio.testing` does.
     """
 
     def __init__(
@@ -103,6 +118,7 @@ class Node:
         clock: Clock,
         random: random_module.Random,
         worker: Worker,
+        bulk_worker: Worker,
         network: Network,
     ) -> None:
         self.id = config.node_id
@@ -123,8 +139,8 @@ class Node:
 
         bell = Bell()
         log = _recovered_log(storage)
-        self.inbox: Lane[tuple[int, PeerFrame]] = Lane(bell, MAX_INBOX_BYTES)
-        commits, commit_stream = trio.open_memory_channel[Sequence[Entry]](1)
+        self.inbox: Lane[tuple[int, InboxItem]] = Lane(bell, MAX_INBOX_BYTES)
+        commits, commit_stream = trio.open_memory_channel[Commits](1)
         self._proposals = ProposalTable(
             node_id=self.id,
             random=random,
@@ -147,17 +163,32 @@ class Node:
             clock=clock,
             tick_interval_s=config.tick_interval_s,
             max_batch_bytes=config.max_message_bytes,
+            catch_up_entries=config.catch_up_entries,
+            catch_up_bytes=config.catch_up_bytes,
         )
         self.applier = Applier(
             machine,
+            storage.snapshot,
             self._proposals,
             self.applied,
-            storage.snapshot.term,
             commit_stream,
+            storage.snapshot_chunks,
+            bulk_worker,
             clock,
-            self.driver.applied,
+            self._caught_up,
         )
-        self.log_writer = self.driver.writer = LogWriter(storage, worker, clock, self.driver.durable)
+        self.log_writer = self.driver.writer = LogWriter(
+            storage, worker, clock, self.driver.durable, self._recorded
+        )
+        self.snapshotter = Snapshotter(
+            storage,
+            self.applier,
+            bulk_worker,
+            clock,
+            self.log_writer.record,
+            entries=config.snapshot_entries,
+            log_bytes=config.snapshot_log_bytes,
+        )
         self.peers = self.driver.peers = Peers(
             identity=storage.identity,
             addresses=self._addresses,
@@ -168,6 +199,9 @@ class Node:
             max_outbox_bytes=config.max_outbox_bytes,
             client_url=config.client_url,
             inbox=self.inbox,
+            storage=storage,
+            bulk_worker=bulk_worker,
+            snapshot_sent=self.driver.snapshot_sent,
             unreachable=self.driver.unreachable,
             unsent=self.driver.unsent,
             directory_refused=self._directory_refused,
@@ -215,9 +249,25 @@ class Node:
         finally:
             self.driver.hand_over(wanted=False)
 
+    async def take_snapshot(self) -> SnapshotMeta:
+        """Have a snapshot of all that is applied here now, and return it, or a newer one.
+
+        Raises StorageError where it could not be written. Cancellation lets it be written all the same.
+        """
+        return await self.snapshotter.take()
+
+    def _caught_up(self) -> None:
+        self.driver.applied()
+        self.snapshotter.bell.ring()
+
+    def _recorded(self, snapshot: SnapshotMeta) -> None:
+        self.driver.recorded(snapshot)
+        self.snapshotter.recorded()
+
     def close(self, reason: str) -> None:
         """Refuse what comes and settle what waits; called by `run_node` as it unwinds."""
         self._proposals.close(reason)
+        self.snapshotter.close(reason)
         self.reads.close(reason)
         self.applied.close(reason)
 
@@ -318,6 +368,12 @@ def open_directory(disk: Disk, config: NodeConfig, random: random_module.Random)
         rng=random,
         segment_bytes=config.segment_bytes,
     )
+
+
+def restore_machine(machine: StateMachine, storage: NodeStorage) -> None:
+    """Give a new machine the state of the newest snapshot; raises CorruptLog, StorageError."""
+    if storage.snapshot.index > BOOTSTRAP_INDEX:  # the one of the bootstrap is of the initial state
+        machine.restore(storage.snapshot_chunks(storage.snapshot.id))
 
 
 def _recovered_log(storage: NodeStorage) -> MemoryStorage:

@@ -1,5 +1,5 @@
 """Streams to and from the other members: one to each, on which this node only speaks, and one from each, on
-which it only listens.
+which it only listens; and connections of their own for snapshots (`snapshot_streams.py`).
 
 An error of a connection ends that connection: senders reconnect with jittered backoff, receivers wait to be
 connected to again. What goes up is an error of this node's own disk, met while learning a peer's directory
@@ -16,12 +16,22 @@ import trio
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ConfigError, DirectoryRefused, PeerProtocolError
 from raftkv_trio.handshake import RECEIVE_BYTES, admit, introduce
-from raftkv_trio.lanes import Lane
+from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.outbox import Item, Outbox
 from raftkv_trio.ports import Clock, Listener, Network, Worker, reason_of
-from raftkv_trio.raft.types import MessageType
+from raftkv_trio.raft.types import Message, MessageType
+from raftkv_trio.snapshot_streams import Transfer, receive_snapshot, send_snapshot
 from raftkv_trio.storage import Identity, NodeStorage
-from raftkv_trio.wire import Forward, FrameDecoder, Hello, PeerFrame, Refused, decode_peer_frame
+from raftkv_trio.wire import (
+    Forward,
+    FrameDecoder,
+    Hello,
+    InboxItem,
+    PeerFrame,
+    ReceivedSnapshot,
+    Refused,
+    decode_peer_frame,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +90,10 @@ class Link:
         self.client_url: str | None = None  # what the peer said of itself when last met
         self.receiving: trio.CancelScope | None = None
         self.heard = trio.Event()  # set when the peer connects to us: it is up, so dial it at once
+        self.snapshot: Message | None = None  # to be sent
+        self.snapshot_bell = Bell()
+        self.sending_snapshot = trio.CancelScope()
+        self.transfer: Transfer | None = None  # the snapshot under way to or from it
 
 
 class Rejections:
@@ -109,6 +123,8 @@ class Peers:
         inbox: gets `(peer id, frame)` of every valid frame; a full inbox holds the peers' connections up.
         unreachable: told the id of a peer whose connection ended.
         unsent: told the proposals that certainly never left for a peer.
+        storage, bulk_worker: what snapshots are read from and written to, and where.
+        snapshot_sent: told the id of a peer, and whether a snapshot has arrived there.
         directory_refused: told the id of a peer that knows this node by another data directory; may raise.
     """
 
@@ -123,7 +139,10 @@ class Peers:
         random: Random,
         max_outbox_bytes: int,
         client_url: str | None,
-        inbox: Lane[tuple[int, PeerFrame]],
+        inbox: Lane[tuple[int, InboxItem]],
+        storage: NodeStorage,
+        bulk_worker: Worker,
+        snapshot_sent: Callable[[int, bool], None],
         unreachable: Callable[[int], None],
         unsent: Callable[[Forward], None],
         directory_refused: Callable[[int], None],
@@ -135,6 +154,11 @@ class Peers:
         self._random = random
         self._client_url = client_url
         self._inbox = inbox
+        self._storage = storage
+        self._bulk_worker = bulk_worker
+        self._snapshot_sent = snapshot_sent
+        self._receiving_snapshot = trio.CancelScope()
+        self._receiving_one = trio.Lock()
         self._unreachable = unreachable
         self._unsent = unsent
         self._directory_refused = directory_refused
@@ -156,6 +180,19 @@ class Peers:
         link = self.links.get(peer_id)
         return link is not None and link.outbox.offer(items)
 
+    def send_snapshot(self, message: Message) -> bool:
+        """Send a SNAP message with its file; `snapshot_sent` is told the end. False where it is unknown.
+
+        A second one for the same peer takes the place of the first.
+        """
+        link = self.links.get(message.to)
+        if link is None:
+            return False
+        link.snapshot = message
+        link.sending_snapshot.cancel()
+        link.snapshot_bell.ring()
+        return True
+
     async def run(
         self, listen: PeerAddress, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -170,6 +207,7 @@ class Peers:
             nursery.start_soon(self._accept, listener, nursery)
             for link in self.links.values():
                 nursery.start_soon(self._keep_sending, link)
+                nursery.start_soon(self._keep_sending_snapshots, link)
 
     # ------------------------------------------------------------ to a peer
 
@@ -196,12 +234,51 @@ class Peers:
                     pause.cancel()
             backoff_s = min(backoff_s * 2, BACKOFF_S[1])
 
-    async def _dial(self, link: Link) -> trio.abc.Stream:
+    async def _keep_sending_snapshots(self, link: Link) -> None:
+        while True:
+            await link.snapshot_bell.wait()
+            message, link.snapshot = link.snapshot, None
+            if message is None:
+                continue
+            with trio.CancelScope() as link.sending_snapshot:
+                self._snapshot_sent(link.node_id, await self._send_snapshot(link, message))
+
+    async def _send_snapshot(self, link: Link, message: Message) -> bool:
+        """Send it, however often the connection breaks, as long as something of it gets through each time."""
+
+        has_moved = False
+
+        def under_way(transfer: Transfer | None) -> None:
+            nonlocal has_moved
+            if transfer is None and link.transfer is not None:
+                has_moved = link.transfer.done_bytes > link.transfer.begun_bytes
+            link.transfer = transfer
+
+        while True:
+            has_moved = False
+            try:
+                async with await self._dial(link, is_for_snapshot=True) as stream:
+                    await send_snapshot(
+                        stream, message, self._storage, self._bulk_worker, self._clock, under_way
+                    )
+                return True
+            except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
+                logger.warning("the snapshot for node %d stops: %s", link.node_id, reason_of(error))
+                if not has_moved:
+                    return False
+            await self._clock.sleep_until(self._clock.now() + BACKOFF_S[0] * (0.5 + self._random.random()))
+
+    async def _dial(self, link: Link, *, is_for_snapshot: bool = False) -> trio.abc.Stream:
         with trio.fail_after(CONNECT_TIMEOUT_S):
             stream = await self._network.connect(link.address.host, link.address.port)
         try:
             welcome = await introduce(
-                stream, self._identity, link.node_id, self._directory_ids.check, self._client_url
+                stream,
+                self._identity,
+                link.node_id,
+                self._directory_ids.check,
+                self._client_url,
+                is_for_snapshot=is_for_snapshot,
             )
         except BaseException:
             await trio.aclose_forcefully(stream)
@@ -256,6 +333,9 @@ class Peers:
             peer_id = hello.sender
             link = self.links[peer_id]
             link.client_url = hello.client_url
+            if hello.is_for_snapshot:
+                await self._receive_snapshot(link, stream)
+                return
             link.heard.set()
             if link.receiving is not None:
                 link.receiving.cancel()  # the peer has reconnected: this is the old stream's end
@@ -266,6 +346,30 @@ class Peers:
                     self._rejections.note(f"node {peer_id} broke the protocol: {error}")
                 except _CONNECTION_ERRORS:
                     pass  # its sender sees the same and connects again
+
+    async def _receive_snapshot(self, link: Link, stream: trio.abc.Stream) -> None:
+        """One at a time, and the newest: the sender of an older one may be a leader no more."""
+
+        def under_way(transfer: Transfer | None) -> None:
+            link.transfer = transfer
+
+        self._receiving_snapshot.cancel()
+        with trio.CancelScope() as self._receiving_snapshot:
+            async with self._receiving_one:
+                try:
+                    message = await receive_snapshot(
+                        stream,
+                        link.node_id,
+                        self._identity.node_id,
+                        self._storage,
+                        self._bulk_worker,
+                        self._clock,
+                        under_way,
+                    )
+                    await self._inbox.put((link.node_id, ReceivedSnapshot(message)), 0)
+                except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
+                    reason = reason_of(error)
+                    logger.warning("the snapshot from node %d stops: %s", link.node_id, reason)
 
     async def _admit(self, stream: trio.abc.Stream) -> Hello | None:
         """What the peer at the other end says; None where it is none, or too many others came after it."""

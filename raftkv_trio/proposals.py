@@ -195,6 +195,14 @@ class ProposalTable:
         if lost:
             self._bell.ring()
 
+    def snapshot_applied(self, term: int) -> None:
+        """A snapshot of that term stands in for entries that this node never sees.
+
+        What was sent under this term or an earlier one may be among them, and nobody can tell.
+        """
+        for proposal in [p for p in self._open.values() if p.term is not None and p.term <= term]:
+            proposal.settle(self.give_up(proposal))
+
     def give_up(self, proposal: Proposal) -> ProposalError:
         error: ProposalError
         if proposal.term is None:

@@ -102,29 +102,32 @@ class ReadRounds:
 
 
 class AppliedIndex:
-    """How far the state machine has come, and those who wait for it to reach an index."""
+    """How far the state machine has come, and those who wait for it to reach an index.
+
+    Attributes:
+        is_restoring: whether a snapshot is replacing its state, which is not to be read then.
+    """
 
     def __init__(self, index: int) -> None:
         self.index = index
         self._waiting: list[tuple[int, int, trio.Event]] = []
         self._count = 0
         self._closed: str | None = None
+        self.is_restoring = False
 
     async def wait(self, index: int) -> None:
         """Return once `index` is applied; raises NoLeader when the node stops before.
 
+        While a snapshot is being restored the machine is not to be read, and nobody returns.
         Cancellation leaves nothing but a spent event behind.
         """
-        if index <= self.index:
-            return
-        if self._closed is not None:
-            raise NoLeader(self._closed)
-        self._count += 1  # orders equal indexes, which events cannot
-        event = trio.Event()
-        heapq.heappush(self._waiting, (index, self._count, event))
-        await event.wait()
-        if index > self.index:
-            raise NoLeader(self._closed or "the read was not answered")
+        while index > self.index or self.is_restoring:
+            if self._closed is not None:
+                raise NoLeader(self._closed)
+            self._count += 1  # orders equal indexes, which events cannot
+            event = trio.Event()
+            heapq.heappush(self._waiting, (index, self._count, event))
+            await event.wait()
 
     def close(self, reason: str) -> None:
         """The node stops: whoever waits is told."""
@@ -132,7 +135,12 @@ class AppliedIndex:
         while self._waiting:
             heapq.heappop(self._waiting)[2].set()
 
+    def restoring(self) -> None:
+        """The machine is being replaced by a snapshot, until `advance`."""
+        self.is_restoring = True
+
     def advance(self, index: int) -> None:
         self.index = index
+        self.is_restoring = False
         while self._waiting and self._waiting[0][0] <= index:
             heapq.heappop(self._waiting)[2].set()

@@ -121,6 +121,7 @@ class Hello:
     directory_id: bytes
     receiver: int
     client_url: str | None = None
+    is_for_snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +157,41 @@ class Refused(NamedTuple):
     reason: str
 
 
+class SnapshotOffer(NamedTuple):
+    """Opens a snapshot's connection: the SNAP message, and how many bytes its file has."""
+
+    message: Message
+    size_bytes: int
+
+
+class SnapshotWanted(NamedTuple):
+    """The answer: the file's bytes from `offset` on are wanted, of which there may be none."""
+
+    offset: int
+
+
+class SnapshotPiece(NamedTuple):
+    """The file's next bytes."""
+
+    data: bytes
+
+
+class SnapshotTaken(NamedTuple):
+    """All of it has arrived, is whole and durable."""
+
+    size_bytes: int
+
+
+class ReceivedSnapshot(NamedTuple):
+    """Not a frame, but what a snapshot's connection comes to: a SNAP message whose file is here."""
+
+    message: Message
+
+
 PeerFrame = Sequence[Message] | Forward | Refused
-_HELLO, _WELCOME, _MESSAGES, _FORWARD, _REFUSED = range(1, 6)
+SnapshotFrame = SnapshotOffer | SnapshotWanted | SnapshotPiece | SnapshotTaken
+InboxItem = PeerFrame | ReceivedSnapshot
+_HELLO, _WELCOME, _MESSAGES, _FORWARD, _REFUSED, _OFFER, _WANTED, _PIECE, _TAKEN = range(1, 10)
 
 
 def encode_hello(hello: Hello) -> bytes:
@@ -166,7 +200,8 @@ def encode_hello(hello: Hello) -> bytes:
 
 def decode_hello(payload: bytes) -> Hello:
     """Raises PeerProtocolError where the first frame is no Hello."""
-    kind, versions, cluster_id, sender, directory_id, receiver, client_url = items(decode_payload(payload), 7)
+    fields = items(decode_payload(payload), 8)
+    kind, versions, cluster_id, sender, directory_id, receiver, client_url, is_for_snapshot = fields
     lowest, highest = items(versions, 2)
     if integer(kind) != _HELLO:
         raise PeerProtocolError("the first frame is not a handshake")
@@ -177,6 +212,7 @@ def decode_hello(payload: bytes) -> Hello:
         directory_id=octets(directory_id),
         receiver=integer(receiver),
         client_url=optional_text(client_url),
+        is_for_snapshot=boolean(is_for_snapshot),
     )
 
 
@@ -229,6 +265,33 @@ def decode_peer_frame(payload: bytes) -> PeerFrame:
         term, ids, reason = items(body, 3)
         return Refused(integer(term), tuple(_proposal_id(i) for i in items(ids)), text(reason))
     raise PeerProtocolError(f"unknown frame kind {kind}")
+
+
+def encode_snapshot_frame(frame: SnapshotFrame) -> bytes:
+    match frame:
+        case SnapshotOffer(message, size_bytes):
+            return encode_frame([_OFFER, [pack_message(message), size_bytes]])
+        case SnapshotWanted(offset):
+            return encode_frame([_WANTED, offset])
+        case SnapshotPiece(data):
+            return encode_frame([_PIECE, data])
+        case SnapshotTaken(size_bytes):
+            return encode_frame([_TAKEN, size_bytes])
+
+
+def decode_snapshot_frame(payload: bytes) -> SnapshotFrame:
+    """Any frame of a snapshot's connection after the handshake; raises PeerProtocolError."""
+    kind, body = items(decode_payload(payload), 2)
+    if integer(kind) == _OFFER:
+        message, size_bytes = items(body, 2)
+        return SnapshotOffer(unpack_message(message), integer(size_bytes))
+    if kind == _WANTED:
+        return SnapshotWanted(integer(body))
+    if kind == _PIECE:
+        return SnapshotPiece(octets(body))
+    if kind == _TAKEN:
+        return SnapshotTaken(integer(body))
+    raise PeerProtocolError(f"unknown frame kind {kind} on a snapshot's connection")
 
 
 def _proposal_id(value: object) -> ProposalId:

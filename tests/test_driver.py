@@ -8,7 +8,6 @@ import pytest
 
 from raftkv_trio.config import NodeConfig, parse_cluster
 from raftkv_trio.kv import Store
-from raftkv_trio.log_writer import merge_appends
 from raftkv_trio.node import Node, open_directory
 from raftkv_trio.outbox import Item
 from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
@@ -26,6 +25,10 @@ class Post:
         self.sent += [item for item in items if isinstance(item, Message)]
         return True
 
+    def send_snapshot(self, message: Message) -> bool:
+        self.sent.append(message)
+        return True
+
     def take(self, kind: MessageType) -> list[Message]:
         taken = [message for message in self.sent if message.type is kind]
         self.sent.clear()
@@ -40,7 +43,9 @@ class Turns:
         members = parse_cluster("http://one:1,http://two:2,http://three:3")
         config = NodeConfig(node_id=1, members=members, data_dir=Path("/data"), segment_bytes=64 * 1024)
         storage = open_directory(SimulatedDisk(rng), config, rng)
-        self.node = Node(config, Store(), storage, TrioClock(), rng, ThreadWorker(), TcpNetwork())
+        self.node = Node(
+            config, Store(), storage, TrioClock(), rng, ThreadWorker(), ThreadWorker(), TcpNetwork()
+        )
         self.post = self.node.driver.peers = Post()
         self.node.driver.start()
 
@@ -54,9 +59,9 @@ class Turns:
         while self.node.driver.bell.rung:
             self.node.driver.bell.answer()
             self.node.driver.turn()
-            if batch := writer.take():
-                writer.write(*merge_appends(batch))
-                writer.durable(batch)
+            if write := writer.take():
+                writer.write(write)
+                writer.written(write)
 
     def lead(self) -> int:
         """Win an election with node 2; the term."""

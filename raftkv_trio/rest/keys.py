@@ -101,6 +101,8 @@ class KeyHandlers:
 
         Of 0 seconds it allows nothing: who is the leader just now, only a quorum can say.
         """
+        if self._node.applied.is_restoring:
+            return False
         allowed = _MAX_STALE.search(",".join(request.lines("Cache-Control")))
         if allowed is None or allowed[1] is None:
             return allowed is not None

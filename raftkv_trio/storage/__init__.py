@@ -2,6 +2,7 @@
 
 from raftkv_trio.storage.disk import Disk, OsDisk
 from raftkv_trio.storage.node_storage import (
+    BOOTSTRAP_INDEX,
     BOOTSTRAP_TERM,
     Bootstrap,
     Identity,
@@ -9,14 +10,20 @@ from raftkv_trio.storage.node_storage import (
     is_new,
     open_storage,
 )
+from raftkv_trio.storage.snapshot import SnapshotId, SnapshotMeta
+from raftkv_trio.storage.snapshots import IncomingSnapshot
 
 __all__ = [
+    "BOOTSTRAP_INDEX",
     "BOOTSTRAP_TERM",
     "Bootstrap",
     "Disk",
     "Identity",
+    "IncomingSnapshot",
     "NodeStorage",
     "OsDisk",
+    "SnapshotId",
+    "SnapshotMeta",
     "is_new",
     "open_storage",
 ]

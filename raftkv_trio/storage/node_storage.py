@@ -7,7 +7,7 @@ wal/  snap/   the log, and the snapshots it continues
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +20,7 @@ from raftkv_trio.plain_cbor import decode_payload
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, write_whole_file
 from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
-from raftkv_trio.storage.snapshots import Snapshots
+from raftkv_trio.storage.snapshots import IncomingSnapshot, Snapshots
 from raftkv_trio.storage.wal import TornTail, WriteAheadLog, begin_log, open_log, purge_log
 
 T = TypeVar("T")
@@ -69,6 +69,7 @@ class NodeStorage:
         self.identity = identity
         self.snapshots = Snapshots(disk, path / "snap", log.snapshot)
         self._known_directory_ids: dict[int, bytes] = _read_known(disk, path / "peers")
+        self._tidied: object = None
 
     @property
     def snapshot(self) -> SnapshotMeta:
@@ -130,14 +131,40 @@ class NodeStorage:
 
     # ------------------------------------------------------------ beside it
 
+    def begin_snapshot(self, meta: SnapshotMeta) -> SnapshotFile:
+        """Begin a snapshot of this node's own; raises OSError."""
+        return self.snapshots.begin(meta, self.envelope)
+
+    def open_snapshot(self, snapshot: SnapshotId) -> DiskFile:
+        """The bytes of a snapshot, to send them; raises OSError."""
+        return self.snapshots.open(snapshot)
+
+    def receive_snapshot(self, snapshot: SnapshotId, size_bytes: int) -> IncomingSnapshot:
+        """Begin to receive one of that size, or go on with what is here of it; raises OSError."""
+        return self.snapshots.receive(snapshot, size_bytes)
+
+    def snapshot_chunks(self, snapshot: SnapshotId) -> Generator[bytes, None, None]:
+        """The state machine's chunks of one that is here, lazily; raises CorruptLog, StorageError."""
+        try:
+            yield from self.snapshots.chunks(snapshot)
+        except OSError as error:
+            raise StorageError(f"{self._path / 'snap'}: {error.strerror or error}") from error
+
+    @property
+    def is_untidy(self) -> bool:
+        """Whether `tidy` may find something to do."""
+        return self._tidied != (self.snapshot.id, self._log.segment)
+
     def tidy(self) -> None:
         """Remove what the newest snapshot makes superfluous, and have a segment ready for the log's next cut.
 
         May run beside the log writer. Raises OSError.
         """
+        state = self.snapshot.id, self._log.segment
         purge_log(self._disk, self._path / "wal", self.snapshot.id)
         self.snapshots.tidy()
         self._log.prepare_spare()
+        self._tidied = state
 
     def remember_directory_id(self, node_id: int, directory_id: bytes) -> None:
         """Keep a member's directory id, durably; raises StorageError."""

@@ -20,7 +20,7 @@ import cbor2
 from raftkv_trio.errors import CorruptLog, PeerProtocolError
 from raftkv_trio.plain_cbor import decode_payload, pack_conf_state, unpack_conf_state
 from raftkv_trio.raft.types import ConfState
-from raftkv_trio.storage.disk import Disk
+from raftkv_trio.storage.disk import Disk, DiskFile
 
 _PART = struct.Struct(">II")
 HASH_BYTES = 32
@@ -79,33 +79,44 @@ class SnapshotFile:
         self._hash = blake2b(digest_size=HASH_BYTES)
         if disk.exists(self._temporary):
             disk.unlink(self._temporary)
-        self._file = disk.open(self._temporary, create=True)
+        self._file: DiskFile | None = disk.open(self._temporary, create=True)
         self.write([cbor2.dumps([meta.index, meta.term, pack_conf_state(meta.conf_state)]), envelope])
 
     def write(self, parts: Iterable[bytes]) -> None:
-        """Append parts, none of them empty."""
-        self._put(b"".join([self._framed(part) for part in parts]))
+        """Append parts; an empty one counts for nothing."""
+        self._put(b"".join([self._framed(part) for part in parts if part]))
 
     def finish(self) -> Path:
         """End the file, and make it durable under its name."""
         self._put(self._framed(b""))
         self._put(self._hash.digest())
+        assert self._file is not None
         self._file.datasync()
-        self._file.close()
+        self.close()
         self._disk.rename(self._temporary, self._path)
         self._disk.sync_directory(self._path.parent)
         return self._path
 
+    def close(self) -> None:
+        """Stop here; the next start removes what was written. Again does nothing."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def abandon(self) -> None:
-        """Leave nothing behind."""
-        self._file.close()
-        self._disk.unlink(self._temporary)
+        """Leave nothing behind that has not its name yet."""
+        self.close()
+        if self._disk.exists(self._temporary):
+            self._disk.unlink(self._temporary)
 
     def _framed(self, part: bytes) -> bytes:
+        if len(part) > MAX_PART_BYTES:
+            raise ValueError(f"a chunk of a snapshot has {len(part)} bytes; {MAX_PART_BYTES} are the most")
         position, self._position = self._position, self._position + 1
         return _PART.pack(len(part), crc32(part, position)) + part
 
     def _put(self, data: bytes) -> None:
+        assert self._file is not None
         self._file.write_at(self.size_bytes, data)
         self._hash.update(data)
         self.size_bytes += len(data)

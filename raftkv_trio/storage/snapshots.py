@@ -35,9 +35,14 @@ class Snapshots:
         """Begin a snapshot of this node's own."""
         return SnapshotFile(self._disk, self._directory, meta, envelope)
 
-    def receive(self, snapshot: SnapshotId) -> "IncomingSnapshot":
+    def receive(self, snapshot: SnapshotId, size_bytes: int) -> "IncomingSnapshot":
         """Begin to receive a snapshot, or go on with what is here of it."""
-        return IncomingSnapshot(self._disk, self._directory / f"{snapshot.file_name}.part")
+        path = self._directory / f"{snapshot.file_name}.part"
+        incoming = IncomingSnapshot(self._disk, path)
+        if incoming.offset > size_bytes:  # of another file of that name
+            incoming.abandon()
+            incoming = IncomingSnapshot(self._disk, path)
+        return incoming
 
     def adopt(self, snapshot: SnapshotId) -> None:
         """What was received whole is the newest from now on, and has its name; raises CorruptLog."""
@@ -50,9 +55,9 @@ class Snapshots:
         """The bytes of a snapshot; they can be read to the end even when it is removed meanwhile."""
         return self._disk.open(self._directory / snapshot.file_name)
 
-    def chunks(self) -> Generator[bytes, None, None]:
-        """The state machine's chunks of the newest one, lazily; raises CorruptLog."""
-        parts = read_parts(self._disk, self._directory / self.newest.id.file_name)
+    def chunks(self, snapshot: SnapshotId) -> Generator[bytes, None, None]:
+        """The state machine's chunks, lazily; raises CorruptLog."""
+        parts = read_parts(self._disk, self._directory / snapshot.file_name)
         next(parts), next(parts)
         yield from parts
 
@@ -104,10 +109,11 @@ class IncomingSnapshot:
         self._disk = disk
         self._path = path
         self._reader = PartReader(path)
+        self._header = b""
         is_known = disk.exists(path)
-        self._file = disk.open(path, create=True)
+        self._file: DiskFile | None = disk.open(path, create=True)
         if is_known:
-            self._read_again()
+            self._read_again(self._file)
         self.offset = self._reader.verified_bytes
 
     @property
@@ -116,38 +122,52 @@ class IncomingSnapshot:
 
     def write(self, data: bytes) -> None:
         """Take the next bytes; raises CorruptLog where they are none of a snapshot: then nothing counts."""
+        assert self._file is not None
         try:
-            self._reader.feed(data)
-        except CorruptLog:
+            self._feed(data)
+            self._file.write_at(self.offset, data)
+        except (CorruptLog, OSError):
             self.abandon()
             raise
-        self._file.write_at(self.offset, data)
         self.offset += len(data)
 
-    def finish(self) -> None:
-        """Make durable what came; raises CorruptLog where it is not the whole."""
+    def finish(self) -> SnapshotMeta:
+        """Make durable what came; which snapshot it is. Raises CorruptLog where it is not the whole."""
+        assert self._file is not None
         if not self.is_whole:
             raise self._reader.missing()
-        self._file.datasync()
-        self._file.close()
+        try:
+            self._file.datasync()
+        except OSError:  # what is in the page cache now is not to be believed
+            self.abandon()
+            raise
+        self.close()
+        return decode_meta(self._path, self._header)
 
     def close(self) -> None:
-        """Leave what came, for a later connection."""
-        self._file.close()
+        """Leave what came, for a later connection; again does nothing."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def abandon(self) -> None:
         """Leave nothing."""
-        self._file.close()
+        self.close()
         self._disk.unlink(self._path)
 
-    def _read_again(self) -> None:
-        offset = 0
-        while data := self._file.read_at(offset, _READ_BYTES):
+    def _feed(self, data: bytes) -> None:
+        parts = self._reader.feed(data)
+        if parts and not self._header:
+            self._header = parts[0]
+
+    def _read_again(self, file: DiskFile) -> None:
+        """Verify what an earlier connection left, and count what is whole of it."""
+        reader, offset = PartReader(self._path), 0
+        while data := file.read_at(offset, _READ_BYTES):
             try:
-                self._reader.feed(data)
+                reader.feed(data)
             except CorruptLog:  # what is in front of it counts
                 break
             offset += len(data)
-        good, self._reader = self._reader.verified_bytes, PartReader(self._path)
-        for begin in range(0, good, _READ_BYTES):
-            self._reader.feed(self._file.read_at(begin, min(_READ_BYTES, good - begin)))
+        for begin in range(0, reader.verified_bytes, _READ_BYTES):
+            self._feed(file.read_at(begin, min(_READ_BYTES, reader.verified_bytes - begin)))

@@ -51,6 +51,7 @@ class WriteAheadLog:
         snapshot: the one that it continues.
         entries: those after it, as recovered; the caller may take them.
         last_index: of the log as it stands.
+        segment: the number of the one that is written to.
     """
 
     def __init__(self, disk: Disk, directory: Path, identity: bytes, segment_bytes: int) -> None:
@@ -60,7 +61,7 @@ class WriteAheadLog:
         self._segment_bytes = segment_bytes
         self._file: DiskFile | None = None
         self._path = directory
-        self._segment = 0
+        self.segment = 0
         self._offset = 0
         self._size = 0
         self._batch = 0
@@ -156,7 +157,7 @@ class WriteAheadLog:
     def _put(self, kind: int, payload: bytes) -> None:
         assert self._file is not None
         self._batch += 1
-        record = encode_record(kind, self._batch, payload, segment=self._segment, offset=self._offset)
+        record = encode_record(kind, self._batch, payload, segment=self.segment, offset=self._offset)
         self._file.write_at(self._offset, record)
         self._offset += len(record)
 
@@ -175,8 +176,8 @@ class WriteAheadLog:
         """Begin a new segment with room for `record_bytes`: durable, name and all, before it is used."""
         if self._file is not None:
             self._file.close()
-        self._segment += 1
-        self._path = self._directory / str(SegmentName(self._segment, self.last_index + 1))
+        self.segment += 1
+        self._path = self._directory / str(SegmentName(self.segment, self.last_index + 1))
         if self._disk.exists(self._directory / SPARE):
             self._disk.rename(self._directory / SPARE, self._path)
         self._file = self._disk.open(self._path, create=True)
@@ -201,7 +202,7 @@ class WriteAheadLog:
             contents.entries,
         )
         self.last_index = self.entries[-1].index if self.entries else self.snapshot.index
-        self._segment, self._path, self._offset = reader.segment.number, reader.path, reader.offset
+        self.segment, self._path, self._offset = reader.segment.number, reader.path, reader.offset
         self._batch = reader.batch or 0
         if reader.unused is not None:
             self._disk.unlink(self._directory / str(reader.unused))

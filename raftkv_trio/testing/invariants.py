@@ -5,6 +5,7 @@ held. So a check costs nothing where nothing has changed. The names of the first
 3); the others are what an acknowledgement is worth, and what must be true of one node's disk.
 """
 
+from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -88,6 +89,7 @@ class Invariants:
         self._committed: list[Entry] = []
         self._commit_terms: list[int] = []  # of the leader that committed it
         self._states: dict[int, str] = {}  # by index
+        self._state_indexes: list[int] = []  # ascending, since whoever applies one knows those before
         self.acknowledged = 0
 
     @property
@@ -98,7 +100,7 @@ class Invariants:
 
     def started(self, node_id: int, raft: Raft) -> None:
         """A node has opened its directory and made its core."""
-        view = self._views[node_id] = _View(self._base)
+        view = self._views[node_id] = _View(self._base, applied=raft.log.applied)
         promise = self._promises.pop(node_id, None)
         if promise is not None:
             _check_promise(node_id, promise, raft)
@@ -136,8 +138,13 @@ class Invariants:
 
     def _take_entries(self, node_id: int, view: _View, raft: Raft) -> None:
         log, terms, base = raft.log, view.terms, self._base
+        floor = max(
+            base, log.first_index() - 1
+        )  # up to here a snapshot holds it, which is of what is committed
+        if floor > base and (view.last_index < floor or terms[floor - base - 1] != log.term(floor)):
+            self._take_snapshot(node_id, view, floor, log.term(floor))
         common = min(log.last_index(), view.last_index)
-        while common > base and log.term(common) != terms[common - base - 1]:
+        while common > floor and log.term(common) != terms[common - base - 1]:
             common -= 1
         if common < view.last_index:
             if view.leads == raft.term:
@@ -158,6 +165,15 @@ class Invariants:
                 )
             terms.append(entry.term)
             before = entry.term
+
+    def _take_snapshot(self, node_id: int, view: _View, index: int, term: int) -> None:
+        """A node's log begins behind a snapshot, which replaces what it held."""
+        if index > self.committed_index or self._committed[index - self._base - 1].term != term:
+            raise Violation(
+                STATE_MACHINE_SAFETY,
+                f"node {node_id} has a snapshot at index {index} of term {term}, which is not committed",
+            )
+        view.terms[:] = [entry.term for entry in self._committed[: index - self._base]]
 
     def _take_leader(self, node_id: int, view: _View, raft: Raft) -> None:
         view.leads = term = raft.term
@@ -230,9 +246,20 @@ class Invariants:
                 f"node {node_id} applies at index {command.index} something else than what is committed",
             )
         view.applied = command.index
+        if command.index not in self._states:
+            self._state_indexes.append(command.index)
         if self._states.setdefault(command.index, state) != state:
             raise Violation(
                 EQUAL_STATES, f"node {node_id} has another state at index {command.index} than others"
+            )
+
+    def restored(self, node_id: int, index: int, state: str) -> None:
+        """A node's state machine was restored from a snapshot at `index`, which left it in `state`."""
+        self._views[node_id].applied = index
+        position = bisect_right(self._state_indexes, index)
+        if position and self._states[self._state_indexes[position - 1]] != state:
+            raise Violation(
+                EQUAL_STATES, f"node {node_id} restores another state at index {index} than others have"
             )
 
     def check_acknowledged(self, term: int, index: int, command: bytes) -> None:

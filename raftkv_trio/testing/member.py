@@ -5,6 +5,7 @@ around them are replaced. Each turn of the driver, each disk call and each slice
 and between any two of them the node can be halted or paused.
 """
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from hashlib import blake2b
@@ -12,21 +13,22 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from raftkv_trio.applier import SLICE_ENTRIES
+from raftkv_trio.applier import SLICE_ENTRIES, Commits, Restore
 from raftkv_trio.config import NodeConfig, PeerAddress
 from raftkv_trio.errors import ConfigError, StorageError
-from raftkv_trio.log_writer import merge_appends
+from raftkv_trio.log_writer import Write
 from raftkv_trio.machine import Committed, StateMachine
-from raftkv_trio.node import Node, open_directory
+from raftkv_trio.node import Node, open_directory, restore_machine
 from raftkv_trio.outbox import Item
 from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
-from raftkv_trio.raft.types import Entry, HardState, Message, StateRole
-from raftkv_trio.storage import NodeStorage
+from raftkv_trio.raft.types import Message, StateRole
+from raftkv_trio.storage import BOOTSTRAP_INDEX, NodeStorage, SnapshotId, SnapshotMeta
+from raftkv_trio.storage.snapshot import SnapshotFile
 from raftkv_trio.testing.disk import Halted, SimulatedDisk
 from raftkv_trio.testing.invariants import DURABILITY, Invariants, Violation
 from raftkv_trio.testing.message_network import MessageNetwork
 from raftkv_trio.testing.timeline import Timeline, Trace
-from raftkv_trio.wire import PeerFrame
+from raftkv_trio.wire import PeerFrame, ReceivedSnapshot
 
 DATA_DIR = Path("/srv/raftkv-trio")
 SEGMENT_BYTES = 16 * 1024
@@ -95,12 +97,19 @@ def state_hash(machine: StateMachine) -> str:
 class Post:
     """What the driver takes for its peers."""
 
-    def __init__(self, node_id: int, network: MessageNetwork) -> None:
+    def __init__(
+        self, node_id: int, network: MessageNetwork, send_snapshot: Callable[[Message], None]
+    ) -> None:
         self._node_id = node_id
+        self._send_snapshot = send_snapshot
         self._network = network
 
     def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
         return self._network.offer(self._node_id, peer_id, items)
+
+    def send_snapshot(self, message: Message) -> bool:
+        self._send_snapshot(message)
+        return True
 
 
 class Member:
@@ -136,7 +145,12 @@ class Member:
     ) -> None:
         self.id = node_id
         self.config = NodeConfig(
-            node_id=node_id, members=members, data_dir=DATA_DIR, segment_bytes=SEGMENT_BYTES
+            node_id=node_id,
+            members=members,
+            data_dir=DATA_DIR,
+            segment_bytes=SEGMENT_BYTES,
+            snapshot_entries=8,
+            catch_up_entries=2,
         )
         self.disk = SimulatedDisk(Random(random.getrandbits(64)))
         self.clock = MemberClock(timeline)
@@ -162,8 +176,9 @@ class Member:
         self._held: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._looks: list[Look] = []
         self._turn_planned = False
-        self._writing: tuple[list[Message], HardState | None, list[Entry]] | None = None
+        self._writing: Write | None = None
         self._applying = False
+        self._snapshotting = False
         self._seen: object = None
 
     # ------------------------------------------------------------ life
@@ -175,6 +190,7 @@ class Member:
         machine = self._make_machine()
         try:
             storage = open_directory(self.disk, self.config, self._random)
+            restore_machine(machine, storage)
         except (Halted, ConfigError, StorageError) as error:
             self.disk.kill()
             self._note(f"does not start: {error}")
@@ -186,13 +202,16 @@ class Member:
                 raise Violation(DURABILITY, f"node {self.id} refuses its directory: {error}") from error
             return
         watched = WatchedMachine(machine, self._told)
-        node = Node(self.config, watched, storage, self.clock, self._random, ThreadWorker(), TcpNetwork())
-        node.driver.peers = Post(self.id, self._network)
+        worker = ThreadWorker()
+        node = Node(self.config, watched, storage, self.clock, self._random, worker, worker, TcpNetwork())
+        node.driver.peers = Post(self.id, self._network, self._send_snapshot)
         self._storage, self.node, self.machine = storage, node, machine
         self.state = State.UP
-        self._writing, self._applying, self._turn_planned = None, False, False
+        self._writing, self._applying, self._turn_planned, self._snapshotting = None, False, False, False
         self._note(f"starts in term {node.driver.raw.term} with entries up to {node.driver.raw.last_index}")
         self._invariants.started(self.id, node.driver.raw.raft)
+        if storage.snapshot.index > BOOTSTRAP_INDEX:
+            self._invariants.restored(self.id, storage.snapshot.index, state_hash(machine))
         self._network.join(self.id, self)
         node.driver.start()
         self._plan_tick(self._random.random())
@@ -321,13 +340,11 @@ class Member:
             )
 
     def _begin_write(self, node: Node) -> None:
-        batch = node.log_writer.take()
-        if not batch:
+        write = node.log_writer.take()
+        if write is None:
             return
-        hard_state, entries = merge_appends(batch)
-        self._writing = batch, hard_state, entries
-        # a commit index alone is not written at all
-        syncs = bool(entries) or any(message.term for message in batch)
+        self._writing = write
+        syncs = node.log_writer.must_write(write)
         low, high = self.sync_s if syncs else (0.0, 0.0001)
         duration_s = self._random.uniform(low, high)
         if syncs and self.disk_is_slow_s:
@@ -335,36 +352,143 @@ class Member:
             duration_s += self._random.uniform(0, self.disk_is_slow_s)
         self._soon(duration_s, self._written)
 
-    def _write(self) -> list[Message]:
+    def _write(self) -> Write:
         assert self.node is not None
         assert self._writing is not None
-        batch, hard_state, entries = self._writing
-        if hard_state is not None or entries:
-            self.node.log_writer.write(hard_state, entries)
+        write = self._writing
+        self.node.log_writer.write(write)
         self._writing = None
-        return batch
+        return write
 
     def _written(self) -> None:
         node = self.node
         assert node is not None
-        node.log_writer.durable(self._write())
+        node.log_writer.written(self._write())
         self._begin_write(node)
+        self._begin_snapshot()
 
     def _begin_apply(self, node: Node) -> None:
-        entries = node.applier.take()
-        if entries:
+        commits = node.applier.take()
+        if commits:
             self._applying = True
-            self._soon(self._random.random() * 0.0005, self._apply, entries)
+            self._soon(self._random.random() * 0.0005, self._apply, commits)
 
-    def _apply(self, entries: Sequence[Entry]) -> None:
+    def _apply(self, commits: Commits) -> None:
         node = self.node
         assert node is not None
-        node.applier.apply(entries[:SLICE_ENTRIES])
-        if len(entries) > SLICE_ENTRIES:
-            self._soon(0.0005, self._apply, entries[SLICE_ENTRIES:])
-            return
+        if isinstance(commits, Restore):
+            node.applier.begin_restore()
+            node.applier.restore(commits)
+            node.applier.restored(commits)
+            assert self.machine is not None
+            self._invariants.restored(self.id, commits.snapshot.index, state_hash(self.machine))
+        else:
+            node.applier.apply(commits[:SLICE_ENTRIES])
+            if len(commits) > SLICE_ENTRIES:
+                self._soon(0.0005, self._apply, commits[SLICE_ENTRIES:])
+                return
         node.applier.done()
         self._applying = False
+        self._begin_snapshot()
+
+    # ------------------------------------------------------------ snapshots
+
+    def _begin_snapshot(self) -> None:
+        """What the snapshotter's task does, in steps of which each can be the last."""
+        node, storage = self.node, self._storage
+        assert node is not None
+        assert storage is not None
+        if self._snapshotting:
+            return
+        if node.snapshotter.is_due():
+            self._snapshotting = True
+            meta, chunks = node.snapshotter.begin()
+            self._note(f"takes a snapshot at index {meta.index}")
+            try:
+                file = storage.begin_snapshot(meta)
+            except OSError as error:
+                self._no_snapshot(error)
+            else:
+                self._soon(0.001, self._write_snapshot, meta, chunks, file, node.applier.restores)
+        elif storage.is_untidy:
+            try:
+                storage.tidy()
+            except OSError as error:
+                self._no_snapshot(error)
+
+    def _write_snapshot(
+        self, meta: SnapshotMeta, chunks: Iterator[bytes], file: SnapshotFile, restores: int
+    ) -> None:
+        node = self.node
+        assert node is not None
+        if node.applier.restores != restores:
+            file.abandon()
+            self._snapshotting = False
+            return
+        try:
+            chunk = next(chunks, None)
+            if chunk is None:
+                file.finish()
+            else:
+                file.write([chunk])
+        except OSError as error:
+            file.abandon()
+            self._no_snapshot(error)
+            return
+        if chunk is not None:
+            self._soon(self._random.uniform(*self.sync_s), self._write_snapshot, meta, chunks, file, restores)
+            return
+        self._snapshotting = False
+        node.snapshotter.finished(meta)
+        if self._writing is None:
+            self._begin_write(node)
+
+    def _no_snapshot(self, error: OSError) -> None:
+        """Without room there is none this time; any other error of the disk ends the node."""
+        self._snapshotting = False
+        if error.errno != errno.ENOSPC:
+            raise StorageError(f"a snapshot cannot be written: {error}") from error
+
+    def _send_snapshot(self, message: Message) -> None:
+        node, storage, life = self.node, self._storage, self._life
+        assert node is not None
+        assert storage is not None
+        assert message.snapshot is not None
+        try:
+            file = storage.open_snapshot(SnapshotId(message.snapshot.term, message.snapshot.index))
+            data = file.read_at(0, file.size())
+            file.close()
+        except OSError:
+            node.driver.snapshot_sent(message.to, False)
+            return
+
+        def ended(ok: bool) -> None:
+            self._act(life, node.driver.snapshot_sent, (message.to, ok))
+
+        self._network.send_snapshot(message, data, ended)
+
+    def receive_snapshot(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
+        self._act(self._life, self._take_snapshot, (sender, message, data, arrives_bytes))
+
+    def _take_snapshot(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
+        node, storage = self.node, self._storage
+        assert node is not None
+        assert storage is not None
+        assert message.snapshot is not None
+        if message.snapshot.index > storage.snapshot.index:
+            snapshot = SnapshotId(message.snapshot.term, message.snapshot.index)
+            try:
+                incoming = storage.receive_snapshot(snapshot, len(data))
+                if not incoming.is_whole and arrives_bytes > incoming.offset:
+                    incoming.write(data[incoming.offset : arrives_bytes])
+                if not incoming.is_whole:
+                    incoming.close()
+                    return
+                incoming.finish()
+            except OSError as error:
+                self._note(f"cannot receive a snapshot: {error}")
+                return
+        node.inbox.try_put((sender, ReceivedSnapshot(message)), 0)
 
     # ------------------------------------------------------------ ends
 

@@ -5,7 +5,7 @@ connection is refused, a Forward or Refused arrives once at most, and whoever lo
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from random import Random
@@ -40,6 +40,10 @@ class Receiver(Protocol):
     """A node, as the network sees it."""
 
     def receive(self, sender: int, frame: PeerFrame) -> None: ...
+
+    def receive_snapshot(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
+        """A snapshot's file came as far as that, or to its end."""
+        ...
 
     def disconnected(self, peer_id: int) -> None:
         """The connection to a peer ended."""
@@ -147,6 +151,25 @@ class MessageNetwork:
             if not isinstance(item, Message):
                 self._send(sender, receiver, item)
         return True
+
+    def send_snapshot(self, message: Message, data: bytes, ended: Callable[[bool], None]) -> None:
+        """Carry a SNAP message with its file's bytes; `ended` is told whether they have all arrived."""
+        lives = self._lives[message.from_], self._lives[message.to]
+        delay_s = self._random.uniform(0.001, 0.5)
+        self._timeline.after(delay_s, self._arrive_snapshot, message, data, ended, lives)
+
+    def _arrive_snapshot(
+        self, message: Message, data: bytes, ended: Callable[[bool], None], lives: tuple[int, int]
+    ) -> None:
+        sender, receiver = message.from_, message.to
+        if (self._lives[sender], self._lives[receiver]) != lives or receiver not in self._receivers:
+            ended(False)
+            return
+        is_cut = (sender, receiver) in self._cut or self._random.random() < 0.1 + self.conditions.loss
+        arrives_bytes = self._random.randrange(len(data)) if is_cut else len(data)
+        self._trace.note(f"{sender}->{receiver}", f"snapshot, {arrives_bytes} of {len(data)} bytes")
+        self._receivers[receiver].receive_snapshot(sender, message, data, arrives_bytes)
+        ended(not is_cut)
 
     def _send(self, sender: int, receiver: int, frame: PeerFrame) -> None:
         pair, conditions, random = (sender, receiver), self.conditions, self._random

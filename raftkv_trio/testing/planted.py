@@ -12,6 +12,7 @@ from typing import Any
 from raftkv_trio import driver, log_writer, node, proposals
 from raftkv_trio.applier import Applier
 from raftkv_trio.errors import NoLeader
+from raftkv_trio.log_writer import Append
 from raftkv_trio.proposals import Proposal, ProposalTable
 from raftkv_trio.raft import election, quorum, raft, reads
 from raftkv_trio.raft.log import RaftLog
@@ -165,9 +166,9 @@ def _(original: Any) -> object:
     "merge_appends",
 )
 def _(original: Any) -> object:
-    def merge_appends(batch: Sequence[Message]) -> tuple[HardState | None, list[Entry]]:
-        hard_state, _ = original(batch)
-        return hard_state, [entry for message in batch for entry in message.entries]
+    def merge_appends(batch: Sequence[Message]) -> Append:
+        append: Append = original(batch)
+        return append._replace(entries=[entry for message in batch for entry in message.entries])
 
     return merge_appends
 

@@ -13,7 +13,7 @@ from raftkv_trio.peers import DirectoryIds, Peers
 from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
 from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage
-from raftkv_trio.wire import Forward, Hello, PeerFrame, encode_hello
+from raftkv_trio.wire import Forward, Hello, InboxItem, encode_hello
 
 CLUSTER_ID = 77
 
@@ -31,10 +31,11 @@ class Member:
         self.node_id = node_id
         self.address = addresses[node_id]
         self.bell = Bell()
-        self.inbox: Lane[tuple[int, PeerFrame]] = Lane(self.bell, 1 << 20)
+        self.inbox: Lane[tuple[int, InboxItem]] = Lane(self.bell, 1 << 20)
         self.unreachable: list[int] = []
         self.unsent: list[Forward] = []
         self.directory_refused: list[int] = []
+        self.sent_snapshots: list[tuple[int, bool]] = []
         self.peers = Peers(
             identity=self.storage.identity,
             addresses=addresses,
@@ -45,6 +46,9 @@ class Member:
             max_outbox_bytes=1 << 20,
             client_url=f"http://node-{node_id}",
             inbox=self.inbox,
+            storage=self.storage,
+            bulk_worker=ThreadWorker(),
+            snapshot_sent=lambda peer_id, ok: self.sent_snapshots.append((peer_id, ok)),
             unreachable=self.unreachable.append,
             unsent=self.unsent.append,
             directory_refused=self.directory_refused.append,
@@ -53,8 +57,8 @@ class Member:
     def heartbeat(self, to: int, commit: int = 0) -> Message:
         return Message(type=MessageType.HEARTBEAT, to=to, from_=self.node_id, term=1, commit=commit)
 
-    async def received(self, count: int) -> list[tuple[int, PeerFrame]]:
-        got: list[tuple[int, PeerFrame]] = []
+    async def received(self, count: int) -> list[tuple[int, InboxItem]]:
+        got: list[tuple[int, InboxItem]] = []
         while len(got) < count:
             await self.bell.wait()
             got.extend(self.inbox.drain())

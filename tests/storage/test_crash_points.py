@@ -39,7 +39,7 @@ def held(storage: NodeStorage) -> Kept:
         vote=storage.hard_state[:2],
         snapshot=storage.snapshot.id,
         entries=tuple([(e.term, e.index) for e in storage.take_entries()]),
-        chunks=tuple(storage.snapshots.chunks()),
+        chunks=tuple(storage.snapshot_chunks(storage.snapshot.id)),
     )
 
 
@@ -68,7 +68,7 @@ def take_snapshot(term: int, index: int) -> Step:
     meta = SnapshotMeta(index, term, VOTERS)
 
     def step(storage: NodeStorage) -> None:
-        file = storage.snapshots.begin(meta, b"\xa0")
+        file = storage.begin_snapshot(meta)
         file.write(chunks_at(index)[:2])
         file.write(chunks_at(index)[2:])
         file.finish()
@@ -87,7 +87,7 @@ def install(term: int, index: int, entries_to: int) -> Step:
 
     def step(storage: NodeStorage) -> None:
         data = snapshot_bytes(meta)
-        incoming = storage.snapshots.receive(meta.id)
+        incoming = storage.receive_snapshot(meta.id, len(data))
         for offset in range(incoming.offset, len(data), 600):
             incoming.write(data[offset : offset + 600])
         incoming.finish()
