@@ -2,7 +2,7 @@
 
 lock          held while a node runs on it
 identity      cluster id, node id, directory id, format version; written last, so it marks a whole bootstrap
-peers         the directory id that each other member showed first
+peers         the directory id that each other member showed first; both with a CRC (`sealed.py`)
 wal/  snap/   the log, and the snapshots it continues
 """
 
@@ -10,20 +10,18 @@ import random
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import cbor2
 
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
-from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError, StorageError
-from raftkv_trio.plain_cbor import decode_payload
+from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, write_whole_file
+from raftkv_trio.storage.log_reader import corrupt
+from raftkv_trio.storage.sealed import read_sealed, seal, write_sealed
 from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshots import IncomingSnapshot, Snapshots
 from raftkv_trio.storage.wal import TornTail, WriteAheadLog, begin_log, open_log, purge_log
-
-T = TypeVar("T")
 
 FORMAT_VERSION = 1
 BOOTSTRAP_INDEX = BOOTSTRAP_TERM = 1
@@ -68,7 +66,7 @@ class NodeStorage:
         self._log = log
         self.identity = identity
         self.snapshots = Snapshots(disk, path / "snap", log.snapshot)
-        self._known_directory_ids: dict[int, bytes] = _read_known(disk, path / "peers")
+        self._known_directory_ids: dict[int, bytes] = read_known(disk, path)
         self._tidied: object = None
 
     @property
@@ -170,7 +168,7 @@ class NodeStorage:
         """Keep a member's directory id, durably; raises StorageError."""
         known = {**self._known_directory_ids, node_id: directory_id}
         try:
-            write_whole_file(self._disk, self._path / "peers", cbor2.dumps(known))
+            write_sealed(self._disk, self._path / "peers", known)
         except OSError as error:
             raise StorageError(f"{self._path / 'peers'}: {error.strerror or error}") from error
         self._known_directory_ids = known
@@ -239,7 +237,11 @@ def _open_storage(
         # What a killed process has named, and not synced, is seen here and may still be lost.
         for directory in (path / "snap", path):
             disk.sync_directory(directory)
-        identity = _read_identity(disk, path, node_id)
+        identity = read_identity(disk, path)
+        if identity.node_id != node_id:
+            raise ConfigError(
+                f"{path} belongs to node {identity.node_id}, not to node {node_id}; check --id and --data-dir"
+            )
         log = open_log(disk, path / "wal", identity.encode(), segment_bytes=segment_bytes)
         storage = NodeStorage(disk, path, lock, identity, log)
         storage.snapshots.tidy(starting=True)
@@ -266,39 +268,27 @@ def _bootstrap(
             disk.sync_directory(directory)
         except PermissionError:
             pass  # so it is none of those that `make_directory` made, which are ours
-    write_whole_file(disk, path / "identity", identity.encode())
+    write_whole_file(disk, path / "identity", seal(identity.encode()))
 
 
-def _read_identity(disk: Disk, path: Path, node_id: int) -> Identity:
+def read_identity(disk: Disk, path: Path) -> Identity:
+    """Whose directory `path` is; raises ConfigError where its format is a newer one, CorruptLog, OSError."""
     file = path / "identity"
-    match _read_cbor(disk, file, list):
+    match read_sealed(disk, file):
         case [int(version), *_] if version > FORMAT_VERSION:
             raise ConfigError(
                 f"{path} has format {version}; this program knows {FORMAT_VERSION}: use a newer one"
             )
-        case [int(), int(cluster_id), int(owner_id), bytes(directory_id)]:
-            pass
-        case _:
-            raise CorruptLog(f"{file} does not hold an identity: restore this node from a backup")
-    if owner_id != node_id:
-        raise ConfigError(
-            f"{path} belongs to node {owner_id}, not to node {node_id}; check --id and --data-dir"
-        )
-    return Identity(cluster_id=cluster_id, node_id=owner_id, directory_id=directory_id)
+        case [int(), int(cluster_id), int(node_id), bytes(directory_id)]:
+            return Identity(cluster_id=cluster_id, node_id=node_id, directory_id=directory_id)
+    raise corrupt(file, 0)
 
 
-def _read_known(disk: Disk, path: Path) -> dict[int, bytes]:
-    return _read_cbor(disk, path, dict) if disk.exists(path) else {}
-
-
-def _read_cbor(disk: Disk, path: Path, kind: type[T]) -> T:
-    file = disk.open(path)
-    try:
-        value = decode_payload(file.read_at(0, file.size()))
-    except PeerProtocolError as error:
-        raise CorruptLog(f"{path} cannot be read: {error}") from error
-    finally:
-        file.close()
-    if not isinstance(value, kind):
-        raise CorruptLog(f"{path} does not hold a {kind.__name__}: restore this node from a backup")
-    return value
+def read_known(disk: Disk, path: Path) -> dict[int, bytes]:
+    """The directory id that each member showed first; raises CorruptLog, OSError."""
+    file = path / "peers"
+    known = read_sealed(disk, file) if disk.exists(file) else {}
+    match known:
+        case dict() if all(type(i) is int and type(d) is bytes for i, d in known.items()):
+            return known
+    raise corrupt(file, 0)

@@ -149,7 +149,7 @@ def serving_alone(*arguments: str | Path, directory: Path) -> AbstractContextMan
 
 def damage(data_dir: Path) -> None:
     """Damage the log, so that the node cannot start."""
-    (segment,) = (data_dir / "wal").iterdir()
+    (segment,) = (data_dir / "wal").glob("*.wal")
     with segment.open("r+b") as file:
         file.seek(40)
         file.write(b"damage")

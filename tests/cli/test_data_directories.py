@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
-import cbor2
 import pytest
 
+from raftkv_trio.storage import OsDisk
 from raftkv_trio.storage.node_storage import FORMAT_VERSION
+from raftkv_trio.storage.sealed import read_sealed, write_sealed
 from tests.cli.program import alone, damage, refusal, serving_alone
 
 
@@ -40,8 +41,8 @@ def test_the_directory_of_another_first_configuration(copied: Path, tmp_path: Pa
 
 def test_the_directory_of_a_newer_program(copied: Path, tmp_path: Path) -> None:
     """Its format is named, and what to do."""
-    _, *rest = cbor2.loads((copied / "identity").read_bytes())
-    (copied / "identity").write_bytes(cbor2.dumps([FORMAT_VERSION + 1, *rest]))
+    _, *rest = read_sealed(OsDisk(), copied / "identity")
+    write_sealed(OsDisk(), copied / "identity", [FORMAT_VERSION + 1, *rest])
     said = refusal_of("data", directory=tmp_path)
     assert said == "data has format 2; this program knows 1: use a newer one"
 

@@ -6,9 +6,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from signal import SIGINT
 
-import cbor2
 import pytest
 
+from raftkv_trio.storage import OsDisk
+from raftkv_trio.storage.sealed import write_sealed
 from tests.cli.program import Node, serving
 
 Start = Callable[[int], AbstractContextManager[Node]]
@@ -54,7 +55,7 @@ def test_a_confused_peer_ends_nobody(tmp_path: Path, start: Start) -> None:
     with start(1) as one, start(2) as two:
         two.wait_answer(200, "/-/ready")
         assert one.end(SIGINT) == 0
-        (tmp_path / "raftkv-trio-1" / "peers").write_bytes(cbor2.dumps({2: b"x" * 16}))
+        write_sealed(OsDisk(), tmp_path / "raftkv-trio-1" / "peers", {2: b"x" * 16})
         with start(1):
             two.wait_said("node 1 refused this node")
             assert two.wait_answer(200, "/-/healthy")
