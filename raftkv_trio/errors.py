@@ -4,6 +4,8 @@ The tree says who must act: a `ConfigError` is the operator's, a `ProposalError`
 `PeerProtocolError` ends one connection, a `StorageError` ends the node.
 """
 
+from pathlib import Path
+
 
 class RaftKVError(Exception):
     """Base of all errors of this package; its text is one sentence a user can act on."""
@@ -62,4 +64,13 @@ class StorageError(RaftKVError):
 
 
 class CorruptLog(StorageError):
-    """Bytes in the data directory do not verify; the text names file and offset and says what to do."""
+    """Bytes in the data directory do not verify; the text names file and offset and says what to do.
+
+    Attributes:
+        file, offset: where, in bytes; None where no single place is to blame.
+    """
+
+    def __init__(self, sentence: str, file: Path | None = None, offset: int | None = None) -> None:
+        super().__init__(sentence)
+        self.file = file
+        self.offset = offset

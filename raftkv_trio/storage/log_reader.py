@@ -189,5 +189,7 @@ def corrupt(path: Path, offset: int) -> CorruptLog:
     """What to say of a file that does not verify."""
     return CorruptLog(
         f"{path} is corrupt at offset {offset}: restore this node from a backup, or remove it from "
-        "the cluster and add it under a new id"
+        "the cluster and add it under a new id",
+        path,
+        offset,
     )

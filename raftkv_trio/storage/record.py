@@ -159,9 +159,14 @@ def is_torn(data: bytes, offset: int, segment: int) -> bool:
 
 def has_record_behind(data: bytes, offset: int, segment: int) -> bool:
     """Whether a record that verifies begins anywhere behind `offset`."""
+    return next_record(data, offset, segment) is not None
+
+
+def next_record(data: bytes, offset: int, segment: int) -> int | None:
+    """Where the first record that verifies begins behind `offset`."""
     later = offset
     while (later := data.find(_CRC.pack(MAGIC), later + 1)) >= 0:
         header = decode_header(data, later) if later % ALIGNMENT == 0 else None
         if header and decode_payload(data, later, header, segment) is not None:
-            return True
-    return False
+            return later
+    return None

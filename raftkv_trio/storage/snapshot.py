@@ -179,7 +179,9 @@ class PartReader:
     def _corrupt(self) -> CorruptLog:
         return CorruptLog(
             f"{self._path} is corrupt at offset {self.verified_bytes}: restore this node from a backup, or"
-            " remove it from the cluster and add it under a new id"
+            " remove it from the cluster and add it under a new id",
+            self._path,
+            self.verified_bytes,
         )
 
 
