@@ -36,6 +36,8 @@ from raftkv_trio.raft.types import (
 )
 
 ELECTION_TICKS = 10
+#: Of handing out and delivering, before cores that only keep each other busy are given up.
+MAX_ROUNDS = 5000
 #: As a node is bootstrapped: in term 1, with a log that begins behind a snapshot at index 1.
 BOOTSTRAPPED = HardState(1, None, 1)
 
@@ -236,7 +238,7 @@ class Network:
 
     def settle(self) -> None:
         """Move everything until nothing is left to do; time stands still."""
-        while True:
+        for _ in range(MAX_ROUNDS):
             self.hand_out()
             self.write()
             self.apply()
@@ -244,6 +246,7 @@ class Network:
                 return
             for _ in range(len(self.wire)):
                 self.deliver(self.wire.popleft())
+        raise AssertionError(f"the cores have not come to rest in {MAX_ROUNDS} rounds")
 
     def tick(self, ticks: int = 1, nodes: Collection[int] | None = None) -> None:
         """Let time pass for `nodes`, or all, and settle after each tick."""
