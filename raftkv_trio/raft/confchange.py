@@ -173,9 +173,9 @@ def describe(conf: ConfState) -> str:
 
 
 def describe_members(conf: ConfState) -> str:
-    """A configuration in the words of etcd's protocol buffers: `voters:1 voters:2 learners:3`."""
+    """A configuration as etcd's protocol buffers print it: `voters:1 learners:3 auto_leave:false`."""
     fields = [f"{name}:{i}" for name, ids in zip(conf._fields[:4], conf[:4], strict=True) for i in ids]
-    return " ".join([*fields, *(["auto_leave:true"] if conf.auto_leave else [])])
+    return " ".join([*fields, f"auto_leave:{'true' if conf.auto_leave else 'false'}"])
 
 
 _TYPE_NAMES = {
@@ -192,11 +192,10 @@ _TRANSITION_NAMES = {
 
 
 def describe_change(change: ConfChange | ConfChangeV2) -> str:
-    """A change as the log tells it, in the words of etcd's protocol buffers."""
-    if isinstance(change, ConfChange):
-        return f"type:{_TYPE_NAMES[change.type]} node_id:{change.node_id}"
-    changes = [f" changes:{{type:{_TYPE_NAMES[kind]} node_id:{node_id}}}" for kind, node_id in change.changes]
-    return f"transition:{_TRANSITION_NAMES[change.transition]}{''.join(changes)}"
+    """A change as the log tells it, that of one node too in the form of `ConfChangeV2` (etcd's util.go)."""
+    v2 = change.as_v2()
+    changes = [f" changes:{{type:{_TYPE_NAMES[kind]} node_id:{node_id}}}" for kind, node_id in v2.changes]
+    return f"transition:{_TRANSITION_NAMES[v2.transition]}{''.join(changes)}"
 
 
 def _ids(ids: Iterable[int]) -> str:
