@@ -35,7 +35,7 @@ from raftkv_trio.config import (
     parse_cluster,
     parse_node_id,
 )
-from raftkv_trio.directory_commands import check
+from raftkv_trio.directory_commands import backup, check, restore
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.logs import LOG_LEVELS, LogFormat, logs_json, setup_logging
 from raftkv_trio.open_files import make_room_for_clients
@@ -100,7 +100,8 @@ def program() -> None:
     """A replicated key-value store: Raft on Trio, with raftexample's command line."""
 
 
-program.add_command(check)
+for command in (check, backup, restore):
+    program.add_command(command)
 
 
 @program.command(context_settings={"auto_envvar_prefix": "RAFTKV_TRIO"})

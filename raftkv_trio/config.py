@@ -109,6 +109,12 @@ def cluster_id_of(members: Mapping[int, PeerAddress], token: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def restored_cluster_id(cluster_id: int, backup_hash: bytes) -> int:
+    """The id of the cluster that a bootstrap would give `cluster_id`, restored from a backup instead."""
+    text = b"restored\n%x\n%s" % (cluster_id, backup_hash)
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
     """One node around any state machine.

@@ -1,8 +1,24 @@
-"""The commands on data directories of stopped nodes; `cli.py` has the others."""
+"""The commands on data directories of stopped nodes, and on backups; `cli.py` has the others."""
 
+import sys
+from functools import partial
 from pathlib import Path
 
 import click
+
+from raftkv_trio.config import (
+    DEFAULT_CLUSTER,
+    DEFAULT_HOST,
+    DEFAULT_REST_PORT,
+    NodeConfig,
+    PeerAddress,
+    parse_cluster,
+    parse_node_id,
+)
+from raftkv_trio.errors import ConfigError
+
+_option = partial(click.option, show_envvar=True, show_default=True)
+_CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 
 _SOUND, _WRONG = 0, 1
 
@@ -25,3 +41,53 @@ def check(directory: Path, repair: bool, write_out: str) -> int:
     inspection = inspect_directory(directory, repairs=repair)
     click.echo(as_json(inspection) if write_out == "json" else as_text(inspection))
     return _SOUND if inspection.is_sound else _WRONG
+
+
+@click.command(context_settings=_CONTEXT)
+@_option(
+    "--endpoint",
+    envvar="RAFTKV_TRIO_ENDPOINT",
+    metavar="URL",
+    default=f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}",
+    help="REST API of any member.",
+)
+@_option(
+    "--timeout", metavar="SECONDS", type=float, default=600.0, help="How long the member may send nothing."
+)
+@click.option("--force", is_flag=True, help="Replace FILE where it exists.")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+def backup(endpoint: str, timeout: float, force: bool, file: Path) -> int:
+    """Write all that the running cluster holds to FILE, checked to its end; `restore` reads it."""
+    from raftkv_trio.backup import fetch_backup
+
+    address = PeerAddress.parse(endpoint if "://" in endpoint else f"http://{endpoint}", "--endpoint")
+    if not timeout > 0:
+        raise ConfigError("--timeout must be positive")
+    taken = fetch_backup(address, file, timeout_s=timeout, force=force, shows_progress=sys.stderr.isatty())
+    click.echo(f"{taken.file}: index {taken.meta.index}, {taken.size_bytes} bytes, hash {taken.hash.hex()}")
+    return 0
+
+
+@click.command(context_settings=_CONTEXT)
+@_option("--id", "id_text", envvar="RAFTKV_TRIO_ID", metavar="N", default="1", help="The new node's id.")
+@_option("--cluster", metavar="URLS", default=DEFAULT_CLUSTER, help="All new members, as for `serve`.")
+@_option("--cluster-token", metavar="TEXT", default="", help="Sets apart clusters of the same addresses.")
+@_option("--data-dir", type=click.Path(path_type=Path), help="Data directory.  [default: ./raftkv-trio-ID]")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+def restore(id_text: str, cluster: str, cluster_token: str, data_dir: Path | None, file: Path) -> int:
+    """Make the data directory of one node of a new cluster, which begins with the backup in FILE.
+
+    Do the same for each member, with the same FILE, --cluster and --cluster-token; then `serve` with these.
+    """
+    from raftkv_trio.backup import restore_node
+
+    node_id = parse_node_id(id_text)
+    config = NodeConfig(
+        node_id=node_id,
+        members=parse_cluster(cluster),
+        data_dir=data_dir or Path(f"raftkv-trio-{node_id}"),
+        cluster_token=cluster_token,
+    )
+    cluster_id, meta = restore_node(config, file)
+    click.echo(f"{config.data_dir}: node {node_id} of the new cluster {cluster_id:x}, at index {meta.index}")
+    return 0

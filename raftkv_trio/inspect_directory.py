@@ -56,6 +56,7 @@ def as_json(inspection: Inspection) -> str:
             "format": identity.format_version,
         },
         "peers": {str(node_id): known.hex() for node_id, known in (found.known_directory_ids or {}).items()},
+        "origin": found.origin and found.origin.hex(),
         "hard_state": hard_state
         and {"term": hard_state.term, "vote": hard_state.vote, "commit_index": hard_state.commit},
         "snapshot": found.snapshot and {"index": found.snapshot.index, "term": found.snapshot.term},
@@ -103,6 +104,8 @@ def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
             f"{found.path}: node {found.identity.node_id} of cluster {found.identity.cluster_id:x},"
             f" directory id {found.identity.directory_id.hex()}, format {found.identity.format_version}"
         )
+    if found.origin is not None:
+        yield f"restored from the backup with hash {found.origin.hex()}"
     if found.known_directory_ids:
         yield f"directory ids known of nodes {', '.join(map(str, sorted(found.known_directory_ids)))}"
     if found.hard_state is not None:

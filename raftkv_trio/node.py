@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from raftkv_trio.applier import Applier, Commits
-from raftkv_trio.config import NodeConfig
+from raftkv_trio.config import NodeConfig, restored_cluster_id
 from raftkv_trio.driver import Driver
 from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError
@@ -31,6 +31,7 @@ from raftkv_trio.storage import (
     BOOTSTRAP_TERM,
     Bootstrap,
     Disk,
+    DiskFile,
     NodeStorage,
     OsDisk,
     SnapshotMeta,
@@ -108,6 +109,7 @@ class Node:
     Attributes:
         driver, applier, log_writer, snapshotter, peers, inbox, reads, applied: its parts, for whoever runs
             them himself, as `raftkv_trio.testing` does.
+        bulk_worker: where what takes long is read from the disk.
     """
 
     def __init__(
@@ -124,12 +126,17 @@ class Node:
         self.id = config.node_id
         self.cluster_id = storage.identity.cluster_id
         self._data_dir = config.data_dir
+        self.bulk_worker = bulk_worker
+        self._open_snapshot = storage.open_snapshot
         self._client_url = config.client_url
         self._clock = clock
         envelope = Envelope.decode(storage.envelope)
         self._addresses = envelope.addresses
         self.listen = config.listen or self._addresses[self.id]
-        if storage.identity.cluster_id != config.cluster_id:
+        cluster_id, origin = config.cluster_id, storage.origin
+        if storage.identity.cluster_id != (
+            cluster_id if origin is None else restored_cluster_id(cluster_id, origin)
+        ):
             if config.members.items().isdisjoint(self._addresses.items()):
                 raise ConfigError(
                     f"{config.data_dir} belongs to another cluster, of which --cluster names no member;"
@@ -255,6 +262,14 @@ class Node:
         Raises StorageError where it could not be written. Cancellation lets it be written all the same.
         """
         return await self.snapshotter.take()
+
+    async def open_snapshot(self) -> DiskFile:
+        """A snapshot file, open, of all that is applied here now, or of more.
+
+        Raises StorageError where it could not be written, OSError. Cancellation is that of `take_snapshot`.
+        """
+        meta = await self.take_snapshot()
+        return await self.bulk_worker.run(lambda: self._open_snapshot(meta.id))
 
     def _caught_up(self) -> None:
         self.driver.applied()

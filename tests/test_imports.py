@@ -14,7 +14,7 @@ FLOORS = [
     {"__main__"},
     {"cli", "local"},
     {"directory_commands"},
-    {"console", "control", "inspect_directory", "procfile", "readiness", "survey"},
+    {"backup", "console", "control", "inspect_directory", "procfile", "readiness", "survey"},
     {"testing"},
     {"serve"},
     {"rest"},

@@ -10,6 +10,7 @@ from quart_trio import QuartTrio
 from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node import Node
+from raftkv_trio.rest.backup import add_backup_route
 from raftkv_trio.rest.exchange import KeyRequest
 from raftkv_trio.rest.keys import KeyHandlers
 from raftkv_trio.rest.metrics import Requests
@@ -30,6 +31,7 @@ def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
         RESPONSE_TIMEOUT=None,
     )
     app.url_map.merge_slashes = False
+    add_backup_route(app, node, config)
     add_operator_routes(app, node, store, config, app.requests)
     return app
 

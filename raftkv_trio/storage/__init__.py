@@ -1,6 +1,6 @@
 """Durability: the write-ahead log, snapshots and the data directory, synchronous over a small Disk port."""
 
-from raftkv_trio.storage.disk import Disk, OsDisk
+from raftkv_trio.storage.disk import Disk, DiskFile, OsDisk
 from raftkv_trio.storage.node_storage import (
     BOOTSTRAP_INDEX,
     BOOTSTRAP_TERM,
@@ -10,14 +10,17 @@ from raftkv_trio.storage.node_storage import (
     is_new,
     open_storage,
 )
+from raftkv_trio.storage.restore import Backup, restore_directory, verify_backup
 from raftkv_trio.storage.snapshot import SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshots import IncomingSnapshot
 
 __all__ = [
     "BOOTSTRAP_INDEX",
     "BOOTSTRAP_TERM",
+    "Backup",
     "Bootstrap",
     "Disk",
+    "DiskFile",
     "Identity",
     "IncomingSnapshot",
     "NodeStorage",
@@ -26,4 +29,6 @@ __all__ = [
     "SnapshotMeta",
     "is_new",
     "open_storage",
+    "restore_directory",
+    "verify_backup",
 ]

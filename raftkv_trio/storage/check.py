@@ -16,7 +16,7 @@ from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError
 from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage.disk import Disk
 from raftkv_trio.storage.log_reader import LogReader, SegmentName, last_run, segments
-from raftkv_trio.storage.node_storage import Identity, read_identity, read_known
+from raftkv_trio.storage.node_storage import Identity, read_identity, read_known, read_origin
 from raftkv_trio.storage.record import (
     decode_header,
     decode_payload,
@@ -86,12 +86,14 @@ class Findings:
         snapshot: the one that the log continues; None where the log cannot say for sure.
         entries: the first and the last index behind it.
         known_directory_ids: those of the other members.
+        origin: the hash of the backup that the directory was restored from.
         is_log_sound: a start would accept the log.
     """
 
     path: Path
     identity: Identity | None = None
     known_directory_ids: dict[int, bytes] | None = None
+    origin: bytes | None = None
     hard_state: HardState | None = None
     snapshot: SnapshotId | None = None
     entries: tuple[int, int] | None = None
@@ -129,6 +131,8 @@ def check(disk: Disk, path: Path) -> Findings:
         findings.identity = read_identity(disk, path)
     with _noting(findings, path / "peers"):
         findings.known_directory_ids = read_known(disk, path)
+    with _noting(findings, path / "origin"):
+        findings.origin = read_origin(disk, path)
     _check_log(disk, findings)
     with _noting(findings, path / "snap"):
         _check_snapshots(disk, findings)

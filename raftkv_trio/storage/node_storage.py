@@ -2,7 +2,8 @@
 
 lock          held while a node runs on it
 identity      cluster id, node id, directory id, format version; written last, so it marks a whole bootstrap
-peers         the directory id that each other member showed first; both with a CRC (`sealed.py`)
+peers         the directory id that each other member showed first
+origin        the hash of the backup that the directory was restored from, if it was; the three with a CRC
 wal/  snap/   the log, and the snapshots it continues
 """
 
@@ -55,6 +56,7 @@ class NodeStorage:
 
     Attributes:
         snapshots: of which the log continues the newest.
+        origin: the hash of the backup that the directory was restored from; None where it was not.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class NodeStorage:
         self._log = log
         self.identity = identity
         self.snapshots = Snapshots(disk, path / "snap", log.snapshot)
+        self.origin = read_origin(disk, path)
         self._known_directory_ids: dict[int, bytes] = read_known(disk, path)
         self._tidied: object = None
 
@@ -263,12 +266,17 @@ def _bootstrap(
     begin_log(disk, path / "wal", identity.encode(), meta.id, segment_bytes=segment_bytes)
     SnapshotFile(disk, path / "snap", meta, bootstrap.envelope).finish()
     disk.sync_directory(path)
+    sync_parents(disk, path)
+    write_whole_file(disk, path / "identity", seal(identity.encode()))
+
+
+def sync_parents(disk: Disk, path: Path) -> None:
+    """Make durable the names of directories that `make_directory` made for `path`; raises OSError."""
     for directory in path.parents:
         try:
             disk.sync_directory(directory)
         except PermissionError:
             pass  # so it is none of those that `make_directory` made, which are ours
-    write_whole_file(disk, path / "identity", seal(identity.encode()))
 
 
 def read_identity(disk: Disk, path: Path) -> Identity:
@@ -292,3 +300,17 @@ def read_known(disk: Disk, path: Path) -> dict[int, bytes]:
         case dict() if all(type(i) is int and type(d) is bytes for i, d in known.items()):
             return known
     raise corrupt(file, 0)
+
+
+def read_origin(disk: Disk, path: Path) -> bytes | None:
+    """The hash of the backup that a directory was restored from, if it was; raises CorruptLog, OSError."""
+    file = path / "origin"
+    match read_sealed(disk, file) if disk.exists(file) else None:
+        case (None | bytes()) as origin:
+            return origin
+    raise corrupt(file, 0)
+
+
+def write_origin(disk: Disk, path: Path, origin: bytes) -> None:
+    """Note what a directory is being restored from; raises OSError."""
+    write_sealed(disk, path / "origin", origin)

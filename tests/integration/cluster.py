@@ -36,6 +36,18 @@ class Cluster:
         self._peer_ports = find_free_ports(size) if is_proxied else self._dialled_ports
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
+    @property
+    def peer_urls(self) -> str:
+        """What every node is told by --cluster."""
+        return ",".join(f"http://127.0.0.1:{port}" for port in self._dialled_ports)
+
+    def data_dir(self, node_id: int) -> Path:
+        return self._directory / str(node_id)
+
+    def log(self, node_id: int) -> Path:
+        """What a node has said."""
+        return self._directory / f"{node_id}.log"
+
     def url(self, node_id: int, path: str) -> str:
         return f"http://127.0.0.1:{self.rest_port(node_id)}{path}"
 
@@ -62,13 +74,12 @@ class Cluster:
 
     def start(self, *node_ids: int) -> None:
         """Start these nodes, or all."""
-        cluster = ",".join(f"http://127.0.0.1:{port}" for port in self._dialled_ports)
         for node_id in node_ids or self.ids:
-            arguments = ["--id", str(node_id), "--cluster", cluster, *self._arguments]
+            arguments = ["--id", str(node_id), "--cluster", self.peer_urls, *self._arguments]
             arguments += ["--port", str(self.rest_port(node_id))]
             arguments += ["--listen-peer", f"127.0.0.1:{self._peer_ports[node_id - 1]}"]
-            arguments += ["--data-dir", str(self._directory / str(node_id))]
-            with (self._directory / f"{node_id}.log").open("ab") as log:
+            arguments += ["--data-dir", str(self.data_dir(node_id))]
+            with self.log(node_id).open("ab") as log:
                 self._processes[node_id] = subprocess.Popen(
                     [sys.executable, "-m", "raftkv_trio", "serve", *arguments], stdout=log, stderr=log
                 )

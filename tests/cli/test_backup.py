@@ -1,0 +1,65 @@
+"""`backup` and `restore`: what they refuse, and that nothing is made or lost then."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.cli.program import Node, refusal, run, serving_alone
+
+CLUSTER = ("--cluster", "http://127.0.0.1:1")
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup of a node that serves alone."""
+    directory = tmp_path_factory.mktemp("saved")
+    with serving_alone(directory=directory) as node:
+        node.wait_answer(200, "/-/ready")
+        done = backup(node, directory)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("file: index 2, ")
+        assert (directory / "file").stat().st_mode & 0o777 == 0o600
+        said = refusal("backup", "--endpoint", node.url, "file", directory=directory)
+        assert said == "file exists already; name another file, or replace it with --force"
+        assert backup(node, directory, "--force").returncode == 0
+        assert not list(directory.glob("*.part"))
+    return directory / "file"
+
+
+def backup(node: Node, directory: Path, *more: str) -> CompletedProcess[str]:
+    return run("backup", "--endpoint", node.url, "file", *more, directory=directory)
+
+
+def test_a_damaged_backup_is_refused(saved: Path, tmp_path: Path) -> None:
+    """A flipped bit, a missing end, an empty file: nothing is made of it."""
+    data = saved.read_bytes()
+    damaged = tmp_path / "damaged"
+    rest = bytearray(data)
+    rest[len(data) // 2] ^= 1
+    for content in (rest, data[:-1], data[: len(data) // 2], b""):
+        damaged.write_bytes(content)
+        said = refusal("restore", "damaged", *CLUSTER, "--data-dir", "data", directory=tmp_path)
+        assert said.startswith("damaged is no whole backup: it does not verify at offset ")
+        assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
+
+
+def test_a_directory_that_exists_is_left_alone(saved: Path, tmp_path: Path) -> None:
+    """Whatever is in it; so is one that was never finished."""
+    for name in ("data", "data.restoring"):
+        (tmp_path / name).mkdir()
+        said = refusal("restore", saved, *CLUSTER, "--data-dir", "data", directory=tmp_path)
+        assert said == f"{name} exists already; remove it, or name another with --data-dir"
+        (tmp_path / name).rmdir()
+    said = refusal("restore", "missing", *CLUSTER, "--data-dir", "data", directory=tmp_path)
+    assert said == "missing cannot be read: No such file or directory"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
+    """One sentence, exit code 1, and no file."""
+    (port,) = free_ports(1)
+    said = refusal("backup", "--endpoint", f"127.0.0.1:{port}", "file", directory=tmp_path, exit_code=1)
+    assert said.startswith(f"http://127.0.0.1:{port}: ")
+    assert list(tmp_path.iterdir()) == []
