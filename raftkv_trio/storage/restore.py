@@ -23,12 +23,15 @@ from raftkv_trio.storage.node_storage import (
 from raftkv_trio.storage.sealed import seal
 from raftkv_trio.storage.snapshot import (
     HASH_BYTES,
+    PartReader,
     SnapshotFile,
     SnapshotMeta,
     decode_meta,
     read_parts,
 )
 from raftkv_trio.storage.wal import begin_log
+
+_READ_BYTES = 1024 * 1024
 
 
 class Backup(NamedTuple):
@@ -42,17 +45,20 @@ class Backup(NamedTuple):
 
 def verify_backup(disk: Disk, file: Path) -> Backup:
     """Read all of a backup; raises ConfigError where there is none or any of it does not verify."""
+    reader, header, offset = PartReader(file), b"", 0
     try:
-        parts = read_parts(disk, file)
-        meta = decode_meta(file, next(parts))
-        for _ in parts:
-            pass
         opened = disk.open(file)
         try:
-            size_bytes = opened.size()
-            return Backup(file, meta, opened.read_at(size_bytes - HASH_BYTES, HASH_BYTES), size_bytes)
+            while data := opened.read_at(offset, _READ_BYTES):
+                parts = reader.feed(data)
+                header = header or b"".join(parts[:1])
+                offset += len(data)
+            if not reader.is_whole or reader.verified_bytes < offset:  # it ends too early, or goes on
+                raise reader.missing()
+            backup_hash = opened.read_at(offset - HASH_BYTES, HASH_BYTES)
         finally:
             opened.close()
+        return Backup(file, decode_meta(file, header), backup_hash, offset)
     except CorruptLog as error:
         where = "" if error.offset is None else f" at offset {error.offset}"
         raise ConfigError(f"{file} is no whole backup: it does not verify{where}") from error

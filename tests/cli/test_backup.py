@@ -33,12 +33,12 @@ def backup(node: Node, directory: Path, *more: str) -> CompletedProcess[str]:
 
 
 def test_a_damaged_backup_is_refused(saved: Path, tmp_path: Path) -> None:
-    """A flipped bit, a missing end, an empty file: nothing is made of it."""
+    """A flipped bit, a missing end, an empty file, one that goes on: nothing is made of it."""
     data = saved.read_bytes()
     damaged = tmp_path / "damaged"
     rest = bytearray(data)
     rest[len(data) // 2] ^= 1
-    for content in (rest, data[:-1], data[: len(data) // 2], b""):
+    for content in (rest, data[:-1], data[: len(data) // 2], b"", data + b"x"):
         damaged.write_bytes(content)
         said = refusal("restore", "damaged", *CLUSTER, "--data-dir", "data", directory=tmp_path)
         assert said.startswith("damaged is no whole backup: it does not verify at offset ")
