@@ -5,8 +5,10 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import trio
 
-from tests.cli.program import Node, refusal, run, serving_alone
+from tests.cli.program import PROGRAM, Node, refusal, run, serving_alone
+from tests.integration.terminal import open_terminal
 
 CLUSTER = ("--cluster", "http://127.0.0.1:1")
 
@@ -63,3 +65,16 @@ def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) 
     said = refusal("backup", "--endpoint", f"127.0.0.1:{port}", "file", directory=tmp_path, exit_code=1)
     assert said.startswith(f"http://127.0.0.1:{port}: ")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_terminal_shows_how_far_it_has_come(tmp_path: Path) -> None:
+    """There is a bar there, which ends at 100 %; what is written to a file or pipe has none."""
+    with serving_alone(directory=tmp_path) as node:
+        await trio.to_thread.run_sync(node.wait_answer, 200, "/-/ready")
+        command = [*PROGRAM, "backup", "--endpoint", node.url, "file"]
+        async with open_terminal(command, tmp_path) as terminal:
+            assert await terminal.process.wait() == 0
+            while "hash" not in terminal.shown:  # noqa: ASYNC110 - the terminal tells nobody
+                await trio.sleep(0.02)
+        assert "backup" in terminal.shown
+        assert "100%" in terminal.shown

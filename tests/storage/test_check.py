@@ -75,7 +75,7 @@ def test_it_tells_all_that_is_there_and_writes_nothing() -> None:
 
 def test_whatever_a_crash_leaves_is_not_wrong_and_can_be_repaired() -> None:
     """At every operation: after a repair a start finds what it finds without, and nothing is left over."""
-    torn = left_over = number = 0
+    torn = left_over = moved = number = 0
     while True:
         disk, other = (SimulatedDisk(random.Random(number)) for _ in range(2))
         for each in (disk, other):
@@ -92,7 +92,13 @@ def test_whatever_a_crash_leaves_is_not_wrong_and_can_be_repaired() -> None:
         assert found.problems == [], f"after a halt in operation {number}"
         torn += found.torn is not None
         left_over += bool(found.leftovers)
+        before = disk.files(DATA)
+        kept = sorted([before[leftover.file] for leftover in found.leftovers if leftover.is_data])
+        moved += len(kept)
         done = repaired(disk)
+        assert (
+            sorted([data for path, data in disk.files(DATA).items() if path.parent.name == "aside"]) == kept
+        )
         assert bool(done) == bool(found.torn or found.leftovers)
         again = checked(disk)
         assert not again.torn
@@ -101,6 +107,7 @@ def test_whatever_a_crash_leaves_is_not_wrong_and_can_be_repaired() -> None:
         number += 1
     print(f"{number} points; {torn} with a torn tail, {left_over} with something left over")
     assert torn
+    assert moved
     assert left_over
 
 
