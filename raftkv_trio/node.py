@@ -128,6 +128,7 @@ class Node:
         self._data_dir = config.data_dir
         self.bulk_worker = bulk_worker
         self._open_snapshot = storage.open_snapshot
+        self._storage = storage
         self._client_url = config.client_url
         self._clock = clock
         envelope = Envelope.decode(storage.envelope)
@@ -302,6 +303,7 @@ class Node:
             commit_index=raw.commit,
             applied_index=self.applied.index,
             last_index=raw.last_index,
+            snapshot_index=self._storage.snapshot.index,
             health=self._health(),
             leader_contact_age_s=age_s,
         )
@@ -333,16 +335,16 @@ class Node:
         members = []
         for node_id, address in sorted(self._addresses.items()):
             progress = status.progress.get(node_id)
+            link = self.peers.links.get(node_id)
             members.append(
                 MemberStatus(
                     id=node_id,
                     url=address.url,
-                    client_url=link.client_url
-                    if (link := self.peers.links.get(node_id))
-                    else self._client_url,
+                    client_url=link.client_url if link else self._client_url,
                     role="learner" if node_id in learners else "voter",
                     match=progress.match if progress else None,
                     state=progress.state.name.lower() if progress else None,
+                    snapshot=link.transfer.text(self._clock.now()) if link and link.transfer else None,
                 )
             )
         return members

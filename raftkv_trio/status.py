@@ -8,6 +8,7 @@ class NodeStatus:
     """One node as it sees itself.
 
     Attributes:
+        snapshot_index: of the newest snapshot here; the log holds what follows.
         role: follower, pre_candidate, candidate or leader.
         leader_id: None while none is known.
         health: None where all is well, else one sentence on what is not.
@@ -23,6 +24,7 @@ class NodeStatus:
     commit_index: int
     applied_index: int
     last_index: int
+    snapshot_index: int
     health: str | None
     leader_contact_age_s: float | None
 
@@ -34,6 +36,8 @@ class MemberStatus:
     Attributes:
         client_url: where clients reach it, as it told; None until it has been met, or if it tells nothing.
         match, state: None where this node does not lead.
+        snapshot: how far a snapshot on its way between that member and this node has come, in words; None
+            where there is none.
     """
 
     id: int
@@ -42,3 +46,4 @@ class MemberStatus:
     role: str
     match: int | None
     state: str | None
+    snapshot: str | None

@@ -13,8 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "raftkv_trio"
 FLOORS = [
     {"__main__"},
     {"cli", "local"},
-    {"directory_commands"},
-    {"backup", "console", "control", "inspect_directory", "procfile", "readiness", "survey"},
+    {"backup", "client", "console", "control", "inspect_directory", "procfile", "readiness", "survey"},
     {"testing"},
     {"serve"},
     {"rest"},

@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import ConfigError
+from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.kv import Store
 from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node import Node
@@ -72,6 +72,15 @@ def add_operator_routes(
             await node.hand_over()
             return Response(DataBody(b""), HTTPStatus.NO_CONTENT)
         return problem(503, "No other voter took over in time; this node still leads")
+
+    @app.post("/-/snapshot")
+    async def snapshot() -> Response:
+        """Take a snapshot of all that is applied here, and say which is the newest then."""
+        try:
+            taken = await node.take_snapshot()
+        except StorageError as error:
+            return problem(507, str(error))
+        return document({"index": taken.index, "term": taken.term})
 
     @app.get("/-/log-level")
     async def see_log_level() -> Response:

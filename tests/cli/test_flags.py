@@ -13,7 +13,8 @@ import click
 import pytest
 
 from raftkv_trio._version import __version__
-from raftkv_trio.cli import program, serve, server_config
+from raftkv_trio.cli import program
+from raftkv_trio.cli.serve import serve, server_config
 from raftkv_trio.config import NodeConfig, PeerAddress, RestConfig, ServerConfig
 from tests.cli.program import run, serving
 

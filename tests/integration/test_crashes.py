@@ -1,6 +1,7 @@
 """kill -9 of every node, again and again: nothing that was acknowledged is lost, and all was linearizable."""
 
 import random
+from collections.abc import Sequence
 
 import httpx
 import pytest
@@ -11,6 +12,12 @@ from tests.integration.clients import Client, RegisterHistory
 from tests.integration.cluster import Cluster
 
 CLIENTS = 9
+
+
+@pytest.fixture
+def arguments() -> Sequence[str]:
+    """Snapshots all the time, and hardly anything kept behind them."""
+    return ("--snapshot-entries", "50", "--catch-up-entries", "20")
 
 
 class Countdown:
@@ -24,7 +31,7 @@ class Countdown:
             self.is_over.set()
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.long)])
 async def test_kill_9_of_all_loses_nothing_acknowledged(
     cluster: Cluster, http: httpx.AsyncClient, rounds: int
 ) -> None:

@@ -1,11 +1,11 @@
-"""The commands on data directories of stopped nodes, and on backups; `cli.py` has the others."""
+"""The commands on data directories of stopped nodes, and on backups."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import click
 
+from raftkv_trio.cli.flags import option
 from raftkv_trio.config import (
     DEFAULT_CLUSTER,
     DEFAULT_HOST,
@@ -17,7 +17,6 @@ from raftkv_trio.config import (
 )
 from raftkv_trio.errors import ConfigError
 
-_option = partial(click.option, show_envvar=True, show_default=True)
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 
 _SOUND, _WRONG = 0, 1
@@ -44,14 +43,14 @@ def check(directory: Path, repair: bool, write_out: str) -> int:
 
 
 @click.command(context_settings=_CONTEXT)
-@_option(
+@option(
     "--endpoint",
     envvar="RAFTKV_TRIO_ENDPOINT",
     metavar="URL",
     default=f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}",
     help="REST API of any member.",
 )
-@_option(
+@option(
     "--timeout", metavar="SECONDS", type=float, default=600.0, help="How long the member may send nothing."
 )
 @click.option("--force", is_flag=True, help="Replace FILE where it exists.")
@@ -69,10 +68,10 @@ def backup(endpoint: str, timeout: float, force: bool, file: Path) -> int:
 
 
 @click.command(context_settings=_CONTEXT)
-@_option("--id", "id_text", envvar="RAFTKV_TRIO_ID", metavar="N", default="1", help="The new node's id.")
-@_option("--cluster", metavar="URLS", default=DEFAULT_CLUSTER, help="All new members, as for `serve`.")
-@_option("--cluster-token", metavar="TEXT", default="", help="Sets apart clusters of the same addresses.")
-@_option("--data-dir", type=click.Path(path_type=Path), help="Data directory.  [default: ./raftkv-trio-ID]")
+@option("--id", "id_text", envvar="RAFTKV_TRIO_ID", metavar="N", default="1", help="The new node's id.")
+@option("--cluster", metavar="URLS", default=DEFAULT_CLUSTER, help="All new members, as for `serve`.")
+@option("--cluster-token", metavar="TEXT", default="", help="Sets apart clusters of the same addresses.")
+@option("--data-dir", type=click.Path(path_type=Path), help="Data directory.  [default: ./raftkv-trio-ID]")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 def restore(id_text: str, cluster: str, cluster_token: str, data_dir: Path | None, file: Path) -> int:
     """Make the data directory of one node of a new cluster, which begins with the backup in FILE.

@@ -1,0 +1,45 @@
+"""The `raftkv-trio` program: commands, flags, exit codes. The only reader of argv, environment and signals.
+
+Each module holds commands of one kind; `verdicts.py` turns errors into exit codes and sentences. What a
+command does not need it does not import.
+"""
+
+import signal
+from typing import NoReturn
+
+import click
+
+from raftkv_trio._version import __version__
+from raftkv_trio.cli.directories import backup, check, restore
+from raftkv_trio.cli.local import local
+from raftkv_trio.cli.members import snapshot, status
+from raftkv_trio.cli.serve import serve
+from raftkv_trio.cli.verdicts import EXIT_USAGE, PROGRAM, exit_with, usage_sentence, verdict
+
+
+def main() -> NoReturn:
+    """Run the command that argv names, and exit."""
+    try:
+        # Not standalone, so that every error takes the one way out below.
+        code = program.main(prog_name=PROGRAM, standalone_mode=False)
+    except click.UsageError as error:
+        exit_with(EXIT_USAGE, usage_sentence(error))
+    except click.ClickException as error:
+        exit_with(EXIT_USAGE, error.format_message())
+    except click.Abort:
+        exit_with(128 + signal.SIGINT)
+    except SystemExit:
+        raise  # click's, when nobody reads standard output any more
+    except BaseException as error:
+        exit_with(*verdict(error), error)
+    exit_with(code or 0)
+
+
+@click.group(name=PROGRAM, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def program() -> None:
+    """A replicated key-value store: Raft on Trio, with raftexample's command line."""
+
+
+for command in (serve, status, snapshot, check, backup, restore, local):
+    program.add_command(command)

@@ -1,0 +1,79 @@
+"""`raftkv-trio local`: a cluster on this machine."""
+
+import os
+import signal
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from raftkv_trio.cli.flags import procfile_option
+from raftkv_trio.cli.verdicts import exit_with
+from raftkv_trio.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.group(no_args_is_help=False)
+def local() -> None:
+    """A cluster on this machine, from a Procfile."""
+
+
+@local.command("start")
+@procfile_option
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+def local_start(procfile: Path, names: tuple[str, ...]) -> int:
+    """Start the Procfile's processes, or those named; Ctrl-C stops them all, a second one kills them.
+
+    Killed itself (SIGKILL), it cannot stop them: they go on until each is stopped by its pid.
+    """
+    import trio
+
+    from raftkv_trio.cli.signals import run_until_signal
+    from raftkv_trio.local import run_local
+
+    if sys.stdout is None:
+        raise ConfigError("local start needs a standard output, and that is closed")
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    # The programs beside this interpreter come first, so that a virtual environment need not be activated.
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    environment = {**os.environ, "PATH": path}
+
+    async def run(stop: trio.Event) -> int:
+        return await run_local(
+            procfile, names, environment=environment, output=sys.stdout.fileno(), color=color, stop=stop
+        )
+
+    # A terminal that is closed must not orphan them; under nohup it says nothing.
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    hangup = (signal.SIGHUP,) if hangs_up else ()
+    return run_until_signal(run, (signal.SIGINT, signal.SIGTERM, *hangup), second_cancels=True)
+
+
+@local.command("run")
+@procfile_option
+@click.option(
+    "--signal",
+    "signal_name",
+    type=click.Choice(["INT", "TERM", "KILL"], case_sensitive=False),
+    default="INT",
+    show_default=True,
+    help="What stop and restart send; SIGKILL follows after 10 s.",
+)
+@click.argument("verb", type=click.Choice(["start", "stop", "restart", "list", "status"]))
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+def local_run(procfile: Path, signal_name: str, verb: str, names: tuple[str, ...]) -> int:
+    """Act on processes of the running local cluster, on all where none is named.
+
+    It returns when they are started, and serve where they are nodes, or when they are gone.
+    """
+    from raftkv_trio.control import Request, call
+
+    answer = call(procfile.parent, Request(verb, names, signal.Signals[f"SIG{signal_name}"]))
+    if answer.exit_code:
+        exit_with(answer.exit_code, answer.text)
+    click.echo(answer.text)
+    return 0

@@ -1,0 +1,165 @@
+"""`raftkv-trio serve`: one node."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from raftkv_trio.cli.flags import address, option
+from raftkv_trio.config import (
+    DEFAULT_CLUSTER,
+    DEFAULT_HOST,
+    DEFAULT_REQUEST_TIMEOUT_S,
+    DEFAULT_REST_PORT,
+    NodeConfig,
+    RestConfig,
+    ServerConfig,
+    parse_cluster,
+    parse_node_id,
+)
+from raftkv_trio.errors import ConfigError
+from raftkv_trio.logs import LOG_LEVELS, LogFormat, setup_logging
+from raftkv_trio.open_files import make_room_for_clients
+
+if TYPE_CHECKING:
+    pass
+
+_METAVARS = {"timeout": "SECONDS", "size": "BYTES", "connections": "COUNT", "entries": "COUNT"}
+
+
+def _bound(
+    flag: str, field: str, help_text: str, *, of: type[RestConfig | NodeConfig] = RestConfig
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """A flag for a field of a configuration, with its default."""
+    default = of.__dataclass_fields__[field].default
+    return option(
+        flag,
+        field,
+        envvar=f"RAFTKV_TRIO_{flag.strip('-').replace('-', '_').upper()}",
+        metavar=_METAVARS[flag.rpartition("-")[2]],
+        type=type(default),
+        default=default,
+        help=help_text,
+    )
+
+
+@click.command(context_settings={"auto_envvar_prefix": "RAFTKV_TRIO"})
+@option("--id", "id_text", envvar="RAFTKV_TRIO_ID", metavar="N", default="1", help="This node's id.")
+@option(
+    "--cluster",
+    metavar="URLS",
+    default=DEFAULT_CLUSTER,
+    help="Peer URLs of all members, separated by commas; ids are their positions from 1, or id=url pairs.",
+)
+@option("--port", type=int, default=DEFAULT_REST_PORT, help="Port of the REST API.")
+@option("--join", is_flag=True, help="Join a running cluster (not in this version yet).")
+@option("--host", default=DEFAULT_HOST, help="Address that the REST API binds.")
+@option(
+    "--advertise-client",
+    metavar="URL",
+    help="Where clients reach the REST API, if not where it listens; the other members tell it to operators.",
+)
+@option("--data-dir", type=click.Path(path_type=Path), help="Data directory.  [default: ./raftkv-trio-ID]")
+@option(
+    "--listen-peer",
+    metavar="HOST:PORT",
+    help="Address that the peer port binds, where it differs from this node's URL in --cluster.",
+)
+@option("--cluster-token", metavar="TEXT", default="", help="Sets apart clusters of the same addresses.")
+@option(
+    "--request-timeout",
+    metavar="SECONDS",
+    type=float,
+    default=DEFAULT_REQUEST_TIMEOUT_S,
+    help="How long a request may wait for a leader and a quorum.",
+)
+@_bound("--snapshot-entries", "snapshot_entries", "Entries after which a snapshot is taken.", of=NodeConfig)
+@_bound(
+    "--snapshot-log-size",
+    "snapshot_log_bytes",
+    "Bytes of entries after which one is taken in any case.",
+    of=NodeConfig,
+)
+@_bound(
+    "--catch-up-entries",
+    "catch_up_entries",
+    "Entries kept behind a snapshot, for members that lag a little.",
+    of=NodeConfig,
+)
+@_bound("--idle-timeout", "idle_timeout_s", "How long a client's connection may be without a request.")
+@_bound("--header-timeout", "header_timeout_s", "How long a request's head may take, from its first byte on.")
+@_bound("--body-timeout", "body_timeout_s", "How long a value may take to arrive.")
+@_bound("--send-timeout", "send_timeout_s", "How long a client may take to read 64 KiB of an answer.")
+@_bound("--max-header-size", "max_header_bytes", "Longest head of a request, with its key.")
+@_bound("--max-value-size", "max_value_bytes", "Largest value of a key.")
+@_bound("--max-receiving-size", "max_receiving_bytes", "Most of all values that are arriving at once.")
+@_bound("--max-connections", "max_connections", "Most clients at once.")
+@option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of the log.")
+@option("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="Least severity that is logged.")
+def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
+    """Run one node until SIGINT or SIGTERM; a second one does not wait for a clean stop."""
+    setup_logging(log_format, log_level)
+    config = server_config(**flags)
+    max_connections = make_room_for_clients(config.rest.max_connections)
+    config = replace(config, rest=replace(config.rest, max_connections=max_connections))
+
+    import trio
+
+    from raftkv_trio import serve as server
+    from raftkv_trio.cli.signals import run_until_signal
+    from raftkv_trio.readiness import tell_ready
+
+    async def run(stop: trio.Event) -> int:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(server.serve, config, stop=stop))
+            tell_ready(os.environ)
+        return 0
+
+    return run_until_signal(run, (signal.SIGINT, signal.SIGTERM), second_cancels=False)
+
+
+def server_config(
+    *,
+    id_text: str,
+    cluster: str,
+    port: int,
+    join: bool,
+    host: str,
+    advertise_client: str | None,
+    data_dir: Path | None,
+    listen_peer: str | None,
+    cluster_token: str,
+    snapshot_entries: int,
+    snapshot_log_bytes: int,
+    catch_up_entries: int,
+    request_timeout: float,
+    **bounds: Any,
+) -> ServerConfig:
+    """What the flags of `serve` ask for, `bounds` being fields of RestConfig; raises ConfigError."""
+    if join:
+        raise ConfigError("--join is not supported yet; joining a running cluster comes with a later version")
+    node_id = parse_node_id(id_text)
+    return ServerConfig(
+        node=NodeConfig(
+            node_id=node_id,
+            members=parse_cluster(cluster),
+            data_dir=data_dir or Path(f"raftkv-trio-{node_id}"),
+            cluster_token=cluster_token,
+            listen=address(listen_peer, "--listen-peer"),
+            snapshot_entries=snapshot_entries,
+            snapshot_log_bytes=snapshot_log_bytes,
+            catch_up_entries=catch_up_entries,
+        ),
+        rest=RestConfig(
+            host=host,
+            port=port,
+            advertise=address(advertise_client, "--advertise-client"),
+            request_timeout_s=request_timeout,
+            **bounds,
+        ),
+    )

@@ -1,0 +1,51 @@
+"""Components that run until a signal."""
+
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+import trio
+
+logger = logging.getLogger(__name__)
+
+
+def run_until_signal(
+    component: Callable[[trio.Event], Awaitable[int]],
+    signals: tuple[signal.Signals, ...],
+    *,
+    second_cancels: bool,
+) -> int:
+    """Run a component; the first signal sets the event it is given, the second cancels it or ends all.
+
+    After a second one that cancels, the signals have their default actions again, so that a third one ends
+    the process whatever happens. The exit code is the component's, or 128 and the second signal's number.
+    """
+    forced: signal.Signals | None = None
+
+    async def watch(stop: trio.Event, scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
+        nonlocal forced
+        with trio.open_signal_receiver(*signals) as received:
+            task_status.started()
+            async for _ in received:
+                break
+            stop.set()
+            async for number in received:
+                forced = signal.Signals(number)
+                if not second_cancels:
+                    logger.warning("a second %s: no clean stop", forced.name)
+                    os._exit(128 + number)
+                break
+        scope.cancel()
+
+    async def run() -> int:
+        stop = trio.Event()
+        code = 0
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watch, stop, nursery.cancel_scope)
+            code = await component(stop)
+            nursery.cancel_scope.cancel()
+        return code
+
+    code = trio.run(run)
+    return code if forced is None else 128 + forced

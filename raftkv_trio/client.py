@@ -1,0 +1,41 @@
+"""What commands ask of running members over REST."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from raftkv_trio.config import PeerAddress
+from raftkv_trio.errors import RaftKVError
+
+
+async def take_snapshots(endpoints: Sequence[PeerAddress], timeout_s: float) -> list[str]:
+    """Have each of these take a snapshot; a line each on what is newest there then.
+
+    Raises RaftKVError for the first that does not. Cancellation leaves the members to it.
+    """
+    lines = []
+    async with httpx.AsyncClient(timeout=timeout_s, trust_env=False) as client:
+        for endpoint in endpoints:
+            taken = await _post(client, endpoint, "/-/snapshot")
+            lines.append(
+                f"{endpoint.url}: snapshot at index {taken.get('index')} of term {taken.get('term')}"
+            )
+    return lines
+
+
+async def _post(client: httpx.AsyncClient, endpoint: PeerAddress, path: str) -> dict[str, Any]:
+    try:
+        answer = await client.post(endpoint.url + path)
+        said = answer.json()
+    except httpx.TimeoutException as error:
+        raise RaftKVError(f"{endpoint.url} does not answer in time") from error
+    except httpx.HTTPError as error:
+        raise RaftKVError(f"{endpoint.url}: {error}") from error
+    except ValueError as error:
+        raise RaftKVError(f"{endpoint.url}: what answers there is no node of this version") from error
+    if not isinstance(said, dict):
+        raise RaftKVError(f"{endpoint.url}: what answers there is no node of this version")
+    if answer.is_error:
+        raise RaftKVError(f"{endpoint.url}: {said.get('detail') or said.get('title')}")
+    return said
