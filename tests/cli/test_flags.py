@@ -180,7 +180,7 @@ def test_version_and_module(tmp_path: Path) -> None:
         for command in ([script], [sys.executable, "-m", "raftkv_trio"])
     ]
     assert says == [f"raftkv-trio {__version__}\n"] * 2
-    assert sorted(program.commands) == ["local", "serve", "status"]
+    assert sorted(program.commands) == ["backup", "check", "local", "restore", "serve", "snapshot", "status"]
 
 
 def test_a_node_told_by_variables_alone(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
