@@ -297,7 +297,7 @@ def _(original: Any) -> object:
 def _(original: Any) -> object:
     def retry_refused(table: Any) -> None:
         original(table)
-        table._queued.extend([p for p in table._open.values() if p.term is not None])
+        table._queued.update((p.id, p) for p in table._open.values() if p.term is not None)
 
     return retry_refused
 
