@@ -14,6 +14,7 @@ from raftkv_trio.cli.directories import backup, check, restore
 from raftkv_trio.cli.local import local
 from raftkv_trio.cli.members import snapshot, status
 from raftkv_trio.cli.serve import serve
+from raftkv_trio.cli.simulate import simulate
 from raftkv_trio.cli.verdicts import EXIT_USAGE, PROGRAM, exit_with, usage_sentence, verdict
 
 
@@ -41,5 +42,5 @@ def program() -> None:
     """A replicated key-value store: Raft on Trio, with raftexample's command line."""
 
 
-for command in (serve, status, snapshot, check, backup, restore, local):
+for command in (serve, status, snapshot, check, backup, restore, local, simulate):
     program.add_command(command)

@@ -1,0 +1,245 @@
+"""The command `simulate`: whole clusters on virtual time from one seed each, and what they found."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from raftkv_trio.errors import ConfigError
+
+if TYPE_CHECKING:
+    from raftkv_trio.testing.campaign import Tally
+    from raftkv_trio.testing.levels import Level
+    from raftkv_trio.testing.seeds import Verdict
+
+Item = TypeVar("Item")
+
+SHOWN_LINES = 40
+_SOUND, _WRONG, _INTERRUPTED = 0, 1, 130
+_count = click.IntRange(min=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the flags ask for."""
+
+    level: int
+    first: int
+    count: int
+    jobs: int
+    only: str
+    planted: str | None
+    trace: bool
+    trace_file: Path | None
+    shrink_runs: int
+
+
+@click.command()
+@click.option("--seeds", type=_count, help="How many.  [default: 100; 200 for each planted bug]")
+@click.option("--from", "first", type=click.IntRange(min=0), default=0, show_default=True, help="The first.")
+@click.option("--seed", type=click.IntRange(min=0), help="Run this one alone.")
+@click.option("--level", type=_count, default=1, show_default=True, help="1: core and log on an event heap.")
+@click.option("--jobs", type=_count, help="Processes.  [default: one a core]")
+@click.option("--trace", is_flag=True, help="Print the whole trace; with --seed.")
+@click.option(
+    "--trace-file", metavar="FILE", type=click.Path(path_type=Path), help="Write the shown run's whole trace."
+)
+@click.option("--only", metavar="TEXT", default="", help="A part of a schedule, as a failure tells it.")
+@click.option(
+    "--shrink",
+    "shrink_runs",
+    metavar="RUNS",
+    type=click.IntRange(min=0),
+    default=300,
+    show_default=True,
+    help="Most runs to make a failing schedule smaller.",
+)
+@click.option(
+    "--planted", metavar="NAME", help="Plant this bug, or each of `all`, and say how many seeds find it."
+)
+def simulate(
+    seeds: int | None,
+    first: int,
+    seed: int | None,
+    level: int,
+    jobs: int | None,
+    trace: bool,
+    trace_file: Path | None,
+    only: str,
+    shrink_runs: int,
+    planted: str | None,
+) -> int:
+    """Run simulated clusters under faults, one a seed, and check them at every step.
+
+    The exit code is 0 where all is well, 1 where an invariant broke or a planted bug was not found.
+    """
+    from raftkv_trio.testing.levels import LEVELS
+    from raftkv_trio.testing.planted import PLANTED
+
+    if level not in LEVELS:
+        raise ConfigError(f"--level {level} is not in this version; it has {', '.join(map(str, LEVELS))}")
+    if planted not in (None, "all", *PLANTED):
+        raise ConfigError(f"--planted: no bug {planted!r}; there are all, {', '.join(PLANTED)}")
+    if seed is None and (only or trace):
+        raise ConfigError("--only and --trace go with --seed")
+    if seed is not None and (seeds is not None or first or planted == "all"):
+        raise ConfigError("--seed goes with none of --seeds, --from and --planted all")
+    if planted is not None and first:
+        raise ConfigError("--planted begins at seed 0; --from does not go with it")
+    asked = _Asked(
+        level=level,
+        first=first if seed is None else seed,
+        count=seeds or (1 if seed is not None else 100 if planted is None else 200),
+        jobs=jobs or len(os.sched_getaffinity(0)),
+        only=only,
+        planted=planted,
+        trace=trace,
+        trace_file=trace_file,
+        shrink_runs=shrink_runs,
+    )
+    try:
+        if seed is not None:
+            return _one(asked)
+        return _many(asked) if planted is None else _find_planted(asked)
+    except KeyboardInterrupt:
+        click.echo("raftkv-trio: interrupted; nothing is left running", err=True)
+        return _INTERRUPTED
+
+
+def _many(asked: _Asked) -> int:
+    from raftkv_trio.testing.campaign import Tally, run_seeds
+
+    tally, begun_at = Tally(), perf_counter()
+    verdicts = run_seeds(asked.level, range(asked.first, asked.first + asked.count), asked.jobs)
+    failed: Verdict | None = None
+    for verdict in _with_bar(verdicts, asked.count, "seeds"):
+        tally.add(verdict)
+        if verdict.failure is not None:
+            failed = verdict
+            break
+    verdicts.close()
+    click.echo(_summary(tally, perf_counter() - begun_at))
+    if failed is None:
+        return _SOUND
+    _explain(asked, failed)
+    return _WRONG
+
+
+def _one(asked: _Asked) -> int:
+    from raftkv_trio.testing.campaign import Tally
+    from raftkv_trio.testing.planted import PLANTED
+    from raftkv_trio.testing.shrink import Reduction
+
+    level, schedule = _level(asked), _level(asked).draw(asked.first)
+    try:
+        schedule = Reduction.parse(asked.only).of(schedule)
+    except ValueError as error:
+        raise ConfigError(f"--only {asked.only!r}: {error}") from error
+    with nullcontext() if asked.planted is None else PLANTED[asked.planted].plant():
+        begun_at, tally = perf_counter(), Tally()
+        verdict = level.run(schedule, keep_trace=asked.trace or asked.trace_file is not None)
+        tally.add(verdict)
+        wall_s = perf_counter() - begun_at
+        if asked.trace:
+            click.echo("\n".join(verdict.trace or []))
+        click.echo(_summary(tally, wall_s))
+        if verdict.failure is None or asked.trace or asked.only:
+            _write_trace(asked, verdict)
+            if verdict.failure is not None:
+                click.echo(f"seed {asked.first}: {verdict.text}")
+        else:
+            _explain(asked, verdict)
+    return _SOUND if verdict.failure is None else _WRONG
+
+
+def _find_planted(asked: _Asked) -> int:
+    from raftkv_trio.testing.campaign import find_planted
+    from raftkv_trio.testing.planted import PLANTED
+
+    names = list(PLANTED) if asked.planted == "all" else [str(asked.planted)]
+    findings = find_planted(asked.level, names, asked.count, min(asked.jobs, len(names)))
+    found = list(_with_bar(findings, len(names), "bugs"))
+    click.echo("| bug | what it does | seeds needed | caught by |\n| --- | --- | --- | --- |")
+    for finding in found:
+        seeds = str(finding.seeds) if finding.is_found else f"not in {finding.seeds}"
+        caught_by = finding.failure or "-"
+        if finding.failure and not finding.is_found:
+            seeds, caught_by = "-", f"nothing: it does not fit the code, {finding.failure}"
+        click.echo(f"| `{finding.name}` | {PLANTED[finding.name].does} | {seeds} | {caught_by} |")
+    return _SOUND if all(finding.is_found for finding in found) else _WRONG
+
+
+def _explain(asked: _Asked, failed: "Verdict") -> None:
+    """Shrink a schedule that failed; show what is left, how it ended, and how to see it again."""
+    from raftkv_trio.testing.shrink import Reduction, shrink
+
+    seed, run = failed.schedule.seed, _level(asked).run
+    click.echo(f"\nseed {seed}: {failed.text}")
+    reduction, runs, schedule = Reduction(), 0, failed.schedule
+    steps = islice(shrink(failed, run), asked.shrink_runs)
+    for shrunk in _with_bar(steps, None, "shrinking"):
+        reduction, runs, schedule = shrunk.reduction, shrunk.runs, shrunk.verdict.schedule
+    again = run(schedule, keep_trace=True)
+    click.echo(
+        f"after {runs} runs {len(schedule.faults)} of {len(failed.schedule.faults)} faults are left, "
+        f"{schedule.nodes} nodes, {schedule.clients} clients, {schedule.operations} operations"
+    )
+    for fault in schedule.faults:
+        click.echo(f"  {fault}")
+    lines = again.trace or []
+    click.echo(f"\nthe last of {len(lines)} lines of its trace:")
+    click.echo("\n".join(lines[-SHOWN_LINES:]))
+    click.echo(f"\n{again.text}")
+    planted = f" --planted {asked.planted}" if asked.planted else ""
+    only = f" --only {reduction}" if runs else ""
+    click.echo(
+        f"to see it again: raftkv-trio simulate --level {asked.level} --seed {seed}{planted}{only} --trace"
+    )
+    _write_trace(asked, again)
+
+
+def _write_trace(asked: _Asked, verdict: "Verdict") -> None:
+    if asked.trace_file is not None:
+        asked.trace_file.write_text("\n".join([*(verdict.trace or []), ""]))
+
+
+def _level(asked: _Asked) -> "Level":
+    from raftkv_trio.testing.levels import LEVELS
+
+    return LEVELS[asked.level]
+
+
+def _summary(tally: "Tally", wall_s: float) -> str:
+    rate = tally.simulated_s / wall_s
+    return "\n".join(
+        [
+            f"seeds       {tally.seeds}",
+            f"events      {tally.events}",
+            f"faults      {_counts(tally.faults)}",
+            f"operations  {_counts(tally.operations)}",
+            f"time        {tally.simulated_s:.0f} s simulated in {wall_s:.1f} s: {rate:.0f} to 1",
+            f"hash        {tally.digest}",
+        ]
+    )
+
+
+def _counts(counts: Counter[str]) -> str:
+    each = ", ".join([f"{name} {count}" for name, count in sorted(counts.items())])
+    return f"{counts.total()}{': ' if each else ''}{each}"
+
+
+def _with_bar(items: Iterable[Item], length: int | None, label: str) -> Iterator[Item]:
+    """The same items, with a bar on standard error where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    with click.progressbar(items, length=length, label=label, file=sys.stderr, show_pos=True) as bar:
+        yield from bar

@@ -1,0 +1,25 @@
+"""The levels of the simulator: each draws a schedule from a seed, and runs it to a verdict."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from raftkv_trio.testing.schedule import Schedule, draw_schedule
+from raftkv_trio.testing.seeds import Verdict, run_schedule
+
+
+class Run(Protocol):
+    """Runs a schedule to its end, or to the first thing that must not be."""
+
+    def __call__(self, schedule: Schedule, *, keep_trace: bool = False) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How the seeds of a level are drawn and run."""
+
+    draw: Callable[[int], Schedule]
+    run: Run
+
+
+LEVELS: Mapping[int, Level] = {1: Level(draw_schedule, run_schedule)}

@@ -1,0 +1,154 @@
+"""`raftkv-trio simulate`: the same seeds do the same; a failure is explained and can be replayed."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from raftkv_trio.testing.planted import PLANTED
+from tests.cli.program import DEADLINE_S, PROGRAM, environment_with, refusal, run
+
+
+def digest(directory: Path, *arguments: str, hash_seed: str) -> str:
+    done = run("simulate", *arguments, directory=directory, environment={"PYTHONHASHSEED": hash_seed})
+    assert (done.returncode, done.stderr) == (0, ""), done
+    (found,) = re.findall(r"^hash +([0-9a-f]{32})$", done.stdout, re.MULTILINE)
+    return str(found)
+
+
+def test_the_same_seeds_do_the_same(tmp_path: Path) -> None:
+    """Neither the number of processes nor Python's hash seed changes anything; other seeds do."""
+    one = digest(tmp_path, "--seeds", "12", "--jobs", "1", hash_seed="1")
+    assert digest(tmp_path, "--seeds", "12", "--jobs", "3", hash_seed="2") == one
+    assert digest(tmp_path, "--seeds", "12", "--from", "1", hash_seed="1") != one
+
+
+@pytest.mark.long
+def test_a_thousand_seeds_do_the_same(tmp_path: Path) -> None:
+    """All traces of 1,000 seeds are equal under two hash seeds."""
+    results = []
+    for hash_seed in ("1", "2"):
+        done = subprocess.run(
+            [*PROGRAM, "simulate", "--seeds", "1000"],
+            cwd=tmp_path,
+            env=environment_with({"PYTHONHASHSEED": hash_seed}),
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done
+        results.append([line for line in done.stdout.splitlines() if not line.startswith("time ")])
+    assert results[0] == results[1]
+
+
+def test_one_seed_is_shown(tmp_path: Path) -> None:
+    """A trace is printed line by line, and written to a file where that is asked for."""
+    done = run("simulate", "--seed", "1", "--trace", "--trace-file", "trace", directory=tmp_path)
+    assert done.returncode == 0
+    written = (tmp_path / "trace").read_text()
+    assert done.stdout.startswith(written)
+    assert len(written.splitlines()) > 1000
+
+
+def test_a_failure_is_explained(tmp_path: Path) -> None:
+    """A seed that fails is shown shrunk, with what broke and a command that brings it about again."""
+    arguments = ("--planted", "skip-fsync", "--seed", "0", "--trace-file", "trace")
+    done = run("simulate", *arguments, directory=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "\nseed 0: durability: " in done.stdout
+    assert re.search(r"\nafter \d+ runs 1 of \d+ faults are left, ", done.stdout)
+    (again,) = re.findall(r"^to see it again: raftkv-trio (.*)$", done.stdout, re.MULTILINE)
+    replayed = run(*shlex.split(again), directory=tmp_path)
+    assert replayed.returncode == 1
+    assert replayed.stdout.startswith((tmp_path / "trace").read_text())
+    assert "\nseed 0: durability: " in replayed.stdout
+
+
+def rows(directory: Path, *arguments: str) -> tuple[int, dict[str, str]]:
+    """The exit code, and what the table says of each bug."""
+    done = subprocess.run(
+        [*PROGRAM, "simulate", *arguments],
+        cwd=directory,
+        env=environment_with(None),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == "", done
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["| bug | what it does | seeds needed | caught by |", "| --- | --- | --- | --- |"]
+    cells = [line.strip("| ").split(" | ") for line in lines[2:]]
+    return done.returncode, {name.strip("`"): f"{seeds}, {caught}" for name, _, seeds, caught in cells}
+
+
+@pytest.mark.parametrize(
+    ("name", "caught"), [("vote-twice", "one vote a term"), ("skip-fsync", "durability")]
+)
+def test_a_planted_bug_is_found(tmp_path: Path, name: str, caught: str) -> None:
+    """The table says how many seeds it took, and which invariant broke."""
+    code, found = rows(tmp_path, "--planted", name)
+    assert code == 0
+    assert re.fullmatch(rf"\d+, {caught}", found[name])
+
+
+def test_a_planted_bug_is_not_found(tmp_path: Path) -> None:
+    """Where the seeds do not suffice the exit code is 1, and the table says so."""
+    assert rows(tmp_path, "--planted", "commit-old-term", "--seeds", "1") == (
+        1,
+        {"commit-old-term": "not in 1, -"},
+    )
+
+
+@pytest.mark.long
+def test_all_planted_bugs_are_found(tmp_path: Path) -> None:
+    """Each of them, within 200 seeds."""
+    code, found = rows(tmp_path, "--planted", "all")
+    assert found.keys() == PLANTED.keys()
+    assert {name: what for name, what in found.items() if not what[0].isdigit()} == {}
+    assert code == 0
+
+
+def test_ctrl_c_ends_it(tmp_path: Path) -> None:
+    """One line, exit code 130, and no process is left, as when a terminal sends SIGINT to all of them."""
+    process = subprocess.Popen(
+        [*PROGRAM, "simulate", "--seeds", "1000000", "--jobs", "2", "--trace-file", "never"],
+        cwd=tmp_path,
+        env=environment_with(None),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while len(children(process.pid)) < 3:  # two that run seeds, and multiprocessing's resource tracker
+            assert process.poll() is None
+            os.sched_yield()
+        os.killpg(process.pid, signal.SIGINT)
+        out, said = process.communicate(timeout=DEADLINE_S)  # which waits for all that hold the pipes
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert said == "raftkv-trio: interrupted; nothing is left running\n"
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--level", "9"], "--level 9 is not in this version; it has 1"),
+        (["--seeds", "0"], "Invalid value for '--seeds'"),
+        (["--planted", "none"], "--planted: no bug 'none'; there are all, skip-fsync, "),
+        (["--planted", "all", "--seed", "1"], "--seed goes with none of --seeds, --from and --planted all"),
+        (["--planted", "all", "--from", "1"], "--planted begins at seed 0; --from does not go with it"),
+        (["--trace"], "--only and --trace go with --seed"),
+        (["--only", "faults=99", "--seed", "1"], "--only 'faults=99': the schedule has the faults 0 to "),
+    ],
+)
+def test_what_does_not_fit(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    """Flags that do not fit are told in one line."""
+    assert refusal("simulate", *arguments, directory=tmp_path).startswith(sentence)
