@@ -1,4 +1,4 @@
-"""Public tools for tests: a history checker, and simulated parts of the world that a node runs in."""
+"""Public tools for tests: clusters on virtual time around any state machine, and a history checker."""
 
 from raftkv_trio.testing.history import History, Operation, Outcome
 from raftkv_trio.testing.linearizability import (
@@ -9,6 +9,7 @@ from raftkv_trio.testing.linearizability import (
     check_linearizable,
 )
 from raftkv_trio.testing.register import ABSENT, PRESENT, Answer, Delete, Get, Put, Register, Seen
+from raftkv_trio.testing.simulation import Simulation
 
 __all__ = [
     "ABSENT",
@@ -25,6 +26,7 @@ __all__ = [
     "Put",
     "Register",
     "Seen",
+    "Simulation",
     "Undecided",
     "check_linearizable",
 ]

@@ -163,7 +163,7 @@ def test_the_readme_has_every_flag() -> None:
     assert [(flag, name, default.replace("`", "")) for flag, name, default in rows] == expected
 
 
-@pytest.mark.parametrize("command", ["serve", "status", "local start", "local run"])
+@pytest.mark.parametrize("command", ["serve", "status", "local start", "local run", "simulate"])
 def test_help_is_there(command: str, tmp_path: Path) -> None:
     """Every command has --help and -h, with exit code 0, and the help of the group names it."""
     done = [run(*command.split(), flag, directory=tmp_path) for flag in ("--help", "-h")]
@@ -180,7 +180,8 @@ def test_version_and_module(tmp_path: Path) -> None:
         for command in ([script], [sys.executable, "-m", "raftkv_trio"])
     ]
     assert says == [f"raftkv-trio {__version__}\n"] * 2
-    assert sorted(program.commands) == ["backup", "check", "local", "restore", "serve", "snapshot", "status"]
+    commands = ["backup", "check", "local", "restore", "serve", "simulate", "snapshot", "status"]
+    assert sorted(program.commands) == commands
 
 
 def test_a_node_told_by_variables_alone(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
