@@ -328,6 +328,8 @@ class Driver:
     def _append_forwarded(self, peer_id: int, forward: Forward) -> None:
         if self.raw.role is not StateRole.LEADER or self.raw.term != forward.term:
             reason: str | None = f"node {self._node_id} does not lead term {forward.term}"
+        elif self._proposals.no_room is not None:
+            reason = self._proposals.no_room
         else:
             reason = self._append(forward.proposals)
         if reason is not None:

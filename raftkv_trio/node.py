@@ -194,6 +194,7 @@ class Node:
             bulk_worker,
             clock,
             self.log_writer.record,
+            self._no_room,
             entries=config.snapshot_entries,
             log_bytes=config.snapshot_log_bytes,
         )
@@ -216,7 +217,7 @@ class Node:
         )
 
     def submit(self, command: bytes) -> Proposal:
-        """Send a command on its way; raises TooLarge, Overloaded or NoLeader at once."""
+        """Send a command on its way; raises TooLarge, Overloaded, DiskFull or NoLeader at once."""
         return self._proposals.submit(command)
 
     async def propose(self, command: bytes) -> object:
@@ -275,6 +276,15 @@ class Node:
     def _caught_up(self) -> None:
         self.driver.applied()
         self.snapshotter.bell.ring()
+
+    def _no_room(self, reason: str | None) -> None:
+        """Take no writes; and let another lead, who may have room."""
+        if reason != self._proposals.no_room:
+            logger.warning(
+                "%s", f"{reason}: no writes are taken" if reason else "there is room on the disk again"
+            )
+            self.driver.hand_over(wanted=reason is not None)
+        self._proposals.no_room = reason
 
     def _recorded(self, snapshot: SnapshotMeta) -> None:
         self.driver.recorded(snapshot)
@@ -364,6 +374,8 @@ class Node:
             )
 
     def _health(self) -> str | None:
+        if self._proposals.no_room is not None:
+            return f"{self._proposals.no_room}; make some"
         if self.driver.raw.leader_id is not None:
             return None
         away = [f"node {link.node_id}: {link.trouble}" for link in self.peers.links.values() if link.trouble]

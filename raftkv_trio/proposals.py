@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import trio
 
-from raftkv_trio.errors import NoLeader, OutcomeUnknown, Overloaded, ProposalError, TooLarge
+from raftkv_trio.errors import DiskFull, NoLeader, OutcomeUnknown, Overloaded, ProposalError, TooLarge
 from raftkv_trio.lanes import Bell
 from raftkv_trio.wire import ProposalId
 
@@ -75,7 +75,11 @@ class Proposal:
 
 
 class ProposalTable:
-    """All proposals of this node that are not settled; bounded in number and bytes."""
+    """All proposals of this node that are not settled; bounded in number and bytes.
+
+    Attributes:
+        no_room: why the disk can take no new ones, if so.
+    """
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ class ProposalTable:
         self._queued: dict[ProposalId, Proposal] = {}  # oldest first
         self._refused: dict[ProposalId, Proposal] = {}
         self._closed: str | None = None
+        self.no_room: str | None = None
         self._outcomes = Counter[type](dict.fromkeys((Applied, *ProposalError.__subclasses__()), 0))
 
     def __len__(self) -> int:
@@ -121,7 +126,7 @@ class ProposalTable:
         return bool(self._queued)
 
     def submit(self, command: bytes) -> Proposal:
-        """Queue a command; raises TooLarge, Overloaded, or NoLeader once the node is stopping."""
+        """Queue a command; raises TooLarge, Overloaded, DiskFull, or NoLeader once the node stops."""
         try:
             self._check(command)
         except ProposalError as error:
@@ -138,6 +143,8 @@ class ProposalTable:
     def _check(self, command: bytes) -> None:
         if self._closed is not None:
             raise NoLeader(self._closed)
+        if self.no_room is not None:
+            raise DiskFull(f"{self.no_room}; make some")
         if len(command) > self._max_command_bytes:
             raise TooLarge(
                 f"a command of {len(command)} bytes is over the limit of {self._max_command_bytes}"

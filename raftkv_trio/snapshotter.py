@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 #: Chunks are handed to the disk in pieces of about this size.
 PIECE_BYTES = 1024 * 1024
-RETRY_S = 10.0
+RETRY_S = 5.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -36,6 +36,7 @@ class Snapshotter:
     Args:
         worker: where files are written and removed, beside the log writer's.
         record: has the log continue a snapshot that is whole; answers through `recorded`.
+        no_room: told why there is none on the disk, and None when there is again.
         entries, log_bytes: a snapshot is due after so many entries, or bytes of entries.
     """
 
@@ -46,6 +47,7 @@ class Snapshotter:
         worker: Worker,
         clock: Clock,
         record: Callable[[SnapshotMeta], None],
+        no_room: Callable[[str | None], None],
         *,
         entries: int,
         log_bytes: int,
@@ -56,6 +58,7 @@ class Snapshotter:
         self._worker = worker
         self._clock = clock
         self._record = record
+        self._no_room = no_room
         self._entries = entries
         self._log_bytes = log_bytes
         self._log_bytes_then = 0
@@ -97,19 +100,47 @@ class Snapshotter:
 
         Cancellation may leave a file half-written, which the next start removes.
         """
-        while True:
-            await self.bell.wait()
-            try:
-                if self.is_due():
-                    await self._write()
-                if self._storage.is_untidy:
-                    await self._worker.run(self._storage.tidy)
-            except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    raise StorageError(f"a snapshot cannot be written: {error.strerror or error}") from error
-                self._retry_at = self._clock.now() + RETRY_S
-                self._end(f"there is no room for a snapshot: {error.strerror}")
-                logger.warning("there is no room for a snapshot or the log's next segment: make some")
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self.bell.wait()
+                if self.is_resting:
+                    continue
+                try:
+                    if self.is_due():
+                        await self._write()
+                    if self._storage.is_untidy:
+                        await self._worker.run(self._storage.tidy)
+                except OSError as error:
+                    self.failed(error)
+                    nursery.start_soon(self._try_again)
+                else:
+                    self.tidied()
+
+    async def _try_again(self) -> None:
+        await self._clock.sleep_until(self._clock.now() + RETRY_S)
+        self.bell.ring()
+
+    def failed(self, error: OSError) -> None:
+        """Without room the node takes no new writes, until there is some; any other error ends it.
+
+        Raises StorageError.
+        """
+        if error.errno not in _NO_ROOM:
+            raise StorageError(f"a snapshot cannot be written: {error.strerror or error}") from error
+        self._retry_at = self._clock.now() + RETRY_S
+        self._end(f"there is no room for a snapshot: {error.strerror}")
+        self._no_room("the disk has no room for a snapshot or the log's next segment")
+
+    def tidied(self) -> None:
+        """There is a segment ready for the log's next cut."""
+        if not self._storage.is_untidy and not self.is_resting:
+            self._retry_at = None
+            self._no_room(None)
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether there was no room a moment ago, and nobody has asked since."""
+        return self._retry_at is not None and self._clock.now() < self._retry_at and not self._wanted
 
     def is_due(self) -> bool:
         """Whether a snapshot is to be begun now."""
@@ -118,9 +149,7 @@ class Snapshotter:
             return False
         if self._wanted:
             return True
-        if self._retry_at is not None and self._clock.now() < self._retry_at:
-            return False
-        return (
+        return not self.is_resting and (
             position.index - newest.index >= self._entries
             or self._applier.log_bytes - self._log_bytes_then >= self._log_bytes
         )

@@ -5,7 +5,6 @@ around them are replaced. Each turn of the driver, each disk call and each slice
 and between any two of them the node can be halted or paused.
 """
 
-import errno
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from hashlib import blake2b
@@ -315,6 +314,7 @@ class Member:
     def _tick(self) -> None:
         assert self.node is not None
         self.node.driver.tick_due()
+        self._begin_snapshot()
         self._plan_tick(1)
 
     def _turn(self) -> None:
@@ -398,7 +398,7 @@ class Member:
         node, storage = self.node, self._storage
         assert node is not None
         assert storage is not None
-        if self._snapshotting:
+        if self._snapshotting or node.snapshotter.is_resting:
             return
         if node.snapshotter.is_due():
             self._snapshotting = True
@@ -410,11 +410,13 @@ class Member:
                 self._no_snapshot(error)
             else:
                 self._soon(0.001, self._write_snapshot, meta, chunks, file, node.applier.restores)
-        elif storage.is_untidy:
-            try:
+            return
+        try:
+            if storage.is_untidy:
                 storage.tidy()
-            except OSError as error:
-                self._no_snapshot(error)
+            node.snapshotter.tidied()
+        except OSError as error:
+            self._no_snapshot(error)
 
     def _write_snapshot(
         self, meta: SnapshotMeta, chunks: Iterator[bytes], file: SnapshotFile, restores: int
@@ -444,10 +446,9 @@ class Member:
             self._begin_write(node)
 
     def _no_snapshot(self, error: OSError) -> None:
-        """Without room there is none this time; any other error of the disk ends the node."""
+        assert self.node is not None
         self._snapshotting = False
-        if error.errno != errno.ENOSPC:
-            raise StorageError(f"a snapshot cannot be written: {error}") from error
+        self.node.snapshotter.failed(error)
 
     def _send_snapshot(self, message: Message) -> None:
         node, storage, life = self.node, self._storage, self._life
