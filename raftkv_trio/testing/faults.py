@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from raftkv_trio.testing.member import DATA_DIR, Member, State
 from raftkv_trio.testing.message_network import Conditions
-from raftkv_trio.testing.schedule import Fault, FaultKind
+from raftkv_trio.testing.schedule import Fault, FaultKind, one_way
 from raftkv_trio.testing.simulation import Simulation
 
 Strike = Callable[[Simulation, Fault], None]
@@ -14,6 +14,9 @@ Strike = Callable[[Simulation, Fault], None]
 
 def strike(simulation: Simulation, fault: Fault) -> None:
     """Let a fault happen now, and plan its end."""
+    leaders = [(m.node.driver.raw.term, m.id) for m in simulation.members.values() if m.node and m.leads]
+    if fault.leader and leaders:
+        fault = replace(fault, node=max(leaders)[1])
     simulation.trace.note("fault", str(fault))
     _STRIKES[fault.kind](simulation, fault)
 
@@ -53,6 +56,18 @@ def _cut(simulation: Simulation, fault: Fault) -> None:
     _later(simulation, fault, simulation.network.mend, number)
 
 
+def _cut_off(simulation: Simulation, fault: Fault) -> None:
+    """One node, with `number` others on its side, and a slow disk for as long."""
+    member = _member(simulation, fault)
+    others = [i for i in simulation.members if i != member.id]
+    away = simulation.random.sample(others, max(1, len(others) - fault.number))
+    pairs = one_way([i for i in simulation.members if i not in away], away)
+    number = simulation.network.cut([*pairs, *[(b, a) for a, b in pairs]])
+    _later(simulation, fault, simulation.network.mend, number)
+    if fault.factor:
+        _slow_down(simulation, fault)
+
+
 def _worsen(simulation: Simulation, fault: Fault) -> None:
     network = simulation.network
     network.conditions = replace(
@@ -75,19 +90,23 @@ def _disconnect(simulation: Simulation, fault: Fault) -> None:
 
 def _halt(simulation: Simulation, fault: Fault) -> None:
     member = _member(simulation, fault)
-    power = fault.kind is FaultKind.POWER
-    simulation.take_down(member, fault.duration_s, lambda: member.halt(power=power))
+    if member.node is not None:
+        simulation.plan_restart(member.id, fault.duration_s, again_s=fault.again_s)
+        member.halt(power=fault.kind is FaultKind.POWER)
 
 
 def _halt_all(simulation: Simulation, fault: Fault) -> None:
     for member in simulation.members.values():
-        seconds = fault.duration_s * simulation.random.uniform(0.5, 1.0)
-        simulation.take_down(member, seconds, lambda member=member: member.halt(power=True))  # type: ignore[misc]
+        if member.node is not None:
+            simulation.plan_restart(member.id, fault.duration_s * simulation.random.uniform(0.5, 1.0))
+            member.halt(power=True)
 
 
 def _stop(simulation: Simulation, fault: Fault) -> None:
     member = _member(simulation, fault)
-    simulation.take_down(member, fault.duration_s, member.stop)
+    if member.node is not None:
+        simulation.plan_restart(member.id, fault.duration_s, again_s=fault.again_s)
+        member.stop()
 
 
 def _pause(simulation: Simulation, fault: Fault) -> None:
@@ -124,17 +143,23 @@ def _fill(simulation: Simulation, fault: Fault) -> None:
 
 
 def _fail(simulation: Simulation, fault: Fault) -> None:
-    _member(simulation, fault).disk.fail_at(fault.number, errno.EIO)
+    member = _member(simulation, fault)
+    simulation.plan_restart(member.id, fault.duration_s, again_s=fault.again_s)
+    member.disk.fail_at(fault.number, errno.EIO)
 
 
 def _halt_in_disk_call(simulation: Simulation, fault: Fault) -> None:
-    _member(simulation, fault).disk.halt_at(fault.number, power=fault.power)
+    member = _member(simulation, fault)
+    simulation.plan_restart(member.id, fault.duration_s, again_s=fault.again_s)
+    member.disk.halt_at(fault.number, power=fault.power)
 
 
 def _rot(simulation: Simulation, fault: Fault) -> None:
     """Bits flip while the node is down, so that it reads them when it starts."""
     member = _member(simulation, fault)
-    simulation.take_down(member, fault.duration_s, lambda: member.halt(power=fault.power))
+    if member.node is not None:
+        simulation.plan_restart(member.id, fault.duration_s)
+        member.halt(power=fault.power)
     if member.state is State.DOWN and member.disk.exists(DATA_DIR):
         member.is_rotten = True
         for _ in range(fault.number):
@@ -145,6 +170,7 @@ _STRIKES: Mapping[FaultKind, Strike] = {
     FaultKind.PARTITION: _cut,
     FaultKind.ONE_WAY: _cut,
     FaultKind.RING: _cut,
+    FaultKind.LEADER_CUT_OFF: _cut_off,
     FaultKind.BAD_NETWORK: _worsen,
     FaultKind.DISCONNECT: _disconnect,
     FaultKind.POWER: _halt,

@@ -207,9 +207,9 @@ class Invariants:
             self._committed.append(self._entries[index, term][1])
             self._commit_terms.append(raft.term)
         if view.commit > known_before:
-            self._check_quorum(node_id, view, raft)
+            self._check_commit(node_id, view, raft)
 
-    def _check_quorum(self, node_id: int, view: _View, raft: Raft) -> None:
+    def _check_commit(self, node_id: int, view: _View, raft: Raft) -> None:
         index = view.commit
         term = view.terms[index - self._base - 1]
         holders = {i for i, v in self._views.items() if v.disk is not None and _holds(v.disk, index, term)}
@@ -221,6 +221,19 @@ class Invariants:
                     f"node {node_id} commits entry {index} of term {term}, which is durable on"
                     f" {sorted(holders)} of {half} only",
                 )
+        for candidate in sorted(set(self._views) - holders):
+            voters = self._voters_for(candidate)
+            if all(_is_majority(voters, half) for half in (conf.voters, conf.voters_outgoing) if half):
+                raise Violation(
+                    LEADER_COMPLETENESS,
+                    f"node {node_id} commits entry {index} of term {term}, without which node {candidate}"
+                    f" could still be elected by {sorted(voters)}",
+                )
+
+    def _voters_for(self, candidate: int) -> set[int]:
+        """Whose durable logs are no better than that node's (paper, section 5.4.1)."""
+        ends = {i: _end(v.disk) for i, v in self._views.items() if v.disk is not None}
+        return {i for i, end in ends.items() if candidate in ends and end <= ends[candidate]}
 
     # ------------------------------------------------------------ state machines and clients
 
@@ -295,6 +308,12 @@ def _holds(storage: Storage, index: int, term: int) -> bool:
     if index < storage.first_index():
         return True
     return index <= storage.last_index() and storage.term(index) == term
+
+
+def _end(storage: Storage) -> tuple[int, int]:
+    """Term and index of the last entry."""
+    index = storage.last_index()
+    return storage.term(index), index
 
 
 def _is_majority(holders: Collection[int], voters: Collection[int]) -> bool:

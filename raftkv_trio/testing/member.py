@@ -5,9 +5,9 @@ around them are replaced. Each turn of the driver, each disk call and each slice
 and between any two of them the node can be halted or paused.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from enum import Enum
-from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,19 +18,19 @@ from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.log_writer import Write
 from raftkv_trio.machine import Committed, StateMachine
 from raftkv_trio.node import Node, open_directory, restore_machine
-from raftkv_trio.outbox import Item
-from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
+from raftkv_trio.ports import TcpNetwork, ThreadWorker
 from raftkv_trio.raft.types import Message, StateRole
 from raftkv_trio.storage import BOOTSTRAP_INDEX, NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshot import SnapshotFile
 from raftkv_trio.testing.disk import Halted, SimulatedDisk
 from raftkv_trio.testing.invariants import DURABILITY, Invariants, Violation
+from raftkv_trio.testing.member_ports import MemberClock, Post, WatchedMachine, state_hash
 from raftkv_trio.testing.message_network import MessageNetwork
 from raftkv_trio.testing.timeline import Timeline, Trace
 from raftkv_trio.wire import PeerFrame, ReceivedSnapshot
 
 DATA_DIR = Path("/srv/raftkv-trio")
-SEGMENT_BYTES = 16 * 1024
+SEGMENT_BYTES = 4096
 
 #: A client's look at what it waits for: True once it need not look again.
 Look = Callable[[], bool]
@@ -45,70 +45,16 @@ class State(Enum):
     REFUSED = "refused"  # its own directory, because it does not verify
 
 
-class MemberClock(TrioClock):
-    """A node's clock: virtual time at a rate of its own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a node's configuration may bound tightly, to bring about what is rare; see `NodeConfig`."""
 
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        self._base = self._base_at = 0.0
-        self.rate = 1.0
-
-    def now(self) -> float:
-        return self._base + (self._timeline.now - self._base_at) * self.rate
-
-    def set_rate(self, rate: float) -> None:
-        self._base, self._base_at = self.now(), self._timeline.now
-        self.rate = rate
-
-
-class WatchedMachine:
-    """A state machine that tells the invariants what it was given, and its state after each command."""
-
-    def __init__(self, machine: StateMachine, told: Callable[[Committed, str], None]) -> None:
-        self.inner = machine
-        self._told = told
-
-    def apply(self, batch: Sequence[Committed]) -> Sequence[object]:
-        results: list[object] = []
-        for committed in batch:
-            results += self.inner.apply([committed])
-            self._told(committed, state_hash(self.inner))
-        return results
-
-    def snapshot(self) -> Iterator[bytes]:
-        return self.inner.snapshot()
-
-    def restore(self, chunks: Any) -> None:
-        self.inner.restore(chunks)
-
-
-def state_hash(machine: StateMachine) -> str:
-    """The machine's own `state_hash`, where it has one; else a hash of its snapshot."""
-    own: str | None = getattr(machine, "state_hash", None)
-    if own is not None:
-        return own
-    digest = blake2b(digest_size=16)
-    for chunk in machine.snapshot():
-        digest.update(len(chunk).to_bytes(8, "big") + chunk)
-    return digest.hexdigest()
-
-
-class Post:
-    """What the driver takes for its peers."""
-
-    def __init__(
-        self, node_id: int, network: MessageNetwork, send_snapshot: Callable[[Message], None]
-    ) -> None:
-        self._node_id = node_id
-        self._send_snapshot = send_snapshot
-        self._network = network
-
-    def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
-        return self._network.offer(self._node_id, peer_id, items)
-
-    def send_snapshot(self, message: Message) -> bool:
-        self._send_snapshot(message)
-        return True
+    election_ticks: int = 10
+    max_message_bytes: int = 1024 * 1024
+    max_inflight_messages: int = 256
+    max_uncommitted_bytes: int = 64 * 1024 * 1024
+    snapshot_entries: int = 8
+    catch_up_entries: int = 2
 
 
 class Member:
@@ -126,6 +72,7 @@ class Member:
 
     Args:
         went_down: told when it has halted or ended, or could not start.
+        took_lead: told when it has won an election.
     """
 
     def __init__(
@@ -134,6 +81,7 @@ class Member:
         members: dict[int, PeerAddress],
         make_machine: Callable[[], StateMachine],
         *,
+        limits: Limits,
         turn_delay_s: float,
         timeline: Timeline,
         trace: Trace,
@@ -141,6 +89,7 @@ class Member:
         network: MessageNetwork,
         invariants: Invariants,
         went_down: Callable[["Member"], None],
+        took_lead: Callable[["Member"], None],
     ) -> None:
         self.id = node_id
         self.config = NodeConfig(
@@ -148,8 +97,7 @@ class Member:
             members=members,
             data_dir=DATA_DIR,
             segment_bytes=SEGMENT_BYTES,
-            snapshot_entries=8,
-            catch_up_entries=2,
+            **asdict(limits),
         )
         self.disk = SimulatedDisk(Random(random.getrandbits(64)))
         self.clock = MemberClock(timeline)
@@ -170,6 +118,7 @@ class Member:
         self._network = network
         self._invariants = invariants
         self._went_down = went_down
+        self._took_lead = took_lead
         self._storage: NodeStorage | None = None
         self._life = 0
         self._held: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
@@ -179,6 +128,7 @@ class Member:
         self._applying = False
         self._snapshotting = False
         self._seen: object = None
+        self._led: int | None = None  # the last term that it led
 
     # ------------------------------------------------------------ life
 
@@ -338,6 +288,9 @@ class Member:
             self._note(
                 f"{raw.role.name.lower()} t{raw.term} leader {raw.leader_id or '-'} commit {raw.commit}"
             )
+        if raw.role is StateRole.LEADER and self._led != raw.term:
+            self._led = raw.term
+            self._took_lead(self)
 
     def _begin_write(self, node: Node) -> None:
         write = node.log_writer.take()

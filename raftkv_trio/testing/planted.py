@@ -21,7 +21,7 @@ from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.tracker import Tracker
 from raftkv_trio.raft.types import Entry, HardState, Message, MessageType, ReadState
 from raftkv_trio.reads import ReadRound, ReadRounds
-from raftkv_trio.storage import wal
+from raftkv_trio.storage import log_reader
 from raftkv_trio.storage.record import HEADER_BYTES, Header
 from raftkv_trio.storage.wal import WriteAheadLog
 from raftkv_trio.wire import Forward, ProposalId
@@ -104,9 +104,6 @@ def _(original: Any) -> object:
         def __getattr__(self, name: str) -> object:
             return getattr(self._file, name)
 
-        def write_at(self, offset: int, data: bytes) -> None:
-            pass
-
         def datasync(self) -> None:
             pass
 
@@ -146,12 +143,12 @@ def _(original: Any) -> object:
     return recovered_log
 
 
-@_bug("accept-truncated-log", "whatever does not verify is taken for a torn end", wal, "is_torn")
+@_bug("accept-truncated-log", "whatever does not verify is taken for a torn end", log_reader, "is_torn")
 def _(original: Any) -> object:
     return lambda data, offset, segment: True
 
 
-@_bug("skip-crc", "a record's CRC is not compared", wal, "decode_payload")
+@_bug("skip-crc", "a record's CRC is not compared", log_reader, "decode_payload")
 def _(original: Any) -> object:
     def decode_payload(data: bytes, offset: int, header: Header, segment: int) -> bytes:
         return data[offset + HEADER_BYTES : offset + HEADER_BYTES + header.length]

@@ -20,7 +20,7 @@ from raftkv_trio.testing.kv_clients import (
 from raftkv_trio.testing.linearizability import HistoryError, check_linearizable
 from raftkv_trio.testing.member import Member, State
 from raftkv_trio.testing.register import Answer, Get, Register, RegisterRequest, Seen
-from raftkv_trio.testing.schedule import Schedule
+from raftkv_trio.testing.schedule import PATIENCE_S, Fault, Schedule
 from raftkv_trio.testing.simulation import Simulation
 
 #: After all has healed the clients must come to their end within this time.
@@ -89,6 +89,7 @@ class _Run:
             nodes=schedule.nodes,
             seed=schedule.seed,
             conditions=schedule.conditions,
+            limits=schedule.limits,
             turn_delay_s=schedule.turn_delay_s,
             keep_trace=keep_trace,
         )
@@ -100,8 +101,7 @@ class _Run:
     def run(self) -> None:
         simulation = self.simulation
         for fault in self.schedule.faults:
-            simulation.timeline.at(fault.at_s, strike, simulation, fault)
-            self.struck[fault.kind.value] += 1
+            simulation.timeline.at(fault.at_s, self._approach, fault)
         for client in self.clients:
             client.start()
         simulation.timeline.run_until(self.schedule.duration_s)
@@ -112,6 +112,18 @@ class _Run:
             check_linearizable(self.history, Register())
         except HistoryError as error:
             raise Violation(LINEARIZABILITY, str(error)) from error
+
+    def _approach(self, fault: Fault) -> None:
+        if fault.waits:
+            self.simulation.at_next_election(lambda: self._strike(fault), within_s=PATIENCE_S)
+        else:
+            self._strike(fault)
+
+    def _strike(self, fault: Fault) -> None:
+        self.struck[fault.kind.value] += 1
+        strike(self.simulation, fault)
+        for client in self.clients:
+            client.hasten()
 
     def _wait(self, what: str, condition: object) -> None:
         try:
@@ -142,23 +154,41 @@ class _Client:
         self._count = 0
         self._known: dict[bytes, Seen] = {}
         self._favourite: int | None = None
+        self._is_waiting = False
+        self._plans = 0
         self.is_done = False
 
     def start(self) -> None:
         self._next()
+
+    def hasten(self) -> None:
+        """A fault strikes: perhaps ask the leader something now, instead of later."""
+        if self._is_waiting and self._random.random() < self._run.schedule.haste:
+            leaders = [m.id for m in self._simulation.members.values() if m.leads]
+            if leaders:
+                self._favourite = self._random.choice(leaders)
+            self._plan(self._simulation.now + self._random.uniform(0, 0.05))
 
     def _next(self) -> None:
         if not self._moments:
             self.is_done = True
             return
         think_s = self._random.uniform(0, 0.01)
-        self._simulation.timeline.at(max(self._moments.pop(), self._simulation.now + think_s), self._begin)
+        self._plan(max(self._moments.pop(), self._simulation.now + think_s))
 
-    def _begin(self) -> None:
+    def _plan(self, at_s: float) -> None:
+        self._is_waiting = True
+        self._plans += 1
+        self._simulation.timeline.at(at_s, self._begin, self._plans)
+
+    def _begin(self, plan: int) -> None:
+        if plan != self._plans:
+            return  # it was hastened
         member = self._choose()
         if member is None:  # nobody to connect to
-            self._simulation.timeline.after(self._random.uniform(0.05, 0.5), self._begin)
+            self._plan(self._simulation.now + self._random.uniform(0.05, 0.5))
             return
+        self._is_waiting = False
         self._count += 1
         key = b"key%d" % self._random.randrange(self._run.schedule.keys)
         value = b"%s-%d" % (self._name[7:].encode(), self._count)

@@ -16,7 +16,7 @@ from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.machine import StateMachine
 from raftkv_trio.testing.invariants import LIVENESS, Invariants, Violation
-from raftkv_trio.testing.member import Member, State
+from raftkv_trio.testing.member import Limits, Member, State
 from raftkv_trio.testing.message_network import Conditions, MessageNetwork
 from raftkv_trio.testing.timeline import Timeline, Trace
 
@@ -29,6 +29,8 @@ class Simulation:
 
     Args:
         make_machine: makes one node's state machine, in its initial state.
+        limits: of every node's configuration.
+        turn_delay_s: longest time that a node takes to act on what it was told.
         keep_trace: keep the trace's lines, in `trace.lines`.
     """
 
@@ -39,6 +41,7 @@ class Simulation:
         nodes: int = 3,
         seed: int = 0,
         conditions: Conditions | None = None,
+        limits: Limits | None = None,
         turn_delay_s: float = 0.0005,
         keep_trace: bool = False,
     ) -> None:
@@ -55,6 +58,7 @@ class Simulation:
                 i,
                 addresses,
                 make_machine,
+                limits=limits or Limits(),
                 turn_delay_s=turn_delay_s,
                 timeline=self.timeline,
                 trace=self.trace,
@@ -62,10 +66,13 @@ class Simulation:
                 network=self.network,
                 invariants=self.invariants,
                 went_down=self._went_down,
+                took_lead=self._took_lead,
             )
             for i in addresses
         }
         self._down_s: dict[int, float] = {}
+        self._again_s: dict[int, float] = {}
+        self._awaiting_leader: list[Callable[[], None]] = []
         self._restarting: set[int] = set()
         for member in self.members.values():
             self.timeline.after(self.random.uniform(0, 0.1), member.start)
@@ -187,6 +194,8 @@ class Simulation:
         self._restarting.discard(node)
         if self.members[node].state is State.DOWN:
             self.members[node].start()
+            if node in self._again_s:
+                self.timeline.after(self._again_s.pop(node), self.crash, node)
 
     def pause(self, node: int) -> None:
         """Nothing of a node moves until `resume` (SIGSTOP)."""
@@ -195,11 +204,30 @@ class Simulation:
     def resume(self, node: int) -> None:
         self.members[node].resume()
 
-    def take_down(self, member: Member, seconds: float, halt: Callable[[], None]) -> None:
-        """Halt a node, which is started again after so long; one that is down already stays as planned."""
-        if member.node is not None:
-            self._down_s[member.id] = seconds
-        halt()
+    def plan_restart(self, node: int, down_s: float, *, again_s: float | None = None) -> None:
+        """The next time that a supervised node goes down it stays so for `down_s`.
+
+        `again_s`: so long after that start it loses power.
+        """
+        self._down_s[node] = down_s
+        if again_s is not None:
+            self._again_s[node] = again_s
+
+    def at_next_election(self, action: Callable[[], None], *, within_s: float) -> None:
+        """Do something as soon as a node has won an election, or after that time at the latest."""
+        waiting = [action]
+
+        def act() -> None:
+            if waiting:
+                waiting.pop()()
+
+        self._awaiting_leader.append(act)
+        self.timeline.after(within_s, act)
+
+    def _took_lead(self, member: Member) -> None:
+        waiting, self._awaiting_leader = self._awaiting_leader, []
+        for action in waiting:
+            self.timeline.after(0, action)
 
     def _went_down(self, member: Member) -> None:
         if self.supervised and member.id not in self._restarting:
