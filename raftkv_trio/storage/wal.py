@@ -176,6 +176,7 @@ class WriteAheadLog:
         """Begin a new segment with room for `record_bytes`: durable, name and all, before it is used."""
         if self._file is not None:
             self._file.close()
+            self._file = None  # if no other can be opened, nobody may close it again
         self.segment += 1
         self._path = self._directory / str(SegmentName(self.segment, self.last_index + 1))
         if self._disk.exists(self._directory / SPARE):

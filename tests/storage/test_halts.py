@@ -112,3 +112,16 @@ def test_a_failed_sync_is_not_believed_at_the_next_start(seed: int) -> None:
     storage.append(None, [entry(read[-1] + 1)])
     disk.lose_power()
     assert indexes(reopen(disk)) == [*read, read[-1] + 1]
+
+
+def test_a_segment_that_cannot_be_begun_does_not_hold_up_the_end() -> None:
+    """A log whose next segment could not be begun is closed as ever; its last file was closed twice."""
+    disk = SimulatedDisk(random.Random(1))
+    storage = reopen(disk)
+    for number in range(60):
+        storage.tidy()  # which has the next segment's file ready, to be renamed
+        disk.fail_at(number, errno.EIO)
+        with pytest.raises(StorageError):
+            append_one_by_one(storage, range(2, 60))
+        storage.close(clean=True)
+        storage = reopen(disk)
