@@ -78,6 +78,7 @@ class Driver:
         commits: trio.MemorySendChannel[Commits],
         clock: Clock,
         tick_interval_s: float,
+        election_ticks: int,
         max_batch_bytes: int,
         catch_up_entries: int,
         catch_up_bytes: int,
@@ -94,6 +95,7 @@ class Driver:
         self._commits = commits
         self._clock = clock
         self._tick_interval_s = tick_interval_s
+        self._election_timeout_s = election_ticks * tick_interval_s
         self._max_batch_bytes = max_batch_bytes
         self._durable: deque[Message] = deque()
         self._unreachable: set[int] = set()
@@ -291,8 +293,18 @@ class Driver:
         if self._tick_due:
             self._tick_due = False
             self.raw.tick()
+            if self._is_stalled():
+                self._hand_over = True
             self._reads.tick()
             self._proposals.retry_refused()
+
+    def _is_stalled(self) -> bool:
+        """Whether this node's disk has not answered for an election timeout: then another is to lead.
+
+        Heartbeats need no disk, so that the others would wait for it as long as it takes.
+        """
+        since = self.writer.writing_since
+        return since is not None and self._clock.now() - since > self._election_timeout_s
 
     # ------------------------------------------------------------ lane 4: proposals and reads
 

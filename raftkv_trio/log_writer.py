@@ -41,6 +41,9 @@ class LogWriter:
     What waits here is bounded by Raft's own flow control: by the uncommitted limit on the leader, by the
     bytes in flight on a follower.
 
+    Attributes:
+        writing_since: when the disk call under way began; None where there is none.
+
     Args:
         durable: told the messages that are durable.
         recorded: told a snapshot that the log continues now.
@@ -55,6 +58,7 @@ class LogWriter:
         recorded: Callable[[SnapshotMeta], None],
     ) -> None:
         self.writes = Histogram()
+        self.writing_since: float | None = None
         self._storage = storage
         self._worker = worker
         self._clock = clock
@@ -101,6 +105,7 @@ class LogWriter:
         end = snapshots[1] if len(snapshots) > 1 else len(self._waiting)
         batch, self._waiting = self._waiting[:end], self._waiting[end:]
         taken, self._taken = self._taken, None
+        self.writing_since = self._clock.now()
         return Write(batch, merge_appends(batch), taken)
 
     def must_write(self, write: Write) -> bool:
@@ -124,6 +129,7 @@ class LogWriter:
 
     def written(self, write: Write) -> None:
         """Tell what is durable now."""
+        self.writing_since = None
         if write.messages:
             self._durable(write.messages)
         if write.taken is not None:

@@ -170,6 +170,7 @@ class Node:
             commits=commits,
             clock=clock,
             tick_interval_s=config.tick_interval_s,
+            election_ticks=config.election_ticks,
             max_batch_bytes=config.max_message_bytes,
             catch_up_entries=config.catch_up_entries,
             catch_up_bytes=config.catch_up_bytes,
