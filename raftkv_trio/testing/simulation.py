@@ -9,6 +9,7 @@ Time passes while `run_for`, `run_until`, `propose` and their like run, and at n
 are checked after every step; what breaks one raises Violation.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from random import Random
 
@@ -19,6 +20,9 @@ from raftkv_trio.testing.invariants import LIVENESS, Invariants, Violation
 from raftkv_trio.testing.member import Limits, Member, State
 from raftkv_trio.testing.message_network import Conditions, MessageNetwork
 from raftkv_trio.testing.timeline import Timeline, Trace
+
+# What simulated nodes warn of goes where the user's logging says, and nowhere else: the trace has it too.
+logging.getLogger("raftkv_trio").addHandler(logging.NullHandler())
 
 
 class Simulation:

@@ -35,7 +35,7 @@ def test_what_is_left_fails_in_the_same_way() -> None:
 
 def of_faults(*needed: int) -> tuple[Verdict, Schedule]:
     """A verdict on a schedule that fails as long as it has these of its faults."""
-    schedule = LEVELS[1].draw(0)
+    schedule = LEVELS[1].draw(4)
     return judge(schedule, [schedule.faults[i].at_s for i in needed]), schedule
 
 
