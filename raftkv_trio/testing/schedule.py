@@ -130,7 +130,7 @@ def draw_schedule(seed: int) -> Schedule:
         clients=random.randint(2, 6),
         keys=random.randint(1, 5),
         turn_delay_s=random.choice((0.0001, 0.0005, 0.0005, 0.005)),
-        haste=random.choice((0.0, 0.5, 1.0)),
+        haste=random.choice((0.0, 0.5, 1.0, 1.0)),
     )
 
 
@@ -166,7 +166,31 @@ def _draw_faults(random: Random, nodes: int) -> list[Fault]:
         if kind in _FOR_LEADERS:
             fault = replace(fault, leader=random.random() < leaders, waits=random.random() < waits)
         faults.append(fault)
-    return faults
+    if nodes > 2 and random.random() < 0.5:
+        for _ in range(3):
+            faults += _draw_contest(random)
+    return sorted(faults, key=lambda fault: fault.at_s)
+
+
+def _draw_contest(random: Random) -> list[Fault]:
+    """Leaders cut off with writes under way, each as it is elected (as in the paper's figure 8)."""
+    at_s = random.uniform(1, MIN_DURATION_S - 4 * PATIENCE_S)
+    slow_disk_s = random.choice((0.0, 3.0))
+    contest = []
+    for number in range(random.randint(1, 3)):
+        contest.append(
+            Fault(
+                at_s=at_s,
+                kind=FaultKind.LEADER_CUT_OFF,
+                duration_s=random.uniform(0.3, 3.0),
+                node=1,
+                leader=True,
+                waits=number > 0,
+                factor=slow_disk_s,
+            )
+        )
+        at_s += random.uniform(0.05, 1.5)
+    return contest
 
 
 def _draw_moments(random: Random, count: int) -> list[float]:

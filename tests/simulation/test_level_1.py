@@ -15,12 +15,6 @@ from raftkv_trio.testing.schedule import MIN_DURATION_S, MIN_FAULTS, MIN_OPERATI
 from raftkv_trio.testing.seeds import Verdict, run_schedule
 from raftkv_trio.testing.simulation import Simulation
 
-#: Seeds that found something, and what.
-FOUND = {
-    25: "the log's file was closed twice where the next segment could not be begun",
-    74: "the same, at another moment",
-}
-
 
 def run(seed: int) -> Verdict:
     return run_schedule(draw_schedule(seed))
@@ -47,12 +41,6 @@ def test_ten_thousand_seeds(first: int) -> None:
     with ProcessPoolExecutor(2) as pool:
         for verdict in pool.map(run, range(first, first + 500), chunksize=10):
             check(verdict)
-
-
-@pytest.mark.parametrize("seed", FOUND)
-def test_what_was_found_stays_mended(seed: int) -> None:
-    """A seed that once found a bug breaks nothing any more."""
-    check(run(seed))
 
 
 _DIGESTS = """
