@@ -125,6 +125,7 @@ def test_ctrl_c_ends_it(tmp_path: Path) -> None:
         while len(children(process.pid)) < 3:  # two that run seeds, and multiprocessing's resource tracker
             assert process.poll() is None
             os.sched_yield()
+        assert all(is_deaf(pid) for pid in children(process.pid))
         os.killpg(process.pid, signal.SIGINT)
         out, said = process.communicate(timeout=DEADLINE_S)  # which waits for all that hold the pipes
     finally:
@@ -135,6 +136,13 @@ def test_ctrl_c_ends_it(tmp_path: Path) -> None:
 
 def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def is_deaf(pid: str) -> bool:
+    """Whether a process blocks or ignores SIGINT, from its first moment on."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = [int(mask, 16) for mask in re.findall(r"^Sig(?:Blk|Ign):\t(\w+)$", status, re.MULTILINE)]
+    return any(mask & 1 << signal.SIGINT - 1 for mask in masks)
 
 
 @pytest.mark.parametrize(
