@@ -120,6 +120,11 @@ class Applier:
             self._proposals.term_applied(last.term)
         self._applied.advance(last.index)
 
+    @property
+    def is_restoring(self) -> bool:
+        """Whether a snapshot is replacing the machine's state at this moment."""
+        return self._applied.is_restoring
+
     def begin_restore(self) -> None:
         """From here on, until `restored`, nobody may read the machine."""
         self.restores += 1

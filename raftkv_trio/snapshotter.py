@@ -108,6 +108,8 @@ class Snapshotter:
                 try:
                     if self.is_due():
                         await self._write()
+                    elif self._wanted and self._recording is None and not self._applier.is_restoring:
+                        self._end(None)  # a snapshot that was received has come before it
                     if self._storage.is_untidy:
                         await self._worker.run(self._storage.tidy)
                 except OSError as error:
@@ -145,7 +147,7 @@ class Snapshotter:
     def is_due(self) -> bool:
         """Whether a snapshot is to be begun now."""
         position, newest = self._applier.position, self._storage.snapshot
-        if self._recording is not None or position.index <= newest.index:
+        if self._recording is not None or self._applier.is_restoring or position.index <= newest.index:
             return False
         if self._wanted:
             return True

@@ -66,13 +66,14 @@ class Snapshots:
 
         When `starting` nobody writes any file: what was being written, or never got into the log, goes too.
         """
+        newest = self.newest  # before the names are read: the log writer may adopt a later one meanwhile
         whole: list[SnapshotId] = []
         superfluous: list[str] = []
         for name in self._disk.list_directory(self._directory):
             snapshot = SnapshotId.parse(name)
             if snapshot is None:
                 continue
-            is_newer = snapshot.index > self.newest.index
+            is_newer = snapshot.index > newest.index
             if name == snapshot.file_name and (not is_newer or not starting):
                 whole.append(snapshot)
             elif not is_newer or (starting and not name.endswith(".part")):
