@@ -2,7 +2,7 @@
 
 import logging
 import random as random_module
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -55,6 +55,7 @@ async def run_node(
     worker: Worker | None = None,
     bulk_worker: Worker | None = None,
     random: random_module.Random | None = None,
+    watch: Callable[["Node"], None] | None = None,
     task_status: trio.TaskStatus["Node"] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run one node until cancelled; `started` gives its `Node` once peers can connect.
@@ -63,6 +64,7 @@ async def run_node(
         machine: replicated; it must be in its initial state, and belongs to the node from here on.
         disk, network, clock, worker, random: the world; real where not given. `worker` writes the log,
             `bulk_worker` does all that takes long beside it.
+        watch: given the node before any of its tasks begins, for whoever follows it step by step.
 
     Raises:
         ConfigError: the data directory or the address does not fit; nothing was started. Or the directory is
@@ -85,6 +87,8 @@ async def run_node(
     try:
         await worker.run(lambda: restore_machine(machine, storage))
         node = Node(config, machine, storage, clock, random, worker, bulk_worker, network)
+        if watch is not None:
+            watch(node)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(node.applier.run)

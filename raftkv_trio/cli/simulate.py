@@ -46,7 +46,7 @@ class _Asked:
 @click.option("--seeds", type=_count, help="How many.  [default: 100; 200 for each planted bug]")
 @click.option("--from", "first", type=click.IntRange(min=0), default=0, show_default=True, help="The first.")
 @click.option("--seed", type=click.IntRange(min=0), help="Run this one alone.")
-@click.option("--level", type=_count, default=1, show_default=True, help="1: core and log on an event heap.")
+@click.option("--level", type=_count, default=1, show_default=True, help="1: core and log; 2: whole nodes.")
 @click.option("--jobs", type=_count, help="Processes.  [default: one a core]")
 @click.option("--trace", is_flag=True, help="Print the whole trace; with --seed.")
 @click.option(

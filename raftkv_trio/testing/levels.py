@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from raftkv_trio.testing.level_2 import run_schedule_on_tasks
 from raftkv_trio.testing.schedule import Schedule, draw_schedule
 from raftkv_trio.testing.seeds import Verdict, run_schedule
 
@@ -22,4 +23,7 @@ class Level:
     run: Run
 
 
-LEVELS: Mapping[int, Level] = {1: Level(draw_schedule, run_schedule)}
+LEVELS: Mapping[int, Level] = {
+    1: Level(draw_schedule, run_schedule),
+    2: Level(draw_schedule, run_schedule_on_tasks),
+}

@@ -1,6 +1,7 @@
 """One seed, from its schedule to its verdict: key-value clients, faults, healing, and what they were told."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from time import perf_counter
@@ -55,7 +56,7 @@ class Verdict:
 def run_schedule(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
     """Run a schedule to its end, or to the first thing that must not be."""
     begun_at = perf_counter()
-    run = _Run(schedule, keep_trace=keep_trace)
+    run = SeedRun(schedule, Simulation, keep_trace=keep_trace)
     failure, text = None, ""
     try:
         run.run()
@@ -64,27 +65,15 @@ def run_schedule(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
     except Exception as error:  # a bug of whatever kind, in the node or here
         failure = type(error).__name__
         text = f"{failure}: {error}"
-    simulation = run.simulation
-    return Verdict(
-        schedule=schedule,
-        failure=failure,
-        text=text,
-        events=simulation.timeline.events,
-        simulated_s=simulation.now,
-        wall_s=perf_counter() - begun_at,
-        faults=run.struck,
-        operations=Counter(o.outcome.value for o in run.history.operations),
-        digest=simulation.trace.digest,
-        trace=simulation.trace.lines,
-    )
+    return run.verdict(failure, text, perf_counter() - begun_at)
 
 
-class _Run:
+class SeedRun:
     """A simulation with clients of the store."""
 
-    def __init__(self, schedule: Schedule, *, keep_trace: bool) -> None:
+    def __init__(self, schedule: Schedule, simulate: type[Simulation], *, keep_trace: bool) -> None:
         self.schedule = schedule
-        self.simulation = Simulation(
+        self.simulation = simulate(
             Store,
             nodes=schedule.nodes,
             seed=schedule.seed,
@@ -99,19 +88,50 @@ class _Run:
         self.clients = [_Client(number, self) for number in range(1, schedule.clients + 1)]
 
     def run(self) -> None:
+        self.begin()
+        self.simulation.timeline.run_until(self.schedule.duration_s)
+        mend_all(self.simulation)
+        for what, condition in self.conditions_of_progress():
+            self._wait(what, condition)
+        self.judge()
+
+    def begin(self) -> None:
+        """Plan all faults and let the clients begin."""
         simulation = self.simulation
         for fault in self.schedule.faults:
             simulation.timeline.at(fault.at_s, self._approach, fault)
         for client in self.clients:
             client.start()
-        simulation.timeline.run_until(self.schedule.duration_s)
-        mend_all(simulation)
-        self._wait("the clients have not come to their end", lambda: all(c.is_done for c in self.clients))
-        self._wait("not all nodes have applied everything", self._are_equal)
+
+    def conditions_of_progress(self) -> list[tuple[str, Callable[[], bool]]]:
+        """What must come, one after the other, once all has healed; and what it means where it does not."""
+        return [
+            ("the clients have not come to their end", lambda: all(c.is_done for c in self.clients)),
+            ("not all nodes have applied everything", self._are_equal),
+        ]
+
+    def judge(self) -> None:
+        """Raise Violation where the clients' history is not linearizable."""
         try:
             check_linearizable(self.history, Register())
         except HistoryError as error:
             raise Violation(LINEARIZABILITY, str(error)) from error
+
+    def verdict(self, failure: str | None, text: str, wall_s: float) -> Verdict:
+        """What became of it."""
+        simulation = self.simulation
+        return Verdict(
+            schedule=self.schedule,
+            failure=failure,
+            text=text,
+            events=simulation.timeline.events,
+            simulated_s=simulation.now,
+            wall_s=wall_s,
+            faults=self.struck,
+            operations=Counter(o.outcome.value for o in self.history.operations),
+            digest=simulation.trace.digest,
+            trace=simulation.trace.lines,
+        )
 
     def _approach(self, fault: Fault) -> None:
         if fault.waits:
@@ -125,9 +145,9 @@ class _Run:
         for client in self.clients:
             client.hasten()
 
-    def _wait(self, what: str, condition: object) -> None:
+    def _wait(self, what: str, condition: Callable[[], bool]) -> None:
         try:
-            self.simulation.run_until(condition, within_s=PROGRESS_WITHIN_S)  # type: ignore[arg-type]
+            self.simulation.run_until(condition, within_s=PROGRESS_WITHIN_S)
         except Violation as error:
             if error.invariant != LIVENESS:
                 raise
@@ -142,7 +162,7 @@ class _Run:
 class _Client:
     """One client: an operation at a time, at moments of its own while faults go on, in haste after that."""
 
-    def __init__(self, number: int, run: _Run) -> None:
+    def __init__(self, number: int, run: SeedRun) -> None:
         schedule = run.schedule
         self._name = f"client {number}"
         self._run = run
@@ -237,17 +257,17 @@ class _Attempt:
 
     def begin(self, timeout_s: float) -> None:
         request = self._record.request
-        if isinstance(request, Get):
-            self._round = self._node.reads.join()
-            self._look = self._look_at_read
-        else:
-            self._command = command_of(self._key, request)
-            try:
+        try:
+            if isinstance(request, Get):
+                self._round = self._node.reads.join()
+                self._look = self._look_at_read
+            else:
+                self._command = command_of(self._key, request)
                 self._proposal = self._node.submit(self._command)
-            except ProposalError:
-                self._end(Outcome.FAILED)
-                return
-            self._look = self._look_at_write
+                self._look = self._look_at_write
+        except ProposalError:
+            self._end(Outcome.FAILED)
+            return
         self._run.simulation.timeline.after(timeout_s, self._give_up)
         self._member.look(self._look)
 

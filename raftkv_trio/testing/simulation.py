@@ -12,6 +12,7 @@ are checked after every step; what breaks one raises Violation.
 import logging
 from collections.abc import Callable, Iterable
 from random import Random
+from typing import ClassVar
 
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import NoLeader
@@ -38,6 +39,9 @@ class Simulation:
         keep_trace: keep the trace's lines, in `trace.lines`.
     """
 
+    network_type: ClassVar[type[MessageNetwork]] = MessageNetwork
+    member_type: ClassVar[type[Member]] = Member
+
     def __init__(
         self,
         make_machine: Callable[[], StateMachine],
@@ -54,11 +58,11 @@ class Simulation:
         self.trace = Trace(self.timeline, keep=keep_trace)
         self.random = Random(f"simulation {seed}")
         self.conditions = conditions or Conditions()
-        self.network = MessageNetwork(self.timeline, self.random, self.trace, self.conditions)
+        self.network = self.network_type(self.timeline, self.random, self.trace, self.conditions)
         self.invariants = Invariants()
         addresses = {i: PeerAddress(f"node{i}", 9021) for i in range(1, nodes + 1)}
         self.members = {
-            i: Member(
+            i: self.member_type(
                 i,
                 addresses,
                 make_machine,
