@@ -331,7 +331,10 @@ class NodeSimulation(Simulation):
             for member in self.members.values():
                 assert isinstance(member, NodeMember)
                 member.poll()
-            if condition() or self.timeline.next_at > deadline:
+            if condition():
+                return
+            if self.timeline.next_at > deadline:
+                self.timeline.run_until(deadline)
                 return
             clock.jump(max(0.0, self.timeline.next_at - clock.current_time()))
             self.timeline.step()
