@@ -1,0 +1,87 @@
+"""Every bit of a small directory flipped, every file of it removed: damage is refused, or nothing is lost."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from raftkv_trio.errors import ConfigError, CorruptLog
+from raftkv_trio.raft.types import Entry, HardState
+from raftkv_trio.storage import NodeStorage
+from raftkv_trio.testing.disk import SimulatedDisk
+from tests.storage.test_crash_points import DATA, append, held, install, reopen, take_snapshot
+
+WAL, SNAP = DATA / "wal", DATA / "snap"
+LARGE = Entry(3, 14, data=bytes([7]) * 3000)
+
+
+def small_life() -> SimulatedDisk:
+    """An install, batches, a snapshot and a cut: two segments, and the newest snapshot of three."""
+    disk = SimulatedDisk(random.Random(1))
+    storage = reopen(disk)
+    for step, _ in (install(2, 10, 10), append(3, 11, 13), take_snapshot(3, 12)):
+        step(storage)
+    storage.append(HardState(3, 1, 13), [LARGE])
+    storage.remember_directory_id(2, b"directory of two")
+    storage.close(clean=True)
+    return disk
+
+
+def flip(disk: SimulatedDisk, path: Path, bit: int) -> None:
+    file = disk.open(path)
+    (byte,) = file.read_at(bit // 8, 1)
+    file.write_at(bit // 8, bytes([byte ^ 1 << bit % 8]))
+    file.close()
+
+
+def open_and_close(disk: SimulatedDisk) -> object:
+    storage: NodeStorage = reopen(disk)
+    try:
+        return held(storage), storage.known_directory_ids
+    finally:
+        storage.close(clean=False)
+
+
+@pytest.mark.parametrize("step", [31, pytest.param(1, marks=pytest.mark.long)])
+def test_every_flipped_bit_of_log_and_snapshots_is_refused_or_harmless(step: int) -> None:
+    """Refused with file and offset wherever the log or its snapshot is written; else nothing is missing."""
+    whole = open_and_close(small_life())
+    disk = small_life()
+    files = {path: data for path, data in disk.files(DATA).items() if path.parent in (WAL, SNAP)}
+    assert len([path for path in files if path.suffix == ".wal"]) == 2
+    newest = max([path for path in files if path.parent == SNAP], key=lambda path: path.name[-16:])
+    places: set[tuple[Path, Path | None, bool]] = set()
+    refused = harmless = 0
+    for path, data in files.items():
+        used_bytes = len(data.rstrip(b"\0"))
+        for bit in range(0, 8 * min(len(data), used_bytes + 8), step):
+            flip(disk, path, bit)
+            try:
+                found = open_and_close(disk)
+            except CorruptLog as error:
+                places.add((path, error.file, error.offset is None))
+                refused += 1
+                flip(disk, path, bit)
+                continue
+            assert found == whole, f"{path}, bit {bit}"
+            is_read = path == newest or path.parent == WAL
+            assert not is_read or bit >= 8 * used_bytes, f"{path}, bit {bit}, was not noticed"
+            harmless += 1
+            disk = small_life()
+    print(f"{refused + harmless} flipped bits: {refused} refused, {harmless} harmless")
+    assert all(said == path and not is_vague for path, said, is_vague in places)
+    assert refused > 40_000 // step
+
+
+@pytest.mark.parametrize("path", [p.relative_to(DATA) for p in small_life().files(DATA)], ids=str)
+def test_a_file_that_is_missing_is_noticed_where_it_can_be(path: Path) -> None:
+    """Two are not: the log's last segment, and `peers`, look as if they had not been made yet."""
+    disk = small_life()
+    whole = open_and_close(disk)
+    last = max(disk.files(WAL))
+    disk.unlink(DATA / path)
+    try:
+        found = open_and_close(disk)
+    except (ConfigError, CorruptLog):
+        return
+    assert (found != whole) == (DATA / path in (last, DATA / "peers"))
