@@ -76,16 +76,21 @@ def open_network(size: int) -> Iterator[Network]:
 
 
 def _owners() -> set[int]:
-    """Pids in the names of this suite's namespaces and bridges."""
-    listed = _ip("netns", "list") + "\n" + _ip("-br", "link", "show", "type", "bridge")
-    return {int(pid) for pid in re.findall(rf"^{_PREFIX}(\d+)\b", listed, re.MULTILINE)}
+    """Pids in the names of this suite's namespaces, bridges and their ports."""
+    listed = _ip("netns", "list") + "\n" + _ip("-br", "link", "show")
+    return {int(pid) for pid in re.findall(rf"^{_PREFIX}(\d+)", listed, re.MULTILINE)}
 
 
 def _remove(pid: int) -> None:
     for namespace in re.findall(rf"^{_PREFIX}{pid}-\d+\b", _ip("netns", "list"), re.MULTILINE):
         _ip("netns", "del", namespace)
-    if re.search(rf"^{_PREFIX}{pid}\b", _ip("-br", "link", "show", "type", "bridge"), re.MULTILINE):
-        _ip("link", "del", f"{_PREFIX}{pid}")
+    # A namespace outlives its name while connections linger in it, and its port with it.
+    for device in re.findall(rf"^{_PREFIX}{pid}(?:v\d+)?\b", _ip("-br", "link", "show"), re.MULTILINE):
+        try:
+            _ip("link", "del", device)
+        except subprocess.CalledProcessError as error:
+            if "Cannot find device" not in error.stderr:  # it went with its namespace meanwhile
+                raise
 
 
 def _ip(*arguments: str) -> str:
