@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from raftkv_trio.testing.level_2 import run_schedule_on_tasks
 from raftkv_trio.testing.schedule import Schedule, draw_schedule
 from raftkv_trio.testing.seeds import Verdict, run_schedule
 
@@ -23,7 +22,14 @@ class Level:
     run: Run
 
 
+def _run_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
+    # Brings Trio's tools for tests, and with them pytest where it is installed: level 1 has no need of them.
+    from raftkv_trio.testing.level_2 import run_schedule_on_tasks
+
+    return run_schedule_on_tasks(schedule, keep_trace=keep_trace)
+
+
 LEVELS: Mapping[int, Level] = {
     1: Level(draw_schedule, run_schedule),
-    2: Level(draw_schedule, run_schedule_on_tasks),
+    2: Level(draw_schedule, _run_on_tasks),
 }
