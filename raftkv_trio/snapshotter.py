@@ -64,7 +64,7 @@ class Snapshotter:
         self._log_bytes_then = 0
         self._retry_at: float | None = None
         self._wanted = False
-        self._recording: SnapshotMeta | None = None
+        self._is_recording = False
         self._ended = trio.Event()
         self._trouble: str | None = None
 
@@ -72,7 +72,7 @@ class Snapshotter:
 
     def recorded(self) -> None:
         """The log continues the snapshot that was taken."""
-        self._recording = None
+        self._is_recording = False
         self._end(None)
 
     async def take(self) -> SnapshotMeta:
@@ -108,7 +108,7 @@ class Snapshotter:
                 try:
                     if self.is_due():
                         await self._write()
-                    elif self._wanted and self._recording is None and not self._applier.is_restoring:
+                    elif self._wanted and not self._is_recording and not self._applier.is_restoring:
                         self._end(None)  # a snapshot that was received has come before it
                     if self._storage.is_untidy:
                         await self._worker.run(self._storage.tidy)
@@ -147,7 +147,7 @@ class Snapshotter:
     def is_due(self) -> bool:
         """Whether a snapshot is to be begun now."""
         position, newest = self._applier.position, self._storage.snapshot
-        if self._recording is not None or self._applier.is_restoring or position.index <= newest.index:
+        if self._is_recording or self._applier.is_restoring or position.index <= newest.index:
             return False
         if self._wanted:
             return True
@@ -164,15 +164,15 @@ class Snapshotter:
 
     def finished(self, meta: SnapshotMeta) -> None:
         """The file is whole and durable."""
-        self._recording = meta
+        self._is_recording = True
         self._record(meta)
 
     async def _write(self) -> None:
         begun_at = self._clock.now()
+        restores = self._applier.restores
         meta, chunks = self.begin()
         file = await self._worker.run(lambda: self._storage.begin_snapshot(meta))
         try:
-            restores = self._applier.restores
             while piece := await self._next_piece(chunks, restores):
                 await self._worker.run(lambda p=piece: file.write(p))  # type: ignore[misc]
             await self._worker.run(file.finish)
