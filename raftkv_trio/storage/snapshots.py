@@ -162,7 +162,10 @@ class IncomingSnapshot:
             self._header = parts[0]
 
     def _read_again(self, file: DiskFile) -> None:
-        """Verify what an earlier connection left, and count what is whole of it."""
+        """Verify what an earlier connection left, and count what is whole of it.
+
+        It is written again: after a sync that failed, the page cache takes for written what is not.
+        """
         reader, offset = PartReader(self._path), 0
         while data := file.read_at(offset, _READ_BYTES):
             try:
@@ -171,4 +174,6 @@ class IncomingSnapshot:
                 break
             offset += len(data)
         for begin in range(0, reader.verified_bytes, _READ_BYTES):
-            self._feed(file.read_at(begin, min(_READ_BYTES, reader.verified_bytes - begin)))
+            data = file.read_at(begin, min(_READ_BYTES, reader.verified_bytes - begin))
+            self._feed(data)
+            file.write_at(begin, data)
