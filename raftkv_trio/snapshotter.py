@@ -16,7 +16,7 @@ from raftkv_trio.applier import Applier
 from raftkv_trio.errors import StorageError
 from raftkv_trio.lanes import Bell
 from raftkv_trio.ports import Clock, Worker
-from raftkv_trio.storage import NodeStorage, SnapshotMeta
+from raftkv_trio.storage import NodeStorage, SnapshotMeta, trouble
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Snapshotter:
         Raises StorageError.
         """
         if error.errno not in _NO_ROOM:
-            raise StorageError(f"a snapshot cannot be written: {error.strerror or error}") from error
+            raise StorageError(trouble(error, "a snapshot")) from error
         self._retry_at = self._clock.now() + RETRY_S
         self._end(f"there is no room for a snapshot: {error.strerror}")
         self._no_room("the disk has no room for a snapshot or the log's next segment")

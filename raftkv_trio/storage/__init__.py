@@ -1,6 +1,6 @@
 """Durability: the write-ahead log, snapshots and the data directory, synchronous over a small Disk port."""
 
-from raftkv_trio.storage.disk import Disk, DiskFile, OsDisk
+from raftkv_trio.storage.disk import Disk, DiskFile, OsDisk, trouble
 from raftkv_trio.storage.node_storage import (
     BOOTSTRAP_INDEX,
     BOOTSTRAP_TERM,
@@ -30,5 +30,6 @@ __all__ = [
     "is_new",
     "open_storage",
     "restore_directory",
+    "trouble",
     "verify_backup",
 ]

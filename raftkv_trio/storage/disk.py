@@ -1,10 +1,13 @@
 """The port between storage and a file system: a few synchronous calls, in the words of POSIX.
 
-Every method raises OSError, and nothing else, when the system refuses; its callers turn that into our errors.
+Every method raises OSError, which names the file, and nothing else when the system refuses; its callers turn
+that into our errors.
 """
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -63,34 +66,40 @@ class Disk(Protocol):
 
 
 class OsFile:
-    """A file descriptor."""
+    """A file descriptor, and the name by which it was opened."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
+        self._path = path
 
     def read_at(self, offset: int, length: int) -> bytes:
         parts = []
-        while length and (part := os.pread(self._descriptor, length, offset)):
-            parts.append(part)
-            offset += len(part)
-            length -= len(part)
+        with naming(self._path):
+            while length and (part := os.pread(self._descriptor, length, offset)):
+                parts.append(part)
+                offset += len(part)
+                length -= len(part)
         return b"".join(parts)
 
     def write_at(self, offset: int, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            written = os.pwrite(self._descriptor, view, offset)
-            view = view[written:]
-            offset += written
+        with naming(self._path):
+            while view:
+                written = os.pwrite(self._descriptor, view, offset)
+                view = view[written:]
+                offset += written
 
     def preallocate(self, size_bytes: int) -> None:
-        os.posix_fallocate(self._descriptor, 0, size_bytes)
+        with naming(self._path):
+            os.posix_fallocate(self._descriptor, 0, size_bytes)
 
     def size(self) -> int:
-        return os.fstat(self._descriptor).st_size
+        with naming(self._path):
+            return os.fstat(self._descriptor).st_size
 
     def datasync(self) -> None:
-        os.fdatasync(self._descriptor)
+        with naming(self._path):
+            os.fdatasync(self._descriptor)
 
     def lock(self) -> bool:
         try:
@@ -117,7 +126,7 @@ class OsDisk:
 
     def open(self, path: Path, *, create: bool = False) -> DiskFile:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        return OsFile(os.open(path, flags, FILE_MODE))
+        return OsFile(os.open(path, flags, FILE_MODE), path)
 
     def rename(self, old: Path, new: Path) -> None:
         os.replace(old, new)
@@ -128,9 +137,25 @@ class OsDisk:
     def sync_directory(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            with naming(path):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an error of a call on a descriptor name the file, as those of calls on a path do."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def trouble(error: OSError, what: Path | str) -> str:
+    """Which file failed, or else `what`, and how; for the reader."""
+    return f"{error.filename or what}: {error.strerror or error}"
 
 
 def write_whole_file(disk: Disk, path: Path, data: bytes) -> None:

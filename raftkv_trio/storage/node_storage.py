@@ -17,7 +17,7 @@ import cbor2
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
 from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.raft.types import ConfState, Entry, HardState
-from raftkv_trio.storage.disk import Disk, DiskFile, write_whole_file
+from raftkv_trio.storage.disk import Disk, DiskFile, trouble, write_whole_file
 from raftkv_trio.storage.log_reader import corrupt
 from raftkv_trio.storage.sealed import read_sealed, seal, write_sealed
 from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
@@ -127,7 +127,7 @@ class NodeStorage:
         try:
             self.snapshots.adopt(snapshot)
         except OSError as error:
-            raise StorageError(f"{self._path / 'snap'}: {error.strerror or error}") from error
+            raise StorageError(trouble(error, self._path / "snap")) from error
         self._log.install(hard_state, snapshot, entries)
 
     # ------------------------------------------------------------ beside it
@@ -149,7 +149,7 @@ class NodeStorage:
         try:
             yield from self.snapshots.chunks(snapshot)
         except OSError as error:
-            raise StorageError(f"{self._path / 'snap'}: {error.strerror or error}") from error
+            raise StorageError(trouble(error, self._path / "snap")) from error
 
     @property
     def is_untidy(self) -> bool:
@@ -173,7 +173,7 @@ class NodeStorage:
         try:
             write_sealed(self._disk, self._path / "peers", known)
         except OSError as error:
-            raise StorageError(f"{self._path / 'peers'}: {error.strerror or error}") from error
+            raise StorageError(trouble(error, self._path / "peers")) from error
         self._known_directory_ids = known
 
     def close(self, *, clean: bool) -> None:
@@ -214,7 +214,7 @@ def open_storage(
         return _open_storage(disk, path, node_id, bootstrap, rng, segment_bytes)
     except OSError as error:
         raise ConfigError(
-            f"data directory {path} cannot be used: {error.strerror or error}; name another with --data-dir"
+            f"data directory {path} cannot be used: {trouble(error, path)}; name another with --data-dir"
         ) from error
 
 
@@ -230,6 +230,7 @@ def _open_storage(
     for directory in (path, path / "wal", path / "snap"):
         disk.make_directory(directory)
     lock = disk.open(path / "lock", create=True)
+    log: WriteAheadLog | None = None
     try:
         if not lock.lock():
             raise ConfigError(
@@ -250,6 +251,8 @@ def _open_storage(
         storage.snapshots.tidy(starting=True)
         return storage
     except BaseException:
+        if log is not None:
+            log.close(clean=False)
         lock.close()
         raise
 
@@ -264,7 +267,11 @@ def _bootstrap(
     )
     meta = SnapshotMeta(BOOTSTRAP_INDEX, BOOTSTRAP_TERM, bootstrap.conf_state)
     begin_log(disk, path / "wal", identity.encode(), meta.id, segment_bytes=segment_bytes)
-    SnapshotFile(disk, path / "snap", meta, bootstrap.envelope).finish()
+    snapshot = SnapshotFile(disk, path / "snap", meta, bootstrap.envelope)
+    try:
+        snapshot.finish()
+    finally:
+        snapshot.close()
     disk.sync_directory(path)
     sync_parents(disk, path)
     write_whole_file(disk, path / "identity", seal(identity.encode()))

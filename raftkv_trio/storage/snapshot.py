@@ -80,7 +80,11 @@ class SnapshotFile:
         if disk.exists(self._temporary):
             disk.unlink(self._temporary)
         self._file: DiskFile | None = disk.open(self._temporary, create=True)
-        self.write([cbor2.dumps([meta.index, meta.term, pack_conf_state(meta.conf_state)]), envelope])
+        try:
+            self.write([cbor2.dumps([meta.index, meta.term, pack_conf_state(meta.conf_state)]), envelope])
+        except OSError:
+            self.abandon()
+            raise
 
     def write(self, parts: Iterable[bytes]) -> None:
         """Append parts; an empty one counts for nothing."""

@@ -113,8 +113,12 @@ class IncomingSnapshot:
         self._header = b""
         is_known = disk.exists(path)
         self._file: DiskFile | None = disk.open(path, create=True)
-        if is_known:
-            self._read_again(self._file)
+        try:
+            if is_known:
+                self._read_again(self._file)
+        except OSError:
+            self.close()
+            raise
         self.offset = self._reader.verified_bytes
 
     @property

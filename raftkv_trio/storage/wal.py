@@ -15,7 +15,7 @@ from pathlib import Path
 
 from raftkv_trio.errors import CorruptLog, StorageError
 from raftkv_trio.raft.types import Entry, HardState
-from raftkv_trio.storage.disk import Disk, DiskFile
+from raftkv_trio.storage.disk import Disk, DiskFile, trouble
 from raftkv_trio.storage.log_reader import LogReader, SegmentName, segments
 from raftkv_trio.storage.record import (
     BATCH,
@@ -127,10 +127,13 @@ class WriteAheadLog:
         """Leave a closing record where all went well, and close the segment."""
         if self._file is None:
             return
-        if clean and self._broken is None:
-            self._write(CLOSE, LogRecord(self.hard_state, (), self.snapshot))
-        self._file.close()
-        self._file = None
+        try:
+            if clean and self._broken is None:
+                self._write(CLOSE, LogRecord(self.hard_state, (), self.snapshot))
+        finally:
+            if self._file is not None:
+                self._file.close()
+            self._file = None
 
     def begin(self, snapshot: SnapshotId) -> None:
         """Make the first segment, durable, so that a log that is lost later is missed; raises OSError."""
@@ -169,7 +172,7 @@ class WriteAheadLog:
             raise self._break(error) from error
 
     def _break(self, error: OSError) -> StorageError:
-        self._broken = f"{self._path}: {error.strerror or error}; the log is not written to any more"
+        self._broken = f"{trouble(error, self._path)}; the log is not written to any more"
         return StorageError(self._broken)
 
     def _cut(self, record_bytes: int) -> None:
@@ -223,9 +226,11 @@ class WriteAheadLog:
         assert self._file is not None
         kept = self._directory / f"torn-{self._path.name}-{self._offset}"
         copy = self._disk.open(kept, create=True)
-        copy.write_at(0, tail)
-        copy.datasync()
-        copy.close()
+        try:
+            copy.write_at(0, tail)
+            copy.datasync()
+        finally:
+            copy.close()
         self._disk.sync_directory(self._directory)
         self._file.write_at(self._offset, bytes(len(tail)))
         self._file.datasync()
@@ -238,7 +243,8 @@ def open_log(disk: Disk, directory: Path, identity: bytes, *, segment_bytes: int
     try:
         log.recover()
     except OSError as error:
-        raise StorageError(f"{directory}: {error.strerror or error}") from error
+        log.close(clean=False)
+        raise StorageError(trouble(error, directory)) from error
     return log
 
 
@@ -262,8 +268,10 @@ def begin_log(
             )
         disk.unlink(path)
     log = WriteAheadLog(disk, directory, identity, segment_bytes)
-    log.begin(snapshot)
-    log.close(clean=False)
+    try:
+        log.begin(snapshot)
+    finally:
+        log.close(clean=False)
 
 
 def purge_log(disk: Disk, directory: Path, snapshot: SnapshotId) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.raft.types import ConfState, Entry, HardState
-from raftkv_trio.storage import Bootstrap, NodeStorage, open_storage
+from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, open_storage
 from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
 from raftkv_trio.testing.disk import Halted, SimulatedDisk
 
@@ -30,7 +30,7 @@ class Kept:
 Step = tuple[Callable[[NodeStorage], None], Callable[[Kept], Kept]]
 
 
-def reopen(disk: SimulatedDisk) -> NodeStorage:
+def reopen(disk: Disk) -> NodeStorage:
     return open_storage(disk, DATA, node_id=1, bootstrap=BOOTSTRAP, rng=random.Random(1), segment_bytes=4096)
 
 
@@ -69,9 +69,13 @@ def take_snapshot(term: int, index: int) -> Step:
 
     def step(storage: NodeStorage) -> None:
         file = storage.begin_snapshot(meta)
-        file.write(chunks_at(index)[:2])
-        file.write(chunks_at(index)[2:])
-        file.finish()
+        try:
+            file.write(chunks_at(index)[:2])
+            file.write(chunks_at(index)[2:])
+            file.finish()
+        except OSError:
+            file.abandon()
+            raise
         storage.continue_from(meta)
 
     def kept(before: Kept) -> Kept:
@@ -88,9 +92,12 @@ def install(term: int, index: int, entries_to: int) -> Step:
     def step(storage: NodeStorage) -> None:
         data = snapshot_bytes(meta)
         incoming = storage.receive_snapshot(meta.id, len(data))
-        for offset in range(incoming.offset, len(data), 600):
-            incoming.write(data[offset : offset + 600])
-        incoming.finish()
+        try:
+            for offset in range(incoming.offset, len(data), 600):
+                incoming.write(data[offset : offset + 600])
+            incoming.finish()
+        finally:
+            incoming.close()
         storage.install(HardState(term, None, index), meta.id, entries)
 
     def kept(before: Kept) -> Kept:
