@@ -4,19 +4,21 @@ Entry by entry, as in Alagappan et al., "Protocol-Aware Recovery for Consensus-B
 entry that is damaged here is taken from wherever it is intact, once it is known which entry it was.
 
 - An intact entry lies behind the damage. By Log Matching (Raft paper, section 5.3) any log that has it has
-  before it just the entries that were lost here (`salvage.py`). The last term and vote are behind it as well.
+  before it just the entries that were lost here (`salvage.py`). The last term and vote are behind it as
+  well.
 - The end is damaged: what was lost is not known, and matters as far as a quorum committed it. Let F be the
-  last such entry, and let each quorum have a member whose end is intact. One of these has F, durable since the
-  term that committed it. A log at least as up-to-date as all of theirs, by last term and then by length, has F
-  for the reason for which whoever is elected has it (section 5.4: Leader Completeness; within one term, Log
-  Matching). The most up-to-date log there is, which may be this one's own beginning, becomes this log.
-- A term or a vote is lost with the end. Who asked for a vote had his own term durable (`durable_campaigns`), and
-  who won had a quorum's: no term that this member helped to win is above the largest one found. It goes on in
-  that term with a vote for itself: there it votes for nobody else, and begins no term but a later one.
+  last such entry, and let each quorum have a member whose end is intact. One of these has F, durable since
+  the term that committed it. A log at least as up-to-date as all of theirs, by last term and then by length,
+  has F for the reason for which whoever is elected has it (section 5.4: Leader Completeness; within one
+  term, Log Matching). The most up-to-date log there is, which may be this one's own beginning, becomes this
+  log.
+- A term or a vote is lost with the end. Who asked for a vote had his own term durable (`durable_campaigns`),
+  and who won had a quorum's: no term that this member helped to win is above the largest one found. It goes
+  on in that term with a vote for itself: there it votes for nobody else, and begins no term but a later one.
 
 Undecidable: a term in which votes were asked for in vain, and which all who knew it have lost; nobody counts
-those votes any more, since all have been stopped. Whether a directory was copied before this member had stopped:
-what was agreed on since would be missed. And zeros at the end look as if nothing had been there.
+those votes any more, since all have been stopped. Whether a directory was copied before this member had
+stopped: what was agreed on since would be missed. And zeros at the end look as if nothing had been there.
 
 The new log is built beside the old one, which is kept whole; each step of the exchange is durable before the
 next.
