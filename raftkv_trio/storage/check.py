@@ -15,7 +15,14 @@ from typing import NamedTuple
 from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError
 from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage.disk import Disk
-from raftkv_trio.storage.log_reader import LogReader, SegmentName, last_run, segments
+from raftkv_trio.storage.log_reader import (
+    LogReader,
+    SegmentName,
+    last_run,
+    possible_ends,
+    read_segment,
+    segments,
+)
 from raftkv_trio.storage.node_storage import Identity, read_identity, read_known, read_origin
 from raftkv_trio.storage.record import (
     decode_header,
@@ -153,9 +160,13 @@ def _noting(findings: Findings, file: Path) -> Iterator[None]:
         yield
     except CorruptLog as error:
         what = str(error) if error.offset is None else "does not verify"
-        findings.problems.append(Problem(error.file or file, error.offset, what))
+        problem = Problem(error.file or file, error.offset, what)
     except OSError as error:
-        findings.problems.append(Problem(file, None, error.strerror or str(error)))
+        problem = Problem(file, None, error.strerror or str(error))
+    else:
+        return
+    if problem not in findings.problems:  # a file may be read twice
+        findings.problems.append(problem)
 
 
 # ---------------------------------------------------------------- the log
@@ -169,9 +180,12 @@ def _check_log(disk: Disk, findings: Findings) -> None:
     counting = last_run(names)
     before = len(findings.problems)
     identity = None if findings.identity is None else findings.identity.encode()
+    ends = counting[-1:]
+    with _noting(findings, directory / str(counting[-1]) if counting else directory):
+        ends = possible_ends(disk, directory, counting)
     for name in counting:
         with _noting(findings, directory / str(name)):
-            said = _check_segment(disk, directory, name, findings, is_last=name is counting[-1])
+            said = _check_segment(disk, directory, name, findings, may_end=name in ends)
             identity = identity or said
     if identity is None:
         return
@@ -194,11 +208,11 @@ def _check_log(disk: Disk, findings: Findings) -> None:
 
 
 def _check_segment(
-    disk: Disk, directory: Path, name: SegmentName, findings: Findings, *, is_last: bool
+    disk: Disk, directory: Path, name: SegmentName, findings: Findings, *, may_end: bool
 ) -> bytes | None:
     """Verify every record; returns the identity that the segment says it is of."""
     path = directory / str(name)
-    data = _read_whole(disk, path)
+    data = read_segment(disk, path)
     end, offset, records = end_of_data(data), 0, 0
     identity = None
     while offset < end:
@@ -210,7 +224,7 @@ def _check_segment(
             records += 1
             offset += header.record_bytes
             continue
-        if is_last and is_torn(data, offset, name.number):
+        if may_end and is_torn(data, offset, name.number):
             if offset:
                 findings.torn = Torn(path, offset, end - offset)
             break
@@ -242,7 +256,9 @@ def _find_unused_segments(
     if reader.unused is not None:
         path = directory / str(reader.unused)
         findings.segments = [seen for seen in findings.segments if seen.file != path]
-        findings.leftovers.append(Leftover(path, "no record was written to it", is_data=False))
+        findings.leftovers.append(
+            Leftover(path, "nothing was written to it but its beginning", is_data=False)
+        )
 
 
 # ---------------------------------------------------------------- snapshots
@@ -289,11 +305,3 @@ def _check_snapshot(disk: Disk, path: Path, snapshot: SnapshotId, findings: Find
             raise CorruptLog("holds another snapshot than its name says", path)
         is_whole = True
     findings.snapshots.append(SnapshotSeen(path, snapshot, size_bytes, is_whole))
-
-
-def _read_whole(disk: Disk, path: Path) -> bytes:
-    file = disk.open(path)
-    try:
-        return file.read_at(0, file.size())
-    finally:
-        file.close()

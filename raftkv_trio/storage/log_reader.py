@@ -13,6 +13,7 @@ from raftkv_trio.errors import CorruptLog, PeerProtocolError
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.disk import Disk
 from raftkv_trio.storage.record import (
+    CUT,
     INSTALL,
     SEGMENT,
     SNAPSHOT,
@@ -21,6 +22,7 @@ from raftkv_trio.storage.record import (
     decode_payload,
     decode_record,
     end_of_data,
+    has_record_behind,
     is_torn,
 )
 from raftkv_trio.storage.snapshot import NO_SNAPSHOT, SnapshotId
@@ -95,16 +97,26 @@ class LogContents:
         return True
 
 
+class RecordRead(NamedTuple):
+    """A record's type, its place, and its bytes."""
+
+    kind: int
+    path: Path
+    offset: int
+    data: bytes
+
+
 class LogReader:
     """One reading of the log in a directory.
 
     Attributes:
         contents: what it adds up to.
-        path, segment: the last segment that holds a record.
-        offset, last_record: where it ends, and the bytes of its last record.
-        batch: the number of that record.
+        path, segment: the last segment that is part of it.
+        offset: where that one ends.
+        last_records: its last record; if that begins the segment, the one that ends the segment before, too.
+        batch: the number of its last record.
         tail: what a crash left half-written behind it, to be cut off.
-        unused: the segment after it, which a crash left before anything was in it.
+        unused: the segment after it, which a crash left before anything could be in it.
     """
 
     def __init__(self, disk: Disk, directory: Path, identity: bytes) -> None:
@@ -112,7 +124,7 @@ class LogReader:
         self.path = directory
         self.segment = SegmentName(0, 0)
         self.offset = 0
-        self.last_record = b""
+        self.last_records: list[RecordRead] = []
         self.batch: int | None = None
         self.tail = b""
         self.unused: SegmentName | None = None
@@ -129,32 +141,42 @@ class LogReader:
                 f"{self._directory} holds no log, and without it this node has forgotten its votes:"
                 " restore this node from a backup"
             )
+        ends = possible_ends(self._disk, self._directory, names)
         for name in names:
-            self._read_segment(name, is_first=name is names[0], is_last=name is names[-1])
+            if name is not ends[0] and name in ends and not self._is_cut:
+                self.unused = name
+            else:
+                self._read_segment(name, may_end=name in ends)
+        if self._is_cut:
+            raise CorruptLog(
+                f"{self._directory} lacks segment {self.segment.number + 1}, in which the log goes on behind"
+                f" {self.path}: {ADVICE}"
+            )
         contents = self.contents
         lacks_from = contents.snapshot.index + 1
         begins_at = contents.entries[0].index if contents.entries else lacks_from
         if names[0].first_index > lacks_from or begins_at != lacks_from:
             raise CorruptLog(
                 f"{self._directory} lacks entries behind the snapshot at index {contents.snapshot.index}"
-                f" (its first segment is {names[0]}): restore this node from a backup, or remove it from the"
-                " cluster and add it under a new id"
+                f" (its first segment is {names[0]}): {ADVICE}"
             )
 
-    def _read_segment(self, name: SegmentName, *, is_first: bool, is_last: bool) -> None:
+    @property
+    def _is_cut(self) -> bool:
+        """Whether the last record that was read says that the log goes on in another segment."""
+        return bool(self.last_records) and self.last_records[-1].kind == CUT
+
+    def _read_segment(self, name: SegmentName, *, may_end: bool) -> None:
+        """Take every record of a segment; if that may end the log, the last one may be torn."""
         path = self._directory / str(name)
-        file = self._disk.open(path)
-        try:
-            data = file.read_at(0, file.size())
-        finally:
-            file.close()
+        data = read_segment(self._disk, path)
         end = end_of_data(data)
         offset = 0
         while offset < end:
             header = decode_header(data, offset)
             payload = decode_payload(data, offset, header, name.number) if header else None
             if header is None or payload is None:
-                if not is_last or not is_torn(data, offset, name.number):
+                if not may_end or not is_torn(data, offset, name.number):
                     raise corrupt(path, offset)
                 if offset:
                     self.tail = data[offset:end]
@@ -165,14 +187,12 @@ class LogReader:
             self._take(path, offset, header.type, payload)
             self.batch = header.batch
             self.records += 1
-            self.last_record = data[offset : offset + header.record_bytes]
+            record = RecordRead(header.type, path, offset, data[offset : offset + header.record_bytes])
+            self.last_records = [*(self.last_records if self._is_cut else ()), record]
             offset += header.record_bytes
-        if offset:
-            self.path, self.segment, self.offset = path, name, offset
-        elif is_last and not is_first:
-            self.unused = name
-        else:
+        if not offset:
             raise corrupt(path, 0)
+        self.path, self.segment, self.offset = path, name, offset
 
     def _take(self, path: Path, offset: int, kind: int, payload: bytes) -> None:
         try:
@@ -185,11 +205,32 @@ class LogReader:
             raise corrupt(path, offset)
 
 
+def read_segment(disk: Disk, path: Path) -> bytes:
+    """All of a segment's file; raises OSError."""
+    file = disk.open(path)
+    try:
+        return file.read_at(0, file.size())
+    finally:
+        file.close()
+
+
+def possible_ends(disk: Disk, directory: Path, names: list[SegmentName]) -> list[SegmentName]:
+    """The segments in whose last record a crash may have come: the last one, and maybe the one before.
+
+    That is so where the last one has nothing behind its first record. It counts then if the one before ends
+    with a CUT; where that is torn or missing, nobody was told of anything in the last one. Raises OSError.
+    """
+    if len(names) < 2:
+        return names
+    last = names[-1]
+    is_used = has_record_behind(read_segment(disk, directory / str(last)), 0, last.number)
+    return names[-1:] if is_used else names[-2:]
+
+
+#: What to do where something is lost that others may count on.
+ADVICE = "restore this node from a backup, or remove it from the cluster and add it under a new id"
+
+
 def corrupt(path: Path, offset: int) -> CorruptLog:
     """What to say of a file that does not verify."""
-    return CorruptLog(
-        f"{path} is corrupt at offset {offset}: restore this node from a backup, or remove it from "
-        "the cluster and add it under a new id",
-        path,
-        offset,
-    )
+    return CorruptLog(f"{path} is corrupt at offset {offset}: {ADVICE}", path, offset)

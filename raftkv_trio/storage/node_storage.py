@@ -15,10 +15,10 @@ from pathlib import Path
 import cbor2
 
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
-from raftkv_trio.errors import ConfigError, StorageError
+from raftkv_trio.errors import ConfigError, CorruptLog, StorageError
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, trouble, write_whole_file
-from raftkv_trio.storage.log_reader import corrupt
+from raftkv_trio.storage.log_reader import ADVICE, corrupt
 from raftkv_trio.storage.sealed import read_sealed, seal, write_sealed
 from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshots import IncomingSnapshot, Snapshots
@@ -161,8 +161,8 @@ class NodeStorage:
 
         May run beside the log writer. Raises OSError.
         """
-        state = self.snapshot.id, self._log.segment
-        purge_log(self._disk, self._path / "wal", self.snapshot.id)
+        state = snapshot, segment = self.snapshot.id, self._log.segment
+        purge_log(self._disk, self._path / "wal", snapshot, segment)
         self.snapshots.tidy()
         self._log.prepare_spare()
         self._tidied = state
@@ -171,7 +171,7 @@ class NodeStorage:
         """Keep a member's directory id, durably; raises StorageError."""
         known = {**self._known_directory_ids, node_id: directory_id}
         try:
-            write_sealed(self._disk, self._path / "peers", known)
+            write_known(self._disk, self._path, known)
         except OSError as error:
             raise StorageError(trouble(error, self._path / "peers")) from error
         self._known_directory_ids = known
@@ -274,6 +274,7 @@ def _bootstrap(
         snapshot.close()
     disk.sync_directory(path)
     sync_parents(disk, path)
+    write_known(disk, path, {})
     write_whole_file(disk, path / "identity", seal(identity.encode()))
 
 
@@ -302,11 +303,20 @@ def read_identity(disk: Disk, path: Path) -> Identity:
 def read_known(disk: Disk, path: Path) -> dict[int, bytes]:
     """The directory id that each member showed first; raises CorruptLog, OSError."""
     file = path / "peers"
-    known = read_sealed(disk, file) if disk.exists(file) else {}
+    if not disk.exists(file):
+        raise CorruptLog(
+            f"{file} is missing, and without it no member that lost its votes is known: {ADVICE}"
+        )
+    known = read_sealed(disk, file)
     match known:
         case dict() if all(type(i) is int and type(d) is bytes for i, d in known.items()):
             return known
     raise corrupt(file, 0)
+
+
+def write_known(disk: Disk, path: Path, known: Mapping[int, bytes]) -> None:
+    """Note the members' directory ids, none at first, so that their loss is noticed; raises OSError."""
+    write_sealed(disk, path / "peers", dict(known))
 
 
 def read_origin(disk: Disk, path: Path) -> bytes | None:

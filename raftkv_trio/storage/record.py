@@ -13,6 +13,10 @@ A payload is CBOR, `[hard state, entries, snapshot, identity]`:
     SNAPSHOT  the log continues this snapshot of the node's own from here on: entries up to it do not count
     INSTALL   a leader's snapshot replaces the whole log; its entries follow that snapshot
     CLOSE     a clean stop
+    CUT       ends a segment: the log goes on in the next one, whose beginning is durable
+
+A CUT is written after the SEGMENT that it tells of, and numbered before it. So where the newest segment is
+lost the CUT shows it, and where a CUT is lost the numbers do.
 """
 
 import struct
@@ -34,7 +38,8 @@ _FIELDS = struct.Struct(">IB3xIQI4x")
 _CRC = struct.Struct(">I")
 HEADER_BYTES = _FIELDS.size + _CRC.size
 
-SEGMENT, BATCH, CLOSE, SNAPSHOT, INSTALL = 1, 2, 3, 4, 5
+SEGMENT, BATCH, CLOSE, SNAPSHOT, INSTALL, CUT = 1, 2, 3, 4, 5, 6
+CUT_BYTES = 128  # at most
 _SCAN_BYTES = 1024 * 1024
 
 
@@ -110,7 +115,7 @@ class LogRecord(NamedTuple):
 
 def decode_record(kind: int, payload: bytes) -> LogRecord:
     """What `LogRecord.encode` made; raises PeerProtocolError."""
-    if not SEGMENT <= kind <= INSTALL:
+    if not SEGMENT <= kind <= CUT:
         raise PeerProtocolError(f"no record is of type {kind}")
     value = plain_cbor.decode_payload(payload)
     hard_state, entries, snapshot, identity = plain_cbor.items(value, 4)

@@ -19,6 +19,14 @@ def repair(disk: Disk, findings: Findings) -> list[str]:
     Raises OSError and StorageError; what was done until then is durable, and may be done again.
     """
     done: list[str] = []
+    for leftover in findings.leftovers:
+        if leftover.is_data:
+            done.append(_move_aside(disk, findings.path, leftover.file))
+        else:
+            disk.unlink(leftover.file)
+            disk.sync_directory(leftover.file.parent)
+            done.append(f"removed {leftover.file}: {leftover.why}")
+    # What was begun behind a torn tail is gone by now: a start would remove it too.
     if findings.is_log_sound and findings.torn is not None and findings.identity is not None:
         log = open_log(
             disk, findings.path / "wal", findings.identity.encode(), segment_bytes=DEFAULT_SEGMENT_BYTES
@@ -29,13 +37,6 @@ def repair(disk: Disk, findings: Findings) -> list[str]:
                 f"cut off the torn tail of {log.torn_tail.file} at offset {log.torn_tail.offset};"
                 f" it is kept as {log.torn_tail.kept}"
             )
-    for leftover in findings.leftovers:
-        if leftover.is_data:
-            done.append(_move_aside(disk, findings.path, leftover.file))
-        else:
-            disk.unlink(leftover.file)
-            disk.sync_directory(leftover.file.parent)
-            done.append(f"removed {leftover.file}: {leftover.why}")
     if findings.snapshot is not None:
         done += [
             _move_aside(disk, findings.path, seen.file)

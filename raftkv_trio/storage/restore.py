@@ -18,6 +18,7 @@ from raftkv_trio.storage.node_storage import (
     Bootstrap,
     Identity,
     sync_parents,
+    write_known,
     write_origin,
 )
 from raftkv_trio.storage.sealed import seal
@@ -102,6 +103,7 @@ def restore_directory(
     finally:
         snapshot.close()
     write_origin(disk, unfinished, backup.hash)
+    write_known(disk, unfinished, {})
     write_whole_file(disk, unfinished / "identity", seal(identity.encode()))
     disk.rename(unfinished, path)
     sync_parents(disk, path)

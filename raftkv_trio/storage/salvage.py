@@ -14,9 +14,10 @@ from pathlib import Path
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.disk import Disk
-from raftkv_trio.storage.log_reader import SegmentName, segments
+from raftkv_trio.storage.log_reader import SegmentName, possible_ends, read_segment, segments
 from raftkv_trio.storage.node_storage import Identity
 from raftkv_trio.storage.record import (
+    CUT,
     INSTALL,
     SEGMENT,
     LogRecord,
@@ -104,8 +105,12 @@ class Salvage:
         """Read it all, and add every entry to `pieces`; raises ConfigError, OSError."""
         directory = self.path / "wal"
         names = segments(disk, directory) if disk.exists(directory) else []
+        ends = possible_ends(disk, directory, names)
+        kind = CUT
         for name in names:
-            for batch, kind, record in _records(disk, directory, name, is_last=name is names[-1]):
+            if name is not ends[0] and name in ends and kind != CUT:
+                break  # a crash came before anybody was told of anything in it
+            for batch, kind, record in _records(disk, directory, name, may_end=name in ends):
                 if record is None or (self._batch is not None and batch != self._batch + 1):
                     self.is_last_known = self.is_hard_state_known = False
                     self._last_index = None
@@ -113,6 +118,8 @@ class Salvage:
                 if record is not None:
                     self._batch = batch
                     self._take(name, kind, record, pieces)
+        if kind == CUT:  # the segment in which the log goes on is lost
+            self.is_last_known = self.is_hard_state_known = False
 
     def _take(self, name: SegmentName, kind: int, record: LogRecord, pieces: Pieces) -> None:
         self.hard_state, self.snapshot = record.hard_state, record.snapshot
@@ -140,21 +147,17 @@ class Salvage:
 
 
 def _records(
-    disk: Disk, directory: Path, name: SegmentName, *, is_last: bool
+    disk: Disk, directory: Path, name: SegmentName, *, may_end: bool
 ) -> Iterator[tuple[int, int, LogRecord | None]]:
     """Batch number, type and content of every record that verifies; without content where some do not."""
-    file = disk.open(directory / str(name))
-    try:
-        data = file.read_at(0, file.size())
-    finally:
-        file.close()
+    data = read_segment(disk, directory / str(name))
     end = end_of_data(data)
     offset: int | None = 0
     while offset is not None and offset < end:
         header = decode_header(data, offset)
         payload = decode_payload(data, offset, header, name.number) if header else None
         if header is None or payload is None:
-            if is_last and is_torn(data, offset, name.number):
+            if may_end and is_torn(data, offset, name.number):
                 return
             yield 0, 0, None
             offset = next_record(data, offset, name.number)

@@ -5,6 +5,7 @@ The rules of this file:
 - every record is durable before the next one is written, so that a crash can tear the last one only; a commit
   index, which is a hint, has no record of its own: it goes with the next one;
 - only the last record can be torn, and only as `record.is_torn` says: then it is cut off and kept aside;
+- a segment is used once its beginning and its name are durable, and then a record that ends the one before;
 - anything else that does not verify is corruption: `CorruptLog`, with file and offset.
 """
 
@@ -16,10 +17,12 @@ from pathlib import Path
 from raftkv_trio.errors import CorruptLog, StorageError
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, trouble
-from raftkv_trio.storage.log_reader import LogReader, SegmentName, segments
+from raftkv_trio.storage.log_reader import LogReader, RecordRead, SegmentName, read_segment, segments
 from raftkv_trio.storage.record import (
     BATCH,
     CLOSE,
+    CUT,
+    CUT_BYTES,
     HEADER_BYTES,
     INSTALL,
     SEGMENT,
@@ -32,7 +35,7 @@ from raftkv_trio.storage.record import (
 from raftkv_trio.storage.snapshot import NO_SNAPSHOT, SnapshotId
 
 SPARE = "spare"
-_SEGMENT_HEADER_BYTES = 4096  # at most
+_SEGMENT_ENDS_BYTES = 4096  # its first record and its last one, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ class WriteAheadLog:
         snapshot: the one that it continues.
         entries: those after it, as recovered; the caller may take them.
         last_index: of the log as it stands.
-        segment: the number of the one that is written to.
+        segment: the number of the one that is written to; it and the one before it are durable.
     """
 
     def __init__(self, disk: Disk, directory: Path, identity: bytes, segment_bytes: int) -> None:
@@ -63,7 +66,7 @@ class WriteAheadLog:
         self._path = directory
         self.segment = 0
         self._offset = 0
-        self._size = 0
+        self._room_ends = 0  # what is behind it is for the record that ends the segment
         self._batch = 0
         self._broken: str | None = None
         self.hard_state = HardState()
@@ -101,9 +104,9 @@ class WriteAheadLog:
 
         Raises StorageError, as `append`.
         """
-        self.hard_state = hard_state or self.hard_state
-        self._write(INSTALL, LogRecord(self.hard_state, entries, snapshot))
-        self.snapshot = snapshot
+        new = hard_state or self.hard_state
+        self._write(INSTALL, LogRecord(new, entries, snapshot))
+        self.hard_state, self.snapshot = new, snapshot
         self.last_index = entries[-1].index if entries else snapshot.index
 
     def prepare_spare(self) -> None:
@@ -150,7 +153,7 @@ class WriteAheadLog:
         payload = record.encode()
         record_bytes = aligned(HEADER_BYTES + len(payload))
         try:
-            if self._file is None or self._offset + record_bytes > self._size:
+            if self._offset + record_bytes > self._room_ends:
                 self._cut(record_bytes)
             self._put(kind, payload)
         except OSError as error:
@@ -176,22 +179,31 @@ class WriteAheadLog:
         return StorageError(self._broken)
 
     def _cut(self, record_bytes: int) -> None:
-        """Begin a new segment with room for `record_bytes`: durable, name and all, before it is used."""
+        """Go on in a new segment with room for `record_bytes`: durable, name and all, before it is used."""
+        number = self.segment + 1
+        path = self._directory / str(SegmentName(number, self.last_index + 1))
+        size_bytes = max(self._segment_bytes, record_bytes + _SEGMENT_ENDS_BYTES)
+        if self._disk.exists(self._directory / SPARE):
+            self._disk.rename(self._directory / SPARE, path)
+        file = self._disk.open(path, create=True)
+        try:
+            file.preallocate(size_bytes)
+            batch = self._batch + 2  # the number before it is that of the record that ends the last segment
+            head = LogRecord(self.hard_state, (), self.snapshot, self._identity)
+            begin = encode_record(SEGMENT, batch, head.encode(), segment=number, offset=0)
+            file.write_at(0, begin)
+            file.datasync()
+            self._disk.sync_directory(self._directory)
+            if self._file is not None:
+                self._put(CUT, LogRecord(self.hard_state, (), self.snapshot).encode())
+                self._file.datasync()
+        except OSError:
+            file.close()
+            raise
         if self._file is not None:
             self._file.close()
-            self._file = None  # if no other can be opened, nobody may close it again
-        self.segment += 1
-        self._path = self._directory / str(SegmentName(self.segment, self.last_index + 1))
-        if self._disk.exists(self._directory / SPARE):
-            self._disk.rename(self._directory / SPARE, self._path)
-        self._file = self._disk.open(self._path, create=True)
-        self._size = max(self._segment_bytes, record_bytes + _SEGMENT_HEADER_BYTES)
-        self._file.preallocate(self._size)
-        self._offset = 0
-        header = LogRecord(self.hard_state, (), self.snapshot, self._identity)
-        self._put(SEGMENT, header.encode())
-        self._file.datasync()
-        self._disk.sync_directory(self._directory)
+        self._file, self._path, self.segment, self._batch = file, path, number, batch
+        self._offset, self._room_ends = len(begin), size_bytes - CUT_BYTES
 
     # ------------------------------------------------------------ recovery
 
@@ -211,15 +223,23 @@ class WriteAheadLog:
         if reader.unused is not None:
             self._disk.unlink(self._directory / str(reader.unused))
         self._file = self._disk.open(self._path)
-        self._size = self._file.size()
+        self._room_ends = self._file.size() - CUT_BYTES
         if reader.tail:
             self._cut_off(reader.tail)
         # The last record may be in the page cache only, if its writer was killed before the sync; and if
         # the sync had failed, the cache takes it for written (Rebello et al., "Can Applications Recover
         # from fsync Failures?", 2020). So it is written again.
-        self._file.write_at(self._offset - len(reader.last_record), reader.last_record)
-        self._file.datasync()
+        for record in reader.last_records:
+            self._write_again(record)
         self._disk.sync_directory(self._directory)
+
+    def _write_again(self, record: RecordRead) -> None:
+        file = self._disk.open(record.path)
+        try:
+            file.write_at(record.offset, record.data)
+            file.datasync()
+        finally:
+            file.close()
 
     def _cut_off(self, tail: bytes) -> None:
         """Keep the torn tail aside, durably, then make it zeros again."""
@@ -257,12 +277,7 @@ def begin_log(
     """
     for name in segments(disk, directory):
         path = directory / str(name)
-        file = disk.open(path)
-        try:
-            data = file.read_at(0, file.size())
-        finally:
-            file.close()
-        if has_record_behind(data, 0, name.number):
+        if has_record_behind(read_segment(disk, path), 0, name.number):
             raise CorruptLog(
                 f"{directory.parent} holds a log but no identity: restore this node from a backup"
             )
@@ -274,12 +289,12 @@ def begin_log(
         log.close(clean=False)
 
 
-def purge_log(disk: Disk, directory: Path, snapshot: SnapshotId) -> int:
-    """Remove the segments of which a snapshot that the log continues covers everything; how many.
+def purge_log(disk: Disk, directory: Path, snapshot: SnapshotId, segment: int) -> int:
+    """Remove the segments before `segment` of which a snapshot that the log continues covers all; how many.
 
-    May run beside the log's writer, which only adds segments. Raises OSError.
+    May run beside the log's writer where `segment` is durable: a later one may not be. Raises OSError.
     """
-    names = segments(disk, directory)
+    names = [name for name in segments(disk, directory) if name.number <= segment]
     removed = 0
     for name, following in pairwise(names):
         if following.first_index > snapshot.index + 1:

@@ -1,6 +1,7 @@
-"""How `format_1/` was made, a data directory of format 1: python -m tests.storage.make_format_1
+"""How `format_1_cut/` was made, a data directory of format 1: python -m tests.storage.make_format_1
 
-It stays as it is. A later format gets a directory and a script of its own; every version opens them all.
+`format_1/` was made so too, before a record ended each segment but the last. Both stay as they are. A later
+format gets a directory and a script of its own; every version opens them all.
 """
 
 import random
@@ -16,6 +17,7 @@ from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, SnapshotMeta, op
 from raftkv_trio.wire import ProposalId, encode_proposal
 
 FORMAT_1 = Path(__file__).parent / "format_1"
+FORMAT_1_CUT = FORMAT_1.with_name("format_1_cut")
 MEMBERS = "http://10.0.0.1:9021,http://10.0.0.2:9021,http://10.0.0.3:9021"
 VOTERS = ConfState(voters=(1, 2, 3))
 SEGMENT_BYTES = 4096
@@ -81,5 +83,5 @@ def snapshot(storage: NodeStorage, index: int) -> None:
 
 
 if __name__ == "__main__":
-    shutil.rmtree(FORMAT_1, ignore_errors=True)
-    make(FORMAT_1)
+    shutil.rmtree(FORMAT_1_CUT, ignore_errors=True)
+    make(FORMAT_1_CUT)

@@ -1,4 +1,4 @@
-"""Every bit of a small directory flipped, every file of it removed: damage is refused, or nothing is lost."""
+"""Every bit of a small directory flipped, every file of it removed: it is refused, or nothing is lost."""
 
 import random
 from pathlib import Path
@@ -74,14 +74,25 @@ def test_every_flipped_bit_of_log_and_snapshots_is_refused_or_harmless(step: int
 
 
 @pytest.mark.parametrize("path", [p.relative_to(DATA) for p in small_life().files(DATA)], ids=str)
-def test_a_file_that_is_missing_is_noticed_where_it_can_be(path: Path) -> None:
-    """Two are not: the log's last segment, and `peers`, look as if they had not been made yet."""
+def test_a_file_that_is_missing_is_noticed_unless_nothing_is_missing_with_it(path: Path) -> None:
+    """Of what a start reads, and of what tells it whose directory it is; an older snapshot is not missed."""
     disk = small_life()
     whole = open_and_close(disk)
-    last = max(disk.files(WAL))
+    older = sorted(disk.files(SNAP), key=lambda path: path.name[-16:])[:-1]
     disk.unlink(DATA / path)
-    try:
-        found = open_and_close(disk)
-    except (ConfigError, CorruptLog):
-        return
-    assert (found != whole) == (DATA / path in (last, DATA / "peers"))
+    if DATA / path in older:
+        assert open_and_close(disk) == whole
+    else:
+        with pytest.raises((ConfigError, CorruptLog), match=r"restore|lost|--data-dir"):
+            open_and_close(disk)
+
+
+def test_an_emptied_newest_segment_is_noticed() -> None:
+    """The one before says that it was begun, which a segment of zeros does not."""
+    disk = small_life()
+    newest = max(disk.files(WAL))
+    file = disk.open(newest)
+    file.write_at(0, bytes(file.size()))
+    file.close()
+    with pytest.raises(CorruptLog, match=rf"{newest} is corrupt at offset 0"):
+        open_and_close(disk)

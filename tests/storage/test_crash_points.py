@@ -1,12 +1,14 @@
 """A crash at every single disk operation of a long life: everything acknowledged is there, nothing else."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from raftkv_trio.errors import CorruptLog
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, open_storage
 from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
@@ -158,8 +160,8 @@ def live(disk: SimulatedDisk, begun: list[Kept]) -> None:
     storage.close(clean=True)
 
 
-def crash_points(*, power: bool, seed: int) -> int:
-    """Crash at every operation, once each, and look what is there."""
+def crashes(*, power: bool, seed: int) -> Iterator[tuple[SimulatedDisk, list[Kept]]]:
+    """Crash at every operation, once each: the disk, and what it may hold, what was acknowledged first."""
     for number in range(100_000):
         disk = SimulatedDisk(random.Random(number * 1000 + seed))
         reopen(disk).close(clean=True)
@@ -168,33 +170,48 @@ def crash_points(*, power: bool, seed: int) -> int:
         try:
             live(disk, begun)
         except Halted:
-            pass
+            yield disk, begun
         else:
-            return number
-        found = held(reopen(disk))
-        assert found in begun, f"after a halt in operation {number}"
-        go_on(disk, found)
+            return
     raise AssertionError("the life has no end")
 
 
-def go_on(disk: SimulatedDisk, found: Kept) -> None:
-    """What was found is durable, and the directory serves on: entries, a snapshot, and a loss of power."""
-    disk.lose_power()
+def crash_points(*, power: bool, seed: int, at_once: bool = False) -> int:
+    """At every operation: look what is there, and go on; how many there were."""
+    points = 0
+    for points, (disk, begun) in enumerate(crashes(power=power, seed=seed), 1):
+        found = held(reopen(disk))
+        assert found in begun, f"after a halt in operation {points - 1}"
+        go_on(disk, found, at_once=at_once)
+    return points
+
+
+def go_on(disk: SimulatedDisk, found: Kept, *, at_once: bool = False) -> None:
+    """What was found is durable, and the directory serves on: entries, a snapshot, and losses of power.
+
+    Unless it is to serve on `at_once`, power is lost before it, too.
+    """
+    if at_once:
+        disk.kill()
+    else:
+        disk.lose_power()
     storage = reopen(disk)
     assert held(storage) == found
     last = found.entries[-1][1] if found.entries else found.snapshot.index
     term = found.vote[0] + 1
-    for step, kept in (append(term, last + 1, last + 20), TIDY, take_snapshot(term, last + 5), TIDY):
-        step(storage)
-        found = kept(found)
-    disk.lose_power()
-    assert held(reopen(disk)) == found
+    for steps in ([append(term, last + 1, last + 20)], [TIDY, take_snapshot(term, last + 5), TIDY]):
+        for step, kept in steps:
+            step(storage)
+            found = kept(found)
+        disk.lose_power()
+        storage = reopen(disk)
+        assert held(storage) == found
 
 
-@pytest.mark.parametrize("power", [False, True])
-def test_a_crash_at_every_operation_loses_nothing_and_invents_nothing(power: bool) -> None:
+@pytest.mark.parametrize(("power", "at_once"), [(False, False), (False, True), (True, False)])
+def test_a_crash_at_every_operation_loses_nothing_and_invents_nothing(power: bool, at_once: bool) -> None:
     """Votes, appends, cuts, snapshots, installs, purges and restarts: each is done or not, whole."""
-    points = crash_points(power=power, seed=0)
+    points = crash_points(power=power, seed=0, at_once=at_once)
     print(f"{points} points")
     assert points > 200
 
@@ -203,6 +220,63 @@ def test_a_crash_at_every_operation_loses_nothing_and_invents_nothing(power: boo
 def test_a_crash_at_every_operation_whatever_survives_of_it(seed: int) -> None:
     """The same with other choices of what a loss of power leaves."""
     assert crash_points(power=True, seed=seed) > 200
+
+
+@pytest.mark.parametrize("power", [False, True])
+def test_the_newest_segment_lost_after_a_crash_is_noticed_unless_nothing_is_lost_with_it(power: bool) -> None:
+    """At every operation: a start refuses, or finds all that was acknowledged and nothing invented."""
+    noticed = harmless = 0
+    for disk, begun in crashes(power=power, seed=0):
+        disk.unlink(max([path for path in disk.files(DATA / "wal") if path.suffix == ".wal"]))
+        try:
+            found = held(reopen(disk))
+        except CorruptLog:
+            noticed += 1
+        else:
+            assert found in begun, f"after a halt in operation {noticed + harmless}"
+            harmless += 1
+    print(f"{noticed + harmless} points: {noticed} noticed, {harmless} harmless")
+    assert noticed > 200
+    assert harmless > 20
+
+
+class Interrupted(SimulatedDisk):
+    """A disk on which another thread does something after some operation, right before the power is lost."""
+
+    def arm(self, operations_from_now: int, do: Callable[[], None]) -> None:
+        self.at, self.do = self.operations + operations_from_now, do
+
+    @contextmanager
+    def operation(self, path: Path | None = None) -> Iterator[None]:
+        with super().operation(path):
+            yield
+        if self.operations > self.at:
+            self.at = 1_000_000
+            self.do()
+            self.lose_power()
+            raise Halted("the power is lost")
+
+    at = 1_000_000
+
+
+def test_a_purge_beside_a_cut_leaves_a_log_at_any_moment() -> None:
+    """What is being begun makes no segment superfluous yet, though a snapshot covers all before it."""
+    for number in range(1000):
+        disk = Interrupted(random.Random(number))
+        storage = reopen(disk)
+        begun = [NEW]
+        for step, kept in (append(2, 2, 12), take_snapshot(2, 12), append(2, 13, 20)):
+            if len(begun) == 3:
+                disk.arm(number // 5, storage.tidy)
+            begun.append(kept(begun[-1]))
+            try:
+                step(storage)
+            except Halted:
+                break
+        else:
+            break
+        assert held(reopen(disk)) in begun[-2:], f"after operation {number // 5}"
+    assert number >= 5 * 10
 
 
 def test_a_purge_removes_what_a_snapshot_covers_and_no_more() -> None:

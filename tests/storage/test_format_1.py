@@ -1,4 +1,4 @@
-"""A data directory of format 1, made when it was current: every version opens it and loses nothing of it."""
+"""Data directories of format 1, made when it was current: every version opens them and loses nothing."""
 
 import shutil
 from hashlib import sha256
@@ -8,13 +8,22 @@ import pytest
 
 from raftkv_trio.config import parse_cluster
 from raftkv_trio.envelope import Envelope
+from raftkv_trio.errors import CorruptLog
 from raftkv_trio.kv import Store
 from raftkv_trio.machine import Committed
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import OsDisk, SnapshotId
 from raftkv_trio.storage.check import check, hold_directory
 from raftkv_trio.wire import decode_proposal
-from tests.storage.make_format_1 import FORMAT_1, MEMBERS, VOTERS, open_directory
+from tests.storage.make_format_1 import (
+    FORMAT_1,
+    FORMAT_1_CUT,
+    LAST_INDEX,
+    MEMBERS,
+    VOTERS,
+    entries,
+    open_directory,
+)
 
 # Written down when the directory was made: how the newest code would write it proves nothing.
 DIRECTORY_ID = "cd613e30d8f16adf91b7584a2265b1f5"
@@ -27,9 +36,9 @@ def digest(entries: list[Entry]) -> str:
     return sha256(repr([(e.term, e.index, int(e.type), e.data) for e in entries]).encode()).hexdigest()
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    shutil.copytree(FORMAT_1, tmp_path / "data")
+@pytest.fixture(params=[FORMAT_1, FORMAT_1_CUT], ids=lambda path: path.name)
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    shutil.copytree(request.param, tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -78,6 +87,19 @@ def test_it_is_found_sound_and_is_of_several_segments_and_snapshots(directory: P
     with hold_directory(OsDisk(), directory):
         found = check(OsDisk(), directory)
     assert found.problems == []
+    assert found.leftovers == []
     assert [seen.id.index for seen in found.snapshots] == [1, 21, 41]
     assert len(found.segments) > 1
     assert found.entries == (42, 90)
+
+
+def test_its_newest_segment_is_missed(directory: Path) -> None:
+    """Once the log was cut by a version that ends each segment but the last with a record."""
+    storage = open_directory(directory)
+    storage.append(HardState(7, 1, LAST_INDEX), entries(LAST_INDEX + 1, LAST_INDEX + 20))
+    storage.close(clean=True)
+    wal = sorted((directory / "wal").glob("*.wal"))
+    assert len(wal) == 3
+    wal[-1].unlink()
+    with pytest.raises(CorruptLog, match=f"lacks segment 4, in which the log goes on behind {wal[-2]}"):
+        open_directory(directory)
