@@ -75,14 +75,16 @@ class Cluster:
     def start(self, *node_ids: int) -> None:
         """Start these nodes, or all."""
         for node_id in node_ids or self.ids:
-            arguments = ["--id", str(node_id), "--cluster", self.peer_urls, *self._arguments]
-            arguments += ["--port", str(self.rest_port(node_id))]
-            arguments += ["--listen-peer", f"127.0.0.1:{self._peer_ports[node_id - 1]}"]
-            arguments += ["--data-dir", str(self.data_dir(node_id))]
+            arguments = ["--id", str(node_id), "--data-dir", str(self.data_dir(node_id)), *self._arguments]
+            command = self._command(node_id, arguments)
             with self.log(node_id).open("ab") as log:
-                self._processes[node_id] = subprocess.Popen(
-                    [sys.executable, "-m", "raftkv_trio", "serve", *arguments], stdout=log, stderr=log
-                )
+                self._processes[node_id] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def _command(self, node_id: int, arguments: Sequence[str]) -> list[str]:
+        """What runs a node: `serve` with these arguments, and addresses."""
+        addresses = ["--cluster", self.peer_urls, "--port", str(self.rest_port(node_id))]
+        addresses += ["--listen-peer", f"127.0.0.1:{self._peer_ports[node_id - 1]}"]
+        return [sys.executable, "-m", "raftkv_trio", "serve", *arguments, *addresses]
 
     def stop(self, node_id: int) -> int:
         """Stop a node cleanly; returns its exit code."""
@@ -126,6 +128,16 @@ class Cluster:
             for node_id in list(self._processes):
                 while not await self._is_ready(http, node_id):  # noqa: ASYNC110 - it is another process
                     await trio.sleep(POLL_S)
+
+    async def wait_equal(self, http: httpx.AsyncClient) -> None:
+        """Return when every node has applied the same and has the same state."""
+        with trio.fail_after(PATIENCE_S):
+            while len(await self._states(http)) > 1:  # noqa: ASYNC110 - they are other processes
+                await trio.sleep(POLL_S)
+
+    async def _states(self, http: httpx.AsyncClient) -> set[tuple[int, str]]:
+        seen = [await self.status(http, node_id) for node_id in self.ids]
+        return {(status["applied_index"], status["state_hash"]) for status in seen}
 
     async def _is_ready(self, http: httpx.AsyncClient, node_id: int) -> bool:
         try:

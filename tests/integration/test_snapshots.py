@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.cli.program import run
-from tests.integration.cluster import PATIENCE_S, POLL_S, Cluster
+from tests.integration.cluster import Cluster
 
 KEYS = 300
 
@@ -32,17 +32,6 @@ async def put_some(http: httpx.AsyncClient, cluster: Cluster, node_id: int, valu
         assert answer.status_code == 204
 
 
-async def states(http: httpx.AsyncClient, cluster: Cluster) -> set[tuple[int, str]]:
-    seen = [await cluster.status(http, node_id) for node_id in cluster.ids]
-    return {(status["applied_index"], status["state_hash"]) for status in seen}
-
-
-async def wait_equal(http: httpx.AsyncClient, cluster: Cluster) -> None:
-    with trio.fail_after(PATIENCE_S):
-        while len(await states(http, cluster)) > 1:  # noqa: ASYNC110 - they are other processes
-            await trio.sleep(POLL_S)
-
-
 async def test_a_member_that_fell_behind_receives_a_snapshot(
     cluster: Cluster, http: httpx.AsyncClient
 ) -> None:
@@ -55,7 +44,7 @@ async def test_a_member_that_fell_behind_receives_a_snapshot(
     await put_all(http, cluster, leader, "second")
     cluster.start(away)
     await cluster.wait_ready(http)
-    await wait_equal(http, cluster)
+    await cluster.wait_equal(http)
     status = await cluster.status(http, away)
     assert status["snapshot_index"] > KEYS
     cluster.kill()
@@ -64,7 +53,7 @@ async def test_a_member_that_fell_behind_receives_a_snapshot(
     for key in range(0, KEYS, 7):
         answer = await http.get(cluster.url(away, f"/{key}k"))
         assert answer.text == f"second {key}"
-    await wait_equal(http, cluster)
+    await cluster.wait_equal(http)
 
 
 async def test_a_snapshot_is_taken_on_demand(
@@ -83,4 +72,4 @@ async def test_a_snapshot_is_taken_on_demand(
     cluster.start()
     await cluster.wait_ready(http)
     assert (await http.get(cluster.url(3, "/7k"))).text == "value 7"
-    await wait_equal(http, cluster)
+    await cluster.wait_equal(http)
