@@ -12,7 +12,7 @@ RegisterHistory = History[RegisterRequest, Answer]
 RegisterOperation = Operation[RegisterRequest, Answer]
 
 KEYS = [f"/key-{number}" for number in range(8)]
-_REFUSED = (429, 503)
+_REFUSED = (429, 503, 507)
 
 
 class Client:
