@@ -9,6 +9,12 @@ import pytest
 _GIVEN: set[int] = set()  # no port is given twice in a run
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults", "faults on real nodes")
+    group.addoption("--faults-seed", type=int, help="seed of the mixed run [a new one each time]")
+    group.addoption("--faults-seconds", type=float, default=180.0, help="how long it is [%(default)s]")
+
+
 @pytest.fixture
 def free_ports() -> Callable[[int], list[int]]:
     """Gives TCP ports of the loopback that nobody has."""

@@ -1,8 +1,13 @@
-"""A network namespace and an address for each node, on one bridge, made and removed by the test."""
+"""A network namespace and an address for each node, on one bridge, made and removed by the test.
+
+Everything here is iproute2's `ip` and `tc`. A cut is a neighbour's address that nobody has. Loss is a classic
+BPF filter on what leaves a node, since few kernels have netem: it draws a number for each frame.
+"""
 
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +17,13 @@ import pytest
 _PREFIX = "rkf"
 _NOWHERE = "02:00:00:00:de:ad"  # nobody's: frames to it are lost, and the sender is told nothing
 
+# By Linux' filter.h: load a random u32; if it is greater, skip one; return TC_ACT_SHOT; return TC_ACT_UNSPEC.
+_LOSE_BELOW = "4,32 0 0 4294963256,37 1 0 {below},6 0 0 2,6 0 0 4294967295"
+
+
+class NotInThisKernel(Exception):
+    """The kernel cannot do what was asked; the text is what it said."""
+
 
 class Network:
     """Namespaces of nodes 1 to `size`, each with `address(node_id)`, reached from here over the bridge."""
@@ -19,17 +31,19 @@ class Network:
     def __init__(self, size: int) -> None:
         self._ids = range(1, size + 1)
         self._bridge = f"{_PREFIX}{os.getpid()}"
+        self._subnet = f"10.213.{os.getpid() % 256}"  # so that two runs rarely meet
         self._cuts: set[tuple[int, int]] = set()
+        self._queues: set[tuple[int, str]] = set()  # node and place of a queueing discipline of ours
 
     def namespace(self, node_id: int) -> str:
         return f"{self._bridge}-{node_id}"
 
     def address(self, node_id: int) -> str:
-        return f"10.213.77.{10 + node_id}"
+        return f"{self._subnet}.{10 + node_id}"
 
     def make(self) -> None:
         _ip("link", "add", self._bridge, "type", "bridge")
-        _ip("addr", "add", "10.213.77.1/24", "dev", self._bridge)
+        _ip("addr", "add", f"{self._subnet}.1/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
         for node_id in self._ids:
             namespace, port = self.namespace(node_id), f"{self._bridge}v{node_id}"
@@ -40,25 +54,52 @@ class Network:
             for device in ("lo", "eth0"):
                 _ip("-n", namespace, "link", "set", device, "up")
 
+    # ------------------------------------------------------------ faults
+
     def cut(self, source: int, target: int) -> None:
         """From now on nothing that `source` sends gets to `target`; the other way stays open."""
         self._neighbour("replace", source, target, "lladdr", _NOWHERE, "nud", "permanent")
         self._cuts.add((source, target))
 
+    def lose(self, node_id: int, share: float) -> None:
+        """From now on this share of the frames that the node sends, to whomever, is lost."""
+        self._queue(node_id, "clsact")
+        lose = _LOSE_BELOW.format(below=int(share * 2**32))
+        self._tc(node_id, "filter", "add", "dev", "eth0", "egress", "bpf", "da", "bytecode", lose)
+
+    def narrow(self, node_id: int, kbit_s: int) -> None:
+        """From now on the node sends no more than that, and what has waited for half a second is lost."""
+        self._queue(node_id, "root", "tbf", "rate", f"{kbit_s}kbit", "burst", "4kb", "latency", "500ms")
+
     def heal(self) -> None:
         for source, target in sorted(self._cuts):
             self._neighbour("del", source, target)
         self._cuts.clear()
+        for node_id, place in sorted(self._queues):
+            self._tc(node_id, "qdisc", "del", "dev", "eth0", place)
+        self._queues.clear()
 
     def _neighbour(self, verb: str, source: int, target: int, *how: str) -> None:
         _ip("-n", self.namespace(source), "neigh", verb, self.address(target), *how, "dev", "eth0")
+
+    def _queue(self, node_id: int, place: str, *discipline: str) -> None:
+        self._tc(node_id, "qdisc", "add", "dev", "eth0", place, *discipline)
+        self._queues.add((node_id, place))
+
+    def _tc(self, node_id: int, *arguments: str) -> None:
+        try:
+            _run("tc", "-n", self.namespace(node_id), *arguments)
+        except subprocess.CalledProcessError as error:
+            if "unknown" not in error.stderr.lower():
+                raise
+            raise NotInThisKernel(f"tc {' '.join(arguments[:5])}: {error.stderr.strip()}") from error
 
 
 @contextmanager
 def open_network(size: int) -> Iterator[Network]:
     """Skip the test where namespaces are not allowed; what dead earlier runs left is removed first."""
-    if shutil.which("ip") is None or os.geteuid() != 0:
-        pytest.skip("network namespaces need root and iproute2's `ip`")
+    if shutil.which("ip") is None or shutil.which("tc") is None or os.geteuid() != 0:
+        pytest.skip("network namespaces need root and iproute2's `ip` and `tc`")
     for pid in _owners():
         if not os.path.exists(f"/proc/{pid}"):
             _remove(pid)
@@ -82,7 +123,10 @@ def _owners() -> set[int]:
 
 
 def _remove(pid: int) -> None:
+    """Remove what the run of this pid made, and end the nodes that are left in it."""
     for namespace in re.findall(rf"^{_PREFIX}{pid}-\d+\b", _ip("netns", "list"), re.MULTILINE):
+        for node in _ip("netns", "pids", namespace).split():
+            os.kill(int(node), signal.SIGKILL)
         _ip("netns", "del", namespace)
     # A namespace outlives its name while connections linger in it, and its port with it.
     for device in re.findall(rf"^{_PREFIX}{pid}(?:v\d+)?\b", _ip("-br", "link", "show"), re.MULTILINE):
@@ -94,4 +138,8 @@ def _remove(pid: int) -> None:
 
 
 def _ip(*arguments: str) -> str:
-    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+    return _run("ip", *arguments)
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
