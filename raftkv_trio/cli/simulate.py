@@ -95,7 +95,7 @@ def simulate(
     if planted is not None and first:
         raise ConfigError("--planted begins at seed 0; --from does not go with it")
     asked = _Asked(
-        level=level,
+        level=max(level, PLANTED[planted].level) if planted and planted != "all" else level,
         first=first if seed is None else seed,
         count=seeds or (1 if seed is not None else 100 if planted is None else 200),
         jobs=jobs or len(os.sched_getaffinity(0)),
@@ -167,13 +167,14 @@ def _find_planted(asked: _Asked) -> int:
     names = list(PLANTED) if asked.planted == "all" else [str(asked.planted)]
     findings = find_planted(asked.level, names, asked.count, min(asked.jobs, len(names)))
     found = list(_with_bar(findings, len(names), "bugs"))
-    click.echo("| bug | what it does | seeds needed | caught by |\n| --- | --- | --- | --- |")
+    click.echo("| bug | what it does | level | seeds needed | caught by |\n| --- | --- | --- | --- | --- |")
     for finding in found:
         seeds = str(finding.seeds) if finding.is_found else f"not in {finding.seeds}"
         caught_by = finding.failure or "-"
         if finding.failure and not finding.is_found:
             seeds, caught_by = "-", f"nothing: it does not fit the code, {finding.failure}"
-        click.echo(f"| `{finding.name}` | {PLANTED[finding.name].does} | {seeds} | {caught_by} |")
+        does = PLANTED[finding.name].does
+        click.echo(f"| `{finding.name}` | {does} | {finding.level} | {seeds} | {caught_by} |")
     return _SOUND if all(finding.is_found for finding in found) else _WRONG
 
 

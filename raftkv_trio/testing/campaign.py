@@ -35,11 +35,13 @@ class Finding(NamedTuple):
     """What became of a planted bug.
 
     Attributes:
+        level: that was run.
         seeds: how many were needed, or run where none found it.
         failure: the invariant that broke first, or the kind of error; None: it was not found.
     """
 
     name: str
+    level: int
     seeds: int
     failure: str | None
 
@@ -53,7 +55,10 @@ _MISFITS = {error.__name__ for error in (AttributeError, ImportError, NameError,
 
 
 def find_planted(level: int, names: Iterable[str], max_seeds: int, jobs: int) -> Iterator[Finding]:
-    """Look for each of these bugs in a process of its own, with the seeds from 0 on."""
+    """Look for each of these bugs in a process of its own, with the seeds from 0 on.
+
+    A bug that this level does not run is looked for at its own.
+    """
     return _in_processes(_find_planted, ((level, name, max_seeds) for name in names), jobs, renewed=True)
 
 
@@ -86,16 +91,17 @@ def _run_seed(argument: tuple[int, int]) -> Verdict:
 
 
 def _find_planted(argument: tuple[int, str, int]) -> Finding:
-    level, name, max_seeds = argument
+    asked_level, name, max_seeds = argument
+    level = max(asked_level, PLANTED[name].level)
     try:
         with PLANTED[name].plant():
             for seed in range(max_seeds):
                 failure = run_seed(level, seed).failure
                 if failure is not None:
-                    return Finding(name, seed + 1, failure)
+                    return Finding(name, level, seed + 1, failure)
     except AttributeError as error:  # what it replaces is there no more
-        return Finding(name, 0, type(error).__name__)
-    return Finding(name, max_seeds, None)
+        return Finding(name, level, 0, type(error).__name__)
+    return Finding(name, level, max_seeds, None)
 
 
 def _in_processes(

@@ -14,6 +14,7 @@ import trio.testing
 
 from raftkv_trio.applier import Restore
 from raftkv_trio.errors import ConfigError, StorageError
+from raftkv_trio.log_writer import Write
 from raftkv_trio.machine import Committed, StateMachine
 from raftkv_trio.node import Node, run_node
 from raftkv_trio.storage import BOOTSTRAP_INDEX
@@ -23,7 +24,7 @@ from raftkv_trio.testing.faults import mend_all
 from raftkv_trio.testing.invariants import DURABILITY, LIVENESS, Violation
 from raftkv_trio.testing.member import Look, Member, State
 from raftkv_trio.testing.member_ports import MemberClock, WatchedMachine, state_hash
-from raftkv_trio.testing.schedule import Schedule
+from raftkv_trio.testing.schedule import Occasion, Schedule
 from raftkv_trio.testing.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
 from raftkv_trio.testing.simulation import Simulation
 from raftkv_trio.testing.stream_network import NodeNetwork, StreamNetwork
@@ -177,12 +178,8 @@ class NodeMember(Member):
 
     async def spend_disk_time(self, life: Life) -> None:
         """What a disk call takes; it ends early where the process does."""
-        duration_s = self._random.uniform(*self.sync_s)
-        if self.disk_is_slow_s:
-            self.slow_calls += 1
-            duration_s += self._random.uniform(0, self.disk_is_slow_s)
         over = trio.Event()
-        self._timeline.after(duration_s, over.set)
+        self._timeline.after(self._disk_call_s(), over.set)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_after, life.ended, nursery.cancel_scope)
             await over.wait()
@@ -246,12 +243,17 @@ class NodeMember(Member):
         self._die(f"ends: {first}")
 
     def _watch(self, life: Life, machine: StateMachine, node: Node) -> None:
-        turn, restored = node.driver.turn, node.applier.restored
+        turn, written, restored = node.driver.turn, node.log_writer.written, node.applier.restored
 
         def watched_turn() -> None:
             turn()
             if not life.is_over:
                 self._observe(node)
+
+        def watched_written(write: Write) -> None:
+            written(write)
+            if write.append.snapshot is not None and not life.is_over:
+                self._happened(self, Occasion.INSTALLED)
 
         def watched_restored(restore: Restore) -> None:
             restored(restore)
@@ -259,6 +261,7 @@ class NodeMember(Member):
                 self._invariants.restored(self.id, restore.snapshot.index, state_hash(machine))
 
         node.driver.turn = watched_turn  # type: ignore[method-assign]
+        node.log_writer.written = watched_written  # type: ignore[method-assign]
         node.applier.restored = watched_restored  # type: ignore[method-assign]
         self.node, self.machine = node, machine
         raw = node.driver.raw

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from raftkv_trio.testing.schedule import Schedule, draw_schedule
+from raftkv_trio.testing.draw import draw_schedule
+from raftkv_trio.testing.schedule import Schedule
 from raftkv_trio.testing.seeds import Verdict, run_schedule
 
 

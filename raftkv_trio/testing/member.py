@@ -5,8 +5,8 @@ around them are replaced. Each turn of the driver, each disk call and each slice
 and between any two of them the node can be halted or paused.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from random import Random
@@ -20,14 +20,15 @@ from raftkv_trio.machine import Committed, StateMachine
 from raftkv_trio.node import Node, open_directory, restore_machine
 from raftkv_trio.ports import TcpNetwork, ThreadWorker
 from raftkv_trio.raft.types import Message, StateRole
-from raftkv_trio.storage import BOOTSTRAP_INDEX, NodeStorage, SnapshotId, SnapshotMeta
-from raftkv_trio.storage.snapshot import SnapshotFile
+from raftkv_trio.storage import BOOTSTRAP_INDEX, NodeStorage
 from raftkv_trio.testing.disk import Halted, SimulatedDisk
 from raftkv_trio.testing.invariants import DURABILITY, Invariants, Violation
 from raftkv_trio.testing.member_ports import MemberClock, Post, WatchedMachine, state_hash
+from raftkv_trio.testing.member_snapshots import SnapshotSteps
 from raftkv_trio.testing.message_network import MessageNetwork
+from raftkv_trio.testing.schedule import DISK_CALL_S, Limits, Occasion
 from raftkv_trio.testing.timeline import Timeline, Trace
-from raftkv_trio.wire import PeerFrame, ReceivedSnapshot
+from raftkv_trio.wire import PeerFrame
 
 DATA_DIR = Path("/srv/raftkv-trio")
 SEGMENT_BYTES = 4096
@@ -45,18 +46,6 @@ class State(Enum):
     REFUSED = "refused"  # its own directory, because it does not verify
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a node's configuration may bound tightly, to bring about what is rare; see `NodeConfig`."""
-
-    election_ticks: int = 10
-    max_message_bytes: int = 1024 * 1024
-    max_inflight_messages: int = 256
-    max_uncommitted_bytes: int = 64 * 1024 * 1024
-    snapshot_entries: int = 8
-    catch_up_entries: int = 2
-
-
 class Member:
     """One node and its machine room: disk and clock outlive its halts.
 
@@ -64,7 +53,7 @@ class Member:
         state: see `State`.
         node: None while it is down.
         turn_delay_s: longest time from a ring of the driver's bell to its turn.
-        sync_s: shortest and longest time of a disk call.
+        disk_call_s: shortest and longest time of a disk call.
         disk_is_slow_s: what a disk call may take on top.
         slow_calls: how many did.
         is_rotten: whether bits of its disk were flipped, so that it may refuse its directory.
@@ -72,7 +61,7 @@ class Member:
 
     Args:
         went_down: told when it has halted or ended, or could not start.
-        took_lead: told when it has won an election.
+        happened: told when it has won an election, or installed a snapshot.
     """
 
     def __init__(
@@ -89,7 +78,7 @@ class Member:
         network: MessageNetwork,
         invariants: Invariants,
         went_down: Callable[["Member"], None],
-        took_lead: Callable[["Member"], None],
+        happened: Callable[["Member", Occasion], None],
     ) -> None:
         self.id = node_id
         self.config = NodeConfig(
@@ -105,7 +94,7 @@ class Member:
         self.node: Node | None = None
         self.machine: StateMachine | None = None
         self.turn_delay_s = turn_delay_s
-        self.sync_s = (0.0003, 0.003)
+        self.disk_call_s = DISK_CALL_S
         self.restarts = -1
         self.disk_is_slow_s = 0.0
         self.is_rotten = False
@@ -118,15 +107,15 @@ class Member:
         self._network = network
         self._invariants = invariants
         self._went_down = went_down
-        self._took_lead = took_lead
+        self._happened = happened
         self._storage: NodeStorage | None = None
+        self._snapshots: SnapshotSteps | None = None
         self._life = 0
         self._held: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._looks: list[Look] = []
         self._turn_planned = False
         self._writing: Write | None = None
         self._applying = False
-        self._snapshotting = False
         self._seen: object = None
         self._led: int | None = None  # the last term that it led
 
@@ -154,9 +143,17 @@ class Member:
         worker = ThreadWorker()
         node = Node(self.config, watched, storage, self.clock, self._random, worker, worker, TcpNetwork())
         node.driver.peers = Post(self.id, self._network, self._send_snapshot)
+        self._snapshots = SnapshotSteps(
+            node,
+            storage,
+            soon=self._soon,
+            disk_call_s=self._disk_call_s,
+            note=self._note,
+            wrote=self._begin_write,
+        )
         self._storage, self.node, self.machine = storage, node, machine
         self.state = State.UP
-        self._writing, self._applying, self._turn_planned, self._snapshotting = None, False, False, False
+        self._writing, self._applying, self._turn_planned = None, False, False
         self._note(f"starts in term {node.driver.raw.term} with entries up to {node.driver.raw.last_index}")
         self._invariants.started(self.id, node.driver.raw.raft)
         if storage.snapshot.index > BOOTSTRAP_INDEX:
@@ -264,7 +261,7 @@ class Member:
     def _tick(self) -> None:
         assert self.node is not None
         self.node.driver.tick_due()
-        self._begin_snapshot()
+        self._step_snapshots()
         self._plan_tick(1)
 
     def _turn(self) -> None:
@@ -274,8 +271,7 @@ class Member:
         node.driver.bell.answer()
         node.driver.turn()
         self._observe(node)
-        if self._writing is None:
-            self._begin_write(node)
+        self._begin_write(node)
         if not self._applying:
             self._begin_apply(node)
 
@@ -290,20 +286,22 @@ class Member:
             )
         if raw.role is StateRole.LEADER and self._led != raw.term:
             self._led = raw.term
-            self._took_lead(self)
+            self._happened(self, Occasion.ELECTED)
 
     def _begin_write(self, node: Node) -> None:
-        write = node.log_writer.take()
-        if write is None:
+        if self._writing is not None or (write := node.log_writer.take()) is None:
             return
         self._writing = write
         syncs = node.log_writer.must_write(write)
-        low, high = self.sync_s if syncs else (0.0, 0.0001)
-        duration_s = self._random.uniform(low, high)
-        if syncs and self.disk_is_slow_s:
+        self._soon(self._disk_call_s() if syncs else self._random.uniform(0, 0.0001), self._written)
+
+    def _disk_call_s(self) -> float:
+        """How long the next disk call takes."""
+        duration_s = self._random.uniform(*self.disk_call_s)
+        if self.disk_is_slow_s:
             self.slow_calls += 1
             duration_s += self._random.uniform(0, self.disk_is_slow_s)
-        self._soon(duration_s, self._written)
+        return duration_s
 
     def _write(self) -> Write:
         assert self.node is not None
@@ -316,9 +314,12 @@ class Member:
     def _written(self) -> None:
         node = self.node
         assert node is not None
-        node.log_writer.written(self._write())
+        write = self._write()
+        node.log_writer.written(write)
+        if write.append.snapshot is not None:
+            self._happened(self, Occasion.INSTALLED)
         self._begin_write(node)
-        self._begin_snapshot()
+        self._step_snapshots()
 
     def _begin_apply(self, node: Node) -> None:
         commits = node.applier.take()
@@ -342,107 +343,31 @@ class Member:
                 return
         node.applier.done()
         self._applying = False
-        self._begin_snapshot()
+        self._step_snapshots()
 
     # ------------------------------------------------------------ snapshots
 
-    def _begin_snapshot(self) -> None:
-        """What the snapshotter's task does, in steps of which each can be the last."""
-        node, storage = self.node, self._storage
-        assert node is not None
-        assert storage is not None
-        if self._snapshotting or node.snapshotter.is_resting:
-            return
-        if node.snapshotter.is_due():
-            self._snapshotting = True
-            meta, chunks = node.snapshotter.begin()
-            self._note(f"takes a snapshot at index {meta.index}")
-            try:
-                file = storage.begin_snapshot(meta)
-            except OSError as error:
-                self._no_snapshot(error)
-            else:
-                self._soon(0.001, self._write_snapshot, meta, chunks, file, node.applier.restores)
-            return
-        try:
-            if storage.is_untidy:
-                storage.tidy()
-            node.snapshotter.tidied()
-        except OSError as error:
-            self._no_snapshot(error)
-
-    def _write_snapshot(
-        self, meta: SnapshotMeta, chunks: Iterator[bytes], file: SnapshotFile, restores: int
-    ) -> None:
-        node = self.node
-        assert node is not None
-        if node.applier.restores != restores:
-            file.abandon()
-            self._snapshotting = False
-            return
-        try:
-            chunk = next(chunks, None)
-            if chunk is None:
-                file.finish()
-            else:
-                file.write([chunk])
-        except OSError as error:
-            file.abandon()
-            self._no_snapshot(error)
-            return
-        if chunk is not None:
-            self._soon(self._random.uniform(*self.sync_s), self._write_snapshot, meta, chunks, file, restores)
-            return
-        self._snapshotting = False
-        node.snapshotter.finished(meta)
-        if self._writing is None:
-            self._begin_write(node)
-
-    def _no_snapshot(self, error: OSError) -> None:
-        assert self.node is not None
-        self._snapshotting = False
-        self.node.snapshotter.failed(error)
+    def _step_snapshots(self) -> None:
+        assert self._snapshots is not None
+        self._snapshots.step()
 
     def _send_snapshot(self, message: Message) -> None:
-        node, storage, life = self.node, self._storage, self._life
+        node, life = self.node, self._life
         assert node is not None
-        assert storage is not None
-        assert message.snapshot is not None
-        try:
-            file = storage.open_snapshot(SnapshotId(message.snapshot.term, message.snapshot.index))
-            data = file.read_at(0, file.size())
-            file.close()
-        except OSError:
-            node.driver.snapshot_sent(message.to, False)
-            return
+        assert self._snapshots is not None
+        data = self._snapshots.read(message)
 
         def ended(ok: bool) -> None:
             self._act(life, node.driver.snapshot_sent, (message.to, ok))
 
-        self._network.send_snapshot(message, data, ended)
+        if data is None:
+            node.driver.snapshot_sent(message.to, False)
+        else:
+            self._network.send_snapshot(message, data, ended)
 
     def receive_snapshot(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
-        self._act(self._life, self._take_snapshot, (sender, message, data, arrives_bytes))
-
-    def _take_snapshot(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
-        node, storage = self.node, self._storage
-        assert node is not None
-        assert storage is not None
-        assert message.snapshot is not None
-        if message.snapshot.index > storage.snapshot.index:
-            snapshot = SnapshotId(message.snapshot.term, message.snapshot.index)
-            try:
-                incoming = storage.receive_snapshot(snapshot, len(data))
-                if not incoming.is_whole and arrives_bytes > incoming.offset:
-                    incoming.write(data[incoming.offset : arrives_bytes])
-                if not incoming.is_whole:
-                    incoming.close()
-                    return
-                incoming.finish()
-            except OSError as error:
-                self._note(f"cannot receive a snapshot: {error}")
-                return
-        node.inbox.try_put((sender, ReceivedSnapshot(message)), 0)
+        if self._snapshots is not None:
+            self._act(self._life, self._snapshots.take, (sender, message, data, arrives_bytes))
 
     # ------------------------------------------------------------ ends
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from time import perf_counter
 
@@ -21,7 +21,7 @@ from raftkv_trio.testing.kv_clients import (
 from raftkv_trio.testing.linearizability import HistoryError, check_linearizable
 from raftkv_trio.testing.member import Member, State
 from raftkv_trio.testing.register import Answer, Get, Register, RegisterRequest, Seen
-from raftkv_trio.testing.schedule import PATIENCE_S, Fault, Schedule
+from raftkv_trio.testing.schedule import PATIENCE_S, Fault, Occasion, Schedule
 from raftkv_trio.testing.simulation import Simulation
 
 #: After all has healed the clients must come to their end within this time.
@@ -83,6 +83,8 @@ class SeedRun:
             keep_trace=keep_trace,
         )
         self.simulation.supervised = True
+        for member in self.simulation.members.values():
+            member.disk_call_s = schedule.disk_call_s
         self.history: History[RegisterRequest, Answer] = History(lambda: self.simulation.now)
         self.struck: Counter[str] = Counter()
         self.clients = [_Client(number, self) for number in range(1, schedule.clients + 1)]
@@ -134,10 +136,15 @@ class SeedRun:
         )
 
     def _approach(self, fault: Fault) -> None:
-        if fault.waits:
-            self.simulation.at_next_election(lambda: self._strike(fault), within_s=PATIENCE_S)
-        else:
+        if fault.waits_for is None:
             self._strike(fault)
+            return
+
+        def strike_at(node: int | None) -> None:
+            happened = node is not None and fault.waits_for is Occasion.INSTALLED
+            self._strike(replace(fault, node=node, leader=False) if happened else fault)
+
+        self.simulation.at_next(fault.waits_for, strike_at, within_s=PATIENCE_S)
 
     def _strike(self, fault: Fault) -> None:
         self.struck[fault.kind.value] += 1

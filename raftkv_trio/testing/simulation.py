@@ -18,8 +18,9 @@ from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.machine import StateMachine
 from raftkv_trio.testing.invariants import LIVENESS, Invariants, Violation
-from raftkv_trio.testing.member import Limits, Member, State
+from raftkv_trio.testing.member import Member, State
 from raftkv_trio.testing.message_network import Conditions, MessageNetwork
+from raftkv_trio.testing.schedule import Limits, Occasion
 from raftkv_trio.testing.timeline import Timeline, Trace
 
 # What simulated nodes warn of goes where the user's logging says, and nowhere else: the trace has it too.
@@ -74,13 +75,13 @@ class Simulation:
                 network=self.network,
                 invariants=self.invariants,
                 went_down=self._went_down,
-                took_lead=self._took_lead,
+                happened=self._happened,
             )
             for i in addresses
         }
         self._down_s: dict[int, float] = {}
         self._again_s: dict[int, float] = {}
-        self._awaiting_leader: list[Callable[[], None]] = []
+        self._awaiting: dict[Occasion, list[Callable[[int | None], None]]] = {o: [] for o in Occasion}
         self._restarting: set[int] = set()
         for member in self.members.values():
             self.timeline.after(self.random.uniform(0, 0.1), member.start)
@@ -221,21 +222,21 @@ class Simulation:
         if again_s is not None:
             self._again_s[node] = again_s
 
-    def at_next_election(self, action: Callable[[], None], *, within_s: float) -> None:
-        """Do something as soon as a node has won an election, or after that time at the latest."""
+    def at_next(self, occasion: Occasion, action: Callable[[int | None], None], *, within_s: float) -> None:
+        """Do something as soon as this happens to a node, of which `action` is told; or after that time."""
         waiting = [action]
 
-        def act() -> None:
+        def act(node: int | None) -> None:
             if waiting:
-                waiting.pop()()
+                waiting.pop()(node)
 
-        self._awaiting_leader.append(act)
-        self.timeline.after(within_s, act)
+        self._awaiting[occasion].append(act)
+        self.timeline.after(within_s, act, None)
 
-    def _took_lead(self, member: Member) -> None:
-        waiting, self._awaiting_leader = self._awaiting_leader, []
-        for action in waiting:
-            self.timeline.after(0, action)
+    def _happened(self, member: Member, occasion: Occasion) -> None:
+        waiting, self._awaiting[occasion] = self._awaiting[occasion], []
+        for act in waiting:
+            self.timeline.after(0, act, member.id)
 
     def _went_down(self, member: Member) -> None:
         if self.supervised and member.id not in self._restarting:

@@ -61,9 +61,10 @@ def rows(directory: Path, *arguments: str) -> tuple[int, dict[str, str]]:
     )
     assert done.stderr == "", done
     lines = done.stdout.splitlines()
-    assert lines[:2] == ["| bug | what it does | seeds needed | caught by |", "| --- | --- | --- | --- |"]
+    assert lines[0] == "| bug | what it does | level | seeds needed | caught by |"
+    assert lines[1] == "| --- | --- | --- | --- | --- |"
     cells = [line.strip("| ").split(" | ") for line in lines[2:]]
-    return done.returncode, {name.strip("`"): f"{seeds}, {caught}" for name, _, seeds, caught in cells}
+    return done.returncode, {name.strip("`"): f"{seeds}, {caught}" for name, _, _, seeds, caught in cells}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 
 from raftkv_trio.errors import NoLeader, ProposalError
 from raftkv_trio.machine import Committed
-from raftkv_trio.testing.schedule import MIN_DURATION_S, MIN_FAULTS, MIN_OPERATIONS, draw_schedule
+from raftkv_trio.testing.draw import draw_schedule
+from raftkv_trio.testing.schedule import MIN_DURATION_S, MIN_FAULTS, MIN_OPERATIONS
 from raftkv_trio.testing.seeds import Verdict, run_schedule
 from raftkv_trio.testing.simulation import Simulation
 
@@ -45,7 +46,7 @@ def test_ten_thousand_seeds(first: int) -> None:
 
 _DIGESTS = """
 import sys
-from raftkv_trio.testing.schedule import draw_schedule
+from raftkv_trio.testing.draw import draw_schedule
 from raftkv_trio.testing.seeds import run_schedule
 for seed in range(int(sys.argv[1]), int(sys.argv[2])):
     print(run_schedule(draw_schedule(seed)).digest)

@@ -14,7 +14,7 @@ def test_a_stalled_disk_ends_leadership_within_two_election_timeouts(seed: int) 
     simulation = Simulation(Store, nodes=3, seed=seed)
     stalled = simulation.leader()
     member = simulation.members[stalled]
-    member.sync_s = (1000.0, 1000.0)
+    member.disk_call_s = (1000.0, 1000.0)
     assert member.node is not None
     member.node.submit(encode_txn(Txn(success=(Put(b"sent", b"on"),))))
     member.look(lambda: True)

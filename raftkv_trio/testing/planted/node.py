@@ -1,0 +1,106 @@
+"""Bugs in what a node does around its core: proposals, reads, applying."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from raftkv_trio import driver, proposals
+from raftkv_trio.applier import Applier
+from raftkv_trio.errors import NoLeader
+from raftkv_trio.proposals import Proposal, ProposalTable
+from raftkv_trio.raft.types import Entry, ReadState
+from raftkv_trio.reads import ReadRound, ReadRounds
+from raftkv_trio.testing.planted.bug import PlantedBug, bug
+from raftkv_trio.wire import Forward, ProposalId
+
+BUGS: list[PlantedBug] = []
+
+
+@bug(BUGS, "stale-read", "a read does not wait until what it must see is applied", ReadRounds, "answered")
+def _(original: Any) -> object:
+    def answered(rounds: ReadRounds, read_states: Sequence[ReadState]) -> None:
+        original(rounds, [ReadState(0, state.context) for state in read_states])
+
+    return answered
+
+
+@bug(BUGS, "join-round-under-way", "a read shares a round that was issued before it came", ReadRounds, "join")
+def _(original: Any) -> object:
+    def join(rounds: Any) -> ReadRound:
+        out: ReadRound | None = rounds._out
+        joined: ReadRound = original(rounds) if out is None else out
+        return joined
+
+    return join
+
+
+@bug(BUGS, "apply-out-of-order", "the entries of a batch are applied backwards", Applier, "apply")
+def _(original: Any) -> object:
+    def apply(applier: Applier, entries: Sequence[Entry]) -> None:
+        original(applier, [*reversed(entries[:-1]), entries[-1]] if len(entries) < 3 else entries[::-1])
+
+    return apply
+
+
+@bug(BUGS, "unknown-as-refused", "an unknown outcome is told as a refusal", ProposalTable, "give_up")
+def _(original: Any) -> object:
+    def give_up(table: ProposalTable, proposal: Proposal) -> NoLeader:
+        original(table, proposal)
+        return NoLeader("no leader took the write in time")
+
+    return give_up
+
+
+@bug(
+    BUGS,
+    "forward-twice",
+    "a proposal is sent again although nobody has refused it",
+    ProposalTable,
+    "retry_refused",
+)
+def _(original: Any) -> object:
+    def retry_refused(table: Any) -> None:
+        original(table)
+        table._queued.update((p.id, p) for p in table._open.values() if p.term is not None)
+
+    return retry_refused
+
+
+@bug(
+    BUGS,
+    "forward-of-any-term",
+    "a leader appends what was sent to the one before it",
+    driver.Driver,
+    "_append_forwarded",
+)
+def _(original: Any) -> object:
+    def append_forwarded(self: Any, peer_id: int, forward: Forward) -> None:
+        original(self, peer_id, forward._replace(term=self.raw.term))
+
+    return append_forwarded
+
+
+@bug(
+    BUGS,
+    "retry-before-it-is-lost",
+    "a new leader is sent what the old one may still commit",
+    driver.Driver,
+    "_note_soft_state",
+)
+def _(original: Any) -> object:
+    def note_soft_state(self: Any, ready: Any) -> None:
+        original(self, ready)
+        if ready.soft_state is not None:
+            self._proposals.term_applied(self.raw.term)
+
+    return note_soft_state
+
+
+@bug(
+    BUGS, "settle-by-another's-entry", "the answer of one proposal goes to the next", ProposalTable, "applied"
+)
+def _(original: Any) -> object:
+    def applied(table: ProposalTable, proposal_id: ProposalId, outcome: proposals.Applied) -> None:
+        original(table, proposal_id._replace(sequence=proposal_id.sequence + 1), outcome)
+        original(table, proposal_id, outcome)
+
+    return applied

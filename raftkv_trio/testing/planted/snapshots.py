@@ -1,0 +1,99 @@
+"""Bugs in how snapshots are taken, installed, and made the reason to remove what they cover."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from raftkv_trio.raft.types import Entry, HardState
+from raftkv_trio.snapshotter import Snapshotter
+from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
+from raftkv_trio.storage.snapshot import SnapshotFile
+from raftkv_trio.storage.wal import WriteAheadLog
+from raftkv_trio.testing.planted.bug import PlantedBug, bug
+
+BUGS: list[PlantedBug] = []
+
+
+@bug(
+    BUGS,
+    "snapshot-not-pinned",
+    "a snapshot's state is of a later moment than its index",
+    Snapshotter,
+    "begin",
+)
+def _(original: Any) -> object:
+    def begin(snapshotter: Any) -> tuple[SnapshotMeta, Iterator[bytes]]:
+        position, _ = original(snapshotter)
+        return position, later(snapshotter)
+
+    def later(snapshotter: Any) -> Iterator[bytes]:
+        yield from snapshotter._applier.machine.snapshot()
+
+    return begin
+
+
+@bug(BUGS, "snapshot-one-short", "a snapshot says the index before its last entry's", Snapshotter, "begin")
+def _(original: Any) -> object:
+    def begin(snapshotter: Snapshotter) -> tuple[SnapshotMeta, Iterator[bytes]]:
+        position, chunks = original(snapshotter)
+        return position._replace(index=position.index - 1), chunks
+
+    return begin
+
+
+@bug(
+    BUGS,
+    "purge-before-name-is-durable",
+    "a snapshot is recorded, and what it covers removed, before its name is synced",
+    SnapshotFile,
+    "finish",
+)
+def _(original: Any) -> object:
+    def finish(file: Any) -> object:
+        disk = file._disk
+        sync, disk.sync_directory = disk.sync_directory, lambda path: None
+        try:
+            return original(file)
+        finally:
+            disk.sync_directory = sync
+
+    return finish
+
+
+@bug(
+    BUGS,
+    "purge-before-record",
+    "what a snapshot covers is removed before the log says that it continues it",
+    Snapshotter,
+    "finished",
+)
+def _(original: Any) -> object:
+    def finished(snapshotter: Any, meta: SnapshotMeta) -> None:
+        storage: NodeStorage = snapshotter._storage
+        newest, storage.snapshots.newest = storage.snapshots.newest, meta
+        try:
+            storage.tidy()
+        except OSError as error:
+            snapshotter.failed(error)
+        finally:
+            storage.snapshots.newest = newest
+        original(snapshotter, meta)
+
+    return finished
+
+
+@bug(
+    BUGS,
+    "install-keeps-the-log",
+    "entries behind a leader's snapshot are kept on the disk as it is installed",
+    WriteAheadLog,
+    "install",
+)
+def _(original: Any) -> object:
+    def install(
+        log: WriteAheadLog, hard_state: HardState | None, snapshot: SnapshotId, entries: Sequence[Entry]
+    ) -> None:
+        log.append(hard_state, ())
+        log.continue_from(snapshot)
+        log.append(None, entries)
+
+    return install
