@@ -1,0 +1,242 @@
+"""Each invariant can break: the checker, given what must not be, says which one it is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from raftkv_trio.machine import Committed
+from raftkv_trio.raft.raft import Raft
+from raftkv_trio.raft.types import HardState, Snapshot, StateRole
+from raftkv_trio.testing import invariants as named
+from raftkv_trio.testing.draw import draw_schedule
+from raftkv_trio.testing.invariants import Invariants, Violation
+from raftkv_trio.testing.planted import replaced
+from raftkv_trio.testing.register import Answer, Get, Put, Seen
+from raftkv_trio.testing.schedule import Schedule
+from raftkv_trio.testing.seeds import SeedRun, run_schedule
+from raftkv_trio.testing.simulation import Simulation
+from tests.raft.cores import log_of, three
+
+
+class Watched:
+    """Cores of three voters, which a test brings into states that they never reach by themselves."""
+
+    def __init__(self) -> None:
+        self.invariants = Invariants()
+        self._network = three()
+
+    def start(self, node_id: int, *terms: int, term: int = 1, vote: int | None = None) -> Raft:
+        """A node with entries of these terms on its disk, and nothing committed of them."""
+        raft = self._network.add(node_id, log_of(terms), HardState(term, vote, 1)).raw.raft
+        self.invariants.started(node_id, raft)
+        return raft
+
+    def halt(self, raft: Raft) -> None:
+        self.invariants.halted(raft.id, raft)
+
+    def lead(self, raft: Raft, term: int) -> None:
+        """Let a node lead, by whatever votes."""
+        raft.term, raft.vote, raft.role = term, raft.id, StateRole.LEADER
+        self.invariants.observe(raft.id, raft)
+
+    def commit(self, raft: Raft, index: int) -> None:
+        raft.log.committed = index
+        self.invariants.observe(raft.id, raft)
+
+    def apply(self, raft: Raft, index: int, *, command: bytes | None = None, state: str = "state") -> None:
+        """Let a node's machine be given an entry's command, or another one."""
+        term = raft.log.term(index)
+        told = b"%d/%d" % (term, index) if command is None else command
+        self.invariants.applied(raft.id, Committed(term, index, told), state)
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@contextmanager
+def violated(invariant: str) -> Iterator[None]:
+    with pytest.raises(Violation) as caught:
+        yield
+    assert caught.value.invariant == invariant
+    assert str(caught.value).startswith(f"{invariant}: ")
+
+
+def test_two_leaders_of_a_term(watched: Watched) -> None:
+    """Election Safety: at most one node leads a term."""
+    first, second = watched.start(1), watched.start(2)
+    watched.lead(first, 2)
+    with violated(named.ELECTION_SAFETY):
+        watched.lead(second, 2)
+
+
+def test_a_leader_that_drops_an_entry(watched: Watched) -> None:
+    """Leader Append-Only: a leader's log only grows."""
+    raft = watched.start(1)
+    watched.lead(raft, 2)
+    raft.log.append(log_of((2, 2)))
+    watched.invariants.observe(1, raft)
+    raft.log.unstable.entries.pop()
+    with violated(named.LEADER_APPEND_ONLY):
+        watched.invariants.observe(1, raft)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [((1, 2), (2, 2)), ((1, 1, 3), (1, 2, 3))],
+)
+def test_logs_that_differ_before_an_entry_that_they_share(
+    watched: Watched, one: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    """Log Matching: logs with an entry of the same index and term are the same up to it."""
+    watched.start(1, *one)
+    with violated(named.LOG_MATCHING):
+        watched.start(2, *other)
+
+
+def test_another_entry_of_the_same_index_and_term(watched: Watched) -> None:
+    """Log Matching: an index and a term name one entry."""
+    watched.start(1, 1)
+    second = watched.start(2)
+    (entry,) = log_of((1,))
+    second.log.append([entry._replace(data=b"another")])
+    with violated(named.LOG_MATCHING):
+        watched.invariants.observe(2, second)
+
+
+def test_a_leader_without_what_is_committed(watched: Watched) -> None:
+    """Leader Completeness: who leads has all that was committed in earlier terms."""
+    first, _, third = watched.start(1, 1), watched.start(2, 1), watched.start(3)
+    watched.commit(first, 2)
+    with violated(named.LEADER_COMPLETENESS):
+        watched.lead(third, 2)
+
+
+def test_a_commit_that_can_still_be_lost(watched: Watched) -> None:
+    """Leader Completeness: once an entry is committed nobody without it can be elected (paper, figure 8)."""
+    first, _, _ = watched.start(1, 2, term=3), watched.start(2, 2, term=3), watched.start(3, 3, term=3)
+    with violated(named.LEADER_COMPLETENESS):
+        watched.commit(first, 2)
+
+
+def test_a_commit_that_a_minority_has_on_its_disks(watched: Watched) -> None:
+    """What is committed is durable on a quorum; entries in memory do not count."""
+    first, second, _ = watched.start(1, 1), watched.start(2), watched.start(3)
+    second.log.append(log_of((1,)))
+    watched.invariants.observe(2, second)
+    with violated(named.DURABLE_QUORUM):
+        watched.commit(first, 2)
+
+
+def test_two_commits_of_one_index(watched: Watched) -> None:
+    """State Machine Safety: no two nodes commit different entries of an index."""
+    first, _ = watched.start(1, 1), watched.start(2, 1)
+    watched.commit(first, 2)
+    third = watched.start(3, 2, term=2)
+    with violated(named.STATE_MACHINE_SAFETY):
+        watched.commit(third, 2)
+
+
+@pytest.mark.parametrize(
+    ("index", "command"), [(3, None), (4, None), (2, b"something else")], ids=["gap", "uncommitted", "other"]
+)
+def test_something_else_than_the_next_committed_command(
+    watched: Watched, index: int, command: bytes | None
+) -> None:
+    """State Machine Safety: a machine is given what is committed, all of it, in order, and nothing else."""
+    first, _ = watched.start(1, 1, 1, 1), watched.start(2, 1, 1, 1)
+    watched.commit(first, 3)
+    with violated(named.STATE_MACHINE_SAFETY):
+        watched.apply(first, index, command=command)
+
+
+def test_a_command_that_is_applied_twice(watched: Watched) -> None:
+    """State Machine Safety: a machine is given each command once."""
+    first, _ = watched.start(1, 1), watched.start(2, 1)
+    watched.commit(first, 2)
+    watched.apply(first, 2)
+    with violated(named.STATE_MACHINE_SAFETY):
+        watched.apply(first, 2)
+
+
+def test_a_snapshot_of_what_is_not_committed(watched: Watched) -> None:
+    """State Machine Safety: no snapshot stands in for entries that are not committed."""
+    raft = watched.start(1, 1, 1)
+    raft.log.restore(Snapshot(9, 1, raft.conf_state))
+    with violated(named.STATE_MACHINE_SAFETY):
+        watched.invariants.observe(1, raft)
+
+
+def test_machines_that_differ(watched: Watched) -> None:
+    """Machines that were given the same commands are in the same state, also by way of a snapshot."""
+    first, second, third = (watched.start(node_id, 1) for node_id in (1, 2, 3))
+    for raft in (first, second):
+        watched.commit(raft, 2)
+    watched.apply(first, 2)
+    with violated(named.EQUAL_STATES):
+        watched.apply(second, 2, state="another")
+    with violated(named.EQUAL_STATES):
+        watched.invariants.restored(third.id, 2, "another")
+
+
+def test_two_votes_in_a_term(watched: Watched) -> None:
+    """A node votes once a term, and its term does not fall."""
+    raft = watched.start(1, term=2, vote=2)
+    raft.vote = 3
+    with violated(named.ONE_VOTE):
+        watched.invariants.observe(1, raft)
+    raft.term, raft.vote = 1, 2
+    with violated(named.ONE_VOTE):
+        watched.invariants.observe(1, raft)
+
+
+@pytest.mark.parametrize(
+    ("terms", "term", "vote"),
+    [((1,), 2, 3), ((1, 2), 2, 3), ((1, 1), 1, None), ((1, 1), 2, None), ((1, 1), 2, 1)],
+    ids=["entry lost", "entry replaced", "term lost", "vote lost", "vote changed"],
+)
+def test_a_node_that_comes_back_with_less(
+    watched: Watched, terms: tuple[int, ...], term: int, vote: int | None
+) -> None:
+    """What a node knew to be durable, it has after a halt."""
+    watched.halt(watched.start(1, 1, 1, term=2, vote=3))
+    with violated(named.DURABILITY):
+        watched.start(1, *terms, term=term, vote=vote)
+
+
+@pytest.mark.parametrize(("term", "index", "command"), [(1, 3, b"1/3"), (2, 2, b"1/2"), (1, 2, b"1/9")])
+def test_an_acknowledgement_of_what_is_not_committed(
+    watched: Watched, term: int, index: int, command: bytes
+) -> None:
+    """A client is told of an entry only if it is committed, and its own."""
+    first, _ = watched.start(1, 1, 1), watched.start(2, 1, 1)
+    watched.commit(first, 2)
+    watched.invariants.check_acknowledged(1, 2, b"1/2")
+    with violated(named.ACKNOWLEDGED):
+        watched.invariants.check_acknowledged(term, index, command)
+
+
+def short() -> Schedule:
+    """A schedule without faults."""
+    return Schedule(seed=1, nodes=3, conditions=draw_schedule(0).conditions, faults=(), clients=2, keys=1)
+
+
+def test_a_read_of_the_past() -> None:
+    """Linearizability: at the end of a seed its clients' history is checked."""
+    run = SeedRun(short(), Simulation, keep_trace=False)
+    for value in (b"old", b"new"):
+        written = run.history.invoke("client 1", b"key", Put(value))
+        run.history.complete(written, Answer(revision=int(value == b"new") + 1))
+    read = run.history.invoke("client 2", b"key", Get())
+    run.history.complete(read, Answer(seen=Seen(True, b"old", 1)))
+    with violated(named.LINEARIZABILITY):
+        run.judge()
+
+
+def test_a_cluster_in_which_nobody_campaigns() -> None:
+    """Liveness: what does not go on once all has healed is a violation."""
+    assert run_schedule(short()).failure is None
+    with replaced(Raft, "promotable", False):
+        assert run_schedule(short()).failure == named.LIVENESS
