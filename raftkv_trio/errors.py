@@ -63,6 +63,13 @@ class StorageError(RaftKVError):
     """The data directory cannot be used any more; ends the node, and nothing is acknowledged after it."""
 
 
+#: What to do about a `CorruptLog`, as the end of a sentence.
+REMEDY = (
+    "make it good from the other members' directories with `raftkv-trio check --repair --with`, or remove"
+    " this node from the cluster and add it under a new id"
+)
+
+
 class CorruptLog(StorageError):
     """Bytes in the data directory do not verify; the text names file and offset and says what to do.
 

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from raftkv_trio.errors import REMEDY
 from raftkv_trio.storage import OsDisk
 from raftkv_trio.storage.check import Findings, Problem, check, hold_directory
+from raftkv_trio.storage.mend import mend
 from raftkv_trio.storage.repair import repair
+from raftkv_trio.storage.swap import finish_swap
 
 
 class Inspection(NamedTuple):
@@ -21,18 +25,29 @@ class Inspection(NamedTuple):
         return not self.findings.problems
 
 
-def inspect_directory(path: Path, *, repairs: bool) -> Inspection:
+def inspect_directory(path: Path, *, repairs: bool, others: Sequence[Path] = ()) -> Inspection:
     """Check the directory of a stopped node, and repair it where that is wanted.
 
-    Raises ConfigError where there is none, or its node runs, or its format is a newer one; OSError and
-    StorageError where a repair fails.
+    Args:
+        others: directories of other members, stopped too, from which what is damaged is taken.
+
+    Raises ConfigError where one of them is none, or its node runs, or its format is a newer one, or the log
+    cannot be made good; OSError and StorageError where a repair fails.
     """
     disk = OsDisk()
-    with hold_directory(disk, path):
-        findings = check(disk, path)
+    with ExitStack() as held:
+        for each in (path, *others):
+            held.enter_context(hold_directory(disk, each))
         if not repairs:
-            return Inspection(findings, None)
-        done = repair(disk, findings)
+            return Inspection(check(disk, path), None)
+        done = []
+        if finish_swap(disk, path):
+            done.append(f"ended the repair of {path / 'wal'} that was cut short")
+        findings = check(disk, path)
+        if others and not (findings.is_log_sound and findings.is_snapshot_whole):
+            done += mend(disk, path, others)
+            findings = check(disk, path)
+        done += repair(disk, findings)
         return Inspection(check(disk, path) if done else findings, done)
 
 
@@ -137,12 +152,9 @@ def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
     if not found.problems:
         yield "nothing is wrong"
     elif repairs is not None:
-        yield "what is wrong is left as it is, since it may have been acknowledged: " + _ADVICE
+        yield "what is wrong is left as it is, since it may have been acknowledged: " + REMEDY
     else:
-        yield f"to do: {_ADVICE}"
-
-
-_ADVICE = "restore this node from a backup, or remove it from the cluster and add it under a new id"
+        yield f"to do: {REMEDY}"
 
 
 def _problem(found: Findings, problem: Problem) -> str:

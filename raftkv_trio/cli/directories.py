@@ -26,18 +26,35 @@ _SOUND, _WRONG = 0, 1
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--repair", is_flag=True, help="Mend what can be mended without losing anything.")
 @click.option(
+    "--with",
+    "others",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Another member's directory, to take from it what is damaged; once for each of them.",
+)
+@click.option(
     "-w", "--write-out", type=click.Choice(["text", "json"]), default="text", help="Form of the output."
 )
-def check(directory: Path, repair: bool, write_out: str) -> int:
+def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: str) -> int:
     """Say what a stopped node's data directory holds, and what is wrong with it.
 
     The exit code is 0 where nothing is wrong, 1 where something is. Without --repair nothing is written; with
     it a torn tail is cut off, and kept, what a crash left unfinished goes, and damaged files that no start
     needs are moved to DIR/aside.
+
+    A log that is damaged is made good from the directories of the other members, copied to this machine, one
+    --with for each: stop all of them first, and copy while none runs. Nothing is written to these, and the
+    damaged log is kept as DIR/wal.damaged-1. Where it cannot be known what was lost nothing is changed, and
+    the exit code is 2.
     """
     from raftkv_trio.inspect_directory import as_json, as_text, inspect_directory
 
-    inspection = inspect_directory(directory, repairs=repair)
+    if others and not repair:
+        raise ConfigError("--with is for --repair")
+    if len({path.resolve() for path in (directory, *others)}) <= len(others):
+        raise ConfigError("a directory is given twice; --with names those of the other members")
+    inspection = inspect_directory(directory, repairs=repair, others=others)
     click.echo(as_json(inspection) if write_out == "json" else as_text(inspection))
     return _SOUND if inspection.is_sound else _WRONG
 

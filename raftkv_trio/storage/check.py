@@ -111,6 +111,11 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     is_log_sound: bool = False
 
+    @property
+    def is_snapshot_whole(self) -> bool:
+        """Whether the one that the log continues is."""
+        return any(seen.is_whole and seen.id == self.snapshot for seen in self.snapshots)
+
 
 @contextmanager
 def hold_directory(disk: Disk, path: Path) -> Iterator[None]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from raftkv_trio.errors import CorruptLog, PeerProtocolError
+from raftkv_trio.errors import REMEDY, CorruptLog, PeerProtocolError
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.disk import Disk
 from raftkv_trio.storage.record import (
@@ -138,8 +138,7 @@ class LogReader:
         names = last_run(segments(self._disk, self._directory))
         if not names:
             raise CorruptLog(
-                f"{self._directory} holds no log, and without it this node has forgotten its votes:"
-                " restore this node from a backup"
+                f"{self._directory} holds no log, and without it this node has forgotten its votes: {REMEDY}"
             )
         ends = possible_ends(self._disk, self._directory, names)
         for name in names:
@@ -150,7 +149,7 @@ class LogReader:
         if self._is_cut:
             raise CorruptLog(
                 f"{self._directory} lacks segment {self.segment.number + 1}, in which the log goes on behind"
-                f" {self.path}: {ADVICE}"
+                f" {self.path}: {REMEDY}"
             )
         contents = self.contents
         lacks_from = contents.snapshot.index + 1
@@ -158,7 +157,7 @@ class LogReader:
         if names[0].first_index > lacks_from or begins_at != lacks_from:
             raise CorruptLog(
                 f"{self._directory} lacks entries behind the snapshot at index {contents.snapshot.index}"
-                f" (its first segment is {names[0]}): {ADVICE}"
+                f" (its first segment is {names[0]}): {REMEDY}"
             )
 
     @property
@@ -227,10 +226,6 @@ def possible_ends(disk: Disk, directory: Path, names: list[SegmentName]) -> list
     return names[-1:] if is_used else names[-2:]
 
 
-#: What to do where something is lost that others may count on.
-ADVICE = "restore this node from a backup, or remove it from the cluster and add it under a new id"
-
-
 def corrupt(path: Path, offset: int) -> CorruptLog:
     """What to say of a file that does not verify."""
-    return CorruptLog(f"{path} is corrupt at offset {offset}: {ADVICE}", path, offset)
+    return CorruptLog(f"{path} is corrupt at offset {offset}: {REMEDY}", path, offset)

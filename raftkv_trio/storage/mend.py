@@ -19,9 +19,6 @@ entry that is damaged here is taken from wherever it is intact, once it is known
 Undecidable: a term in which votes were asked for in vain, and which all who knew it have lost; nobody counts
 those votes any more, since all have been stopped. Whether a directory was copied before this member had
 stopped: what was agreed on since would be missed. And zeros at the end look as if nothing had been there.
-
-The new log is built beside the old one, which is kept whole; each step of the exchange is durable before the
-next.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -34,21 +31,23 @@ from raftkv_trio.raft.confchange import all_voters, apply_change, decode_conf_ch
 from raftkv_trio.raft.quorum import VoteResult, joint_vote
 from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState
 from raftkv_trio.storage.disk import Disk
-from raftkv_trio.storage.node_storage import Identity, read_identity
+from raftkv_trio.storage.node_storage import read_identity
 from raftkv_trio.storage.salvage import Pieces, Salvage
 from raftkv_trio.storage.snapshot import SnapshotId, SnapshotMeta, decode_meta, read_parts
-from raftkv_trio.storage.wal import begin_log, open_log
-
-_UNFINISHED, _FINISHED = "wal.mending", "wal.mended"
-_BATCH_BYTES = 1024 * 1024
+from raftkv_trio.storage.swap import build_log, swap_logs, take_snapshot
 
 
-class Mended(NamedTuple):
-    """What a log is to hold."""
+class NewLog(NamedTuple):
+    """A snapshot, in a file of whichever directory, and all entries behind it."""
 
-    hard_state: HardState
     base: SnapshotMeta
+    file: Path
     entries: Sequence[Entry]
+
+    @property
+    def last(self) -> SnapshotId:
+        """The last entry, by term and index."""
+        return SnapshotId(*self.entries[-1][:2]) if self.entries else self.base.id
 
 
 def mend(
@@ -56,25 +55,28 @@ def mend(
 ) -> list[str]:
     """Make good the log in `path`, from those in `others`; all are held by `hold_directory`.
 
-    Returns a sentence on what was done. Raises ConfigError where it cannot be known what was lost, and
+    Returns sentences on what was done. Raises ConfigError where it cannot be known what was lost, and
     CorruptLog where an identity does not verify: then nothing is changed; OSError, StorageError: then it may
     be done again.
     """
-    if finish_mend(disk, path):
-        return [f"ended the repair of {path / 'wal'} that was cut short"]
     pieces = Pieces()
     own, *rest = [Salvage(each, read_identity(disk, each)) for each in (path, *others)]
     _check_identities(own, rest)
     try:
         for salvage in (own, *rest):
             salvage.read(disk, pieces)
-        mended = _decide(disk, own, rest, pieces)
+        hard_state, log = _decide(disk, own, rest, pieces)
     except ConfigError as error:
         raise ConfigError(f"{path} cannot be made good: {error}") from error
-    _build(disk, path, own.identity, mended, segment_bytes)
-    _set_aside(disk, path)
-    finish_mend(disk, path)
-    return [_sentence(path, own, mended)]
+    done = take_snapshot(disk, path, log.file)
+    build_log(disk, path, own.identity, log.base.id, hard_state, log.entries, segment_bytes=segment_bytes)
+    kept = swap_logs(disk, path)
+    held = f"entries {log.base.index + 1} to {log.last.index}" if log.entries else "no entries"
+    return [
+        *done,
+        f"made {path / 'wal'} anew: the snapshot at index {log.base.index}, and {held} behind it;"
+        f" the damaged one is kept as {kept}",
+    ]
 
 
 def _check_identities(own: Salvage, rest: Sequence[Salvage]) -> None:
@@ -89,44 +91,76 @@ def _check_identities(own: Salvage, rest: Sequence[Salvage]) -> None:
 # ---------------------------------------------------------------- what the log is to hold
 
 
-def _decide(disk: Disk, own: Salvage, rest: Sequence[Salvage], pieces: Pieces) -> Mended:
+def _decide(disk: Disk, own: Salvage, rest: Sequence[Salvage], pieces: Pieces) -> tuple[HardState, NewLog]:
     """Raises ConfigError where that cannot be known."""
+    files = _snapshot_files(disk, own, rest)
     if own.is_last_known:
-        base, entries = _run(disk, own, own.last, pieces)
-        _check_committed([own], base, entries)
-        return Mended(own.hard_state, base, entries)
+        log = _own_log(disk, own, files, pieces)
+        _check_committed([own], log)
+        return _hard_state(own, log, own.hard_state.term), log
+    log = _most_up_to_date(disk, own, rest, files, pieces)
+    _check_quorums(own, rest, _configurations(log))
+    _check_committed((own, *rest), log)
+    return _hard_state(own, log, max([salvage.term for salvage in (own, *rest)])), log
+
+
+def _own_log(disk: Disk, own: Salvage, files: Sequence[Path], pieces: Pieces) -> NewLog:
+    """What it was; where that is not left, a snapshot that goes further, as a leader would send one."""
+    try:
+        return _log_to(disk, own.last, files, pieces)
+    except ConfigError:
+        newest = max(map(_id, files), key=lambda snapshot: snapshot.index, default=own.last)
+        if newest.index <= own.last.index:
+            raise
+        return _log_to(disk, newest, files, pieces)
+
+
+def _most_up_to_date(
+    disk: Disk, own: Salvage, rest: Sequence[Salvage], files: Sequence[Path], pieces: Pieces
+) -> NewLog:
+    """Of all logs, its own beginning included, that are as up-to-date as each whose end is known."""
     needed = max([other.last for other in rest if other.is_last_known], default=own.snapshot)
-    candidates = sorted({s.last for s in (own, *rest) if s.last >= needed}, reverse=True)
-    for last in candidates:
+    candidates = sorted({salvage.last for salvage in (own, *rest) if salvage.last >= needed})
+    reasons = []
+    for last in reversed(candidates):
         try:
-            base, entries = _run(disk, own, last, pieces)
-        except ConfigError:
-            if last == candidates[-1]:
-                raise
-        else:
-            break
-    _check_quorums(own, rest, _configurations(base.conf_state, entries))
-    _check_committed((own, *rest), base, entries)
-    commit = max(own.commit_index, base.index)
-    if own.is_hard_state_known and last.term <= own.hard_state.term:
-        return Mended(own.hard_state._replace(commit=commit), base, entries)
-    term = max([s.term for s in (own, *rest)])
-    return Mended(HardState(term, own.identity.node_id, commit), base, entries)
+            return _log_to(disk, last, files, pieces)
+        except ConfigError as error:
+            reasons.append(error)
+    raise reasons[0]
 
 
-def _check_committed(salvages: Sequence[Salvage], base: SnapshotMeta, entries: Sequence[Entry]) -> None:
-    last_index = entries[-1].index if entries else base.index
-    committed = max([salvage.commit_index for salvage in salvages])
-    if committed > last_index:
-        raise ConfigError(
-            f"entries up to {committed} are committed, and those from {last_index + 1} on are lost"
-        )
+def _log_to(disk: Disk, last: SnapshotId, files: Sequence[Path], pieces: Pieces) -> NewLog:
+    """The log that ends with `last`, behind the first of the snapshots from which on it is known."""
+    reasons = []
+    for file in reversed(files):
+        if _id(file).index <= last.index:
+            try:
+                entries = pieces.run(_id(file), last)
+                return NewLog(_whole_snapshot(disk, file), file, entries)
+            except ConfigError as error:
+                reasons.append(error)
+    raise reasons[0] if reasons else ConfigError("no snapshot that its log could continue is left")
 
 
-def _run(disk: Disk, own: Salvage, last: SnapshotId, pieces: Pieces) -> tuple[SnapshotMeta, list[Entry]]:
-    """A snapshot that is whole, and the entries behind it up to `last`."""
-    base = _whole_snapshot(disk, own.path / "snap" / own.snapshot.file_name)
-    return base, pieces.run(base.id, last)
+def _snapshot_files(disk: Disk, own: Salvage, rest: Sequence[Salvage]) -> list[Path]:
+    """All that there are, the best last: that which its log continues, then its own, then the newest."""
+    files = [
+        salvage.path / "snap" / name
+        for salvage in (own, *rest)
+        if disk.exists(salvage.path / "snap")
+        for name in disk.list_directory(salvage.path / "snap")
+        if (snapshot := SnapshotId.parse(name)) and name == snapshot.file_name
+    ]
+    return sorted(
+        files, key=lambda file: (_id(file) == own.snapshot, file.parent.parent == own.path, _id(file).index)
+    )
+
+
+def _id(file: Path) -> SnapshotId:
+    snapshot = SnapshotId.parse(file.name)
+    assert snapshot is not None
+    return snapshot
 
 
 def _whole_snapshot(disk: Disk, file: Path) -> SnapshotMeta:
@@ -137,14 +171,37 @@ def _whole_snapshot(disk: Disk, file: Path) -> SnapshotMeta:
         for _ in parts:
             pass
     except (CorruptLog, OSError) as error:
-        raise ConfigError(f"its snapshot {file.name} is damaged or missing") from error
+        raise ConfigError(f"its snapshot {file.name} is damaged") from error
     return meta
 
 
-def _configurations(conf: ConfState, entries: Sequence[Entry]) -> Iterator[ConfState]:
+def _hard_state(own: Salvage, log: NewLog, largest_term: int) -> HardState:
+    """Term and vote that this member may go on with."""
+    commit = max(own.commit_index, log.base.index)
+    term, vote, _ = own.hard_state
+    if not own.is_hard_state_known:
+        return HardState(largest_term, own.identity.node_id, commit)
+    if log.last.term > term:  # in which it has voted for nobody
+        return HardState(log.last.term, None, commit)
+    return HardState(term, vote, commit)
+
+
+# ---------------------------------------------------------------- whether that is enough
+
+
+def _check_committed(salvages: Sequence[Salvage], log: NewLog) -> None:
+    committed = max([salvage.commit_index for salvage in salvages])
+    if committed > log.last.index:
+        raise ConfigError(
+            f"entries up to {committed} are committed, and those from {log.last.index + 1} on are lost"
+        )
+
+
+def _configurations(log: NewLog) -> Iterator[ConfState]:
     """Those that a log passes through, in order."""
+    conf = log.base.conf_state
     yield conf
-    for entry in entries:
+    for entry in log.entries:
         if entry.type is not EntryType.NORMAL:
             conf = apply_change(conf, decode_conf_change(entry)).conf_state
             yield conf
@@ -166,77 +223,11 @@ def _check_quorums(own: Salvage, rest: Sequence[Salvage], configurations: Iterat
 def _refuse(own: Salvage, rest: Sequence[Salvage], unknown: Collection[int]) -> None:
     missing = sorted(set(unknown) - {s.identity.node_id for s in (own, *rest)})
     if missing:
-        nodes = f"node {missing[0]}" if len(missing) == 1 else f"nodes {', '.join(map(str, missing))}"
         raise ConfigError(
-            f"the end of its log is lost, and the directory of {nodes} is needed to know what it was"
+            f"the end of its log is lost, and only with the directories of all members is it known what that"
+            f" was: that of node {' and that of node '.join(map(str, missing))} is missing"
         )
+    nodes = " and ".join(map(str, sorted(unknown)))
     raise ConfigError(
-        f"the ends of the logs of nodes {', '.join(map(str, sorted(unknown)))} are lost, and what they alone"
-        " had may have been acknowledged"
+        f"the end of the log of nodes {nodes} is lost, and what they alone had may have been acknowledged"
     )
-
-
-# ---------------------------------------------------------------- the new log in place of the old one
-
-
-def _build(disk: Disk, path: Path, identity: Identity, mended: Mended, segment_bytes: int) -> None:
-    """Build the log beside the old one; durable, and under its second name, when this returns."""
-    unfinished, finished = path / _UNFINISHED, path / _FINISHED
-    for leftover in (unfinished, finished):
-        if disk.exists(leftover):
-            for name in disk.list_directory(leftover):
-                disk.unlink(leftover / name)
-            disk.sync_directory(leftover)
-    disk.make_directory(unfinished)
-    begin_log(disk, unfinished, identity.encode(), mended.base.id, segment_bytes=segment_bytes)
-    log = open_log(disk, unfinished, identity.encode(), segment_bytes=segment_bytes)
-    try:
-        log.append(mended.hard_state, ())
-        for batch in _batches(mended.entries):
-            log.append(mended.hard_state, batch)
-    finally:
-        log.close(clean=False)
-    disk.rename(unfinished, finished)
-    disk.sync_directory(path)
-
-
-def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    batch: list[Entry] = []
-    size_bytes = 0
-    for entry in entries:
-        batch.append(entry)
-        size_bytes += len(entry.data)
-        if size_bytes >= _BATCH_BYTES:
-            yield batch
-            batch, size_bytes = [], 0
-    if batch:
-        yield batch
-
-
-def _set_aside(disk: Disk, path: Path) -> None:
-    if disk.exists(path / "wal"):
-        number = 1
-        while disk.exists(path / f"wal.damaged-{number}"):
-            number += 1
-        disk.rename(path / "wal", path / f"wal.damaged-{number}")
-        disk.sync_directory(path)
-
-
-def finish_mend(disk: Disk, path: Path) -> bool:
-    """Give a log that `mend` has built its name, where the old one is out of the way; whether it did.
-
-    Raises OSError.
-    """
-    log, finished = path / "wal", path / _FINISHED
-    is_free = not disk.exists(log) or not disk.list_directory(log)
-    if not is_free or not disk.exists(finished) or not disk.list_directory(finished):
-        return False
-    disk.rename(finished, log)
-    disk.sync_directory(path)
-    return True
-
-
-def _sentence(path: Path, own: Salvage, mended: Mended) -> str:
-    entries = mended.entries
-    held = f"entries {entries[0].index} to {entries[-1].index}" if entries else "no entries"
-    return f"made the log of {path} anew, with {held}; the damaged one is kept beside it"

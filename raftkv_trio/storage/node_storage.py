@@ -18,7 +18,7 @@ from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
 from raftkv_trio.errors import ConfigError, CorruptLog, StorageError
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, trouble, write_whole_file
-from raftkv_trio.storage.log_reader import ADVICE, corrupt
+from raftkv_trio.storage.log_reader import corrupt
 from raftkv_trio.storage.sealed import read_sealed, seal, write_sealed
 from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshots import IncomingSnapshot, Snapshots
@@ -305,7 +305,7 @@ def read_known(disk: Disk, path: Path) -> dict[int, bytes]:
     file = path / "peers"
     if not disk.exists(file):
         raise CorruptLog(
-            f"{file} is missing, and without it no member that lost its votes is known: {ADVICE}"
+            f"{file} is missing, and without it no member that lost its votes is known: {REMEDY}"
         )
     known = read_sealed(disk, file)
     match known:

@@ -2,7 +2,7 @@
 
 A torn tail is cut off as a start would; files that were never finished go; what nobody needs but may hold
 something is moved to `aside/`. What does not verify in the log, or in the snapshot that it continues, is left
-as it is: it may have been acknowledged, and only other members or a backup have it.
+as it is: it may have been acknowledged, and only other members have it (`mend.py`).
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def repair(disk: Disk, findings: Findings) -> list[str]:
     done: list[str] = []
     for leftover in findings.leftovers:
         if leftover.is_data:
-            done.append(_move_aside(disk, findings.path, leftover.file))
+            done.append(move_aside(disk, findings.path, leftover.file))
         else:
             disk.unlink(leftover.file)
             disk.sync_directory(leftover.file.parent)
@@ -39,14 +39,15 @@ def repair(disk: Disk, findings: Findings) -> list[str]:
             )
     if findings.snapshot is not None:
         done += [
-            _move_aside(disk, findings.path, seen.file)
+            move_aside(disk, findings.path, seen.file)
             for seen in findings.snapshots
             if not seen.is_whole and seen.id != findings.snapshot
         ]
     return done
 
 
-def _move_aside(disk: Disk, path: Path, file: Path) -> str:
+def move_aside(disk: Disk, path: Path, file: Path) -> str:
+    """Keep a file of the directory `path` in its `aside/`; says so. Raises OSError."""
     aside = path / "aside"
     disk.make_directory(aside)
     disk.sync_directory(path)

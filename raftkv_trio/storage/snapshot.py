@@ -17,7 +17,7 @@ from zlib import crc32
 
 import cbor2
 
-from raftkv_trio.errors import CorruptLog, PeerProtocolError
+from raftkv_trio.errors import REMEDY, CorruptLog, PeerProtocolError
 from raftkv_trio.plain_cbor import decode_payload, pack_conf_state, unpack_conf_state
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage.disk import Disk, DiskFile
@@ -181,12 +181,8 @@ class PartReader:
         self.verified_bytes += length
 
     def _corrupt(self) -> CorruptLog:
-        return CorruptLog(
-            f"{self._path} is corrupt at offset {self.verified_bytes}: restore this node from a backup, or"
-            " remove it from the cluster and add it under a new id",
-            self._path,
-            self.verified_bytes,
-        )
+        offset = self.verified_bytes
+        return CorruptLog(f"{self._path} is corrupt at offset {offset}: {REMEDY}", self._path, offset)
 
 
 def read_parts(disk: Disk, path: Path) -> Generator[bytes, None, None]:

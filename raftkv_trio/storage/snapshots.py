@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from pathlib import Path
 
-from raftkv_trio.errors import CorruptLog
+from raftkv_trio.errors import REMEDY, CorruptLog
 from raftkv_trio.storage.disk import Disk, DiskFile
 from raftkv_trio.storage.snapshot import (
     PartReader,
@@ -88,12 +88,12 @@ class Snapshots:
     def _read_head(self, snapshot: SnapshotId) -> tuple[SnapshotMeta, bytes]:
         path = self._directory / snapshot.file_name
         if not self._disk.exists(path):
-            raise CorruptLog(f"{path} is missing, which the log continues: restore this node from a backup")
+            raise CorruptLog(f"{path} is missing, which the log continues: {REMEDY}")
         parts = read_parts(self._disk, path)
         try:
             meta = decode_meta(path, next(parts))
             if meta.id != snapshot:
-                raise CorruptLog(f"{path} holds another snapshot: restore this node from a backup")
+                raise CorruptLog(f"{path} holds another snapshot: {REMEDY}")
             return meta, next(parts)
         finally:
             parts.close()

@@ -1,0 +1,91 @@
+"""`raftkv-trio check --repair --with`: a member's damaged log is made good from the others' directories."""
+
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cli.cluster import Cluster
+from tests.cli.program import DEADLINE_S, NO_TLS, damage, refusal, run
+
+DIRECTORIES = {i: f"raftkv-trio-{i}" for i in (1, 2, 3)}
+
+
+def put(cluster: Cluster, value: bytes) -> None:
+    url = f"{cluster.urls[1]}/{value.decode()}"
+    assert httpx.put(url, content=value, timeout=DEADLINE_S, verify=NO_TLS).status_code == 204
+
+
+def hit(data_dir: Path, text: bytes) -> None:
+    """Damage the place in the log where this was written last."""
+    (segment,) = (data_dir / "wal").glob("*.wal")
+    with segment.open("r+b") as file:
+        file.seek(file.read().rindex(text))
+        file.write(b"!")
+
+
+def start(cluster: Cluster) -> None:
+    for node_id in DIRECTORIES:
+        cluster.start(node_id)
+    for node in cluster.nodes.values():
+        node.wait_answer(200, "/-/ready")
+
+
+def contents(*directories: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for each in directories for p in each.rglob("*") if p.is_file()}
+
+
+def test_three_members_with_damage_each_are_made_good(cluster: Cluster) -> None:
+    """No two of the three are intact, each value is on two: all of it is there again, and served."""
+    start(cluster)
+    values = [b"first", b"second", b"third"]
+    for value in values:
+        put(cluster, value)
+    for node_id in DIRECTORIES:
+        cluster.kill(node_id)
+    homes = {i: cluster.directory / name for i, name in DIRECTORIES.items()}
+    for node_id, value in zip(DIRECTORIES, values, strict=True):
+        hit(homes[node_id], value)
+    for node_id, name in DIRECTORIES.items():
+        others = [other for i, other in DIRECTORIES.items() if i != node_id]
+        said = run("check", name, directory=cluster.directory)
+        assert said.returncode == 1
+        assert (
+            "to do: make it good from the other members' directories with `raftkv-trio check" in said.stdout
+        )
+        before = contents(*[cluster.directory / other for other in others])
+        done = run(
+            *["check", name, "--repair", "--with", others[0], "--with", others[1]],
+            directory=cluster.directory,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"repaired: made {name}/wal anew: the snapshot at index 1, and entries 2 to " in done.stdout
+        assert f"the damaged one is kept as {name}/wal.damaged-1" in done.stdout
+        assert done.stdout.endswith("nothing is wrong\n")
+        assert contents(*[cluster.directory / other for other in others]) == before
+    start(cluster)
+    for node in cluster.nodes.values():
+        for value in values:
+            assert node.wait_answer(200, f"/{value.decode()}").content == value
+
+
+@pytest.fixture
+def others(copied: Path, tmp_path: Path) -> list[str]:
+    """Beside `data`, which is damaged, what is no directory to repair it with."""
+    shutil.copytree(copied, tmp_path / "same")
+    damage(copied)
+    return ["check", "data", "--repair"]
+
+
+def test_what_cannot_be_a_repair(others: list[str], copied: Path, tmp_path: Path) -> None:
+    """One sentence each, exit code 2, and nothing has changed."""
+    before = contents(tmp_path)
+    assert refusal("check", "data", "--with", "same", directory=tmp_path) == "--with is for --repair"
+    said = refusal(*others, "--with", "./data", directory=tmp_path)
+    assert said == "a directory is given twice; --with names those of the other members"
+    said = refusal(*others, "--with", "same", directory=tmp_path)
+    assert said == "data and same are both of node 1"
+    said = refusal(*others, "--with", "elsewhere", directory=tmp_path)
+    assert said.startswith("elsewhere is no data directory of raftkv-trio")
+    assert contents(tmp_path) == before
