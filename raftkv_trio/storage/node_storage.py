@@ -15,7 +15,7 @@ from pathlib import Path
 import cbor2
 
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
-from raftkv_trio.errors import ConfigError, CorruptLog, StorageError
+from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog, StorageError
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, trouble, write_whole_file
 from raftkv_trio.storage.log_reader import corrupt
