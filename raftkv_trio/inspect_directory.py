@@ -63,6 +63,7 @@ def as_json(inspection: Inspection) -> str:
     value = {
         "directory": str(found.path),
         "is_sound": inspection.is_sound,
+        "is_unfinished": found.is_unfinished,
         "identity": identity
         and {
             "cluster_id": f"{identity.cluster_id:x}",
@@ -114,6 +115,8 @@ def as_json(inspection: Inspection) -> str:
 
 def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
     yield from [f"repaired: {sentence}" for sentence in repairs or ()]
+    if found.is_unfinished:
+        yield f"{found.path}: a first start was cut short, nothing was acknowledged; the next makes it anew"
     if found.identity is not None:
         yield (
             f"{found.path}: node {found.identity.node_id} of cluster {found.identity.cluster_id:x},"

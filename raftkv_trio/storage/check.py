@@ -6,6 +6,7 @@ with the next record that verifies, so that all of it is found at once; what the
 first damage.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError
 from raftkv_trio.raft.types import HardState
-from raftkv_trio.storage.disk import Disk
+from raftkv_trio.storage.disk import Disk, DiskFile
 from raftkv_trio.storage.log_reader import (
     LogReader,
     SegmentName,
@@ -29,6 +30,7 @@ from raftkv_trio.storage.record import (
     decode_payload,
     decode_record,
     end_of_data,
+    has_record_behind,
     is_torn,
     next_record,
 )
@@ -95,6 +97,7 @@ class Findings:
         known_directory_ids: those of the other members.
         origin: the hash of the backup that the directory was restored from.
         is_log_sound: a start would accept the log.
+        is_unfinished: a first start was cut short, and nothing was acknowledged; the next one makes all anew.
     """
 
     path: Path
@@ -110,6 +113,7 @@ class Findings:
     leftovers: list[Leftover] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     is_log_sound: bool = False
+    is_unfinished: bool = False
 
     @property
     def is_snapshot_whole(self) -> bool:
@@ -121,7 +125,7 @@ class Findings:
 def hold_directory(disk: Disk, path: Path) -> Iterator[None]:
     """Hold the lock of a node's directory; raises ConfigError where there is none or it is in use."""
     try:
-        lock = disk.open(path / "lock")
+        lock = _open_lock(disk, path / "lock")
     except OSError as error:
         raise ConfigError(
             f"{path} is no data directory of raftkv-trio, or not this user's: {error.strerror}"
@@ -134,9 +138,23 @@ def hold_directory(disk: Disk, path: Path) -> Iterator[None]:
         lock.close()
 
 
+def _open_lock(disk: Disk, path: Path) -> DiskFile:
+    """To write, for which NFS asks; but a copy that nobody can write to is read all the same."""
+    try:
+        return disk.open(path)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        return disk.open(path, read_only=True)
+
+
 def check(disk: Disk, path: Path) -> Findings:
     """Read all of a directory that is held by `hold_directory`; raises ConfigError for a newer format."""
     findings = Findings(path)
+    with _noting(findings, path / "wal"):
+        findings.is_unfinished = _is_unfinished(disk, path)
+    if findings.is_unfinished:
+        return findings
     with _noting(findings, path / "identity"):
         if not disk.exists(path / "identity"):
             raise CorruptLog("is missing; it is written last when a directory is made")
@@ -156,6 +174,14 @@ def check(disk: Disk, path: Path) -> Findings:
                         Leftover(directory / name, "it was never finished", is_data=False)
                     )
     return findings
+
+
+def _is_unfinished(disk: Disk, path: Path) -> bool:
+    directory = path / "wal"
+    if disk.exists(path / "identity"):
+        return False
+    names = segments(disk, directory) if disk.exists(directory) else []
+    return not any(has_record_behind(read_segment(disk, directory / str(n)), 0, n.number) for n in names)
 
 
 @contextmanager
@@ -294,7 +320,7 @@ def _check_snapshots(disk: Disk, findings: Findings) -> None:
 def _check_snapshot(disk: Disk, path: Path, snapshot: SnapshotId, findings: Findings) -> None:
     size_bytes, is_whole = 0, False
     with _noting(findings, path):
-        file = disk.open(path)
+        file = disk.open(path, read_only=True)
         try:
             size_bytes = file.size()
             reader, offset, header = PartReader(path), 0, b""

@@ -56,7 +56,9 @@ class Disk(Protocol):
         """The names in it, sorted."""
         ...
 
-    def open(self, path: Path, *, create: bool = False) -> DiskFile: ...
+    def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
+        """Open a file; `read_only` asks for no right to write, which a copy or a mount may not give."""
+        ...
 
     def rename(self, old: Path, new: Path) -> None: ...
 
@@ -124,8 +126,8 @@ class OsDisk:
     def list_directory(self, path: Path) -> list[str]:
         return sorted(os.listdir(path))
 
-    def open(self, path: Path, *, create: bool = False) -> DiskFile:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
+        flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         return OsFile(os.open(path, flags, FILE_MODE), path)
 
     def rename(self, old: Path, new: Path) -> None:

@@ -206,7 +206,7 @@ class LogReader:
 
 def read_segment(disk: Disk, path: Path) -> bytes:
     """All of a segment's file; raises OSError."""
-    file = disk.open(path)
+    file = disk.open(path, read_only=True)
     try:
         return file.read_at(0, file.size())
     finally:

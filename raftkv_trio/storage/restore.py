@@ -48,13 +48,13 @@ def verify_backup(disk: Disk, file: Path) -> Backup:
     """Read all of a backup; raises ConfigError where there is none or any of it does not verify."""
     reader, header, offset = PartReader(file), b"", 0
     try:
-        opened = disk.open(file)
+        opened = disk.open(file, read_only=True)
         try:
             while data := opened.read_at(offset, _READ_BYTES):
                 parts = reader.feed(data)
                 header = header or b"".join(parts[:1])
                 offset += len(data)
-            if not reader.is_whole or reader.verified_bytes < offset:  # it ends too early, or goes on
+            if not reader.is_whole:
                 raise reader.missing()
             backup_hash = opened.read_at(offset - HASH_BYTES, HASH_BYTES)
         finally:

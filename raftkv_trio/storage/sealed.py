@@ -27,7 +27,7 @@ def write_sealed(disk: Disk, path: Path, value: object) -> None:
 
 def read_sealed(disk: Disk, path: Path) -> Any:
     """What `write_sealed` wrote; raises CorruptLog, OSError."""
-    file = disk.open(path)
+    file = disk.open(path, read_only=True)
     try:
         data = file.read_at(0, file.size())
     finally:

@@ -169,6 +169,8 @@ class PartReader:
                 raise self._corrupt()
             self._pass(HASH_BYTES)
             self.is_whole = True
+        if self.is_whole and self._buffer:  # it goes on behind its end
+            raise self._corrupt()
         return parts
 
     def missing(self) -> CorruptLog:
@@ -188,7 +190,7 @@ class PartReader:
 def read_parts(disk: Disk, path: Path) -> Generator[bytes, None, None]:
     """The parts of a snapshot file, lazily: header, envelope, chunks; raises CorruptLog, OSError."""
     reader = PartReader(path)
-    file = disk.open(path)
+    file = disk.open(path, read_only=True)
     try:
         offset = 0
         while data := file.read_at(offset, 1024 * 1024):

@@ -53,7 +53,7 @@ class Snapshots:
 
     def open(self, snapshot: SnapshotId) -> DiskFile:
         """The bytes of a snapshot; they can be read to the end even when it is removed meanwhile."""
-        return self._disk.open(self._directory / snapshot.file_name)
+        return self._disk.open(self._directory / snapshot.file_name, read_only=True)
 
     def chunks(self, snapshot: SnapshotId) -> Generator[bytes, None, None]:
         """The state machine's chunks, lazily; raises CorruptLog."""
@@ -142,8 +142,10 @@ class IncomingSnapshot:
         if not self.is_whole:
             raise self._reader.missing()
         try:
+            if self._file.size() > self.offset:  # an earlier connection left more, of which nothing verified
+                raise self._reader.missing()
             self._file.datasync()
-        except OSError:  # what is in the page cache now is not to be believed
+        except (CorruptLog, OSError):  # what is in the page cache now is not to be believed
             self.abandon()
             raise
         self.close()

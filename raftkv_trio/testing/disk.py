@@ -28,11 +28,12 @@ class Halted(Exception):
 class SimulatedFile:
     """An open file of a `SimulatedDisk`; after a halt it raises Halted, since nobody is there to use it."""
 
-    def __init__(self, disk: "SimulatedDisk", path: Path, inode: Inode) -> None:
+    def __init__(self, disk: "SimulatedDisk", path: Path, inode: Inode, *, read_only: bool) -> None:
         self._disk = disk
         self._path = path
         self._inode: Inode | None = inode
         self._halted = False
+        self._read_only = read_only
 
     def read_at(self, offset: int, length: int) -> bytes:
         inode = self._open_inode()
@@ -40,7 +41,7 @@ class SimulatedFile:
             return bytes(inode.data[offset : offset + length])
 
     def write_at(self, offset: int, data: bytes) -> None:
-        inode = self._open_inode()
+        inode = self._open_inode(to_write=True)
         with self._disk.operation(self._path):
             end = offset + len(data)
             room = self._disk.take_room(end - len(inode.data))
@@ -50,7 +51,7 @@ class SimulatedFile:
             inode.write(offset, data)
 
     def preallocate(self, size_bytes: int) -> None:
-        inode = self._open_inode()
+        inode = self._open_inode(to_write=True)
         with self._disk.operation(self._path):
             growth = size_bytes - len(inode.data)
             room = self._disk.take_room(growth)
@@ -92,10 +93,10 @@ class SimulatedFile:
             inode.locked_by = None
         self._inode = None
 
-    def _open_inode(self) -> Inode:
+    def _open_inode(self, *, to_write: bool = False) -> Inode:
         if self._halted:
             raise Halted("the process has ended")
-        if self._inode is None:
+        if self._inode is None or (to_write and self._read_only):
             raise _error(errno.EBADF, self._path)
         return self._inode
 
@@ -148,7 +149,7 @@ class SimulatedDisk:
         with self.operation():
             return sorted(self._directory(path).names)
 
-    def open(self, path: Path, *, create: bool = False) -> SimulatedFile:
+    def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> SimulatedFile:
         with self.operation():
             parent = self._directory(path.parent)
             node = parent.names.get(path.name)
@@ -159,7 +160,7 @@ class SimulatedDisk:
                     raise _error(errno.ENOENT, path)
                 node = Inode()
                 self._change((parent, path.name, node))
-            file = SimulatedFile(self, path, node)
+            file = SimulatedFile(self, path, node, read_only=read_only)
             self._files.add(file)
             return file
 

@@ -116,9 +116,9 @@ class FailingDisk:
         self.refuse("list_directory", path)
         return self.disk.list_directory(path)
 
-    def open(self, path: Path, *, create: bool = False) -> DiskFile:
+    def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
         self.refuse("create" if create and not self.disk.exists(path) else "open", path)
-        file = self.disk.open(path, create=create)
+        file = self.disk.open(path, create=create, read_only=read_only)
         self.open_files.append(path)
         return FailingFile(self, path, file)
 

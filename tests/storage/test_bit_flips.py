@@ -7,9 +7,19 @@ import pytest
 
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.raft.types import Entry, HardState
-from raftkv_trio.storage import NodeStorage
+from raftkv_trio.storage import NodeStorage, SnapshotMeta, verify_backup
 from raftkv_trio.testing.disk import SimulatedDisk
-from tests.storage.test_crash_points import DATA, append, held, install, reopen, take_snapshot
+from tests.storage.test_crash_points import (
+    DATA,
+    VOTERS,
+    append,
+    chunks_at,
+    held,
+    install,
+    reopen,
+    snapshot_bytes,
+    take_snapshot,
+)
 
 WAL, SNAP = DATA / "wal", DATA / "snap"
 LARGE = Entry(3, 14, data=bytes([7]) * 3000)
@@ -96,3 +106,43 @@ def test_an_emptied_newest_segment_is_noticed() -> None:
     file.close()
     with pytest.raises(CorruptLog, match=rf"{newest} is corrupt at offset 0"):
         open_and_close(disk)
+
+
+@pytest.mark.parametrize("more", [b"\0", bytes(2 * 1024 * 1024)], ids=["one", "many"])
+def test_what_stands_behind_the_end_of_a_snapshot_is_refused(more: bytes) -> None:
+    """A file is as long as its hash says, in one reading or in several."""
+    disk = small_life()
+    newest = max(disk.files(SNAP), key=lambda path: path.name[-16:])
+    file = disk.open(newest)
+    end = file.size()
+    file.write_at(end, more)
+    file.close()
+    with pytest.raises(CorruptLog) as refused:
+        open_and_close(disk)
+    assert (refused.value.file, refused.value.offset) == (newest, end)
+    with pytest.raises(ConfigError, match=f"offset {end}"):
+        verify_backup(disk, newest)
+
+
+def test_a_snapshot_is_not_adopted_with_what_an_earlier_connection_left_behind_its_end() -> None:
+    """It begins anew, and arrives at the next attempt."""
+    disk = SimulatedDisk(random.Random(1))
+    storage = reopen(disk)
+    meta = SnapshotMeta(10, 2, VOTERS)
+    data = snapshot_bytes(meta)
+    left = disk.open(SNAP / f"{meta.id.file_name}.part", create=True)
+    left.write_at(0, data[:200])
+    left.write_at(len(data) + 100, b"of a longer one")
+    left.close()
+    incoming = storage.receive_snapshot(meta.id, len(data))
+    assert incoming.offset > 0
+    incoming.write(data[incoming.offset :])
+    with pytest.raises(CorruptLog):
+        incoming.finish()
+    incoming = storage.receive_snapshot(meta.id, len(data))
+    assert incoming.offset == 0
+    incoming.write(data)
+    assert incoming.finish() == meta
+    storage.install(None, meta.id, ())
+    disk.kill()
+    assert held(reopen(disk)).chunks == tuple(chunks_at(10))

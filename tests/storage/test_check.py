@@ -1,5 +1,7 @@
 """`check` says what a start would find, all that is wrong at once; `repair` loses nothing."""
 
+import errno
+import os
 import random
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage.check import Findings, check, hold_directory
 from raftkv_trio.storage.record import HEADER_BYTES
 from raftkv_trio.storage.repair import repair
-from raftkv_trio.testing.disk import Halted, SimulatedDisk
+from raftkv_trio.storage.restore import verify_backup
+from raftkv_trio.storage.snapshot import read_parts
+from raftkv_trio.testing.disk import Halted, SimulatedDisk, SimulatedFile
 from tests.storage.test_crash_points import DATA, LIFE, NEW, append, held, live, reopen
 
 
@@ -222,6 +226,60 @@ def test_a_directory_that_is_in_use_or_none_is_refused() -> None:
         checked(disk)
     storage.close(clean=True)
     assert checked(disk).problems == []
+
+
+@pytest.mark.parametrize("power", [False, True])
+def test_a_first_start_that_was_cut_short_is_not_wrong(power: bool) -> None:
+    """At every operation: it is told apart from a directory that has lost its identity."""
+    unfinished = number = 0
+    while True:
+        disk = SimulatedDisk(random.Random(number))
+        disk.make_directory(DATA)
+        disk.sync_directory(DATA.parent)
+        disk.halt_at(number, power=power)
+        try:
+            reopen(disk)
+        except Halted:
+            number += 1
+        else:
+            break
+        if disk.exists(DATA / "lock"):
+            assert problems(disk) == []
+            assert repaired(disk) == []
+            unfinished += checked(disk).is_unfinished
+            assert checked(disk).is_unfinished != disk.exists(DATA / "identity")
+    print(f"{number} points, {unfinished} of which leave it unfinished")
+    assert unfinished > 10
+
+
+def test_an_identity_that_is_lost_is_missed() -> None:
+    """Where something was acknowledged it is no first start."""
+    disk = lived()
+    disk.unlink(DATA / "identity")
+    assert problems(disk) == [("identity", None)]
+
+
+class ReadOnlyDisk(SimulatedDisk):
+    """Mounted so that nobody can write to it."""
+
+    is_mounted = False
+
+    def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> SimulatedFile:
+        if self.is_mounted and not read_only:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return super().open(path, create=create, read_only=read_only)
+
+
+def test_a_directory_that_cannot_be_written_to_is_checked() -> None:
+    """And a backup is read from such a place."""
+    disk = ReadOnlyDisk(random.Random(1))
+    live(disk, [NEW])
+    disk.is_mounted = True
+    found = checked(disk)
+    assert found.problems == []
+    assert found.entries == (421, 440)
+    assert verify_backup(disk, found.snapshots[-1].file).meta.index == 420
+    assert list(read_parts(disk, found.snapshots[-1].file))[2:]
 
 
 def test_a_repair_may_be_repeated_at_every_operation() -> None:

@@ -14,7 +14,10 @@ from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage import Bootstrap, NodeStorage, open_storage
 from raftkv_trio.storage.check import hold_directory
+from raftkv_trio.storage.log_reader import LogReader, SegmentName
 from raftkv_trio.storage.mend import mend
+from raftkv_trio.storage.node_storage import read_identity
+from raftkv_trio.storage.record import SEGMENT, LogRecord, encode_record
 from raftkv_trio.testing.disk import SimulatedDisk
 from tests.raft.cores import Network, bootstrap
 
@@ -143,3 +146,40 @@ def test_every_pattern_of_corruption(terms: tuple[int, ...], clean: bool, step: 
                 assert core.data == [e.data for e in acknowledged], f"node {node_id} after {pattern}"
     print(dict(counts))
     assert counts["recovered of those"] == counts["each entry on a majority"]
+
+
+def test_a_newest_segment_that_is_lost_is_known_to_be_lost() -> None:
+    """A log does not end where the segment before ends: alone it is not made good, with the others it is."""
+    disk = SimulatedDisk(random.Random(1))
+    acknowledged = [Entry(2, index, data=bytes([index]) * 1000) for index in range(2, 10)]
+    for node_id in NODES:
+        storage = reopen(disk, node_id)
+        for each in acknowledged:
+            storage.append(HardState(2, 1, each.index - 1), [each])
+        storage.close(clean=True)
+    disk.unlink(max([path for path in disk.files(home(1) / "wal") if path.suffix == ".wal"]))
+    assert is_refused(disk, 1)
+    with pytest.raises(ConfigError, match="the end of its log is lost"):
+        mended(disk, 1)
+    mended(disk, 1, 2, 3)
+    storage = reopen(disk, 1)
+    assert storage.take_entries() == acknowledged
+    storage.close(clean=True)
+
+
+def test_a_segment_in_which_nothing_was_acknowledged_hides_no_end() -> None:
+    """Who crashed when it had begun one, and not ended the one before, still tells its log's end."""
+    disk = four_entries((2, 2, 2, 2), clean=False)
+    damage(disk, 1, entry(5, 2).data)
+    identity = read_identity(disk, home(2)).encode()
+    log = LogReader(disk, home(2) / "wal", identity)
+    log.read()
+    assert log.batch is not None
+    begun = LogRecord(log.contents.hard_state, (), log.contents.snapshot, identity)
+    file = disk.open(home(2) / "wal" / str(SegmentName(2, 6)), create=True)
+    file.write_at(0, encode_record(SEGMENT, log.batch + 2, begun.encode(), segment=2, offset=0))
+    file.close()
+    mended(disk, 1, 2, 3)
+    storage = reopen(disk, 1)
+    assert [each.index for each in storage.take_entries()] == [2, 3, 4, 5]
+    storage.close(clean=True)
