@@ -5,19 +5,22 @@ batch is outstanding and the driver never waits. A long batch is applied in slic
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
 
+from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import CorruptLog, PeerProtocolError
 from raftkv_trio.machine import Committed, StateMachine
 from raftkv_trio.measures import Histogram
+from raftkv_trio.membership import Membership
 from raftkv_trio.ports import Clock, Worker
 from raftkv_trio.proposals import Applied, ProposalTable
+from raftkv_trio.raft.confchange import describe_members
 from raftkv_trio.raft.types import Entry, EntryType, Snapshot
 from raftkv_trio.reads import AppliedIndex
-from raftkv_trio.storage import SnapshotId, SnapshotMeta
+from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.wire import ProposalId, decode_proposal
 
 logger = logging.getLogger(__name__)
@@ -39,12 +42,13 @@ class Applier:
 
     Attributes:
         position: which moment of the log the machine is at, with the configuration of that moment.
+        membership: the members at that moment.
         log_bytes: of the entries applied since the start.
         restores: how often a snapshot has replaced the machine's state, or begun to.
 
     Args:
         position: what the machine was restored from at the start.
-        chunks: opens a snapshot on the disk.
+        snapshots: where a snapshot that is to be restored is read from.
         worker: where a snapshot is restored, beside the event loop.
         done: told when what was taken last from the commit stream is applied.
     """
@@ -55,8 +59,9 @@ class Applier:
         position: SnapshotMeta,
         proposals: ProposalTable,
         applied: AppliedIndex,
+        membership: Membership,
         commits: trio.MemoryReceiveChannel[Commits],
-        chunks: Callable[[SnapshotId], Iterable[bytes]],
+        snapshots: NodeStorage,
         worker: Worker,
         clock: Clock,
         done: Callable[[], None],
@@ -66,10 +71,12 @@ class Applier:
         self.log_bytes = 0
         self.restores = 0
         self.machine = machine
+        self.membership = membership
         self._proposals = proposals
         self._applied = applied
         self.commits = commits
-        self._chunks = chunks
+        self._snapshots = snapshots
+        self._restored_envelope: Envelope | None = None
         self._worker = worker
         self._clock = clock
         self.done = done
@@ -102,8 +109,11 @@ class Applier:
         ids: list[ProposalId] = []
         commands: list[Committed] = []
         for entry in entries:
-            if entry.type is not EntryType.NORMAL or not entry.data:
-                continue  # a new leader's empty entry; configurations do not change yet
+            if entry.type is not EntryType.NORMAL:
+                self._change_members(entry)
+                continue
+            if not entry.data:
+                continue  # a new leader's empty entry
             try:
                 proposal_id, command = decode_proposal(entry.data)
             except PeerProtocolError as error:
@@ -115,10 +125,16 @@ class Applier:
         self.log_bytes += sum([len(entry.data) for entry in entries])
         last = entries[-1]
         is_new_term = last.term > self.position.term
-        self.position = self.position._replace(term=last.term, index=last.index)
+        self.position = SnapshotMeta(last.index, last.term, self.membership.conf_state)
         if is_new_term:
             self._proposals.term_applied(last.term)
         self._applied.advance(last.index)
+
+    def _change_members(self, entry: Entry) -> None:
+        proposal_id = self.membership.apply(entry)
+        logger.info("members as of index %d: %s", entry.index, describe_members(self.membership.conf_state))
+        if proposal_id is not None:
+            self._proposals.applied(proposal_id, Applied(entry.term, entry.index, None))
 
     @property
     def is_restoring(self) -> bool:
@@ -131,14 +147,17 @@ class Applier:
         self._applied.restoring()
 
     def restore(self, restore: Restore) -> None:
-        """Replace the machine's state; touches nothing else. Raises CorruptLog, OSError."""
-        snapshot = restore.snapshot
-        self.machine.restore(self._chunks(SnapshotId(snapshot.term, snapshot.index)))
+        """Replace the machine's state; touches nothing else. Raises CorruptLog, StorageError."""
+        snapshot = SnapshotId(restore.snapshot.term, restore.snapshot.index)
+        self._restored_envelope = Envelope.decode(self._snapshots.read_envelope(snapshot))
+        self.machine.restore(self._snapshots.snapshot_chunks(snapshot))
 
     def restored(self, restore: Restore) -> None:
         """The machine is where the snapshot is."""
         snapshot = restore.snapshot
+        assert self._restored_envelope is not None
         self.position = SnapshotMeta(snapshot.index, snapshot.term, snapshot.conf_state)
+        self.membership.restore(self._restored_envelope, snapshot.conf_state)
         logger.info("restored the snapshot at index %d", snapshot.index)
         self._proposals.snapshot_applied(snapshot.term)
         self._proposals.term_applied(snapshot.term)

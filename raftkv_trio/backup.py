@@ -107,7 +107,7 @@ def restore_node(config: NodeConfig, file: Path) -> tuple[int, SnapshotMeta]:
     bootstrap = Bootstrap(
         cluster_id=restored_cluster_id(config.cluster_id, backup.hash),
         conf_state=ConfState(voters=tuple(sorted(config.members))),
-        envelope=Envelope(addresses=config.members).encode(),
+        envelope=Envelope.of(config.members).encode(),
     )
     meta = restore_directory(
         disk,

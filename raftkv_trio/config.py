@@ -122,6 +122,8 @@ class NodeConfig:
     Attributes:
         members: the first configuration, used once, at bootstrap; it must hold `node_id`.
         cluster_token: sets apart clusters of the same addresses.
+        join: a new directory begins as one of the cluster that the other `members` belong to; one of them has
+            to be a living member, and this node's address the one that it was added with.
         listen: where peers are accepted; None: this node's own address of `members`.
         client_url: where the others may say that clients reach this node; None: they say nothing.
         max_command_bytes: largest command of one proposal.
@@ -142,6 +144,7 @@ class NodeConfig:
     members: Mapping[int, PeerAddress]
     data_dir: Path
     cluster_token: str = ""
+    join: bool = False
     listen: PeerAddress | None = None
     client_url: str | None = None
     tick_interval_s: float = 0.1
@@ -165,6 +168,8 @@ class NodeConfig:
         if self.node_id not in self.members:
             known = ", ".join(map(str, sorted(self.members)))
             raise ConfigError(f"--id {self.node_id} is not in --cluster, which names {known}")
+        if self.join and len(self.members) == 1:
+            raise ConfigError("--join needs the peer URL of a member in --cluster, beside this node's own")
         if max(self.max_command_bytes, self.max_message_bytes) > MAX_MESSAGE_BYTES:
             raise ConfigError(f"max_command_bytes and max_message_bytes are at most {MAX_MESSAGE_BYTES}")
         if min(self.snapshot_entries, self.snapshot_log_bytes) < 1:

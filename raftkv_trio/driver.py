@@ -8,25 +8,30 @@ heartbeats that wait for it before it thinks of an election.
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import trio
 
 from raftkv_trio.applier import Commits, Restore
-from raftkv_trio.errors import RaftError
+from raftkv_trio.changes import Changes, Later
+from raftkv_trio.errors import ChangeRefused, NoSuchMember, RaftError
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
 from raftkv_trio.measures import RoundTrips
+from raftkv_trio.membership import Membership
 from raftkv_trio.outbox import Item
 from raftkv_trio.ports import Clock
 from raftkv_trio.proposals import Proposal, ProposalTable
+from raftkv_trio.raft.confchange import decode_conf_change
 from raftkv_trio.raft.errors import ProposalDropped
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import (
     APPEND_THREAD,
     APPLY_THREAD,
+    EntryType,
     HardState,
     Message,
     MessageType,
@@ -35,7 +40,15 @@ from raftkv_trio.raft.types import (
 )
 from raftkv_trio.reads import ReadRounds
 from raftkv_trio.storage import SnapshotMeta
-from raftkv_trio.wire import Forward, InboxItem, ProposalId, ReceivedSnapshot, Refused, encode_proposal
+from raftkv_trio.wire import (
+    Forward,
+    ForwardChange,
+    InboxItem,
+    ProposalId,
+    ReceivedSnapshot,
+    Refused,
+    encode_proposal,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +88,8 @@ class Driver:
         inbox: Lane[tuple[int, InboxItem]],
         proposals: ProposalTable,
         reads: ReadRounds,
+        membership: Membership,
+        want_snapshot: Callable[[], None],
         commits: trio.MemorySendChannel[Commits],
         clock: Clock,
         tick_interval_s: float,
@@ -97,9 +112,19 @@ class Driver:
         self._tick_interval_s = tick_interval_s
         self._election_timeout_s = election_ticks * tick_interval_s
         self._max_batch_bytes = max_batch_bytes
+        self.changes = Changes(
+            node_id,
+            raw,
+            log,
+            membership,
+            clock,
+            self._election_timeout_s,
+            partial(self.hand_over, wanted=True),
+            want_snapshot,
+        )
         self._durable: deque[Message] = deque()
         self._unreachable: set[int] = set()
-        self._forwarded: list[tuple[int, Forward]] = []
+        self._forwarded: list[tuple[int, Forward | ForwardChange]] = []
         self._to_apply: list[Message] = []
         self._applying: list[Message] = []
         self._is_feeding = False  # the applier has a batch, or a snapshot
@@ -143,10 +168,10 @@ class Driver:
         self._unreachable.add(peer_id)
         self.bell.ring()
 
-    def unsent(self, forward: Forward) -> None:
+    def unsent(self, forward: Forward | ForwardChange) -> None:
         """Peers: these proposals certainly never left."""
-        for proposal_id, _ in forward.proposals:
-            self._proposals.refused(proposal_id, forward.term)
+        for proposal_id in _proposal_ids(forward):
+            self._proposals.refused(proposal_id, forward.term, "the leader cannot be reached")
 
     def tick_due(self) -> None:
         """A tick's time has come; two that come before the next turn are one."""
@@ -204,6 +229,9 @@ class Driver:
             self._applied = self._is_feeding = False
             applying, self._applying = self._applying, []
             for message in applying:
+                for entry in message.entries:
+                    if entry.type is not EntryType.NORMAL:
+                        self.raw.apply_conf_change(decode_conf_change(entry))
                 self._deliver(message.responses)
             if not applying and self._restoring is not None:
                 self._restored(self._restoring)
@@ -262,13 +290,15 @@ class Driver:
     def _take_messages(self) -> None:
         messages: list[tuple[int, Message]] = []
         for peer_id, frame in self._inbox.drain():
-            if isinstance(frame, Forward):
+            if isinstance(frame, Forward | ForwardChange):
                 self._forwarded.append((peer_id, frame))
             elif isinstance(frame, ReceivedSnapshot):
                 messages.append((peer_id, frame.message))
             elif isinstance(frame, Refused):
+                kind = NoSuchMember if frame.is_unknown else ChangeRefused
                 for proposal_id in frame.ids:
-                    self._proposals.refused(proposal_id, frame.term)
+                    reason = kind(frame.reason) if frame.is_final else frame.reason
+                    self._proposals.refused(proposal_id, frame.term, reason)
             else:
                 messages += [(peer_id, message) for message in frame]
         for peer_id, message in newest_beats(messages):
@@ -282,6 +312,7 @@ class Driver:
         except RaftError as error:
             logger.warning("a %s message of node %d is dropped: %s", message.type.name, peer_id, error)
             return
+        self.changes.heard(peer_id)
         if message.type is MessageType.APP_RESP and not message.reject and message.term == self.raw.term:
             self.round_trips.durable(peer_id, message.index, self._clock.now())
         if peer_id == self.raw.leader_id and message.term == self.raw.term:
@@ -297,6 +328,7 @@ class Driver:
                 self._hand_over = True
             self._reads.tick()
             self._proposals.retry_refused()
+            self.changes.tick()
 
     def _is_stalled(self) -> bool:
         """Whether this node's disk has not answered for an election timeout: then another is to lead.
@@ -326,6 +358,7 @@ class Driver:
         forwarded, self._forwarded = self._forwarded, []
         for peer_id, forward in forwarded:
             self._append_forwarded(peer_id, forward)
+        self._change_members()
         leader_id = self.raw.leader_id
         while leader_id is not None and self._proposals.has_queued:
             batch = self._proposals.next_queued(self._max_batch_bytes)
@@ -337,18 +370,46 @@ class Driver:
                 return
             self._proposals.sent(batch, self.raw.term)
 
-    def _append_forwarded(self, peer_id: int, forward: Forward) -> None:
+    def _append_forwarded(self, peer_id: int, forward: Forward | ForwardChange) -> None:
+        reason: str | ChangeRefused | Later | None
         if self.raw.role is not StateRole.LEADER or self.raw.term != forward.term:
-            reason: str | None = f"node {self._node_id} does not lead term {forward.term}"
+            reason = f"node {self._node_id} does not lead term {forward.term}"
         elif self._proposals.no_room is not None:
             reason = self._proposals.no_room
+        elif isinstance(forward, ForwardChange):
+            reason = self.changes.append(forward.id, forward.request)
         else:
             reason = self._append(forward.proposals)
         if reason is not None:
             refused = Refused(
-                forward.term, tuple(proposal_id for proposal_id, _ in forward.proposals), reason
+                forward.term,
+                _proposal_ids(forward),
+                reason.reason if isinstance(reason, Later) else str(reason),
+                is_final=isinstance(reason, ChangeRefused),
+                is_unknown=isinstance(reason, NoSuchMember),
             )
             self.peers.offer(peer_id, (refused,))
+
+    def _change_members(self) -> None:
+        """Append or forward the changes that wait; those that have to wait longer stay queued."""
+        leader_id = self.raw.leader_id
+        if leader_id is None:
+            return
+        for proposal in self._proposals.queued_changes:
+            if leader_id != self._node_id:
+                if self.peers.offer(
+                    leader_id, (ForwardChange(self.raw.term, proposal.id, proposal.command),)
+                ):
+                    self._proposals.sent((proposal,), self.raw.term)
+                continue
+            match self.changes.append(proposal.id, proposal.command):
+                case None:
+                    self._proposals.sent((proposal,), self.raw.term)
+                case Later(reason):
+                    proposal.held_up_by = reason
+                    return
+                case refusal:
+                    self._proposals.refuse_change(proposal, refusal)
 
     def _append(self, proposals: Sequence[tuple[ProposalId, bytes]]) -> str | None:
         """Append all or none to the log; None, or why the core takes none now."""
@@ -444,6 +505,12 @@ def newest_beats(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Mes
         kept.append((peer_id, message))
     kept.reverse()
     return kept
+
+
+def _proposal_ids(forward: Forward | ForwardChange) -> tuple[ProposalId, ...]:
+    if isinstance(forward, ForwardChange):
+        return (forward.id,)
+    return tuple(proposal_id for proposal_id, _ in forward.proposals)
 
 
 def _forward(term: int, batch: Sequence[Proposal]) -> Forward:

@@ -35,6 +35,14 @@ class DiskFull(ProposalError):
     """No room for the log; certainly not applied."""
 
 
+class ChangeRefused(ProposalError):
+    """The members cannot be changed so; certainly not applied."""
+
+
+class NoSuchMember(ChangeRefused):
+    """A change of a node that is no member; certainly not applied."""
+
+
 class OutcomeUnknown(ProposalError):
     """The deadline passed, or the node stops, after the proposal left: it may or may not be applied."""
 
@@ -53,6 +61,18 @@ class PeerProtocolError(RaftKVError):
 
 class DirectoryRefused(PeerProtocolError):
     """A peer knows this member by another data directory."""
+
+
+class RemovedFromCluster(PeerProtocolError):
+    """A peer says that this node was removed, at `index`."""
+
+    def __init__(self, sentence: str, index: int) -> None:
+        super().__init__(sentence)
+        self.index = index
+
+
+class NodeRemoved(RaftKVError):
+    """This node was removed from its cluster, which is how a node's life ends well."""
 
 
 class RaftError(RaftKVError):

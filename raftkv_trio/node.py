@@ -11,18 +11,20 @@ from raftkv_trio.applier import Applier, Commits
 from raftkv_trio.config import NodeConfig, restored_cluster_id
 from raftkv_trio.driver import Driver
 from raftkv_trio.envelope import Envelope
-from raftkv_trio.errors import ConfigError
+from raftkv_trio.errors import ConfigError, NodeRemoved
+from raftkv_trio.joining import find_cluster
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
 from raftkv_trio.machine import StateMachine
 from raftkv_trio.measures import NodeMeasures, PeerMeasures
+from raftkv_trio.membership import ChangeRequest, Membership
 from raftkv_trio.peers import DirectoryIds, Peers, open_peer_listener
 from raftkv_trio.ports import Clock, Network, TcpNetwork, ThreadWorker, TrioClock, Worker
 from raftkv_trio.proposals import Proposal, ProposalTable
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
-from raftkv_trio.raft.types import ConfState, HardState, Snapshot, StateRole
+from raftkv_trio.raft.types import ConfState, EntryType, HardState, Snapshot, StateRole
 from raftkv_trio.reads import AppliedIndex, ReadRounds
 from raftkv_trio.snapshotter import Snapshotter
 from raftkv_trio.status import MemberStatus, NodeStatus
@@ -43,6 +45,7 @@ from raftkv_trio.wire import InboxItem
 logger = logging.getLogger(__name__)
 
 MAX_INBOX_BYTES = 8 * 1024 * 1024
+LAST_WORDS_S = 2.0  # from its removal to a node's end
 
 
 async def run_node(
@@ -70,6 +73,7 @@ async def run_node(
         ConfigError: the data directory or the address does not fit; nothing was started. Or the directory is
             new, and a peer knows this member by another one.
         StorageError: the disk failed; nothing was acknowledged after that.
+        NodeRemoved: the cluster has removed this node; its directory does not open again.
 
     Cancellation unwinds every task at any moment, tells those who wait for proposals and reads what may have
     happened, and leaves a directory that starts again with everything acknowledged.
@@ -78,10 +82,13 @@ async def run_node(
     clock = clock or TrioClock()
     random = random or random_module.SystemRandom()
     disk, network = disk or OsDisk(), network or TcpNetwork()
+    joined: Bootstrap | None = None
     if await worker.run(lambda: is_new(disk, Path(config.data_dir))):
         # Before a directory is made that would remember a --cluster which does not fit this machine.
         await (await open_peer_listener(network, config.listen or config.members[config.node_id])).aclose()
-    storage = await worker.run(lambda: open_directory(disk, config, random))
+        if config.join:
+            joined = await find_cluster(config.node_id, config.members, network, clock)
+    storage = await worker.run(lambda: open_directory(disk, config, random, joined))
     if (torn := storage.torn_tail) is not None:
         logger.warning("%s was torn at offset %d by a crash; kept as %s", torn.file, torn.offset, torn.kept)
     try:
@@ -97,9 +104,13 @@ async def run_node(
                 await nursery.start(node.peers.run, node.listen)
                 nursery.start_soon(node.driver.run)
                 nursery.start_soon(node.driver.tick, random.random() * config.tick_interval_s)
+                nursery.start_soon(node.end_when_removed)
                 task_status.started(node)
         finally:
             node.close("the node is stopping")
+            if (removed_at := node.removed_at) is not None:
+                with trio.CancelScope(shield=True):  # bounded: one small file
+                    await worker.run(lambda: storage.mark_removed(removed_at))
     finally:
         with trio.CancelScope(shield=True):  # bounded: one record and one fsync
             await worker.run(lambda: storage.close(clean=True))
@@ -111,8 +122,9 @@ class Node:
     Made by `run_node`; every method may be called from any task of the same Trio run.
 
     Attributes:
-        driver, applier, log_writer, snapshotter, peers, inbox, reads, applied: its parts, for whoever runs
-            them himself, as `raftkv_trio.testing` does.
+        driver, applier, log_writer, snapshotter, peers, inbox, reads, applied, membership: its parts, for
+            whoever runs them himself, as `raftkv_trio.testing` does.
+        removed: set when the cluster has removed this node, at index `removed_at`.
         bulk_worker: where what takes long is read from the disk.
     """
 
@@ -135,22 +147,16 @@ class Node:
         self._storage = storage
         self._client_url = config.client_url
         self._clock = clock
-        envelope = Envelope.decode(storage.envelope)
-        self._addresses = envelope.addresses
-        self.listen = config.listen or self._addresses[self.id]
-        cluster_id, origin = config.cluster_id, storage.origin
-        if storage.identity.cluster_id != (
-            cluster_id if origin is None else restored_cluster_id(cluster_id, origin)
-        ):
-            if config.members.items().isdisjoint(self._addresses.items()):
-                raise ConfigError(
-                    f"{config.data_dir} belongs to another cluster, of which --cluster names no member;"
-                    " check --cluster and --data-dir"
-                )
-            logger.warning("--cluster differs from what %s was made with, and is ignored", config.data_dir)
+        self.removed = trio.Event()
+        self.removed_at: int | None = None
+        log = _recovered_log(storage)
+        envelope = Envelope.decode(storage.read_envelope(storage.snapshot.id))
+        self.membership = Membership(self.id, envelope, storage.snapshot.conf_state, self._members_changed)
+        ahead = _committed_membership(self.id, envelope, log)
+        self.listen = config.listen or ahead.addresses.get(self.id) or config.members[self.id]
+        _check_cluster(config, storage, ahead)
 
         bell = Bell()
-        log = _recovered_log(storage)
         self.inbox: Lane[tuple[int, InboxItem]] = Lane(bell, MAX_INBOX_BYTES)
         commits, commit_stream = trio.open_memory_channel[Commits](1)
         self._proposals = ProposalTable(
@@ -171,6 +177,8 @@ class Node:
             inbox=self.inbox,
             proposals=self._proposals,
             reads=self.reads,
+            membership=self.membership,
+            want_snapshot=lambda: self.snapshotter.want(),
             commits=commits,
             clock=clock,
             tick_interval_s=config.tick_interval_s,
@@ -184,8 +192,9 @@ class Node:
             storage.snapshot,
             self._proposals,
             self.applied,
+            self.membership,
             commit_stream,
-            storage.snapshot_chunks,
+            storage,
             bulk_worker,
             clock,
             self._caught_up,
@@ -205,7 +214,7 @@ class Node:
         )
         self.peers = self.driver.peers = Peers(
             identity=storage.identity,
-            addresses=self._addresses,
+            envelope=ahead,
             directory_ids=DirectoryIds(storage, worker),
             network=network,
             clock=clock,
@@ -219,11 +228,19 @@ class Node:
             unreachable=self.driver.unreachable,
             unsent=self.driver.unsent,
             directory_refused=self._directory_refused,
+            told_removed=self._told_removed,
         )
 
     def submit(self, command: bytes) -> Proposal:
         """Send a command on its way; raises TooLarge, Overloaded, DiskFull or NoLeader at once."""
         return self._proposals.submit(command)
+
+    def change_members(self, request: ChangeRequest) -> Proposal:
+        """Send a change of the members on its way, which waits its turn behind others.
+
+        Raises Overloaded, DiskFull or NoLeader at once; that it is refused, waiting for it tells.
+        """
+        return self._proposals.submit(request.encode(), is_change=True)
 
     async def propose(self, command: bytes) -> object:
         """Submit a command and return the state machine's result once it is applied here.
@@ -295,6 +312,29 @@ class Node:
         self.driver.recorded(snapshot)
         self.snapshotter.recorded()
 
+    def _members_changed(self) -> None:
+        """The applier has applied a change of members."""
+        self.peers.update(self.membership.envelope)
+        if self.membership.removed_at is not None:
+            self._is_removed(self.membership.removed_at)
+
+    def _told_removed(self, index: int) -> None:
+        """A peer says that this node was removed; it can only know better if it knows more."""
+        if index > self.applied.index:
+            self._is_removed(index)
+
+    def _is_removed(self, index: int) -> None:
+        if self.removed_at is None:
+            logger.warning("node %d was removed from the cluster, by entry %d", self.id, index)
+            self.removed_at = index
+            self.removed.set()
+
+    async def end_when_removed(self) -> None:
+        """Raise NodeRemoved once this node is removed, and who waited for that has been answered."""
+        await self.removed.wait()
+        await self._clock.sleep_until(self._clock.now() + LAST_WORDS_S)
+        raise NodeRemoved(f"node {self.id} was removed from its cluster, by entry {self.removed_at}")
+
     def close(self, reason: str) -> None:
         """Refuse what comes and settle what waits; called by `run_node` as it unwinds."""
         self._proposals.close(reason)
@@ -346,17 +386,20 @@ class Node:
     def members(self) -> Sequence[MemberStatus]:
         """The members of the configuration, by id."""
         status = self.driver.raw.status()
-        learners = set(status.configuration.learners)
+        leads = status.role is StateRole.LEADER
+        learners = set(self.membership.conf_state.learners)
         members = []
-        for node_id, address in sorted(self._addresses.items()):
+        for node_id, member in sorted(self.membership.envelope.members.items()):
             progress = status.progress.get(node_id)
             link = self.peers.links.get(node_id)
             members.append(
                 MemberStatus(
                     id=node_id,
-                    url=address.url,
+                    url=member.address.url,
                     client_url=link.client_url if link else self._client_url,
                     role="learner" if node_id in learners else "voter",
+                    promote="manual" if member.is_promoted_by_hand else "auto",
+                    is_active=self.driver.changes.is_active(node_id) if leads else None,
                     match=progress.match if progress else None,
                     state=progress.state.name.lower() if progress else None,
                     snapshot=link.transfer.text(self._clock.now()) if link and link.transfer else None,
@@ -371,7 +414,7 @@ class Node:
         votes are forgotten here, while nothing is lost by stopping. But no peer can so end a node that has
         ever voted or heard of a leader, and has thereby left the term that directories are made with.
         """
-        if self.driver.raw.term == BOOTSTRAP_TERM:
+        if self.driver.raw.term <= BOOTSTRAP_TERM:
             raise ConfigError(
                 f"node {peer_id} knows node {self.id} by another data directory, and {self._data_dir} is new:"
                 " a member that has lost its directory has forgotten its votes;"
@@ -387,12 +430,17 @@ class Node:
         return "no leader is known; " + ("; ".join(away) if away else "an election is under way")
 
 
-def open_directory(disk: Disk, config: NodeConfig, random: random_module.Random) -> NodeStorage:
-    """Open a node's data directory, or make it; raises ConfigError, StorageError."""
-    bootstrap = Bootstrap(
+def open_directory(
+    disk: Disk, config: NodeConfig, random: random_module.Random, joined: Bootstrap | None = None
+) -> NodeStorage:
+    """Open a node's data directory, or make it, of a new cluster or of that which was `joined`.
+
+    Raises ConfigError, StorageError.
+    """
+    bootstrap = joined or Bootstrap(
         cluster_id=config.cluster_id,
         conf_state=ConfState(voters=tuple(sorted(config.members))),
-        envelope=Envelope(addresses=config.members).encode(),
+        envelope=Envelope.of(config.members).encode(),
     )
     return open_storage(
         disk,
@@ -412,13 +460,36 @@ def restore_machine(machine: StateMachine, storage: NodeStorage) -> None:
 
 def _recovered_log(storage: NodeStorage) -> MemoryStorage:
     meta, hard_state = storage.snapshot, storage.hard_state
-    log = MemoryStorage()
-    log.apply_snapshot(Snapshot(meta.index, meta.term, meta.conf_state))
-    log.append(storage.take_entries())
-    log.set_hard_state(
-        HardState(max(hard_state.term, meta.term), hard_state.vote, max(hard_state.commit, meta.index))
+    return MemoryStorage(
+        Snapshot(meta.index, meta.term, meta.conf_state),
+        HardState(max(hard_state.term, meta.term), hard_state.vote, max(hard_state.commit, meta.index)),
+        storage.take_entries(),
     )
-    return log
+
+
+def _committed_membership(node_id: int, envelope: Envelope, log: MemoryStorage) -> Envelope:
+    """The members as of what is known to be committed, before any of it is applied."""
+    hard_state, conf_state = log.initial_state()
+    membership = Membership(node_id, envelope, conf_state)
+    for entry in log.entries(log.first_index(), min(hard_state.commit, log.last_index()) + 1, None):
+        if entry.type is not EntryType.NORMAL:
+            membership.apply(entry)
+    return membership.envelope
+
+
+def _check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) -> None:
+    """After the first start `--cluster` is ignored, but for one that can only be a mistake: ConfigError."""
+    cluster_id, origin = config.cluster_id, storage.origin
+    if config.join or storage.identity.cluster_id == (
+        cluster_id if origin is None else restored_cluster_id(cluster_id, origin)
+    ):
+        return
+    if config.members.items().isdisjoint(envelope.addresses.items()):
+        raise ConfigError(
+            f"{config.data_dir} belongs to another cluster, of which --cluster names no member;"
+            " check --cluster and --data-dir"
+        )
+    logger.warning("--cluster differs from what %s was made with, and is ignored", config.data_dir)
 
 
 def _core_config(config: NodeConfig, applied: int, random: random_module.Random) -> Config:

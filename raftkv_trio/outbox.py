@@ -9,13 +9,21 @@ from collections.abc import Sequence
 import trio
 
 from raftkv_trio.raft.types import Message
-from raftkv_trio.wire import Forward, Refused, encode_forward, encode_messages, encode_refused
+from raftkv_trio.wire import (
+    Forward,
+    ForwardChange,
+    Refused,
+    encode_forward,
+    encode_forward_change,
+    encode_messages,
+    encode_refused,
+)
 
 #: Messages are merged into frames of about this size.
 FRAME_BYTES = 1024 * 1024
 _OVERHEAD_BYTES = 64
 
-Item = Message | Forward | Refused
+Item = Message | Forward | ForwardChange | Refused
 
 
 def size_of(item: Item) -> int:
@@ -25,6 +33,8 @@ def size_of(item: Item) -> int:
         return _OVERHEAD_BYTES + entries + (len(item.snapshot.data) if item.snapshot else 0)
     if isinstance(item, Forward):
         return _OVERHEAD_BYTES + sum([_OVERHEAD_BYTES + len(command) for _, command in item.proposals])
+    if isinstance(item, ForwardChange):
+        return _OVERHEAD_BYTES + len(item.request)
     return _OVERHEAD_BYTES * (1 + len(item.ids))
 
 
@@ -60,6 +70,8 @@ class Outbox:
         first = self._pop()
         if isinstance(first, Forward):
             return encode_forward(first)
+        if isinstance(first, ForwardChange):
+            return encode_forward_change(first)
         if isinstance(first, Refused):
             return encode_refused(first)
         messages = [first]

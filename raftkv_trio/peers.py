@@ -8,14 +8,15 @@ id, and what is raised by `directory_refused`.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import trio
 
 from raftkv_trio.config import PeerAddress
-from raftkv_trio.errors import ConfigError, DirectoryRefused, PeerProtocolError
-from raftkv_trio.handshake import RECEIVE_BYTES, admit, introduce
+from raftkv_trio.envelope import Envelope
+from raftkv_trio.errors import ConfigError, DirectoryRefused, PeerProtocolError, RemovedFromCluster
+from raftkv_trio.handshake import RECEIVE_BYTES, LocalMember, admit, introduce
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.outbox import Item, Outbox
 from raftkv_trio.ports import Clock, Listener, Network, Worker, reason_of
@@ -24,6 +25,7 @@ from raftkv_trio.snapshot_streams import Transfer, receive_snapshot, send_snapsh
 from raftkv_trio.storage import Identity, NodeStorage
 from raftkv_trio.wire import (
     Forward,
+    ForwardChange,
     FrameDecoder,
     Hello,
     InboxItem,
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 BACKOFF_S = (0.05, 1.0)
 MAX_HANDSHAKES = 64
+MAX_LINKS = 64
 REJECTION_INTERVAL_S = 1.0
 
 _NETWORK_TYPES = frozenset(
@@ -79,11 +82,18 @@ class DirectoryIds:
 
 
 class Link:
-    """What this node has of one other member: the way to it, and the stream from it, if any."""
+    """What this node has of one other member: the way to it, and the stream from it, if any.
+
+    Attributes:
+        scope: of the tasks that keep it.
+        dialling: of the connection to its present address.
+    """
 
     def __init__(self, node_id: int, address: PeerAddress, max_outbox_bytes: int) -> None:
         self.node_id = node_id
         self.address = address
+        self.scope = trio.CancelScope()
+        self.dialling = trio.CancelScope()
         self.outbox = Outbox(max_outbox_bytes)
         self.sent_bytes = 0
         self.trouble: str | None = "not connected yet"
@@ -119,6 +129,7 @@ class Peers:
     """All links of a node. The driver offers messages to them and reads what came from them in its inbox.
 
     Args:
+        envelope: the members, as far as this node can know before it has applied its log; see `update`.
         client_url: told to peers, as where clients reach this node.
         inbox: gets `(peer id, frame)` of every valid frame; a full inbox holds the peers' connections up.
         unreachable: told the id of a peer whose connection ended.
@@ -126,13 +137,14 @@ class Peers:
         storage, bulk_worker: what snapshots are read from and written to, and where.
         snapshot_sent: told the id of a peer, and whether a snapshot has arrived there.
         directory_refused: told the id of a peer that knows this node by another data directory; may raise.
+        told_removed: told the index at which this node was removed, by a peer's word.
     """
 
     def __init__(
         self,
         *,
         identity: Identity,
-        addresses: Mapping[int, PeerAddress],
+        envelope: Envelope,
         directory_ids: DirectoryIds,
         network: Network,
         clock: Clock,
@@ -144,8 +156,9 @@ class Peers:
         bulk_worker: Worker,
         snapshot_sent: Callable[[int, bool], None],
         unreachable: Callable[[int], None],
-        unsent: Callable[[Forward], None],
+        unsent: Callable[[Forward | ForwardChange], None],
         directory_refused: Callable[[int], None],
+        told_removed: Callable[[int], None],
     ) -> None:
         self._identity = identity
         self._directory_ids = directory_ids
@@ -162,13 +175,45 @@ class Peers:
         self._unreachable = unreachable
         self._unsent = unsent
         self._directory_refused = directory_refused
+        self._told_removed = told_removed
+        self._max_outbox_bytes = max_outbox_bytes
+        self._nursery: trio.Nursery | None = None
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
         self._rejections = Rejections(clock)
-        self.links = {
-            node_id: Link(node_id, address, max_outbox_bytes)
-            for node_id, address in sorted(addresses.items())
-            if node_id != identity.node_id
-        }
+        self.links: dict[int, Link] = {}
+        self.update(envelope)
+
+    def update(self, envelope: Envelope) -> None:
+        """The members have changed: whoever is new is dialled, whoever is removed is cut off.
+
+        A member that is not in `envelope` yet, and has introduced itself, is kept.
+        """
+        self._envelope = envelope
+        for node_id, address in sorted(envelope.addresses.items()):
+            if node_id == self._identity.node_id:
+                continue
+            link = self.links.get(node_id)
+            if link is None:
+                self._add_link(node_id, address)
+            elif link.address != address:
+                link.address = address
+                link.dialling.cancel()
+        for node_id in envelope.removed.keys() & self.links.keys():
+            link = self.links.pop(node_id)
+            link.scope.cancel()
+            if link.receiving is not None:
+                link.receiving.cancel()
+
+    def _add_link(self, node_id: int, address: PeerAddress) -> Link:
+        link = self.links[node_id] = Link(node_id, address, self._max_outbox_bytes)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._keep, link)
+        return link
+
+    @property
+    def _local(self) -> LocalMember:
+        own = self._envelope.members.get(self._identity.node_id)
+        return LocalMember(self._identity, own and own.address.url, self._client_url)
 
     @property
     def handshakes_under_way(self) -> int:
@@ -204,26 +249,35 @@ class Peers:
         listener = await open_peer_listener(self._network, listen)
         task_status.started()
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(self._accept, listener, nursery)
             for link in self.links.values():
-                nursery.start_soon(self._keep_sending, link)
-                nursery.start_soon(self._keep_sending_snapshots, link)
+                nursery.start_soon(self._keep, link)
 
     # ------------------------------------------------------------ to a peer
+
+    async def _keep(self, link: Link) -> None:
+        with link.scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_sending, link)
+                nursery.start_soon(self._keep_sending_snapshots, link)
 
     async def _keep_sending(self, link: Link) -> None:
         backoff_s = BACKOFF_S[0]
         while True:
-            try:
-                stream = await self._dial(link)
-            except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
-                _note_trouble(link, error)
-                if isinstance(error, DirectoryRefused):
-                    self._directory_refused(link.node_id)
-            else:
-                backoff_s = BACKOFF_S[0]
-                async with stream:
-                    await self._send(link, stream)
+            with trio.CancelScope() as link.dialling:
+                try:
+                    stream = await self._dial(link)
+                except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
+                    _note_trouble(link, error)
+                    if isinstance(error, DirectoryRefused):
+                        self._directory_refused(link.node_id)
+                    elif isinstance(error, RemovedFromCluster):
+                        self._told_removed(error.index)
+                else:
+                    backoff_s = BACKOFF_S[0]
+                    async with stream:
+                        await self._send(link, stream)
             link.heard = trio.Event()
             with trio.CancelScope() as pause:
                 async with trio.open_nursery() as nursery:
@@ -274,10 +328,9 @@ class Peers:
         try:
             welcome = await introduce(
                 stream,
-                self._identity,
+                self._local,
                 link.node_id,
                 self._directory_ids.check,
-                self._client_url,
                 is_for_snapshot=is_for_snapshot,
             )
         except BaseException:
@@ -303,7 +356,7 @@ class Peers:
                         until_closed.cancel()  # told below, the same as when the peer closes it
         finally:
             for item in link.outbox.clear():
-                if isinstance(item, Forward):
+                if isinstance(item, Forward | ForwardChange):
                     self._unsent(item)
             self._unreachable(link.node_id)
         _note_trouble(link, PeerProtocolError("the connection was closed by the peer"))
@@ -331,7 +384,9 @@ class Peers:
             if hello is None:
                 return
             peer_id = hello.sender
-            link = self.links[peer_id]
+            link = self._link_of(hello)
+            if link is None:
+                return
             link.client_url = hello.client_url
             if hello.is_for_snapshot:
                 await self._receive_snapshot(link, stream)
@@ -346,6 +401,24 @@ class Peers:
                     self._rejections.note(f"node {peer_id} broke the protocol: {error}")
                 except _CONNECTION_ERRORS:
                     pass  # its sender sees the same and connects again
+
+    def _link_of(self, hello: Hello) -> Link | None:
+        """The link to whoever has introduced itself; a new one where this node had not heard of it yet."""
+        link = self.links.get(hello.sender)
+        if link is None and hello.peer_url is not None and hello.sender not in self._envelope.removed:
+            try:
+                address = PeerAddress.parse(hello.peer_url)
+            except ConfigError as error:
+                self._rejections.note(str(error))
+                return None
+            if len(self.links) >= MAX_LINKS:
+                self._rejections.note(
+                    f"node {hello.sender} is no member yet, and there are {MAX_LINKS} others"
+                )
+                return None
+            logger.info("node %d at %s is not known to be a member yet", hello.sender, address.url)
+            link = self._add_link(hello.sender, address)
+        return link
 
     async def _receive_snapshot(self, link: Link, stream: trio.abc.Stream) -> None:
         """One at a time, and the newest: the sender of an older one may be a leader no more."""
@@ -379,9 +452,7 @@ class Peers:
                 # The oldest gives way, not the newest: a member needs no more than a moment.
                 self._handshakes.popleft().cancel()
             try:
-                return await admit(
-                    stream, self._identity, self.links, self._directory_ids.check, self._client_url
-                )
+                return await admit(stream, self._local, self._envelope, self._directory_ids.check)
             except (PeerProtocolError, *_CONNECTION_ERRORS) as error:
                 self._rejections.note(reason_of(error))
             finally:
@@ -405,6 +476,10 @@ class Peers:
         if isinstance(frame, Forward):
             if any(proposal_id.node_id != peer_id for proposal_id, _ in frame.proposals):
                 raise PeerProtocolError(f"node {peer_id} forwards proposals of another node")
+            return
+        if isinstance(frame, ForwardChange):
+            if frame.id.node_id != peer_id:
+                raise PeerProtocolError(f"node {peer_id} forwards a change of another node")
             return
         if isinstance(frame, Refused):
             return

@@ -15,7 +15,15 @@ from typing import NamedTuple
 
 import trio
 
-from raftkv_trio.errors import DiskFull, NoLeader, OutcomeUnknown, Overloaded, ProposalError, TooLarge
+from raftkv_trio.errors import (
+    ChangeRefused,
+    DiskFull,
+    NoLeader,
+    OutcomeUnknown,
+    Overloaded,
+    ProposalError,
+    TooLarge,
+)
 from raftkv_trio.lanes import Bell
 from raftkv_trio.wire import ProposalId
 
@@ -29,14 +37,34 @@ class Applied(NamedTuple):
 
 
 class Proposal:
-    """One command on its way through the log; made by `Node.submit`."""
+    """One command, or change of members, on its way through the log; made by `Node.submit`.
 
-    __slots__ = ("__weakref__", "_done", "_outcome", "_table", "command", "id", "term")
+    Attributes:
+        is_change: whether `command` is a `ChangeRequest`.
+        term: the term it was sent under; None while queued.
+        held_up_by: why the leader has not taken it yet, where it says so.
+    """
 
-    def __init__(self, proposal_id: ProposalId, command: bytes, table: "ProposalTable") -> None:
+    __slots__ = (
+        "__weakref__",
+        "_done",
+        "_outcome",
+        "_table",
+        "command",
+        "held_up_by",
+        "id",
+        "is_change",
+        "term",
+    )
+
+    def __init__(
+        self, proposal_id: ProposalId, command: bytes, table: "ProposalTable", *, is_change: bool
+    ) -> None:
         self.id = proposal_id
         self.command = command
-        self.term: int | None = None  # the term it was sent under; None while queued
+        self.is_change = is_change
+        self.term: int | None = None
+        self.held_up_by: str | None = None
         self._table = table
         self._done = trio.Event()
         self._outcome: Applied | ProposalError = OutcomeUnknown("the proposal is still on its way")
@@ -46,6 +74,7 @@ class Proposal:
 
         Raises:
             NoLeader, OutcomeUnknown: the node stops; the former only if it is certainly not applied.
+            ChangeRefused: the leader does not take this change of members; certainly not applied.
 
         Cancellation leaves it on its way; call `give_up` then to learn what may have become of it.
         """
@@ -100,7 +129,8 @@ class ProposalTable:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._open: dict[ProposalId, Proposal] = {}
-        self._queued: dict[ProposalId, Proposal] = {}  # oldest first
+        self._queued: dict[ProposalId, Proposal] = {}  # commands, oldest first
+        self._queued_changes: dict[ProposalId, Proposal] = {}
         self._refused: dict[ProposalId, Proposal] = {}
         self._closed: str | None = None
         self.no_room: str | None = None
@@ -125,18 +155,27 @@ class ProposalTable:
     def has_queued(self) -> bool:
         return bool(self._queued)
 
-    def submit(self, command: bytes) -> Proposal:
-        """Queue a command; raises TooLarge, Overloaded, DiskFull, or NoLeader once the node stops."""
+    @property
+    def queued_changes(self) -> list[Proposal]:
+        """The changes of members that are not sent, oldest first."""
+        return list(self._queued_changes.values())
+
+    def submit(self, command: bytes, *, is_change: bool = False) -> Proposal:
+        """Queue a command, or a change of members.
+
+        Raises TooLarge, Overloaded, DiskFull, or NoLeader once the node stops.
+        """
         try:
             self._check(command)
         except ProposalError as error:
             self._outcomes[type(error)] += 1
             raise
         self._sequence += 1
-        proposal = Proposal(ProposalId(self._node_id, self._boot_nonce, self._sequence), command, self)
+        proposal_id = ProposalId(self._node_id, self._boot_nonce, self._sequence)
+        proposal = Proposal(proposal_id, command, self, is_change=is_change)
         self._open[proposal.id] = proposal
         self._bytes += len(command)
-        self._queued[proposal.id] = proposal
+        self._queue_of(proposal)[proposal.id] = proposal
         self._bell.ring()
         return proposal
 
@@ -171,18 +210,31 @@ class ProposalTable:
         """From here on the leader of `term` may append these."""
         for proposal in proposals:
             proposal.term = term
-            del self._queued[proposal.id]
+            del self._queue_of(proposal)[proposal.id]
 
-    def refused(self, proposal_id: ProposalId, term: int) -> None:
-        """The leader of `term` certainly did not append it: it may be sent again, from the next tick on."""
+    def refused(self, proposal_id: ProposalId, term: int, reason: str | ChangeRefused) -> None:
+        """The leader of `term` certainly did not append it.
+
+        It may be sent again, from the next tick on, but not where the reason is that a change makes no sense.
+        """
         proposal = self._open.get(proposal_id)
-        if proposal is not None and proposal.term == term:
-            proposal.term = None
+        if proposal is None or proposal.term != term:
+            return
+        proposal.term = None
+        if isinstance(reason, ChangeRefused):
+            self.refuse_change(proposal, reason)
+        else:
+            proposal.held_up_by = reason
             self._refused[proposal_id] = proposal
+
+    def refuse_change(self, proposal: Proposal, error: ChangeRefused) -> None:
+        """A change that is not sent makes no sense."""
+        self._close(proposal, error)
+        proposal.settle(error)
 
     def retry_refused(self) -> None:
         """Queue again what was refused; called once a tick, so that a refusing leader is not flooded."""
-        self._queued.update(self._refused)
+        self._queue_again(self._refused.values())
         self._refused.clear()
 
     def applied(self, proposal_id: ProposalId, outcome: Applied) -> None:
@@ -198,7 +250,7 @@ class ProposalTable:
         lost = [p for p in self._open.values() if p.term is not None and p.term < term]
         for proposal in lost:
             proposal.term = None
-        self._queued.update((p.id, p) for p in lost)
+        self._queue_again(lost)
         if lost:
             self._bell.ring()
 
@@ -212,18 +264,30 @@ class ProposalTable:
 
     def give_up(self, proposal: Proposal) -> ProposalError:
         error: ProposalError
+        what = "change" if proposal.is_change else "write"
         if proposal.term is None:
-            error = NoLeader("no leader took the write in time; it is certainly not applied")
+            why = f" ({proposal.held_up_by})" if proposal.is_change and proposal.held_up_by else ""
+            error = NoLeader(f"no leader took the {what} in time{why}; it is certainly not applied")
         else:
             error = OutcomeUnknown(
-                "the write was sent but not confirmed in time; it may or may not be applied"
+                f"the {what} was sent but not confirmed in time; it may or may not be applied"
             )
+        self._close(proposal, error)
+        return error
+
+    def _close(self, proposal: Proposal, error: ProposalError) -> None:
         if self._open.pop(proposal.id, None) is not None:
-            self._queued.pop(proposal.id, None)
+            self._queue_of(proposal).pop(proposal.id, None)
             self._refused.pop(proposal.id, None)
             self._bytes -= len(proposal.command)
             self._outcomes[type(error)] += 1
-        return error
+
+    def _queue_of(self, proposal: Proposal) -> dict[ProposalId, Proposal]:
+        return self._queued_changes if proposal.is_change else self._queued
+
+    def _queue_again(self, proposals: Iterable[Proposal]) -> None:
+        for proposal in proposals:
+            self._queue_of(proposal)[proposal.id] = proposal
 
     def close(self, reason: str) -> None:
         """The node stops: settle everything truthfully, and refuse what comes later."""

@@ -9,6 +9,7 @@ removed here. Without room on the disk there is no snapshot: that is said, and t
 import errno
 import logging
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import trio
 
@@ -24,6 +25,14 @@ logger = logging.getLogger(__name__)
 PIECE_BYTES = 1024 * 1024
 RETRY_S = 5.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Pinned(NamedTuple):
+    """What a snapshot is to hold: the moment, the members then, and the machine's chunks, made lazily."""
+
+    meta: SnapshotMeta
+    envelope: bytes
+    chunks: Iterator[bytes]
 
 
 class _Overtaken(Exception):
@@ -74,6 +83,12 @@ class Snapshotter:
         """The log continues the snapshot that was taken."""
         self._is_recording = False
         self._end(None)
+
+    def want(self) -> None:
+        """A snapshot is needed of what is applied now: the driver, for a member that no older one knows."""
+        if not self.is_resting:
+            self._wanted = True
+            self.bell.ring()
 
     async def take(self) -> SnapshotMeta:
         """Take a snapshot now, of all that is applied here, and return what is newest then.
@@ -156,11 +171,12 @@ class Snapshotter:
             or self._applier.log_bytes - self._log_bytes_then >= self._log_bytes
         )
 
-    def begin(self) -> tuple[SnapshotMeta, Iterator[bytes]]:
-        """Pin the machine's state as it is: which moment that is, and its chunks, made as they are taken."""
+    def begin(self) -> Pinned:
+        """Pin the machine's state as it is."""
         self._retry_at = None
         self._log_bytes_then = self._applier.log_bytes
-        return self._applier.position, self._applier.machine.snapshot()
+        envelope = self._applier.membership.envelope.encode()
+        return Pinned(self._applier.position, envelope, self._applier.machine.snapshot())
 
     def finished(self, meta: SnapshotMeta) -> None:
         """The file is whole and durable."""
@@ -170,8 +186,8 @@ class Snapshotter:
     async def _write(self) -> None:
         begun_at = self._clock.now()
         restores = self._applier.restores
-        meta, chunks = self.begin()
-        file = await self._worker.run(lambda: self._storage.begin_snapshot(meta))
+        meta, envelope, chunks = self.begin()
+        file = await self._worker.run(lambda: self._storage.begin_snapshot(meta, envelope))
         try:
             while piece := await self._next_piece(chunks, restores):
                 await self._worker.run(lambda p=piece: file.write(p))  # type: ignore[misc]

@@ -35,7 +35,9 @@ class MemberStatus:
 
     Attributes:
         client_url: where clients reach it, as it told; None until it has been met, or if it tells nothing.
-        match, state: None where this node does not lead.
+        promote: how a learner becomes a voter: "auto", or "manual" by an operator.
+        is_active: whether the leader has heard of it within an election timeout.
+        match, state, is_active: None where this node does not lead.
         snapshot: how far a snapshot on its way between that member and this node has come, in words; None
             where there is none.
     """
@@ -44,6 +46,8 @@ class MemberStatus:
     url: str
     client_url: str | None
     role: str
+    promote: str
+    is_active: bool | None
     match: int | None
     state: str | None
     snapshot: str | None

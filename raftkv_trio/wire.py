@@ -8,7 +8,7 @@ A frame is `length u32 | crc32 u32 | payload`, big endian; `length` and the CRC 
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import NamedTuple
 from zlib import crc32
@@ -22,6 +22,7 @@ from raftkv_trio.plain_cbor import (
     integer,
     items,
     octets,
+    optional_integer,
     optional_text,
     pack_message,
     text,
@@ -110,9 +111,10 @@ def decode_proposal(data: bytes) -> tuple[ProposalId, bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The first frame of whoever connects: who it is, and whom it believes to speak to.
+    """The first frame of a member that connects: who it is, and whom it believes to speak to.
 
-    On the wire the fields of this class and of `Welcome` go in their order here.
+    `peer_url` is for whoever has not heard yet that the sender is a member, so as to answer it. On the wire
+    the fields of this class and of `Welcome` go in their order here.
     """
 
     versions: tuple[int, int] = PROTOCOL_VERSIONS
@@ -120,6 +122,7 @@ class Hello:
     sender: int
     directory_id: bytes
     receiver: int
+    peer_url: str | None = None
     client_url: str | None = None
     is_for_snapshot: bool = False
 
@@ -128,7 +131,8 @@ class Hello:
 class Welcome:
     """The answer to a Hello: `reason` is None where it is accepted, else why the connection is closed.
 
-    `is_other_directory` where the reason is that the sender is known by another data directory.
+    `is_other_directory` where the reason is that the sender is known by another data directory, `removed_at`
+    where it is that the entry at this index has removed it.
     """
 
     version: int
@@ -137,6 +141,22 @@ class Welcome:
     client_url: str | None = None
     reason: str | None = None
     is_other_directory: bool = False
+    removed_at: int | None = None
+
+
+class JoinQuery(NamedTuple):
+    """The first frame of a node without a directory that wants to join: which cluster is this?"""
+
+    versions: tuple[int, int]
+    node_id: int
+
+
+class JoinAnswer(NamedTuple):
+    """The cluster, its members' peer URLs by id, and at which index it has removed the asking id, if so."""
+
+    cluster_id: int
+    urls: Mapping[int, str]
+    removed_at: int | None
 
 
 class Forward(NamedTuple):
@@ -149,12 +169,25 @@ class Forward(NamedTuple):
     proposals: tuple[tuple[ProposalId, bytes], ...]
 
 
+class ForwardChange(NamedTuple):
+    """A change of members, which a follower asks the leader of `term`, and no other, to append."""
+
+    term: int
+    id: ProposalId
+    request: bytes
+
+
 class Refused(NamedTuple):
-    """The leader that was asked under `term` did not append these and never will on that request."""
+    """The leader that was asked under `term` did not append these and never will on that request.
+
+    `is_final`: asking again makes no sense; `is_unknown`: because a node that is no member was to be changed.
+    """
 
     term: int
     ids: tuple[ProposalId, ...]
     reason: str
+    is_final: bool = False
+    is_unknown: bool = False
 
 
 class SnapshotOffer(NamedTuple):
@@ -188,29 +221,33 @@ class ReceivedSnapshot(NamedTuple):
     message: Message
 
 
-PeerFrame = Sequence[Message] | Forward | Refused
+PeerFrame = Sequence[Message] | Forward | ForwardChange | Refused
 SnapshotFrame = SnapshotOffer | SnapshotWanted | SnapshotPiece | SnapshotTaken
 InboxItem = PeerFrame | ReceivedSnapshot
 _HELLO, _WELCOME, _MESSAGES, _FORWARD, _REFUSED, _OFFER, _WANTED, _PIECE, _TAKEN = range(1, 10)
+_QUERY, _ANSWER, _FORWARD_CHANGE = range(10, 13)
 
 
 def encode_hello(hello: Hello) -> bytes:
     return encode_frame([_HELLO, *astuple(hello)])
 
 
-def decode_hello(payload: bytes) -> Hello:
-    """Raises PeerProtocolError where the first frame is no Hello."""
-    fields = items(decode_payload(payload), 8)
-    kind, versions, cluster_id, sender, directory_id, receiver, client_url, is_for_snapshot = fields
-    lowest, highest = items(versions, 2)
+def decode_first_frame(payload: bytes) -> Hello | JoinQuery:
+    """Raises PeerProtocolError where the first frame is neither."""
+    fields = items(decode_payload(payload))
+    if len(fields) == 3 and integer(fields[0]) == _QUERY:
+        return JoinQuery(_versions(fields[1]), integer(fields[2]))
+    kind, versions, cluster_id, sender, directory_id, receiver, *more = items(fields, 9)
+    peer_url, client_url, is_for_snapshot = more
     if integer(kind) != _HELLO:
         raise PeerProtocolError("the first frame is not a handshake")
     return Hello(
-        versions=(integer(lowest), integer(highest)),
+        versions=_versions(versions),
         cluster_id=integer(cluster_id),
         sender=integer(sender),
         directory_id=octets(directory_id),
         receiver=integer(receiver),
+        peer_url=optional_text(peer_url),
         client_url=optional_text(client_url),
         is_for_snapshot=boolean(is_for_snapshot),
     )
@@ -222,8 +259,8 @@ def encode_welcome(welcome: Welcome) -> bytes:
 
 def decode_welcome(payload: bytes) -> Welcome:
     """Raises PeerProtocolError where the answer to a Hello is no Welcome."""
-    fields = items(decode_payload(payload), 7)
-    kind, version, node_id, directory_id, client_url, reason, is_other_directory = fields
+    fields = items(decode_payload(payload), 8)
+    kind, version, node_id, directory_id, client_url, reason, is_other_directory, removed_at = fields
     if integer(kind) != _WELCOME:
         raise PeerProtocolError("the answer to the handshake is not one")
     return Welcome(
@@ -233,7 +270,30 @@ def decode_welcome(payload: bytes) -> Welcome:
         client_url=optional_text(client_url),
         reason=optional_text(reason),
         is_other_directory=boolean(is_other_directory),
+        removed_at=optional_integer(removed_at),
     )
+
+
+def encode_join_query(query: JoinQuery) -> bytes:
+    return encode_frame([_QUERY, *query])
+
+
+def encode_join_answer(answer: JoinAnswer) -> bytes:
+    return encode_frame([_ANSWER, answer.cluster_id, dict(answer.urls), answer.removed_at])
+
+
+def decode_join_answer(payload: bytes) -> JoinAnswer:
+    """Raises PeerProtocolError where the answer to a JoinQuery is none."""
+    kind, cluster_id, urls, removed_at = items(decode_payload(payload), 4)
+    if integer(kind) != _ANSWER or type(urls) is not dict:
+        raise PeerProtocolError("the answer to a node that wants to join is not one")
+    members = {integer(i): text(url) for i, url in urls.items()}
+    return JoinAnswer(integer(cluster_id), members, optional_integer(removed_at))
+
+
+def _versions(value: object) -> tuple[int, int]:
+    lowest, highest = items(value, 2)
+    return integer(lowest), integer(highest)
 
 
 def encode_messages(messages: Iterable[Message]) -> bytes:
@@ -245,9 +305,13 @@ def encode_forward(forward: Forward) -> bytes:
     return encode_frame([_FORWARD, [forward.term, proposals]])
 
 
+def encode_forward_change(forward: ForwardChange) -> bytes:
+    return encode_frame([_FORWARD_CHANGE, [forward.term, list(forward.id), forward.request]])
+
+
 def encode_refused(refused: Refused) -> bytes:
     ids = [list(proposal_id) for proposal_id in refused.ids]
-    return encode_frame([_REFUSED, [refused.term, ids, refused.reason]])
+    return encode_frame([_REFUSED, [refused.term, ids, refused.reason, refused.is_final, refused.is_unknown]])
 
 
 def decode_peer_frame(payload: bytes) -> PeerFrame:
@@ -261,9 +325,13 @@ def decode_peer_frame(payload: bytes) -> PeerFrame:
         if not pairs:
             raise PeerProtocolError("a Forward without proposals")
         return Forward(integer(term), tuple((_proposal_id(i), octets(command)) for i, command in pairs))
+    if kind == _FORWARD_CHANGE:
+        term, proposal_id, request = items(body, 3)
+        return ForwardChange(integer(term), _proposal_id(proposal_id), octets(request))
     if kind == _REFUSED:
-        term, ids, reason = items(body, 3)
-        return Refused(integer(term), tuple(_proposal_id(i) for i in items(ids)), text(reason))
+        term, ids, reason, is_final, is_unknown = items(body, 5)
+        proposal_ids = tuple(_proposal_id(i) for i in items(ids))
+        return Refused(integer(term), proposal_ids, text(reason), boolean(is_final), boolean(is_unknown))
     raise PeerProtocolError(f"unknown frame kind {kind}")
 
 

@@ -68,10 +68,10 @@ async def test_only_the_term_it_was_sent_under_may_refuse_it(table: ProposalTabl
     """A refusal that was long under way does not touch a proposal that another leader may have by now."""
     proposal = table.submit(b"x")
     send(table, 3)
-    table.refused(proposal.id, 3)
+    table.refused(proposal.id, 3, "no")
     table.retry_refused()
     send(table, 4)
-    table.refused(proposal.id, 3)
+    table.refused(proposal.id, 3, "no")
     table.retry_refused()
     assert table.next_queued(1000) == []
     assert isinstance(proposal.give_up(), OutcomeUnknown)
@@ -81,7 +81,7 @@ async def test_a_refused_proposal_waits_for_the_next_tick(table: ProposalTable) 
     """A refusing leader is asked again once a tick, not at once."""
     proposal = table.submit(b"x")
     send(table, 3)
-    table.refused(proposal.id, 3)
+    table.refused(proposal.id, 3, "no")
     assert table.next_queued(1000) == []
     table.retry_refused()
     assert table.next_queued(1000) == [proposal]
@@ -100,7 +100,7 @@ async def test_what_is_given_up_holds_no_memory(table: ProposalTable) -> None:
     """However many writes are given up while nobody leads, no command of theirs is kept."""
     refused = table.submit(b"refused")
     send(table, 3)
-    table.refused(refused.id, 3)
+    table.refused(refused.id, 3, "no")
     queued = table.submit(b"queued")
     commands = [weakref.ref(proposal) for proposal in (refused, queued)]
     for proposal in (refused, queued):

@@ -50,11 +50,13 @@ async def test_a_machine_that_is_being_replaced_is_not_taken() -> None:
         nursery.start_soon(take)
         await trio.testing.wait_all_tasks_blocked()
         assert not taken
-        file = storage.begin_snapshot(received)
+        file = storage.begin_snapshot(received, storage.read_envelope(storage.snapshot.id))
         file.write(list(Store().snapshot()))
         file.finish()
         storage.continue_from(received)
-        node.applier.restored(Restore(Snapshot(9, 2, received.conf_state)))
+        restore = Restore(Snapshot(9, 2, received.conf_state))
+        node.applier.restore(restore)
+        node.applier.restored(restore)
         store.is_whole = True
         node.snapshotter.bell.ring()
         with trio.fail_after(60):

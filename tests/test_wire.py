@@ -15,7 +15,7 @@ from raftkv_trio.wire import (
     Forward,
     FrameDecoder,
     ProposalId,
-    decode_hello,
+    decode_first_frame,
     decode_peer_frame,
     decode_proposal,
     decode_welcome,
@@ -92,7 +92,7 @@ def test_nonsense_raises_a_protocol_error_and_nothing_else(payload: bytes) -> No
     ],
     ids=lambda value: type(value).__name__,
 )
-@pytest.mark.parametrize("decode", [decode_hello, decode_welcome, decode_peer_frame])
+@pytest.mark.parametrize("decode", [decode_first_frame, decode_welcome, decode_peer_frame])
 def test_no_value_gets_past_the_checks(decode: Callable[[bytes], object], value: object) -> None:
     """Whatever CBOR holds, in whichever field, is refused; numbers of thousands of digits, too."""
     entry: list[object] = [1, 2, 0, b"data"]

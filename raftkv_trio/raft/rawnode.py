@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from raftkv_trio.raft import election, inbound, membership, replication
-from raftkv_trio.raft.confchange import ConfChange, ConfChangeV2, conf_change_entry
+from raftkv_trio.raft.confchange import ConfChange, ConfChangeV2, conf_change_entry, is_joint
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.errors import InvalidMessage, InvalidState
 from raftkv_trio.raft.progress import ProgressState
@@ -125,6 +125,22 @@ class RawNode:
     @property
     def last_index(self) -> int:
         return self.raft.log.last_index()
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether a conf change may be under way, so that another one cannot be proposed yet."""
+        raft = self.raft
+        return raft.pending_conf_index > raft.log.applied or is_joint(raft.conf_state)
+
+    @property
+    def may_leave_joint(self) -> bool:
+        """Whether this node leads a joint configuration that is to be left, and nobody has proposed it."""
+        raft = self.raft
+        return (
+            raft.role is StateRole.LEADER
+            and raft.conf_state.auto_leave
+            and raft.pending_conf_index <= raft.log.applied
+        )
 
     def status(self) -> Status:
         raft = self.raft

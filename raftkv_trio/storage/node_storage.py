@@ -3,7 +3,8 @@
 lock          held while a node runs on it
 identity      cluster id, node id, directory id, format version; written last, so it marks a whole bootstrap
 peers         the directory id that each other member showed first
-origin        the hash of the backup that the directory was restored from, if it was; the three with a CRC
+origin        the hash of the backup that the directory was restored from, if it was
+removed       the index at which the cluster has removed this node, if it has; the four with a CRC
 wal/  snap/   the log, and the snapshots it continues
 """
 
@@ -44,11 +45,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """What the first start writes: the snapshot at index 1 of term 1."""
+    """What the first start writes: the snapshot at index 1 of term 1, or a joiner's, of nothing, at 0."""
 
     cluster_id: int
     conf_state: ConfState
     envelope: bytes
+    index: int = BOOTSTRAP_INDEX
+    term: int = BOOTSTRAP_TERM
 
 
 class NodeStorage:
@@ -76,11 +79,6 @@ class NodeStorage:
     def snapshot(self) -> SnapshotMeta:
         """The snapshot that the log continues."""
         return self.snapshots.newest
-
-    @property
-    def envelope(self) -> bytes:
-        """The node's own part of that snapshot."""
-        return self.snapshots.envelope
 
     @property
     def hard_state(self) -> HardState:
@@ -132,9 +130,9 @@ class NodeStorage:
 
     # ------------------------------------------------------------ beside it
 
-    def begin_snapshot(self, meta: SnapshotMeta) -> SnapshotFile:
+    def begin_snapshot(self, meta: SnapshotMeta, envelope: bytes) -> SnapshotFile:
         """Begin a snapshot of this node's own; raises OSError."""
-        return self.snapshots.begin(meta, self.envelope)
+        return self.snapshots.begin(meta, envelope)
 
     def open_snapshot(self, snapshot: SnapshotId) -> DiskFile:
         """The bytes of a snapshot, to send them; raises OSError."""
@@ -143,6 +141,13 @@ class NodeStorage:
     def receive_snapshot(self, snapshot: SnapshotId, size_bytes: int) -> IncomingSnapshot:
         """Begin to receive one of that size, or go on with what is here of it; raises OSError."""
         return self.snapshots.receive(snapshot, size_bytes)
+
+    def read_envelope(self, snapshot: SnapshotId) -> bytes:
+        """The node's own part of a snapshot that is here; raises CorruptLog, StorageError."""
+        try:
+            return self.snapshots.read_head(snapshot)[1]
+        except OSError as error:
+            raise StorageError(f"{self._path / 'snap'}: {error.strerror or error}") from error
 
     def snapshot_chunks(self, snapshot: SnapshotId) -> Generator[bytes, None, None]:
         """The state machine's chunks of one that is here, lazily; raises CorruptLog, StorageError."""
@@ -175,6 +180,13 @@ class NodeStorage:
         except OSError as error:
             raise StorageError(trouble(error, self._path / "peers")) from error
         self._known_directory_ids = known
+
+    def mark_removed(self, index: int) -> None:
+        """The cluster has removed this node: the directory is not to be opened again. Raises StorageError."""
+        try:
+            write_sealed(self._disk, self._path / "removed", index)
+        except OSError as error:
+            raise StorageError(f"{self._path / 'removed'}: {error.strerror or error}") from error
 
     def close(self, *, clean: bool) -> None:
         """Close the log, with a closing record where `clean`, and release the lock; again does nothing."""
@@ -246,6 +258,7 @@ def _open_storage(
             raise ConfigError(
                 f"{path} belongs to node {identity.node_id}, not to node {node_id}; check --id and --data-dir"
             )
+        _check_not_removed(disk, path, node_id)
         log = open_log(disk, path / "wal", identity.encode(), segment_bytes=segment_bytes)
         storage = NodeStorage(disk, path, lock, identity, log)
         storage.snapshots.tidy(starting=True)
@@ -265,7 +278,7 @@ def _bootstrap(
         node_id=node_id,
         directory_id=rng.getrandbits(8 * DIRECTORY_ID_BYTES).to_bytes(DIRECTORY_ID_BYTES, "big"),
     )
-    meta = SnapshotMeta(BOOTSTRAP_INDEX, BOOTSTRAP_TERM, bootstrap.conf_state)
+    meta = SnapshotMeta(bootstrap.index, bootstrap.term, bootstrap.conf_state)
     begin_log(disk, path / "wal", identity.encode(), meta.id, segment_bytes=segment_bytes)
     snapshot = SnapshotFile(disk, path / "snap", meta, bootstrap.envelope)
     try:
@@ -276,6 +289,19 @@ def _bootstrap(
     sync_parents(disk, path)
     write_known(disk, path, {})
     write_whole_file(disk, path / "identity", seal(identity.encode()))
+
+
+def _check_not_removed(disk: Disk, path: Path, node_id: int) -> None:
+    file = path / "removed"
+    match read_sealed(disk, file) if disk.exists(file) else None:
+        case None:
+            return
+        case int(index):
+            raise ConfigError(
+                f"node {node_id} was removed from its cluster, by entry {index}, and does not start again;"
+                " add a node under a new id, with a data directory of its own"
+            )
+    raise corrupt(file, 0)
 
 
 def sync_parents(disk: Disk, path: Path) -> None:

@@ -23,13 +23,12 @@ class Snapshots:
 
     Attributes:
         newest: the one that the log continues.
-        envelope: the node's own part of it.
     """
 
     def __init__(self, disk: Disk, directory: Path, newest: SnapshotId) -> None:
         self._disk = disk
         self._directory = directory
-        self.newest, self.envelope = self._read_head(newest)
+        self.newest, _ = self.read_head(newest)
 
     def begin(self, meta: SnapshotMeta, envelope: bytes) -> SnapshotFile:
         """Begin a snapshot of this node's own."""
@@ -49,7 +48,7 @@ class Snapshots:
         path = self._directory / snapshot.file_name
         self._disk.rename(path.with_name(f"{path.name}.part"), path)
         self._disk.sync_directory(self._directory)
-        self.newest, self.envelope = self._read_head(snapshot)
+        self.newest, _ = self.read_head(snapshot)
 
     def open(self, snapshot: SnapshotId) -> DiskFile:
         """The bytes of a snapshot; they can be read to the end even when it is removed meanwhile."""
@@ -85,7 +84,8 @@ class Snapshots:
         if superfluous:
             self._disk.sync_directory(self._directory)
 
-    def _read_head(self, snapshot: SnapshotId) -> tuple[SnapshotMeta, bytes]:
+    def read_head(self, snapshot: SnapshotId) -> tuple[SnapshotMeta, bytes]:
+        """Which moment a snapshot is of, and the node's own part of it; raises CorruptLog."""
         path = self._directory / snapshot.file_name
         if not self._disk.exists(path):
             raise CorruptLog(f"{path} is missing, which the log continues: {REMEDY}")

@@ -14,7 +14,7 @@ from typing import Protocol
 from raftkv_trio.outbox import Item
 from raftkv_trio.raft.types import Message
 from raftkv_trio.testing.timeline import Timeline, Trace
-from raftkv_trio.wire import Forward, PeerFrame, Refused
+from raftkv_trio.wire import Forward, ForwardChange, PeerFrame, Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +199,8 @@ def describe(frame: PeerFrame) -> str:
     """A frame in a few words."""
     if isinstance(frame, Forward):
         return f"forwards {len(frame.proposals)} in term {frame.term}"
+    if isinstance(frame, ForwardChange):
+        return f"forwards a change in term {frame.term}"
     if isinstance(frame, Refused):
         return f"refuses {len(frame.ids)} of term {frame.term}: {frame.reason}"
     return "; ".join([describe_message(message) for message in frame])

@@ -8,12 +8,13 @@ from pathlib import Path
 import trio
 
 from raftkv_trio.config import PeerAddress
+from raftkv_trio.envelope import Envelope
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.peers import DirectoryIds, Peers
 from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
 from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage
-from raftkv_trio.wire import Forward, Hello, InboxItem, encode_hello
+from raftkv_trio.wire import Forward, ForwardChange, Hello, InboxItem, encode_hello
 
 CLUSTER_ID = 77
 
@@ -33,12 +34,13 @@ class Member:
         self.bell = Bell()
         self.inbox: Lane[tuple[int, InboxItem]] = Lane(self.bell, 1 << 20)
         self.unreachable: list[int] = []
-        self.unsent: list[Forward] = []
+        self.unsent: list[Forward | ForwardChange] = []
         self.directory_refused: list[int] = []
+        self.told_removed: list[int] = []
         self.sent_snapshots: list[tuple[int, bool]] = []
         self.peers = Peers(
             identity=self.storage.identity,
-            addresses=addresses,
+            envelope=Envelope.of(addresses),
             directory_ids=DirectoryIds(self.storage, ThreadWorker()),
             network=TcpNetwork(),
             clock=TrioClock(),
@@ -52,6 +54,7 @@ class Member:
             unreachable=self.unreachable.append,
             unsent=self.unsent.append,
             directory_refused=self.directory_refused.append,
+            told_removed=self.told_removed.append,
         )
 
     def heartbeat(self, to: int, commit: int = 0) -> Message:

@@ -27,7 +27,7 @@ LAST_INDEX = 90
 def open_directory(path: Path) -> NodeStorage:
     """The directory of node 2, by the newest code."""
     bootstrap = Bootstrap(
-        cluster_id=0xC0FFEE, conf_state=VOTERS, envelope=Envelope(addresses=parse_cluster(MEMBERS)).encode()
+        cluster_id=0xC0FFEE, conf_state=VOTERS, envelope=Envelope.of(parse_cluster(MEMBERS)).encode()
     )
     return open_storage(
         OsDisk(), path, node_id=2, bootstrap=bootstrap, rng=random.Random(1), segment_bytes=SEGMENT_BYTES
@@ -76,7 +76,7 @@ def make(path: Path) -> None:
 
 def snapshot(storage: NodeStorage, index: int) -> None:
     meta = SnapshotMeta(index, term(index), VOTERS)
-    file = storage.begin_snapshot(meta)
+    file = storage.begin_snapshot(meta, storage.read_envelope(storage.snapshot.id))
     file.write(store_at(index).snapshot())
     file.finish()
     storage.continue_from(meta)

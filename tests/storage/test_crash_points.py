@@ -70,7 +70,7 @@ def take_snapshot(term: int, index: int) -> Step:
     meta = SnapshotMeta(index, term, VOTERS)
 
     def step(storage: NodeStorage) -> None:
-        file = storage.begin_snapshot(meta)
+        file = storage.begin_snapshot(meta, BOOTSTRAP.envelope)
         try:
             file.write(chunks_at(index)[:2])
             file.write(chunks_at(index)[2:])

@@ -53,7 +53,7 @@ def test_it_opens_and_holds_what_it_must(directory: Path) -> None:
         assert storage.known_directory_ids == {1: b"directory id of 1", 3: b"directory id of 3"}
         assert storage.hard_state == HardState(term=6, vote=3, commit=88)
         assert storage.snapshot == (41, 5, VOTERS)
-        assert Envelope.decode(storage.envelope).addresses == parse_cluster(MEMBERS)
+        assert Envelope.decode(storage.read_envelope(storage.snapshot.id)).addresses == parse_cluster(MEMBERS)
         assert storage.torn_tail is None
         assert digest(storage.take_entries()) == ENTRIES
         storage.close(clean=True)
