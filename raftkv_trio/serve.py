@@ -23,8 +23,9 @@ async def serve(
 ) -> None:
     """Serve until `stop` is set, then stop in order: leadership, requests, node.
 
-    `started` gives the REST port. Raises ConfigError and StorageError, maybe in groups. Cancellation stops at
-    once, without handing leadership over.
+    `started` gives the REST port. Returns in the same order when the cluster has removed the node. Raises
+    ConfigError and StorageError, maybe in groups. Cancellation stops at once, without handing leadership
+    over.
     """
     store = Store()
     # Bound first of all, so that a port that is taken is said before the data directory is touched.
@@ -36,9 +37,21 @@ async def serve(
             port = await rest_nursery.start(serve_rest, app, config.rest, listeners)
             logger.info("node %d serves clients at %s", node.id, client_url)
             task_status.started(port)
-            await (trio.Event() if stop is None else stop).wait()
+            await _first_of(*(node.removed,) if stop is None else (node.removed, stop))
             logger.info("node %d is stopping", node.id)
             with trio.move_on_after(HAND_OVER_S):  # while the requests on their way can still follow
                 await node.hand_over()
             rest_nursery.cancel_scope.cancel()
         node_nursery.cancel_scope.cancel()
+
+
+async def _first_of(*events: trio.Event) -> None:
+    """Wait until any of these is set."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)

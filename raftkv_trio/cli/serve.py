@@ -22,7 +22,6 @@ from raftkv_trio.config import (
     parse_cluster,
     parse_node_id,
 )
-from raftkv_trio.errors import ConfigError
 from raftkv_trio.logs import LOG_LEVELS, LogFormat, setup_logging
 from raftkv_trio.open_files import make_room_for_clients
 
@@ -57,7 +56,7 @@ def _bound(
     help="Peer URLs of all members, separated by commas; ids are their positions from 1, or id=url pairs.",
 )
 @option("--port", type=int, default=DEFAULT_REST_PORT, help="Port of the REST API.")
-@option("--join", is_flag=True, help="Join a running cluster (not in this version yet).")
+@option("--join", is_flag=True, help="A new data directory joins the cluster that the others belong to.")
 @option("--host", default=DEFAULT_HOST, help="Address that the REST API binds.")
 @option(
     "--advertise-client",
@@ -111,14 +110,17 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     import trio
 
     from raftkv_trio import serve as server
-    from raftkv_trio.cli.signals import run_until_signal
+    from raftkv_trio.cli.signals import cancel_when, run_until_signal
     from raftkv_trio.readiness import tell_ready
 
     async def run(stop: trio.Event) -> int:
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(server.serve, config, stop=stop))
+            async with trio.open_nursery() as starting:  # it may have to wait until it is added
+                starting.start_soon(cancel_when, stop, nursery.cancel_scope)
+                await nursery.start(partial(server.serve, config, stop=stop))
+                starting.cancel_scope.cancel()
             tell_ready(os.environ)
-        return 0
+        return 0  # after its removal too, which is a good end
 
     return run_until_signal(run, (signal.SIGINT, signal.SIGTERM), second_cancels=False)
 
@@ -141,8 +143,6 @@ def server_config(
     **bounds: Any,
 ) -> ServerConfig:
     """What the flags of `serve` ask for, `bounds` being fields of RestConfig; raises ConfigError."""
-    if join:
-        raise ConfigError("--join is not supported yet; joining a running cluster comes with a later version")
     node_id = parse_node_id(id_text)
     return ServerConfig(
         node=NodeConfig(
@@ -150,6 +150,7 @@ def server_config(
             members=parse_cluster(cluster),
             data_dir=data_dir or Path(f"raftkv-trio-{node_id}"),
             cluster_token=cluster_token,
+            join=join,
             listen=address(listen_peer, "--listen-peer"),
             snapshot_entries=snapshot_entries,
             snapshot_log_bytes=snapshot_log_bytes,

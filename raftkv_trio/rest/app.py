@@ -13,6 +13,7 @@ from raftkv_trio.node import Node
 from raftkv_trio.rest.backup import add_backup_route
 from raftkv_trio.rest.exchange import KeyRequest
 from raftkv_trio.rest.keys import KeyHandlers
+from raftkv_trio.rest.members import add_member_routes
 from raftkv_trio.rest.metrics import Requests
 from raftkv_trio.rest.operators import PREFIX, add_operator_routes
 
@@ -32,6 +33,7 @@ def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
     )
     app.url_map.merge_slashes = False
     add_backup_route(app, node, config)
+    add_member_routes(app, node, config)
     add_operator_routes(app, node, store, config, app.requests)
     return app
 

@@ -23,8 +23,9 @@ from raftkv_trio.kv import (
 from raftkv_trio.node import Node
 from raftkv_trio.proposals import Applied, Proposal
 from raftkv_trio.rest.exchange import Answer, Contents, KeyRequest, empty, octets, plain
+from raftkv_trio.rest.members import added, change_members, removed
 from raftkv_trio.rest.preconditions import etag, parse_preconditions
-from raftkv_trio.rest.problems import BUG, MEMBERSHIP_IS_FIXED, status_of
+from raftkv_trio.rest.problems import BUG, status_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +70,12 @@ class KeyHandlers:
             return plain(HTTPStatus.REQUEST_URI_TOO_LONG, f"A key has at most {MAX_KEY_BYTES} bytes")
         if method == "PUT":
             return await self._put(request, key)
+        if method == "POST" and _MEMBER_PATH.fullmatch(key):
+            return await self._add_member(request, key)
         await self._contents.skip(request)
         match method:
             case "DELETE":
                 return await self._delete(request, key)
-            case "POST" if _MEMBER_PATH.fullmatch(key):
-                return plain(HTTPStatus.CONFLICT, MEMBERSHIP_IS_FIXED)
             case "POST":
                 return plain(HTTPStatus.BAD_REQUEST, "Failed on POST")
             case _:
@@ -149,11 +150,17 @@ class KeyHandlers:
             HTTPStatus.NOT_FOUND, "Failed to DELETE"
         )  # whatever the preconditions (RFC 9110, section 13.2.1)
 
+    async def _add_member(self, request: KeyRequest, path: bytes) -> Answer:
+        """raftexample's `POST /4` with the node's peer URL; 204 when it is a learner."""
+        async with self._contents.receive(request) as url:
+            change = added(path[1:], url)
+        return self._written(await change_members(self._node, self._config, change))
+
     async def _remove_member(self, path: bytes) -> Answer:
         """raftexample's `DELETE /3`; where there is a key of that name, it is not for us to guess."""
         await self._wait_readable()
         if self._store.get(path) is None:
-            return plain(HTTPStatus.CONFLICT, MEMBERSHIP_IS_FIXED)
+            return self._written(await change_members(self._node, self._config, removed(path[1:])))
         name = path.decode()
         return plain(
             HTTPStatus.CONFLICT,
@@ -177,7 +184,7 @@ class KeyHandlers:
             raise
         raise proposal.give_up()
 
-    def _written(self, applied: Applied, result: OperationResult) -> Answer:
+    def _written(self, applied: Applied, result: OperationResult | None = None) -> Answer:
         headers = {"X-Raft-Index": str(applied.index), "X-Raft-Term": str(applied.term)}
         if isinstance(result, PutResult):
             headers["ETag"] = etag(result.key_value)

@@ -16,7 +16,7 @@ from raftkv_trio.kv import Store
 from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node import Node
 from raftkv_trio.rest.metrics import METRICS_CONTENT_TYPE, Metrics, Requests
-from raftkv_trio.rest.problems import BUG, MEMBERSHIP_IS_FIXED
+from raftkv_trio.rest.problems import BUG
 from raftkv_trio.rest.responses import Response, document, problem, text
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,6 @@ def add_operator_routes(
             f"{node.cluster_id:x}"  # hexadecimal: too large for a JSON number in most readers
         )
         return document({**seen, "revision": store.revision, "state_hash": store.state_hash})
-
-    @app.get("/-/members")
-    async def members() -> Response:
-        """The members of the configuration; `match` and `state` are null where this node does not lead."""
-        return document([asdict(member) for member in node.members()])
 
     @app.get("/-/healthy")
     async def healthy() -> Response:
@@ -96,12 +91,6 @@ def add_operator_routes(
             return problem(400, str(error))
         logger.warning("from here on %s is logged, and what is graver", log_level())
         return text(log_level())
-
-    @app.post("/-/members")
-    @app.delete("/-/members/<int:member_id>")
-    async def change_members(member_id: int | None = None) -> Response:
-        """Add or remove a node: not yet."""
-        return problem(409, MEMBERSHIP_IS_FIXED)
 
 
 def _add_metrics(app: QuartTrio, metrics: Metrics, requests: Requests) -> None:

@@ -3,9 +3,11 @@
 from http import HTTPStatus
 
 from raftkv_trio.errors import (
+    ChangeRefused,
     DiskFull,
     MalformedRequest,
     NoLeader,
+    NoSuchMember,
     OutcomeUnknown,
     Overloaded,
     RaftKVError,
@@ -15,7 +17,6 @@ from raftkv_trio.errors import (
 
 #: What a client is told where the fault is ours.
 BUG = "The request failed because of a bug in raftkv-trio; the node's log says more"
-MEMBERSHIP_IS_FIXED = "The members of a cluster cannot be changed yet; that comes with a later version"
 
 _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     MalformedRequest: HTTPStatus.BAD_REQUEST,
@@ -25,6 +26,8 @@ _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     NoLeader: HTTPStatus.SERVICE_UNAVAILABLE,
     OutcomeUnknown: HTTPStatus.GATEWAY_TIMEOUT,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    NoSuchMember: HTTPStatus.NOT_FOUND,
+    ChangeRefused: HTTPStatus.CONFLICT,
 }
 RETRY_AFTER_S = 1
 _TRY_AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)

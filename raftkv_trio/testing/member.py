@@ -129,6 +129,10 @@ class Member:
         try:
             storage = open_directory(self.disk, self.config, self._random)
             restore_machine(machine, storage)
+            watched, worker = WatchedMachine(machine, self._told), ThreadWorker()
+            node = Node(
+                self.config, watched, storage, self.clock, self._random, worker, worker, TcpNetwork()
+            )
         except (Halted, ConfigError, StorageError) as error:
             self.disk.kill()
             self._note(f"does not start: {error}")
@@ -139,9 +143,6 @@ class Member:
             else:
                 raise Violation(DURABILITY, f"node {self.id} refuses its directory: {error}") from error
             return
-        watched = WatchedMachine(machine, self._told)
-        worker = ThreadWorker()
-        node = Node(self.config, watched, storage, self.clock, self._random, worker, worker, TcpNetwork())
         node.driver.peers = Post(self.id, self._network, self._send_snapshot)
         self._snapshots = SnapshotSteps(
             node,

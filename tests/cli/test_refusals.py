@@ -72,7 +72,7 @@ FORM = "is not of the form http://host:port"
         (["--max-connections", "0"], "--max-connections must be at least 1"),
         (
             ["--join"],
-            "--join is not supported yet; joining a running cluster comes with a later version",
+            "--join needs the peer URL of a member in --cluster, beside this node's own",
         ),
         (["--log-level", "loud"], None),
         (["--peers"], None),
