@@ -130,9 +130,7 @@ class Member:
             storage = open_directory(self.disk, self.config, self._random)
             restore_machine(machine, storage)
             watched, worker = WatchedMachine(machine, self._told), ThreadWorker()
-            node = Node(
-                self.config, watched, storage, self.clock, self._random, worker, worker, TcpNetwork()
-            )
+            node = Node(self.config, watched, storage, self.clock, self._random, worker, worker, TcpNetwork())
         except (Halted, ConfigError, StorageError) as error:
             self.disk.kill()
             self._note(f"does not start: {error}")

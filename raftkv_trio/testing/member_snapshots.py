@@ -56,9 +56,9 @@ class SnapshotSteps:
     def _begin(self) -> None:
         self._is_writing = True
         restores = self._node.applier.restores
-        meta, chunks = self._node.snapshotter.begin()
+        meta, envelope, chunks = self._node.snapshotter.begin()
         self._note(f"takes a snapshot at index {meta.index}")
-        file = self._storage.begin_snapshot(meta)
+        file = self._storage.begin_snapshot(meta, envelope)
         self._soon(self._disk_call_s(), self._write, meta, chunks, file, restores)
 
     def _write(self, meta: SnapshotMeta, chunks: Iterator[bytes], file: SnapshotFile, restores: int) -> None:

@@ -24,11 +24,19 @@ class Cluster:
     Args:
         arguments: of `serve`, the same for every node.
         is_proxied: peers dial ports where nobody listens unless `open_proxies` has made proxies.
+        founders: how many of the nodes make the cluster; the others are told to join it.
     """
 
     def __init__(
-        self, directory: Path, size: int = 3, arguments: Sequence[str] = (), *, is_proxied: bool = False
+        self,
+        directory: Path,
+        size: int = 3,
+        arguments: Sequence[str] = (),
+        *,
+        is_proxied: bool = False,
+        founders: int | None = None,
     ) -> None:
+        self._founders = founders or size
         self._directory = directory
         self._arguments = arguments
         self.ids = range(1, size + 1)
@@ -36,10 +44,13 @@ class Cluster:
         self._peer_ports = find_free_ports(size) if is_proxied else self._dialled_ports
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
-    @property
-    def peer_urls(self) -> str:
-        """What every node is told by --cluster."""
-        return ",".join(f"http://127.0.0.1:{port}" for port in self._dialled_ports)
+    def peer_url(self, node_id: int) -> str:
+        return f"http://127.0.0.1:{self._dialled_ports[node_id - 1]}"
+
+    def peer_urls(self, node_id: int = 1) -> str:
+        """What a node is told by --cluster: the founders, and itself."""
+        told = [f"{i}={self.peer_url(i)}" for i in self.ids if i <= self._founders or i == node_id]
+        return ",".join(told)
 
     def data_dir(self, node_id: int) -> Path:
         return self._directory / str(node_id)
@@ -73,8 +84,8 @@ class Cluster:
     # ------------------------------------------------------------ processes
 
     def start(self, *node_ids: int) -> None:
-        """Start these nodes, or all."""
-        for node_id in node_ids or self.ids:
+        """Start these nodes, or all founders."""
+        for node_id in node_ids or self.ids[: self._founders]:
             arguments = ["--id", str(node_id), "--data-dir", str(self.data_dir(node_id)), *self._arguments]
             command = self._command(node_id, arguments)
             with self.log(node_id).open("ab") as log:
@@ -82,7 +93,8 @@ class Cluster:
 
     def _command(self, node_id: int, arguments: Sequence[str]) -> list[str]:
         """What runs a node: `serve` with these arguments, and addresses."""
-        addresses = ["--cluster", self.peer_urls, "--port", str(self.rest_port(node_id))]
+        addresses = ["--cluster", self.peer_urls(node_id), "--port", str(self.rest_port(node_id))]
+        addresses += ["--join"] if node_id > self._founders else []
         addresses += ["--listen-peer", f"127.0.0.1:{self._peer_ports[node_id - 1]}"]
         return [sys.executable, "-m", "raftkv_trio", "serve", *arguments, *addresses]
 
@@ -91,6 +103,10 @@ class Cluster:
         process = self._processes.pop(node_id)
         process.send_signal(signal.SIGINT)
         return process.wait(PATIENCE_S)
+
+    def wait_exit(self, node_id: int) -> int:
+        """Wait until a node ends by itself; returns its exit code."""
+        return self._processes.pop(node_id).wait(PATIENCE_S)
 
     def kill(self, *node_ids: int) -> None:
         """SIGKILL to these nodes, or to all that run, at once."""
@@ -117,7 +133,7 @@ class Cluster:
         """Wait until one of these nodes, or of all, leads."""
         with trio.fail_after(PATIENCE_S):
             while True:
-                for node_id in node_ids or self.ids:
+                for node_id in node_ids or list(self._processes):
                     if (await self.status(http, node_id))["role"] == "leader":
                         return node_id
                 await trio.sleep(POLL_S)
@@ -130,13 +146,13 @@ class Cluster:
                     await trio.sleep(POLL_S)
 
     async def wait_equal(self, http: httpx.AsyncClient) -> None:
-        """Return when every node has applied the same and has the same state."""
+        """Return when every running node has applied the same and has the same state."""
         with trio.fail_after(PATIENCE_S):
             while len(await self._states(http)) > 1:  # noqa: ASYNC110 - they are other processes
                 await trio.sleep(POLL_S)
 
     async def _states(self, http: httpx.AsyncClient) -> set[tuple[int, str]]:
-        seen = [await self.status(http, node_id) for node_id in self.ids]
+        seen = [await self.status(http, node_id) for node_id in self._processes]
         return {(status["applied_index"], status["state_hash"]) for status in seen}
 
     async def _is_ready(self, http: httpx.AsyncClient, node_id: int) -> bool:

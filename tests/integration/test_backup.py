@@ -97,7 +97,7 @@ async def test_a_new_cluster_begins_with_the_backup(
 
 
 def restore(cluster: Cluster, node_id: int, directory: Path) -> CompletedProcess[str]:
-    arguments = ["saved", "--id", str(node_id), "--cluster", cluster.peer_urls]
+    arguments = ["saved", "--id", str(node_id), "--cluster", cluster.peer_urls()]
     return run("restore", *arguments, "--data-dir", cluster.data_dir(node_id), directory=directory)
 
 

@@ -106,7 +106,7 @@ async def test_other_methods(served: Served, method: str) -> None:
 
 
 async def test_members_as_raftexample_has_them(client: httpx.AsyncClient) -> None:
-    """POST adds a node by its peer URL, DELETE removes it for good; what makes no sense has its own answer."""
+    """POST adds a node by its peer URL, DELETE removes it for good; nonsense has its own answer each."""
     url = b"http://127.0.0.1:42379"
     assert (await client.post("/4", content=url)).status_code == 204
     roles = {member["id"]: member["role"] for member in (await client.get("/-/members")).json()}

@@ -38,8 +38,8 @@ def _(original: Any) -> object:
 )
 def _(original: Any) -> object:
     async def write(snapshotter: Any) -> None:
-        meta, chunks = snapshotter.begin()
-        file = await snapshotter._worker.run(lambda: snapshotter._storage.begin_snapshot(meta))
+        meta, envelope, chunks = snapshotter.begin()
+        file = await snapshotter._worker.run(lambda: snapshotter._storage.begin_snapshot(meta, envelope))
         await snapshotter._worker.run(lambda: file.write(chunks))
         snapshotter.finished(meta)
         await snapshotter._worker.run(file.finish)
