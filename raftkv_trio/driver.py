@@ -10,22 +10,21 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import trio
 
 from raftkv_trio.applier import Commits, Restore
-from raftkv_trio.changes import Changes, Later
-from raftkv_trio.errors import ChangeRefused, NoSuchMember, RaftError
+from raftkv_trio.changes import Changes
+from raftkv_trio.errors import RaftError
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
 from raftkv_trio.measures import RoundTrips
 from raftkv_trio.membership import Membership
 from raftkv_trio.outbox import Item
 from raftkv_trio.ports import Clock
-from raftkv_trio.proposals import Proposal, ProposalTable
+from raftkv_trio.proposals import ProposalTable
+from raftkv_trio.proposing import Post, Proposer
 from raftkv_trio.raft.confchange import decode_conf_change
-from raftkv_trio.raft.errors import ProposalDropped
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import (
@@ -44,26 +43,14 @@ from raftkv_trio.wire import (
     Forward,
     ForwardChange,
     InboxItem,
-    ProposalId,
     ReceivedSnapshot,
     Refused,
-    encode_proposal,
 )
 
 logger = logging.getLogger(__name__)
 
 _FOR_A_LEADER = (MessageType.READ_INDEX, MessageType.TRANSFER_LEADER)
 _BEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
-
-
-class Post(Protocol):
-    """Takes what is for another member, all or nothing; False where it cannot (see `Peers.offer`)."""
-
-    def offer(self, peer_id: int, items: Sequence[Item]) -> bool: ...
-
-    def send_snapshot(self, message: Message) -> bool:
-        """Begin to send a snapshot; how that ends, the driver's `snapshot_sent` is told."""
-        ...
 
 
 class Driver:
@@ -111,7 +98,6 @@ class Driver:
         self._clock = clock
         self._tick_interval_s = tick_interval_s
         self._election_timeout_s = election_ticks * tick_interval_s
-        self._max_batch_bytes = max_batch_bytes
         self.changes = Changes(
             node_id,
             raw,
@@ -122,9 +108,9 @@ class Driver:
             partial(self.hand_over, wanted=True),
             want_snapshot,
         )
+        self.proposer = Proposer(raw, proposals, self.changes, max_batch_bytes=max_batch_bytes)
         self._durable: deque[Message] = deque()
         self._unreachable: set[int] = set()
-        self._forwarded: list[tuple[int, Forward | ForwardChange]] = []
         self._to_apply: list[Message] = []
         self._applying: list[Message] = []
         self._is_feeding = False  # the applier has a batch, or a snapshot
@@ -167,11 +153,6 @@ class Driver:
         """Peers: the connection to this one ended."""
         self._unreachable.add(peer_id)
         self.bell.ring()
-
-    def unsent(self, forward: Forward | ForwardChange) -> None:
-        """Peers: these proposals certainly never left."""
-        for proposal_id in _proposal_ids(forward):
-            self._proposals.refused(proposal_id, forward.term, "the leader cannot be reached")
 
     def tick_due(self) -> None:
         """A tick's time has come; two that come before the next turn are one."""
@@ -217,7 +198,7 @@ class Driver:
         self._take_messages()
         self._take_tick()
         self._transfer()
-        self._propose()
+        self.proposer.propose(self.peers)
         self._read()
         self._hand_out()
         self.turned_at = self._clock.now()
@@ -291,14 +272,11 @@ class Driver:
         messages: list[tuple[int, Message]] = []
         for peer_id, frame in self._inbox.drain():
             if isinstance(frame, Forward | ForwardChange):
-                self._forwarded.append((peer_id, frame))
+                self.proposer.forwarded(peer_id, frame)
             elif isinstance(frame, ReceivedSnapshot):
                 messages.append((peer_id, frame.message))
             elif isinstance(frame, Refused):
-                kind = NoSuchMember if frame.is_unknown else ChangeRefused
-                for proposal_id in frame.ids:
-                    reason = kind(frame.reason) if frame.is_final else frame.reason
-                    self._proposals.refused(proposal_id, frame.term, reason)
+                self.proposer.refused(frame)
             else:
                 messages += [(peer_id, message) for message in frame]
         for peer_id, message in newest_beats(messages):
@@ -353,71 +331,6 @@ class Driver:
         if others:
             self._hand_over = False  # the core sees to it, or gives up after an election timeout
             self.raw.transfer_leader(-max(others)[1])
-
-    def _propose(self) -> None:
-        forwarded, self._forwarded = self._forwarded, []
-        for peer_id, forward in forwarded:
-            self._append_forwarded(peer_id, forward)
-        self._change_members()
-        leader_id = self.raw.leader_id
-        while leader_id is not None and self._proposals.has_queued:
-            batch = self._proposals.next_queued(self._max_batch_bytes)
-            if leader_id == self._node_id:
-                taken = self._append([(p.id, p.command) for p in batch]) is None
-            else:
-                taken = self.peers.offer(leader_id, (_forward(self.raw.term, batch),))
-            if not taken:
-                return
-            self._proposals.sent(batch, self.raw.term)
-
-    def _append_forwarded(self, peer_id: int, forward: Forward | ForwardChange) -> None:
-        reason: str | ChangeRefused | Later | None
-        if self.raw.role is not StateRole.LEADER or self.raw.term != forward.term:
-            reason = f"node {self._node_id} does not lead term {forward.term}"
-        elif self._proposals.no_room is not None:
-            reason = self._proposals.no_room
-        elif isinstance(forward, ForwardChange):
-            reason = self.changes.append(forward.id, forward.request)
-        else:
-            reason = self._append(forward.proposals)
-        if reason is not None:
-            refused = Refused(
-                forward.term,
-                _proposal_ids(forward),
-                reason.reason if isinstance(reason, Later) else str(reason),
-                is_final=isinstance(reason, ChangeRefused),
-                is_unknown=isinstance(reason, NoSuchMember),
-            )
-            self.peers.offer(peer_id, (refused,))
-
-    def _change_members(self) -> None:
-        """Append or forward the changes that wait; those that have to wait longer stay queued."""
-        leader_id = self.raw.leader_id
-        if leader_id is None:
-            return
-        for proposal in self._proposals.queued_changes:
-            if leader_id != self._node_id:
-                if self.peers.offer(
-                    leader_id, (ForwardChange(self.raw.term, proposal.id, proposal.command),)
-                ):
-                    self._proposals.sent((proposal,), self.raw.term)
-                continue
-            match self.changes.append(proposal.id, proposal.command):
-                case None:
-                    self._proposals.sent((proposal,), self.raw.term)
-                case Later(reason):
-                    proposal.held_up_by = reason
-                    return
-                case refusal:
-                    self._proposals.refuse_change(proposal, refusal)
-
-    def _append(self, proposals: Sequence[tuple[ProposalId, bytes]]) -> str | None:
-        """Append all or none to the log; None, or why the core takes none now."""
-        try:
-            self.raw.propose(*[encode_proposal(proposal_id, command) for proposal_id, command in proposals])
-        except ProposalDropped as error:
-            return str(error)
-        return None
 
     def _read(self) -> None:
         if self.raw.leader_id is not None and (context := self._reads.next_context()) is not None:
@@ -505,13 +418,3 @@ def newest_beats(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Mes
         kept.append((peer_id, message))
     kept.reverse()
     return kept
-
-
-def _proposal_ids(forward: Forward | ForwardChange) -> tuple[ProposalId, ...]:
-    if isinstance(forward, ForwardChange):
-        return (forward.id,)
-    return tuple(proposal_id for proposal_id, _ in forward.proposals)
-
-
-def _forward(term: int, batch: Sequence[Proposal]) -> Forward:
-    return Forward(term, tuple((p.id, p.command) for p in batch))

@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from raftkv_trio.applier import Applier, Commits
-from raftkv_trio.config import NodeConfig, restored_cluster_id
+from raftkv_trio.config import NodeConfig
 from raftkv_trio.driver import Driver
 from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError, NodeRemoved
@@ -21,15 +21,20 @@ from raftkv_trio.membership import ChangeRequest, Membership
 from raftkv_trio.peers import DirectoryIds, Peers, open_peer_listener
 from raftkv_trio.ports import Clock, Network, TcpNetwork, ThreadWorker, TrioClock, Worker
 from raftkv_trio.proposals import Proposal, ProposalTable
-from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.rawnode import RawNode
-from raftkv_trio.raft.storage import MemoryStorage
-from raftkv_trio.raft.types import ConfState, EntryType, HardState, Snapshot, StateRole
+from raftkv_trio.raft.types import StateRole
 from raftkv_trio.reads import AppliedIndex, ReadRounds
+from raftkv_trio.recovery import (
+    check_cluster,
+    committed_membership,
+    core_config,
+    open_directory,
+    recovered_log,
+    restore_machine,
+)
 from raftkv_trio.snapshotter import Snapshotter
 from raftkv_trio.status import MemberStatus, NodeStatus
 from raftkv_trio.storage import (
-    BOOTSTRAP_INDEX,
     BOOTSTRAP_TERM,
     Bootstrap,
     Disk,
@@ -38,7 +43,6 @@ from raftkv_trio.storage import (
     OsDisk,
     SnapshotMeta,
     is_new,
-    open_storage,
 )
 from raftkv_trio.wire import InboxItem
 
@@ -149,12 +153,12 @@ class Node:
         self._clock = clock
         self.removed = trio.Event()
         self.removed_at: int | None = None
-        log = _recovered_log(storage)
+        log = recovered_log(storage)
         envelope = Envelope.decode(storage.read_envelope(storage.snapshot.id))
         self.membership = Membership(self.id, envelope, storage.snapshot.conf_state, self._members_changed)
-        ahead = _committed_membership(self.id, envelope, log)
+        ahead = committed_membership(self.id, envelope, log)
         self.listen = config.listen or ahead.addresses.get(self.id) or config.members[self.id]
-        _check_cluster(config, storage, ahead)
+        check_cluster(config, storage, ahead)
 
         bell = Bell()
         self.inbox: Lane[tuple[int, InboxItem]] = Lane(bell, MAX_INBOX_BYTES)
@@ -171,7 +175,7 @@ class Node:
         self.applied = AppliedIndex(storage.snapshot.index)
         self.driver = Driver(
             node_id=self.id,
-            raw=RawNode(_core_config(config, storage.snapshot.index, random), log),
+            raw=RawNode(core_config(config, storage.snapshot.index, random), log),
             log=log,
             bell=bell,
             inbox=self.inbox,
@@ -226,7 +230,7 @@ class Node:
             bulk_worker=bulk_worker,
             snapshot_sent=self.driver.snapshot_sent,
             unreachable=self.driver.unreachable,
-            unsent=self.driver.unsent,
+            unsent=self.driver.proposer.unsent,
             directory_refused=self._directory_refused,
             told_removed=self._told_removed,
         )
@@ -428,83 +432,3 @@ class Node:
             return None
         away = [f"node {link.node_id}: {link.trouble}" for link in self.peers.links.values() if link.trouble]
         return "no leader is known; " + ("; ".join(away) if away else "an election is under way")
-
-
-def open_directory(
-    disk: Disk, config: NodeConfig, random: random_module.Random, joined: Bootstrap | None = None
-) -> NodeStorage:
-    """Open a node's data directory, or make it, of a new cluster or of that which was `joined`.
-
-    Raises ConfigError, StorageError.
-    """
-    bootstrap = joined or Bootstrap(
-        cluster_id=config.cluster_id,
-        conf_state=ConfState(voters=tuple(sorted(config.members))),
-        envelope=Envelope.of(config.members).encode(),
-    )
-    return open_storage(
-        disk,
-        Path(config.data_dir),
-        node_id=config.node_id,
-        bootstrap=bootstrap,
-        rng=random,
-        segment_bytes=config.segment_bytes,
-    )
-
-
-def restore_machine(machine: StateMachine, storage: NodeStorage) -> None:
-    """Give a new machine the state of the newest snapshot; raises CorruptLog, StorageError."""
-    if storage.snapshot.index > BOOTSTRAP_INDEX:  # the one of the bootstrap is of the initial state
-        machine.restore(storage.snapshot_chunks(storage.snapshot.id))
-
-
-def _recovered_log(storage: NodeStorage) -> MemoryStorage:
-    meta, hard_state = storage.snapshot, storage.hard_state
-    return MemoryStorage(
-        Snapshot(meta.index, meta.term, meta.conf_state),
-        HardState(max(hard_state.term, meta.term), hard_state.vote, max(hard_state.commit, meta.index)),
-        storage.take_entries(),
-    )
-
-
-def _committed_membership(node_id: int, envelope: Envelope, log: MemoryStorage) -> Envelope:
-    """The members as of what is known to be committed, before any of it is applied."""
-    hard_state, conf_state = log.initial_state()
-    membership = Membership(node_id, envelope, conf_state)
-    for entry in log.entries(log.first_index(), min(hard_state.commit, log.last_index()) + 1, None):
-        if entry.type is not EntryType.NORMAL:
-            membership.apply(entry)
-    return membership.envelope
-
-
-def _check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) -> None:
-    """After the first start `--cluster` is ignored, but for one that can only be a mistake: ConfigError."""
-    cluster_id, origin = config.cluster_id, storage.origin
-    if config.join or storage.identity.cluster_id == (
-        cluster_id if origin is None else restored_cluster_id(cluster_id, origin)
-    ):
-        return
-    if config.members.items().isdisjoint(envelope.addresses.items()):
-        raise ConfigError(
-            f"{config.data_dir} belongs to another cluster, of which --cluster names no member;"
-            " check --cluster and --data-dir"
-        )
-    logger.warning("--cluster differs from what %s was made with, and is ignored", config.data_dir)
-
-
-def _core_config(config: NodeConfig, applied: int, random: random_module.Random) -> Config:
-    return Config(
-        id=config.node_id,
-        election_ticks=config.election_ticks,
-        heartbeat_ticks=config.heartbeat_ticks,
-        applied=applied,
-        async_storage_writes=True,
-        max_message_bytes=config.max_message_bytes,
-        max_committed_bytes_per_ready=config.max_inflight_bytes,
-        max_uncommitted_bytes=config.max_uncommitted_bytes,
-        max_inflight_messages=config.max_inflight_messages,
-        max_inflight_bytes=config.max_inflight_bytes,
-        disable_proposal_forwarding=True,
-        initial_election_ticks_left=1,
-        random=random,
-    )

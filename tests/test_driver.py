@@ -8,10 +8,11 @@ import pytest
 
 from raftkv_trio.config import NodeConfig, parse_cluster
 from raftkv_trio.kv import Store
-from raftkv_trio.node import Node, open_directory
+from raftkv_trio.node import Node
 from raftkv_trio.outbox import Item
 from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
 from raftkv_trio.raft.types import Message, MessageType, StateRole
+from raftkv_trio.recovery import open_directory
 from raftkv_trio.testing.disk import SimulatedDisk
 
 

@@ -10,9 +10,10 @@ import trio.testing
 from raftkv_trio.applier import Restore
 from raftkv_trio.config import NodeConfig, parse_cluster
 from raftkv_trio.kv import Store
-from raftkv_trio.node import Node, open_directory
+from raftkv_trio.node import Node
 from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
 from raftkv_trio.raft.types import ConfState, Snapshot
+from raftkv_trio.recovery import open_directory
 from raftkv_trio.storage import SnapshotId, SnapshotMeta
 from raftkv_trio.testing.disk import SimulatedDisk
 

@@ -17,9 +17,10 @@ from raftkv_trio.config import NodeConfig, PeerAddress
 from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.log_writer import Write
 from raftkv_trio.machine import Committed, StateMachine
-from raftkv_trio.node import Node, open_directory, restore_machine
+from raftkv_trio.node import Node
 from raftkv_trio.ports import TcpNetwork, ThreadWorker
 from raftkv_trio.raft.types import Message, StateRole
+from raftkv_trio.recovery import open_directory, restore_machine
 from raftkv_trio.storage import BOOTSTRAP_INDEX, NodeStorage
 from raftkv_trio.testing.disk import Halted, SimulatedDisk
 from raftkv_trio.testing.invariants import DURABILITY, Invariants, Violation

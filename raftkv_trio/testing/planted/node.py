@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from raftkv_trio import driver, proposals
+from raftkv_trio import driver, proposals, proposing
 from raftkv_trio.applier import Applier
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.proposals import Proposal, ProposalTable
@@ -69,12 +69,12 @@ def _(original: Any) -> object:
     BUGS,
     "forward-of-any-term",
     "a leader appends what was sent to the one before it",
-    driver.Driver,
+    proposing.Proposer,
     "_append_forwarded",
 )
 def _(original: Any) -> object:
-    def append_forwarded(self: Any, peer_id: int, forward: Forward) -> None:
-        original(self, peer_id, forward._replace(term=self.raw.term))
+    def append_forwarded(self: Any, peers: Any, peer_id: int, forward: Forward) -> None:
+        original(self, peers, peer_id, forward._replace(term=self.raw.term))
 
     return append_forwarded
 
