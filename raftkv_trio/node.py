@@ -14,11 +14,12 @@ from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError, NodeRemoved
 from raftkv_trio.joining import find_cluster
 from raftkv_trio.lanes import Bell, Lane
+from raftkv_trio.links import DirectoryIds
 from raftkv_trio.log_writer import LogWriter
 from raftkv_trio.machine import StateMachine
 from raftkv_trio.measures import NodeMeasures, PeerMeasures
 from raftkv_trio.membership import ChangeRequest, Membership
-from raftkv_trio.peers import DirectoryIds, Peers, open_peer_listener
+from raftkv_trio.peers import Peers, open_peer_listener
 from raftkv_trio.ports import Clock, Network, TcpNetwork, ThreadWorker, TrioClock, Worker
 from raftkv_trio.proposals import Proposal, ProposalTable
 from raftkv_trio.raft.rawnode import RawNode

@@ -23,7 +23,7 @@ FLOORS = [
     {"driver"},
     {"snapshotter"},
     {"log_writer", "applier", "peers", "proposing"},
-    {"changes"},
+    {"changes", "links"},
     {"joining", "recovery", "snapshot_streams"},
     {"handshake", "outbox", "proposals", "reads", "status"},
     {"storage"},

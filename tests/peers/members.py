@@ -10,7 +10,8 @@ import trio
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.envelope import Envelope
 from raftkv_trio.lanes import Bell, Lane
-from raftkv_trio.peers import DirectoryIds, Peers
+from raftkv_trio.links import DirectoryIds
+from raftkv_trio.peers import Peers
 from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
 from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage
