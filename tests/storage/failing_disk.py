@@ -18,13 +18,14 @@ CHANGES = frozenset(
         "extend",
         "overwrite",
         "preallocate",
+        "reserve",
         "datasync",
         "rename",
         "unlink",
         "sync_directory",
     }
 )
-#: Those of them that may need room.
+#: Those of them that need room.
 GROWTH = frozenset({"make_directory", "create", "extend", "preallocate"})
 
 
@@ -73,6 +74,11 @@ class FailingDisk:
         """The call that failed."""
         assert self.failed is not None
         return self.calls[self.failed]
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a call has failed for another reason than that there was no room."""
+        return self.failed is not None and self._error != errno.ENOSPC
 
     def mend(self) -> None:
         """From here on no call fails."""
@@ -156,7 +162,7 @@ class FailingFile:
         self._file.write_at(offset, data)
 
     def preallocate(self, size_bytes: int) -> None:
-        self._disk.refuse("preallocate", self._path)
+        self._disk.refuse("preallocate" if size_bytes > self._file.size() else "reserve", self._path)
         self._file.preallocate(size_bytes)
 
     def size(self) -> int:

@@ -3,6 +3,7 @@
 import random
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import NodeStorage, OsDisk, SnapshotMeta
+from raftkv_trio.storage.record import BATCH, SECTOR_BYTES, aligned, encode_record
 from raftkv_trio.testing.disk import SimulatedDisk
 from tests.storage.failing_disk import CHANGES, Call, FailingDisk
 from tests.storage.test_crash_points import (
@@ -62,11 +64,14 @@ class Life:
                 storage.close(clean=True)
                 storage = self.open()
             self.begun.append(kept(self.begun[-1]))
-            step(storage)
+            self.take(step, storage)
             del self.begun[:-1]
             if number in (3, 15):
                 self.meet(storage, 2 if number == 3 else 3)
         storage.close(clean=True)
+
+    def take(self, step: Callable[[NodeStorage], None], storage: NodeStorage) -> None:
+        step(storage)
 
     def open(self) -> NodeStorage:
         self.storage = None
@@ -86,11 +91,13 @@ class Life:
 def tear(storage: NodeStorage, disk: SimulatedDisk) -> None:
     """End the process in the middle of a write, of which the disk has the first and the last sector."""
     storage.close(clean=False)
-    path = max(disk.files(WAL))
-    end = len(disk.files(WAL)[path].rstrip(b"\0")) + 7 & ~7
+    path, data = max([(path, data) for path, data in disk.files(WAL).items() if path.suffix == ".wal"])
+    begin = aligned(len(data.rstrip(b"\0")))
+    record = encode_record(BATCH, 99, b"torn" * 500, segment=int(path.name[:8]), offset=begin)
+    first, last = SECTOR_BYTES - begin % SECTOR_BYTES, len(record) - (begin + len(record)) % SECTOR_BYTES
     file = disk.open(path)
-    for offset in (end, end + 1600):
-        file.write_at(offset, b"torn")
+    file.write_at(begin, record[:first])
+    file.write_at(begin + last, record[last:])
     file.datasync()
     file.close()
 
