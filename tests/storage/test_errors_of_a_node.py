@@ -95,6 +95,7 @@ def leaves(error: BaseException) -> list[BaseException]:
 
 
 async def check_after_loss_of_power(run: Run, disk: FailingDisk, port: int) -> None:
+    assert not disk.open_files, disk.culprit
     disk.disk.lose_power()
     again = Run(FailingDisk(disk.disk), port)
     async with again.running() as node:
