@@ -165,7 +165,7 @@ def test_an_error_in_any_call_ends_the_node_and_loses_nothing(power: bool) -> No
     """It names the file, is not tried again, leaves nothing open; a restart has all that was acknowledged."""
     points = error_points(power=power)
     print(f"{points.total()} points: {', '.join([f'{n} {kind}' for kind, n in points.most_common()])}")
-    assert points.keys() > CHANGES
+    assert points.keys() > CHANGES - {"reserve"}  # segments as small as here are larger than their spare
     assert sum(points[kind] for kind in CHANGES) > 200
 
 
