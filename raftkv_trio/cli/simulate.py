@@ -18,6 +18,7 @@ from raftkv_trio.errors import ConfigError
 if TYPE_CHECKING:
     from raftkv_trio.testing.campaign import Tally
     from raftkv_trio.testing.levels import Level
+    from raftkv_trio.testing.schedule import Schedule
     from raftkv_trio.testing.seeds import Verdict
 
 Item = TypeVar("Item")
@@ -37,6 +38,8 @@ class _Asked:
     jobs: int
     only: str
     planted: str | None
+    schedule: Path | None
+    keep: Path | None
     trace: bool
     trace_file: Path | None
     shrink_runs: int
@@ -51,6 +54,12 @@ class _Asked:
 @click.option("--trace", is_flag=True, help="Print the whole trace; with --seed.")
 @click.option(
     "--trace-file", metavar="FILE", type=click.Path(path_type=Path), help="Write the shown run's whole trace."
+)
+@click.option(
+    "--schedule", metavar="FILE", type=click.Path(path_type=Path), help="Run this one, as --keep wrote it."
+)
+@click.option(
+    "--keep", metavar="FILE", type=click.Path(path_type=Path), help="Write the shrunk schedule of a failure."
 )
 @click.option("--only", metavar="TEXT", default="", help="A part of a schedule, as a failure tells it.")
 @click.option(
@@ -71,6 +80,8 @@ def simulate(
     seed: int | None,
     level: int,
     jobs: int | None,
+    schedule: Path | None,
+    keep: Path | None,
     trace: bool,
     trace_file: Path | None,
     only: str,
@@ -88,25 +99,31 @@ def simulate(
         raise ConfigError(f"--level {level} is not in this version; it has {', '.join(map(str, LEVELS))}")
     if planted not in (None, "all", *PLANTED):
         raise ConfigError(f"--planted: no bug {planted!r}; there are all, {', '.join(PLANTED)}")
-    if seed is None and (only or trace):
-        raise ConfigError("--only and --trace go with --seed")
-    if seed is not None and (seeds is not None or first or planted == "all"):
-        raise ConfigError("--seed goes with none of --seeds, --from and --planted all")
+    alone = "--seed" if schedule is None else "--schedule"
+    is_one = seed is not None or schedule is not None
+    if seed is not None and schedule is not None:
+        raise ConfigError("--schedule goes without --seed")
+    if not is_one and (only or trace):
+        raise ConfigError("--only and --trace go with --seed or --schedule")
+    if is_one and (seeds is not None or first or planted == "all"):
+        raise ConfigError(f"{alone} goes with none of --seeds, --from and --planted all")
     if planted is not None and first:
         raise ConfigError("--planted begins at seed 0; --from does not go with it")
     asked = _Asked(
         level=max(level, PLANTED[planted].level) if planted and planted != "all" else level,
         first=first if seed is None else seed,
-        count=seeds or (1 if seed is not None else 100 if planted is None else 200),
+        count=seeds or (100 if planted is None else 200),
         jobs=jobs or len(os.sched_getaffinity(0)),
         only=only,
         planted=planted,
+        schedule=schedule,
+        keep=keep,
         trace=trace,
         trace_file=trace_file,
         shrink_runs=shrink_runs,
     )
     try:
-        if seed is not None:
+        if is_one:
             return _one(asked)
         return _many(asked) if planted is None else _find_planted(asked)
     except KeyboardInterrupt:
@@ -138,7 +155,8 @@ def _one(asked: _Asked) -> int:
     from raftkv_trio.testing.planted import PLANTED
     from raftkv_trio.testing.shrink import Reduction
 
-    level, schedule = _level(asked), _level(asked).draw(asked.first)
+    level = _level(asked)
+    schedule = level.draw(asked.first) if asked.schedule is None else _read_schedule(asked.schedule)
     try:
         schedule = Reduction.parse(asked.only).of(schedule)
     except ValueError as error:
@@ -154,7 +172,7 @@ def _one(asked: _Asked) -> int:
         if verdict.failure is None or asked.trace or asked.only:
             _write_trace(asked, verdict)
             if verdict.failure is not None:
-                click.echo(f"seed {asked.first}: {verdict.text}")
+                click.echo(f"seed {schedule.seed}: {verdict.text}")
         else:
             _explain(asked, verdict)
     return _SOUND if verdict.failure is None else _WRONG
@@ -180,6 +198,7 @@ def _find_planted(asked: _Asked) -> int:
 
 def _explain(asked: _Asked, failed: "Verdict") -> None:
     """Shrink a schedule that failed; show what is left, how it ended, and how to see it again."""
+    from raftkv_trio.testing.schedule_text import encode_schedule
     from raftkv_trio.testing.shrink import Reduction, shrink
 
     seed, run = failed.schedule.seed, _level(asked).run
@@ -201,10 +220,20 @@ def _explain(asked: _Asked, failed: "Verdict") -> None:
     click.echo(f"\n{again.text}")
     planted = f" --planted {asked.planted}" if asked.planted else ""
     only = f" --only {reduction}" if runs else ""
-    click.echo(
-        f"to see it again: raftkv-trio simulate --level {asked.level} --seed {seed}{planted}{only} --trace"
-    )
+    which = f"--seed {seed}" if asked.schedule is None else f"--schedule {asked.schedule}"
+    click.echo(f"to see it again: raftkv-trio simulate --level {asked.level} {which}{planted}{only} --trace")
     _write_trace(asked, again)
+    if asked.keep is not None:
+        asked.keep.write_text(encode_schedule(schedule))
+
+
+def _read_schedule(file: Path) -> "Schedule":
+    from raftkv_trio.testing.schedule_text import decode_schedule
+
+    try:
+        return decode_schedule(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--schedule {file}: {error}") from error
 
 
 def _write_trace(asked: _Asked, verdict: "Verdict") -> None:

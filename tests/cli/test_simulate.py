@@ -36,22 +36,6 @@ def test_one_seed_is_shown(tmp_path: Path) -> None:
     assert len(written.splitlines()) > 1000
 
 
-def test_a_failure_is_explained(tmp_path: Path) -> None:
-    """A seed that fails is shown shrunk, with what broke and a command that brings it about again."""
-    _, found = rows(tmp_path, "--planted", "skip-fsync")
-    seed = int(found["skip-fsync"].partition(",")[0]) - 1
-    arguments = ("--planted", "skip-fsync", "--seed", f"{seed}", "--trace-file", "trace")
-    done = run("simulate", *arguments, directory=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert f"\nseed {seed}: durability: " in done.stdout
-    assert re.search(r"\nafter \d+ runs 1 of \d+ faults are left, ", done.stdout)
-    (again,) = re.findall(r"^to see it again: raftkv-trio (.*)$", done.stdout, re.MULTILINE)
-    replayed = run(*shlex.split(again), directory=tmp_path)
-    assert replayed.returncode == 1
-    assert replayed.stdout.startswith((tmp_path / "trace").read_text())
-    assert f"\nseed {seed}: durability: " in replayed.stdout
-
-
 def rows(directory: Path, *arguments: str) -> tuple[int, dict[str, str]]:
     """The exit code, and what the table says of each bug."""
     done = subprocess.run(
@@ -67,6 +51,24 @@ def rows(directory: Path, *arguments: str) -> tuple[int, dict[str, str]]:
     assert lines[1] == "| --- | --- | --- | --- | --- |"
     cells = [line.strip("| ").split(" | ") for line in lines[2:]]
     return done.returncode, {name.strip("`"): f"{seeds}, {caught}" for name, _, _, seeds, caught in cells}
+
+
+def test_a_failure_is_explained(tmp_path: Path) -> None:
+    """A seed that fails is shown shrunk, with what broke and a command that brings it about again."""
+    seed = int(rows(tmp_path, "--planted", "skip-fsync")[1]["skip-fsync"].split(",")[0]) - 1
+    arguments = ("--planted", "skip-fsync", "--seed", f"{seed}", "--trace-file", "trace", "--keep", "kept")
+    done = run("simulate", *arguments, directory=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"\nseed {seed}: durability: " in done.stdout
+    assert re.search(r"\nafter \d+ runs 1 of \d+ faults are left, ", done.stdout)
+    (again,) = re.findall(r"^to see it again: raftkv-trio (.*)$", done.stdout, re.MULTILINE)
+    replayed = run(*shlex.split(again), directory=tmp_path)
+    assert replayed.returncode == 1
+    assert replayed.stdout.startswith((tmp_path / "trace").read_text())
+    assert f"\nseed {seed}: durability: " in replayed.stdout
+    replayed = run("simulate", "--planted", "skip-fsync", "--schedule", "kept", "--trace", directory=tmp_path)
+    assert replayed.returncode == 1
+    assert replayed.stdout.startswith((tmp_path / "trace").read_text())
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,9 @@ def is_deaf(pid: str) -> bool:
         (["--planted", "none"], "--planted: no bug 'none'; there are all, skip-fsync, "),
         (["--planted", "all", "--seed", "1"], "--seed goes with none of --seeds, --from and --planted all"),
         (["--planted", "all", "--from", "1"], "--planted begins at seed 0; --from does not go with it"),
-        (["--trace"], "--only and --trace go with --seed"),
+        (["--trace"], "--only and --trace go with --seed or --schedule"),
+        (["--seed", "1", "--schedule", "kept"], "--schedule goes without --seed"),
+        (["--schedule", "nowhere"], "--schedule nowhere: [Errno 2] No such file"),
         (["--only", "faults=99", "--seed", "1"], "--only 'faults=99': the schedule has the faults 0 to "),
     ],
 )
