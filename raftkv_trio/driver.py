@@ -285,6 +285,8 @@ class Driver:
     def _step(self, peer_id: int, message: Message) -> None:
         if message.type in _FOR_A_LEADER and self.raw.role is not StateRole.LEADER:
             return  # passed on it would come on a stream that is not its sender's; who asks, asks again
+        if self._is_full() and any(entry.data for entry in message.entries):
+            return  # the leader sends it again; a new leader's empty entry is taken, or nobody could read
         try:
             self.raw.step(message)
         except RaftError as error:
@@ -295,6 +297,10 @@ class Driver:
             self.round_trips.durable(peer_id, message.index, self._clock.now())
         if peer_id == self.raw.leader_id and message.term == self.raw.term:
             self.leader_heard_at = self._clock.now()
+
+    def _is_full(self) -> bool:
+        """Whether the disk has no room, and what is left of the log is for votes and hard states."""
+        return self._proposals.no_room is not None and not self.writer.has_room
 
     # ------------------------------------------------------------ lane 3: time
 

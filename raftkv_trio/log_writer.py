@@ -68,6 +68,11 @@ class LogWriter:
         self._taken: SnapshotMeta | None = None
         self._bell = Bell()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the log can take entries, or keeps what room it has for votes and hard states."""
+        return self._storage.has_room
+
     def submit(self, message: Message) -> None:
         """Queue one STORAGE_APPEND; called by the driver."""
         self._waiting.append(message)
@@ -87,9 +92,9 @@ class LogWriter:
             await self._bell.wait()
             while (write := self.take()) is not None:
                 if self.must_write(write):
-                    begun_at = self._clock.now()
                     await self._worker.run(lambda w=write: self.write(w))  # type: ignore[misc]
-                    self.writes.observe(self._clock.now() - begun_at)
+                    assert self.writing_since is not None
+                    self.writes.observe(self._clock.now() - self.writing_since)
                 else:
                     self.write(write)  # at once: the log keeps a commit index in mind only
                 self.written(write)

@@ -121,12 +121,12 @@ class Snapshotter:
                 if self.is_resting:
                     continue
                 try:
+                    if self._storage.is_untidy:  # first: the log's next segment needs less room
+                        await self._worker.run(self._storage.tidy)
                     if self.is_due():
                         await self._write()
                     elif self._wanted and not self._is_recording and not self._applier.is_restoring:
                         self._end(None)  # a snapshot that was received has come before it
-                    if self._storage.is_untidy:
-                        await self._worker.run(self._storage.tidy)
                 except OSError as error:
                     self.failed(error)
                     nursery.start_soon(self._try_again)
@@ -191,6 +191,8 @@ class Snapshotter:
         try:
             while piece := await self._next_piece(chunks, restores):
                 await self._worker.run(lambda p=piece: file.write(p))  # type: ignore[misc]
+                if self._storage.is_untidy:  # the log has taken its spare segment meanwhile
+                    await self._worker.run(self._storage.tidy)
             await self._worker.run(file.finish)
         except (OSError, _Overtaken) as error:
             await self._worker.run(file.abandon)

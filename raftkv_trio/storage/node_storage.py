@@ -74,6 +74,7 @@ class NodeStorage:
         self.origin = read_origin(disk, path)
         self._known_directory_ids: dict[int, bytes] = read_known(disk, path)
         self._tidied: object = None
+        self._spare_behind: int | None = None  # the segment that the log was in when a spare was there
 
     @property
     def snapshot(self) -> SnapshotMeta:
@@ -128,6 +129,14 @@ class NodeStorage:
             raise StorageError(trouble(error, self._path / "snap")) from error
         self._log.install(hard_state, snapshot, entries)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether entries are no risk: there is a segment for the next cut, or half of this one is free.
+
+        That half is for votes and hard states, and for what is on its way to the log writer already.
+        """
+        return self._spare_behind == self._log.segment or self._log.has_half
+
     # ------------------------------------------------------------ beside it
 
     def begin_snapshot(self, meta: SnapshotMeta, envelope: bytes) -> SnapshotFile:
@@ -170,7 +179,7 @@ class NodeStorage:
         purge_log(self._disk, self._path / "wal", snapshot, segment)
         self.snapshots.tidy()
         self._log.prepare_spare()
-        self._tidied = state
+        self._spare_behind, self._tidied = segment, state
 
     def remember_directory_id(self, node_id: int, directory_id: bytes) -> None:
         """Keep a member's directory id, durably; raises StorageError."""

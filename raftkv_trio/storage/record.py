@@ -39,7 +39,7 @@ _CRC = struct.Struct(">I")
 HEADER_BYTES = _FIELDS.size + _CRC.size
 
 SEGMENT, BATCH, CLOSE, SNAPSHOT, INSTALL, CUT = 1, 2, 3, 4, 5, 6
-CUT_BYTES = 128  # at most
+CUT_BYTES = 128  # at most, as for a CLOSE
 _SCAN_BYTES = 1024 * 1024
 
 

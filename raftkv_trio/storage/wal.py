@@ -35,7 +35,6 @@ from raftkv_trio.storage.record import (
 from raftkv_trio.storage.snapshot import NO_SNAPSHOT, SnapshotId
 
 SPARE = "spare"
-_SEGMENT_ENDS_BYTES = 4096  # its first record and its last one, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +73,11 @@ class WriteAheadLog:
         self.entries: list[Entry] = []
         self.last_index = 0
         self.torn_tail: TornTail | None = None
+
+    @property
+    def has_half(self) -> bool:
+        """Whether half of the segment that is written to is free."""
+        return self._room_ends - self._offset >= self._segment_bytes // 2
 
     def must_write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
         """Whether `append` of these writes: they are more than a commit index, which need not be durable."""
@@ -127,11 +131,11 @@ class WriteAheadLog:
         self._disk.sync_directory(self._directory)
 
     def close(self, *, clean: bool) -> None:
-        """Leave a closing record where all went well, and close the segment."""
+        """Leave a closing record where all went well and the segment has room for it, and close that."""
         if self._file is None:
             return
         try:
-            if clean and self._broken is None:
+            if clean and self._broken is None and self._offset + CUT_BYTES <= self._room_ends:
                 self._write(CLOSE, LogRecord(self.hard_state, (), self.snapshot))
         finally:
             if self._file is not None:
@@ -182,15 +186,15 @@ class WriteAheadLog:
         """Go on in a new segment with room for `record_bytes`: durable, name and all, before it is used."""
         number = self.segment + 1
         path = self._directory / str(SegmentName(number, self.last_index + 1))
-        size_bytes = max(self._segment_bytes, record_bytes + _SEGMENT_ENDS_BYTES)
+        batch = self._batch + 2  # the number before it is that of the record that ends the last segment
+        head = LogRecord(self.hard_state, (), self.snapshot, self._identity)
+        begin = encode_record(SEGMENT, batch, head.encode(), segment=number, offset=0)
+        size_bytes = max(self._segment_bytes, len(begin) + record_bytes + CUT_BYTES)
         if self._disk.exists(self._directory / SPARE):
             self._disk.rename(self._directory / SPARE, path)
         file = self._disk.open(path, create=True)
         try:
             file.preallocate(size_bytes)
-            batch = self._batch + 2  # the number before it is that of the record that ends the last segment
-            head = LogRecord(self.hard_state, (), self.snapshot, self._identity)
-            begin = encode_record(SEGMENT, batch, head.encode(), segment=number, offset=0)
             file.write_at(0, begin)
             file.datasync()
             self._disk.sync_directory(self._directory)

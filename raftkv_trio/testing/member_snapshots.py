@@ -39,16 +39,16 @@ class SnapshotSteps:
     # ------------------------------------------------------------ taken
 
     def step(self) -> None:
-        """Begin a snapshot where one is due; else remove what the newest one makes superfluous."""
+        """Remove what the newest snapshot makes superfluous, and begin one where one is due."""
         snapshotter, storage = self._node.snapshotter, self._storage
         if self._is_writing or snapshotter.is_resting:
             return
         try:
+            if storage.is_untidy:
+                storage.tidy()
             if snapshotter.is_due():
                 self._begin()
                 return
-            if storage.is_untidy:
-                storage.tidy()
             snapshotter.tidied()
         except OSError as error:
             self._failed(error)
@@ -72,6 +72,8 @@ class SnapshotSteps:
                 file.finish()
             else:
                 file.write([chunk])
+                if self._storage.is_untidy:
+                    self._storage.tidy()
         except OSError as error:
             file.abandon()
             self._failed(error)

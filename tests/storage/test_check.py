@@ -153,7 +153,7 @@ def test_all_that_is_wrong_is_found_at_once() -> None:
     for step, _ in (append(2, 2, 3), append(2, 4, 5), append(2, 6, 7), append(2, 8, 30)):
         step(storage)
     storage.close(clean=True)
-    first, second = checked(disk).segments
+    first, second, *_ = checked(disk).segments
     starts = record_starts(disk, first.file)
     flip(disk, first.file, starts[1] + HEADER_BYTES, starts[3] + 4)
     flip(disk, second.file, HEADER_BYTES)

@@ -1,0 +1,85 @@
+"""A member whose disk has no room stays a member: it votes, answers heartbeats, and takes entries later."""
+
+import errno
+import os
+
+import pytest
+
+from raftkv_trio.errors import ProposalError
+from raftkv_trio.kv import Put, Store, Txn, encode_txn
+from raftkv_trio.testing.member import DATA_DIR, SEGMENT_BYTES, Member, State
+from raftkv_trio.testing.simulation import Simulation
+
+
+def put(simulation: Simulation, numbers: range) -> None:
+    for number in numbers:
+        simulation.propose(encode_txn(Txn(success=(Put(b"%d" % number, bytes(500)),))))
+
+
+def applied(member: Member) -> int:
+    assert member.node is not None
+    return member.node.applied.index
+
+
+@pytest.mark.parametrize("free_bytes", [0, SEGMENT_BYTES, 5 * SEGMENT_BYTES])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_follower_without_room_votes_and_takes_entries_when_there_is_some(
+    seed: int, free_bytes: int
+) -> None:
+    """The others go on; it never ends, is the vote that a new leader needs, and has everything at last."""
+    simulation = Simulation(Store, nodes=3, seed=seed)
+    leader = simulation.leader()
+    third, full = [simulation.members[n] for n in simulation.members if n != leader]
+    full.disk.free_bytes = free_bytes
+    put(simulation, range(50))
+    assert (full.state, full.restarts) == (State.UP, 0)
+    assert applied(full) < applied(simulation.members[leader]) - 10
+    assert simulation.leader() == leader
+    simulation.crash(leader)
+    assert simulation.leader() == third.id
+    simulation.run_for(10)
+    assert third.leads
+    with pytest.raises(ProposalError):
+        put(simulation, range(50, 51))
+    full.disk.free_bytes = None
+    simulation.run_until(lambda: full.node is not None and full.node.status().health is None, within_s=30)
+    put(simulation, range(51, 60))
+    store = simulation.machine(full.id)
+    assert isinstance(store, Store)
+    assert all(store.get(b"%d" % number) for number in (*range(50), *range(51, 60)))
+    assert (full.state, full.restarts) == (State.UP, 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_leader_that_needs_it_can_answer_reads(seed: int) -> None:
+    """A new leader's first entry is empty, and is taken: without it committed nobody could read."""
+    simulation = Simulation(Store, nodes=3, seed=seed)
+    leader = simulation.leader()
+    third, full = [simulation.members[n] for n in simulation.members if n != leader]
+    full.disk.free_bytes = 0
+    written = 0
+    while full.node is not None and (full.node.status().health is None or full.node.log_writer.has_room):
+        put(simulation, range(written, written + 1))
+        written += 1
+    simulation.run_for(1)
+    assert full.node is not None
+    assert applied(full) == applied(third)
+    simulation.crash(leader)
+    store = simulation.machine(simulation.leader())
+    assert isinstance(store, Store)
+    assert store.get(b"%d" % (written - 1))
+
+
+def test_without_room_for_a_snapshot_the_spare_segment_is_used() -> None:
+    """Entries are taken while there is a segment for the next cut."""
+    simulation = Simulation(Store, nodes=3, seed=0)
+    leader = simulation.leader()
+    full = next(simulation.members[n] for n in simulation.members if n != leader)
+    assert full.node is not None
+    full.disk.free_bytes = 0
+    full.node.snapshotter.failed(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    put(simulation, range(8))
+    simulation.run_for(1)
+    assert full.node.status().health is not None
+    assert applied(full) == applied(simulation.members[leader])
+    assert len([path for path in full.disk.files(DATA_DIR / "wal") if path.suffix == ".wal"]) == 2
