@@ -5,7 +5,6 @@ A connection that ends is dialled again, with jittered backoff, or at once when 
 
 import logging
 from collections.abc import Callable
-from random import Random
 
 import trio
 
@@ -14,7 +13,7 @@ from raftkv_trio.errors import DirectoryRefused, PeerProtocolError, RemovedFromC
 from raftkv_trio.handshake import LocalMember, introduce
 from raftkv_trio.lanes import Bell
 from raftkv_trio.outbox import Outbox
-from raftkv_trio.ports import Clock, Network, Worker, reason_of
+from raftkv_trio.ports import Worker, World, reason_of
 from raftkv_trio.raft.types import Message
 from raftkv_trio.snapshot_streams import Transfer, send_snapshot
 from raftkv_trio.storage import NodeStorage
@@ -84,11 +83,8 @@ class Dialler:
         *,
         local: Callable[[], LocalMember],
         directory_ids: DirectoryIds,
-        network: Network,
-        clock: Clock,
-        random: Random,
+        world: World,
         storage: NodeStorage,
-        bulk_worker: Worker,
         snapshot_sent: Callable[[int, bool], None],
         unreachable: Callable[[int], None],
         unsent: Callable[[Forward | ForwardChange], None],
@@ -97,11 +93,11 @@ class Dialler:
     ) -> None:
         self._local = local
         self._directory_ids = directory_ids
-        self._network = network
-        self._clock = clock
-        self._random = random
+        self._network = world.network
+        self._clock = world.clock
+        self._random = world.random
         self._storage = storage
-        self._bulk_worker = bulk_worker
+        self._bulk_worker = world.bulk_worker
         self._snapshot_sent = snapshot_sent
         self._unreachable = unreachable
         self._unsent = unsent

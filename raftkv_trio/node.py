@@ -1,7 +1,6 @@
 """One node around any state machine: `run_node` is its task tree, `Node` the handle on it."""
 
 import logging
-import random as random_module
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,9 +19,10 @@ from raftkv_trio.machine import StateMachine
 from raftkv_trio.measures import NodeMeasures, PeerMeasures
 from raftkv_trio.membership import ChangeRequest, Membership
 from raftkv_trio.peers import Peers, open_peer_listener
-from raftkv_trio.ports import Clock, Network, TcpNetwork, ThreadWorker, TrioClock, Worker
+from raftkv_trio.ports import World
 from raftkv_trio.proposals import Proposal, ProposalTable
 from raftkv_trio.raft.rawnode import RawNode
+from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import StateRole
 from raftkv_trio.reads import AppliedIndex, ReadRounds
 from raftkv_trio.recovery import (
@@ -58,11 +58,7 @@ async def run_node(
     machine: StateMachine,
     *,
     disk: Disk | None = None,
-    network: Network | None = None,
-    clock: Clock | None = None,
-    worker: Worker | None = None,
-    bulk_worker: Worker | None = None,
-    random: random_module.Random | None = None,
+    world: World | None = None,
     watch: Callable[["Node"], None] | None = None,
     task_status: trio.TaskStatus["Node"] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -70,8 +66,7 @@ async def run_node(
 
     Args:
         machine: replicated; it must be in its initial state, and belongs to the node from here on.
-        disk, network, clock, worker, random: the world; real where not given. `worker` writes the log,
-            `bulk_worker` does all that takes long beside it.
+        disk, world: what it runs on; real where not given.
         watch: given the node before any of its tasks begins, for whoever follows it step by step.
 
     Raises:
@@ -83,22 +78,22 @@ async def run_node(
     Cancellation unwinds every task at any moment, tells those who wait for proposals and reads what may have
     happened, and leaves a directory that starts again with everything acknowledged.
     """
-    worker, bulk_worker = worker or ThreadWorker(), bulk_worker or ThreadWorker()
-    clock = clock or TrioClock()
-    random = random or random_module.SystemRandom()
-    disk, network = disk or OsDisk(), network or TcpNetwork()
+    disk, world = disk or OsDisk(), world or World()
+    worker = world.worker
     joined: Bootstrap | None = None
     if await worker.run(lambda: is_new(disk, Path(config.data_dir))):
         # Before a directory is made that would remember a --cluster which does not fit this machine.
-        await (await open_peer_listener(network, config.listen or config.members[config.node_id])).aclose()
+        await (
+            await open_peer_listener(world.network, config.listen or config.members[config.node_id])
+        ).aclose()
         if config.join:
-            joined = await find_cluster(config.node_id, config.members, network, clock)
-    storage = await worker.run(lambda: open_directory(disk, config, random, joined))
+            joined = await find_cluster(config.node_id, config.members, world.network, world.clock)
+    storage = await worker.run(lambda: open_directory(disk, config, world.random, joined))
     if (torn := storage.torn_tail) is not None:
         logger.warning("%s was torn at offset %d by a crash; kept as %s", torn.file, torn.offset, torn.kept)
     try:
         await worker.run(lambda: restore_machine(machine, storage))
-        node = Node(config, machine, storage, clock, random, worker, bulk_worker, network)
+        node = Node(config, machine, storage, world)
         if watch is not None:
             watch(node)
         try:
@@ -108,7 +103,7 @@ async def run_node(
                 nursery.start_soon(node.snapshotter.run)
                 await nursery.start(node.peers.run, node.listen)
                 nursery.start_soon(node.driver.run)
-                nursery.start_soon(node.driver.tick, random.random() * config.tick_interval_s)
+                nursery.start_soon(node.driver.tick, world.random.random() * config.tick_interval_s)
                 nursery.start_soon(node.end_when_removed)
                 task_status.started(node)
         finally:
@@ -133,65 +128,37 @@ class Node:
         bulk_worker: where what takes long is read from the disk.
     """
 
-    def __init__(
-        self,
-        config: NodeConfig,
-        machine: StateMachine,
-        storage: NodeStorage,
-        clock: Clock,
-        random: random_module.Random,
-        worker: Worker,
-        bulk_worker: Worker,
-        network: Network,
-    ) -> None:
+    def __init__(self, config: NodeConfig, machine: StateMachine, storage: NodeStorage, world: World) -> None:
         self.id = config.node_id
         self.cluster_id = storage.identity.cluster_id
-        self._data_dir = config.data_dir
-        self.bulk_worker = bulk_worker
-        self._open_snapshot = storage.open_snapshot
-        self._storage = storage
-        self._client_url = config.client_url
-        self._clock = clock
+        self.bulk_worker = world.bulk_worker
         self.removed = trio.Event()
         self.removed_at: int | None = None
+        self._config = config
+        self._storage = storage
+        self._clock = world.clock
+
         log = recovered_log(storage)
         envelope = Envelope.decode(storage.read_envelope(storage.snapshot.id))
-        self.membership = Membership(self.id, envelope, storage.snapshot.conf_state, self._members_changed)
         ahead = committed_membership(self.id, envelope, log)
-        self.listen = config.listen or ahead.addresses.get(self.id) or config.members[self.id]
         check_cluster(config, storage, ahead)
+        self.listen = config.listen or ahead.addresses.get(self.id) or config.members[self.id]
+        self.membership = Membership(self.id, envelope, storage.snapshot.conf_state, self._members_changed)
 
         bell = Bell()
         self.inbox: Lane[tuple[int, InboxItem]] = Lane(bell, MAX_INBOX_BYTES)
         commits, commit_stream = trio.open_memory_channel[Commits](1)
         self._proposals = ProposalTable(
             node_id=self.id,
-            random=random,
+            random=world.random,
             bell=bell,
             max_command_bytes=config.max_command_bytes,
             max_count=config.max_pending_proposals,
             max_bytes=config.max_pending_bytes,
         )
-        self.reads = ReadRounds(node_id=self.id, boot_nonce=random.getrandbits(63), bell=bell)
+        self.reads = ReadRounds(node_id=self.id, boot_nonce=world.random.getrandbits(63), bell=bell)
         self.applied = AppliedIndex(storage.snapshot.index)
-        self.driver = Driver(
-            node_id=self.id,
-            raw=RawNode(core_config(config, storage.snapshot.index, random), log),
-            log=log,
-            bell=bell,
-            inbox=self.inbox,
-            proposals=self._proposals,
-            reads=self.reads,
-            membership=self.membership,
-            want_snapshot=lambda: self.snapshotter.want(),
-            commits=commits,
-            clock=clock,
-            tick_interval_s=config.tick_interval_s,
-            election_ticks=config.election_ticks,
-            max_batch_bytes=config.max_message_bytes,
-            catch_up_entries=config.catch_up_entries,
-            catch_up_bytes=config.catch_up_bytes,
-        )
+        self.driver = self._make_driver(log, bell, commits, world)
         self.applier = Applier(
             machine,
             storage.snapshot,
@@ -200,35 +167,58 @@ class Node:
             self.membership,
             commit_stream,
             storage,
-            bulk_worker,
-            clock,
+            world.bulk_worker,
+            world.clock,
             self._caught_up,
         )
         self.log_writer = self.driver.writer = LogWriter(
-            storage, worker, clock, self.driver.durable, self._recorded
+            storage, world.worker, world.clock, self.driver.durable, self._recorded
         )
         self.snapshotter = Snapshotter(
             storage,
             self.applier,
-            bulk_worker,
-            clock,
+            world.bulk_worker,
+            world.clock,
             self.log_writer.record,
             self._no_room,
             entries=config.snapshot_entries,
             log_bytes=config.snapshot_log_bytes,
         )
-        self.peers = self.driver.peers = Peers(
-            identity=storage.identity,
-            envelope=ahead,
-            directory_ids=DirectoryIds(storage, worker),
-            network=network,
-            clock=clock,
-            random=random,
-            max_outbox_bytes=config.max_outbox_bytes,
-            client_url=config.client_url,
+        self.peers = self.driver.peers = self._make_peers(ahead, world)
+
+    def _make_driver(
+        self, log: MemoryStorage, bell: Bell, commits: trio.MemorySendChannel[Commits], world: World
+    ) -> Driver:
+        config = self._config
+        return Driver(
+            node_id=self.id,
+            raw=RawNode(core_config(config, self._storage.snapshot.index, world.random), log),
+            log=log,
+            bell=bell,
             inbox=self.inbox,
-            storage=storage,
-            bulk_worker=bulk_worker,
+            proposals=self._proposals,
+            reads=self.reads,
+            membership=self.membership,
+            want_snapshot=lambda: self.snapshotter.want(),
+            commits=commits,
+            clock=world.clock,
+            tick_interval_s=config.tick_interval_s,
+            election_ticks=config.election_ticks,
+            max_batch_bytes=config.max_message_bytes,
+            catch_up_entries=config.catch_up_entries,
+            catch_up_bytes=config.catch_up_bytes,
+        )
+
+    def _make_peers(self, envelope: Envelope, world: World) -> Peers:
+        return Peers(
+            identity=self._storage.identity,
+            envelope=envelope,
+            directory_ids=DirectoryIds(self._storage, world.worker),
+            world=world,
+            max_outbox_bytes=self._config.max_outbox_bytes,
+            client_url=self._config.client_url,
+            inbox=self.inbox,
+            storage=self._storage,
             snapshot_sent=self.driver.snapshot_sent,
             unreachable=self.driver.unreachable,
             unsent=self.driver.proposer.unsent,
@@ -298,7 +288,7 @@ class Node:
         Raises StorageError where it could not be written, OSError. Cancellation is that of `take_snapshot`.
         """
         meta = await self.take_snapshot()
-        return await self.bulk_worker.run(lambda: self._open_snapshot(meta.id))
+        return await self.bulk_worker.run(lambda: self._storage.open_snapshot(meta.id))
 
     def _caught_up(self) -> None:
         self.driver.applied()
@@ -401,7 +391,7 @@ class Node:
                 MemberStatus(
                     id=node_id,
                     url=member.address.url,
-                    client_url=link.client_url if link else self._client_url,
+                    client_url=link.client_url if link else self._config.client_url,
                     role="learner" if node_id in learners else "voter",
                     promote="manual" if member.is_promoted_by_hand else "auto",
                     is_active=self.driver.changes.is_active(node_id) if leads else None,
@@ -421,9 +411,9 @@ class Node:
         """
         if self.driver.raw.term <= BOOTSTRAP_TERM:
             raise ConfigError(
-                f"node {peer_id} knows node {self.id} by another data directory, and {self._data_dir} is new:"
-                " a member that has lost its directory has forgotten its votes;"
-                " bring the directory back, or remove the member and add it under a new id"
+                f"node {peer_id} knows node {self.id} by another data directory, and"
+                f" {self._config.data_dir} is new: a member that has lost its directory has forgotten its"
+                " votes; bring the directory back, or remove the member and add it under a new id"
             )
 
     def _health(self) -> str | None:

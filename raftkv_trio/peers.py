@@ -9,7 +9,6 @@ id, and what is raised by `directory_refused`.
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from random import Random
 
 import trio
 
@@ -20,7 +19,7 @@ from raftkv_trio.handshake import RECEIVE_BYTES, LocalMember, admit
 from raftkv_trio.lanes import Lane
 from raftkv_trio.links import BACKOFF_S, CONNECTION_ERRORS, Dialler, DirectoryIds, Link
 from raftkv_trio.outbox import Item
-from raftkv_trio.ports import Clock, Listener, Network, Worker, reason_of
+from raftkv_trio.ports import Clock, Listener, Network, World, reason_of
 from raftkv_trio.raft.types import Message, MessageType
 from raftkv_trio.snapshot_streams import Transfer, receive_snapshot
 from raftkv_trio.storage import Identity, NodeStorage
@@ -88,7 +87,7 @@ class Peers:
         inbox: gets `(peer id, frame)` of every valid frame; a full inbox holds the peers' connections up.
         unreachable: told the id of a peer whose connection ended.
         unsent: told the proposals that certainly never left for a peer.
-        storage, bulk_worker: what snapshots are read from and written to, and where.
+        storage: what snapshots are read from and written to.
         snapshot_sent: told the id of a peer, and whether a snapshot has arrived there.
         directory_refused: told the id of a peer that knows this node by another data directory; may raise.
         told_removed: told the index at which this node was removed, by a peer's word.
@@ -100,14 +99,11 @@ class Peers:
         identity: Identity,
         envelope: Envelope,
         directory_ids: DirectoryIds,
-        network: Network,
-        clock: Clock,
-        random: Random,
+        world: World,
         max_outbox_bytes: int,
         client_url: str | None,
         inbox: Lane[tuple[int, InboxItem]],
         storage: NodeStorage,
-        bulk_worker: Worker,
         snapshot_sent: Callable[[int, bool], None],
         unreachable: Callable[[int], None],
         unsent: Callable[[Forward | ForwardChange], None],
@@ -116,22 +112,19 @@ class Peers:
     ) -> None:
         self._identity = identity
         self._directory_ids = directory_ids
-        self._network = network
-        self._clock = clock
+        self._network = world.network
+        self._clock = world.clock
         self._client_url = client_url
         self._inbox = inbox
         self._storage = storage
-        self._bulk_worker = bulk_worker
+        self._bulk_worker = world.bulk_worker
         self._receiving_snapshot = trio.CancelScope()
         self._receiving_one = trio.Lock()
         self._dialler = Dialler(
             local=self._local,
             directory_ids=directory_ids,
-            network=network,
-            clock=clock,
-            random=random,
+            world=world,
             storage=storage,
-            bulk_worker=bulk_worker,
             snapshot_sent=snapshot_sent,
             unreachable=unreachable,
             unsent=unsent,
@@ -141,7 +134,7 @@ class Peers:
         self._max_outbox_bytes = max_outbox_bytes
         self._nursery: trio.Nursery | None = None
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
-        self._rejections = Rejections(clock)
+        self._rejections = Rejections(world.clock)
         self.links: dict[int, Link] = {}
         self.update(envelope)
 

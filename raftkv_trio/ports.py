@@ -6,6 +6,8 @@ Each port is small and has a real form here; the simulated forms live in `raftkv
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
 from typing import Protocol, TypeVar
 
 import trio
@@ -96,6 +98,23 @@ class ThreadWorker:
 
     async def run(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """All of it; real where not given.
+
+    Attributes:
+        random: of elections, backoff, and ids.
+        worker: writes the log.
+        bulk_worker: does all that takes long beside it.
+    """
+
+    network: Network = field(default_factory=TcpNetwork)
+    clock: Clock = field(default_factory=TrioClock)
+    random: Random = field(default_factory=SystemRandom)
+    worker: Worker = field(default_factory=ThreadWorker)
+    bulk_worker: Worker = field(default_factory=ThreadWorker)
 
 
 def reason_of(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from raftkv_trio.config import NodeConfig, parse_cluster
 from raftkv_trio.kv import Store
 from raftkv_trio.node import Node
 from raftkv_trio.outbox import Item
-from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
+from raftkv_trio.ports import World
 from raftkv_trio.raft.types import Message, MessageType, StateRole
 from raftkv_trio.recovery import open_directory
 from raftkv_trio.testing.disk import SimulatedDisk
@@ -44,9 +44,7 @@ class Turns:
         members = parse_cluster("http://one:1,http://two:2,http://three:3")
         config = NodeConfig(node_id=1, members=members, data_dir=Path("/data"), segment_bytes=64 * 1024)
         storage = open_directory(SimulatedDisk(rng), config, rng)
-        self.node = Node(
-            config, Store(), storage, TrioClock(), rng, ThreadWorker(), ThreadWorker(), TcpNetwork()
-        )
+        self.node = Node(config, Store(), storage, World(random=rng))
         self.post = self.node.driver.peers = Post()
         self.node.driver.start()
 

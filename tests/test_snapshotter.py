@@ -11,7 +11,7 @@ from raftkv_trio.applier import Restore
 from raftkv_trio.config import NodeConfig, parse_cluster
 from raftkv_trio.kv import Store
 from raftkv_trio.node import Node
-from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
+from raftkv_trio.ports import World
 from raftkv_trio.raft.types import ConfState, Snapshot
 from raftkv_trio.recovery import open_directory
 from raftkv_trio.storage import SnapshotId, SnapshotMeta
@@ -34,7 +34,7 @@ async def test_a_machine_that_is_being_replaced_is_not_taken() -> None:
     config = NodeConfig(node_id=1, members=parse_cluster("http://one:1"), data_dir=Path("/data"))
     storage = open_directory(SimulatedDisk(rng), config, rng)
     store = HeldStore()
-    node = Node(config, store, storage, TrioClock(), rng, ThreadWorker(), ThreadWorker(), TcpNetwork())
+    node = Node(config, store, storage, World(random=rng))
     received = SnapshotMeta(9, 2, ConfState(voters=(1,)))
     node.applier.position = received._replace(index=5)
     taken: list[SnapshotMeta] = []

@@ -17,6 +17,7 @@ from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.log_writer import Write
 from raftkv_trio.machine import Committed, StateMachine
 from raftkv_trio.node import Node, run_node
+from raftkv_trio.ports import World
 from raftkv_trio.storage import BOOTSTRAP_INDEX
 from raftkv_trio.testing.determinism import deterministic_scheduling
 from raftkv_trio.testing.disk import Halted
@@ -212,11 +213,13 @@ class NodeMember(Member):
                     self.config,
                     WatchedMachine(machine, partial(self._told_in, life)),
                     disk=self.disk,
-                    network=NodeNetwork(self.id, network, self.when_running),
-                    clock=NodeClock(self, self.clock),
-                    worker=InlineWorker(self, life, writes_log=True),
-                    bulk_worker=InlineWorker(self, life, writes_log=False),
-                    random=self._random,
+                    world=World(
+                        network=NodeNetwork(self.id, network, self.when_running),
+                        clock=NodeClock(self, self.clock),
+                        worker=InlineWorker(self, life, writes_log=True),
+                        bulk_worker=InlineWorker(self, life, writes_log=False),
+                        random=self._random,
+                    ),
                     watch=partial(self._watch, life, machine),
                 )
         except Exception as raised:

@@ -18,7 +18,7 @@ from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.log_writer import Write
 from raftkv_trio.machine import Committed, StateMachine
 from raftkv_trio.node import Node
-from raftkv_trio.ports import TcpNetwork, ThreadWorker
+from raftkv_trio.ports import World
 from raftkv_trio.raft.types import Message, StateRole
 from raftkv_trio.recovery import open_directory, restore_machine
 from raftkv_trio.storage import BOOTSTRAP_INDEX, NodeStorage
@@ -130,8 +130,8 @@ class Member:
         try:
             storage = open_directory(self.disk, self.config, self._random)
             restore_machine(machine, storage)
-            watched, worker = WatchedMachine(machine, self._told), ThreadWorker()
-            node = Node(self.config, watched, storage, self.clock, self._random, worker, worker, TcpNetwork())
+            world = World(clock=self.clock, random=self._random)  # its network and workers stay unused
+            node = Node(self.config, WatchedMachine(machine, self._told), storage, world)
         except (Halted, ConfigError, StorageError) as error:
             self.disk.kill()
             self._note(f"does not start: {error}")

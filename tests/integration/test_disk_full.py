@@ -13,7 +13,7 @@ import trio.testing
 from raftkv_trio import Node, NodeConfig, parse_cluster, run_node
 from raftkv_trio.errors import DiskFull, StorageError
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
-from raftkv_trio.ports import Worker
+from raftkv_trio.ports import Worker, World
 from raftkv_trio.testing.disk import SimulatedDisk
 from tests.conftest import find_free_ports
 
@@ -70,9 +70,7 @@ async def running(
                 config,
                 store,
                 disk=disk,
-                worker=AtOnce(),
-                bulk_worker=bulk_worker or AtOnce(),
-                random=random.Random(1),
+                world=World(worker=AtOnce(), bulk_worker=bulk_worker or AtOnce(), random=random.Random(1)),
                 task_status=task_status,
             )
         )

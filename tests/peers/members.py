@@ -12,7 +12,7 @@ from raftkv_trio.envelope import Envelope
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.links import DirectoryIds
 from raftkv_trio.peers import Peers
-from raftkv_trio.ports import TcpNetwork, ThreadWorker, TrioClock
+from raftkv_trio.ports import ThreadWorker, World
 from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage
 from raftkv_trio.wire import Forward, ForwardChange, Hello, InboxItem, encode_hello
@@ -43,14 +43,11 @@ class Member:
             identity=self.storage.identity,
             envelope=Envelope.of(addresses),
             directory_ids=DirectoryIds(self.storage, ThreadWorker()),
-            network=TcpNetwork(),
-            clock=TrioClock(),
-            random=random.Random(1),
+            world=World(),
             max_outbox_bytes=1 << 20,
             client_url=f"http://node-{node_id}",
             inbox=self.inbox,
             storage=self.storage,
-            bulk_worker=ThreadWorker(),
             snapshot_sent=lambda peer_id, ok: self.sent_snapshots.append((peer_id, ok)),
             unreachable=self.unreachable.append,
             unsent=self.unsent.append,

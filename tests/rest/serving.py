@@ -12,7 +12,7 @@ import trio
 from raftkv_trio.config import NodeConfig, PeerAddress, RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node import Node, run_node
-from raftkv_trio.ports import ThreadWorker, TrioClock
+from raftkv_trio.ports import ThreadWorker, TrioClock, World
 from raftkv_trio.rest import make_app, serve_rest
 
 PATIENCE_S = 30.0  # for what must happen soon, on however slow a machine
@@ -183,7 +183,9 @@ async def open_server(
     )
     store, disk, clock = Store(), HeldDisk(), HeldClock()
     async with trio.open_nursery() as node_nursery:
-        node = await node_nursery.start(partial(run_node, node_config, store, worker=disk, clock=clock))
+        node = await node_nursery.start(
+            partial(run_node, node_config, store, world=World(worker=disk, clock=clock))
+        )
         async with trio.open_nursery() as rest_nursery:
             port = await rest_nursery.start(serve_rest, make_app(node, store, config), config)
             try:

@@ -15,6 +15,7 @@ import trio.testing
 from raftkv_trio import Node, NodeConfig, parse_cluster, run_node
 from raftkv_trio.errors import ConfigError, OutcomeUnknown, ProposalError, StorageError
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
+from raftkv_trio.ports import World
 from raftkv_trio.testing.disk import SimulatedDisk
 from tests.conftest import find_free_ports
 from tests.integration.test_disk_full import AtOnce
@@ -56,9 +57,7 @@ class Run:
             self._config,
             self.store,
             disk=self._disk,
-            worker=AtOnce(),
-            bulk_worker=AtOnce(),
-            random=random.Random(1),
+            world=World(worker=AtOnce(), bulk_worker=AtOnce(), random=random.Random(1)),
             task_status=task_status,
         )
 
