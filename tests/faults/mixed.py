@@ -19,6 +19,7 @@ from raftkv_trio.cli.verdicts import EXIT_FAILED
 from raftkv_trio.testing import Register, check_linearizable
 from tests.faults.load import Load
 from tests.faults.namespaced import NamespacedCluster
+from tests.faults.network import NotInThisKernel
 from tests.integration.cluster import PATIENCE_S, POLL_S
 
 _FAULT_S = (1.0, 6.0)
@@ -276,8 +277,11 @@ async def draw_faults(scene: Scene, kinds: Sequence[Fault], rng: random.Random, 
     """For ever: each of `kinds` once, in an order that is drawn, and again."""
     while True:
         for fault in rng.sample(kinds, len(kinds)):
-            async with fault(scene):
-                counts[fault.__name__] += 1
-                await trio.sleep(rng.uniform(*_FAULT_S))
+            try:
+                async with fault(scene):
+                    counts[fault.__name__] += 1
+                    await trio.sleep(rng.uniform(*_FAULT_S))
+            except NotInThisKernel:
+                counts[f"{fault.__name__} that the kernel lacks"] += 1
             await trio.sleep(rng.uniform(*_PAUSE_S))
             scene.start_ended()

@@ -4,6 +4,7 @@ Everything here is iproute2's `ip` and `tc`. A cut is a neighbour's address that
 BPF filter on what leaves a node, since few kernels have netem: it draws a number for each frame.
 """
 
+import json
 import os
 import re
 import shutil
@@ -71,6 +72,11 @@ class Network:
         """From now on the node sends no more than that, and what has waited for half a second is lost."""
         self._queue(node_id, "root", "tbf", "rate", f"{kbit_s}kbit", "burst", "4kb", "latency", "500ms")
 
+    def held_up(self, node_id: int) -> int:
+        """How many of the node's frames were lost, or had to wait, by what was done to it since it healed."""
+        found = json.loads(self._tc(node_id, "-json", "-s", "qdisc", "show", "dev", "eth0"))
+        return sum(discipline["drops"] + discipline["overlimits"] for discipline in found)
+
     def heal(self) -> None:
         for source, target in sorted(self._cuts):
             self._neighbour("del", source, target)
@@ -86,9 +92,9 @@ class Network:
         self._tc(node_id, "qdisc", "add", "dev", "eth0", place, *discipline)
         self._queues.add((node_id, place))
 
-    def _tc(self, node_id: int, *arguments: str) -> None:
+    def _tc(self, node_id: int, *arguments: str) -> str:
         try:
-            _run("tc", "-n", self.namespace(node_id), *arguments)
+            return _run("tc", "-n", self.namespace(node_id), *arguments)
         except subprocess.CalledProcessError as error:
             if "unknown" not in error.stderr.lower():
                 raise
