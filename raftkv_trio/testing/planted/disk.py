@@ -79,7 +79,7 @@ def _(original: Any) -> object:
     return recover
 
 
-@bug(BUGS, "forget-vote", "the vote is forgotten when a node restarts", node, "_recovered_log")
+@bug(BUGS, "forget-vote", "the vote is forgotten when a node restarts", node, "recovered_log")
 def _(original: Any) -> object:
     def recovered_log(storage: Any) -> MemoryStorage:
         log: MemoryStorage = original(storage)
