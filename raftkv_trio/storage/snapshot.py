@@ -152,7 +152,8 @@ class PartReader:
         while not self._ended and len(self._buffer) >= _PART.size:
             length, crc = _PART.unpack_from(self._buffer)
             end = _PART.size + length
-            if length > MAX_PART_BYTES:
+            # The end of a snapshot without a header would look like zeros that nobody has written.
+            if length > MAX_PART_BYTES or (length == 0 and self._position == 0):
                 raise self._corrupt()
             if len(self._buffer) < end:
                 break
