@@ -37,7 +37,8 @@ class DirectoryIds:
     async def check(self, node_id: int, directory_id: bytes) -> bool:
         """Whether `directory_id` is that member's; the first one is learnt, durably, before this returns.
 
-        Raises StorageError. Cancellation may leave it learnt.
+        Raises StorageError, and OSError where there is no room for it: the connection ends, and is tried
+        again. Cancellation may leave it learnt.
         """
         known = self._known.setdefault(node_id, directory_id)
         if known == directory_id and self._storage.known_directory_ids.get(node_id) != directory_id:

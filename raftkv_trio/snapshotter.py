@@ -6,7 +6,6 @@ log writer lets the log continue it, the driver compacts, and only then are segm
 removed here. Without room on the disk there is no snapshot: that is said, and tried again later.
 """
 
-import errno
 import logging
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -17,14 +16,13 @@ from raftkv_trio.applier import Applier
 from raftkv_trio.errors import StorageError
 from raftkv_trio.lanes import Bell
 from raftkv_trio.ports import Clock, Worker
-from raftkv_trio.storage import NodeStorage, SnapshotMeta, trouble
+from raftkv_trio.storage import NodeStorage, SnapshotMeta, is_no_room, trouble
 
 logger = logging.getLogger(__name__)
 
 #: Chunks are handed to the disk in pieces of about this size.
 PIECE_BYTES = 1024 * 1024
 RETRY_S = 5.0
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Pinned(NamedTuple):
@@ -142,7 +140,7 @@ class Snapshotter:
 
         Raises StorageError.
         """
-        if error.errno not in _NO_ROOM:
+        if not is_no_room(error):
             raise StorageError(trouble(error, "a snapshot")) from error
         self._retry_at = self._clock.now() + RETRY_S
         self._end(f"there is no room for a snapshot: {error.strerror}")

@@ -1,6 +1,6 @@
 """Durability: the write-ahead log, snapshots and the data directory, synchronous over a small Disk port."""
 
-from raftkv_trio.storage.disk import Disk, DiskFile, OsDisk, trouble
+from raftkv_trio.storage.disk import Disk, DiskFile, OsDisk, is_no_room, trouble
 from raftkv_trio.storage.node_storage import (
     BOOTSTRAP_INDEX,
     BOOTSTRAP_TERM,
@@ -28,6 +28,7 @@ __all__ = [
     "SnapshotId",
     "SnapshotMeta",
     "is_new",
+    "is_no_room",
     "open_storage",
     "restore_directory",
     "trouble",

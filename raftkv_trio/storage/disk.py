@@ -4,6 +4,7 @@ Every method raises OSError, which names the file, and nothing else when the sys
 that into our errors.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -153,6 +154,11 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def is_no_room(error: OSError) -> bool:
+    """Whether the disk, or what this user may have of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def trouble(error: OSError, what: Path | str) -> str:

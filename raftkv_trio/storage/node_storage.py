@@ -18,7 +18,7 @@ import cbor2
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
 from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog, StorageError
 from raftkv_trio.raft.types import ConfState, Entry, HardState
-from raftkv_trio.storage.disk import Disk, DiskFile, trouble, write_whole_file
+from raftkv_trio.storage.disk import Disk, DiskFile, is_no_room, trouble, write_whole_file
 from raftkv_trio.storage.log_reader import corrupt
 from raftkv_trio.storage.sealed import read_sealed, seal, write_sealed
 from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
@@ -182,11 +182,13 @@ class NodeStorage:
         self._spare_behind, self._tidied = segment, state
 
     def remember_directory_id(self, node_id: int, directory_id: bytes) -> None:
-        """Keep a member's directory id, durably; raises StorageError."""
+        """Keep a member's directory id, durably; raises StorageError, and OSError where there is no room."""
         known = {**self._known_directory_ids, node_id: directory_id}
         try:
             write_known(self._disk, self._path, known)
         except OSError as error:
+            if is_no_room(error):
+                raise
             raise StorageError(trouble(error, self._path / "peers")) from error
         self._known_directory_ids = known
 
@@ -195,7 +197,7 @@ class NodeStorage:
         try:
             write_sealed(self._disk, self._path / "removed", index)
         except OSError as error:
-            raise StorageError(f"{self._path / 'removed'}: {error.strerror or error}") from error
+            raise StorageError(trouble(error, self._path / "removed")) from error
 
     def close(self, *, clean: bool) -> None:
         """Close the log, with a closing record where `clean`, and release the lock; again does nothing."""

@@ -14,7 +14,7 @@ from raftkv_trio.links import DirectoryIds
 from raftkv_trio.peers import Peers
 from raftkv_trio.ports import ThreadWorker, World
 from raftkv_trio.raft.types import ConfState, Message, MessageType
-from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage
+from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, OsDisk, open_storage
 from raftkv_trio.wire import Forward, ForwardChange, Hello, InboxItem, encode_hello
 
 CLUSTER_ID = 77
@@ -24,11 +24,16 @@ class Member:
     """The peers of one node, and what a driver would be told."""
 
     def __init__(
-        self, node_id: int, addresses: dict[int, PeerAddress], directory: Path, cluster_id: int = CLUSTER_ID
+        self,
+        node_id: int,
+        addresses: dict[int, PeerAddress],
+        directory: Path,
+        cluster_id: int = CLUSTER_ID,
+        disk: Disk | None = None,
     ) -> None:
         bootstrap = Bootstrap(cluster_id=cluster_id, conf_state=ConfState(voters=(1, 2)), envelope=b"-")
         self.storage: NodeStorage = open_storage(
-            OsDisk(), directory, node_id=node_id, bootstrap=bootstrap, rng=random.Random()
+            disk or OsDisk(), directory, node_id=node_id, bootstrap=bootstrap, rng=random.Random()
         )
         self.node_id = node_id
         self.address = addresses[node_id]

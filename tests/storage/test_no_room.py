@@ -16,7 +16,7 @@ from tests.storage.test_crash_points import DATA, go_on, held, reopen
 from tests.storage.test_disk_errors import Life
 
 #: What cannot wait: for its next segment the log has a spare, unless there was no time to make one.
-URGENT = {"a first start", "the log's next segment", "a torn tail", "a member's directory id"}
+URGENT = {"a first start", "the log's next segment", "a torn tail"}
 
 
 class PatientLife(Life):
@@ -41,9 +41,7 @@ def urgency(path: Path, disk: FailingDisk) -> str:
     """What a file is for that could not be made or grow."""
     if DATA / "identity" not in disk.disk.files(Path("/")):
         return "a first start"
-    if path.name.startswith("torn-"):
-        return "a torn tail"
-    return {".wal": "the log's next segment", ".tmp": "a member's directory id"}[path.suffix]
+    return "a torn tail" if path.name.startswith("torn-") else {".wal": "the log's next segment"}[path.suffix]
 
 
 @pytest.mark.parametrize("lasts", [False, True])

@@ -1,0 +1,26 @@
+"""A member that is met for the first time while the disk is full."""
+
+import random
+from pathlib import Path
+
+from raftkv_trio.config import PeerAddress
+from raftkv_trio.testing.disk import SimulatedDisk
+from tests.peers.members import Member, connected, in_trouble, running
+
+
+async def test_a_member_that_cannot_be_remembered_is_met_when_there_is_room(
+    addresses: dict[int, PeerAddress], tmp_path: Path
+) -> None:
+    """Nobody is spoken to whose directory is not known for good; but the node goes on, and tries again."""
+    disk = SimulatedDisk(random.Random(1))
+    one, two = Member(1, addresses, Path("/data"), disk=disk), Member(2, addresses, tmp_path)
+    disk.free_bytes = 0
+    async with running(one, two):
+        await in_trouble(one, 2, "No space left on device")
+        assert not one.peers.links[2].outbox.connected
+        assert not two.peers.links[1].outbox.connected
+        assert not one.storage.known_directory_ids
+        disk.free_bytes = None
+        await connected(one, 2)
+        await connected(two, 1)
+        assert one.storage.known_directory_ids == {2: two.storage.identity.directory_id}
