@@ -106,22 +106,8 @@ class Applier:
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply one slice and settle what waited for it."""
-        ids: list[ProposalId] = []
-        commands: list[Committed] = []
-        for entry in entries:
-            if entry.type is not EntryType.NORMAL:
-                self._change_members(entry)
-                continue
-            if not entry.data:
-                continue  # a new leader's empty entry
-            try:
-                proposal_id, command = decode_proposal(entry.data)
-            except PeerProtocolError as error:
-                raise CorruptLog(f"committed entry {entry.index} cannot be read: {error}") from error
-            ids.append(proposal_id)
-            commands.append(Committed(entry.term, entry.index, command))
-        results = self.machine.apply(commands) if commands else ()
-        self._settle(ids, commands, results)
+        for proposal_id, outcome in apply_entries(self.machine, self.membership, entries):
+            self._proposals.applied(proposal_id, outcome)
         self.log_bytes += sum([len(entry.data) for entry in entries])
         last = entries[-1]
         is_new_term = last.term > self.position.term
@@ -129,12 +115,6 @@ class Applier:
         if is_new_term:
             self._proposals.term_applied(last.term)
         self._applied.advance(last.index)
-
-    def _change_members(self, entry: Entry) -> None:
-        proposal_id = self.membership.apply(entry)
-        logger.info("members as of index %d: %s", entry.index, describe_members(self.membership.conf_state))
-        if proposal_id is not None:
-            self._proposals.applied(proposal_id, Applied(entry.term, entry.index, None))
 
     @property
     def is_restoring(self) -> bool:
@@ -163,8 +143,30 @@ class Applier:
         self._proposals.term_applied(snapshot.term)
         self._applied.advance(snapshot.index)
 
-    def _settle(
-        self, ids: Sequence[ProposalId], commands: Sequence[Committed], results: Sequence[object]
-    ) -> None:
-        for proposal_id, committed, result in zip(ids, commands, results, strict=True):
-            self._proposals.applied(proposal_id, Applied(committed.term, committed.index, result))
+
+def apply_entries(
+    machine: StateMachine, membership: Membership, entries: Sequence[Entry]
+) -> list[tuple[ProposalId, Applied]]:
+    """Apply committed entries; what became of each proposal among them. Raises CorruptLog."""
+    outcomes: list[tuple[ProposalId, Applied]] = []
+    ids: list[ProposalId] = []
+    commands: list[Committed] = []
+    for entry in entries:
+        if entry.type is not EntryType.NORMAL:
+            proposer = membership.apply(entry)
+            logger.info("members as of index %d: %s", entry.index, describe_members(membership.conf_state))
+            if proposer is not None:
+                outcomes.append((proposer, Applied(entry.term, entry.index, None)))
+            continue
+        if not entry.data:
+            continue  # a new leader's empty entry
+        try:
+            proposal_id, command = decode_proposal(entry.data)
+        except PeerProtocolError as error:
+            raise CorruptLog(f"committed entry {entry.index} cannot be read: {error}") from error
+        ids.append(proposal_id)
+        commands.append(Committed(entry.term, entry.index, command))
+    results = machine.apply(commands) if commands else ()
+    for proposal_id, committed, result in zip(ids, commands, results, strict=True):
+        outcomes.append((proposal_id, Applied(committed.term, committed.index, result)))
+    return outcomes

@@ -13,7 +13,17 @@ PACKAGE = Path(__file__).parents[1] / "raftkv_trio"
 FLOORS = [
     {"__main__"},
     {"cli", "local"},
-    {"backup", "client", "console", "control", "inspect_directory", "procfile", "readiness", "survey"},
+    {
+        "backup",
+        "client",
+        "console",
+        "control",
+        "force",
+        "inspect_directory",
+        "procfile",
+        "readiness",
+        "survey",
+    },
     {"testing"},
     {"serve"},
     {"rest"},

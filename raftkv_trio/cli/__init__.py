@@ -12,6 +12,7 @@ import click
 from raftkv_trio._version import __version__
 from raftkv_trio.cli.directories import backup, check, restore
 from raftkv_trio.cli.local import local
+from raftkv_trio.cli.member import member
 from raftkv_trio.cli.members import snapshot, status
 from raftkv_trio.cli.serve import serve
 from raftkv_trio.cli.simulate import simulate
@@ -42,5 +43,5 @@ def program() -> None:
     """A replicated key-value store: Raft on Trio, with raftexample's command line."""
 
 
-for command in (serve, status, snapshot, check, backup, restore, local, simulate):
+for command in (serve, status, member, snapshot, check, backup, restore, local, simulate):
     program.add_command(command)

@@ -223,14 +223,15 @@ def open_storage(
     path: Path,
     *,
     node_id: int,
-    bootstrap: Bootstrap,
+    bootstrap: Bootstrap | None,
     rng: random.Random,
     segment_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> NodeStorage:
-    """Open the data directory at `path`, or make it.
+    """Open the data directory at `path`, or make it where there is a `bootstrap`.
 
     Raises:
-        ConfigError: the directory is another node's, in use, of a newer format, or cannot be made.
+        ConfigError: the directory is another node's, in use, of a newer format, or is not there and cannot be
+            made.
         CorruptLog: what it holds does not verify.
     """
     try:
@@ -242,8 +243,10 @@ def open_storage(
 
 
 def _open_storage(
-    disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: random.Random, segment_bytes: int
+    disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap | None, rng: random.Random, segment_bytes: int
 ) -> NodeStorage:
+    if bootstrap is None and is_new(disk, path):
+        raise ConfigError(f"{path} is no data directory of raftkv-trio")
     # A first start that was cut short may have left these two.
     strangers = set(disk.list_directory(path)) - {"wal", "snap"} if disk.exists(path) else set()
     if strangers and not disk.exists(path / "lock"):
@@ -259,7 +262,7 @@ def _open_storage(
             raise ConfigError(
                 f"data directory {path} is in use by a running node; stop it, or name another by --data-dir"
             )
-        if is_new(disk, path):
+        if bootstrap is not None and is_new(disk, path):
             _bootstrap(disk, path, node_id, bootstrap, rng, segment_bytes)
         # What a killed process has named, and not synced, is seen here and may still be lost.
         for directory in (path / "snap", path):

@@ -1,0 +1,110 @@
+"""`raftkv-trio member force-new-cluster`: one member goes on alone when the majority is lost for good."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from random import SystemRandom
+from typing import NamedTuple
+
+from raftkv_trio.applier import apply_entries
+from raftkv_trio.config import restored_cluster_id
+from raftkv_trio.envelope import Envelope
+from raftkv_trio.errors import ConfigError
+from raftkv_trio.kv import Store
+from raftkv_trio.membership import Membership
+from raftkv_trio.raft.types import ConfState
+from raftkv_trio.recovery import restore_machine
+from raftkv_trio.storage import (
+    Bootstrap,
+    Disk,
+    NodeStorage,
+    OsDisk,
+    SnapshotMeta,
+    is_new,
+    open_storage,
+    restore_directory,
+    verify_backup,
+)
+from raftkv_trio.storage.node_storage import read_identity
+from raftkv_trio.storage.snapshot import SnapshotFile
+
+
+class Forced(NamedTuple):
+    """A new cluster of one member.
+
+    Attributes:
+        index: what its state is that of.
+        doubtful: how many of the entries that it holds may never have been acknowledged.
+        former: the members of the old cluster.
+    """
+
+    directory: Path
+    node_id: int
+    cluster_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    doubtful: int
+    former: tuple[int, ...]
+
+
+def force_new_cluster(directory: Path, target: Path) -> Forced:
+    """Make of a stopped member's directory that of the only member of a new cluster, in `target`.
+
+    It has every entry of the old log, committed or not: nobody can tell any more, and none that was
+    acknowledged may be lost. The old directory stays as a clean stop leaves it. The cluster id is hashed from
+    the old one and the state, of which the remaining member is a part: no two members make the same.
+
+    Raises ConfigError where one of the two is not as it must be, StorageError, OSError.
+    """
+    disk = OsDisk()
+    work = target.with_name(f"{target.name}.forcing")
+    for taken in (target, work):
+        if taken.exists():
+            raise ConfigError(f"{taken} exists already; remove it, or name another with --data-dir")
+    if is_new(disk, directory):
+        raise ConfigError(f"{directory} is no data directory of a node that has run")
+    node_id = read_identity(disk, directory).node_id
+    storage = open_storage(disk, directory, node_id=node_id, bootstrap=None, rng=SystemRandom())
+    try:
+        machine, membership, meta, doubtful = _replay(storage)
+        own = membership.envelope.members.get(node_id)
+        if own is None:
+            raise ConfigError(f"{directory} is of node {node_id}, which is no member of its own cluster")
+        others = sorted(membership.envelope.members.keys() - {node_id})
+        removed = {**membership.envelope.removed, **dict.fromkeys(others, meta.index)}
+        envelope = Envelope(members={node_id: own}, removed=removed).encode()
+        work.mkdir()
+        backup = verify_backup(disk, _write(disk, work, meta, envelope, machine.snapshot()))
+        bootstrap = Bootstrap(
+            cluster_id=restored_cluster_id(storage.identity.cluster_id, backup.hash),
+            conf_state=ConfState(voters=(node_id,)),
+            envelope=envelope,
+        )
+        restore_directory(disk, target, backup, node_id=node_id, bootstrap=bootstrap, rng=SystemRandom())
+        return Forced(target, node_id, bootstrap.cluster_id, meta.index, doubtful, (node_id, *others))
+    finally:
+        storage.close(clean=True)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _replay(storage: NodeStorage) -> tuple[Store, Membership, SnapshotMeta, int]:
+    """All that a directory holds, applied: the store, the members, up to where, and what may be too much."""
+    machine, meta = Store(), storage.snapshot
+    restore_machine(machine, storage)
+    envelope = Envelope.decode(storage.read_envelope(meta.id))
+    membership = Membership(storage.identity.node_id, envelope, meta.conf_state)
+    entries = storage.take_entries()
+    apply_entries(machine, membership, entries)
+    if entries:
+        meta = SnapshotMeta(entries[-1].index, entries[-1].term, membership.conf_state)
+    committed = max(storage.hard_state.commit, storage.snapshot.index)
+    return machine, membership, meta, max(0, meta.index - committed)
+
+
+def _write(disk: Disk, directory: Path, meta: SnapshotMeta, envelope: bytes, chunks: Iterator[bytes]) -> Path:
+    file = SnapshotFile(disk, directory, meta, envelope)
+    try:
+        for chunk in chunks:
+            file.write([chunk])
+        return file.finish()
+    finally:
+        file.close()

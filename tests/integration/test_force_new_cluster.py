@@ -1,0 +1,74 @@
+"""The majority is lost for good: one member goes on alone, and is joined by others."""
+
+import shutil
+from pathlib import Path
+
+import httpx
+import trio
+
+from tests.cli.program import refusal, run
+from tests.integration.cluster import Cluster
+from tests.integration.test_members import wait_role
+
+KEYS = 60
+
+
+async def test_one_member_goes_on_alone(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    """It has all that was acknowledged, is of another cluster, takes writes, and grows under new ids."""
+    cluster = Cluster(tmp_path, 5, ("--snapshot-entries", "25", "--catch-up-entries", "5"), founders=3)
+    try:
+        cluster.start()
+        await cluster.wait_ready(http)
+        for key in range(KEYS):
+            node_id = key % 3 + 1
+            assert (await http.put(cluster.url(node_id, f"/{key}k"), content=f"{key}")).status_code == 204
+        await cluster.wait_equal(http)
+        old_id = (await cluster.status(http, 1))["cluster_id"]
+        cluster.kill()
+        for node_id in (2, 3):
+            shutil.rmtree(cluster.data_dir(node_id))
+        old = cluster.data_dir(1).rename(tmp_path / "old")
+
+        done = await trio.to_thread.run_sync(
+            lambda: run(
+                "member",
+                "force-new-cluster",
+                old,
+                "--data-dir",
+                cluster.data_dir(1),
+                "--yes",
+                directory=tmp_path,
+            )
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert "removed, and never to be started again: 2, 3" in done.stdout
+        cluster.start(1)
+        await cluster.wait_ready(http)
+        status = await cluster.status(http, 1)
+        assert status["cluster_id"] != old_id
+        for key in range(KEYS):
+            assert (await http.get(cluster.url(1, f"/{key}k"))).text == f"{key}"
+        refused = await http.post(cluster.url(1, "/2"), content=cluster.peer_url(2))
+        assert (refused.status_code, "never taken again" in refused.text) == (409, True)
+
+        for node_id in (4, 5):
+            added = await http.post(cluster.url(1, f"/{node_id}"), content=cluster.peer_url(node_id))
+            assert added.status_code == 204
+            cluster.start(node_id)
+            await wait_role(http, cluster, 1, node_id, "voter")
+        await cluster.wait_ready(http)
+        assert (await http.put(cluster.url(5, "/after"), content=b"it goes on")).status_code == 204
+        assert (await http.get(cluster.url(4, "/59k"))).text == "59"
+        await cluster.wait_equal(http)
+    finally:
+        cluster.kill()
+
+
+def test_what_it_does_not_take(tmp_path: Path) -> None:
+    """Without --yes and a terminal, without a directory, or onto one, nothing is made."""
+    command = ("member", "force-new-cluster", "old", "--data-dir", "new")
+    assert "say so with --yes" in refusal(*command, directory=tmp_path)
+    assert "old is no data directory" in refusal(*command, "--yes", directory=tmp_path)
+    (tmp_path / "new").mkdir()
+    assert "new exists already" in refusal(*command, "--yes", directory=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
