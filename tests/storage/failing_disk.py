@@ -64,7 +64,9 @@ class FailingDisk:
         self.calls: list[Call] = []
         self.failed: int | None = None
         self.open_files: list[Path] = []
-        self._left = number
+        self._left: int | None = None
+        if number is not None:
+            self.arm(number)
         self._error = error
         self._may_fail = may_fail
         self._lasts = lasts
@@ -79,6 +81,10 @@ class FailingDisk:
     def is_broken(self) -> bool:
         """Whether a call has failed for another reason than that there was no room."""
         return self.failed is not None and self._error != errno.ENOSPC
+
+    def arm(self, number: int) -> None:
+        """Let one call fail, counted from here on."""
+        self._left = number
 
     def mend(self) -> None:
         """From here on no call fails."""

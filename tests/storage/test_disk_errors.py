@@ -232,3 +232,23 @@ def test_an_error_of_a_real_file_names_it_too() -> None:
             file.datasync()
     finally:
         file.close()
+
+
+@pytest.mark.parametrize("call", range(6))
+def test_an_error_while_a_removal_is_noted_ends_the_node_too(call: int) -> None:
+    """It names the file; the directory is closed for good then, or has all that was acknowledged."""
+    for seed in range(10):
+        disk = FailingDisk(SimulatedDisk(random.Random(seed)))
+        storage = reopen(disk)
+        storage.append(HardState(2, 1, 1), [Entry(2, 2)])
+        disk.arm(call)
+        with pytest.raises(StorageError, match=r"/data\S*: Input/output error"):
+            storage.mark_removed(2)
+        check_not_tried_again(disk)
+        disk.disk.lose_power()
+        try:
+            storage = reopen(disk.disk)
+        except ConfigError as error:
+            assert "was removed" in str(error)  # noqa: PT017 - the last call is the one that makes it sure
+        else:
+            assert held(storage).entries == ((2, 2),)
