@@ -42,15 +42,25 @@ class Cluster:
         self.ids = range(1, size + 1)
         self._dialled_ports, self._rest_ports = find_free_ports(size), find_free_ports(size)
         self._peer_ports = find_free_ports(size) if is_proxied else self._dialled_ports
+        self._first_urls = {node_id: self.peer_url(node_id) for node_id in self.ids}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def peer_url(self, node_id: int) -> str:
         return f"http://127.0.0.1:{self._dialled_ports[node_id - 1]}"
 
     def peer_urls(self, node_id: int = 1) -> str:
-        """What a node is told by --cluster: the founders, and itself."""
-        told = [f"{i}={self.peer_url(i)}" for i in self.ids if i <= self._founders or i == node_id]
-        return ",".join(told)
+        """What --cluster tells a node, whatever has moved since: the founders; one that joins, itself too."""
+        told = {i: self._first_urls[i] for i in self.ids[: self._founders]}
+        if node_id > self._founders:
+            own = self.peer_url(node_id)
+            told = {i: url for i, url in told.items() if url != own} | {node_id: own}
+        return ",".join(f"{i}={url}" for i, url in told.items())
+
+    def move(self, node_id: int, to_where: int | None = None) -> None:
+        """Give a node that is down another peer port: a new one, or that of a node that is no more."""
+        ports = self._peer_ports
+        (port,) = find_free_ports(1) if to_where is None else (ports[to_where - 1],)
+        ports[node_id - 1] = self._dialled_ports[node_id - 1] = port
 
     def data_dir(self, node_id: int) -> Path:
         return self._directory / str(node_id)
@@ -98,10 +108,10 @@ class Cluster:
         addresses += ["--listen-peer", f"127.0.0.1:{self._peer_ports[node_id - 1]}"]
         return [sys.executable, "-m", "raftkv_trio", "serve", *arguments, *addresses]
 
-    def stop(self, node_id: int) -> int:
+    def stop(self, node_id: int, number: signal.Signals = signal.SIGINT) -> int:
         """Stop a node cleanly; returns its exit code."""
         process = self._processes.pop(node_id)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         return process.wait(PATIENCE_S)
 
     def wait_exit(self, node_id: int) -> int:

@@ -1,45 +1,22 @@
 """Real processes whose cluster changes its members while it serves."""
 
+import signal
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
 
-from tests.integration.cluster import PATIENCE_S, POLL_S, Cluster
+from tests.integration.members import add, fill, members, started, wait_alike, wait_role, wait_said
 
 
-@pytest.fixture
-def growing(tmp_path: Path) -> Cluster:
-    """Three nodes, and a fourth that may join; snapshots are frequent, and little is kept behind them."""
-    return Cluster(tmp_path, 4, ("--snapshot-entries", "500", "--catch-up-entries", "100"), founders=3)
-
-
-async def wait_role(http: httpx.AsyncClient, cluster: Cluster, asked: int, member_id: int, role: str) -> None:
-    """Until a node sees another one in this role."""
-    with trio.fail_after(PATIENCE_S):
-        while True:
-            members = (await http.get(cluster.url(asked, "/-/members"))).json()
-            if {"id": member_id, "role": role}.items() <= {
-                k: v for m in members if m["id"] == member_id for k, v in m.items()
-            }.items():
-                return
-            await trio.sleep(POLL_S)
-
-
-async def test_a_node_joins_and_another_is_removed(growing: Cluster, http: httpx.AsyncClient) -> None:
+async def test_a_node_joins_and_another_is_removed(tmp_path: Path, http: httpx.AsyncClient) -> None:
     """What was written before is read from the newcomer; the removed node ends well, and starts no more."""
-    cluster = growing
-    try:
-        cluster.start()
+    with started(tmp_path, 4, founders=3) as cluster:
         await cluster.wait_ready(http)
         assert (await http.put(cluster.url(1, "/key"), content=b"value")).status_code == 204
-        added = await http.post(cluster.url(2, "/4"), content=cluster.peer_url(4))
-        assert added.status_code == 204
-        cluster.start(4)
-        await cluster.wait_ready(http)
+        await add(http, cluster, 2, 4)
         assert (await http.get(cluster.url(4, "/key"))).text == "value"
-        await wait_role(http, cluster, 1, 4, "voter")
         assert (await http.delete(cluster.url(4, "/3"))).status_code == 204
         assert cluster.wait_exit(3) == 0
         cluster.start(3)
@@ -47,5 +24,101 @@ async def test_a_node_joins_and_another_is_removed(growing: Cluster, http: httpx
         assert "node 3 was removed from its cluster" in cluster.log(3).read_text()
         assert (await http.put(cluster.url(4, "/key"), content=b"later")).status_code == 204
         assert (await http.get(cluster.url(1, "/key"))).text == "later"
-    finally:
+
+
+async def test_a_node_joins_after_snapshots_and_compaction(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    """The first entries are long gone, and more are written while it joins; it comes to the same state."""
+    with started(tmp_path, 4, founders=3) as cluster:
+        await cluster.wait_ready(http)
+        await fill(http, cluster, 1, 1200, "before")
+        leader = await cluster.leader(http)
+        assert (await cluster.status(http, leader))["snapshot_index"] > 500
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fill, http, cluster, leader, 800, "meanwhile")
+            await add(http, cluster, leader, 4)
+        await wait_alike(http, cluster, *cluster.ids)
+        assert (await http.get(cluster.url(4, "/1199x"))).text == "before"
+        assert (await http.get(cluster.url(4, "/7x"))).text == "meanwhile"
+
+
+async def test_a_node_that_nobody_added_waits_and_says_so(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    """It asks until it is added, names what is to be done, and SIGTERM ends it; then it joins."""
+    with started(tmp_path, 3, founders=2) as cluster:
+        await cluster.wait_ready(http)
+        cluster.start(3)
+        await wait_said(cluster, 3, f"raftkv-trio member add 3 {cluster.peer_url(3)}")
+        began = trio.current_time()
+        assert cluster.stop(3, signal.SIGTERM) == 0
+        assert trio.current_time() - began < 5
+        assert not (cluster.data_dir(3) / "identity").exists()
+        cluster.start(3)
+        answer = await http.post(cluster.url(1, "/3"), content=cluster.peer_url(3))
+        assert answer.status_code == 204
+        await wait_role(http, cluster, 2, 3, "voter")
+
+
+async def test_a_node_joins_while_none_of_the_members_can_be_reached(
+    tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    """It says so, and joins when they are there again."""
+    with started(tmp_path, 2, founders=1) as cluster:
+        await cluster.wait_ready(http)
+        await http.post(cluster.url(1, "/2"), content=cluster.peer_url(2))
+        cluster.kill(1)
+        cluster.start(2)
+        await wait_said(cluster, 2, "none of --cluster can be reached yet")
+        cluster.start(1)
+        await cluster.wait_ready(http)
+        await wait_role(http, cluster, 1, 2, "voter")
+
+
+@pytest.mark.parametrize("size", [2, 3])
+async def test_the_leader_is_removed(tmp_path: Path, http: httpx.AsyncClient, size: int) -> None:
+    """Asked itself, it hands over, answers and ends; the others go on, in clusters of two and of three."""
+    with started(tmp_path, size, founders=size) as cluster:
+        await cluster.wait_ready(http)
+        leader = await cluster.leader(http)
+        others = [node_id for node_id in cluster.ids if node_id != leader]
+        removed = await http.delete(cluster.url(leader, f"/-/members/{leader}"))
+        assert (removed.status_code, cluster.wait_exit(leader)) == (200, 0)
+        for node_id in others:
+            assert (await http.put(cluster.url(node_id, "/key"), content=b"v")).status_code == 204
+            assert set(await members(http, cluster, node_id)) == set(others)
+        assert await cluster.leader(http) in others
+
+
+async def test_another_id_takes_the_address_of_one_removed(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    """Node 4 stands where node 3 was; one that was down meanwhile finds it there."""
+    with started(tmp_path, 4, founders=3) as cluster:
+        await cluster.wait_ready(http)
+        leader = await cluster.leader(http)
+        asked, follower = (1, 2) if leader == 1 else (2, 1)
+        assert (await http.delete(cluster.url(asked, "/3"))).status_code == 204
+        assert cluster.wait_exit(3) == 0
+        cluster.move(4, to_where=3)
+        await add(http, cluster, asked, 4)
+        cluster.kill(follower)
+        assert (await http.put(cluster.url(4, "/key"), content=b"value")).status_code == 204
+        cluster.start(follower)
+        await cluster.wait_ready(http)
+        assert (await http.get(cluster.url(follower, "/key"))).text == "value"
+        assert (await members(http, cluster, follower))[4]["url"] == cluster.peer_url(4)
+
+
+async def test_a_member_moves(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    """After PUT /-/members/3 and a start at the new address it is one of them, and when all restart too."""
+    with started(tmp_path, 3, founders=3) as cluster:
+        await cluster.wait_ready(http)
+        cluster.stop(3)
+        cluster.move(3)
+        asked = await cluster.leader(http)
+        moved = await http.put(cluster.url(asked, "/-/members/3"), json={"url": cluster.peer_url(3)})
+        assert moved.status_code == 200, moved.text
+        cluster.start(3)
+        await cluster.wait_ready(http)
+        assert (await members(http, cluster, 3))[3]["url"] == cluster.peer_url(3)
         cluster.kill()
+        cluster.start()
+        await cluster.wait_ready(http)
+        cluster.kill(1)
+        assert (await http.put(cluster.url(3, "/key"), content=b"value")).status_code == 204
