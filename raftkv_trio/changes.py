@@ -42,7 +42,6 @@ class Changes:
     """The driver's part that changes members; asked on the leader only.
 
     Args:
-        hand_over: has another voter lead.
         want_snapshot: has one taken of what is applied now.
     """
 
@@ -54,7 +53,6 @@ class Changes:
         membership: Membership,
         clock: Clock,
         election_timeout_s: float,
-        hand_over: Callable[[], None],
         want_snapshot: Callable[[], None],
     ) -> None:
         self._node_id = node_id
@@ -63,7 +61,6 @@ class Changes:
         self._membership = membership
         self._clock = clock
         self._election_timeout_s = election_timeout_s
-        self._hand_over = hand_over
         self._want_snapshot = want_snapshot
         self._heard_at: dict[int, float] = {}
         self._rounds: dict[int, Round] = {}
@@ -99,7 +96,7 @@ class Changes:
         if (objection := self._untimely(request, configuration)) is not None:
             return objection
         if self._node_id not in configuration.voters:
-            self._hand_over()
+            self._hand_over(configuration)
             return Later("the leader hands over before it is removed")
         try:
             self._raw.propose_conf_change(change)
@@ -124,6 +121,17 @@ class Changes:
                     " no quorum; bring the others back first, or force the change"
                 )
         return None
+
+    def _hand_over(self, configuration: ConfState) -> None:
+        """To whoever stays and is furthest ahead; one that goes as well would only hand over again."""
+        status = self._raw.status()
+        stay = [
+            (status.progress[i].match, -i)
+            for i in configuration.voters
+            if self.is_active(i) and i in status.progress and not status.progress[i].is_learner
+        ]
+        if stay and status.transferee is None:
+            self._raw.transfer_leader(-max(stay)[1])
 
     # ------------------------------------------------------------ of its own accord; once a tick
 

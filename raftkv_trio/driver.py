@@ -9,7 +9,6 @@ heartbeats that wait for it before it thinks of an election.
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import trio
 
@@ -105,7 +104,6 @@ class Driver:
             membership,
             clock,
             self._election_timeout_s,
-            partial(self.hand_over, wanted=True),
             want_snapshot,
         )
         self.proposer = Proposer(raw, proposals, self.changes, max_batch_bytes=max_batch_bytes)

@@ -167,6 +167,8 @@ class Membership:
         for change in request.changes:
             if (objection := self._objection(change)) is not None:
                 return objection
+        if (objection := self._shared_address(request)) is not None:
+            return objection
         removed = {change.node_id for change in request.changes if change.action is Action.REMOVE}
         promoted = {change.node_id for change in request.changes if change.action is Action.PROMOTE}
         if not ({*self.conf_state.voters} - removed) | promoted:
@@ -189,10 +191,25 @@ class Membership:
             return NoSuchMember(f"node {node_id} is no member of this cluster{was}")
         elif change.action is Action.PROMOTE and node_id in all_voters(self.conf_state):
             return ChangeRefused(f"node {node_id} is a voter already")
-        for other_id, member in members.items():
-            if member.address == change.address and other_id != node_id:
-                return ChangeRefused(f"{member.address.url} is the address of node {other_id}")
         return None
+
+    def _shared_address(self, request: ChangeRequest) -> ChangeRefused | None:
+        """Whether two members would have one address afterwards; one that goes leaves its own to another."""
+        ids: dict[PeerAddress, int] = {}
+        for node_id, address in self._addresses_after(request).items():
+            if (other_id := ids.setdefault(address, node_id)) != node_id:
+                return ChangeRefused(f"{address.url} is the address of node {other_id}")
+        return None
+
+    def _addresses_after(self, request: ChangeRequest) -> dict[int, PeerAddress]:
+        addresses = self.envelope.addresses
+        for change in request.changes:
+            if change.action is Action.REMOVE:
+                del addresses[change.node_id]
+            elif change.address is not None:
+                addresses.pop(change.node_id, None)  # who asks for an address comes behind who has it
+                addresses[change.node_id] = change.address
+        return addresses
 
 
 def _unpack_context(context: bytes) -> tuple[ProposalId | None, ChangeRequest]:

@@ -185,6 +185,8 @@ class Node:
             log_bytes=config.snapshot_log_bytes,
         )
         self.peers = self.driver.peers = self._make_peers(ahead, world)
+        if self.membership.removed_at is not None:  # it ended before its directory was marked
+            self._is_removed(self.membership.removed_at)
 
     def _make_driver(
         self, log: MemoryStorage, bell: Bell, commits: trio.MemorySendChannel[Commits], world: World

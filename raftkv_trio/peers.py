@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 MAX_HANDSHAKES = 64
 MAX_LINKS = 64
+PARTING_S = 1.0
 REJECTION_INTERVAL_S = 1.0
 
 _NETWORK_TYPES = frozenset(
@@ -139,7 +140,7 @@ class Peers:
         self.update(envelope)
 
     def update(self, envelope: Envelope) -> None:
-        """The members have changed: whoever is new is dialled, whoever is removed is cut off.
+        """The members have changed: whoever is new is dialled, whoever is removed is let go.
 
         A member that is not in `envelope` yet, and has introduced itself, is kept.
         """
@@ -155,9 +156,18 @@ class Peers:
                 link.dialling.cancel()
         for node_id in envelope.removed.keys() & self.links.keys():
             link = self.links.pop(node_id)
-            link.scope.cancel()
-            if link.receiving is not None:
-                link.receiving.cancel()
+            if self._nursery is not None:
+                self._nursery.start_soon(self._part_with, link)
+
+    async def _part_with(self, link: Link) -> None:
+        """Cut a removed member off, when it has had the time to hear that its removal is committed.
+
+        Told so by its own log it can answer whoever asked it to; after that, by whomever it dials.
+        """
+        await self._clock.sleep_until(self._clock.now() + PARTING_S)
+        link.scope.cancel()
+        if link.receiving is not None:
+            link.receiving.cancel()
 
     def _add_link(self, node_id: int, address: PeerAddress) -> Link:
         link = self.links[node_id] = Link(node_id, address, self._max_outbox_bytes)

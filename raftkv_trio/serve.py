@@ -6,6 +6,7 @@ from dataclasses import replace
 import trio
 
 from raftkv_trio.config import ServerConfig
+from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.kv import Store
 from raftkv_trio.node import run_node
 from raftkv_trio.rest import make_app, open_rest_listeners, serve_rest
@@ -27,6 +28,13 @@ async def serve(
     ConfigError and StorageError, maybe in groups. Cancellation stops at once, without handing leadership
     over.
     """
+    try:
+        await _serve(config, stop, task_status)
+    except* NodeRemoved:
+        pass  # a node that is removed ends in any case, also where this took longer
+
+
+async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: trio.TaskStatus[int]) -> None:
     store = Store()
     # Bound first of all, so that a port that is taken is said before the data directory is touched.
     async with open_rest_listeners(config.rest) as listeners, trio.open_nursery() as node_nursery:
