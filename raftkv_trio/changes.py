@@ -64,6 +64,7 @@ class Changes:
         self._want_snapshot = want_snapshot
         self._heard_at: dict[int, float] = {}
         self._rounds: dict[int, Round] = {}
+        self._leads_since: float | None = None
 
     def heard(self, peer_id: int) -> None:
         """A message of this member has come."""
@@ -93,8 +94,8 @@ class Changes:
             configuration = apply_change(self._membership.conf_state, change).conf_state
         except InvalidConfiguration as error:
             return ChangeRefused(str(error))
-        if (objection := self._untimely(request, configuration)) is not None:
-            return objection
+        if (untimely := self._untimely(request, configuration)) is not None:
+            return untimely
         if self._node_id not in configuration.voters:
             self._hand_over(configuration)
             return Later("the leader hands over before it is removed")
@@ -104,7 +105,7 @@ class Changes:
             return Later(str(error))
         return None
 
-    def _untimely(self, request: ChangeRequest, configuration: ConfState) -> ChangeRefused | None:
+    def _untimely(self, request: ChangeRequest, configuration: ConfState) -> ChangeRefused | Later | None:
         """Why a change that makes sense must not be made as things are now, unless it is forced."""
         if request.is_forced:
             return None
@@ -116,6 +117,8 @@ class Changes:
         for voters in (configuration.voters, configuration.voters_outgoing):
             active = [i for i in voters if self.is_active(i)]
             if len(active) <= len(voters) // 2 and voters:
+                if self._is_new_leader:
+                    return Later("the leader is new, and has not heard from all yet")
                 return ChangeRefused(
                     f"of the voters {_names(voters)} only {_names(active) or 'none'} would answer, which is"
                     " no quorum; bring the others back first, or force the change"
@@ -133,13 +136,20 @@ class Changes:
         if stay and status.transferee is None:
             self._raw.transfer_leader(-max(stay)[1])
 
+    @property
+    def _is_new_leader(self) -> bool:
+        return self._leads_since is None or self._clock.now() - self._leads_since <= self._election_timeout_s
+
     # ------------------------------------------------------------ of its own accord; once a tick
 
     def tick(self) -> None:
         """Promote who has caught up, leave a joint configuration, have a snapshot taken for a newcomer."""
         if self._raw.role is not StateRole.LEADER:
             self._rounds.clear()
+            self._leads_since = None
             return
+        if self._leads_since is None:
+            self._leads_since = self._clock.now()
         self._leave_joint()
         configuration = self._membership.conf_state
         if configuration.learners:
