@@ -8,7 +8,7 @@ import trio
 
 from tests.cli.program import refusal, run
 from tests.integration.cluster import Cluster
-from tests.integration.test_members import wait_role
+from tests.integration.members import wait_role
 
 KEYS = 60
 
