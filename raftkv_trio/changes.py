@@ -13,6 +13,7 @@ from raftkv_trio.membership import Action, ChangeRequest, MemberChange, Membersh
 from raftkv_trio.ports import Clock
 from raftkv_trio.raft.confchange import ConfChangeV2, all_members, apply_change
 from raftkv_trio.raft.errors import InvalidConfiguration, ProposalDropped
+from raftkv_trio.raft.progress import ProgressState
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import ConfState, StateRole
@@ -99,6 +100,8 @@ class Changes:
         if self._node_id not in configuration.voters:
             self._hand_over(configuration)
             return Later("the leader hands over before it is removed")
+        if self._is_new_leader and (behind := self._behind(request)) is not None:
+            return Later(f"node {behind} is to hear of its own removal, and has not been heard from yet")
         try:
             self._raw.propose_conf_change(change)
         except ProposalDropped as error:
@@ -123,6 +126,16 @@ class Changes:
                     f"of the voters {_names(voters)} only {_names(active) or 'none'} would answer, which is"
                     " no quorum; bring the others back first, or force the change"
                 )
+        return None
+
+    def _behind(self, request: ChangeRequest) -> int | None:
+        """Who is to be removed, answers, and has not been probed yet: it would miss the commit of that."""
+        progress = self._raw.status().progress
+        for change in request.changes:
+            if change.action is Action.REMOVE and self.is_active(change.node_id):
+                one = progress.get(change.node_id)
+                if one is not None and one.state is ProgressState.PROBE:
+                    return change.node_id
         return None
 
     def _hand_over(self, configuration: ConfState) -> None:

@@ -317,7 +317,10 @@ class Node:
 
     def _told_removed(self, index: int) -> None:
         """A peer says that this node was removed; it can only know better if it knows more."""
-        if index > self.applied.index:
+        if index > self.applied.index and self.removed_at is None:
+            self.close(
+                f"node {self.id} was removed from the cluster, by entry {index}, which it has not seen"
+            )
             self._is_removed(index)
 
     def _is_removed(self, index: int) -> None:

@@ -1,0 +1,83 @@
+"""Restarts of real processes after changes of their members, with the flags of their first start."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from tests.integration.members import add, fill, members, started, wait_alike
+
+
+@pytest.mark.parametrize("writes", [0, 1200])
+async def test_all_restart_after_changes(tmp_path: Path, http: httpx.AsyncClient, writes: int) -> None:
+    """kill -9 of all at once: they know each other as before, from a snapshot or from the log alone."""
+    with started(tmp_path, 4, founders=3) as cluster:
+        await cluster.wait_ready(http)
+        await add(http, cluster, 1, 4)
+        assert (await http.delete(cluster.url(4, "/2"))).status_code == 204
+        assert cluster.wait_exit(2) == 0
+        await fill(http, cluster, 4, writes, "value")
+        assert (await http.put(cluster.url(1, "/key"), content=b"value")).status_code == 204
+        cluster.kill()
+        cluster.start(1, 3, 4)
+        await cluster.wait_ready(http)
+        assert (await http.get(cluster.url(3, "/key"))).text == "value"
+        for node_id in (1, 3, 4):
+            assert set(await members(http, cluster, node_id)) == {1, 3, 4}
+        cluster.kill(1)
+        assert (await http.put(cluster.url(4, "/key"), content=b"later")).status_code == 204
+        await wait_alike(http, cluster, 3, 4)
+
+
+async def test_a_node_that_was_down_learns_that_it_was_removed(
+    tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    """It ends well when it comes back, then starts no more; and the term of the others stays."""
+    with started(tmp_path, 3, founders=3) as cluster:
+        await cluster.wait_ready(http)
+        cluster.kill(3)
+        asked = await cluster.leader(http)
+        assert (await http.delete(cluster.url(asked, "/3"))).status_code == 204
+        term = (await cluster.status(http, asked))["term"]
+        cluster.start(3)
+        assert cluster.wait_exit(3) == 0
+        cluster.start(3)
+        assert cluster.wait_exit(3) == 2
+        assert "node 3 was removed from its cluster" in cluster.log(3).read_text()
+        assert (await cluster.status(http, asked))["term"] == term
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+async def test_a_node_killed_before_its_directory_was_marked_ends_at_its_next_start(
+    tmp_path: Path, http: httpx.AsyncClient, is_alone: bool
+) -> None:
+    """Its removal is applied again, from its own log where nobody is there; then it starts no more."""
+    with started(tmp_path, 3, founders=3) as cluster:
+        await cluster.wait_ready(http)
+        asked = await cluster.leader(http)
+        gone = next(node_id for node_id in cluster.ids if node_id != asked)
+        assert (await http.delete(cluster.url(asked, f"/{gone}"))).status_code == 204
+        assert cluster.wait_exit(gone) == 0
+        (cluster.data_dir(gone) / "removed").unlink()
+        if is_alone:
+            cluster.kill()
+        cluster.start(gone)
+        assert cluster.wait_exit(gone) == 0
+        cluster.start(gone)
+        assert cluster.wait_exit(gone) == 2
+
+
+async def test_a_partitioned_member_disturbs_nobody(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    """It stands still for several election timeouts, and is one of them again in the term that they had."""
+    with started(tmp_path, 3, founders=3) as cluster:
+        await cluster.wait_ready(http)
+        leader = await cluster.leader(http)
+        away = next(node_id for node_id in cluster.ids if node_id != leader)
+        term = (await cluster.status(http, leader))["term"]
+        cluster.halt(away)
+        await trio.sleep(4)
+        cluster.resume(away)
+        assert (await http.put(cluster.url(away, "/key"), content=b"value")).status_code == 204
+        await wait_alike(http, cluster, *cluster.ids)
+        assert (await cluster.status(http, leader))["term"] == term
