@@ -5,7 +5,7 @@ entry that is damaged here is taken from wherever it is intact, once it is known
 
 - An intact entry lies behind the damage. By Log Matching (Raft paper, section 5.3) any log that has it has
   before it just the entries that were lost here (`salvage.py`). The last term and vote are behind it as
-  well.
+  well. Where such an entry is left nowhere, this one's end is taken for lost.
 - The end is damaged: what was lost is not known, and matters as far as a quorum committed it. Let F be the
   last such entry, and let each quorum have a member whose end is intact. One of these has F, durable since
   the term that committed it. A log at least as up-to-date as all of theirs, by last term and then by length,
@@ -95,13 +95,18 @@ def _decide(disk: Disk, own: Salvage, rest: Sequence[Salvage], pieces: Pieces) -
     """Raises ConfigError where that cannot be known."""
     files = _snapshot_files(disk, own, rest)
     if own.is_last_known:
-        log = _own_log(disk, own, files, pieces)
+        try:
+            log = _own_log(disk, own, files, pieces)
+        except ConfigError as error:
+            # What only this member has left was never committed, if the others' ends say so.
+            try:
+                log = _agreed_log(disk, own, rest, files, pieces)
+            except ConfigError:
+                raise error from None
         _check_committed([own], log)
-        return _hard_state(own, log, own.hard_state.term), log
-    log = _most_up_to_date(disk, own, rest, files, pieces)
-    _check_quorums(own, rest, _configurations(log))
-    _check_committed((own, *rest), log)
-    return _hard_state(own, log, max([salvage.term for salvage in (own, *rest)])), log
+    else:
+        log = _agreed_log(disk, own, rest, files, pieces)
+    return _hard_state(own, rest, log), log
 
 
 def _own_log(disk: Disk, own: Salvage, files: Sequence[Path], pieces: Pieces) -> NewLog:
@@ -113,6 +118,16 @@ def _own_log(disk: Disk, own: Salvage, files: Sequence[Path], pieces: Pieces) ->
         if newest.index <= own.last.index:
             raise
         return _log_to(disk, newest, files, pieces)
+
+
+def _agreed_log(
+    disk: Disk, own: Salvage, rest: Sequence[Salvage], files: Sequence[Path], pieces: Pieces
+) -> NewLog:
+    """One that has all that a quorum can have committed."""
+    log = _most_up_to_date(disk, own, rest, files, pieces)
+    _check_quorums(own, rest, _configurations(log))
+    _check_committed((own, *rest), log)
+    return log
 
 
 def _most_up_to_date(
@@ -175,12 +190,12 @@ def _whole_snapshot(disk: Disk, file: Path) -> SnapshotMeta:
     return meta
 
 
-def _hard_state(own: Salvage, log: NewLog, largest_term: int) -> HardState:
+def _hard_state(own: Salvage, rest: Sequence[Salvage], log: NewLog) -> HardState:
     """Term and vote that this member may go on with."""
     commit = max(own.commit_index, log.base.index)
     term, vote, _ = own.hard_state
     if not own.is_hard_state_known:
-        return HardState(largest_term, own.identity.node_id, commit)
+        return HardState(max([s.term for s in (own, *rest)]), own.identity.node_id, commit)
     if log.last.term > term:  # in which it has voted for nobody
         return HardState(log.last.term, None, commit)
     return HardState(term, vote, commit)

@@ -34,7 +34,7 @@ def take_snapshot(disk: Disk, path: Path, file: Path) -> list[str]:
     temporary = target.with_name(f"{file.name}.tmp")
     if disk.exists(temporary):
         disk.unlink(temporary)
-    source, copy = disk.open(file), disk.open(temporary, create=True)
+    source, copy = disk.open(file, read_only=True), disk.open(temporary, create=True)
     try:
         offset = 0
         while data := source.read_at(offset, _BATCH_BYTES):

@@ -18,6 +18,7 @@ from raftkv_trio.storage.log_reader import LogReader, SegmentName
 from raftkv_trio.storage.mend import mend
 from raftkv_trio.storage.node_storage import read_identity
 from raftkv_trio.storage.record import SEGMENT, LogRecord, encode_record
+from raftkv_trio.storage.swap import finish_swap
 from raftkv_trio.testing.disk import SimulatedDisk
 from tests.raft.cores import Network, bootstrap
 
@@ -42,10 +43,12 @@ def reopen(disk: SimulatedDisk, node_id: int, voters: Sequence[int] = NODES) -> 
 
 
 def mended(disk: SimulatedDisk, node_id: int, *others: int) -> list[str]:
-    """Make good one directory from others, all of which are stopped."""
+    """Make good one directory from others, all of which are stopped; or end a repair that was cut short."""
     with ExitStack() as held:
         for each in (node_id, *others):
             held.enter_context(hold_directory(disk, home(each)))
+        if finish_swap(disk, home(node_id)):
+            return []
         return mend(disk, home(node_id), [home(each) for each in others], segment_bytes=SEGMENT_BYTES)
 
 
@@ -70,6 +73,7 @@ def damage(disk: SimulatedDisk, node_id: int, text: bytes) -> None:
     offset = data.index(text)
     file = disk.open(path)
     file.write_at(offset, bytes([data[offset] ^ 4]))
+    file.datasync()
     file.close()
 
 
