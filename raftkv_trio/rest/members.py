@@ -17,6 +17,12 @@ from raftkv_trio.rest.problems import status_of
 from raftkv_trio.rest.responses import Response, document, problem
 
 _PROMOTIONS = {"auto": False, "manual": True}
+_FIELDS = {
+    Action.ADD: ("url", "promote"),
+    Action.READDRESS: ("url",),
+    Action.PROMOTE: (),
+    Action.REMOVE: (),
+}
 _FORM = (
     'Name the changes as {"changes": [{"action": "add", "id": 4, "url": "http://host:port"}, ...]}; actions'
     " are add, remove, promote and readdress"
@@ -133,17 +139,18 @@ def _change(value: object) -> MemberChange:
     """One change as JSON has it; raises MalformedRequest."""
     match value:
         case {"action": str(name), "id": (int() | str()) as node_id, **more} if (
-            name.upper() in Action.__members__
+            name.upper() in Action.__members__ and not isinstance(node_id, bool)
         ):
             action = Action[name.upper()]
         case _:
             raise MalformedRequest(_FORM)
-    promote = more.pop("promote", "auto")
-    url = more.pop("url", None)
-    if more or promote not in _PROMOTIONS:
-        raise MalformedRequest(f"A change has an action, an id, a url, and promote, auto or manual. {_FORM}")
+    if more.keys() - _FIELDS[action]:
+        raise MalformedRequest(f"To {name} a member takes {', '.join(('id', *_FIELDS[action]))}. {_FORM}")
+    promote = str(more.get("promote", "auto"))
+    if promote not in _PROMOTIONS:
+        raise MalformedRequest("promote is auto or manual")
     try:
-        address = PeerAddress.parse(str(url)) if action in (Action.ADD, Action.READDRESS) else None
+        address = PeerAddress.parse(str(more.get("url", ""))) if "url" in _FIELDS[action] else None
         return MemberChange(action, parse_node_id(str(node_id)), address, _PROMOTIONS[promote])
     except ConfigError as error:
         raise MalformedRequest(str(error)) from error

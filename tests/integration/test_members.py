@@ -7,6 +7,7 @@ import httpx
 import pytest
 import trio
 
+from tests.integration.cluster import PATIENCE_S, POLL_S
 from tests.integration.members import add, fill, members, started, wait_alike, wait_role, wait_said
 
 
@@ -30,14 +31,14 @@ async def test_a_node_joins_after_snapshots_and_compaction(tmp_path: Path, http:
     """The first entries are long gone, and more are written while it joins; it comes to the same state."""
     with started(tmp_path, 4, founders=3) as cluster:
         await cluster.wait_ready(http)
-        await fill(http, cluster, 1, 1200, "before")
+        await fill(http, cluster, 1, 700, "before")
         leader = await cluster.leader(http)
         assert (await cluster.status(http, leader))["snapshot_index"] > 500
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(fill, http, cluster, leader, 800, "meanwhile")
+            nursery.start_soon(fill, http, cluster, leader, 600, "meanwhile")
             await add(http, cluster, leader, 4)
         await wait_alike(http, cluster, *cluster.ids)
-        assert (await http.get(cluster.url(4, "/1199x"))).text == "before"
+        assert (await http.get(cluster.url(4, "/699x"))).text == "before"
         assert (await http.get(cluster.url(4, "/7x"))).text == "meanwhile"
 
 
@@ -123,3 +124,24 @@ async def test_a_member_moves(tmp_path: Path, http: httpx.AsyncClient) -> None:
         await cluster.wait_ready(http)
         cluster.kill(1)
         assert (await http.put(cluster.url(3, "/key"), content=b"value")).status_code == 204
+
+
+async def test_a_change_that_would_leave_no_quorum(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    """With one of three down, removing one of the others is 409 and says why; forced it is done."""
+    with started(tmp_path, 3, founders=3) as cluster:
+        await cluster.wait_ready(http)
+        leader = await cluster.leader(http)
+        down, other = (node_id for node_id in cluster.ids if node_id != leader)
+        cluster.kill(down)
+        with trio.fail_after(PATIENCE_S):
+            while (await members(http, cluster, leader))[down]["is_active"]:  # noqa: ASYNC110
+                await trio.sleep(POLL_S)
+        refused = await http.delete(cluster.url(leader, f"/-/members/{other}"))
+        assert refused.status_code == 409
+        assert f"only {leader} would answer, which is no quorum" in refused.json()["detail"]
+        forced = await http.delete(cluster.url(leader, f"/-/members/{other}?force=true"))
+        assert forced.status_code == 200
+        assert cluster.wait_exit(other) == 0
+        cluster.start(down)
+        await cluster.wait_ready(http)
+        assert (await http.put(cluster.url(down, "/key"), content=b"value")).status_code == 204

@@ -9,7 +9,7 @@ import trio
 from tests.integration.members import add, fill, members, started, wait_alike
 
 
-@pytest.mark.parametrize("writes", [0, 1200])
+@pytest.mark.parametrize("writes", [0, 600])
 async def test_all_restart_after_changes(tmp_path: Path, http: httpx.AsyncClient, writes: int) -> None:
     """kill -9 of all at once: they know each other as before, from a snapshot or from the log alone."""
     with started(tmp_path, 4, founders=3) as cluster:

@@ -170,6 +170,7 @@ async def open_server(
     members: Mapping[int, PeerAddress] = ALONE,
     listen: PeerAddress = LOCAL,
     max_pending_proposals: int = 1000,
+    join: bool = False,
 ) -> AsyncIterator[Served]:
     """A node of `members` and its REST server, on a port that the system chooses; cancelled at the end."""
     config = config or RestConfig(port=0)
@@ -179,6 +180,7 @@ async def open_server(
         data_dir=directory,
         listen=listen,
         max_pending_proposals=max_pending_proposals,
+        join=join,
         segment_bytes=1024 * 1024,  # made anew for each test
     )
     store, disk, clock = Store(), HeldDisk(), HeldClock()
