@@ -10,6 +10,7 @@ from raftkv_trio.errors import REMEDY
 from raftkv_trio.storage import OsDisk
 from raftkv_trio.storage.check import Findings, Problem, check, hold_directory
 from raftkv_trio.storage.mend import mend
+from raftkv_trio.storage.mend_files import mend_files
 from raftkv_trio.storage.repair import repair
 from raftkv_trio.storage.swap import finish_swap
 
@@ -43,6 +44,8 @@ def inspect_directory(path: Path, *, repairs: bool, others: Sequence[Path] = ())
         done = []
         if finish_swap(disk, path):
             done.append(f"ended the repair of {path / 'wal'} that was cut short")
+        if others:
+            done += mend_files(disk, path, others)
         findings = check(disk, path)
         if others and not (findings.is_log_sound and findings.is_snapshot_whole):
             done += mend(disk, path, others)

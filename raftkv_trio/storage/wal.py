@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from raftkv_trio.errors import CorruptLog, StorageError
+from raftkv_trio.errors import REMEDY, CorruptLog, StorageError
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, trouble
 from raftkv_trio.storage.log_reader import LogReader, RecordRead, SegmentName, read_segment, segments
@@ -282,9 +282,7 @@ def begin_log(
     for name in segments(disk, directory):
         path = directory / str(name)
         if has_record_behind(read_segment(disk, path), 0, name.number):
-            raise CorruptLog(
-                f"{directory.parent} holds a log but no identity: restore this node from a backup"
-            )
+            raise CorruptLog(f"{directory.parent} holds a log but no identity: {REMEDY}")
         disk.unlink(path)
     log = WriteAheadLog(disk, directory, identity, segment_bytes)
     try:
