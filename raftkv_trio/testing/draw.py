@@ -30,7 +30,7 @@ def draw_schedule(seed: int) -> Schedule:
     random = Random(seed)
     nodes = random.choice((3, 3, 3, 3, 3, 5, 5, 4, 2, 1))
     limits = _draw_limits(random)
-    return Schedule(
+    schedule = Schedule(
         seed=seed,
         nodes=nodes,
         conditions=_draw_conditions(random, now_and_then=0.5),
@@ -42,6 +42,7 @@ def draw_schedule(seed: int) -> Schedule:
         haste=random.choice((0.0, 0.5, 1.0, 1.0)),
         disk_call_s=random.choice((DISK_CALL_S, DISK_CALL_S, (0.003, 0.03))),
     )
+    return _with_returns_only(random, schedule) if nodes > 2 and random.random() < 0.15 else schedule
 
 
 def _draw_limits(random: Random) -> Limits:
@@ -51,8 +52,9 @@ def _draw_limits(random: Random) -> Limits:
         max_message_bytes=random.choice((0, 0, 300, wide.max_message_bytes)),
         max_inflight_messages=random.choice((1, 2, wide.max_inflight_messages)),
         max_uncommitted_bytes=random.choice((100, 1000, wide.max_uncommitted_bytes)),
-        snapshot_entries=random.choice((2, wide.snapshot_entries, 30, 10_000)),
-        catch_up_entries=random.choice((0, wide.catch_up_entries, 10)),
+        segment_bytes=random.choice((1024, wide.segment_bytes)),
+        snapshot_entries=random.choice((2, 2, wide.snapshot_entries, 30, 10_000)),
+        catch_up_entries=random.choice((0, 0, wide.catch_up_entries, 10)),
     )
 
 
@@ -83,7 +85,12 @@ def _draw_faults(random: Random, nodes: int, election_timeout_s: float) -> list[
             faults += _draw_contest(random)
     if nodes > 2 and random.random() < 0.5:
         for _ in range(3):
-            faults += _draw_return(random, election_timeout_s)
+            faults += _draw_return(
+                random, election_timeout_s, random.uniform(1, MIN_DURATION_S - 4 * PATIENCE_S)
+            )
+    if nodes > 1 and random.random() < 0.5:
+        for _ in range(4):
+            faults += _draw_round_trip(random)
     return sorted(faults, key=lambda fault: fault.at_s)
 
 
@@ -108,12 +115,29 @@ def _draw_contest(random: Random) -> list[Fault]:
     return contest
 
 
-def _draw_return(random: Random, election_timeout_s: float) -> list[Fault]:
+def _with_returns_only(random: Random, schedule: Schedule) -> Schedule:
+    """Leaders that return, one after the other, where each has written much and the others' log is short."""
+    limits = replace(
+        schedule.limits,
+        election_ticks=random.choice((3, 5)),
+        max_uncommitted_bytes=Limits().max_uncommitted_bytes,
+        snapshot_entries=2,
+        catch_up_entries=0,
+    )
+    faults: list[Fault] = []
+    at_s = 1.0
+    while at_s < MIN_DURATION_S - 2 * PATIENCE_S:
+        faults += _draw_return(random, limits.election_ticks * 0.1, at_s)
+        at_s += PATIENCE_S
+    faults.sort(key=lambda fault: fault.at_s)
+    return replace(schedule, limits=limits, faults=tuple(faults), clients=12, haste=1.0)
+
+
+def _draw_return(random: Random, election_timeout_s: float, at_s: float) -> list[Fault]:
     """A leader cut off with writes under way comes back to another one, perhaps before its disk has answered.
 
     What it has is overwritten, or replaced by a snapshot, and soon it is halted, to begin with what it wrote.
     """
-    at_s = random.uniform(1, MIN_DURATION_S - 4 * PATIENCE_S)
     away_s = min(PATIENCE_S, random.uniform(1, 4) * election_timeout_s)
     faults = [
         Fault(
@@ -136,7 +160,7 @@ def _draw_return(random: Random, election_timeout_s: float) -> list[Fault]:
             )
         )
     back_s = at_s + away_s
-    if random.random() < 0.5:
+    if random.random() < 0.7:
         kind, waits_for = random.choice((FaultKind.POWER, FaultKind.KILL)), Occasion.INSTALLED
     else:
         kind, waits_for, back_s = FaultKind.POWER_OF_ALL, None, back_s + random.uniform(0, 2 * away_s)
@@ -152,6 +176,24 @@ def _draw_return(random: Random, election_timeout_s: float) -> list[Fault]:
     return faults
 
 
+def _draw_round_trip(random: Random) -> list[Fault]:
+    """Leadership goes away and comes back, perhaps before what was sent to the leader of then has arrived."""
+    at_s = random.uniform(1, MIN_DURATION_S - 2 * PATIENCE_S)
+    interval_s = random.choice((0.05, 0.1, 0.2))
+    trips = [at_s + interval_s * number * random.uniform(0.8, 1.2) for number in range(6)]
+    faults = [Fault(at_s=moment, kind=FaultKind.TRANSFER) for moment in trips]
+    if random.random() < 0.7:
+        faults.append(
+            Fault(
+                at_s=at_s,
+                kind=FaultKind.STRAGGLERS,
+                duration_s=6 * interval_s,
+                factor=random.uniform(0.1, 0.5),
+            )
+        )
+    return faults
+
+
 def _draw_moments(random: Random, count: int) -> list[float]:
     """Moments of faults: in half of all seeds in bunches, so that one begins before another is over."""
     last_s = MIN_DURATION_S - 2 * PATIENCE_S
@@ -161,7 +203,7 @@ def _draw_moments(random: Random, count: int) -> list[float]:
     return sorted([min(random.choice(bunches) + random.expovariate(1.0), last_s) for _ in range(count)])
 
 
-_OCCASIONS = (Occasion.ELECTED, Occasion.ELECTED, Occasion.INSTALLED)
+_OCCASIONS = tuple(Occasion)
 _FOR_SEVERAL = frozenset(
     {
         FaultKind.PARTITION,
@@ -169,6 +211,7 @@ _FOR_SEVERAL = frozenset(
         FaultKind.RING,
         FaultKind.LEADER_CUT_OFF,
         FaultKind.BAD_NETWORK,
+        FaultKind.STRAGGLERS,
         FaultKind.DISCONNECT,
         FaultKind.TRANSFER,
     }
@@ -221,7 +264,7 @@ def _draw_fault(random: Random, at_s: float, kind: FaultKind, nodes: int, rotten
             pairs, node = ring(random.sample(ids, nodes)), None
         case FaultKind.LEADER_CUT_OFF:
             number, factor = random.randrange((nodes + 1) // 2), random.choice((0.0, 0.5, 3.0))
-        case FaultKind.BAD_NETWORK:
+        case FaultKind.BAD_NETWORK | FaultKind.STRAGGLERS:
             factor, node = random.uniform(0.05, 0.5), None
         case FaultKind.DISCONNECT:
             pairs, node = (random.choice(list(permutations(ids, 2))),), None

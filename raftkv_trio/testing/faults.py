@@ -76,6 +76,11 @@ def _worsen(simulation: Simulation, fault: Fault) -> None:
     _later(simulation, fault, _end_worse, simulation)
 
 
+def _hold_up(simulation: Simulation, fault: Fault) -> None:
+    simulation.network.conditions = replace(simulation.conditions, stray=fault.factor, reorders=True)
+    _later(simulation, fault, _end_worse, simulation)
+
+
 def _end_worse(simulation: Simulation) -> None:
     simulation.network.conditions = simulation.conditions
 
@@ -172,6 +177,7 @@ _STRIKES: Mapping[FaultKind, Strike] = {
     FaultKind.RING: _cut,
     FaultKind.LEADER_CUT_OFF: _cut_off,
     FaultKind.BAD_NETWORK: _worsen,
+    FaultKind.STRAGGLERS: _hold_up,
     FaultKind.DISCONNECT: _disconnect,
     FaultKind.POWER: _halt,
     FaultKind.POWER_OF_ALL: _halt_all,

@@ -13,6 +13,7 @@ from raftkv_trio.machine import Committed
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.storage import Storage
 from raftkv_trio.raft.types import Entry, EntryType, HardState, StateRole
+from raftkv_trio.wire import ProposalId, decode_proposal
 
 ELECTION_SAFETY = "Election Safety"
 LEADER_APPEND_ONLY = "Leader Append-Only"
@@ -20,6 +21,7 @@ LOG_MATCHING = "Log Matching"
 LEADER_COMPLETENESS = "Leader Completeness"
 STATE_MACHINE_SAFETY = "State Machine Safety"
 EQUAL_STATES = "equal states"
+ONCE = "applied once at most"
 ONE_VOTE = "one vote a term"
 DURABLE_QUORUM = "durable on a quorum"
 DURABILITY = "durability"
@@ -87,6 +89,7 @@ class Invariants:
         self._leaders: dict[int, int] = {}  # by term
         self._entries: dict[tuple[int, int], tuple[int, Entry]] = {}  # by index and term: term before, entry
         self._committed: list[Entry] = []
+        self._proposals: dict[ProposalId, int] = {}  # the index at which each was committed
         self._commit_terms: list[int] = []  # of the leader that committed it
         self._states: dict[int, str] = {}  # by index
         self._state_indexes: list[int] = []  # ascending, since whoever applies one knows those before
@@ -206,8 +209,16 @@ class Invariants:
                 continue
             self._committed.append(self._entries[index, term][1])
             self._commit_terms.append(raft.term)
+            self._take_proposal(self._committed[-1])
         if view.commit > known_before:
             self._check_commit(node_id, view, raft)
+
+    def _take_proposal(self, entry: Entry) -> None:
+        if entry.type is EntryType.NORMAL and entry.data:
+            proposal_id, _ = decode_proposal(entry.data)
+            other = self._proposals.setdefault(proposal_id, entry.index)
+            if other != entry.index:
+                raise Violation(ONCE, f"entries {other} and {entry.index} are one proposal, {proposal_id}")
 
     def _check_commit(self, node_id: int, view: _View, raft: Raft) -> None:
         index = view.commit

@@ -25,7 +25,7 @@ from raftkv_trio.testing.faults import mend_all
 from raftkv_trio.testing.invariants import DURABILITY, LIVENESS, Violation
 from raftkv_trio.testing.member import Look, Member, State
 from raftkv_trio.testing.member_ports import MemberClock, WatchedMachine, state_hash
-from raftkv_trio.testing.schedule import Occasion, Schedule
+from raftkv_trio.testing.schedule import Schedule
 from raftkv_trio.testing.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
 from raftkv_trio.testing.simulation import Simulation
 from raftkv_trio.testing.stream_network import NodeNetwork, StreamNetwork
@@ -255,8 +255,8 @@ class NodeMember(Member):
 
         def watched_written(write: Write) -> None:
             written(write)
-            if write.append.snapshot is not None and not life.is_over:
-                self._happened(self, Occasion.INSTALLED)
+            if not life.is_over:
+                self._tell_of(write, node)
 
         def watched_restored(restore: Restore) -> None:
             restored(restore)

@@ -32,7 +32,6 @@ from raftkv_trio.testing.timeline import Timeline, Trace
 from raftkv_trio.wire import PeerFrame
 
 DATA_DIR = Path("/srv/raftkv-trio")
-SEGMENT_BYTES = 4096
 
 #: A client's look at what it waits for: True once it need not look again.
 Look = Callable[[], bool]
@@ -86,7 +85,6 @@ class Member:
             node_id=node_id,
             members=members,
             data_dir=DATA_DIR,
-            segment_bytes=SEGMENT_BYTES,
             **asdict(limits),
         )
         self.disk = SimulatedDisk(Random(random.getrandbits(64)))
@@ -316,10 +314,16 @@ class Member:
         assert node is not None
         write = self._write()
         node.log_writer.written(write)
-        if write.append.snapshot is not None:
-            self._happened(self, Occasion.INSTALLED)
+        self._tell_of(write, node)
         self._begin_write(node)
         self._step_snapshots()
+
+    def _tell_of(self, write: Write, node: Node) -> None:
+        """A write is durable: what happened by it."""
+        if write.append.snapshot is not None:
+            self._happened(self, Occasion.INSTALLED)
+        if node._storage.is_untidy:
+            self._happened(self, Occasion.UNTIDY)
 
     def _begin_apply(self, node: Node) -> None:
         commits = node.applier.take()

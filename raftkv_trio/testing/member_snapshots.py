@@ -34,27 +34,38 @@ class SnapshotSteps:
         self._disk_call_s = disk_call_s
         self._note = note
         self._wrote = wrote
-        self._is_writing = False
+        self._is_busy = False
 
     # ------------------------------------------------------------ taken
 
     def step(self) -> None:
-        """Remove what the newest snapshot makes superfluous, and begin one where one is due."""
-        snapshotter, storage = self._node.snapshotter, self._storage
-        if self._is_writing or snapshotter.is_resting:
+        """Remove what the newest snapshot makes superfluous, or begin one where one is due."""
+        snapshotter = self._node.snapshotter
+        if self._is_busy or snapshotter.is_resting:
+            return
+        if self._storage.is_untidy:
+            self._is_busy = True
+            self._soon(self._disk_call_s(), self._tidy)
             return
         try:
-            if storage.is_untidy:
-                storage.tidy()
             if snapshotter.is_due():
                 self._begin()
-                return
-            snapshotter.tidied()
+            else:
+                snapshotter.tidied()
         except OSError as error:
             self._failed(error)
 
+    def _tidy(self) -> None:
+        self._is_busy = False
+        try:
+            self._storage.tidy()
+        except OSError as error:
+            self._failed(error)
+        else:
+            self.step()
+
     def _begin(self) -> None:
-        self._is_writing = True
+        self._is_busy = True
         restores = self._node.applier.restores
         meta, envelope, chunks = self._node.snapshotter.begin()
         self._note(f"takes a snapshot at index {meta.index}")
@@ -64,7 +75,7 @@ class SnapshotSteps:
     def _write(self, meta: SnapshotMeta, chunks: Iterator[bytes], file: SnapshotFile, restores: int) -> None:
         if self._node.applier.restores != restores:
             file.abandon()
-            self._is_writing = False
+            self._is_busy = False
             return
         try:
             chunk = next(chunks, None)
@@ -81,12 +92,12 @@ class SnapshotSteps:
         if chunk is not None:
             self._soon(self._disk_call_s(), self._write, meta, chunks, file, restores)
             return
-        self._is_writing = False
+        self._is_busy = False
         self._node.snapshotter.finished(meta)
         self._wrote(self._node)
 
     def _failed(self, error: OSError) -> None:
-        self._is_writing = False
+        self._is_busy = False
         self._node.snapshotter.failed(error)
 
     # ------------------------------------------------------------ sent and received

@@ -26,6 +26,7 @@ class FaultKind(Enum):
     RING = "ring partition"
     LEADER_CUT_OFF = "leader cut off"
     BAD_NETWORK = "loss, duplication and reordering"
+    STRAGGLERS = "frames that come late"
     DISCONNECT = "broken connection"
     POWER = "loss of power"
     POWER_OF_ALL = "loss of power of all"
@@ -46,6 +47,7 @@ class Occasion(Enum):
 
     ELECTED = "is elected"
     INSTALLED = "has installed a snapshot"
+    UNTIDY = "has begun a segment or recorded a snapshot"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ class Limits:
     max_message_bytes: int = 1024 * 1024
     max_inflight_messages: int = 256
     max_uncommitted_bytes: int = 64 * 1024 * 1024
+    segment_bytes: int = 4096
     snapshot_entries: int = 8
     catch_up_entries: int = 2
 
@@ -69,10 +72,10 @@ class Fault:
         duration_s: until it is over, or until the node is started again.
         node: where; None: everywhere, or where `pairs` says.
         leader: where whoever leads then is, and at `node` where nobody does.
-        waits_for: not at once, but as soon as this happens to a node; where that is a snapshot, to that node.
+        waits_for: not at once, but as soon as this happens to a node; to that node, but for an election.
         pairs: (sender, receiver) that are cut.
         number: disk operations until a halt or an error; bits flipped; bytes free; nodes on a leader's side.
-        factor: the clock's rate, the probability of loss, or seconds that a slow disk call takes at most.
+        factor: the clock's rate, the probability of loss or delay, seconds that a disk call takes at most.
         power: whether a halt is one that loses what was not synced.
         again_s: how long after its next start the node loses power; None: it does not.
     """

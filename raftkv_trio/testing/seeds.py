@@ -141,7 +141,7 @@ class SeedRun:
             return
 
         def strike_at(node: int | None) -> None:
-            happened = node is not None and fault.waits_for is Occasion.INSTALLED
+            happened = node is not None and fault.waits_for is not Occasion.ELECTED
             self._strike(replace(fault, node=node, leader=False) if happened else fault)
 
         self.simulation.at_next(fault.waits_for, strike_at, within_s=PATIENCE_S)

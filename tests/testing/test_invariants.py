@@ -1,13 +1,13 @@
 """Each invariant can break: the checker, given what must not be, says which one it is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
 from raftkv_trio.machine import Committed
 from raftkv_trio.raft.raft import Raft
-from raftkv_trio.raft.types import HardState, Snapshot, StateRole
+from raftkv_trio.raft.types import Entry, HardState, Snapshot, StateRole
 from raftkv_trio.testing import invariants as named
 from raftkv_trio.testing.draw import draw_schedule
 from raftkv_trio.testing.invariants import Invariants, Violation
@@ -16,7 +16,16 @@ from raftkv_trio.testing.register import Answer, Get, Put, Seen
 from raftkv_trio.testing.schedule import Schedule
 from raftkv_trio.testing.seeds import SeedRun, run_schedule
 from raftkv_trio.testing.simulation import Simulation
-from tests.raft.cores import log_of, three
+from raftkv_trio.wire import ProposalId, encode_proposal
+from tests.raft.cores import three
+
+
+def log_of(terms: Sequence[int], first_index: int = 2) -> list[Entry]:
+    """Entries of these terms, one each, with proposals of their own."""
+    return [
+        Entry(term, i, data=encode_proposal(ProposalId(1, term, i), b"%d/%d" % (term, i)))
+        for i, term in enumerate(terms, first_index)
+    ]
 
 
 class Watched:
@@ -179,6 +188,19 @@ def test_machines_that_differ(watched: Watched) -> None:
         watched.apply(second, 2, state="another")
     with violated(named.EQUAL_STATES):
         watched.invariants.restored(third.id, 2, "another")
+
+
+def test_a_proposal_that_is_in_the_log_twice(watched: Watched) -> None:
+    """No proposal is committed at two indexes, however often it was sent on its way."""
+    first, second = watched.start(1, 1), watched.start(2, 1)
+    (entry,) = log_of((1,))
+    for raft in (first, second):
+        raft.log.append([entry._replace(index=3)])
+        raft.log.storage.append([entry._replace(index=3)])  # type: ignore[attr-defined]
+        watched.invariants.observe(raft.id, raft)
+    watched.commit(first, 2)
+    with violated(named.ONCE):
+        watched.commit(first, 3)
 
 
 def test_two_votes_in_a_term(watched: Watched) -> None:
