@@ -8,6 +8,8 @@ import httpx
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import RaftKVError
 
+NOT_A_NODE = "what answers there is no node of this version"
+
 
 async def take_snapshots(endpoints: Sequence[PeerAddress], timeout_s: float) -> list[str]:
     """Have each of these take a snapshot; a line each on what is newest there then.
@@ -33,9 +35,9 @@ async def _post(client: httpx.AsyncClient, endpoint: PeerAddress, path: str) -> 
     except httpx.HTTPError as error:
         raise RaftKVError(f"{endpoint.url}: {error}") from error
     except ValueError as error:
-        raise RaftKVError(f"{endpoint.url}: what answers there is no node of this version") from error
+        raise RaftKVError(f"{endpoint.url}: {NOT_A_NODE}") from error
     if not isinstance(said, dict):
-        raise RaftKVError(f"{endpoint.url}: what answers there is no node of this version")
+        raise RaftKVError(f"{endpoint.url}: {NOT_A_NODE}")
     if answer.is_error:
         raise RaftKVError(f"{endpoint.url}: {said.get('detail') or said.get('title')}")
     return said

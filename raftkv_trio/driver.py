@@ -118,6 +118,7 @@ class Driver:
         self._sent_snapshots: dict[int, bool] = {}
         self._tick_due = False
         self._hand_over = False
+        self._successor: int | None = None
         self.leader_changes = 0
         self.round_trips = RoundTrips()
         self._last_leader_id: int | None = None
@@ -157,9 +158,10 @@ class Driver:
         self._tick_due = True
         self.bell.ring()
 
-    def hand_over(self, *, wanted: bool) -> None:
-        """An operator, or a clean stop: while it is wanted, the voter that is furthest ahead is to lead."""
+    def hand_over(self, *, wanted: bool, to: int | None = None) -> None:
+        """An operator, or a clean stop: while it is wanted, this voter, or the furthest one, is to lead."""
         self._hand_over = wanted
+        self._successor = to
         self.bell.ring()
 
     # ------------------------------------------------------------ the tasks
@@ -331,6 +333,7 @@ class Driver:
             (progress.match, -node_id)
             for node_id, progress in self.raw.status().progress.items()
             if node_id != self._node_id and progress.recent_active and not progress.is_learner
+            if self._successor in (None, node_id)
         ]
         if others:
             self._hand_over = False  # the core sees to it, or gives up after an election timeout

@@ -262,15 +262,15 @@ class Node:
         await self.applied.wait(index)
         return index
 
-    async def hand_over(self) -> None:
-        """If this node leads and is not the only voter, have another lead and return when it does.
+    async def hand_over(self, to: int | None = None) -> None:
+        """If this node leads and is not the only voter, have another lead, or `to`; return when one does.
 
         Without an active follower it waits as long as its caller lets it. Cancellation leaves a transfer that
         has begun to succeed or to time out after an election timeout.
         """
         if self.driver.raw.status().configuration.voters == (self.id,):
             return
-        self.driver.hand_over(wanted=True)
+        self.driver.hand_over(wanted=True, to=to)
         try:
             while self.driver.raw.role is StateRole.LEADER:
                 await self.driver.leader_changed.wait()

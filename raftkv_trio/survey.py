@@ -98,7 +98,7 @@ def table(reports: Sequence[Report]) -> str:
     """The reports as lines of columns, with a header."""
     rows = [_COLUMNS] + [
         tuple(
-            "-" if value is None else _printable(str(value))
+            "-" if value is None else str(value)
             for value in (
                 report.id,
                 report.role,
@@ -114,6 +114,12 @@ def table(reports: Sequence[Report]) -> str:
         )
         for report in reports
     ]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines of columns, without anything that could drive a terminal."""
+    rows = [[_printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

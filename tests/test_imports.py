@@ -20,6 +20,7 @@ FLOORS = [
         "control",
         "force",
         "inspect_directory",
+        "member_client",
         "procfile",
         "readiness",
         "survey",

@@ -13,7 +13,7 @@ from raftkv_trio._version import __version__
 from raftkv_trio.cli.directories import backup, check, restore
 from raftkv_trio.cli.local import local
 from raftkv_trio.cli.member import member
-from raftkv_trio.cli.members import snapshot, status
+from raftkv_trio.cli.running import snapshot, status
 from raftkv_trio.cli.serve import serve
 from raftkv_trio.cli.simulate import simulate
 from raftkv_trio.cli.verdicts import EXIT_USAGE, PROGRAM, exit_with, usage_sentence, verdict

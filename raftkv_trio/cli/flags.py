@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT, PeerAddress
+from raftkv_trio.errors import ConfigError
 
 option = partial(click.option, show_envvar=True, show_default=True)
 procfile_option = click.option(
@@ -23,3 +24,21 @@ def address(text: str | None, flag: str) -> PeerAddress | None:
     if text is None:
         return None
     return PeerAddress.parse(text if "://" in text else f"http://{text}", flag)
+
+
+endpoints_option = option(
+    "--endpoint",
+    "endpoints",
+    envvar="RAFTKV_TRIO_ENDPOINT",
+    metavar="URL",
+    multiple=True,
+    default=[f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"],
+    help="REST API of a member to ask; more of them where some may be down.",
+)
+
+
+def addresses_of(endpoints: tuple[str, ...], timeout: float) -> list[PeerAddress]:
+    """What `--endpoint` names; raises ConfigError."""
+    if not timeout > 0:
+        raise ConfigError("--timeout must be positive")
+    return [PeerAddress.parse(url if "://" in url else f"http://{url}", "--endpoint") for url in endpoints]

@@ -1,16 +1,143 @@
 """`raftkv-trio member`: the members of a cluster, and what changes them."""
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+from raftkv_trio.cli.flags import addresses_of, endpoints_option, option
+from raftkv_trio.config import PeerAddress, parse_node_id
 from raftkv_trio.errors import ConfigError
+
+Command = TypeVar("Command", bound=Callable[..., int])
+_CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
+_timeout_option = option(
+    "--timeout", metavar="SECONDS", type=float, default=10.0, help="How long a member may take to answer."
+)
+
+
+def _change_options(command: Command) -> Command:
+    """The options of whatever changes members."""
+    for decorate in (
+        click.option("--dry-run", is_flag=True, help="Only say what the change does to the quorum."),
+        click.option("--force", is_flag=True, help="Even where those who answer now would be no quorum."),
+        _timeout_option,
+        endpoints_option,
+    ):
+        command = decorate(command)
+    return command
 
 
 @click.group()
 def member() -> None:
     """See and change the members of a cluster."""
+
+
+@member.command("list", context_settings=_CONTEXT)
+@endpoints_option
+@_timeout_option
+@option(
+    "-w", "--write-out", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
+)
+def list_members(endpoints: tuple[str, ...], timeout: float, write_out: str) -> int:
+    """Show the members as the leader sees them, or whoever answers."""
+    from raftkv_trio.member_client import Cluster, as_json, table
+
+    seen = _run(endpoints, timeout, Cluster.members)
+    click.echo(as_json(seen) if write_out == "json" else table(seen))
+    return 0
+
+
+@member.command(context_settings=_CONTEXT)
+@click.argument("node_id", metavar="ID")
+@click.argument("url", metavar="URL")
+@click.option(
+    "--promote",
+    type=click.Choice(["auto", "manual"]),
+    default="auto",
+    help="Whether it becomes a voter when it has caught up, or by `member promote`.",
+)
+@_change_options
+def add(node_id: str, url: str, promote: str, **how: Any) -> int:
+    """Add node ID, whose peers reach it at URL; then start it with --join. It begins as a learner."""
+    peer_url = PeerAddress.parse(url).url
+    change = {"action": "add", "id": parse_node_id(node_id), "url": peer_url, "promote": promote}
+    return _change(change, f"node {node_id} is a learner; start it with --join", **how)
+
+
+@member.command(context_settings=_CONTEXT)
+@click.argument("node_id", metavar="ID")
+@_change_options
+def promote(node_id: str, **how: Any) -> int:
+    """Make a voter of learner ID, which has to have caught up."""
+    return _change({"action": "promote", "id": parse_node_id(node_id)}, f"node {node_id} is a voter", **how)
+
+
+@member.command(context_settings=_CONTEXT)
+@click.argument("node_id", metavar="ID")
+@_change_options
+def remove(node_id: str, **how: Any) -> int:
+    """Remove node ID, which ends when it hears of it. Its id is never taken again."""
+    return _change({"action": "remove", "id": parse_node_id(node_id)}, f"node {node_id} is removed", **how)
+
+
+@member.command(context_settings=_CONTEXT)
+@click.argument("node_id", metavar="ID")
+@click.argument("url", metavar="URL")
+@_change_options
+def update(node_id: str, url: str, **how: Any) -> int:
+    """Change the URL at which its peers reach node ID; restart it, so that it listens there."""
+    change = {"action": "readdress", "id": parse_node_id(node_id), "url": PeerAddress.parse(url).url}
+    return _change(change, f"node {node_id} is to be reached at {change['url']}", **how)
+
+
+@member.command(context_settings=_CONTEXT)
+@click.argument("node_id", metavar="[ID]", required=False)
+@endpoints_option
+@_timeout_option
+def transfer(node_id: str | None, endpoints: tuple[str, ...], timeout: float) -> int:
+    """Have another voter lead, or node ID."""
+    from raftkv_trio.member_client import Cluster
+
+    to = None if node_id is None else parse_node_id(node_id)
+    _run(endpoints, timeout, lambda cluster: Cluster.transfer(cluster, to))
+    click.echo("another voter leads" if to is None else f"leadership is handed over to node {to}")
+    return 0
+
+
+def _change(
+    change: Mapping[str, Any],
+    done: str,
+    *,
+    endpoints: tuple[str, ...],
+    timeout: float,
+    force: bool,
+    dry_run: bool,
+) -> int:
+    from raftkv_trio.member_client import Cluster, forecast
+
+    if dry_run:
+        click.echo(forecast(_run(endpoints, timeout, Cluster.members), [change]))
+    else:
+        _run(endpoints, timeout, lambda cluster: Cluster.change(cluster, [change], is_forced=force))
+        click.echo(done)
+    return 0
+
+
+def _run(endpoints: tuple[str, ...], timeout: float, what: Callable[[Any], Any]) -> Any:
+    addresses = addresses_of(endpoints, timeout)
+
+    import trio
+
+    from raftkv_trio.member_client import open_cluster
+
+    async def run() -> Any:
+        async with open_cluster(addresses, timeout) as cluster:
+            return await what(cluster)
+
+    return trio.run(run)
 
 
 @member.command("force-new-cluster")

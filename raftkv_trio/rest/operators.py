@@ -56,15 +56,20 @@ def add_operator_routes(
 
     @app.post("/-/leader")
     async def hand_over() -> Response:
-        """Have another voter lead; 204 once this node knows that one does, or that it leads no more."""
+        """Have another voter lead, or that of `{"to": 3}`; 204 once one does, or this node leads no more."""
         status = node.status()
         if status.role != "leader":
             leads = f"Node {status.leader_id} leads" if status.leader_id else "No leader is known"
             return problem(409, f"{leads}, and only a leader can hand over")
         if sum(member.role == "voter" for member in node.members()) == 1:
             return problem(409, "This node is the only voter, so nobody else can lead")
+        wanted = await request.get_json(force=True, silent=True)
+        to = wanted.get("to") if isinstance(wanted, dict) else None
+        others = {m.id for m in node.members() if m.role == "voter" and m.is_active} - {node.id}
+        if to is not None and to not in others:
+            return problem(409, f"Node {to} is no other voter that answers; {_names(others)} could lead")
         with trio.move_on_after(config.request_timeout_s):
-            await node.hand_over()
+            await node.hand_over(to)
             return Response(DataBody(b""), HTTPStatus.NO_CONTENT)
         return problem(503, "No other voter took over in time; this node still leads")
 
@@ -91,6 +96,10 @@ def add_operator_routes(
             return problem(400, str(error))
         logger.warning("from here on %s is logged, and what is graver", log_level())
         return text(log_level())
+
+
+def _names(ids: set[int]) -> str:
+    return ", ".join(f"node {i}" for i in sorted(ids)) or "nobody"
 
 
 def _add_metrics(app: QuartTrio, metrics: Metrics, requests: Requests) -> None:

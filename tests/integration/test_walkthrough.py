@@ -33,7 +33,7 @@ class Ports:
         self._others: dict[str, int] = {}
 
     def replace(self, text: str) -> str:
-        return re.sub(r"\b[123]23(79|80)\b", lambda port: str(self.other(port[0])), text)
+        return re.sub(r"\b[1234]23(79|80)\b", lambda port: str(self.other(port[0])), text)
 
     def other(self, port: str) -> int:
         return self._others.setdefault(port, *find_free_ports(1))
@@ -82,8 +82,8 @@ def curl(arguments: list[str]) -> Answer:
         assert done.returncode == 0, done.stderr
         text, _, status = done.stdout.rpartition("\n")
         return Answer(int(status), text)
-    method = "PUT" if "-XPUT" in arguments else "GET"
-    (url,) = (argument for argument in arguments if argument.startswith("http://"))
+    method = next((argument[2:] for argument in arguments if argument.startswith("-X")), "GET")
+    url = next(argument for argument in arguments if argument.startswith("http://"))
     response = httpx.request(method, url, content=arguments[-1] if "-d" in arguments else None)
     return Answer(response.status_code, response.text)
 
@@ -144,6 +144,29 @@ async def test_three_nodes(procfile: Path, ports: Ports) -> None:
         "Procfile",
         *(f"raftkv-trio-{number}" for number in (1, 2, 3)),
     ]
+
+
+async def test_members_come_and_go(procfile: Path, ports: Ports) -> None:
+    """A fourth node joins three, as the README says, and the third is removed, says so, and ends well."""
+    post, serve, get, delete = map(ports.replace, commands("members"))
+    put_bar = ports.replace(commands("walkthrough")[3])
+    here = procfile.parent
+    async with open_terminal(["raftkv-trio", "local", "start"], here) as terminal:
+        await wait_ready(*[ports.other(port) for port in ("12380", "22380", "32380")])
+        assert await do(put_bar, here) == (204, "")
+        assert await do(post, here) == (204, "")
+        async with open_terminal(shlex.split(serve), here) as joiner:
+            await wait_ready(ports.other("42380"))
+            assert await do(get, here) == (200, "bar")
+            assert await do(delete, here) == (204, "")
+            await wait_shown(terminal, r"node 3 was removed from the cluster")
+            await wait_shown(terminal, r"raftkv3 stopped, exited with code 0$")
+            assert await do(get, here) == (200, "bar")
+            joiner.interrupt()
+            assert await joiner.process.wait() == 0
+        terminal.interrupt()
+        assert await terminal.process.wait() == 0
+        assert "Traceback" not in terminal.shown + joiner.shown
 
 
 async def test_the_same_procfile_under_honcho(procfile: Path, ports: Ports) -> None:

@@ -2,24 +2,13 @@
 
 import click
 
-from raftkv_trio.cli.flags import option
-from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT, PeerAddress
-from raftkv_trio.errors import ConfigError
+from raftkv_trio.cli.flags import addresses_of, endpoints_option, option
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
-_endpoints_option = option(
-    "--endpoint",
-    "endpoints",
-    envvar="RAFTKV_TRIO_ENDPOINT",
-    metavar="URL",
-    multiple=True,
-    default=[f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"],
-    help="REST API of a member to ask; more of them where some may be down.",
-)
 
 
 @click.command(context_settings=_CONTEXT)
-@_endpoints_option
+@endpoints_option
 @option(
     "-w", "--write-out", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
 )
@@ -31,7 +20,7 @@ def status(endpoints: tuple[str, ...], write_out: str, timeout: float) -> int:
 
     The exit code is 0 where at least one member answers.
     """
-    addresses = _addresses(endpoints, timeout)
+    addresses = addresses_of(endpoints, timeout)
 
     import trio
 
@@ -43,14 +32,14 @@ def status(endpoints: tuple[str, ...], write_out: str, timeout: float) -> int:
 
 
 @click.command(context_settings=_CONTEXT)
-@_endpoints_option
+@endpoints_option
 @option("--timeout", metavar="SECONDS", type=float, default=600.0, help="How long each member may take.")
 def snapshot(endpoints: tuple[str, ...], timeout: float) -> int:
     """Have each member that is named take a snapshot of all that it has applied, now.
 
     The exit code is 0 where all of them did.
     """
-    addresses = _addresses(endpoints, timeout)
+    addresses = addresses_of(endpoints, timeout)
 
     import trio
 
@@ -59,9 +48,3 @@ def snapshot(endpoints: tuple[str, ...], timeout: float) -> int:
     for line in trio.run(take_snapshots, addresses, timeout):
         click.echo(line)
     return 0
-
-
-def _addresses(endpoints: tuple[str, ...], timeout: float) -> list[PeerAddress]:
-    if not timeout > 0:
-        raise ConfigError("--timeout must be positive")
-    return [PeerAddress.parse(url if "://" in url else f"http://{url}", "--endpoint") for url in endpoints]

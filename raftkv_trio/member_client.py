@@ -1,0 +1,164 @@
+"""`raftkv-trio member`: the members of a running cluster, asked and changed over REST."""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import httpx
+
+from raftkv_trio.client import NOT_A_NODE
+from raftkv_trio.config import PeerAddress
+from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.survey import aligned
+
+_COLUMNS = ("ID", "ROLE", "PROMOTE", "ANSWERS", "MATCH", "STATE", "PEER URL", "CLIENT URL")
+_FIELDS = ("id", "role", "promote", "is_active", "match", "state", "url", "client_url")
+
+
+class Members(NamedTuple):
+    """The members as one node sees them, the leader where it could be asked."""
+
+    leader_id: int | None
+    members: Sequence[Mapping[str, Any]]
+
+
+class Cluster:
+    """A cluster, through whichever of these endpoints answers."""
+
+    def __init__(self, client: httpx.AsyncClient, endpoints: Sequence[PeerAddress]) -> None:
+        self._client = client
+        self._endpoints = [endpoint.url for endpoint in endpoints]
+
+    async def members(self) -> Members:
+        """Who is a member, told by the leader if possible: it alone knows who answers. Raises RaftKVError."""
+        status = await self._ask("GET", "/-/status")
+        seen = await self._ask("GET", "/-/members")
+        leader_id = status.get("leader_id") if isinstance(status, dict) else None
+        urls = [m["client_url"] for m in _checked(seen) if m["id"] == leader_id and m["client_url"]]
+        if urls:
+            try:
+                seen = (await self._client.get(f"{urls[0]}/-/members")).json()
+            except (httpx.HTTPError, ValueError):
+                pass  # what the other one sees is less, and still true
+        return Members(leader_id, _checked(seen))
+
+    async def change(self, changes: Sequence[Mapping[str, Any]], *, is_forced: bool) -> None:
+        """Make these changes together; raises ConfigError where they are refused, RaftKVError otherwise."""
+        force = "?force=true" if is_forced else ""
+        await self._ask("POST", f"/-/members{force}", {"changes": list(changes)})
+
+    async def transfer(self, to: int | None) -> None:
+        """Have another voter lead, or this one; raises as `change` does."""
+        seen = await self.members()
+        leaders = [m["client_url"] for m in seen.members if m["id"] == seen.leader_id and m["client_url"]]
+        if not leaders:
+            raise RaftKVError("no leader is known, or nobody knows where clients reach it; try again later")
+        self._endpoints = leaders
+        await self._ask("POST", "/-/leader", {} if to is None else {"to": to})
+
+    async def _ask(self, method: str, path: str, content: object = None) -> Any:
+        """The first answer; what was sent to one node is not sent to another, which could do it twice."""
+        troubles = []
+        for endpoint in self._endpoints:
+            try:
+                answer = await self._client.request(method, endpoint + path, json=content)
+            except httpx.ConnectError as error:
+                troubles.append(f"{endpoint}: {error}")
+            except httpx.TimeoutException as error:
+                raise RaftKVError(f"{endpoint} does not answer in time") from error
+            except httpx.HTTPError as error:
+                raise RaftKVError(f"{endpoint}: {error}") from error
+            else:
+                return _said(endpoint, answer)
+        raise RaftKVError("; ".join(troubles))
+
+
+@asynccontextmanager
+async def open_cluster(endpoints: Sequence[PeerAddress], timeout_s: float) -> AsyncIterator[Cluster]:
+    """A cluster for as long as the context lasts."""
+    async with httpx.AsyncClient(timeout=timeout_s, trust_env=False) as client:
+        yield Cluster(client, endpoints)
+
+
+def _said(endpoint: str, answer: httpx.Response) -> Any:
+    if answer.status_code == 204:
+        return None
+    try:
+        said = answer.json()
+    except ValueError as error:
+        raise RaftKVError(f"{endpoint}: {NOT_A_NODE}") from error
+    if answer.is_error:
+        detail = said.get("detail") if isinstance(said, dict) else None
+        is_refusal = answer.is_client_error and answer.status_code != 429
+        raise (ConfigError if is_refusal else RaftKVError)(str(detail or answer.reason_phrase))
+    return said
+
+
+def _checked(seen: Any) -> list[dict[str, Any]]:
+    if not isinstance(seen, list) or not all(isinstance(m, dict) and m.keys() >= set(_FIELDS) for m in seen):
+        raise RaftKVError(NOT_A_NODE)
+    return seen
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def table(seen: Members) -> str:
+    """The members as lines of columns; what only a leader could tell, and nobody did, is `-`."""
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    for member in seen.members:
+        cells = {**member, "role": "leader" if member["id"] == seen.leader_id else member["role"]}
+        if member["role"] != "learner":
+            cells["promote"] = None
+        rows.append(tuple(_cell(cells[name]) for name in _FIELDS))
+    return aligned(rows)
+
+
+def as_json(seen: Members) -> str:
+    return json.dumps([dict(member) for member in seen.members], indent=2)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
+def forecast(seen: Members, changes: Sequence[Mapping[str, Any]]) -> str:
+    """What changes would do to the quorum, by those who answer the leader now."""
+    voters = {m["id"] for m in seen.members if m["role"] != "learner"}
+    active = {m["id"] for m in seen.members if m["is_active"]}
+    after, lines = set(voters), []
+    for change in changes:
+        match change["action"]:
+            case "add":
+                lines.append(f"node {change['id']} becomes a learner, which counts in no quorum")
+                if change.get("promote") != "manual":
+                    after.add(change["id"])
+                    lines.append("when it has caught up it becomes a voter:")
+            case "promote":
+                after.add(change["id"])
+            case "remove":
+                after.discard(change["id"])
+    lines.append(f"voters    {_names(voters)} -> {_names(after)}")
+    lines.append(f"quorum    {_quorum(voters)} of {len(voters)} -> {_quorum(after)} of {len(after)}")
+    lines.append(f"failures  {_tolerated(voters)} -> {_tolerated(after)} that it stands")
+    if not active:
+        return "\n".join([*lines, "answers   nobody knows: no leader could be asked"])
+    newcomers = {change["id"] for change in changes if change["action"] in ("add", "promote")}
+    answering = after & (active | newcomers)
+    verdict = "a quorum" if len(answering) >= _quorum(after) and after else "no quorum: it would be refused"
+    return "\n".join([*lines, f"answers   {_names(answering)}, which is {verdict}"])
+
+
+def _names(ids: set[int]) -> str:
+    return ", ".join(map(str, sorted(ids))) or "none"
+
+
+def _quorum(voters: set[int]) -> int:
+    return len(voters) // 2 + 1
+
+
+def _tolerated(voters: set[int]) -> int:
+    return max(0, len(voters) - _quorum(voters))
