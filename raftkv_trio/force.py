@@ -34,6 +34,7 @@ class Forced(NamedTuple):
 
     Attributes:
         index: what its state is that of.
+        url: where peers reach the one member.
         doubtful: how many of the entries that it holds may never have been acknowledged.
         former: the members of the old cluster.
     """
@@ -42,6 +43,7 @@ class Forced(NamedTuple):
     node_id: int
     cluster_id: int
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    url: str
     doubtful: int
     former: tuple[int, ...]
 
@@ -72,7 +74,7 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
         others = sorted(membership.envelope.members.keys() - {node_id})
         removed = {**membership.envelope.removed, **dict.fromkeys(others, meta.index)}
         envelope = Envelope(members={node_id: own}, removed=removed).encode()
-        work.mkdir()
+        work.mkdir(parents=True)
         backup = verify_backup(disk, _write(disk, work, meta, envelope, machine.snapshot()))
         bootstrap = Bootstrap(
             cluster_id=restored_cluster_id(storage.identity.cluster_id, backup.hash),
@@ -80,7 +82,9 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
             envelope=envelope,
         )
         restore_directory(disk, target, backup, node_id=node_id, bootstrap=bootstrap, rng=SystemRandom())
-        return Forced(target, node_id, bootstrap.cluster_id, meta.index, doubtful, (node_id, *others))
+        return Forced(
+            target, node_id, bootstrap.cluster_id, meta.index, own.address.url, doubtful, (node_id, *others)
+        )
     finally:
         storage.close(clean=True)
         shutil.rmtree(work, ignore_errors=True)

@@ -10,7 +10,7 @@ import httpx
 from raftkv_trio.client import NOT_A_NODE
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ConfigError, RaftKVError
-from raftkv_trio.survey import aligned
+from raftkv_trio.survey import aligned, is_member
 
 _COLUMNS = ("ID", "ROLE", "PROMOTE", "ANSWERS", "MATCH", "STATE", "PEER URL", "CLIENT URL")
 _FIELDS = ("id", "role", "promote", "is_active", "match", "state", "url", "client_url")
@@ -55,7 +55,7 @@ class Cluster:
         if not leaders:
             raise RaftKVError("no leader is known, or nobody knows where clients reach it; try again later")
         self._endpoints = leaders
-        await self._ask("POST", "/-/leader", {} if to is None else {"to": to})
+        await self._ask("POST", "/-/leader", None if to is None else {"to": to})
 
     async def _ask(self, method: str, path: str, content: object = None) -> Any:
         """The first answer; what was sent to one node is not sent to another, which could do it twice."""
@@ -63,8 +63,8 @@ class Cluster:
         for endpoint in self._endpoints:
             try:
                 answer = await self._client.request(method, endpoint + path, json=content)
-            except httpx.ConnectError as error:
-                troubles.append(f"{endpoint}: {error}")
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                troubles.append(f"{endpoint}: {str(error) or 'cannot be reached in time'}")
             except httpx.TimeoutException as error:
                 raise RaftKVError(f"{endpoint} does not answer in time") from error
             except httpx.HTTPError as error:
@@ -96,7 +96,7 @@ def _said(endpoint: str, answer: httpx.Response) -> Any:
 
 
 def _checked(seen: Any) -> list[dict[str, Any]]:
-    if not isinstance(seen, list) or not all(isinstance(m, dict) and m.keys() >= set(_FIELDS) for m in seen):
+    if not isinstance(seen, list) or not all(is_member(m) and m.keys() >= set(_FIELDS) for m in seen):
         raise RaftKVError(NOT_A_NODE)
     return seen
 
@@ -125,31 +125,43 @@ def _cell(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def forecast(seen: Members, changes: Sequence[Mapping[str, Any]]) -> str:
-    """What changes would do to the quorum, by those who answer the leader now."""
+def forecast(seen: Members, changes: Sequence[Mapping[str, Any]], *, is_forced: bool = False) -> str:
+    """What changes would do to the quorum, by those who answer the leader now, and whether they are refused.
+
+    Whether a learner has caught up, only the leader knows.
+    """
+    members = {m["id"] for m in seen.members}
     voters = {m["id"] for m in seen.members if m["role"] != "learner"}
     active = {m["id"] for m in seen.members if m["is_active"]}
     after, lines = set(voters), []
     for change in changes:
+        node_id = change["id"]
+        if (change["action"] == "add") == (node_id in members):
+            return f"refused: node {node_id} is {'a' if node_id in members else 'no'} member"
         match change["action"]:
             case "add":
-                lines.append(f"node {change['id']} becomes a learner, which counts in no quorum")
+                lines.append(f"node {node_id} becomes a learner, which counts in no quorum")
                 if change.get("promote") != "manual":
-                    after.add(change["id"])
+                    after.add(node_id)
+                    active.add(node_id)  # it does not become a voter before it answers
                     lines.append("when it has caught up it becomes a voter:")
             case "promote":
-                after.add(change["id"])
+                if node_id in voters:
+                    return f"refused: node {node_id} is a voter already"
+                after.add(node_id)
             case "remove":
-                after.discard(change["id"])
+                after.discard(node_id)
+    if not after:
+        return "refused: the last voter cannot be removed"
     lines.append(f"voters    {_names(voters)} -> {_names(after)}")
     lines.append(f"quorum    {_quorum(voters)} of {len(voters)} -> {_quorum(after)} of {len(after)}")
     lines.append(f"failures  {_tolerated(voters)} -> {_tolerated(after)} that it stands")
-    if not active:
+    if not any(m["is_active"] for m in seen.members):
         return "\n".join([*lines, "answers   nobody knows: no leader could be asked"])
-    newcomers = {change["id"] for change in changes if change["action"] in ("add", "promote")}
-    answering = after & (active | newcomers)
-    verdict = "a quorum" if len(answering) >= _quorum(after) and after else "no quorum: it would be refused"
-    return "\n".join([*lines, f"answers   {_names(answering)}, which is {verdict}"])
+    verdict = "a quorum"
+    if len(after & active) < _quorum(after):
+        verdict = "no quorum" if is_forced else "no quorum: it would be refused"
+    return "\n".join([*lines, f"answers   {_names(after & active)}, which is {verdict}"])
 
 
 def _names(ids: set[int]) -> str:
@@ -161,4 +173,4 @@ def _quorum(voters: set[int]) -> int:
 
 
 def _tolerated(voters: set[int]) -> int:
-    return max(0, len(voters) - _quorum(voters))
+    return len(voters) - _quorum(voters)

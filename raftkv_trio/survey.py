@@ -165,7 +165,7 @@ async def _ask(url: str, timeout_s: float) -> _Answer:
     with trio.move_on_after(timeout_s):
         status = await _get(url, "/-/status")
         members = await _get(url, "/-/members")
-        if not _is_status(status) or not isinstance(members, list) or not all(map(_is_member, members)):
+        if not _is_status(status) or not isinstance(members, list) or not all(map(is_member, members)):
             raise Unanswered("what answers there is no node of this version")
         return _Answer(url, status, members)
     raise Unanswered(f"nothing within {timeout_s:g} s")
@@ -215,7 +215,8 @@ def _is_status(value: Any) -> bool:
     )
 
 
-def _is_member(value: Any) -> bool:
+def is_member(value: Any) -> bool:
+    """Whether this is one of `/-/members`, as far as anybody here reads it."""
     return (
         isinstance(value, dict)
         and type(value.get("id")) is int

@@ -119,7 +119,7 @@ def _change(
     from raftkv_trio.member_client import Cluster, forecast
 
     if dry_run:
-        click.echo(forecast(_run(endpoints, timeout, Cluster.members), [change]))
+        click.echo(forecast(_run(endpoints, timeout, Cluster.members), [change], is_forced=force))
     else:
         _run(endpoints, timeout, lambda cluster: Cluster.change(cluster, [change], is_forced=force))
         click.echo(done)
@@ -175,6 +175,7 @@ def force_new_cluster(directory: Path, data_dir: Path, yes: bool) -> int:
         f"{forced.directory}: node {forced.node_id}, alone in the new cluster {forced.cluster_id:x}, at index"
         f" {forced.index}; {forced.doubtful} of its entries may never have been acknowledged\n"
         f"removed, and never to be started again: {others}\n"
-        f"serve it with --id {forced.node_id} --data-dir {forced.directory}; add others under new ids"
+        f"serve it with --id {forced.node_id} --cluster {forced.node_id}={forced.url} --data-dir"
+        f" {forced.directory}; add others under new ids"
     )
     return 0

@@ -63,8 +63,14 @@ def add_operator_routes(
             return problem(409, f"{leads}, and only a leader can hand over")
         if sum(member.role == "voter" for member in node.members()) == 1:
             return problem(409, "This node is the only voter, so nobody else can lead")
-        wanted = await request.get_json(force=True, silent=True)
-        to = wanted.get("to") if isinstance(wanted, dict) else None
+        to: int | None = None
+        match await request.get_json(force=True, silent=True):
+            case {"to": int(wanted)} if type(wanted) is int:
+                to = wanted
+            case None if not await request.get_data():
+                pass
+            case _:
+                return problem(400, 'Say who is to lead as {"to": 3}, or nothing')
         others = {m.id for m in node.members() if m.role == "voter" and m.is_active} - {node.id}
         if to is not None and to not in others:
             return problem(409, f"Node {to} is no other voter that answers; {_names(others)} could lead")

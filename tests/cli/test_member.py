@@ -97,13 +97,37 @@ def test_nobody_answers(tmp_path: Path) -> None:
         ((1, 2), {"action": "remove", "id": 2}, "1, which is no quorum: it would be refused"),
         ((1, 2), {"action": "remove", "id": 3}, "1, 2, which is a quorum"),
         ((), {"action": "remove", "id": 3}, "nobody knows: no leader could be asked"),
-        ((1, 2, 3), {"action": "promote", "id": 4}, "1, 2, 3, 4, which is a quorum"),
+        ((1, 2, 3, 4), {"action": "promote", "id": 4}, "1, 2, 3, 4, which is a quorum"),
+        ((1, 2), {"action": "promote", "id": 4}, "1, 2, which is no quorum: it would be refused"),
+        ((1, 2, 3), {"action": "add", "id": 5}, "1, 2, 3, 5, which is a quorum"),
     ],
 )
 def test_what_a_change_would_do(active: tuple[int, ...], change: dict[str, Any], verdict: str) -> None:
     """The forecast counts who answers among the voters afterwards."""
+    assert forecast(of(active), [change]).endswith(f"answers   {verdict}")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"action": "remove", "id": 9}, "node 9 is no member"),
+        ({"action": "add", "id": 3}, "node 3 is a member"),
+        ({"action": "promote", "id": 3}, "a voter already"),
+    ],
+)
+def test_what_would_be_refused(change: dict[str, Any], words: str) -> None:
+    """What makes no sense is told instead of a forecast; and a forced change is not called refused."""
+    said = forecast(of((1, 2, 3)), [change])
+    assert said.startswith("refused: ")
+    assert words in said
+    forced = forecast(of((1,)), [{"action": "remove", "id": 3}], is_forced=True)
+    assert forced.endswith("1, which is no quorum")
+
+
+def of(active: tuple[int, ...]) -> Members:
+    """Three voters and a learner, as a leader sees them, or as nobody does."""
     members = [
         {"id": i, "role": "voter" if i < 4 else "learner", "is_active": i in active if active else None}
         for i in range(1, 5)
     ]
-    assert forecast(Members(1 if active else None, members), [change]).endswith(f"answers   {verdict}")
+    return Members(1 if active else None, members)

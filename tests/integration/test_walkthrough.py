@@ -160,7 +160,7 @@ async def test_members_come_and_go(procfile: Path, ports: Ports) -> None:
             assert await do(get, here) == (200, "bar")
             assert await do(delete, here) == (204, "")
             await wait_shown(terminal, r"node 3 was removed from the cluster")
-            await wait_shown(terminal, r"raftkv3 stopped, exited with code 0$")
+            await wait_shown(terminal, r"raftkv3 exited with code 0$")
             assert await do(get, here) == (200, "bar")
             joiner.interrupt()
             assert await joiner.process.wait() == 0
