@@ -239,10 +239,13 @@ def _refuse(own: Salvage, rest: Sequence[Salvage], unknown: Collection[int]) -> 
     missing = sorted(set(unknown) - {s.identity.node_id for s in (own, *rest)})
     if missing:
         raise ConfigError(
-            f"the end of its log is lost, and only with the directories of all members is it known what that"
-            f" was: that of node {' and that of node '.join(map(str, missing))} is missing"
+            "the end of its log is lost, and only with the directories of all members is it known what that"
+            f" was: that of {_nodes(missing)} is missing"
         )
-    nodes = " and ".join(map(str, sorted(unknown)))
     raise ConfigError(
-        f"the end of the log of nodes {nodes} is lost, and what they alone had may have been acknowledged"
+        f"the end of the log of {_nodes(unknown)} is lost, and what they alone had may have been acknowledged"
     )
+
+
+def _nodes(node_ids: Collection[int]) -> str:
+    return ("node " if len(node_ids) == 1 else "nodes ") + " and ".join(map(str, sorted(node_ids)))
