@@ -13,6 +13,7 @@ from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, open_storage
 from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
 from raftkv_trio.testing.disk import Halted, SimulatedDisk
+from tests.storage.failing_disk import FailingDisk
 
 DATA = Path("/srv/raft/data")
 VOTERS = ConfState(voters=(1,))
@@ -288,3 +289,16 @@ def test_a_purge_removes_what_a_snapshot_covers_and_no_more() -> None:
     assert first_indexes[0] <= 421
     assert all(first_index > 421 for first_index in first_indexes[1:])
     assert len(disk.files(DATA / "snap")) == 3
+
+
+def test_a_write_costs_one_sync_and_a_cut_two_more() -> None:
+    """They are of the new segment's beginning and of the old one's end; the directory is synced once."""
+    disk = FailingDisk(SimulatedDisk(random.Random(1)))
+    storage = reopen(disk)
+    costs = set()
+    for index in range(2, 100):
+        begin = len(disk.calls)
+        storage.append(HardState(2, 1, 1), [Entry(2, index, data=bytes(300))])
+        kinds = [kind for kind, _ in disk.calls[begin:]]
+        costs.add(("create" in kinds, kinds.count("datasync"), kinds.count("sync_directory")))
+    assert costs == {(False, 1, 0), (True, 3, 1)}
