@@ -24,13 +24,12 @@ from raftkv_trio.storage.log_reader import (
     read_segment,
     segments,
 )
-from raftkv_trio.storage.node_storage import Identity, read_identity, read_known, read_origin
+from raftkv_trio.storage.node_storage import Identity, is_unfinished, read_identity, read_known, read_origin
 from raftkv_trio.storage.record import (
     decode_header,
     decode_payload,
     decode_record,
     end_of_data,
-    has_record_behind,
     is_torn,
     next_record,
 )
@@ -152,7 +151,7 @@ def check(disk: Disk, path: Path) -> Findings:
     """Read all of a directory that is held by `hold_directory`; raises ConfigError for a newer format."""
     findings = Findings(path)
     with _noting(findings, path / "wal"):
-        findings.is_unfinished = _is_unfinished(disk, path)
+        findings.is_unfinished = is_unfinished(disk, path)
     if findings.is_unfinished:
         return findings
     with _noting(findings, path / "identity"):
@@ -174,14 +173,6 @@ def check(disk: Disk, path: Path) -> Findings:
                         Leftover(directory / name, "it was never finished", is_data=False)
                     )
     return findings
-
-
-def _is_unfinished(disk: Disk, path: Path) -> bool:
-    directory = path / "wal"
-    if disk.exists(path / "identity"):
-        return False
-    names = segments(disk, directory) if disk.exists(directory) else []
-    return not any(has_record_behind(read_segment(disk, directory / str(n)), 0, n.number) for n in names)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
 from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog, StorageError
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, is_no_room, trouble, write_whole_file
-from raftkv_trio.storage.log_reader import corrupt
+from raftkv_trio.storage.log_reader import corrupt, read_segment, segments
+from raftkv_trio.storage.record import has_record_behind
 from raftkv_trio.storage.sealed import read_sealed, seal, write_sealed
 from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshots import IncomingSnapshot, Snapshots
@@ -287,6 +288,8 @@ def _open_storage(
 def _bootstrap(
     disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap, rng: random.Random, segment_bytes: int
 ) -> None:
+    if not is_unfinished(disk, path):
+        raise CorruptLog(f"{path} holds a log or members' directory ids, but no identity: {REMEDY}")
     identity = Identity(
         cluster_id=bootstrap.cluster_id,
         node_id=node_id,
@@ -303,6 +306,15 @@ def _bootstrap(
     sync_parents(disk, path)
     write_known(disk, path, {})
     write_whole_file(disk, path / "identity", seal(identity.encode()))
+
+
+def is_unfinished(disk: Disk, path: Path) -> bool:
+    """Whether a first start was cut short here, so that nothing was promised; raises CorruptLog, OSError."""
+    directory = path / "wal"
+    if disk.exists(path / "identity") or (disk.exists(path / "peers") and read_known(disk, path)):
+        return False
+    names = segments(disk, directory) if disk.exists(directory) else []
+    return not any(has_record_behind(read_segment(disk, directory / str(n)), 0, n.number) for n in names)
 
 
 def _check_not_removed(disk: Disk, path: Path, node_id: int) -> None:

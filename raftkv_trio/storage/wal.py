@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from raftkv_trio.errors import REMEDY, CorruptLog, StorageError
+from raftkv_trio.errors import StorageError
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, trouble
-from raftkv_trio.storage.log_reader import LogReader, RecordRead, SegmentName, read_segment, segments
+from raftkv_trio.storage.log_reader import LogReader, RecordRead, SegmentName, segments
 from raftkv_trio.storage.record import (
     BATCH,
     CLOSE,
@@ -30,7 +30,6 @@ from raftkv_trio.storage.record import (
     LogRecord,
     aligned,
     encode_record,
-    has_record_behind,
 )
 from raftkv_trio.storage.snapshot import NO_SNAPSHOT, SnapshotId
 
@@ -275,15 +274,9 @@ def open_log(disk: Disk, directory: Path, identity: bytes, *, segment_bytes: int
 def begin_log(
     disk: Disk, directory: Path, identity: bytes, snapshot: SnapshotId, *, segment_bytes: int
 ) -> None:
-    """Begin the log of a directory that is being made, in place of one that a crash left without a batch.
-
-    Raises CorruptLog where there is a log with more in it, and OSError.
-    """
+    """Begin the log of a directory that is being made, in place of what is there of one; raises OSError."""
     for name in segments(disk, directory):
-        path = directory / str(name)
-        if has_record_behind(read_segment(disk, path), 0, name.number):
-            raise CorruptLog(f"{directory.parent} holds a log but no identity: {REMEDY}")
-        disk.unlink(path)
+        disk.unlink(directory / str(name))
     log = WriteAheadLog(disk, directory, identity, segment_bytes)
     try:
         log.begin(snapshot)

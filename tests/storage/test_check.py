@@ -259,6 +259,21 @@ def test_an_identity_that_is_lost_is_missed() -> None:
     assert problems(disk) == [("identity", None)]
 
 
+def test_an_identity_that_is_lost_with_the_log_is_missed_where_a_member_was_met() -> None:
+    """A first start ends before anybody is met: a start refuses to make such a directory anew."""
+    disk = lived()
+    storage = reopen(disk)
+    storage.remember_directory_id(2, b"two")
+    storage.close(clean=True)
+    for path in (DATA / "identity", *disk.files(DATA / "wal")):
+        disk.unlink(path)
+    before = disk.files(DATA)
+    assert ("identity", None) in problems(disk)
+    with pytest.raises(CorruptLog, match="no identity"):
+        reopen(disk)
+    assert disk.files(DATA) == before
+
+
 class ReadOnlyDisk(SimulatedDisk):
     """Mounted so that nobody can write to it."""
 
