@@ -1,0 +1,18 @@
+"""Schedules that once found something, kept as they were drawn then: what is drawn from a seed changes."""
+
+from pathlib import Path
+
+import pytest
+
+from raftkv_trio.testing.schedule_text import decode_schedule
+from raftkv_trio.testing.seeds import run_schedule
+
+KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", KEPT, ids=[file.stem for file in KEPT])
+def test_what_was_found_stays_mended(file: Path) -> None:
+    """A schedule that once broke an invariant, as the file's name says, breaks none any more."""
+    verdict = run_schedule(decode_schedule(file.read_text()))
+    assert verdict.failure is None, verdict.text
+    assert verdict.operations["completed"] >= 100
