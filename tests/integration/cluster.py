@@ -110,13 +110,14 @@ class Cluster:
 
     def stop(self, node_id: int, number: signal.Signals = signal.SIGINT) -> int:
         """Stop a node cleanly; returns its exit code."""
-        process = self._processes.pop(node_id)
-        process.send_signal(number)
-        return process.wait(PATIENCE_S)
+        self._processes[node_id].send_signal(number)
+        return self.wait_exit(node_id)
 
     def wait_exit(self, node_id: int) -> int:
-        """Wait until a node ends by itself; returns its exit code."""
-        return self._processes.pop(node_id).wait(PATIENCE_S)
+        """Wait until a node ends by itself; returns its exit code. One that does not can still be killed."""
+        code = self._processes[node_id].wait(PATIENCE_S)
+        del self._processes[node_id]
+        return code
 
     def kill(self, *node_ids: int) -> None:
         """SIGKILL to these nodes, or to all that run, at once."""

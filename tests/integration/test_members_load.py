@@ -67,7 +67,7 @@ async def test_from_one_node_to_many_and_back(tmp_path: Path, http: httpx.AsyncC
                 load.serving.remove(node_id)
                 answer = await http.delete(cluster.url(asked, f"/{node_id}"))
                 assert answer.status_code == 204, answer.text
-                assert cluster.wait_exit(node_id) == 0
+                assert await trio.to_thread.run_sync(cluster.wait_exit, node_id) == 0
                 await load.wait_written(WRITES_A_STEP)
             nursery.cancel_scope.cancel()
         (last,) = load.serving

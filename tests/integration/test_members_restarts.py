@@ -1,11 +1,22 @@
 """Restarts of real processes after changes of their members, with the flags of their first start."""
 
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
 
+from raftkv_trio.config import NodeConfig, PeerAddress
+from raftkv_trio.envelope import Envelope
+from raftkv_trio.errors import ConfigError, NodeRemoved
+from raftkv_trio.machine import Committed
+from raftkv_trio.node import run_node
+from raftkv_trio.raft.types import ConfState
+from raftkv_trio.recovery import open_directory
+from raftkv_trio.storage import Bootstrap, OsDisk
+from tests.integration.cluster import PATIENCE_S
 from tests.integration.members import add, fill, members, started, wait_alike
 
 
@@ -68,16 +79,37 @@ async def test_a_node_killed_before_its_directory_was_marked_ends_at_its_next_st
         assert cluster.wait_exit(gone) == 2
 
 
-async def test_a_partitioned_member_disturbs_nobody(tmp_path: Path, http: httpx.AsyncClient) -> None:
-    """It stands still for several election timeouts, and is one of them again in the term that they had."""
-    with started(tmp_path, 3, founders=3) as cluster:
-        await cluster.wait_ready(http)
-        leader = await cluster.leader(http)
-        away = next(node_id for node_id in cluster.ids if node_id != leader)
-        term = (await cluster.status(http, leader))["term"]
-        cluster.halt(away)
-        await trio.sleep(4)
-        cluster.resume(away)
-        assert (await http.put(cluster.url(away, "/key"), content=b"value")).status_code == 204
-        await wait_alike(http, cluster, *cluster.ids)
-        assert (await cluster.status(http, leader))["term"] == term
+async def test_a_snapshot_that_holds_its_own_removal_ends_a_node(
+    tmp_path: Path, free_ports: Callable[[int], list[int]]
+) -> None:
+    """It was killed when its log began behind that already, and before its directory was marked."""
+    members = {i: PeerAddress("127.0.0.1", port) for i, port in enumerate(free_ports(2), start=1)}
+    config = NodeConfig(node_id=1, members=members, data_dir=tmp_path / "1", segment_bytes=1024 * 1024)
+    envelope = Envelope(members=Envelope.of({2: members[2]}).members, removed={1: 7})
+    bootstrap = Bootstrap(
+        cluster_id=config.cluster_id,
+        conf_state=ConfState(voters=(2,)),
+        envelope=envelope.encode(),
+        index=7,
+        term=2,
+    )
+    open_directory(OsDisk(), config, random.Random(), bootstrap).close(clean=False)
+    with trio.fail_after(PATIENCE_S):
+        with pytest.raises(ExceptionGroup) as raised:
+            await run_node(config, InitialState())
+        assert raised.group_contains(NodeRemoved, match="by entry 7")
+        with pytest.raises(ConfigError, match="does not start again"):
+            await run_node(config, InitialState())
+
+
+class InitialState:
+    """A state machine that nothing happens to."""
+
+    def apply(self, entries: Sequence[Committed]) -> Sequence[object]:
+        return [None] * len(entries)
+
+    def snapshot(self) -> Iterator[bytes]:
+        return iter(())
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        assert not list(chunks)
