@@ -1,8 +1,20 @@
-"""What the command line says of the mixed run."""
+"""What the command line says of the mixed run; and Ctrl-C, which ends all of it."""
 
 import random
+from collections.abc import Generator
 
 import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Out of a nursery Ctrl-C comes in a group, which pytest would take for a test that failed."""
+    try:
+        return (yield)
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt):
+            raise KeyboardInterrupt from group
+        raise
 
 
 @pytest.fixture
