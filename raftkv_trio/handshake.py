@@ -103,7 +103,7 @@ async def admit(
     with trio.fail_after(HANDSHAKE_TIMEOUT_S):
         hello = decode_first_frame(await receive_payload(stream, decoder))
         if isinstance(hello, JoinQuery):
-            await stream.send_all(encode_join_answer(_join_answer(hello, local.identity, envelope)))
+            await stream.send_all(encode_join_answer(join_answer(hello, local.identity.cluster_id, envelope)))
             return None
         reason = _objection(hello, local.identity, envelope)
         is_other_directory = reason is None and not await check_directory(hello.sender, hello.directory_id)
@@ -140,9 +140,10 @@ def _objection(hello: Hello, identity: Identity, envelope: Envelope) -> str | No
     return None
 
 
-def _join_answer(query: JoinQuery, identity: Identity, envelope: Envelope) -> JoinAnswer:
+def join_answer(query: JoinQuery, cluster_id: int, envelope: Envelope) -> JoinAnswer:
+    """What a member tells a node that wants to know which cluster this is."""
     urls = {i: member.address.url for i, member in envelope.members.items()}
-    return JoinAnswer(identity.cluster_id, urls, envelope.removed.get(query.node_id))
+    return JoinAnswer(cluster_id, urls, envelope.removed.get(query.node_id))
 
 
 def other_directory(node_id: int) -> str:

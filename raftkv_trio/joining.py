@@ -46,9 +46,9 @@ async def find_cluster(
             except (PeerProtocolError, OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
                 logger.debug("%s: %s", address.url, reason_of(error))
                 continue
-            if _is_member(answer, node_id, members[node_id]):
+            if (bootstrap := what_to_join(answer, node_id, members[node_id])) is not None:
                 logger.info("joining cluster %x, of which %s told", answer.cluster_id, address.url)
-                return _bootstrap(answer)
+                return bootstrap
             doubt = f"node {node_id} is no member of cluster {answer.cluster_id:x} yet; add it with"
             doubt += f" POST /-/members, or raftkv-trio member add {node_id} {members[node_id].url}"
         if doubt != said:
@@ -57,7 +57,11 @@ async def find_cluster(
         await clock.sleep_until(clock.now() + ASK_INTERVAL_S)
 
 
-def _is_member(answer: JoinAnswer, node_id: int, address: PeerAddress) -> bool:
+def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Bootstrap | None:
+    """What a member's answer makes of this node's directory; None where it is no member yet.
+
+    Raises ConfigError as `find_cluster`.
+    """
     if answer.removed_at is not None:
         raise ConfigError(
             f"node {node_id} was removed from cluster {answer.cluster_id:x}, and a removed id is never taken"
@@ -68,7 +72,7 @@ def _is_member(answer: JoinAnswer, node_id: int, address: PeerAddress) -> bool:
         raise ConfigError(
             f"node {node_id} was added with {url}, but --cluster says {address.url}; name the same address"
         )
-    return url is not None
+    return None if url is None else _bootstrap(answer)
 
 
 async def _ask(network: Network, address: PeerAddress, node_id: int) -> JoinAnswer:

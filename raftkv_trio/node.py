@@ -225,7 +225,7 @@ class Node:
             unreachable=self.driver.unreachable,
             unsent=self.driver.proposer.unsent,
             directory_refused=self._directory_refused,
-            told_removed=self._told_removed,
+            told_removed=self.told_removed,
         )
 
     def submit(self, command: bytes) -> Proposal:
@@ -315,7 +315,7 @@ class Node:
         if self.membership.removed_at is not None:
             self._is_removed(self.membership.removed_at)
 
-    def _told_removed(self, index: int) -> None:
+    def told_removed(self, index: int) -> None:
         """A peer says that this node was removed; it can only know better if it knows more."""
         if index > self.applied.index and self.removed_at is None:
             self.close(

@@ -9,12 +9,14 @@ from dataclasses import replace
 from itertools import permutations
 from random import Random
 
+from raftkv_trio.testing.draw_reshaping import draw_reshaping
 from raftkv_trio.testing.message_network import Conditions
 from raftkv_trio.testing.schedule import (
     DISK_CALL_S,
     MIN_DURATION_S,
     MIN_FAULTS,
     PATIENCE_S,
+    RESHAPING,
     Fault,
     FaultKind,
     Limits,
@@ -25,8 +27,18 @@ from raftkv_trio.testing.schedule import (
 )
 
 
-def draw_schedule(seed: int) -> Schedule:
-    """The schedule of a seed: the same for the same seed, always and everywhere."""
+def draw_schedule(seed: int, *, reshapes: bool = True) -> Schedule:
+    """The schedule of a seed: the same for the same seed, always and everywhere.
+
+    `reshapes`: with changes of members, where the seed has some.
+    """
+    schedule = _draw_schedule(seed)
+    changes = draw_reshaping(seed, schedule.nodes) if reshapes else []
+    faults = sorted([*schedule.faults, *changes], key=lambda fault: fault.at_s)
+    return replace(schedule, faults=tuple(faults))
+
+
+def _draw_schedule(seed: int) -> Schedule:
     random = Random(seed)
     nodes = random.choice((3, 3, 3, 3, 3, 5, 5, 4, 2, 1))
     limits = _draw_limits(random)
@@ -62,7 +74,7 @@ def _draw_faults(random: Random, nodes: int, election_timeout_s: float) -> list[
     weights = {
         kind: random.choice((0, 0, 1, 1, 3, 10))
         for kind in FaultKind
-        if nodes > 1 or kind not in _FOR_SEVERAL
+        if kind not in RESHAPING and (nodes > 1 or kind not in _FOR_SEVERAL)
     }
     if not any(weights.values()):
         weights = dict.fromkeys(weights, 1)
@@ -203,7 +215,7 @@ def _draw_moments(random: Random, count: int) -> list[float]:
     return sorted([min(random.choice(bunches) + random.expovariate(1.0), last_s) for _ in range(count)])
 
 
-_OCCASIONS = tuple(Occasion)
+_OCCASIONS = (Occasion.ELECTED, Occasion.INSTALLED, Occasion.UNTIDY)
 _FOR_SEVERAL = frozenset(
     {
         FaultKind.PARTITION,

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from raftkv_trio.testing.member import DATA_DIR, Member, State
 from raftkv_trio.testing.message_network import Conditions
-from raftkv_trio.testing.schedule import Fault, FaultKind, one_way
+from raftkv_trio.testing.reshaping import can_lose, join, remove, replace_member
+from raftkv_trio.testing.schedule import RESHAPING, Fault, FaultKind, one_way
 from raftkv_trio.testing.simulation import Simulation
 
 Strike = Callable[[Simulation, Fault], None]
@@ -18,6 +19,8 @@ def strike(simulation: Simulation, fault: Fault) -> None:
     if fault.leader and leaders:
         fault = replace(fault, node=max(leaders)[1])
     simulation.trace.note("fault", str(fault))
+    if fault.node is not None and fault.node not in simulation.members and fault.kind not in RESHAPING:
+        return  # it has not joined yet
     _STRIKES[fault.kind](simulation, fault)
 
 
@@ -165,7 +168,8 @@ def _rot(simulation: Simulation, fault: Fault) -> None:
     if member.node is not None:
         simulation.plan_restart(member.id, fault.duration_s)
         member.halt(power=fault.power)
-    if member.state is State.DOWN and member.disk.exists(DATA_DIR):
+    is_here = member.state is State.DOWN and member.disk.exists(DATA_DIR)
+    if is_here and can_lose(simulation, rotten=member.id):
         member.is_rotten = True
         for _ in range(fault.number):
             simulation.trace.note("fault", f"flips {member.disk.flip_bit(DATA_DIR)}")
@@ -191,4 +195,7 @@ _STRIKES: Mapping[FaultKind, Strike] = {
     FaultKind.DISK_FULL: _fill,
     FaultKind.BIT_ROT: _rot,
     FaultKind.TRANSFER: _transfer,
+    FaultKind.JOIN: join,
+    FaultKind.REMOVE: remove,
+    FaultKind.REPLACE: replace_member,
 }

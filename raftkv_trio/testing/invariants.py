@@ -9,10 +9,15 @@ from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from raftkv_trio.envelope import Envelope
 from raftkv_trio.machine import Committed
+from raftkv_trio.membership import Membership
+from raftkv_trio.raft.confchange import all_members, all_voters, decode_conf_change
+from raftkv_trio.raft.errors import InvalidConfiguration
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.storage import Storage
-from raftkv_trio.raft.types import Entry, EntryType, HardState, StateRole
+from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState, StateRole
+from raftkv_trio.testing.configurations import Configuration, Configurations, halves
 from raftkv_trio.wire import ProposalId, decode_proposal
 
 ELECTION_SAFETY = "Election Safety"
@@ -22,6 +27,9 @@ LEADER_COMPLETENESS = "Leader Completeness"
 STATE_MACHINE_SAFETY = "State Machine Safety"
 EQUAL_STATES = "equal states"
 ONCE = "applied once at most"
+ONE_CHANGE = "one change at a time"
+CONFIGURATION = "the configuration in force"
+REMOVED = "removed for good"
 ONE_VOTE = "one vote a term"
 DURABLE_QUORUM = "durable on a quorum"
 DURABILITY = "durability"
@@ -50,6 +58,7 @@ class _View:
         terms: of all entries behind the bootstrap snapshot, in order.
         leads: the term that it leads; None where it leads none.
         applied: index of the last command that its state machine was given.
+        conf: the configuration that its core has.
     """
 
     base: int
@@ -60,6 +69,7 @@ class _View:
     commit: int = 0
     applied: int = 0
     disk: Storage | None = None
+    conf: ConfState | None = None
 
     @property
     def last_index(self) -> int:
@@ -91,19 +101,30 @@ class Invariants:
         self._committed: list[Entry] = []
         self._proposals: dict[ProposalId, int] = {}  # the index at which each was committed
         self._commit_terms: list[int] = []  # of the leader that committed it
+        self._configurations: Configurations | None = None
+        self._envelopes: dict[int, Envelope] = {}  # by the index of the change that it is behind
         self._states: dict[int, str] = {}  # by index
         self._state_indexes: list[int] = []  # ascending, since whoever applies one knows those before
+        self._refused: set[ProposalId] = set()
         self.acknowledged = 0
 
     @property
     def committed_index(self) -> int:
         return self._base + len(self._committed)
 
+    @property
+    def configuration(self) -> Configuration:
+        """The newest that is committed."""
+        assert self._configurations is not None, "no node has started yet"
+        return self._configurations.newest
+
     # ------------------------------------------------------------ a node's life
 
     def started(self, node_id: int, raft: Raft) -> None:
         """A node has opened its directory and made its core."""
         view = self._views[node_id] = _View(self._base, applied=raft.log.applied)
+        if self._configurations is None:
+            self._configurations = Configurations(raft.conf_state, self._base)
         promise = self._promises.pop(node_id, None)
         if promise is not None:
             _check_promise(node_id, promise, raft)
@@ -130,7 +151,10 @@ class Invariants:
             raise Violation(ONE_VOTE, f"node {node_id} goes from term {view.term} to {raft.term}")
         view.term, view.vote = raft.term, raft.vote
         log = raft.log
-        if log.last_index() != view.last_index or log.last_term() != (view.terms or [log.last_term()])[-1]:
+        is_joiner = log.last_index() < self._base  # it has nothing yet
+        if not is_joiner and (
+            log.last_index() != view.last_index or log.last_term() != (view.terms or [log.last_term()])[-1]
+        ):
             self._take_entries(node_id, view, raft)
         if raft.role is not StateRole.LEADER:
             view.leads = None
@@ -138,6 +162,40 @@ class Invariants:
             self._take_leader(node_id, view, raft)
         if log.committed > view.commit:
             self._take_commit(node_id, view, raft)
+        if raft.conf_state is not view.conf:
+            self._take_configuration(node_id, view, raft)
+        if view.leads is not None and node_id not in all_voters(raft.conf_state):
+            raise Violation(REMOVED, f"node {node_id} leads term {raft.term}, and is no voter any more")
+
+    def _take_configuration(self, node_id: int, view: _View, raft: Raft) -> None:
+        view.conf, snapshot = raft.conf_state, raft.log.unstable.snapshot
+        index = raft.log.applied if snapshot is None else snapshot.index
+        if index >= self._base:
+            self._check_configuration(node_id, index, raft.conf_state)
+
+    def _check_configuration(self, node_id: int, index: int, conf: ConfState) -> Configuration:
+        assert self._configurations is not None
+        due = self._configurations.at(index)
+        if conf != due.conf_state:
+            raise Violation(
+                CONFIGURATION, f"node {node_id} has {conf} at index {index}, and not {due.conf_state}"
+            )
+        return due
+
+    def members(self, node_id: int, index: int, membership: Membership) -> None:
+        """A node has applied a change of members, or begins with these, at `index`."""
+        if index < self._base:
+            return  # a joiner has heard of the members, and applied nothing
+        due = self._check_configuration(node_id, index, membership.conf_state)
+        envelope = membership.envelope
+        known = self._envelopes.setdefault(due.from_index, envelope)
+        fits = envelope.members.keys() == {*all_members(due.conf_state)}
+        if known != envelope or not fits or envelope.removed.keys() != due.removed:
+            raise Violation(
+                CONFIGURATION,
+                f"node {node_id} has the members {envelope} at index {index}, others {known}, of which the"
+                f" configuration is {due}",
+            )
 
     def _take_entries(self, node_id: int, view: _View, raft: Raft) -> None:
         log, terms, base = raft.log, view.terms, self._base
@@ -168,6 +226,23 @@ class Invariants:
                 )
             terms.append(entry.term)
             before = entry.term
+            if (
+                entry.type is not EntryType.NORMAL
+                and entry.term == raft.term
+                and raft.role is StateRole.LEADER
+            ):
+                self._check_change(node_id, view, raft, entry)
+
+    def _check_change(self, node_id: int, view: _View, raft: Raft, change: Entry) -> None:
+        """A leader has appended a conf change."""
+        for index in range(raft.log.applied + 1, change.index):
+            earlier = self._entries[index, view.terms[index - self._base - 1]][1]
+            if earlier.type is not EntryType.NORMAL:
+                raise Violation(
+                    ONE_CHANGE,
+                    f"node {node_id} appends a change as entry {change.index}, and has not applied that of"
+                    f" entry {index} yet",
+                )
 
     def _take_snapshot(self, node_id: int, view: _View, index: int, term: int) -> None:
         """A node's log begins behind a snapshot, which replaces what it held."""
@@ -210,6 +285,8 @@ class Invariants:
             self._committed.append(self._entries[index, term][1])
             self._commit_terms.append(raft.term)
             self._take_proposal(self._committed[-1])
+            if self._committed[-1].type is not EntryType.NORMAL:
+                self._take_change(self._committed[-1])
         if view.commit > known_before:
             self._check_commit(node_id, view, raft)
 
@@ -224,9 +301,8 @@ class Invariants:
         index = view.commit
         term = view.terms[index - self._base - 1]
         holders = {i for i, v in self._views.items() if v.disk is not None and _holds(v.disk, index, term)}
-        conf = raft.conf_state
-        for half in (conf.voters, conf.voters_outgoing):
-            if half and not _is_majority(holders, half):
+        for half in halves(raft.conf_state):
+            if not _is_majority(holders, half):
                 raise Violation(
                     DURABLE_QUORUM,
                     f"node {node_id} commits entry {index} of term {term}, which is durable on"
@@ -234,12 +310,31 @@ class Invariants:
                 )
         for candidate in sorted(set(self._views) - holders):
             voters = self._voters_for(candidate)
-            if all(_is_majority(voters, half) for half in (conf.voters, conf.voters_outgoing) if half):
+            conf = self._configuration_on_disk(candidate)
+            if candidate in all_voters(conf) and all(_is_majority(voters, half) for half in halves(conf)):
                 raise Violation(
                     LEADER_COMPLETENESS,
                     f"node {node_id} commits entry {index} of term {term}, without which node {candidate}"
                     f" could still be elected by {sorted(voters)}",
                 )
+
+    def _take_change(self, entry: Entry) -> None:
+        assert self._configurations is not None
+        removed = self._configurations.newest.removed
+        try:
+            conf = self._configurations.take(entry).conf_state
+        except InvalidConfiguration as error:
+            raise Violation(CONFIGURATION, f"committed entry {entry.index} is no change: {error}") from error
+        if back := removed.intersection(all_members(conf)):
+            raise Violation(REMOVED, f"entry {entry.index} adds {sorted(back)}, which were removed before")
+
+    def _configuration_on_disk(self, node_id: int) -> ConfState:
+        """What a node would campaign in after a halt: first it applies what it knows to be committed."""
+        disk = self._views[node_id].disk
+        assert disk is not None
+        assert self._configurations is not None
+        commit = max(disk.initial_state()[0].commit, disk.snapshot().index)
+        return self._configurations.at(commit).conf_state if commit >= self._base else ConfState()
 
     def _voters_for(self, candidate: int) -> set[int]:
         """Whose durable logs are no better than that node's (paper, section 5.4.1)."""
@@ -285,6 +380,21 @@ class Invariants:
             raise Violation(
                 EQUAL_STATES, f"node {node_id} restores another state at index {index} than others have"
             )
+
+    def refused(self, proposal_id: ProposalId) -> None:
+        """A client was told that its change is certainly not applied, and never will be."""
+        self._refused.add(proposal_id)
+
+    def check_refusals(self) -> None:
+        """To be called at the end: what was told of was not applied later either."""
+        for entry in self._committed:
+            if entry.type is EntryType.NORMAL or not (context := decode_conf_change(entry).context):
+                continue
+            proposal_id, _ = decode_proposal(context)
+            if proposal_id in self._refused:
+                raise Violation(
+                    ACKNOWLEDGED, f"a client was told that the change of entry {entry.index} was refused"
+                )
 
     def check_acknowledged(self, term: int, index: int, command: bytes) -> None:
         """A client was told that its command was applied by the entry of that term and index."""

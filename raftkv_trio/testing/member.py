@@ -5,7 +5,7 @@ around them are replaced. Each turn of the driver, each disk call and each slice
 and between any two of them the node can be halted or paused.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -14,14 +14,19 @@ from typing import Any
 
 from raftkv_trio.applier import SLICE_ENTRIES, Commits, Restore
 from raftkv_trio.config import NodeConfig, PeerAddress
+from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError, StorageError
+from raftkv_trio.handshake import join_answer
+from raftkv_trio.joining import ASK_INTERVAL_S, what_to_join
 from raftkv_trio.log_writer import Write
 from raftkv_trio.machine import Committed, StateMachine
-from raftkv_trio.node import Node
+from raftkv_trio.node import LAST_WORDS_S, Node
+from raftkv_trio.peers import PARTING_S
 from raftkv_trio.ports import World
+from raftkv_trio.raft.confchange import describe_members
 from raftkv_trio.raft.types import Message, StateRole
 from raftkv_trio.recovery import open_directory, restore_machine
-from raftkv_trio.storage import BOOTSTRAP_INDEX, NodeStorage
+from raftkv_trio.storage import BOOTSTRAP_INDEX, Bootstrap, NodeStorage, is_new
 from raftkv_trio.testing.disk import Halted, SimulatedDisk
 from raftkv_trio.testing.invariants import DURABILITY, Invariants, Violation
 from raftkv_trio.testing.member_ports import MemberClock, Post, WatchedMachine, state_hash
@@ -29,7 +34,7 @@ from raftkv_trio.testing.member_snapshots import SnapshotSteps
 from raftkv_trio.testing.message_network import MessageNetwork
 from raftkv_trio.testing.schedule import DISK_CALL_S, Limits, Occasion
 from raftkv_trio.testing.timeline import Timeline, Trace
-from raftkv_trio.wire import PeerFrame
+from raftkv_trio.wire import PROTOCOL_VERSIONS, JoinAnswer, JoinQuery, PeerFrame
 
 DATA_DIR = Path("/srv/raftkv-trio")
 
@@ -44,6 +49,8 @@ class State(Enum):
     UP = "up"
     PAUSED = "paused"
     REFUSED = "refused"  # its own directory, because it does not verify
+    JOINING = "waiting to be a member"
+    REMOVED = "removed"
 
 
 class Member:
@@ -61,13 +68,14 @@ class Member:
 
     Args:
         went_down: told when it has halted or ended, or could not start.
-        happened: told when it has won an election, or installed a snapshot.
+        happened: told when it has won an election, installed a snapshot, or applied a change of members.
+        joins: whether it is none of the first members.
     """
 
     def __init__(
         self,
         node_id: int,
-        members: dict[int, PeerAddress],
+        members: Mapping[int, PeerAddress],
         make_machine: Callable[[], StateMachine],
         *,
         limits: Limits,
@@ -79,12 +87,14 @@ class Member:
         invariants: Invariants,
         went_down: Callable[["Member"], None],
         happened: Callable[["Member", Occasion], None],
+        joins: bool = False,
     ) -> None:
         self.id = node_id
         self.config = NodeConfig(
             node_id=node_id,
             members=members,
             data_dir=DATA_DIR,
+            join=joins,
             **asdict(limits),
         )
         self.disk = SimulatedDisk(Random(random.getrandbits(64)))
@@ -117,6 +127,9 @@ class Member:
         self._applying = False
         self._seen: object = None
         self._led: int | None = None  # the last term that it led
+        self._envelope: Envelope | None = None  # as it was seen last
+        self._introduced: set[int] = set()  # peers that this node had not heard of when they came
+        self._is_leaving = False
 
     # ------------------------------------------------------------ life
 
@@ -126,15 +139,25 @@ class Member:
         self.restarts += 1
         machine = self._make_machine()
         try:
-            storage = open_directory(self.disk, self.config, self._random)
+            joined = None
+            if self.config.join and is_new(self.disk, DATA_DIR):
+                joined = self._find_cluster()
+                if joined is None:
+                    self.state = State.JOINING
+                    self._timeline.after(ASK_INTERVAL_S, self._ask_again, self._life)
+                    return
+            storage = open_directory(self.disk, self.config, self._random, joined)
             restore_machine(machine, storage)
             world = World(clock=self.clock, random=self._random)  # its network and workers stay unused
             node = Node(self.config, WatchedMachine(machine, self._told), storage, world)
         except (Halted, ConfigError, StorageError) as error:
             self.disk.kill()
             self._note(f"does not start: {error}")
+            self.state = State.DOWN
             if isinstance(error, Halted) or isinstance(error.__cause__, OSError):
                 self._went_down(self)  # another time it may
+            elif isinstance(error, ConfigError) and self.id in self._invariants.configuration.removed:
+                self.state = State.REMOVED
             elif self.is_rotten:
                 self.state = State.REFUSED
             else:
@@ -150,6 +173,7 @@ class Member:
             wrote=self._begin_write,
         )
         self._storage, self.node, self.machine = storage, node, machine
+        self._envelope, self._introduced, self._is_leaving = None, set(), False
         self.state = State.UP
         self._writing, self._applying, self._turn_planned = None, False, False
         self._note(f"starts in term {node.driver.raw.term} with entries up to {node.driver.raw.last_index}")
@@ -160,6 +184,17 @@ class Member:
         node.driver.start()
         self._plan_tick(self._random.random())
         self._after()
+
+    def _find_cluster(self) -> Bootstrap | None:
+        for answer in self._network.ask(JoinQuery(PROTOCOL_VERSIONS, self.id)):
+            joined = what_to_join(answer, self.id, self.config.members[self.id])
+            if joined is not None:
+                return joined
+        return None
+
+    def _ask_again(self, life: int) -> None:
+        if self._life == life and self.state is State.JOINING:
+            self.start()
 
     def halt(self, *, power: bool) -> None:
         """End at once, in the middle of the disk call under way if there is one."""
@@ -206,6 +241,29 @@ class Member:
     def disconnected(self, peer_id: int) -> None:
         self._act(self._life, self._lose_peer, (peer_id,))
 
+    def dials(self, peer_id: int) -> bool:
+        node = self.node
+        return (
+            node is not None
+            and peer_id not in node.membership.envelope.removed
+            and (peer_id in node.peers.links or peer_id in self._introduced)
+        )
+
+    def meet(self, peer_id: int) -> int | None:
+        if self.node is None:
+            return None
+        self._introduced.add(peer_id)
+        return self.node.membership.envelope.removed.get(peer_id)
+
+    def told_removed(self, index: int) -> None:
+        if self.node is not None:
+            self._act(self._life, self.node.told_removed, (index,))
+
+    def answer(self, query: JoinQuery) -> JoinAnswer | None:
+        if self.node is None or self.state is not State.UP:
+            return None
+        return join_answer(query, self.node.cluster_id, self.node.membership.envelope)
+
     def look(self, look: Look) -> None:
         """Have a client look after each of this node's events, until it need not any more."""
         self._looks.append(look)
@@ -240,6 +298,9 @@ class Member:
             self._soon(self._random.random() * self.turn_delay_s, self._turn)
         if self._looks:
             self._looks = [look for look in self._looks if not look()]
+        if node.removed_at is not None and not self._is_leaving:
+            self._is_leaving = True
+            self._soon(LAST_WORDS_S / self.clock.rate, self._close, "was removed")
 
     def _take(self, sender: int, frame: PeerFrame) -> None:
         assert self.node is not None
@@ -285,6 +346,19 @@ class Member:
         if raw.role is StateRole.LEADER and self._led != raw.term:
             self._led = raw.term
             self._happened(self, Occasion.ELECTED)
+        if node.membership.envelope is not self._envelope:
+            self._members_changed(node)
+
+    def _members_changed(self, node: Node) -> None:
+        is_first, self._envelope = self._envelope is None, node.membership.envelope
+        self._invariants.members(self.id, node.applier.position.index, node.membership)
+        if not is_first:
+            self._note(f"has applied a change: {describe_members(node.membership.conf_state)}")
+            self._soon(PARTING_S / self.clock.rate, self._part_with, self._envelope.removed)
+            self._happened(self, Occasion.CHANGED)
+
+    def _part_with(self, removed: Iterable[int]) -> None:
+        self._network.cut_off(self.id, removed)
 
     def _begin_write(self, node: Node) -> None:
         if self._writing is not None or (write := node.log_writer.take()) is None:
@@ -359,7 +433,7 @@ class Member:
         node, life = self.node, self._life
         assert node is not None
         assert self._snapshots is not None
-        data = self._snapshots.read(message)
+        data = self._snapshots.read(message) if self.dials(message.to) else None
 
         def ended(ok: bool) -> None:
             self._act(life, node.driver.snapshot_sent, (message.to, ok))
@@ -382,6 +456,8 @@ class Member:
         self.node.close("the node is stopping")
         self._looks = [look for look in self._looks if not look()]
         try:
+            if self.node.removed_at is not None:
+                self._storage.mark_removed(self.node.removed_at)
             self._storage.close(clean=True)
         except Halted as halted:
             why += f", and halts: {halted}"

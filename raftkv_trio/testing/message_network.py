@@ -5,7 +5,7 @@ connection is refused, a Forward or Refused arrives once at most, and whoever lo
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from random import Random
@@ -14,7 +14,7 @@ from typing import Protocol
 from raftkv_trio.outbox import Item
 from raftkv_trio.raft.types import Message
 from raftkv_trio.testing.timeline import Timeline, Trace
-from raftkv_trio.wire import Forward, ForwardChange, PeerFrame, Refused
+from raftkv_trio.wire import Forward, ForwardChange, JoinAnswer, JoinQuery, PeerFrame, Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,22 @@ class Receiver(Protocol):
 
     def disconnected(self, peer_id: int) -> None:
         """The connection to a peer ended."""
+        ...
+
+    def dials(self, peer_id: int) -> bool:
+        """Whether this node wants a connection to a peer."""
+        ...
+
+    def meet(self, peer_id: int) -> int | None:
+        """A peer connects to this node; None, or the index at which the peer was removed."""
+        ...
+
+    def told_removed(self, index: int) -> None:
+        """A peer says that this node was removed."""
+        ...
+
+    def answer(self, query: JoinQuery) -> JoinAnswer | None:
+        """Which cluster this is; None where the node does not answer."""
         ...
 
 
@@ -99,6 +115,12 @@ class MessageNetwork:
             self._tell(sender, receiver)
             self._reconnect(sender, receiver)
 
+    def cut_off(self, node_id: int, removed: Iterable[int]) -> None:
+        """A node is done with those that were removed; they learn why when they come back."""
+        for other in removed:
+            self.disconnect(other, node_id)
+            self._connections.pop((node_id, other), None)
+
     def _tell(self, sender: int, receiver: int) -> None:
         if sender in self._receivers:
             self._receivers[sender].disconnected(receiver)
@@ -113,8 +135,27 @@ class MessageNetwork:
         if not self._cut.isdisjoint({(sender, receiver), (receiver, sender)}):
             self._reconnect(sender, receiver)
             return
+        near = self._receivers[sender]
+        if not near.dials(receiver):
+            self._reconnect(sender, receiver)
+            return
+        removed_at = self._receivers[receiver].meet(sender)
+        if removed_at is not None:
+            near.told_removed(removed_at)
+            self._reconnect(sender, receiver)
+            return
         self._count += 1
         self._connections[sender, receiver] = self._count
+
+    def ask(self, query: JoinQuery) -> list[JoinAnswer]:
+        """What the nodes say that a newcomer can reach."""
+        asker = query.node_id
+        answers = [
+            receiver.answer(query)
+            for other, receiver in sorted(self._receivers.items())
+            if self._cut.isdisjoint({(asker, other), (other, asker)})
+        ]
+        return [answer for answer in answers if answer is not None]
 
     # ------------------------------------------------------------ cuts
 
@@ -163,6 +204,9 @@ class MessageNetwork:
     ) -> None:
         sender, receiver = message.from_, message.to
         if (self._lives[sender], self._lives[receiver]) != lives or receiver not in self._receivers:
+            ended(False)
+            return
+        if self._receivers[receiver].meet(sender) is not None:
             ended(False)
             return
         is_cut = (sender, receiver) in self._cut or self._random.random() < 0.1 + self.conditions.loss

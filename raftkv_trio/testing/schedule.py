@@ -40,6 +40,13 @@ class FaultKind(Enum):
     DISK_FULL = "disk full"
     BIT_ROT = "bit rot"
     TRANSFER = "leadership transfer"
+    JOIN = "node joins"
+    REMOVE = "member removed"
+    REPLACE = "member replaced"
+
+
+#: Those that are no faults: what an operator does.
+RESHAPING = frozenset({FaultKind.JOIN, FaultKind.REMOVE, FaultKind.REPLACE})
 
 
 class Occasion(Enum):
@@ -48,6 +55,7 @@ class Occasion(Enum):
     ELECTED = "is elected"
     INSTALLED = "has installed a snapshot"
     UNTIDY = "has begun a segment or recorded a snapshot"
+    CHANGED = "has applied a change of members"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +82,12 @@ class Fault:
         leader: where whoever leads then is, and at `node` where nobody does.
         waits_for: not at once, but as soon as this happens to a node; to that node, but for an election.
         pairs: (sender, receiver) that are cut.
-        number: disk operations until a halt or an error; bits flipped; bytes free; nodes on a leader's side.
+        number: disk operations until a halt or an error; bits flipped; bytes free; nodes on a leader's side;
+            members that are changed in one request.
         factor: the clock's rate, the probability of loss or delay, seconds that a disk call takes at most.
         power: whether a halt is one that loses what was not synced.
         again_s: how long after its next start the node loses power; None: it does not.
+        forced: whether members are changed even where those that answer would be no quorum.
     """
 
     at_s: float
@@ -91,6 +101,7 @@ class Fault:
     factor: float = 0.0
     power: bool = False
     again_s: float | None = None
+    forced: bool = False
 
     def __str__(self) -> str:
         at = (
@@ -107,6 +118,8 @@ class Fault:
             parts.append(f"factor {self.factor:.3f}")
         if self.power:
             parts.append("power lost")
+        if self.forced:
+            parts.append("by force")
         if self.duration_s:
             parts.append(f"for {self.duration_s:.3f} s")
         if self.again_s is not None:

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from raftkv_trio.errors import ProposalError
 from raftkv_trio.kv import Store
+from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.faults import mend_all, strike
 from raftkv_trio.testing.history import History, Outcome
 from raftkv_trio.testing.invariants import LINEARIZABILITY, LIVENESS, Violation
@@ -109,11 +110,14 @@ class SeedRun:
         """What must come, one after the other, once all has healed; and what it means where it does not."""
         return [
             ("the clients have not come to their end", lambda: all(c.is_done for c in self.clients)),
-            ("not all nodes have applied everything", self._are_equal),
+            ("a change of members is not complete", self._is_settled),
+            ("not all members have applied everything", self._are_equal),
+            ("a removed node has not ended", self._have_ended),
         ]
 
     def judge(self) -> None:
-        """Raise Violation where the clients' history is not linearizable."""
+        """Raise Violation where the clients' history is not linearizable, or the operator was told a lie."""
+        self.simulation.invariants.check_refusals()
         try:
             check_linearizable(self.history, Register())
         except HistoryError as error:
@@ -161,9 +165,28 @@ class SeedRun:
             raise Violation(LIVENESS, f"{what} {PROGRESS_WITHIN_S} s after all has healed") from None
 
     def _are_equal(self) -> bool:
-        members = [m for m in self.simulation.members.values() if m.state is not State.REFUSED]
+        members = self._members()
         committed = self.simulation.invariants.committed_index
         return all(m.node is not None and m.node.applied.index == committed for m in members)
+
+    def _members(self) -> list[Member]:
+        """The members of the configuration whose disks are whole."""
+        ids = all_members(self.simulation.invariants.configuration.conf_state)
+        members = [self.simulation.members[i] for i in ids]
+        return [m for m in members if m.state is not State.REFUSED]
+
+    def _is_settled(self) -> bool:
+        conf = self.simulation.invariants.configuration.conf_state
+        whole = {m.id for m in self._members()}
+        return not is_joint(conf) and whole.isdisjoint(conf.learners)
+
+    def _have_ended(self) -> bool:
+        removed = self.simulation.invariants.configuration.removed
+        return all(
+            m.state in (State.REMOVED, State.REFUSED)
+            for m in self.simulation.members.values()
+            if m.id in removed
+        )
 
 
 class _Client:

@@ -76,7 +76,7 @@ class Reduction:
             faults = tuple([faults[position] for position in self.faults])
         nodes = changes.get("nodes", schedule.nodes)
         named = {f.node for f in faults if f.node} | {i for f in faults for pair in f.pairs for i in pair}
-        if any(node > nodes for node in named):
+        if any(nodes < node <= schedule.nodes for node in named):  # others join, or are not there
             raise ValueError(f"a fault names a node above {nodes}")
         return replace(schedule, faults=faults, **changes)
 

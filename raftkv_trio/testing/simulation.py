@@ -11,12 +11,14 @@ are checked after every step; what breaks one raises Violation.
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 from typing import ClassVar
 
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.machine import StateMachine
+from raftkv_trio.testing.configurations import halves
 from raftkv_trio.testing.invariants import LIVENESS, Invariants, Violation
 from raftkv_trio.testing.member import Member, State
 from raftkv_trio.testing.message_network import Conditions, MessageNetwork
@@ -27,11 +29,17 @@ from raftkv_trio.testing.timeline import Timeline, Trace
 logging.getLogger("raftkv_trio").addHandler(logging.NullHandler())
 
 
+def address_of(node: int) -> PeerAddress:
+    """Where a node is reached."""
+    return PeerAddress(f"node{node}", 9021)
+
+
 class Simulation:
     """Nodes 1 to `nodes` around a state machine each, and what is between them.
 
     Attributes:
         supervised: whether a node that went down is started again by itself, as a supervisor does.
+        leaving: members whose removal somebody has asked for, and which may have happened.
 
     Args:
         make_machine: makes one node's state machine, in its initial state.
@@ -61,24 +69,22 @@ class Simulation:
         self.conditions = conditions or Conditions()
         self.network = self.network_type(self.timeline, self.random, self.trace, self.conditions)
         self.invariants = Invariants()
-        addresses = {i: PeerAddress(f"node{i}", 9021) for i in range(1, nodes + 1)}
-        self.members = {
-            i: self.member_type(
-                i,
-                addresses,
-                make_machine,
-                limits=limits or Limits(),
-                turn_delay_s=turn_delay_s,
-                timeline=self.timeline,
-                trace=self.trace,
-                random=self.random,
-                network=self.network,
-                invariants=self.invariants,
-                went_down=self._went_down,
-                happened=self._happened,
-            )
-            for i in addresses
-        }
+        self.leaving: set[int] = set()
+        self._make_member = partial(
+            self.member_type,
+            make_machine=make_machine,
+            limits=limits or Limits(),
+            turn_delay_s=turn_delay_s,
+            timeline=self.timeline,
+            trace=self.trace,
+            random=self.random,
+            network=self.network,
+            invariants=self.invariants,
+            went_down=self._went_down,
+            happened=self._happened,
+        )
+        addresses = {i: address_of(i) for i in range(1, nodes + 1)}
+        self.members = {i: self._make_member(i, addresses) for i in addresses}
         self._down_s: dict[int, float] = {}
         self._again_s: dict[int, float] = {}
         self._awaiting: dict[Occasion, list[Callable[[int | None], None]]] = {o: [] for o in Occasion}
@@ -166,17 +172,21 @@ class Simulation:
 
     def _leader(self) -> int | None:
         for member in self.members.values():
-            if member.leads and 2 * len(self._followers(member.id)) > len(self.members):
+            if member.node is None or not member.leads:
+                continue
+            followers = self._followers(member.id)
+            conf = member.node.driver.raw.raft.conf_state
+            if all(2 * len(followers.intersection(half)) > len(half) for half in halves(conf)):
                 return member.id
         return None
 
-    def _followers(self, leader_id: int) -> list[int]:
+    def _followers(self, leader_id: int) -> set[int]:
         """Who follows that leader, itself included."""
-        return [
+        return {
             m.id
             for m in self.members.values()
             if m.node is not None and m.node.driver.raw.leader_id == leader_id
-        ]
+        }
 
     # ------------------------------------------------------------ faults
 
@@ -197,6 +207,13 @@ class Simulation:
     def crash(self, node: int, *, power: bool = True) -> None:
         """Halt a node at once; with `power` it loses what it had not synced. It stays down until `start`."""
         self.members[node].halt(power=power)
+
+    def add(self, node: int) -> Member:
+        """A node that is to join, once it is started: it asks all others, until one knows it as a member."""
+        addresses = {i: address_of(i) for i in (*self.members, node)}
+        member = self.members[node] = self._make_member(node, addresses, joins=True)
+        member.disk_call_s = self.members[1].disk_call_s
+        return member
 
     def start(self, node: int) -> None:
         """Start a node that is down from what is on its disk."""
