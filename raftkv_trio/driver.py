@@ -9,6 +9,7 @@ heartbeats that wait for it before it thinks of an election.
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -24,6 +25,7 @@ from raftkv_trio.ports import Clock
 from raftkv_trio.proposals import ProposalTable
 from raftkv_trio.proposing import Post, Proposer
 from raftkv_trio.raft.confchange import decode_conf_change
+from raftkv_trio.raft.errors import PeerNotFound
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import (
@@ -262,7 +264,9 @@ class Driver:
     def _deliver(self, responses: Sequence[Message]) -> None:
         for response in responses:
             if response.to == self._node_id:
-                self.raw.step(response)
+                # A leader that has applied its own removal may have written later entries meanwhile.
+                with suppress(PeerNotFound):
+                    self.raw.step(response)
             else:
                 self.peers.offer(response.to, (response,))
 
