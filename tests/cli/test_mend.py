@@ -48,6 +48,12 @@ def test_three_members_with_damage_each_are_made_good(cluster: Cluster) -> None:
     homes = {i: cluster.directory / name for i, name in DIRECTORIES.items()}
     for node_id, value in zip(DIRECTORIES, values, strict=True):
         hit(homes[node_id], value)
+    hit(homes[3], b"RKV1")  # with which its last record begins
+    said = refusal("check", DIRECTORIES[3], "--repair", "--with", DIRECTORIES[1], directory=cluster.directory)
+    assert said == (
+        "raftkv-trio-3 cannot be made good: the end of its log is lost, and only with the directories of all"
+        " members is it known what that was: that of node 2 is missing"
+    )
     for node_id, name in DIRECTORIES.items():
         others = [other for i, other in DIRECTORIES.items() if i != node_id]
         said = run("check", name, directory=cluster.directory)
