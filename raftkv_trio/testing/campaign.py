@@ -51,7 +51,7 @@ class Finding(NamedTuple):
         return self.failure is not None and self.failure not in _MISFITS
 
 
-_MISFITS = {error.__name__ for error in (AttributeError, ImportError, NameError, TypeError)}
+_MISFITS = {error.__name__ for error in (AttributeError, ImportError, NameError, TypeError, ValueError)}
 
 
 def find_planted(level: int, names: Iterable[str], max_seeds: int, jobs: int) -> Iterator[Finding]:

@@ -62,7 +62,6 @@ class Member:
         turn_delay_s: longest time from a ring of the driver's bell to its turn.
         disk_call_s: shortest and longest time of a disk call.
         disk_is_slow_s: what a disk call may take on top.
-        slow_calls: how many did.
         is_rotten: whether bits of its disk were flipped, so that it may refuse its directory.
         restarts: how often it was started again.
 
@@ -107,7 +106,6 @@ class Member:
         self.restarts = -1
         self.disk_is_slow_s = 0.0
         self.is_rotten = False
-        self.slow_calls = 0
         self._make_machine = make_machine
         self._timeline = timeline
         self._trace = trace
@@ -371,7 +369,6 @@ class Member:
         """How long the next disk call takes."""
         duration_s = self._random.uniform(*self.disk_call_s)
         if self.disk_is_slow_s:
-            self.slow_calls += 1
             duration_s += self._random.uniform(0, self.disk_is_slow_s)
         return duration_s
 

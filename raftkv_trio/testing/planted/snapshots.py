@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from raftkv_trio.raft.types import Entry, HardState
-from raftkv_trio.snapshotter import Snapshotter
+from raftkv_trio.snapshotter import Pinned, Snapshotter
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshot import SnapshotFile
 from raftkv_trio.storage.wal import WriteAheadLog
@@ -21,9 +21,9 @@ BUGS: list[PlantedBug] = []
     "begin",
 )
 def _(original: Any) -> object:
-    def begin(snapshotter: Any) -> tuple[SnapshotMeta, Iterator[bytes]]:
-        position, _ = original(snapshotter)
-        return position, later(snapshotter)
+    def begin(snapshotter: Any) -> Pinned:
+        pinned: Pinned = original(snapshotter)
+        return pinned._replace(chunks=later(snapshotter))
 
     def later(snapshotter: Any) -> Iterator[bytes]:
         yield from snapshotter._applier.machine.snapshot()
@@ -33,9 +33,9 @@ def _(original: Any) -> object:
 
 @bug(BUGS, "snapshot-one-short", "a snapshot says the index before its last entry's", Snapshotter, "begin")
 def _(original: Any) -> object:
-    def begin(snapshotter: Snapshotter) -> tuple[SnapshotMeta, Iterator[bytes]]:
-        position, chunks = original(snapshotter)
-        return position._replace(index=position.index - 1), chunks
+    def begin(snapshotter: Snapshotter) -> Pinned:
+        pinned: Pinned = original(snapshotter)
+        return pinned._replace(meta=pinned.meta._replace(index=pinned.meta.index - 1))
 
     return begin
 
