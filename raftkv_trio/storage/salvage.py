@@ -122,6 +122,8 @@ class Salvage:
             self.is_last_known = self.is_hard_state_known = False
 
     def _take(self, name: SegmentName, kind: int, record: LogRecord, pieces: Pieces) -> None:
+        if kind == SEGMENT and record.identity != self.identity.encode():
+            raise ConfigError(f"{self.path / 'wal' / str(name)} belongs to another data directory")
         self.hard_state, self.snapshot = record.hard_state, record.snapshot
         self.is_hard_state_known = True
         self.term = max(self.term, record.hard_state.term, record.snapshot.term)

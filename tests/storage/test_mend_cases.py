@@ -146,8 +146,13 @@ def test_every_configuration_that_the_log_passes_through_counts() -> None:
 
 
 def test_directories_that_contradict_each_other_are_refused() -> None:
-    """One entry of a term and index has one content; and what is committed is in the log."""
+    """One entry of a term and index has one content, and a log is that of its directory."""
     disk = cluster((1, 2))
     write(disk, 3, [entry(2, 2), Entry(2, 3, data=b"another")], (1, 2, 3))
     damage(disk, 1, entry(4, 2).data)
     assert "entry 3 of term 2 differs between the directories" in refusal(disk, 1, 2, 3)
+    disk = cluster((1, 2, 3))
+    damage(disk, 1, entry(4, 2).data)
+    (foreign,) = disk.files(home(3) / "wal")
+    disk.rename(foreign, home(2) / "wal" / foreign.name)
+    assert "/srv/2/wal/00000001-0000000000000002.wal belongs to another" in refusal(disk, 1, 2)
