@@ -50,13 +50,17 @@ class Link:
     """What this node has of one other member: the way to it, and the stream from it, if any.
 
     Attributes:
+        address: where it is dialled.
+        member_address: where it is as a member.
+        said_address: where it has said that it is, if that has not been tried since.
         scope: of the tasks that keep it.
         dialling: of the connection to its present address.
     """
 
     def __init__(self, node_id: int, address: PeerAddress, max_outbox_bytes: int) -> None:
         self.node_id = node_id
-        self.address = address
+        self.address = self.member_address = address
+        self.said_address: PeerAddress | None = None
         self.scope = trio.CancelScope()
         self.dialling = trio.CancelScope()
         self.outbox = Outbox(max_outbox_bytes)
@@ -69,6 +73,10 @@ class Link:
         self.snapshot_bell = Bell()
         self.sending_snapshot = trio.CancelScope()
         self.transfer: Transfer | None = None  # the snapshot under way to or from it
+
+    def try_elsewhere(self) -> None:
+        """It is not where it was dialled: it may have moved, and this node not have heard of that yet."""
+        self.address, self.said_address = self.said_address or self.member_address, None
 
 
 class Dialler:
@@ -123,6 +131,7 @@ class Dialler:
                     stream = await self._dial(link)
                 except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                     _note_trouble(link, error)
+                    link.try_elsewhere()
                     if isinstance(error, DirectoryRefused):
                         self._directory_refused(link.node_id)
                     elif isinstance(error, RemovedFromCluster):

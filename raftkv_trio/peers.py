@@ -151,8 +151,8 @@ class Peers:
             link = self.links.get(node_id)
             if link is None:
                 self._add_link(node_id, address)
-            elif link.address != address:
-                link.address = address
+            elif link.member_address != address:
+                link.address = link.member_address = address
                 link.dialling.cancel()
         for node_id in envelope.removed.keys() & self.links.keys():
             link = self.links.pop(node_id)
@@ -262,20 +262,21 @@ class Peers:
     def _link_of(self, hello: Hello) -> Link | None:
         """The link to whoever has introduced itself; a new one where this node had not heard of it yet."""
         link = self.links.get(hello.sender)
-        if link is None and hello.peer_url is not None and hello.sender not in self._envelope.removed:
-            try:
-                address = PeerAddress.parse(hello.peer_url)
-            except ConfigError as error:
-                self._rejections.note(str(error))
-                return None
-            if len(self.links) >= MAX_LINKS:
-                self._rejections.note(
-                    f"node {hello.sender} is no member yet, and there are {MAX_LINKS} others"
-                )
-                return None
-            logger.info("node %d at %s is not known to be a member yet", hello.sender, address.url)
-            link = self._add_link(hello.sender, address)
-        return link
+        if hello.peer_url is None or hello.sender in self._envelope.removed:
+            return link
+        try:
+            address = PeerAddress.parse(hello.peer_url)
+        except ConfigError as error:
+            self._rejections.note(str(error))
+            return None
+        if link is not None:
+            link.said_address = address
+            return link
+        if len(self.links) >= MAX_LINKS:
+            self._rejections.note(f"node {hello.sender} is no member yet, and there are {MAX_LINKS} others")
+            return None
+        logger.info("node %d at %s is not known to be a member yet", hello.sender, address.url)
+        return self._add_link(hello.sender, address)
 
     async def _receive_snapshot(self, link: Link, stream: trio.abc.Stream) -> None:
         """One at a time, and the newest: the sender of an older one may be a leader no more."""

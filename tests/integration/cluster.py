@@ -56,11 +56,15 @@ class Cluster:
             told = {i: url for i, url in told.items() if url != own} | {node_id: own}
         return ",".join(f"{i}={url}" for i, url in told.items())
 
-    def move(self, node_id: int, to_where: int | None = None) -> None:
-        """Give a node that is down another peer port: a new one, or that of a node that is no more."""
+    def move(self, node_id: int, to_where: int | None = None) -> str:
+        """Give a node another peer port from its next start on: a new one, or that of one that is no more.
+
+        Returns its peer URL then.
+        """
         ports = self._peer_ports
         (port,) = find_free_ports(1) if to_where is None else (ports[to_where - 1],)
         ports[node_id - 1] = self._dialled_ports[node_id - 1] = port
+        return self.peer_url(node_id)
 
     def data_dir(self, node_id: int) -> Path:
         return self._directory / str(node_id)

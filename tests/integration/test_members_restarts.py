@@ -59,6 +59,24 @@ async def test_a_node_that_was_down_learns_that_it_was_removed(
         assert (await cluster.status(http, asked))["term"] == term
 
 
+async def test_a_node_that_was_down_finds_those_that_moved(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    """Both of the others have other addresses than it remembers; it is told by those who dial it."""
+    with started(tmp_path, 3, founders=3) as cluster:
+        await cluster.wait_ready(http)
+        cluster.kill(2)
+        for node_id, asked in ((1, 3), (3, 1)):
+            url = cluster.move(node_id)
+            moved = await http.put(cluster.url(asked, f"/-/members/{node_id}"), json={"url": url})
+            assert moved.status_code == 200, moved.text
+            cluster.kill(node_id)
+            cluster.start(node_id)
+            await cluster.wait_ready(http)
+        cluster.start(2)
+        await cluster.wait_ready(http)
+        assert (await http.put(cluster.url(2, "/key"), content=b"value")).status_code == 204
+        await wait_alike(http, cluster, *cluster.ids)
+
+
 @pytest.mark.parametrize("is_alone", [False, True])
 async def test_a_node_killed_before_its_directory_was_marked_ends_at_its_next_start(
     tmp_path: Path, http: httpx.AsyncClient, is_alone: bool

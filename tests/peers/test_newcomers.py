@@ -1,0 +1,70 @@
+"""Members that this node has not heard of yet, or hears of no more, over real TCP."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from raftkv_trio.config import PeerAddress
+from raftkv_trio.envelope import Envelope
+from tests.peers.members import Member, connected, in_trouble, running, until
+
+
+async def test_a_member_unheard_of_is_let_in(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
+    """It says where it is: what it sends arrives, and it is answered there; it may be the leader."""
+    one = Member(1, {1: addresses[1]}, tmp_path / "1")
+    two = Member(2, addresses, tmp_path / "2")
+    async with running(one, two):
+        await connected(two, 1)
+        assert two.peers.offer(1, [two.heartbeat(1)])
+        assert [sender for sender, _ in await one.received(1)] == [2]
+        await connected(one, 2)
+        assert one.peers.links[2].address == addresses[2]
+        assert one.peers.offer(2, [one.heartbeat(2)])
+        assert [sender for sender, _ in await two.received(1)] == [1]
+
+
+async def test_a_removed_member_hears_all_and_is_cut_off(
+    tmp_path: Path, addresses: dict[int, PeerAddress], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was on its way to it arrives; then whoever it dials tells it the index of its removal."""
+    monkeypatch.setattr("raftkv_trio.peers.PARTING_S", 0.2)
+    one, two = (Member(i, addresses, tmp_path / str(i)) for i in (1, 2))
+    async with running(one, two):
+        await connected(one, 2)
+        await connected(two, 1)
+        assert one.peers.offer(2, [one.heartbeat(2)])
+        one.peers.update(Envelope(members=Envelope.of({1: addresses[1]}).members, removed={2: 17}))
+        assert not one.peers.offer(2, [one.heartbeat(2)])
+        assert [sender for sender, _ in await two.received(1)] == [1]
+        await until(lambda: two.told_removed == [17] * len(two.told_removed) != [])
+        await in_trouble(two, 1, "node 2 was removed from this cluster")
+
+
+async def test_a_member_that_moves_is_dialled_where_it_is(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """The connection to its old address is given up, whoever answers there."""
+    one = Member(1, addresses, tmp_path / "1")
+    elsewhere = {1: addresses[1], 2: PeerAddress("127.0.0.1", 1)}
+    two = Member(2, elsewhere | {2: addresses[2]}, tmp_path / "2")
+    one.peers.update(Envelope.of(elsewhere))
+    async with running(one, two):
+        await in_trouble(one, 2, "refused")
+        one.peers.update(Envelope.of(addresses))
+        await connected(one, 2)
+        one.peers.update(Envelope.of(elsewhere))
+        await in_trouble(one, 2, "refused")
+        with trio.fail_after(5):
+            await until(lambda: not one.peers.links[2].outbox.connected)
+
+
+async def test_a_member_is_answered_where_it_says_that_it_is(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """This node was down when the other one moved, and would not hear of that without answering it."""
+    one = Member(1, {1: addresses[1], 2: PeerAddress("127.0.0.1", 1)}, tmp_path / "1")
+    two = Member(2, addresses, tmp_path / "2")
+    async with running(one, two):
+        await connected(two, 1)
+        await connected(one, 2)
