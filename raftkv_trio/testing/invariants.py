@@ -27,6 +27,7 @@ LEADER_COMPLETENESS = "Leader Completeness"
 STATE_MACHINE_SAFETY = "State Machine Safety"
 EQUAL_STATES = "equal states"
 ONCE = "applied once at most"
+ELECTED = "elected by a quorum"
 ONE_CHANGE = "one change at a time"
 CONFIGURATION = "the configuration in force"
 REMOVED = "removed for good"
@@ -97,6 +98,7 @@ class Invariants:
         self._views: dict[int, _View] = {}
         self._promises: dict[int, _Promise] = {}
         self._leaders: dict[int, int] = {}  # by term
+        self._votes: dict[tuple[int, int], set[int]] = {}  # by term and candidate
         self._entries: dict[tuple[int, int], tuple[int, Entry]] = {}  # by index and term: term before, entry
         self._committed: list[Entry] = []
         self._proposals: dict[ProposalId, int] = {}  # the index at which each was committed
@@ -149,6 +151,8 @@ class Invariants:
                 )
         elif raft.term < view.term:
             raise Violation(ONE_VOTE, f"node {node_id} goes from term {view.term} to {raft.term}")
+        if raft.vote is not None and (raft.term, raft.vote) != (view.term, view.vote):
+            self.voted(node_id, raft.term, raft.vote)
         view.term, view.vote = raft.term, raft.vote
         log = raft.log
         is_joiner = log.last_index() < self._base  # it has nothing yet
@@ -166,6 +170,10 @@ class Invariants:
             self._take_configuration(node_id, view, raft)
         if view.leads is not None and node_id not in all_voters(raft.conf_state):
             raise Violation(REMOVED, f"node {node_id} leads term {raft.term}, and is no voter any more")
+
+    def voted(self, node_id: int, term: int, candidate: int) -> None:
+        """A node gives its vote."""
+        self._votes.setdefault((term, candidate), set()).add(node_id)
 
     def _take_configuration(self, node_id: int, view: _View, raft: Raft) -> None:
         view.conf, snapshot = raft.conf_state, raft.log.unstable.snapshot
@@ -258,6 +266,13 @@ class Invariants:
         other = self._leaders.setdefault(term, node_id)
         if other != node_id:
             raise Violation(ELECTION_SAFETY, f"nodes {other} and {node_id} both lead term {term}")
+        votes = self._votes.get((term, node_id), set())
+        for half in halves(raft.conf_state):
+            if not _is_majority(votes, half):
+                raise Violation(
+                    ELECTED,
+                    f"node {node_id} leads term {term} by the votes of {sorted(votes)} of {half} only",
+                )
         for entry, commit_term in zip(self._committed, self._commit_terms, strict=True):
             if commit_term >= term:
                 break

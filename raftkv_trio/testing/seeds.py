@@ -181,11 +181,13 @@ class SeedRun:
         return not is_joint(conf) and whole.isdisjoint(conf.learners)
 
     def _have_ended(self) -> bool:
-        removed = self.simulation.invariants.configuration.removed
+        """Whether all removed nodes have, but for those that know nobody any more who could tell them."""
+        present = self._members()
         return all(
             m.state in (State.REMOVED, State.REFUSED)
+            or (m.node is not None and not any(m.dials(other.id) for other in present))
             for m in self.simulation.members.values()
-            if m.id in removed
+            if m.id in self.simulation.invariants.configuration.removed
         )
 
 
@@ -250,6 +252,8 @@ class _Client:
     def _choose(self) -> Member | None:
         """A node that is up; mostly the same one, of all nodes or of those that lead."""
         up = [m for m in self._simulation.members.values() if m.node is not None]
+        if self._simulation.now >= self._run.schedule.duration_s:  # people have noticed who is gone for good
+            up = [m for m in up if m.id not in self._simulation.invariants.configuration.removed]
         if not up:
             return None
         same = [m for m in up if m.id == self._favourite]

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import pytest
 
 from raftkv_trio.machine import Committed
+from raftkv_trio.raft.confchange import ConfChangeSingle, ConfChangeType, ConfChangeV2, conf_change_entry
 from raftkv_trio.raft.raft import Raft
-from raftkv_trio.raft.types import Entry, HardState, Snapshot, StateRole
+from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot, StateRole
 from raftkv_trio.testing import invariants as named
 from raftkv_trio.testing.draw import draw_schedule
 from raftkv_trio.testing.invariants import Invariants, Violation
@@ -45,8 +46,25 @@ class Watched:
         self.invariants.halted(raft.id, raft)
 
     def lead(self, raft: Raft, term: int) -> None:
-        """Let a node lead, by whatever votes."""
+        """Let a node lead, by the votes of all."""
+        for voter in (1, 2, 3):
+            self.invariants.voted(voter, term, raft.id)
         raft.term, raft.vote, raft.role = term, raft.id, StateRole.LEADER
+        self.invariants.observe(raft.id, raft)
+
+    def append(self, raft: Raft, *changes: ConfChangeSingle) -> None:
+        """Let a node hold a conf change in its term, on its disk."""
+        entry = conf_change_entry(ConfChangeV2(changes))._replace(
+            term=raft.term, index=raft.log.last_index() + 1
+        )
+        raft.log.append([entry])
+        raft.log.storage.append([entry])  # type: ignore[attr-defined]
+        self.invariants.observe(raft.id, raft)
+
+    def switch(self, raft: Raft, *voters: int) -> None:
+        """Let a node have applied all that it has committed, and these be the voters then."""
+        raft.log.applied = raft.log.committed
+        raft.tracker.switch(ConfState(voters), raft.log.last_index())
         self.invariants.observe(raft.id, raft)
 
     def commit(self, raft: Raft, index: int) -> None:
@@ -238,6 +256,71 @@ def test_an_acknowledgement_of_what_is_not_committed(
     watched.invariants.check_acknowledged(1, 2, b"1/2")
     with violated(named.ACKNOWLEDGED):
         watched.invariants.check_acknowledged(term, index, command)
+
+
+def test_a_leader_by_the_votes_of_a_minority(watched: Watched) -> None:
+    """Who leads has the votes of a quorum, while the configuration is joint of either half."""
+    raft = watched.start(1, term=2, vote=1)
+    watched.invariants.voted(4, 2, 1)
+    raft.tracker.conf_state = ConfState((1, 4), voters_outgoing=(1, 2, 3))
+    raft.role = StateRole.LEADER
+    with violated(named.ELECTED):
+        watched.invariants.observe(1, raft)
+
+
+REMOVE_3 = ConfChangeSingle(ConfChangeType.REMOVE, 3)
+
+
+def test_a_change_while_one_is_pending(watched: Watched) -> None:
+    """A leader appends a change of members only when it has applied the one before."""
+    raft = watched.start(1)
+    watched.lead(raft, 2)
+    watched.append(raft, REMOVE_3)
+    with violated(named.ONE_CHANGE):
+        watched.append(raft, REMOVE_3)
+
+
+@pytest.mark.parametrize("voters", [(1, 2, 3), (1,), (1, 2, 4)])
+def test_another_configuration_than_the_log_says(watched: Watched, voters: tuple[int, ...]) -> None:
+    """Whoever has applied a change of members has the configuration that it makes of the one before."""
+    first, second, _ = watched.start(1), watched.start(2), watched.start(3)
+    watched.append(second, REMOVE_3)
+    watched.append(first, REMOVE_3)
+    watched.commit(first, 2)
+    watched.commit(second, 2)
+    watched.switch(first, 1, 2)
+    with violated(named.CONFIGURATION):
+        watched.switch(second, *voters)
+
+
+def test_a_commit_by_voters_of_one_half(watched: Watched) -> None:
+    """In a joint configuration what is committed is durable on a quorum of either half."""
+    first, _, _ = watched.start(1, 1), watched.start(2, 1), watched.start(3)
+    first.tracker.conf_state = ConfState((1, 2), voters_outgoing=(1, 3, 4))
+    with violated(named.DURABLE_QUORUM):
+        watched.commit(first, 2)
+
+
+def test_a_removed_id_that_comes_back(watched: Watched) -> None:
+    """An id that was removed is in no later configuration."""
+    nodes = [watched.start(1), watched.start(2)]
+    for change in (REMOVE_3, ConfChangeSingle(ConfChangeType.ADD_LEARNER, 3)):
+        for raft in nodes:
+            watched.append(raft, change)
+    watched.commit(nodes[0], 2)
+    with violated(named.REMOVED):
+        watched.commit(nodes[0], 3)
+
+
+def test_a_leader_that_is_no_voter(watched: Watched) -> None:
+    """Who has applied its own removal leads no more."""
+    first, second = watched.start(3), watched.start(2)
+    watched.lead(first, 1)
+    for raft in (second, first):
+        watched.append(raft, REMOVE_3)
+    watched.commit(first, 2)
+    with violated(named.REMOVED):
+        watched.switch(first, 1, 2)
 
 
 def short() -> Schedule:
