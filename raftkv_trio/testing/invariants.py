@@ -136,8 +136,11 @@ class Invariants:
     def halted(self, node_id: int, raft: Raft) -> None:
         """A node has ended, in whatever way. What it knew to be durable it must come back with."""
         storage, unstable = raft.log.storage, raft.log.unstable
+        hard_state, _ = storage.initial_state()
         index = min(storage.last_index(), unstable.offset - 1)  # behind that it may have been overwritten
-        self._promises[node_id] = _Promise(storage, index, storage.initial_state()[0])
+        if unstable.snapshot is not None:  # and so may all that is not committed: snapshots are on their way
+            index = min(index, hard_state.commit)
+        self._promises[node_id] = _Promise(storage, index, hard_state)
 
     # ------------------------------------------------------------ after every step
 
