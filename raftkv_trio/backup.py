@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 from click.termui import progressbar
 
+from raftkv_trio.client import unanswered
 from raftkv_trio.config import NodeConfig, PeerAddress, restored_cluster_id
 from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError, RaftKVError
@@ -40,10 +41,8 @@ def fetch_backup(
     try:
         try:
             _download(endpoint, temporary, timeout_s, shows_progress)
-        except httpx.TimeoutException as error:
-            raise RaftKVError(f"{endpoint.url} does not answer in time") from error
         except httpx.HTTPError as error:
-            raise RaftKVError(f"{endpoint.url}: {error}") from error
+            raise RaftKVError(unanswered(endpoint.url, error)) from error
         try:
             backup = verify_backup(OsDisk(), temporary)
         except ConfigError as error:

@@ -7,6 +7,7 @@ import httpx
 
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import RaftKVError
+from raftkv_trio.ports import reason_of
 
 NOT_A_NODE = "what answers there is no node of this version"
 
@@ -30,10 +31,8 @@ async def _post(client: httpx.AsyncClient, endpoint: PeerAddress, path: str) -> 
     try:
         answer = await client.post(endpoint.url + path)
         said = answer.json()
-    except httpx.TimeoutException as error:
-        raise RaftKVError(f"{endpoint.url} does not answer in time") from error
     except httpx.HTTPError as error:
-        raise RaftKVError(f"{endpoint.url}: {error}") from error
+        raise RaftKVError(unanswered(endpoint.url, error)) from error
     except ValueError as error:
         raise RaftKVError(f"{endpoint.url}: {NOT_A_NODE}") from error
     if not isinstance(said, dict):
@@ -41,3 +40,13 @@ async def _post(client: httpx.AsyncClient, endpoint: PeerAddress, path: str) -> 
     if answer.is_error:
         raise RaftKVError(f"{endpoint.url}: {said.get('detail') or said.get('title')}")
     return said
+
+
+def unanswered(url: str, error: httpx.HTTPError) -> str:
+    """Why nothing of use came from there, in the words of `raftkv-trio status`."""
+    if isinstance(error, httpx.TimeoutException):
+        return f"{url} does not answer in time"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__  # what the system said, wrapped twice
+    return f"{url} does not answer: {reason_of(cause or error)}"

@@ -294,7 +294,7 @@ class Driver:
         try:
             self.raw.step(message)
         except RaftError as error:
-            logger.warning("a %s message of node %d is dropped: %s", message.type.name, peer_id, error)
+            logger.warning("message %s of node %d is dropped: %s", message.type.name, peer_id, error)
             return
         self.changes.heard(peer_id)
         if message.type is MessageType.APP_RESP and not message.reject and message.term == self.raw.term:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from raftkv_trio.client import NOT_A_NODE
+from raftkv_trio.client import NOT_A_NODE, unanswered
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.survey import aligned, is_member
@@ -64,11 +64,9 @@ class Cluster:
             try:
                 answer = await self._client.request(method, endpoint + path, json=content)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                troubles.append(f"{endpoint}: {str(error) or 'cannot be reached in time'}")
-            except httpx.TimeoutException as error:
-                raise RaftKVError(f"{endpoint} does not answer in time") from error
+                troubles.append(unanswered(endpoint, error))
             except httpx.HTTPError as error:
-                raise RaftKVError(f"{endpoint}: {error}") from error
+                raise RaftKVError(unanswered(endpoint, error)) from error
             else:
                 return _said(endpoint, answer)
         raise RaftKVError("; ".join(troubles))
@@ -128,9 +126,10 @@ def _cell(value: object) -> str:
 def forecast(seen: Members, changes: Sequence[Mapping[str, Any]], *, is_forced: bool = False) -> str:
     """What changes would do to the quorum, by those who answer the leader now, and whether they are refused.
 
-    Whether a learner has caught up, only the leader knows.
+    Whether a learner has caught up, and which ids were removed once, only the leader knows.
     """
     members = {m["id"] for m in seen.members}
+    urls = {m["url"]: m["id"] for m in seen.members}
     voters = {m["id"] for m in seen.members if m["role"] != "learner"}
     active = {m["id"] for m in seen.members if m["is_active"]}
     after, lines = set(voters), []
@@ -138,6 +137,8 @@ def forecast(seen: Members, changes: Sequence[Mapping[str, Any]], *, is_forced: 
         node_id = change["id"]
         if (change["action"] == "add") == (node_id in members):
             return f"refused: node {node_id} is {'a' if node_id in members else 'no'} member"
+        if (other_id := urls.get(change.get("url"), node_id)) != node_id:
+            return f"refused: {change['url']} is the address of node {other_id}"
         match change["action"]:
             case "add":
                 lines.append(f"node {node_id} becomes a learner, which counts in no quorum")

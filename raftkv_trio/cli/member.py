@@ -21,7 +21,7 @@ _timeout_option = option(
 def _change_options(command: Command) -> Command:
     """The options of whatever changes members."""
     for decorate in (
-        click.option("--dry-run", is_flag=True, help="Only say what the change does to the quorum."),
+        click.option("--dry-run", is_flag=True, help="Only say what the change would do to the quorum."),
         click.option("--force", is_flag=True, help="Even where those who answer now would be no quorum."),
         _timeout_option,
         endpoints_option,
@@ -57,6 +57,7 @@ def list_members(endpoints: tuple[str, ...], timeout: float, write_out: str) -> 
     "--promote",
     type=click.Choice(["auto", "manual"]),
     default="auto",
+    show_default=True,
     help="Whether it becomes a voter when it has caught up, or by `member promote`.",
 )
 @_change_options
@@ -88,9 +89,14 @@ def remove(node_id: str, **how: Any) -> int:
 @click.argument("url", metavar="URL")
 @_change_options
 def update(node_id: str, url: str, **how: Any) -> int:
-    """Change the URL at which its peers reach node ID; restart it, so that it listens there."""
+    """Change the URL at which its peers reach node ID; then start it there with --listen-peer.
+
+    It may have missed the change, and listens at its old address where it is not told otherwise.
+    """
     change = {"action": "readdress", "id": parse_node_id(node_id), "url": PeerAddress.parse(url).url}
-    return _change(change, f"node {node_id} is to be reached at {change['url']}", **how)
+    return _change(
+        change, f"node {node_id} is to be reached at {url}; start it there with --listen-peer", **how
+    )
 
 
 @member.command(context_settings=_CONTEXT)

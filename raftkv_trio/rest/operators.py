@@ -72,6 +72,8 @@ def add_operator_routes(
             case _:
                 return problem(400, 'Say who is to lead as {"to": 3}, or nothing')
         others = {m.id for m in node.members() if m.role == "voter" and m.is_active} - {node.id}
+        if to == node.id:
+            return problem(409, f"Node {to} leads already; {_names(others)} could lead")
         if to is not None and to not in others:
             return problem(409, f"Node {to} is no other voter that answers; {_names(others)} could lead")
         with trio.move_on_after(config.request_timeout_s):

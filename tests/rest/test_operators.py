@@ -79,6 +79,8 @@ async def test_hand_over(tmp_path: Path, free_ports: Ports) -> None:
         async with open_client(leader) as to_leader, open_client(follower) as to_follower:
             refused = await to_follower.post("/-/leader")
             check_problem(refused, 409, f"Node {leader.node.id} leads")
+            itself = await to_leader.post("/-/leader", json={"to": leader.node.id})
+            check_problem(itself, 409, "leads already")
             handed = await to_leader.post("/-/leader")
             assert (handed.status_code, handed.content) == (204, b"")
             assert leader.node.status().role == "follower"
