@@ -13,7 +13,9 @@ from tests.faults.network import Network, open_network
 from tests.integration.cluster import PATIENCE_S, POLL_S, Cluster
 
 _REST_PORT, _PEER_PORT = 9121, 9021
-_SEGMENT_BYTES = 8 * 1024  # a node on a full disk comes to the end of what it has preallocated within seconds
+# Full within seconds; half of it holds more than is ever on its way to the log at once, as of a real one: on
+# that a node on a full disk counts.
+_SEGMENT_BYTES = 128 * 1024
 _DISK_KIB = 8 * 1024
 _SERVE = Path(__file__).with_name("serve_variant.py")
 

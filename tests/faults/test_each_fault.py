@@ -32,13 +32,18 @@ def client_of(cluster: NamespacedCluster, http: httpx.AsyncClient, history: Regi
     return Client("client", cluster, http, history, random.Random(1))
 
 
-async def write_through(client: Client, node_ids: Sequence[int], *, status: int = 204) -> None:
-    """Write through each until it is answered so."""
+async def write_through(client: Client, node_ids: Sequence[int]) -> None:
+    """Write through each until that is acknowledged."""
     with trio.fail_after(PATIENCE_S):
         for node_id in node_ids:
             await client.create(node_id)
-            while client.status != status:
+            while client.status != 204:
                 await client.create(node_id)
+
+
+async def put_large(http: httpx.AsyncClient, url: str) -> int:
+    """Write 4 KiB, outside of any history; returns the answer's status."""
+    return (await http.put(url, content=bytes(4096))).status_code
 
 
 async def check_all(
@@ -78,7 +83,9 @@ async def test_a_leader_without_room_hands_over(tmp_path: Path, history: Registe
         others = [node_id for node_id in cluster.ids if node_id != full]
         await client.put(full, "/key")
         cluster.disks.fill(full)
-        await write_through(client, [full], status=507)
+        with trio.fail_after(PATIENCE_S):
+            while await put_large(http, cluster.url(full, "/large")) != 507:
+                pass
         await cluster.leader(http, *others)
         await client.put(others[0], "/key")
         assert client.status == 204
@@ -98,7 +105,7 @@ async def test_a_follower_without_room_catches_up(tmp_path: Path, history: Regis
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(keep_full, cluster, full)
                 while await lag(cluster, http, full, leader) < FAR_BEHIND:
-                    await client.create(leader)
+                    await put_large(http, cluster.url(leader, "/large"))
                 nursery.cancel_scope.cancel()
         assert "no room" in (await cluster.status(http, full))["health"]
         cluster.disks.free(full)
@@ -139,8 +146,7 @@ async def test_a_snapshot_over_a_narrow_link_costs_no_leader(
         away = leader % 3 + 1
         cluster.kill(away)
         for number in range(60):
-            large = await http.put(cluster.url(leader, f"/large-{number}"), content=bytes(4096))
-            assert large.status_code == 204
+            assert await put_large(http, cluster.url(leader, f"/large-{number}")) == 204
         term = (await cluster.status(http, leader))["term"]
         try:
             cluster.network.narrow(leader, 200)
