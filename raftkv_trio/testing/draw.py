@@ -92,6 +92,9 @@ def _draw_faults(random: Random, nodes: int, election_timeout_s: float) -> list[
             waits_for = random.choice(_OCCASIONS) if random.random() < waits else None
             fault = replace(fault, leader=random.random() < leaders, waits_for=waits_for)
         faults.append(fault)
+    if rotten and random.random() < 0.3:
+        moments = _draw_moments(random, 4)
+        faults += [_draw_fault(random, at_s, FaultKind.BIT_ROT, nodes, rotten) for at_s in moments]
     if nodes > 2 and random.random() < 0.5:
         for _ in range(3):
             faults += _draw_contest(random)

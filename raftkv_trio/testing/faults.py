@@ -171,8 +171,10 @@ def _rot(simulation: Simulation, fault: Fault) -> None:
     is_here = member.state is State.DOWN and member.disk.exists(DATA_DIR)
     if is_here and can_lose(simulation, rotten=member.id):
         member.is_rotten = True
+        log = DATA_DIR / "wal"
         for _ in range(fault.number):
-            simulation.trace.note("fault", f"flips {member.disk.flip_bit(DATA_DIR)}")
+            below = log if simulation.random.random() < 0.5 and member.disk.exists(log) else DATA_DIR
+            simulation.trace.note("fault", f"flips {member.disk.flip_bit(below)}")
 
 
 _STRIKES: Mapping[FaultKind, Strike] = {
