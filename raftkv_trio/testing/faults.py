@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from raftkv_trio.testing.member import DATA_DIR, Member, State
 from raftkv_trio.testing.message_network import Conditions
@@ -168,7 +169,8 @@ def _rot(simulation: Simulation, fault: Fault) -> None:
     if member.node is not None:
         simulation.plan_restart(member.id, fault.duration_s)
         member.halt(power=fault.power)
-    is_here = member.state is State.DOWN and member.disk.exists(DATA_DIR)
+    # Looked at from without: a halt that is planned for a disk call of the node is not for this.
+    is_here = member.state is State.DOWN and bool(member.disk.files(Path("/")))
     if is_here and can_lose(simulation, rotten=member.id):
         member.is_rotten = True
         log = DATA_DIR / "wal"
