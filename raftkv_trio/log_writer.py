@@ -96,7 +96,7 @@ class LogWriter:
                     assert self.writing_since is not None
                     self.writes.observe(self._clock.now() - self.writing_since)
                 else:
-                    self.write(write)  # at once: the log keeps a commit index in mind only
+                    self.write(write)  # at once: the log keeps most commit indexes in mind only
                 self.written(write)
 
     def take(self) -> Write | None:

@@ -3,7 +3,8 @@
 The rules of this file:
 - nothing is durable before `append` returns; after any error of the disk every later call raises too;
 - every record is durable before the next one is written, so that a crash can tear the last one only; a commit
-  index, which is a hint, has no record of its own: it goes with the next one;
+  index, which is a hint, has no record of its own: it goes with the next one. But that of a conf change has:
+  without it a node would begin with voters who may be no more, and whose votes it would need to learn that;
 - only the last record can be torn, and only as `record.is_torn` says: then it is cut off and kept aside;
 - a segment is used once its beginning and its name are durable, and then a record that ends the one before;
 - anything else that does not verify is corruption: `CorruptLog`, with file and offset.
@@ -15,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from raftkv_trio.errors import StorageError
-from raftkv_trio.raft.types import Entry, HardState
+from raftkv_trio.raft.types import Entry, EntryType, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, trouble
 from raftkv_trio.storage.log_reader import LogReader, RecordRead, SegmentName, segments
 from raftkv_trio.storage.record import (
@@ -71,6 +72,7 @@ class WriteAheadLog:
         self.snapshot = NO_SNAPSHOT
         self.entries: list[Entry] = []
         self.last_index = 0
+        self._change_index: int | None = None  # of the last conf change, until its commit is durable
         self.torn_tail: TornTail | None = None
 
     @property
@@ -79,20 +81,38 @@ class WriteAheadLog:
         return self._room_ends - self._offset >= self._segment_bytes // 2
 
     def must_write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
-        """Whether `append` of these writes: they are more than a commit index, which need not be durable."""
-        return bool(entries) or (hard_state is not None and hard_state[:2] != self.hard_state[:2])
+        """Whether `append` of these writes: they are more than a commit index that need not be durable."""
+        return bool(entries) or (
+            hard_state is not None
+            and (hard_state[:2] != self.hard_state[:2] or self._commits_change(hard_state))
+        )
+
+    def _commits_change(self, hard_state: HardState) -> bool:
+        return self._change_index is not None and hard_state.commit >= self._change_index
+
+    def _note_changes(self, entries: Sequence[Entry]) -> None:
+        """The hard state and the snapshot are durable, and `entries` in place of what began where they do."""
+        settled, last = max(self.hard_state.commit, self.snapshot.index), self._change_index
+        if last is not None and (last <= settled or (entries and last >= entries[0].index)):
+            self._change_index = None
+        for entry in entries:
+            if entry.type is not EntryType.NORMAL and entry.index > settled:
+                self._change_index = entry.index
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
-        """Write one batch; durable when this returns, unless only the commit index changed.
+        """Write one batch; durable when this returns, unless it is no more than a commit index.
 
         Raises StorageError; the log is of no use after that.
         """
         new = hard_state or self.hard_state
-        if self.must_write(hard_state, entries):
+        is_written = self.must_write(hard_state, entries)
+        if is_written:
             self._write(BATCH, LogRecord(new, entries, self.snapshot))
             if entries:
                 self.last_index = entries[-1].index
         self.hard_state = new
+        if is_written:
+            self._note_changes(entries)
 
     def continue_from(self, snapshot: SnapshotId) -> None:
         """From here on the log continues a snapshot of what it holds; durable when this returns.
@@ -101,6 +121,7 @@ class WriteAheadLog:
         """
         self._write(SNAPSHOT, LogRecord(self.hard_state, (), snapshot))
         self.snapshot = snapshot
+        self._note_changes(())
 
     def install(self, hard_state: HardState | None, snapshot: SnapshotId, entries: Sequence[Entry]) -> None:
         """Replace the whole log by a leader's snapshot and the entries after it; durable when this returns.
@@ -109,7 +130,8 @@ class WriteAheadLog:
         """
         new = hard_state or self.hard_state
         self._write(INSTALL, LogRecord(new, entries, snapshot))
-        self.hard_state, self.snapshot = new, snapshot
+        self.hard_state, self.snapshot, self._change_index = new, snapshot, None
+        self._note_changes(entries)
         self.last_index = entries[-1].index if entries else snapshot.index
 
     def prepare_spare(self) -> None:
@@ -221,6 +243,7 @@ class WriteAheadLog:
             contents.entries,
         )
         self.last_index = self.entries[-1].index if self.entries else self.snapshot.index
+        self._note_changes(self.entries)
         self.segment, self._path, self._offset = reader.segment.number, reader.path, reader.offset
         self._batch = reader.batch or 0
         if reader.unused is not None:

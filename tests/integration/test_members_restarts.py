@@ -97,6 +97,19 @@ async def test_a_node_killed_before_its_directory_was_marked_ends_at_its_next_st
         assert cluster.wait_exit(gone) == 2
 
 
+async def test_the_one_that_is_left_leads_though_it_was_killed(
+    tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    """It knows after a kill that the other is removed, whose vote it could never have again."""
+    with started(tmp_path, 2, founders=2) as cluster:
+        await cluster.wait_ready(http)
+        assert (await http.delete(cluster.url(1, "/2"))).status_code == 204
+        assert cluster.wait_exit(2) == 0
+        cluster.kill(1)
+        cluster.start(1)
+        await cluster.wait_ready(http)
+
+
 async def test_a_snapshot_that_holds_its_own_removal_ends_a_node(
     tmp_path: Path, free_ports: Callable[[int], list[int]]
 ) -> None:

@@ -143,8 +143,12 @@ class Author:
         )
 
     def _is_new(self, hard_state: HardState | None) -> bool:
-        """Whether it is more than a commit index, which has no record of its own."""
-        return hard_state is not None and hard_state[:2] != self.held.vote
+        """Whether it is more than a commit index, which has a record of its own for a conf change only."""
+        if hard_state is None:
+            return False
+        settled = max(self.held.commit, self.held.snapshot.index)
+        changes = [e.index for e in self.held.entries if e.type is not EntryType.NORMAL and e.index > settled]
+        return hard_state[:2] != self.held.vote or (bool(changes) and hard_state.commit >= changes[-1])
 
     def _told(self, hard_state: HardState | None, *, is_written: bool) -> None:
         if hard_state is not None:

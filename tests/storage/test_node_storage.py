@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.errors import ConfigError, CorruptLog
-from raftkv_trio.raft.types import ConfState, Entry, HardState
+from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState
 from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage
 
 SEGMENT_BYTES = 8192
@@ -71,6 +71,24 @@ def test_a_commit_index_alone_is_not_written_but_not_forgotten_either(tmp_path: 
     storage.close(clean=False)
     storage = reopen(tmp_path / "d")
     assert storage.hard_state == HardState(2, 1, 5)
+    storage.close(clean=False)
+
+
+def test_that_a_conf_change_is_committed_is_written(tmp_path: Path) -> None:
+    """Once: or a node could begin with voters who are no more, and wait for their votes."""
+    storage = reopen(tmp_path / "d")
+    change = Entry(2, 3, EntryType.CONF_CHANGE_V2)
+    storage.append(HardState(2, 1, 1), [*entries(2, 2), change, *entries(4, 5)])
+    for life in range(2):
+        assert [storage.must_write(HardState(2, 1, commit), ()) for commit in (2, 3)] == [False, True]
+        if life == 0:
+            storage.close(clean=False)
+            storage = reopen(tmp_path / "d")
+    storage.append(HardState(2, 1, 4), ())
+    assert not storage.must_write(HardState(2, 1, 5), ())
+    storage.close(clean=False)
+    storage = reopen(tmp_path / "d")
+    assert storage.hard_state == HardState(2, 1, 4)
     storage.close(clean=False)
 
 
