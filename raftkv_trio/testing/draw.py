@@ -27,14 +27,11 @@ from raftkv_trio.testing.schedule import (
 )
 
 
-def draw_schedule(seed: int, *, reshapes: bool = True) -> Schedule:
-    """The schedule of a seed: the same for the same seed, always and everywhere.
-
-    `reshapes`: with changes of members, where the seed has some.
-    """
+def draw_schedule(seed: int) -> Schedule:
+    """The schedule of a seed: the same for the same seed, always and everywhere."""
     schedule = _draw_schedule(seed)
-    changes = draw_reshaping(seed, schedule.nodes) if reshapes else []
-    faults = sorted([*schedule.faults, *changes], key=lambda fault: fault.at_s)
+    faults = [*schedule.faults, *draw_reshaping(seed, schedule.nodes)]
+    faults.sort(key=lambda fault: fault.at_s)
     return replace(schedule, faults=tuple(faults))
 
 

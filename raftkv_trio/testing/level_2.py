@@ -4,7 +4,7 @@ Everything waits for the timeline of level 1, which is moved on to its next even
 Trio's own clock with it. So schedules, faults, clients and checkers are those of level 1.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import perf_counter
 from typing import TypeVar
@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from raftkv_trio.applier import Restore
-from raftkv_trio.errors import ConfigError, StorageError
+from raftkv_trio.errors import ConfigError, NodeRemoved, StorageError
 from raftkv_trio.log_writer import Write
 from raftkv_trio.machine import Committed, StateMachine
 from raftkv_trio.node import Node, run_node
@@ -228,7 +228,7 @@ class NodeMember(Member):
 
     def _ended(self, life: Life, error: Exception | None) -> None:
         for leaf in _leaves(error):
-            if not isinstance(leaf, (Halted, StorageError, ConfigError)):
+            if not isinstance(leaf, (Halted, StorageError, ConfigError, NodeRemoved)):
                 raise leaf
         if life.is_over:
             return  # the world has been told
@@ -238,6 +238,10 @@ class NodeMember(Member):
         first = next(_leaves(error))
         if self.node is None and not isinstance(first.__cause__, OSError):
             self._note(f"does not start: {first}")
+            if isinstance(first, ConfigError) and self.id in self._invariants.configuration.removed:
+                self._die("is removed", tell=False)
+                self.state = State.REMOVED
+                return
             if not self.is_rotten:
                 raise Violation(DURABILITY, f"node {self.id} refuses its directory: {first}") from first
             self._die("refuses its directory", tell=False)
@@ -266,13 +270,16 @@ class NodeMember(Member):
         node.driver.turn = watched_turn  # type: ignore[method-assign]
         node.log_writer.written = watched_written  # type: ignore[method-assign]
         node.applier.restored = watched_restored  # type: ignore[method-assign]
-        self.node, self.machine = node, machine
+        self.node, self.machine, self._envelope = node, machine, None
         raw = node.driver.raw
         self._note(f"starts in term {raw.term} with entries up to {raw.last_index}")
         self._invariants.started(self.id, raw.raft)
         snapshot_index = node.status().snapshot_index
         if snapshot_index > BOOTSTRAP_INDEX:
             self._invariants.restored(self.id, snapshot_index, state_hash(machine))
+
+    def _part_with(self, removed: Iterable[int]) -> None:
+        """The node's own tasks see to it."""
 
     def _told_in(self, life: Life, committed: Committed, state: str) -> None:
         if not life.is_over:
@@ -316,11 +323,20 @@ class NodeSimulation(Simulation):
     network_type = StreamNetwork
     member_type = NodeMember
 
+    _nursery: trio.Nursery
+
     def run_in(self, nursery: trio.Nursery) -> None:
         """Let nodes run there."""
+        self._nursery = nursery
         for member in self.members.values():
             assert isinstance(member, NodeMember)
             member.nursery = nursery
+
+    def add(self, node: int) -> Member:
+        member = super().add(node)
+        assert isinstance(member, NodeMember)
+        member.nursery = self._nursery
+        return member
 
     def abandon(self) -> None:
         """Time has ended: so have all processes, wherever they are."""

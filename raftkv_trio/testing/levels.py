@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from raftkv_trio.testing.draw import draw_schedule
@@ -33,5 +32,5 @@ def _run_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
 
 LEVELS: Mapping[int, Level] = {
     1: Level(draw_schedule, run_schedule),
-    2: Level(partial(draw_schedule, reshapes=False), _run_on_tasks),
+    2: Level(draw_schedule, _run_on_tasks),
 }

@@ -98,9 +98,7 @@ class SeedRun:
         self.simulation.timeline.run_until(self.schedule.duration_s)
         mend_all(self.simulation)
         for what, condition in self.conditions_of_progress():
-            self._wait(what, lambda c=condition: c() or self._is_stranded())  # type: ignore[misc]
-        if self._is_stranded():
-            self.struck[STRANDED] += 1
+            self._wait(what, condition)
         self.judge()
 
     def begin(self) -> None:
@@ -114,14 +112,16 @@ class SeedRun:
     def conditions_of_progress(self) -> list[tuple[str, Callable[[], bool]]]:
         """What must come, one after the other, once all has healed; and what it means where it does not."""
         return [
-            ("the clients have not come to their end", lambda: all(c.is_done for c in self.clients)),
-            ("a change of members is not complete", self._is_settled),
-            ("not all members have applied everything", self._are_equal),
-            ("a removed node has not ended", self._have_ended),
+            ("the clients have not come to their end", self._or_stranded(self._are_done)),
+            ("a change of members is not complete", self._or_stranded(self._is_settled)),
+            ("not all members have applied everything", self._or_stranded(self._are_equal)),
+            ("a removed node has not ended", self._or_stranded(self._have_ended)),
         ]
 
     def judge(self) -> None:
         """Raise Violation where the clients' history is not linearizable, or the operator was told a lie."""
+        if self._is_stranded():
+            self.struck[STRANDED] += 1
         self.simulation.invariants.check_refusals()
         try:
             check_linearizable(self.history, Register())
@@ -184,6 +184,12 @@ class SeedRun:
         conf = self.simulation.invariants.configuration.conf_state
         whole = {m.id for m in self._members()}
         return not is_joint(conf) and whole.isdisjoint(conf.learners)
+
+    def _are_done(self) -> bool:
+        return all(client.is_done for client in self.clients)
+
+    def _or_stranded(self, condition: Callable[[], bool]) -> Callable[[], bool]:
+        return lambda: condition() or self._is_stranded()
 
     def _is_stranded(self) -> bool:
         """Whether each member that is left needs the votes of removed ones, which have ended.
