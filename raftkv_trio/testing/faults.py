@@ -64,7 +64,8 @@ def _cut_off(simulation: Simulation, fault: Fault) -> None:
     """One node, with `number` others on its side, and a slow disk for as long."""
     member = _member(simulation, fault)
     others = [i for i in simulation.members if i != member.id]
-    away = simulation.random.sample(others, max(1, len(others) - fault.number))
+    away_count = min(max(1, len(others) - fault.number), len(others))  # it may be the only one left
+    away = simulation.random.sample(others, away_count)
     pairs = one_way([i for i in simulation.members if i not in away], away)
     number = simulation.network.cut([*pairs, *[(b, a) for a, b in pairs]])
     _later(simulation, fault, simulation.network.mend, number)
