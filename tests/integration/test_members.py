@@ -107,6 +107,7 @@ async def test_another_id_takes_the_address_of_one_removed(tmp_path: Path, http:
         assert (await members(http, cluster, follower))[4]["url"] == cluster.peer_url(4)
 
 
+@pytest.mark.long
 async def test_a_member_moves(tmp_path: Path, http: httpx.AsyncClient) -> None:
     """After PUT /-/members/3 and a start at the new address it is one of them, and when all restart too."""
     with started(tmp_path, 3, founders=3) as cluster:

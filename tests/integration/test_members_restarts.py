@@ -20,7 +20,7 @@ from tests.integration.cluster import PATIENCE_S
 from tests.integration.members import add, fill, members, started, wait_alike
 
 
-@pytest.mark.parametrize("writes", [0, 600])
+@pytest.mark.parametrize("writes", [0, pytest.param(600, marks=pytest.mark.long)])
 async def test_all_restart_after_changes(tmp_path: Path, http: httpx.AsyncClient, writes: int) -> None:
     """kill -9 of all at once: they know each other as before, from a snapshot or from the log alone."""
     with started(tmp_path, 4, founders=3) as cluster:
@@ -77,7 +77,7 @@ async def test_a_node_that_was_down_finds_those_that_moved(tmp_path: Path, http:
         await wait_alike(http, cluster, *cluster.ids)
 
 
-@pytest.mark.parametrize("is_alone", [False, True])
+@pytest.mark.parametrize("is_alone", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_a_node_killed_before_its_directory_was_marked_ends_at_its_next_start(
     tmp_path: Path, http: httpx.AsyncClient, is_alone: bool
 ) -> None:
