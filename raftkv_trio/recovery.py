@@ -67,9 +67,16 @@ def committed_membership(node_id: int, envelope: Envelope, log: MemoryStorage) -
 def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) -> None:
     """After the first start `--cluster` is ignored, but for one that can only be a mistake: ConfigError."""
     cluster_id, origin = config.cluster_id, storage.origin
-    if config.join or storage.identity.cluster_id == (
+    is_made_with_these = storage.identity.cluster_id == (
         cluster_id if origin is None else restored_cluster_id(cluster_id, origin)
-    ):
+    )
+    if config.join and is_made_with_these:
+        logger.warning(
+            "--join is ignored: %s was made without it, and is of a cluster of its own; to join another,"
+            " remove it, or name another with --data-dir",
+            config.data_dir,
+        )
+    if config.join or is_made_with_these:
         return
     if config.members.items().isdisjoint(envelope.addresses.items()):
         raise ConfigError(
