@@ -84,7 +84,8 @@ class Dialler:
 
     Args:
         local: what this node says of itself at present.
-        snapshot_sent, unreachable, unsent, directory_refused, told_removed: see `Peers`.
+        told_removed: told a peer's id, and the index at which this node was removed, by its word.
+        snapshot_sent, unreachable, unsent, directory_refused: see `Peers`.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Dialler:
         unreachable: Callable[[int], None],
         unsent: Callable[[Forward | ForwardChange], None],
         directory_refused: Callable[[int], None],
-        told_removed: Callable[[int], None],
+        told_removed: Callable[[int, int], None],
     ) -> None:
         self._local = local
         self._directory_ids = directory_ids
@@ -135,7 +136,7 @@ class Dialler:
                     if isinstance(error, DirectoryRefused):
                         self._directory_refused(link.node_id)
                     elif isinstance(error, RemovedFromCluster):
-                        self._told_removed(error.index)
+                        self._told_removed(link.node_id, error.index)
                 else:
                     backoff_s = BACKOFF_S[0]
                     async with stream:

@@ -91,7 +91,7 @@ class Peers:
         storage: what snapshots are read from and written to.
         snapshot_sent: told the id of a peer, and whether a snapshot has arrived there.
         directory_refused: told the id of a peer that knows this node by another data directory; may raise.
-        told_removed: told the index at which this node was removed, by a peer's word.
+        told_removed: told the index at which this node was removed, by a member's word.
     """
 
     def __init__(
@@ -130,8 +130,9 @@ class Peers:
             unreachable=unreachable,
             unsent=unsent,
             directory_refused=directory_refused,
-            told_removed=told_removed,
+            told_removed=self._removed_by,
         )
+        self._told_removed = told_removed
         self._max_outbox_bytes = max_outbox_bytes
         self._nursery: trio.Nursery | None = None
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
@@ -168,6 +169,11 @@ class Peers:
         link.scope.cancel()
         if link.receiving is not None:
             link.receiving.cancel()
+
+    def _removed_by(self, peer_id: int, index: int) -> None:
+        """A node that is not known to be a member could end this one by a lie."""
+        if peer_id in self._envelope.members:
+            self._told_removed(index)
 
     def _add_link(self, node_id: int, address: PeerAddress) -> Link:
         link = self.links[node_id] = Link(node_id, address, self._max_outbox_bytes)
@@ -212,11 +218,14 @@ class Peers:
         """
         listener = await open_peer_listener(self._network, listen)
         task_status.started()
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(self._accept, listener, nursery)
-            for link in self.links.values():
-                nursery.start_soon(self._dialler.keep, link)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._accept, listener, nursery)
+                for link in self.links.values():
+                    nursery.start_soon(self._dialler.keep, link)
+        finally:
+            self._nursery = None  # a snapshot may still be being restored, and have other members
 
     # ------------------------------------------------------------ from a peer
 
@@ -272,9 +281,6 @@ class Peers:
         if link is not None:
             link.said_address = address
             return link
-        if len(self.links) >= MAX_LINKS:
-            self._rejections.note(f"node {hello.sender} is no member yet, and there are {MAX_LINKS} others")
-            return None
         logger.info("node %d at %s is not known to be a member yet", hello.sender, address.url)
         return self._add_link(hello.sender, address)
 
@@ -310,7 +316,7 @@ class Peers:
                 # The oldest gives way, not the newest: a member needs no more than a moment.
                 self._handshakes.popleft().cancel()
             try:
-                return await admit(stream, self._local(), self._envelope, self._directory_ids.check)
+                return await admit(stream, self._local(), self._envelope, self._check_directory)
             except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                 self._rejections.note(reason_of(error))
             finally:
@@ -319,6 +325,12 @@ class Peers:
         if handshake.cancelled_caught:
             self._rejections.note(f"{MAX_HANDSHAKES} others came before it had introduced itself")
         return None
+
+    async def _check_directory(self, node_id: int, directory_id: bytes) -> bool:
+        """As `DirectoryIds.check`; of those that are no members yet so many are learnt, and no more."""
+        if node_id not in self.links and len(self.links) >= MAX_LINKS:
+            raise PeerProtocolError(f"node {node_id} is no member yet, and there are {MAX_LINKS} others")
+        return await self._directory_ids.check(node_id, directory_id)
 
     async def _receive_frames(self, peer_id: int, stream: trio.abc.Stream) -> None:
         decoder = FrameDecoder()

@@ -99,12 +99,25 @@ async def in_trouble(member: Member, peer_id: int, words: str) -> None:
     await until(lambda: words in (member.peers.links[peer_id].trouble or ""))
 
 
-async def admitted(address: PeerAddress) -> trio.SocketStream:
-    """A connection on which node 2 has introduced itself."""
+async def introduced(
+    address: PeerAddress, *, sender: int = 2, peer_url: str | None = None
+) -> tuple[trio.SocketStream, bytes]:
+    """A connection on which node 2, or another, has introduced itself, and the answer, if any."""
     stream = await trio.open_tcp_stream(address.host, address.port)
     hello = Hello(
-        cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1, client_url="http://node-2"
+        cluster_id=CLUSTER_ID,
+        sender=sender,
+        directory_id=b"d" * 16,
+        receiver=1,
+        peer_url=peer_url,
+        client_url=f"http://node-{sender}",
     )
     await stream.send_all(encode_hello(hello))
-    assert await stream.receive_some()
+    return stream, bytes(await stream.receive_some())
+
+
+async def admitted(address: PeerAddress) -> trio.SocketStream:
+    """A connection on which node 2 has introduced itself, and was answered."""
+    stream, answer = await introduced(address)
+    assert answer
     return stream

@@ -9,7 +9,10 @@ import trio
 import trio.testing
 
 from raftkv_trio.config import PeerAddress
+from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.handshake import receive_payload
+from raftkv_trio.peers import MAX_LINKS
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from raftkv_trio.wire import (
     Forward,
@@ -17,12 +20,22 @@ from raftkv_trio.wire import (
     Hello,
     ProposalId,
     Welcome,
+    decode_first_frame,
     decode_welcome,
     encode_hello,
     encode_messages,
     encode_welcome,
 )
-from tests.peers.members import CLUSTER_ID, Member, admitted, connected, in_trouble, running, until
+from tests.peers.members import (
+    CLUSTER_ID,
+    Member,
+    admitted,
+    connected,
+    in_trouble,
+    introduced,
+    running,
+    until,
+)
 
 
 async def test_messages_arrive_once_and_in_order(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -152,6 +165,58 @@ async def test_a_handshake_that_does_not_fit_is_told_why(
     decoder = FrameDecoder()
     decoder.feed(answer)
     assert reason in (decode_welcome(next(decoder)).reason or "")
+
+
+@pytest.mark.parametrize("liar", [2, 9])
+async def test_only_a_member_can_tell_a_node_that_it_was_removed(
+    tmp_path: Path, addresses: dict[int, PeerAddress], liar: int
+) -> None:
+    """Whoever is not known to be one is dialled, and not believed: its word would end the node for good."""
+    one = Member(1, addresses, tmp_path / "1")
+    listener = (await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1"))[0]
+    removed = Welcome(
+        version=1, node_id=liar, directory_id=b"l" * 16, reason="you were removed", removed_at=99
+    )
+    async with listener, running(one):
+        if liar == 9:
+            one.peers.update(Envelope.of({1: addresses[1]}))
+            stream, _ = await introduced(addresses[1], sender=liar, peer_url=addresses[2].url)
+            await stream.aclose()
+        told = False
+        while not told:
+            async with await listener.accept() as stream:
+                hello = decode_first_frame(await receive_payload(stream, FrameDecoder()))
+                told = isinstance(hello, Hello) and hello.receiver == liar
+                if told:
+                    await stream.send_all(encode_welcome(removed))
+        await in_trouble(one, liar, "you were removed")
+    assert one.told_removed == ([99] if liar == 2 else [])
+
+
+async def test_strangers_fill_no_list_of_directory_ids(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """As many are remembered as links are kept, however many have introduced themselves."""
+    one = Member(1, addresses, tmp_path / "1")
+    async with running(one):
+        for sender in range(10, 20 + MAX_LINKS):
+            stream, _ = await introduced(addresses[1], sender=sender, peer_url=addresses[2].url)
+            await stream.aclose()
+        assert len(one.peers.links) <= MAX_LINKS
+        assert len(one.storage.known_directory_ids) <= MAX_LINKS
+
+
+async def test_members_may_change_behind_the_end_of_the_streams(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """As by a snapshot whose restoring goes on while the node stops: whoever is new is not dialled."""
+    one = Member(1, addresses, tmp_path / "1")
+    async with running(one):
+        pass
+    one.peers.update(
+        Envelope(members=Envelope.of({1: addresses[1], 3: addresses[2]}).members, removed={2: 7})
+    )
+    assert list(one.peers.links) == [3]
 
 
 @pytest.mark.parametrize(
