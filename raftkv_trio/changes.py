@@ -98,6 +98,11 @@ class Changes:
         if (untimely := self._untimely(request, configuration)) is not None:
             return untimely
         if self._node_id not in configuration.voters:
+            if not {*configuration.voters} & {*self._membership.conf_state.voters}:
+                return ChangeRefused(
+                    "the leader is to be removed, and none of the voters that stay votes already, so that"
+                    " it could hand over; promote one first"
+                )
             self._hand_over(configuration)
             return Later("the leader hands over before it is removed")
         if self._is_new_leader and (behind := self._behind(request)) is not None:

@@ -82,13 +82,13 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
 
     @app.post("/-/members")
     async def add() -> Response:
-        """Add a learner, or make several changes at once, through a joint configuration."""
+        """Add a learner, or make the change that is named; or several at once, by joint consensus."""
 
         async def changes() -> tuple[MemberChange, ...]:
             body = await _json()
             listed = body.get("changes")
             if listed is None:
-                return (_change({**body, "action": "add"}),)
+                return (_change({"action": "add", **body}),)
             if not isinstance(listed, list) or not listed:
                 raise MalformedRequest(_FORM)
             return tuple([_change(item) for item in listed])

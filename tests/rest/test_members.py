@@ -147,6 +147,19 @@ async def test_the_last_voter_stays(client: httpx.AsyncClient, path: str) -> Non
     assert (await client.put("/key", content=b"v")).status_code == 204
 
 
+async def test_one_post_makes_the_change_that_it_names(client: httpx.AsyncClient) -> None:
+    """Without a list too: nothing is added where something else was asked for."""
+    moved = {"action": "readdress", "id": 9, "url": url(9)}
+    check_problem(await client.post("/-/members", json=moved), 404, "node 9 is no member")
+
+
+async def test_a_leader_with_nobody_to_hand_over_to_stays(client: httpx.AsyncClient) -> None:
+    """A learner that becomes a voter by the same change cannot lead in time; it is said at once."""
+    await client.post("/-/members", json=learner(2))
+    both = {"changes": [{"action": "promote", "id": 2}, {"action": "remove", "id": 1}]}
+    check_problem(await client.post("/-/members?force=true", json=both), 409, "promote one first")
+
+
 async def test_force_promotes_one_that_lags(client: httpx.AsyncClient) -> None:
     """What is refused for the state that the members are in, and only that, is done where it is forced."""
     await client.post("/-/members", json=learner(2))
