@@ -15,6 +15,7 @@ from raftkv_trio.membership import Membership
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.recovery import restore_machine
 from raftkv_trio.storage import (
+    BOOTSTRAP_INDEX,
     Bootstrap,
     Disk,
     NodeStorage,
@@ -68,6 +69,8 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
     storage = open_storage(disk, directory, node_id=node_id, bootstrap=None, rng=SystemRandom())
     try:
         machine, membership, meta, doubtful = _replay(storage)
+        if meta.index < BOOTSTRAP_INDEX:
+            raise ConfigError(f"{directory} is of a node that was still to join, and holds nothing")
         own = membership.envelope.members.get(node_id)
         if own is None:
             raise ConfigError(f"{directory} is of node {node_id}, which is no member of its own cluster")

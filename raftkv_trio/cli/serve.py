@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -24,9 +24,6 @@ from raftkv_trio.config import (
 )
 from raftkv_trio.logs import LOG_LEVELS, LogFormat, setup_logging
 from raftkv_trio.open_files import make_room_for_clients
-
-if TYPE_CHECKING:
-    pass
 
 _METAVARS = {"timeout": "SECONDS", "size": "BYTES", "connections": "COUNT", "entries": "COUNT"}
 

@@ -1,11 +1,20 @@
 """The majority is lost for good: one member goes on alone, and is joined by others."""
 
+import random
 import shutil
 from pathlib import Path
 
 import httpx
+import pytest
 import trio
 
+from raftkv_trio.config import NodeConfig, PeerAddress
+from raftkv_trio.envelope import Envelope
+from raftkv_trio.errors import ConfigError
+from raftkv_trio.force import force_new_cluster
+from raftkv_trio.raft.types import ConfState
+from raftkv_trio.recovery import open_directory
+from raftkv_trio.storage import Bootstrap, OsDisk
 from tests.cli.program import refusal, run
 from tests.integration.cluster import Cluster
 from tests.integration.members import wait_role
@@ -62,6 +71,19 @@ async def test_one_member_goes_on_alone(tmp_path: Path, http: httpx.AsyncClient)
         await cluster.wait_equal(http)
     finally:
         cluster.kill()
+
+
+def test_a_directory_that_holds_nothing_yet(tmp_path: Path) -> None:
+    """A joiner that no snapshot has reached would only make an empty cluster."""
+    own = PeerAddress("127.0.0.1", 1)
+    joined = Bootstrap(
+        cluster_id=5, conf_state=ConfState(), envelope=Envelope.of({4: own}).encode(), index=0, term=0
+    )
+    config = NodeConfig(node_id=4, members={4: own}, data_dir=tmp_path / "old")
+    open_directory(OsDisk(), config, random.Random(), joined).close(clean=True)
+    with pytest.raises(ConfigError, match="still to join"):
+        force_new_cluster(tmp_path / "old", tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_what_it_does_not_take(tmp_path: Path) -> None:
