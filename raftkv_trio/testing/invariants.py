@@ -120,6 +120,16 @@ class Invariants:
         assert self._configurations is not None, "no node has started yet"
         return self._configurations.newest
 
+    def configurations_in_force(self) -> list[ConfState]:
+        """The newest that is committed, and those of members that have not applied it, or would forget it."""
+        newest = self.configuration.conf_state
+        confs = [newest]
+        for node_id in all_members(newest):
+            view = self._views.get(node_id)
+            if view is not None and view.conf is not None:
+                confs += [view.conf, self._configuration_on_disk(node_id)]
+        return confs
+
     # ------------------------------------------------------------ a node's life
 
     def started(self, node_id: int, raft: Raft) -> None:

@@ -81,7 +81,8 @@ def can_lose(simulation: Simulation, *, leaving: Set[int] = frozenset(), rotten:
     gone = simulation.leaving | leaving
     return not lost or all(
         len(set(half) - gone - lost) > len(lost)
-        for half in halves(simulation.invariants.configuration.conf_state)
+        for conf in simulation.invariants.configurations_in_force()
+        for half in halves(conf)
     )
 
 
