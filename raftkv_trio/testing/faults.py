@@ -176,7 +176,7 @@ def _rot(simulation: Simulation, fault: Fault) -> None:
         member.is_rotten = True
         log = DATA_DIR / "wal"
         for _ in range(fault.number):
-            below = log if simulation.random.random() < 0.5 and member.disk.exists(log) else DATA_DIR
+            below = log if simulation.random.random() < 0.5 and member.disk.files(log) else DATA_DIR
             simulation.trace.note("fault", f"flips {member.disk.flip_bit(below)}")
 
 
