@@ -76,11 +76,11 @@ def _removals(simulation: Simulation, fault: Fault) -> list[MemberChange]:
 
 
 def can_lose(simulation: Simulation, *, leaving: Set[int] = frozenset(), rotten: int | None = None) -> bool:
-    """Whether those whose disks rot stay a minority, whatever becomes of all requests that are under way."""
+    """Whether a majority of voters stays whole and present, whatever becomes of the requests under way."""
     lost = {m.id for m in simulation.members.values() if m.is_rotten or m.id == rotten}
     gone = simulation.leaving | leaving
     return not lost or all(
-        len(set(half) - gone - lost) > len(lost)
+        2 * len(set(half) - gone - lost) > len(half)
         for conf in simulation.invariants.configurations_in_force()
         for half in halves(conf)
     )

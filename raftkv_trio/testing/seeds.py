@@ -205,7 +205,7 @@ class SeedRun:
             return False
         configurations = [node.driver.raw.raft.conf_state for node in nodes if node is not None]
         return all(
-            any(2 * len(ended.intersection(half)) >= len(half) for half in halves(conf))
+            not halves(conf) or any(2 * len(ended.intersection(half)) >= len(half) for half in halves(conf))
             for conf in configurations
         )
 
