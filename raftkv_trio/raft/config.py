@@ -41,6 +41,9 @@ class Config:
         durable_campaigns: a candidate asks for votes only when its own term and vote are durable. Without it,
             as in etcd's raft, it may win without its own vote, forget the term in a crash, and win the same
             term again with other entries.
+        votes_tell_commit: an answer to a request for votes tells what is committed. Without it, as in etcd's
+            raft, whoever has the longest log can wait for ever for the votes of members that a change which
+            others know to be committed has removed.
         step_down_on_removal: a leader that is removed or demoted becomes a follower at once.
         disable_proposal_forwarding: a follower refuses proposals instead of sending them to the leader.
         disable_conf_change_validation: append conf changes even where the applied configuration forbids them.
@@ -62,6 +65,7 @@ class Config:
     check_quorum: bool = True
     pre_vote: bool = True
     durable_campaigns: bool = True
+    votes_tell_commit: bool = True
     step_down_on_removal: bool = True
     read_only: ReadOnlyOption = ReadOnlyOption.SAFE
     disable_proposal_forwarding: bool = False

@@ -169,6 +169,7 @@ def handle_vote_request(raft: Raft, message: Message) -> None:
     _log_vote(raft, texts.CAST_VOTE, message)
     reply = raft.reply(_response_to(message.type), message.from_)
     reply.term = message.term  # a pre-vote is for a term that we are not in
+    _tell_commit(raft, reply)
     raft.send(reply)
     if not is_pre_vote:
         raft.election_elapsed = 0
@@ -181,7 +182,24 @@ def refuse_vote(raft: Raft, message: Message) -> None:
     reply = raft.reply(_response_to(message.type), message.from_)
     reply.reject = True
     reply.term = raft.term
+    _tell_commit(raft, reply)
     raft.send(reply)
+
+
+def _tell_commit(raft: Raft, reply: Message) -> None:
+    """The last entry that is committed as far as this node knows, so that a candidate knows it too.
+
+    Otherwise a candidate may need votes of members that a committed change has removed, and that have ended:
+    with the longest log, it alone can be elected, and without a leader nobody tells it of that commit.
+    """
+    if raft.config.votes_tell_commit:
+        reply.index, reply.log_term = raft.log.committed, raft.log.term_or_zero(raft.log.committed)
+
+
+def learn_commit(raft: Raft, message: Message) -> None:
+    """What a voter knows to be committed is so in this log too, if it has that entry (Log Matching)."""
+    if message.index > raft.log.committed and raft.log.matches(message.index, message.log_term):
+        raft.log.commit_to(message.index)
 
 
 def _log_vote(raft: Raft, text: str, message: Message, *more: int) -> None:

@@ -14,6 +14,7 @@ from raftkv_trio.raft.types import Message, MessageType, StateRole
 
 _FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 _VOTE_REQUESTS = frozenset({MessageType.VOTE, MessageType.PRE_VOTE})
+_VOTE_RESPONSES = frozenset({MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP})
 
 
 def step(raft: Raft, message: Message) -> None:
@@ -25,6 +26,8 @@ def step(raft: Raft, message: Message) -> None:
         _answer_earlier_term(raft, message)
         return
     kind = message.type
+    if kind in _VOTE_RESPONSES and message.log_term and raft.role is not StateRole.LEADER:
+        election.learn_commit(raft, message)
     if kind in _VOTE_REQUESTS:
         election.handle_vote_request(raft, message)
     elif kind is MessageType.STORAGE_APPEND_RESP:

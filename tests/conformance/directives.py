@@ -88,6 +88,7 @@ def _add_nodes(cluster: Cluster, case: Case) -> None:
         "pre_vote": False,
         "check_quorum": False,
         "durable_campaigns": False,
+        "votes_tell_commit": False,
         "step_down_on_removal": False,
     }
     for key, (name, parse) in _CONFIG_OPTIONS.items():

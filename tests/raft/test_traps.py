@@ -112,7 +112,7 @@ def test_a_learner_votes(pre_vote: bool) -> None:
 @pytest.mark.parametrize("option", ReadOnlyOption)
 def test_a_new_leader_answers_no_read_before_it_has_committed(option: ReadOnlyOption) -> None:
     """What an earlier leader acknowledged is seen by every read, though the next one did not know of it."""
-    net = three(read_only=option)
+    net = three(read_only=option, votes_tell_commit=False)
     net.elect(1)
     acknowledged = net[1].raw.last_index + 1
     net.lost = lambda message: message.to == 2 and message.commit >= acknowledged
