@@ -13,6 +13,7 @@ from raftkv_trio.errors import ConfigError, MalformedRequest, ProposalError
 from raftkv_trio.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.node import Node
 from raftkv_trio.proposals import Applied
+from raftkv_trio.rest.contents import read_json
 from raftkv_trio.rest.problems import status_of
 from raftkv_trio.rest.responses import Response, document, problem
 
@@ -129,7 +130,10 @@ def _is_forced() -> bool:
 
 
 async def _json() -> dict[str, Any]:
-    body = await request.get_json(force=True, silent=True)
+    try:
+        body = await read_json()
+    except MalformedRequest:
+        body = None
     if not isinstance(body, dict):
         raise MalformedRequest(f"The content is no JSON object. {_FORM}")
     return body

@@ -11,10 +11,11 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import ConfigError, StorageError
+from raftkv_trio.errors import ConfigError, MalformedRequest, StorageError
 from raftkv_trio.kv import Store
 from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node import Node
+from raftkv_trio.rest.contents import read_json
 from raftkv_trio.rest.metrics import METRICS_CONTENT_TYPE, Metrics, Requests
 from raftkv_trio.rest.problems import BUG
 from raftkv_trio.rest.responses import Response, document, problem, text
@@ -64,10 +65,14 @@ def add_operator_routes(
         if sum(member.role == "voter" for member in node.members()) == 1:
             return problem(409, "This node is the only voter, so nobody else can lead")
         to: int | None = None
-        match await request.get_json(force=True, silent=True):
-            case {"to": int(wanted)} if type(wanted) is int:
-                to = wanted
-            case None if not await request.get_data():
+        try:
+            wanted = await read_json()
+        except MalformedRequest:
+            wanted = "nonsense"
+        match wanted:
+            case {"to": int(successor)} if type(successor) is int:
+                to = successor
+            case None:
                 pass
             case _:
                 return problem(400, 'Say who is to lead as {"to": 3}, or nothing')

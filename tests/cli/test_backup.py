@@ -63,7 +63,7 @@ def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) 
     """One sentence, exit code 1, and no file."""
     (port,) = free_ports(1)
     said = refusal("backup", "--endpoint", f"127.0.0.1:{port}", "file", directory=tmp_path, exit_code=1)
-    assert said.startswith(f"http://127.0.0.1:{port}: ")
+    assert said.startswith(f"http://127.0.0.1:{port} does not answer: ")
     assert list(tmp_path.iterdir()) == []
 
 

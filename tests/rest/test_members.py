@@ -203,3 +203,9 @@ async def test_a_manual_promotion(tmp_path: Path, free_ports: Ports) -> None:
                         await trio.sleep(0.05)
                 assert promoted.status_code == 200
                 assert newcomer.node.id in leader.node.driver.raw.status().configuration.voters
+
+
+@pytest.mark.parametrize("path", ["/-/members", "/-/leader"])
+async def test_what_is_no_text(client: httpx.AsyncClient, path: str) -> None:
+    """Bytes that are not UTF-8 are no JSON, and nobody's fault but the client's."""
+    assert (await client.post(path, content=b'{"to": "\xff"}')).status_code in (400, 409)

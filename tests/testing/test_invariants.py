@@ -331,6 +331,7 @@ def short() -> Schedule:
 def test_a_read_of_the_past() -> None:
     """Linearizability: at the end of a seed its clients' history is checked."""
     run = SeedRun(short(), Simulation, keep_trace=False)
+    run.simulation.leader()
     for value in (b"old", b"new"):
         written = run.history.invoke("client 1", b"key", Put(value))
         run.history.complete(written, Answer(revision=int(value == b"new") + 1))
