@@ -145,12 +145,11 @@ def is_torn(data: bytes, offset: int, segment: int) -> bool:
     """Whether what does not verify at `offset` can be the last write, cut short by a crash.
 
     It can where a whole sector of it never reached the disk, or it runs past the end of the file, and no
-    record that verifies lies behind it.
+    record that verifies lies behind it. A header that does not verify is torn itself: where it stands in
+    sectors that have reached the disk it is damaged, whatever is behind it.
     """
     header = decode_header(data, offset)
     end = offset + (header.record_bytes if header else HEADER_BYTES)
-    if header is None:  # how far it went is not known; its header may be cut by the end of a sector
-        end = max(end, end_of_data(data))
     if has_record_behind(data, offset, segment):
         return False
     if end > len(data):
