@@ -5,7 +5,7 @@ what it is checked against is what it will meet.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from raftkv_trio.errors import ChangeRefused, PeerProtocolError
@@ -14,7 +14,7 @@ from raftkv_trio.ports import Clock
 from raftkv_trio.raft.confchange import ConfChangeV2, all_members, apply_change
 from raftkv_trio.raft.errors import InvalidConfiguration, ProposalDropped
 from raftkv_trio.raft.progress import ProgressState
-from raftkv_trio.raft.rawnode import RawNode
+from raftkv_trio.raft.rawnode import RawNode, Status
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import ConfState, StateRole
 from raftkv_trio.wire import ProposalId
@@ -37,6 +37,16 @@ class Round(NamedTuple):
     begun_at: float
     target: int
     was_short: bool
+
+
+def furthest_voter(status: Status, among: Iterable[int]) -> int | None:
+    """Who of these that vote already has most of the leader's log; the lowest id where several do."""
+    voters = [
+        (status.progress[i].match, -i)
+        for i in among
+        if i in status.progress and not status.progress[i].is_learner
+    ]
+    return -max(voters)[1] if voters else None
 
 
 class Changes:
@@ -146,13 +156,9 @@ class Changes:
     def _hand_over(self, configuration: ConfState) -> None:
         """To whoever stays and is furthest ahead; one that goes as well would only hand over again."""
         status = self._raw.status()
-        stay = [
-            (status.progress[i].match, -i)
-            for i in configuration.voters
-            if self.is_active(i) and i in status.progress and not status.progress[i].is_learner
-        ]
-        if stay and status.transferee is None:
-            self._raw.transfer_leader(-max(stay)[1])
+        heir = furthest_voter(status, [i for i in configuration.voters if self.is_active(i)])
+        if heir is not None and status.transferee is None:
+            self._raw.transfer_leader(heir)
 
     @property
     def _is_new_leader(self) -> bool:

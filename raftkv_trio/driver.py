@@ -14,7 +14,7 @@ from contextlib import suppress
 import trio
 
 from raftkv_trio.applier import Commits, Restore
-from raftkv_trio.changes import Changes
+from raftkv_trio.changes import Changes, furthest_voter
 from raftkv_trio.errors import RaftError
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
@@ -333,15 +333,19 @@ class Driver:
             self._hand_over = False
         if not self._hand_over:
             return
-        others = [
-            (progress.match, -node_id)
-            for node_id, progress in self.raw.status().progress.items()
-            if node_id != self._node_id and progress.recent_active and not progress.is_learner
-            if self._successor in (None, node_id)
-        ]
-        if others:
+        status = self.raw.status()
+        heir = furthest_voter(
+            status,
+            [
+                node_id
+                for node_id, progress in status.progress.items()
+                if node_id != self._node_id and progress.recent_active
+                if self._successor in (None, node_id)
+            ],
+        )
+        if heir is not None:
             self._hand_over = False  # the core sees to it, or gives up after an election timeout
-            self.raw.transfer_leader(-max(others)[1])
+            self.raw.transfer_leader(heir)
 
     def _read(self) -> None:
         if self.raw.leader_id is not None and (context := self._reads.next_context()) is not None:

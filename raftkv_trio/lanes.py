@@ -1,4 +1,4 @@
-"""How other tasks reach the driver: bounded queues that share one bell."""
+"""How tasks reach each other: bounded queues that share one bell, and an event that ends a scope."""
 
 from collections import deque
 from typing import Generic, TypeVar
@@ -67,3 +67,9 @@ class Lane(Generic[T]):
         self._drained.set()
         self._drained = trio.Event()
         return items
+
+
+async def cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    """Cancel a scope when an event is set."""
+    await event.wait()
+    scope.cancel()

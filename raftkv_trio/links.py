@@ -11,7 +11,7 @@ import trio
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import DirectoryRefused, PeerProtocolError, RemovedFromCluster
 from raftkv_trio.handshake import LocalMember, introduce
-from raftkv_trio.lanes import Bell
+from raftkv_trio.lanes import Bell, cancel_when
 from raftkv_trio.outbox import Outbox
 from raftkv_trio.ports import Worker, World, reason_of
 from raftkv_trio.raft.types import Message
@@ -144,7 +144,7 @@ class Dialler:
             link.heard = trio.Event()
             with trio.CancelScope() as pause:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_cancel_when, link.heard, pause)
+                    nursery.start_soon(cancel_when, link.heard, pause)
                     await self._clock.sleep_until(
                         self._clock.now() + backoff_s * (0.5 + self._random.random())
                     )
@@ -223,11 +223,6 @@ class Dialler:
                     self._unsent(item)
             self._unreachable(link.node_id)
         _note_trouble(link, PeerProtocolError("the connection was closed by the peer"))
-
-
-async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 async def _cancel_when_closed(stream: trio.abc.Stream, scope: trio.CancelScope) -> None:

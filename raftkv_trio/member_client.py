@@ -22,6 +22,11 @@ class Members(NamedTuple):
     leader_id: int | None
     members: Sequence[Mapping[str, Any]]
 
+    @property
+    def leader_url(self) -> str | None:
+        """Where clients reach the leader, as far as anybody knows."""
+        return next((m["client_url"] for m in self.members if m["id"] == self.leader_id), None)
+
 
 class Cluster:
     """A cluster, through whichever of these endpoints answers."""
@@ -33,15 +38,15 @@ class Cluster:
     async def members(self) -> Members:
         """Who is a member, told by the leader if possible: it alone knows who answers. Raises RaftKVError."""
         status = await self._ask("GET", "/-/status")
-        seen = await self._ask("GET", "/-/members")
         leader_id = status.get("leader_id") if isinstance(status, dict) else None
-        urls = [m["client_url"] for m in _checked(seen) if m["id"] == leader_id and m["client_url"]]
-        if urls:
+        seen = Members(leader_id, _checked(await self._ask("GET", "/-/members")))
+        if seen.leader_url:
             try:
-                seen = (await self._client.get(f"{urls[0]}/-/members")).json()
+                told = (await self._client.get(f"{seen.leader_url}/-/members")).json()
             except (httpx.HTTPError, ValueError):
-                pass  # what the other one sees is less, and still true
-        return Members(leader_id, _checked(seen))
+                return seen  # which is less, and still true
+            return Members(leader_id, _checked(told))
+        return seen
 
     async def change(self, changes: Sequence[Mapping[str, Any]], *, is_forced: bool) -> None:
         """Make these changes together; raises ConfigError where they are refused, RaftKVError otherwise."""
@@ -50,11 +55,10 @@ class Cluster:
 
     async def transfer(self, to: int | None) -> None:
         """Have another voter lead, or this one; raises as `change` does."""
-        seen = await self.members()
-        leaders = [m["client_url"] for m in seen.members if m["id"] == seen.leader_id and m["client_url"]]
-        if not leaders:
+        leader_url = (await self.members()).leader_url
+        if not leader_url:
             raise RaftKVError("no leader is known, or nobody knows where clients reach it; try again later")
-        self._endpoints = leaders
+        self._endpoints = [leader_url]
         await self._ask("POST", "/-/leader", None if to is None else {"to": to})
 
     async def _ask(self, method: str, path: str, content: object = None) -> Any:

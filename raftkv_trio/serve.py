@@ -8,6 +8,7 @@ import trio
 from raftkv_trio.config import ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.kv import Store
+from raftkv_trio.lanes import cancel_when
 from raftkv_trio.node import run_node
 from raftkv_trio.rest import make_app, open_rest_listeners, serve_rest
 
@@ -56,10 +57,5 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
 async def _first_of(*events: trio.Event) -> None:
     """Wait until any of these is set."""
     async with trio.open_nursery() as nursery:
-
-        async def wait(event: trio.Event) -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
         for event in events:
-            nursery.start_soon(wait, event)
+            nursery.start_soon(cancel_when, event, nursery.cancel_scope)

@@ -107,7 +107,8 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     import trio
 
     from raftkv_trio import serve as server
-    from raftkv_trio.cli.signals import cancel_when, run_until_signal
+    from raftkv_trio.cli.signals import run_until_signal
+    from raftkv_trio.lanes import cancel_when
     from raftkv_trio.readiness import tell_ready
 
     async def run(stop: trio.Event) -> int:

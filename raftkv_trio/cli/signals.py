@@ -49,9 +49,3 @@ def run_until_signal(
 
     code = trio.run(run)
     return code if forced is None else 128 + forced
-
-
-async def cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    """Cancel a scope when an event is set."""
-    await event.wait()
-    scope.cancel()

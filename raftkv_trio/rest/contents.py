@@ -8,8 +8,8 @@ from quart import request
 from raftkv_trio.errors import MalformedRequest
 
 
-async def read_json() -> Any:
-    """The content as JSON, None where there is none; raises MalformedRequest where it is no JSON.
+async def read_json(otherwise: str) -> Any:
+    """The content as JSON, None where there is none; raises MalformedRequest, which says `otherwise`.
 
     Quart's own reader answers bytes that are not UTF-8 with an error of its own.
     """
@@ -17,4 +17,4 @@ async def read_json() -> Any:
     try:
         return json.loads(content) if content else None
     except (ValueError, RecursionError) as error:
-        raise MalformedRequest("The content is no JSON") from error
+        raise MalformedRequest(otherwise) from error

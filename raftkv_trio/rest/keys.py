@@ -23,9 +23,10 @@ from raftkv_trio.kv import (
 from raftkv_trio.node import Node
 from raftkv_trio.proposals import Applied, Proposal
 from raftkv_trio.rest.exchange import Answer, Contents, KeyRequest, empty, octets, plain
-from raftkv_trio.rest.members import added, change_members, removed
+from raftkv_trio.rest.members import added, removed
 from raftkv_trio.rest.preconditions import etag, parse_preconditions
 from raftkv_trio.rest.problems import BUG, status_of
+from raftkv_trio.rest.waiting import wait_settled
 
 logger = logging.getLogger(__name__)
 
@@ -154,13 +155,15 @@ class KeyHandlers:
         """raftexample's `POST /4` with the node's peer URL; 204 when it is a learner."""
         async with self._contents.receive(request) as url:
             change = added(path[1:], url)
-        return self._written(await change_members(self._node, self._config, change))
+        proposal = self._node.change_members(change)
+        return self._written(await wait_settled(proposal, self._config))
 
     async def _remove_member(self, path: bytes) -> Answer:
         """raftexample's `DELETE /3`; where there is a key of that name, it is not for us to guess."""
         await self._wait_readable()
         if self._store.get(path) is None:
-            return self._written(await change_members(self._node, self._config, removed(path[1:])))
+            proposal = self._node.change_members(removed(path[1:]))
+            return self._written(await wait_settled(proposal, self._config))
         name = path.decode()
         return plain(
             HTTPStatus.CONFLICT,
@@ -170,19 +173,10 @@ class KeyHandlers:
 
     async def _outcome(self, proposal: Proposal) -> tuple[Applied, OperationResult]:
         """Wait for a guarded write: its own result, or what was read where the preconditions do not hold."""
-        applied = await self._settled(proposal)
+        applied = await wait_settled(proposal, self._config)
         if not isinstance(applied.result, TxnResult):
             raise TypeError(f"the store refused a command of this app: {applied.result}")
         return applied, applied.result.results[0]
-
-    async def _settled(self, proposal: Proposal) -> Applied:
-        try:
-            with trio.move_on_after(self._config.request_timeout_s):
-                return await proposal.wait()
-        except trio.Cancelled:  # the client is gone, or we stop
-            proposal.give_up()
-            raise
-        raise proposal.give_up()
 
     def _written(self, applied: Applied, result: OperationResult | None = None) -> Answer:
         headers = {"X-Raft-Index": str(applied.index), "X-Raft-Term": str(applied.term)}

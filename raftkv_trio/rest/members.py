@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-import trio
 from quart import request
 from quart_trio import QuartTrio
 
@@ -12,10 +11,10 @@ from raftkv_trio.config import PeerAddress, RestConfig, parse_node_id
 from raftkv_trio.errors import ConfigError, MalformedRequest, ProposalError
 from raftkv_trio.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.node import Node
-from raftkv_trio.proposals import Applied
 from raftkv_trio.rest.contents import read_json
 from raftkv_trio.rest.problems import status_of
 from raftkv_trio.rest.responses import Response, document, problem
+from raftkv_trio.rest.waiting import wait_settled
 
 _PROMOTIONS = {"auto": False, "manual": True}
 _FIELDS = {
@@ -28,22 +27,6 @@ _FORM = (
     'Name the changes as {"changes": [{"action": "add", "id": 4, "url": "http://host:port"}, ...]}; actions'
     " are add, remove, promote and readdress"
 )
-
-
-async def change_members(node: Node, config: RestConfig, change: ChangeRequest) -> Applied:
-    """Make a change and wait until it is applied here.
-
-    Raises ChangeRefused, NoLeader, Overloaded, OutcomeUnknown. Cancelled, it gives the change up, which may
-    be made all the same.
-    """
-    proposal = node.change_members(change)
-    try:
-        with trio.move_on_after(config.request_timeout_s):
-            return await proposal.wait()
-    except trio.Cancelled:
-        proposal.give_up()
-        raise
-    raise proposal.give_up()
 
 
 def added(node_id: bytes, url: bytes) -> ChangeRequest:
@@ -73,7 +56,8 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
 
     async def change(make: Callable[[], Awaitable[tuple[MemberChange, ...]]], is_forced: bool) -> Response:
         try:
-            applied = await change_members(node, config, ChangeRequest(await make(), is_forced))
+            proposal = node.change_members(ChangeRequest(await make(), is_forced))
+            applied = await wait_settled(proposal, config)
         except MalformedRequest as error:
             return problem(400, str(error))
         except ProposalError as error:
@@ -130,12 +114,10 @@ def _is_forced() -> bool:
 
 
 async def _json() -> dict[str, Any]:
-    try:
-        body = await read_json()
-    except MalformedRequest:
-        body = None
+    otherwise = f"The content is no JSON object. {_FORM}"
+    body = await read_json(otherwise)
     if not isinstance(body, dict):
-        raise MalformedRequest(f"The content is no JSON object. {_FORM}")
+        raise MalformedRequest(otherwise)
     return body
 
 

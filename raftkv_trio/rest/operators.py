@@ -31,6 +31,7 @@ def add_operator_routes(
     """Give `app` the routes under `/-/`, and their errors' form; their answers are counted in `requests`."""
     _add_errors(app)
     _add_metrics(app, Metrics(node, requests), requests)
+    _add_leader_route(app, node, config)
 
     @app.get("/-/status")
     async def status() -> Response:
@@ -55,37 +56,6 @@ def add_operator_routes(
                 return text("ready")
         return problem(503, node.status().health or "No quorum confirmed a read in time")
 
-    @app.post("/-/leader")
-    async def hand_over() -> Response:
-        """Have another voter lead, or that of `{"to": 3}`; 204 once one does, or this node leads no more."""
-        status = node.status()
-        if status.role != "leader":
-            leads = f"Node {status.leader_id} leads" if status.leader_id else "No leader is known"
-            return problem(409, f"{leads}, and only a leader can hand over")
-        if sum(member.role == "voter" for member in node.members()) == 1:
-            return problem(409, "This node is the only voter, so nobody else can lead")
-        to: int | None = None
-        try:
-            wanted = await read_json()
-        except MalformedRequest:
-            wanted = "nonsense"
-        match wanted:
-            case {"to": int(successor)} if type(successor) is int:
-                to = successor
-            case None:
-                pass
-            case _:
-                return problem(400, 'Say who is to lead as {"to": 3}, or nothing')
-        others = {m.id for m in node.members() if m.role == "voter" and m.is_active} - {node.id}
-        if to == node.id:
-            return problem(409, f"Node {to} leads already; {_names(others)} could lead")
-        if to is not None and to not in others:
-            return problem(409, f"Node {to} is no other voter that answers; {_names(others)} could lead")
-        with trio.move_on_after(config.request_timeout_s):
-            await node.hand_over(to)
-            return Response(DataBody(b""), HTTPStatus.NO_CONTENT)
-        return problem(503, "No other voter took over in time; this node still leads")
-
     @app.post("/-/snapshot")
     async def snapshot() -> Response:
         """Take a snapshot of all that is applied here, and say which is the newest then."""
@@ -109,6 +79,42 @@ def add_operator_routes(
             return problem(400, str(error))
         logger.warning("from here on %s is logged, and what is graver", log_level())
         return text(log_level())
+
+
+def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
+    @app.post("/-/leader")
+    async def hand_over() -> Response:
+        """Have another voter lead, or that of `{"to": 3}`; 204 once one does, or this node leads no more."""
+        status = node.status()
+        if status.role != "leader":
+            leads = f"Node {status.leader_id} leads" if status.leader_id else "No leader is known"
+            return problem(409, f"{leads}, and only a leader can hand over")
+        if sum(member.role == "voter" for member in node.members()) == 1:
+            return problem(409, "This node is the only voter, so nobody else can lead")
+        try:
+            to = await _successor()
+        except MalformedRequest as error:
+            return problem(400, str(error))
+        others = {m.id for m in node.members() if m.role == "voter" and m.is_active} - {node.id}
+        if to == node.id:
+            return problem(409, f"Node {to} leads already; {_names(others)} could lead")
+        if to is not None and to not in others:
+            return problem(409, f"Node {to} is no other voter that answers; {_names(others)} could lead")
+        with trio.move_on_after(config.request_timeout_s):
+            await node.hand_over(to)
+            return Response(DataBody(b""), HTTPStatus.NO_CONTENT)
+        return problem(503, "No other voter took over in time; this node still leads")
+
+
+async def _successor() -> int | None:
+    """Who is asked to lead, if anybody in particular; raises MalformedRequest."""
+    otherwise = 'Say who is to lead as {"to": 3}, or nothing'
+    match await read_json(otherwise):
+        case None:
+            return None
+        case {"to": int(to)} if type(to) is int:
+            return to
+    raise MalformedRequest(otherwise)
 
 
 def _names(ids: set[int]) -> str:

@@ -15,12 +15,7 @@ from tests.integration.proxy import Proxy
 async def test_a_member_that_hears_nobody_disturbs_nobody(tmp_path: Path, http: httpx.AsyncClient) -> None:
     """For seconds it asks to be elected; then it is one of them again, in the term that they had."""
     async with proxied(tmp_path) as (cluster, proxies):
-        await cluster.wait_ready(http)
-        leader = await cluster.leader(http)
-        deaf = next(node_id for node_id in cluster.ids if node_id != leader)
-        term = (await cluster.status(http, leader))["term"]
-        proxies[deaf].hold()
-        await wait_campaigning(http, cluster, deaf)
+        leader, deaf, term = await deafened(http, cluster, proxies)
         await trio.sleep(2)
         proxies[deaf].release()
         assert (await http.put(cluster.url(deaf, "/key"), content=b"value")).status_code == 204
@@ -33,16 +28,24 @@ async def test_a_removed_member_that_hears_nobody_disturbs_nobody(
 ) -> None:
     """It asks to be elected by those that removed it, and learns what became of it when it dials them."""
     async with proxied(tmp_path) as (cluster, proxies):
-        await cluster.wait_ready(http)
-        leader = await cluster.leader(http)
-        deaf = next(node_id for node_id in cluster.ids if node_id != leader)
-        term = (await cluster.status(http, leader))["term"]
-        proxies[deaf].hold()
-        await wait_campaigning(http, cluster, deaf)
+        leader, deaf, term = await deafened(http, cluster, proxies)
         assert (await http.delete(cluster.url(leader, f"/{deaf}"))).status_code == 204
         assert await trio.to_thread.run_sync(cluster.wait_exit, deaf) == 0
         status = await cluster.status(http, leader)
         assert (status["role"], status["term"]) == ("leader", term)
+
+
+async def deafened(
+    http: httpx.AsyncClient, cluster: Cluster, proxies: Mapping[int, Proxy]
+) -> tuple[int, int, int]:
+    """The leader, a follower that hears nobody any more and asks to be elected, and the term until then."""
+    await cluster.wait_ready(http)
+    leader = await cluster.leader(http)
+    deaf = next(node_id for node_id in cluster.ids if node_id != leader)
+    term = (await cluster.status(http, leader))["term"]
+    proxies[deaf].hold()
+    await wait_campaigning(http, cluster, deaf)
+    return leader, deaf, term
 
 
 async def wait_campaigning(http: httpx.AsyncClient, cluster: Cluster, node_id: int) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 from raftkv_trio.storage import DiskFile
@@ -189,3 +190,14 @@ class FailingFile:
     def close(self) -> None:
         self._file.close()
         self._disk.open_files.remove(self._path)
+
+
+def without_room(number: int, *, lasts: bool) -> FailingDisk:
+    """A new disk that is full from the `number`th call on that needs room, or in that one only."""
+    return FailingDisk(
+        SimulatedDisk(Random(number)),
+        number,
+        error=errno.ENOSPC,
+        may_fail=lambda call: call.kind in GROWTH,
+        lasts=lasts,
+    )

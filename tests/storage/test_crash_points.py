@@ -88,19 +88,24 @@ def take_snapshot(term: int, index: int) -> Step:
     return step, kept
 
 
+def receive(storage: NodeStorage, meta: SnapshotMeta) -> None:
+    """What is lacking of a leader's snapshot, in pieces."""
+    data = snapshot_bytes(meta)
+    incoming = storage.receive_snapshot(meta.id, len(data))
+    try:
+        for offset in range(incoming.offset, len(data), 600):
+            incoming.write(data[offset : offset + 600])
+        incoming.finish()
+    finally:
+        incoming.close()
+
+
 def install(term: int, index: int, entries_to: int) -> Step:
     meta = SnapshotMeta(index, term, VOTERS)
     entries = [Entry(term, i, data=b"after") for i in range(index + 1, entries_to + 1)]
 
     def step(storage: NodeStorage) -> None:
-        data = snapshot_bytes(meta)
-        incoming = storage.receive_snapshot(meta.id, len(data))
-        try:
-            for offset in range(incoming.offset, len(data), 600):
-                incoming.write(data[offset : offset + 600])
-            incoming.finish()
-        finally:
-            incoming.close()
+        receive(storage, meta)
         storage.install(HardState(term, None, index), meta.id, entries)
 
     def kept(before: Kept) -> Kept:

@@ -26,8 +26,8 @@ from tests.storage.test_crash_points import (
     chunks_at,
     go_on,
     held,
+    receive,
     reopen,
-    snapshot_bytes,
 )
 
 WAL = DATA / "wal"
@@ -189,12 +189,12 @@ def test_an_error_while_a_snapshot_is_received_is_survived_by_design(lasts: bool
         disk = FailingDisk(SimulatedDisk(random.Random(seed)), number, may_fail=is_of_part, lasts=lasts)
         storage = reopen(disk)
         with pytest.raises(OSError, match=re.escape(str(DATA / "snap"))):
-            receive(storage)
+            receive(storage, RECEIVED)
         points += 1
         disk.mend()
         assert disk.open_files == [DATA / "lock", *disk.disk.files(WAL)]
         storage.append(HardState(2, 1, 1), [Entry(2, 2, data=b"on")])
-        receive(storage)
+        receive(storage, RECEIVED)
         if not lasts and disk.culprit.kind in WRITES:  # else it cannot be removed
             check_not_tried_again(disk)
         storage.install(HardState(2, 1, 10), RECEIVED.id, [])
@@ -206,17 +206,6 @@ def test_an_error_while_a_snapshot_is_received_is_survived_by_design(lasts: bool
 
 def is_of_part(call: Call) -> bool:
     return call.path.suffix == ".part"
-
-
-def receive(storage: NodeStorage) -> None:
-    data = snapshot_bytes(RECEIVED)
-    incoming = storage.receive_snapshot(RECEIVED.id, len(data))
-    try:
-        for offset in range(incoming.offset, len(data), 600):
-            incoming.write(data[offset : offset + 600])
-        incoming.finish()
-    finally:
-        incoming.close()
 
 
 def test_an_error_of_a_real_file_names_it_too() -> None:

@@ -1,6 +1,5 @@
 """An error of the disk under a whole node: it ends, says where, and loses nothing that clients were told."""
 
-import errno
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -19,7 +18,7 @@ from raftkv_trio.ports import World
 from raftkv_trio.testing.disk import SimulatedDisk
 from tests.conftest import find_free_ports
 from tests.integration.test_disk_full import AtOnce
-from tests.storage.failing_disk import CHANGES, GROWTH, FailingDisk
+from tests.storage.failing_disk import CHANGES, FailingDisk, without_room
 
 CLIENTS = 3
 COMMANDS = 100
@@ -129,13 +128,7 @@ async def test_without_room_in_any_call_a_node_waits_for_it(autojump_clock: trio
     (port,) = find_free_ports(1)
     outcomes: Counter[str] = Counter()
     for number in range(100_000):
-        disk = FailingDisk(
-            SimulatedDisk(random.Random(number)),
-            number,
-            error=errno.ENOSPC,
-            may_fail=lambda call: call.kind in GROWTH,
-            lasts=True,
-        )
+        disk = without_room(number, lasts=True)
         run = Run(disk, port)
         try:
             async with run.running() as node:

@@ -1,7 +1,5 @@
 """A disk that is full at every call that needs room: what can wait waits, else the node stops."""
 
-import errno
-import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +8,7 @@ import pytest
 
 from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.storage import NodeStorage
-from raftkv_trio.testing.disk import SimulatedDisk
-from tests.storage.failing_disk import GROWTH, FailingDisk
+from tests.storage.failing_disk import FailingDisk, without_room
 from tests.storage.test_crash_points import DATA, go_on, held, reopen
 from tests.storage.test_disk_errors import Life
 
@@ -49,13 +46,7 @@ def test_without_room_what_can_wait_waits(lasts: bool) -> None:
     """Full for one call, or until room is made: the step is done then, or the error names the file."""
     outcomes: Counter[str] = Counter()
     for number in range(100_000):
-        disk = FailingDisk(
-            SimulatedDisk(random.Random(number)),
-            number,
-            error=errno.ENOSPC,
-            may_fail=lambda call: call.kind in GROWTH,
-            lasts=lasts,
-        )
+        disk = without_room(number, lasts=lasts)
         life = PatientLife(disk)
         try:
             life.live()
