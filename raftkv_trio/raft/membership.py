@@ -48,6 +48,8 @@ def _switch(raft: Raft, conf: ConfState, dropped: frozenset[int] = frozenset()) 
     tracker = raft.tracker
     tracker.switch(conf, raft.log.last_index(), dropped)
     raft.logger.info(texts.SWITCHED_CONFIGURATION, raft.id, describe(tracker.conf_state))
+    if raft.role in (StateRole.CANDIDATE, StateRole.PRE_CANDIDATE) and not raft.promotable:
+        become_follower(raft, raft.term, None)  # it has learned from the votes that it has none itself
     if raft.role is not StateRole.LEADER:
         return
     own = tracker.progress.get(raft.id)

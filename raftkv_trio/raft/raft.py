@@ -51,6 +51,7 @@ class Raft:
         transferee: whom this leader is handing over to.
         lease_broken: this leader has told somebody to campaign in this term, past every lease.
         pending_conf_index: no conf change may be proposed before this index is applied.
+        unwritten_commit: up to here a quorum has the log; it is committed when that is written down.
         uncommitted_bytes: data bytes of this term's proposals that are not applied; entries from `own_index`
             on count.
         randomized_election_ticks: this election timeout.
@@ -77,6 +78,7 @@ class Raft:
         self.transferee: int | None = None
         self.lease_broken = False
         self.pending_conf_index = 0
+        self.unwritten_commit = 0
         self.uncommitted_bytes = 0
         self.own_index = 0
         self._promises = _PROMISES | {MessageType.VOTE} if config.durable_campaigns else _PROMISES
@@ -111,7 +113,7 @@ class Raft:
         )
 
     def hard_state(self) -> HardState:
-        return HardState(self.term, self.vote, self.log.committed)
+        return HardState(self.term, self.vote, max(self.log.committed, self.unwritten_commit))
 
     def soft_state(self) -> SoftState:
         return SoftState(self.leader_id, self.role)

@@ -10,8 +10,8 @@ With `Config.async_storage_writes` everything to be done is in `Ready.messages`,
   commit)` if `term` is not 0. Then, and only then, put the same into the `Storage` that the core reads, and
   deliver `responses` in order: step those whose `to` is this node, send the others. These messages must be
   worked off in the order they came; several may share one sync. A message whose `entries` and `snapshot` are
-  empty and whose term and vote are unchanged needs no sync of its own (`Ready.must_sync`), but its responses
-  still wait for everything before it.
+  empty, whose term and vote are unchanged, and whose commit reaches no conf change that was not committed
+  before, needs no sync of its own (`Ready.must_sync`), but its responses still wait for everything before it.
 - `to == APPLY_THREAD`: for the state machine. Apply `entries` in order; call `apply_conf_change` for each
   entry of a conf change, with `decode_conf_change` of it, before the responses are delivered; then step
   `responses`. Skip what is not above a snapshot that was installed meanwhile, conf changes too.
@@ -300,7 +300,8 @@ class RawNode:
             snapshot=log.unstable.next_snapshot(),
             committed_entries=log.next_committed(not self._asynchronous),
         )
-        ready.must_sync = bool(ready.entries) or hard_state[:2] != last[:2]
+        writes_commit = hard_state.commit != last.commit and raft.unwritten_commit > log.committed
+        ready.must_sync = bool(ready.entries) or hard_state[:2] != last[:2] or writes_commit
         stored = self._storage_append_response(ready)
         applied = _storage_apply_response(raft, ready)
         messages = raft.messages
@@ -363,10 +364,15 @@ class RawNode:
         all writes of the earlier ones.
         """
         raft, unstable = self.raft, self.raft.log.unstable
-        if not unstable.entries and ready.snapshot is None:
+        unwritten = raft.unwritten_commit if raft.unwritten_commit > raft.log.committed else 0
+        if not (unstable.entries or ready.snapshot or unwritten):
             return []
         response = Message(
-            type=MessageType.STORAGE_APPEND_RESP, to=raft.id, from_=APPEND_THREAD, term=raft.term
+            type=MessageType.STORAGE_APPEND_RESP,
+            to=raft.id,
+            from_=APPEND_THREAD,
+            term=raft.term,
+            commit=unwritten,
         )
         if unstable.entries:
             response.index, response.log_term = raft.log.last_index(), raft.log.last_term()

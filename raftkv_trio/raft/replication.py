@@ -31,7 +31,7 @@ from raftkv_trio.raft.errors import (
 from raftkv_trio.raft.progress import Progress, ProgressState
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.storage import payloads_size
-from raftkv_trio.raft.types import Entry, EntryType, Message, MessageType, Snapshot
+from raftkv_trio.raft.types import Entry, EntryType, Message, MessageType, Snapshot, StateRole
 
 # ---------------------------------------------------------------- proposals
 
@@ -250,11 +250,31 @@ def _handle_rejection(raft: Raft, message: Message, progress: Progress) -> None:
 
 
 def maybe_commit(raft: Raft) -> bool:
-    """Commit what the voters have, if it is of our own term (paper, section 5.4.2); True if that is news."""
-    if not raft.log.maybe_commit(raft.tracker.committed(), raft.term):
+    """Commit what the voters have, if it is of our own term (paper, section 5.4.2); True if that is news.
+
+    Where a conf change is among it, that is news only when it is written down (`commit_written`): whoever
+    hears of it may end, and must not be needed any more.
+    """
+    log, index = raft.log, raft.tracker.committed()
+    if raft.config.durable_conf_changes and log.committed < raft.pending_conf_index <= index:
+        if raft.unwritten_commit < raft.pending_conf_index and log.matches(index, raft.term):
+            raft.unwritten_commit = index
+        return False
+    if not log.maybe_commit(index, raft.term):
         return False
     reads.release_waiting(raft)
     return True
+
+
+def commit_written(raft: Raft, index: int) -> None:
+    """It is written down that everything up to `index` is on a quorum."""
+    if index <= raft.log.committed:
+        return
+    raft.log.commit_to(index)
+    if raft.role is StateRole.LEADER:
+        maybe_commit(raft)  # what came meanwhile
+        reads.release_waiting(raft)
+        broadcast_append(raft)
 
 
 def handle_heartbeat_response(raft: Raft, message: Message, progress: Progress) -> None:

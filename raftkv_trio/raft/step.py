@@ -35,6 +35,7 @@ def step(raft: Raft, message: Message) -> None:
             membership.snapshot_installed(raft, message.snapshot)
         if message.index:
             raft.log.unstable.stable_to(message.index, message.log_term)
+        replication.commit_written(raft, message.commit)
     elif kind is MessageType.STORAGE_APPLY_RESP:
         membership.entries_applied(raft, message.entries)
     elif raft.role is StateRole.LEADER:
@@ -83,6 +84,7 @@ def _answer_earlier_term(raft: Raft, message: Message) -> None:
             )
         if message.snapshot is not None:  # committed, so of no term
             membership.snapshot_installed(raft, message.snapshot)
+        replication.commit_written(raft, message.commit)
     else:
         raft.logger.info(
             texts.LOWER_TERM, raft.id, raft.term, texts.MESSAGE_NAMES[kind], message.from_, message.term

@@ -9,7 +9,6 @@ from time import perf_counter
 from raftkv_trio.errors import ProposalError
 from raftkv_trio.kv import Store
 from raftkv_trio.raft.confchange import all_members, is_joint
-from raftkv_trio.testing.configurations import halves
 from raftkv_trio.testing.faults import mend_all, strike
 from raftkv_trio.testing.history import History, Outcome
 from raftkv_trio.testing.invariants import LINEARIZABILITY, LIVENESS, Violation
@@ -28,8 +27,6 @@ from raftkv_trio.testing.simulation import Simulation
 
 #: After all has healed the clients must come to their end within this time.
 PROGRESS_WITHIN_S = 20.0
-#: A seed's end that is none of its faults.
-STRANDED = "left without a quorum"
 REQUEST_TIMEOUTS_S = (0.3, 1.0, 5.0)
 
 
@@ -112,16 +109,14 @@ class SeedRun:
     def conditions_of_progress(self) -> list[tuple[str, Callable[[], bool]]]:
         """What must come, one after the other, once all has healed; and what it means where it does not."""
         return [
-            ("the clients have not come to their end", self._or_stranded(self._are_done)),
-            ("a change of members is not complete", self._or_stranded(self._is_settled)),
-            ("not all members have applied everything", self._or_stranded(self._are_equal)),
-            ("a removed node has not ended", self._or_stranded(self._have_ended)),
+            ("the clients have not come to their end", self._are_done),
+            ("a change of members is not complete", self._is_settled),
+            ("not all members have applied everything", self._are_equal),
+            ("a removed node has not ended", self._have_ended),
         ]
 
     def judge(self) -> None:
         """Raise Violation where the clients' history is not linearizable, or the operator was told a lie."""
-        if self._is_stranded():
-            self.struck[STRANDED] += 1
         self.simulation.invariants.check_refusals()
         try:
             check_linearizable(self.history, Register())
@@ -187,27 +182,6 @@ class SeedRun:
 
     def _are_done(self) -> bool:
         return all(client.is_done for client in self.clients)
-
-    def _or_stranded(self, condition: Callable[[], bool]) -> Callable[[], bool]:
-        return lambda: condition() or self._is_stranded()
-
-    def _is_stranded(self) -> bool:
-        """Whether each member that is left needs the votes of removed ones, which have ended.
-
-        Who is left, and loses power before it has written down that a removal is committed, may be so when it
-        comes back: see ARCHITECTURE.md, where members change.
-        """
-        ended = {m.id for m in self.simulation.members.values() if m.state in (State.REMOVED, State.REFUSED)}
-        nodes = [m.node for m in self._members()]
-        if any(node is None for node in nodes) or not any(
-            m.state is State.REMOVED for m in self.simulation.members.values()
-        ):
-            return False
-        configurations = [node.driver.raw.raft.conf_state for node in nodes if node is not None]
-        return all(
-            not halves(conf) or any(2 * len(ended.intersection(half)) >= len(half) for half in halves(conf))
-            for conf in configurations
-        )
 
     def _have_ended(self) -> bool:
         """Whether all removed nodes have, but for those that know nobody any more who could tell them."""

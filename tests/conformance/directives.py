@@ -89,6 +89,7 @@ def _add_nodes(cluster: Cluster, case: Case) -> None:
         "check_quorum": False,
         "durable_campaigns": False,
         "votes_tell_commit": False,
+        "durable_conf_changes": False,
         "step_down_on_removal": False,
     }
     for key, (name, parse) in _CONFIG_OPTIONS.items():

@@ -6,10 +6,11 @@ are in `test_traps_of_the_log.py`.
 
 import pytest
 
-from raftkv_trio.raft.confchange import ConfChangeV2, Transition
+from raftkv_trio.raft.confchange import ConfChangeV2, Transition, conf_change_entry
 from raftkv_trio.raft.config import ReadOnlyOption
 from raftkv_trio.raft.types import (
     ConfState,
+    Entry,
     HardState,
     Message,
     MessageType,
@@ -104,6 +105,55 @@ def test_a_learner_votes(pre_vote: bool) -> None:
     net.isolated = {1}
     net.lost = lambda message: False
     assert net.elect(2).leads
+
+
+# ---------------------------------------------------------------- votes of members that have ended
+
+
+def test_a_leader_has_written_down_what_it_tells_of_a_conf_change() -> None:
+    """Who hears of its removal may end: whoever removed it must not need it any more, not after a crash."""
+    net = three()
+    leader = net.elect(1)
+    leader.raw.propose_conf_change(removing(3))
+    index = leader.raw.last_index
+    while net[3].raw.commit < index:
+        told = leader.hand_out()
+        heard = [m.commit for m in told] + [e.index for m in leader.applies for e in m.entries]
+        assert leader.storage.initial_state()[0].commit >= index or max(heard, default=0) < index
+        net.wire += told
+        net.hand_out(2, 3)
+        net.write()
+        net.apply()
+        while net.wire:
+            net.deliver(net.wire.popleft())
+    assert leader.configuration == ConfState((1, 2))
+
+
+def test_votes_tell_what_is_committed() -> None:
+    """The only one who can be elected learns from who votes that it needs no votes of removed members."""
+    net = Network(snapshot=bootstrap((1, 2, 3, 4)), members=(1, 2))
+    begin = conf_change_entry(removing(3, 4, transition=Transition.IMPLICIT))
+    end = conf_change_entry(ConfChangeV2())
+    log = [Entry(2, 2), begin._replace(term=2, index=3), end._replace(term=2, index=4)]
+    net.add(1, log, HardState(2, 1, 4))
+    net.add(2, [*log, Entry(2, 5)], HardState(2, 1, 3))  # the end of the joint configuration, not its commit
+    net.tick(4 * ELECTION_TICKS)
+    assert (net.leader.id, net[2].configuration) == (2, ConfState((1, 2)))
+
+
+def test_a_candidate_that_learns_of_its_removal_gives_up() -> None:
+    """The votes of all do not make a leader of who learns from them that it has been removed."""
+    net = three()
+    log = [Entry(2, 2), conf_change_entry(removing(2))._replace(term=2, index=3)]
+    for node_id in (1, 3):
+        net.add(node_id, log, HardState(2, 1, 3))
+    net.add(2, [*log, Entry(2, 4)], HardState(2, 1, 2))
+    net.settle()
+    net[2].raw.campaign()
+    net.settle()
+    assert (net[2].raw.role, net[2].configuration) == (StateRole.FOLLOWER, ConfState((1, 3)))
+    net.tick(4 * ELECTION_TICKS)
+    assert net.leader.id in (1, 3)
 
 
 # ---------------------------------------------------------------- reads before the term's first commit

@@ -231,8 +231,10 @@ def test_entries_of_earlier_leaders_free_no_bytes() -> None:
     core = net.add(1, [Entry(1, 2, data=bytes(100))])
     core.lead_alone()
     core.hand_out()
+    core.write()  # its first entry, and so the inherited one is on a quorum
+    core.hand_out()
+    core.write()  # that it is: for all that the core knows it could be a conf change
     core.raw.propose(bytes(100))
-    core.write()  # its first entry, and so the inherited one is committed
     core.hand_out()
     core.apply()
     assert core.raw.applied == 3
