@@ -14,7 +14,8 @@ from raftkv_trio.ports import Clock
 from raftkv_trio.raft.confchange import ConfChangeV2, all_members, apply_change
 from raftkv_trio.raft.errors import InvalidConfiguration, ProposalDropped
 from raftkv_trio.raft.progress import ProgressState
-from raftkv_trio.raft.rawnode import RawNode, Status
+from raftkv_trio.raft.rawnode import RawNode
+from raftkv_trio.raft.status import Status
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import ConfState, StateRole
 from raftkv_trio.wire import ProposalId

@@ -26,16 +26,12 @@ Without it: make `snapshot`, `entries` and `hard_state` durable and known to the
 apply `committed_entries`, then call `advance()`, before the next `ready()`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-
 from raftkv_trio.raft import election, inbound, membership, replication
 from raftkv_trio.raft.confchange import ConfChange, ConfChangeV2, conf_change_entry, is_joint
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.errors import InvalidMessage, InvalidState
-from raftkv_trio.raft.progress import ProgressState
 from raftkv_trio.raft.raft import Raft
+from raftkv_trio.raft.status import Status, status_of
 from raftkv_trio.raft.step import step
 from raftkv_trio.raft.storage import Storage
 from raftkv_trio.raft.types import (
@@ -49,38 +45,6 @@ from raftkv_trio.raft.types import (
     Ready,
     StateRole,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgressStatus:
-    """A leader's view of one member (see `progress.Progress`); `text` is the form that etcd's raft prints."""
-
-    match: int
-    next: int
-    state: ProgressState
-    is_learner: bool
-    recent_active: bool
-    paused: bool
-    pending_snapshot: int | None
-    inflight_messages: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """A core at one moment; `progress` is empty on all but the leader."""
-
-    id: int
-    term: int
-    vote: int | None
-    commit: int
-    applied: int
-    leader_id: int | None
-    role: StateRole
-    last_index: int
-    transferee: int | None
-    configuration: ConfState
-    progress: Mapping[int, ProgressStatus] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class RawNode:
@@ -143,34 +107,7 @@ class RawNode:
         )
 
     def status(self) -> Status:
-        raft = self.raft
-        progress = {}
-        if raft.role is StateRole.LEADER:
-            for member, p in raft.tracker.progress.items():
-                progress[member] = ProgressStatus(
-                    match=p.match,
-                    next=p.next,
-                    state=p.state,
-                    is_learner=p.is_learner,
-                    recent_active=p.recent_active,
-                    paused=p.paused,
-                    pending_snapshot=p.pending_snapshot,
-                    inflight_messages=len(p.inflights),
-                    text=str(p),
-                )
-        return Status(
-            id=raft.id,
-            term=raft.term,
-            vote=raft.vote,
-            commit=raft.log.committed,
-            applied=raft.log.applied,
-            leader_id=raft.leader_id,
-            role=raft.role,
-            last_index=raft.log.last_index(),
-            transferee=raft.transferee,
-            configuration=raft.conf_state,
-            progress=MappingProxyType(progress),
-        )
+        return status_of(self.raft)
 
     # ---------------------------------------------------------------- input
 
