@@ -27,9 +27,10 @@ _LEADER_ITSELF = ProposalId(0, 0, 0)
 
 
 class Later(NamedTuple):
-    """Why a change cannot be appended yet."""
+    """Why a change cannot be appended yet, and whom of the leader has to hand over to first, if anybody."""
 
     reason: str
+    heirs: tuple[int, ...] = ()
 
 
 class Round(NamedTuple):
@@ -97,11 +98,23 @@ class Changes:
             request = ChangeRequest.decode(data)
         except PeerProtocolError as error:
             return ChangeRefused(str(error))
+        if (verdict := self.verdict(request)) is not None:
+            if isinstance(verdict, Later) and verdict.heirs:
+                self._hand_over(verdict.heirs)
+            return verdict
+        try:
+            self._raw.propose_conf_change(request.conf_change(proposal_id))
+        except ProposalDropped as error:
+            return Later(str(error))
+        return None
+
+    def verdict(self, request: ChangeRequest) -> ChangeRefused | Later | None:
+        """Why a change is not to be appended, or not yet; None where nothing stands against it now."""
         if self._raw.is_changing:
             return Later("an earlier change is not complete yet")
         if (objection := self._membership.objection(request)) is not None:
             return objection
-        change = request.conf_change(proposal_id)
+        change = request.conf_change(_LEADER_ITSELF)  # whose it is does not matter yet
         try:
             configuration = apply_change(self._membership.conf_state, change).conf_state
         except InvalidConfiguration as error:
@@ -114,14 +127,9 @@ class Changes:
                     "the leader is to be removed, and none of the voters that stay votes already, so that"
                     " it could hand over; promote one first"
                 )
-            self._hand_over(configuration)
-            return Later("the leader hands over before it is removed")
+            return Later("the leader hands over before it is removed", configuration.voters)
         if self._is_new_leader and (behind := self._behind(request)) is not None:
             return Later(f"node {behind} is to hear of its own removal, and has not been heard from yet")
-        try:
-            self._raw.propose_conf_change(change)
-        except ProposalDropped as error:
-            return Later(str(error))
         return None
 
     def _untimely(self, request: ChangeRequest, configuration: ConfState) -> ChangeRefused | Later | None:
@@ -154,10 +162,10 @@ class Changes:
                     return change.node_id
         return None
 
-    def _hand_over(self, configuration: ConfState) -> None:
+    def _hand_over(self, heirs: Iterable[int]) -> None:
         """To whoever stays and is furthest ahead; one that goes as well would only hand over again."""
         status = self._raw.status()
-        heir = furthest_voter(status, [i for i in configuration.voters if self.is_active(i)])
+        heir = furthest_voter(status, [i for i in heirs if self.is_active(i)])
         if heir is not None and status.transferee is None:
             self._raw.transfer_leader(heir)
 

@@ -53,13 +53,28 @@ class Cluster:
         force = "?force=true" if is_forced else ""
         await self._ask("POST", f"/-/members{force}", {"changes": list(changes)})
 
+    async def foresee(self, changes: Sequence[Mapping[str, Any]], *, is_forced: bool) -> str:
+        """What these changes would do to the quorum; raises as `change` would, and makes none."""
+        seen = await self._turn_to_leader()
+        force = "?force=true" if is_forced else ""
+        told = await self._ask("POST", f"/-/members/dry-run{force}", {"changes": list(changes)})
+        if not isinstance(told, dict) or "waits_for" not in told:
+            raise RaftKVError(NOT_A_NODE)
+        waits_for = told["waits_for"]
+        return forecast(seen, changes) + (f"\nfirst     {waits_for}" if waits_for else "")
+
     async def transfer(self, to: int | None) -> None:
         """Have another voter lead, or this one; raises as `change` does."""
-        leader_url = (await self.members()).leader_url
-        if not leader_url:
-            raise RaftKVError("no leader is known, or nobody knows where clients reach it; try again later")
-        self._endpoints = [leader_url]
+        await self._turn_to_leader()
         await self._ask("POST", "/-/leader", None if to is None else {"to": to})
+
+    async def _turn_to_leader(self) -> Members:
+        """Ask the leader alone from here on; the members as it sees them. Raises RaftKVError."""
+        seen = await self.members()
+        if not seen.leader_url:
+            raise RaftKVError("no leader is known, or nobody knows where clients reach it; try again later")
+        self._endpoints = [seen.leader_url]
+        return seen
 
     async def _ask(self, method: str, path: str, content: object = None) -> Any:
         """The first answer; what was sent to one node is not sent to another, which could do it twice."""
@@ -127,22 +142,13 @@ def _cell(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def forecast(seen: Members, changes: Sequence[Mapping[str, Any]], *, is_forced: bool = False) -> str:
-    """What changes would do to the quorum, by those who answer the leader now, and whether they are refused.
-
-    Whether a learner has caught up, and which ids were removed once, only the leader knows.
-    """
-    members = {m["id"] for m in seen.members}
-    urls = {m["url"]: m["id"] for m in seen.members}
+def forecast(seen: Members, changes: Sequence[Mapping[str, Any]]) -> str:
+    """What changes that are not refused do to the quorum, by those who answer the leader now."""
     voters = {m["id"] for m in seen.members if m["role"] != "learner"}
     active = {m["id"] for m in seen.members if m["is_active"]}
     after, lines = set(voters), []
     for change in changes:
         node_id = change["id"]
-        if (change["action"] == "add") == (node_id in members):
-            return f"refused: node {node_id} is {'a' if node_id in members else 'no'} member"
-        if (other_id := urls.get(change.get("url"), node_id)) != node_id:
-            return f"refused: {change['url']} is the address of node {other_id}"
         match change["action"]:
             case "add":
                 lines.append(f"node {node_id} becomes a learner, which counts in no quorum")
@@ -151,22 +157,15 @@ def forecast(seen: Members, changes: Sequence[Mapping[str, Any]], *, is_forced: 
                     active.add(node_id)  # it does not become a voter before it answers
                     lines.append("when it has caught up it becomes a voter:")
             case "promote":
-                if node_id in voters:
-                    return f"refused: node {node_id} is a voter already"
                 after.add(node_id)
             case "remove":
                 after.discard(node_id)
-    if not after:
-        return "refused: the last voter cannot be removed"
     lines.append(f"voters    {_names(voters)} -> {_names(after)}")
     lines.append(f"quorum    {_quorum(voters)} of {len(voters)} -> {_quorum(after)} of {len(after)}")
     lines.append(f"failures  {_tolerated(voters)} -> {_tolerated(after)} that it stands")
-    if not any(m["is_active"] for m in seen.members):
-        return "\n".join([*lines, "answers   nobody knows: no leader could be asked"])
-    verdict = "a quorum"
-    if len(after & active) < _quorum(after):
-        verdict = "no quorum" if is_forced else "no quorum: it would be refused"
-    return "\n".join([*lines, f"answers   {_names(after & active)}, which is {verdict}"])
+    answering = after & active
+    verdict = "a quorum" if len(answering) >= _quorum(after) else "no quorum"
+    return "\n".join([*lines, f"answers   {_names(answering)}, which is {verdict}"])
 
 
 def _names(ids: set[int]) -> str:

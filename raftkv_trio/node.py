@@ -10,7 +10,7 @@ from raftkv_trio.applier import Applier, Commits
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.driver import Driver
 from raftkv_trio.envelope import Envelope
-from raftkv_trio.errors import ConfigError, NodeRemoved
+from raftkv_trio.errors import ChangeRefused, ConfigError, NodeRemoved, NoLeader
 from raftkv_trio.joining import find_cluster
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.links import DirectoryIds
@@ -238,6 +238,18 @@ class Node:
         Raises Overloaded, DiskFull or NoLeader at once; that it is refused, waiting for it tells.
         """
         return self._proposals.submit(request.encode(), is_change=True)
+
+    def foresee(self, request: ChangeRequest) -> str | None:
+        """What a change of the members would wait for if it were asked for now; None where for nothing.
+
+        Raises ChangeRefused as the change itself would, and NoLeader where this node does not lead.
+        """
+        if self.driver.raw.role is not StateRole.LEADER:
+            raise NoLeader(f"only a leader can tell, and node {self.id} does not lead")
+        verdict = self.driver.changes.verdict(request)
+        if isinstance(verdict, ChangeRefused):
+            raise verdict
+        return verdict and verdict.reason
 
     async def propose(self, command: bytes) -> object:
         """Submit a command and return the state machine's result once it is applied here.

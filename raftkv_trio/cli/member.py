@@ -21,7 +21,7 @@ _timeout_option = option(
 def _change_options(command: Command) -> Command:
     """The options of whatever changes members."""
     for decorate in (
-        click.option("--dry-run", is_flag=True, help="Only say what the change would do to the quorum."),
+        click.option("--dry-run", is_flag=True, help="Only say what it would do to the quorum, or why not."),
         click.option("--force", is_flag=True, help="Even where those who answer now would be no quorum."),
         _timeout_option,
         endpoints_option,
@@ -122,10 +122,12 @@ def _change(
     force: bool,
     dry_run: bool,
 ) -> int:
-    from raftkv_trio.member_client import Cluster, forecast
+    from raftkv_trio.member_client import Cluster
 
     if dry_run:
-        click.echo(forecast(_run(endpoints, timeout, Cluster.members), [change], is_forced=force))
+        click.echo(
+            _run(endpoints, timeout, lambda cluster: Cluster.foresee(cluster, [change], is_forced=force))
+        )
     else:
         _run(endpoints, timeout, lambda cluster: Cluster.change(cluster, [change], is_forced=force))
         click.echo(done)

@@ -68,17 +68,17 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
     @app.post("/-/members")
     async def add() -> Response:
         """Add a learner, or make the change that is named; or several at once, by joint consensus."""
+        return await change(_changes, _is_forced())
 
-        async def changes() -> tuple[MemberChange, ...]:
-            body = await _json()
-            listed = body.get("changes")
-            if listed is None:
-                return (_change({"action": "add", **body}),)
-            if not isinstance(listed, list) or not listed:
-                raise MalformedRequest(_FORM)
-            return tuple([_change(item) for item in listed])
-
-        return await change(changes, _is_forced())
+    @app.post("/-/members/dry-run")
+    async def foresee() -> Response:
+        """Change nothing, and say what the leader would: that it refuses, or what it would wait for."""
+        try:
+            return document({"waits_for": node.foresee(ChangeRequest(await _changes(), _is_forced()))})
+        except MalformedRequest as error:
+            return problem(400, str(error))
+        except ProposalError as error:
+            return problem(status_of(error) or 500, str(error))
 
     @app.delete("/-/members/<member_id>")
     async def remove(member_id: str) -> Response:
@@ -119,6 +119,17 @@ async def _json() -> dict[str, Any]:
     if not isinstance(body, dict):
         raise MalformedRequest(otherwise)
     return body
+
+
+async def _changes() -> tuple[MemberChange, ...]:
+    """The change that the content names, or all that it lists; raises MalformedRequest."""
+    body = await _json()
+    listed = body.get("changes")
+    if listed is None:
+        return (_change({"action": "add", **body}),)
+    if not isinstance(listed, list) or not listed:
+        raise MalformedRequest(_FORM)
+    return tuple([_change(item) for item in listed])
 
 
 def _change(value: object) -> MemberChange:

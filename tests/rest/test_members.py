@@ -138,6 +138,34 @@ async def test_several_changes_make_sense_together(client: httpx.AsyncClient, se
     assert list(served.node.membership.envelope.members) == [1, 2, 3]
 
 
+async def test_a_dry_run(client: httpx.AsyncClient, served: Served) -> None:
+    """It says what the change itself would, forced or not, and changes nothing."""
+    path = "/-/members/dry-run"
+    assert (await client.post(path, json=learner(2))).json() == {"waits_for": None}
+    check_problem(await client.post(path, json={"action": "remove", "id": 1}), 409, "the last voter")
+    check_problem(await client.post(path, json={"action": "remove", "id": 9}), 404, "no member")
+    check_problem(await client.post(path, content=b"[]"), 400, "no JSON object")
+    assert list(served.node.membership.envelope.members) == [1]
+    await client.post("/-/members", json=learner(2))
+    promotion = {"action": "promote", "id": 2}
+    check_problem(await client.post(path, json=promotion), 409, "has not caught up yet")
+    assert (await client.post(f"{path}?force=true", json=promotion)).status_code == 200
+    assert served.node.membership.conf_state.learners == (2,)
+
+
+async def test_a_dry_run_asks_the_leader(tmp_path: Path, free_ports: Ports) -> None:
+    """Nobody else knows who answers; one that leads says what a removal of itself would wait for."""
+    async with open_cluster(tmp_path, free_ports(2)) as (leader, follower):
+        body = {"action": "remove", "id": leader.node.id}
+        async with open_client(follower) as client:
+            refused = await client.post("/-/members/dry-run", json=body)
+            check_problem(refused, 503, f"only a leader can tell, and node {follower.node.id} does not lead")
+        async with open_client(leader) as client:
+            told = (await client.post("/-/members/dry-run", json=body)).json()
+            assert told == {"waits_for": "the leader hands over before it is removed"}
+        assert leader.node.driver.raw.status().transferee is None
+
+
 @pytest.mark.parametrize("path", ["/1", "/-/members/1", "/-/members/1?force=true"])
 async def test_the_last_voter_stays(client: httpx.AsyncClient, path: str) -> None:
     """It cannot be removed, by force neither; nor where a learner stays."""
