@@ -1,5 +1,6 @@
 """`raftkv-trio member force-new-cluster`: one member goes on alone when the majority is lost for good."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +8,8 @@ from random import SystemRandom
 from typing import NamedTuple
 
 from raftkv_trio.applier import apply_entries
-from raftkv_trio.config import restored_cluster_id
-from raftkv_trio.envelope import Envelope
+from raftkv_trio.config import cluster_id_of, restored_cluster_id
+from raftkv_trio.envelope import Envelope, Member
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.kv import Store
 from raftkv_trio.membership import Membership
@@ -53,8 +54,10 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
     """Make of a stopped member's directory that of the only member of a new cluster, in `target`.
 
     It has every entry of the old log, committed or not: nobody can tell any more, and none that was
-    acknowledged may be lost. The old directory stays as a clean stop leaves it. The cluster id is hashed from
-    the old one and the state, of which the remaining member is a part: no two members make the same.
+    acknowledged may be lost. But of its own removal, where that is not known to be committed, nothing comes:
+    whoever could tell is lost. The old directory stays as a clean stop leaves it. The cluster id is hashed
+    from the old one, the remaining member and the state, so that no two members make the same; and as for
+    `restore`, so that a start with that member as --cluster knows its own.
 
     Raises ConfigError where one of the two is not as it must be, StorageError, OSError.
     """
@@ -68,21 +71,27 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
     node_id = read_identity(disk, directory).node_id
     storage = open_storage(disk, directory, node_id=node_id, bootstrap=None, rng=SystemRandom())
     try:
-        machine, membership, meta, doubtful = _replay(storage)
+        machine, envelope, own, meta, doubtful = _replay(storage)
         if meta.index < BOOTSTRAP_INDEX:
             raise ConfigError(f"{directory} is of a node that was still to join, and holds nothing")
-        own = membership.envelope.members.get(node_id)
-        if own is None:
-            raise ConfigError(f"{directory} is of node {node_id}, which is no member of its own cluster")
-        others = sorted(membership.envelope.members.keys() - {node_id})
-        removed = {**membership.envelope.removed, **dict.fromkeys(others, meta.index)}
-        envelope = Envelope(members={node_id: own}, removed=removed).encode()
+        removed_at = envelope.removed.get(node_id)
+        if own is None or (removed_at is not None and removed_at <= meta.index - doubtful):
+            raise ConfigError(
+                f"{directory} is of node {node_id}, which was removed from its cluster; take that of a member"
+                " that was to stay"
+            )
+        others = sorted(envelope.members.keys() - {node_id})
+        removed = {**envelope.removed, **dict.fromkeys(others, meta.index)}
+        removed.pop(node_id, None)
+        alone = Envelope(members={node_id: own}, removed=removed).encode()
         work.mkdir(parents=True)
-        backup = verify_backup(disk, _write(disk, work, meta, envelope, machine.snapshot()))
+        backup = verify_backup(disk, _write(disk, work, meta, alone, machine.snapshot()))
+        origin = hashlib.sha256(b"forced\n%x\n%s" % (storage.identity.cluster_id, backup.hash)).digest()
+        backup = backup._replace(hash=origin)
         bootstrap = Bootstrap(
-            cluster_id=restored_cluster_id(storage.identity.cluster_id, backup.hash),
+            cluster_id=restored_cluster_id(cluster_id_of({node_id: own.address}, ""), origin),
             conf_state=ConfState(voters=(node_id,)),
-            envelope=envelope,
+            envelope=alone,
         )
         restore_directory(disk, target, backup, node_id=node_id, bootstrap=bootstrap, rng=SystemRandom())
         return Forced(
@@ -93,18 +102,28 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _replay(storage: NodeStorage) -> tuple[Store, Membership, SnapshotMeta, int]:
-    """All that a directory holds, applied: the store, the members, up to where, and what may be too much."""
+def _replay(storage: NodeStorage) -> tuple[Store, Envelope, Member | None, SnapshotMeta, int]:
+    """All that a directory holds, applied.
+
+    The store, the members, the one that it is of as it last was one, up to where, and what may be too much.
+    """
     machine, meta = Store(), storage.snapshot
     restore_machine(machine, storage)
+    node_id = storage.identity.node_id
     envelope = Envelope.decode(storage.read_envelope(meta.id))
-    membership = Membership(storage.identity.node_id, envelope, meta.conf_state)
+    own = envelope.members.get(node_id)
+
+    def changed() -> None:
+        nonlocal own
+        own = membership.envelope.members.get(node_id, own)
+
+    membership = Membership(node_id, envelope, meta.conf_state, changed)
     entries = storage.take_entries()
     apply_entries(machine, membership, entries)
     if entries:
         meta = SnapshotMeta(entries[-1].index, entries[-1].term, membership.conf_state)
     committed = max(storage.hard_state.commit, storage.snapshot.index)
-    return machine, membership, meta, max(0, meta.index - committed)
+    return machine, membership.envelope, own, meta, max(0, meta.index - committed)
 
 
 def _write(disk: Disk, directory: Path, meta: SnapshotMeta, envelope: bytes, chunks: Iterator[bytes]) -> Path:

@@ -12,10 +12,14 @@ from raftkv_trio.config import NodeConfig, PeerAddress
 from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.force import force_new_cluster
-from raftkv_trio.raft.types import ConfState
+from raftkv_trio.membership import Action, ChangeRequest, MemberChange
+from raftkv_trio.raft.confchange import conf_change_entry
+from raftkv_trio.raft.types import ConfState, HardState
 from raftkv_trio.recovery import open_directory
 from raftkv_trio.storage import Bootstrap, OsDisk
-from tests.cli.program import refusal, run
+from raftkv_trio.wire import ProposalId
+from tests.cli.program import refusal, run, serving
+from tests.conftest import find_free_ports
 from tests.integration.cluster import Cluster
 from tests.integration.members import wait_role
 
@@ -83,6 +87,41 @@ def test_a_directory_that_holds_nothing_yet(tmp_path: Path) -> None:
     open_directory(OsDisk(), config, random.Random(), joined).close(clean=True)
     with pytest.raises(ConfigError, match="still to join"):
         force_new_cluster(tmp_path / "old", tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def removal(directory: Path, *, commit: int) -> tuple[str, int]:
+    """The directory of node 1 of three, whose log ends in its own removal; its peer URL and REST port."""
+    peer_port, port = find_free_ports(2)
+    members = {i: PeerAddress("127.0.0.1", peer_port if i == 1 else i) for i in (1, 2, 3)}
+    config = NodeConfig(node_id=1, members=members, data_dir=directory)
+    storage = open_directory(OsDisk(), config, random.Random())
+    request = ChangeRequest((MemberChange(Action.REMOVE, 1),))
+    entry = conf_change_entry(request.conf_change(ProposalId(2, 1, 1)))._replace(term=2, index=2)
+    storage.append(HardState(2, 2, commit), [entry])
+    storage.close(clean=True)
+    return members[1].url, port
+
+
+def test_a_log_that_ends_in_its_own_removal(tmp_path: Path) -> None:
+    """Where nobody is left to commit that, it stays; the flags that are told start it without a warning."""
+    url, port = removal(tmp_path / "old", commit=1)
+    done = run("member", "force-new-cluster", "old", "--data-dir", "new", "--yes", directory=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert "2; 1 of its entries may never have been acknowledged" in done.stdout
+    told = done.stdout.split("serve it with ")[1].partition(";")[0].split()
+    assert told == ["--id", "1", "--cluster", f"1={url}", "--data-dir", "new"]
+    with serving(*told, "--port", str(port), directory=tmp_path, port=port) as node:
+        node.wait_answer(200, "/-/ready")
+        assert "WARNING" not in node.said.upper()
+        assert [member["id"] for member in node.wait_answer(200, "/-/members").json()] == [1]
+
+
+def test_a_removal_that_was_committed(tmp_path: Path) -> None:
+    """A cluster goes on without its node, so that it must not go on without the cluster."""
+    removal(tmp_path / "old", commit=2)
+    command = ("member", "force-new-cluster", "old", "--data-dir", "new", "--yes")
+    assert "node 1, which was removed from its cluster" in refusal(*command, directory=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
