@@ -7,13 +7,12 @@ heartbeats that wait for it before it thinks of an election.
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import trio
 
-from raftkv_trio.applier import Commits, Restore
+from raftkv_trio.answers import Answers
+from raftkv_trio.applier import Commits
 from raftkv_trio.changes import Changes, furthest_voter
 from raftkv_trio.errors import RaftError
 from raftkv_trio.lanes import Bell, Lane
@@ -24,22 +23,17 @@ from raftkv_trio.outbox import Item
 from raftkv_trio.ports import Clock
 from raftkv_trio.proposals import ProposalTable
 from raftkv_trio.proposing import Post, Proposer
-from raftkv_trio.raft.confchange import decode_conf_change
-from raftkv_trio.raft.errors import PeerNotFound
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import (
     APPEND_THREAD,
     APPLY_THREAD,
-    EntryType,
-    HardState,
     Message,
     MessageType,
     Ready,
     StateRole,
 )
 from raftkv_trio.reads import ReadRounds
-from raftkv_trio.storage import SnapshotMeta
 from raftkv_trio.wire import (
     Forward,
     ForwardChange,
@@ -61,6 +55,7 @@ class Driver:
 
     Attributes:
         bell: rung by whoever gives the driver something to do.
+        answers: told by log writer and applier what is durable and applied.
     """
 
     writer: LogWriter
@@ -86,37 +81,21 @@ class Driver:
         catch_up_entries: int,
         catch_up_bytes: int,
     ) -> None:
-        self._catch_up_entries = catch_up_entries
-        self._catch_up_bytes = catch_up_bytes
         self._node_id = node_id
         self.raw = raw
-        self._log = log
         self.bell = bell
         self._inbox = inbox
         self._proposals = proposals
         self._reads = reads
-        self._commits = commits
         self._clock = clock
         self._tick_interval_s = tick_interval_s
         self._election_timeout_s = election_ticks * tick_interval_s
-        self.changes = Changes(
-            node_id,
-            raw,
-            log,
-            membership,
-            clock,
-            self._election_timeout_s,
-            want_snapshot,
+        self.answers = Answers(
+            raw, log, bell, commits, catch_up_entries=catch_up_entries, catch_up_bytes=catch_up_bytes
         )
+        self.changes = Changes(node_id, raw, log, membership, clock, self._election_timeout_s, want_snapshot)
         self.proposer = Proposer(raw, proposals, self.changes, max_batch_bytes=max_batch_bytes)
-        self._durable: deque[Message] = deque()
         self._unreachable: set[int] = set()
-        self._to_apply: list[Message] = []
-        self._applying: list[Message] = []
-        self._is_feeding = False  # the applier has a batch, or a snapshot
-        self._applied = False
-        self._restoring: Message | None = None
-        self._recorded: SnapshotMeta | None = None
         self._sent_snapshots: dict[int, bool] = {}
         self._tick_due = False
         self._hand_over = False
@@ -129,21 +108,6 @@ class Driver:
         self.turned_at = clock.now()
 
     # ------------------------------------------------------------ what other tasks tell; all return at once
-
-    def durable(self, messages: Sequence[Message]) -> None:
-        """The log writer: these STORAGE_APPENDs are on disk, with the snapshots that they hold."""
-        self._durable.extend(messages)
-        self.bell.ring()
-
-    def applied(self) -> None:
-        """The applier: what was on the commit stream is applied."""
-        self._applied = True
-        self.bell.ring()
-
-    def recorded(self, snapshot: SnapshotMeta) -> None:
-        """The log writer: a snapshot of this node's own stands in for all entries up to it."""
-        self._recorded = snapshot
-        self.bell.ring()
 
     def snapshot_sent(self, peer_id: int, ok: bool) -> None:
         """Peers: a snapshot has arrived, or will not."""
@@ -180,7 +144,7 @@ class Driver:
 
     async def run(self) -> None:
         """Drive until cancelled. Cancellation falls between turns, never inside one."""
-        with self._commits:
+        with self.answers.commits:
             self.start()
             while True:
                 await self.bell.wait()
@@ -196,7 +160,8 @@ class Driver:
 
     def turn(self) -> None:
         """Drain all lanes, in their order, and hand out what came of it; due whenever the bell was rung."""
-        self._take_answers()
+        self.answers.take(self.peers)
+        self._take_reports()
         self._take_messages()
         self._take_tick()
         self._transfer()
@@ -205,72 +170,14 @@ class Driver:
         self._hand_out()
         self.turned_at = self._clock.now()
 
-    # ------------------------------------------------------------ lane 1: log writer and applier
+    # ------------------------------------------------------------ lane 2: peers
 
-    def _take_answers(self) -> None:
-        if self._applied:
-            self._applied = self._is_feeding = False
-            applying, self._applying = self._applying, []
-            for message in applying:
-                for entry in message.entries:
-                    if entry.type is not EntryType.NORMAL:
-                        self.raw.apply_conf_change(decode_conf_change(entry))
-                self._deliver(message.responses)
-            if not applying and self._restoring is not None:
-                self._restored(self._restoring)
-        while self._durable and self._restoring is None:
-            message = self._durable.popleft()
-            if message.snapshot is not None:  # it and what follows it is answered once the machine has it
-                self._restoring = message
-            else:
-                self._now_durable(message)
-        self._compact()
+    def _take_reports(self) -> None:
         while self._unreachable:
             self.raw.report_unreachable(self._unreachable.pop())
         while self._sent_snapshots:
             peer_id, ok = self._sent_snapshots.popitem()
             self.raw.report_snapshot(peer_id, ok=ok)
-
-    def _now_durable(self, message: Message) -> None:
-        if message.entries:
-            self._log.append(message.entries)
-        if message.term:
-            self._log.set_hard_state(HardState(message.term, message.vote, message.commit))
-        self._deliver(message.responses)
-
-    def _restored(self, message: Message) -> None:
-        self._restoring = None
-        assert message.snapshot is not None
-        self._log.apply_snapshot(message.snapshot)
-        self._now_durable(message)
-
-    def _compact(self) -> None:
-        """Let a snapshot stand in for the entries in memory, but for those that laggards may ask for."""
-        snapshot, self._recorded = self._recorded, None
-        if snapshot is None or snapshot.index <= self._log.snapshot().index:
-            return
-        self._log.create_snapshot(snapshot.index, snapshot.conf_state, b"")
-        first = self._log.first_index()
-        behind = self._log.entries(first, snapshot.index + 1, None)[-self._catch_up_entries :]
-        kept_bytes, keep_from = 0, snapshot.index + 1
-        for entry in reversed(behind if self._catch_up_entries else ()):
-            kept_bytes += len(entry.data)
-            if kept_bytes > self._catch_up_bytes:
-                break
-            keep_from = entry.index
-        if keep_from > first:
-            self._log.compact(keep_from - 1)
-
-    def _deliver(self, responses: Sequence[Message]) -> None:
-        for response in responses:
-            if response.to == self._node_id:
-                # A leader that has applied its own removal may have written later entries meanwhile.
-                with suppress(PeerNotFound):
-                    self.raw.step(response)
-            else:
-                self.peers.offer(response.to, (response,))
-
-    # ------------------------------------------------------------ lane 2: peers
 
     def _take_messages(self) -> None:
         messages: list[tuple[int, Message]] = []
@@ -363,7 +270,7 @@ class Driver:
                 if message.to == APPEND_THREAD:
                     self.writer.submit(message)
                 elif message.to == APPLY_THREAD:
-                    self._to_apply.append(message)
+                    self.answers.to_apply(message)
                 elif message.type is MessageType.SNAP:
                     if not self.peers.send_snapshot(message):
                         self.snapshot_sent(message.to, False)
@@ -374,19 +281,7 @@ class Driver:
                     self._unreachable.add(peer_id)
                 elif appended := _last_entry_index(messages):
                     self.round_trips.sent(peer_id, appended, self._clock.now())
-        if not self._is_feeding:
-            self._feed()
-
-    def _feed(self) -> None:
-        """Give the applier what is next: entries, and behind all that were handed out, a snapshot."""
-        if self._to_apply:
-            self._applying, self._to_apply = self._to_apply, []
-            self._commits.send_nowait([entry for message in self._applying for entry in message.entries])
-        elif self._restoring is not None and self._restoring.snapshot is not None:
-            self._commits.send_nowait(Restore(self._restoring.snapshot))
-        else:
-            return
-        self._is_feeding = True
+        self.answers.feed()
 
     def _note_soft_state(self, ready: Ready) -> None:
         if ready.soft_state is None:

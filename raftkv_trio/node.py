@@ -172,7 +172,7 @@ class Node:
             self._caught_up,
         )
         self.log_writer = self.driver.writer = LogWriter(
-            storage, world.worker, world.clock, self.driver.durable, self._recorded
+            storage, world.worker, world.clock, self.driver.answers.durable, self._recorded
         )
         self.snapshotter = Snapshotter(
             storage,
@@ -305,7 +305,7 @@ class Node:
         return await self.bulk_worker.run(lambda: self._storage.open_snapshot(meta.id))
 
     def _caught_up(self) -> None:
-        self.driver.applied()
+        self.driver.answers.applied()
         self.snapshotter.bell.ring()
 
     def _no_room(self, reason: str | None) -> None:
@@ -318,7 +318,7 @@ class Node:
         self._proposals.no_room = reason
 
     def _recorded(self, snapshot: SnapshotMeta) -> None:
-        self.driver.recorded(snapshot)
+        self.driver.answers.recorded(snapshot)
         self.snapshotter.recorded()
 
     def _members_changed(self) -> None:

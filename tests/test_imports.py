@@ -32,7 +32,7 @@ FLOORS = [
     {"__init__"},
     {"node"},
     {"driver"},
-    {"snapshotter"},
+    {"answers", "snapshotter"},
     {"log_writer", "applier", "peers", "proposing"},
     {"changes", "links"},
     {"joining", "recovery", "snapshot_streams"},
