@@ -1,7 +1,7 @@
 """How a node without a directory finds the cluster that it is to join: it asks, until it has been added."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -27,18 +27,23 @@ ASK_INTERVAL_S = 1.0
 
 
 async def find_cluster(
-    node_id: int, members: Mapping[int, PeerAddress], network: Network, clock: Clock
+    node_id: int,
+    members: Mapping[int, PeerAddress],
+    network: Network,
+    clock: Clock,
+    waits: Callable[[str], None] = lambda reason: None,
 ) -> Bootstrap:
     """Ask the others of `members` for their cluster until one of them knows this node as a member.
 
-    Returns what its directory is to begin with: nothing, and the addresses to begin with.
+    Returns what its directory is to begin with: nothing, and the addresses to begin with. `waits` is told why
+    that takes longer, each time that it is for another reason.
 
-    Raises ConfigError where this node was removed, or added with another address. Without a deadline of its
-    own; cancellation leaves nothing behind.
+    Raises ConfigError where this node was removed. Without a deadline of its own; cancellation leaves nothing
+    behind.
     """
     said: str | None = None
     while True:
-        doubt = "none of --cluster can be reached yet"
+        doubts: dict[str, None] = {}  # ordered, and each once
         for other_id in sorted(members.keys() - {node_id}):
             address = members[other_id]
             try:
@@ -46,21 +51,24 @@ async def find_cluster(
             except (PeerProtocolError, OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
                 logger.debug("%s: %s", address.url, reason_of(error))
                 continue
-            if (bootstrap := what_to_join(answer, node_id, members[node_id])) is not None:
+            told = what_to_join(answer, node_id, members[node_id])
+            if isinstance(told, Bootstrap):
                 logger.info("joining cluster %x, of which %s told", answer.cluster_id, address.url)
-                return bootstrap
-            doubt = f"node {node_id} is no member of cluster {answer.cluster_id:x} yet; add it with"
-            doubt += f" POST /-/members, or raftkv-trio member add {node_id} {members[node_id].url}"
+                return told
+            doubts[told] = None
+        doubt = "; ".join(doubts) or "none of --cluster can be reached yet"
         if doubt != said:
             logger.warning("waiting to join: %s", doubt)
+            waits(doubt)
             said = doubt
         await clock.sleep_until(clock.now() + ASK_INTERVAL_S)
 
 
-def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Bootstrap | None:
-    """What a member's answer makes of this node's directory; None where it is no member yet.
+def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Bootstrap | str:
+    """What a member's answer makes of this node's directory, or why nothing yet.
 
-    Raises ConfigError as `find_cluster`.
+    Who answers may not have heard yet that this node was added, or that its address was changed; only that it
+    was removed is final: ConfigError.
     """
     if answer.removed_at is not None:
         raise ConfigError(
@@ -68,11 +76,17 @@ def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Boot
             " again; add a node under a new id"
         )
     url = answer.urls.get(node_id)
-    if url not in (None, address.url):
-        raise ConfigError(
-            f"node {node_id} was added with {url}, but --cluster says {address.url}; name the same address"
+    if url is None:
+        return (
+            f"node {node_id} is no member of cluster {answer.cluster_id:x} yet; add it with POST /-/members,"
+            f" or raftkv-trio member add {node_id} {address.url}"
         )
-    return None if url is None else _bootstrap(answer)
+    if url != address.url:
+        return (
+            f"node {node_id} was added with {url}, but --cluster says {address.url}; name the same address,"
+            f" or change it with raftkv-trio member update {node_id} {address.url}"
+        )
+    return _bootstrap(answer)
 
 
 async def _ask(network: Network, address: PeerAddress, node_id: int) -> JoinAnswer:

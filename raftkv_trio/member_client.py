@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import httpx
@@ -77,7 +78,7 @@ class Cluster:
         return seen
 
     async def _ask(self, method: str, path: str, content: object = None) -> Any:
-        """The first answer; what was sent to one node is not sent to another, which could do it twice."""
+        """The first answer; what one node may have done is not sent to another, which could do it twice."""
         troubles = []
         for endpoint in self._endpoints:
             try:
@@ -87,7 +88,9 @@ class Cluster:
             except httpx.HTTPError as error:
                 raise RaftKVError(unanswered(endpoint, error)) from error
             else:
-                return _said(endpoint, answer)
+                if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    return _said(endpoint, answer)
+                troubles.append(_detail(answer))
         raise RaftKVError("; ".join(troubles))
 
 
@@ -99,17 +102,26 @@ async def open_cluster(endpoints: Sequence[PeerAddress], timeout_s: float) -> As
 
 
 def _said(endpoint: str, answer: httpx.Response) -> Any:
-    if answer.status_code == 204:
+    if answer.status_code == HTTPStatus.NO_CONTENT:
         return None
     try:
         said = answer.json()
     except ValueError as error:
         raise RaftKVError(f"{endpoint}: {NOT_A_NODE}") from error
     if answer.is_error:
-        detail = said.get("detail") if isinstance(said, dict) else None
-        is_refusal = answer.is_client_error and answer.status_code != 429
-        raise (ConfigError if is_refusal else RaftKVError)(str(detail or answer.reason_phrase))
+        is_refusal = answer.is_client_error and answer.status_code != HTTPStatus.TOO_MANY_REQUESTS
+        raise (ConfigError if is_refusal else RaftKVError)(_detail(answer))
     return said
+
+
+def _detail(answer: httpx.Response) -> str:
+    """What an error says of itself."""
+    try:
+        said = answer.json()
+    except ValueError:
+        said = None
+    detail = said.get("detail") if isinstance(said, dict) else None
+    return str(detail or answer.reason_phrase or answer.status_code)
 
 
 def _checked(seen: Any) -> list[dict[str, Any]]:

@@ -60,6 +60,7 @@ async def run_node(
     disk: Disk | None = None,
     world: World | None = None,
     watch: Callable[["Node"], None] | None = None,
+    waits_to_join: Callable[[str], None] = lambda reason: None,
     task_status: trio.TaskStatus["Node"] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run one node until cancelled; `started` gives its `Node` once peers can connect.
@@ -68,6 +69,7 @@ async def run_node(
         machine: replicated; it must be in its initial state, and belongs to the node from here on.
         disk, world: what it runs on; real where not given.
         watch: given the node before any of its tasks begins, for whoever follows it step by step.
+        waits_to_join: told why a joiner has to wait before it starts, each time for another reason.
 
     Raises:
         ConfigError: the data directory or the address does not fit; nothing was started. Or the directory is
@@ -87,7 +89,9 @@ async def run_node(
             await open_peer_listener(world.network, config.listen or config.members[config.node_id])
         ).aclose()
         if config.join:
-            joined = await find_cluster(config.node_id, config.members, world.network, world.clock)
+            joined = await find_cluster(
+                config.node_id, config.members, world.network, world.clock, waits_to_join
+            )
     storage = await worker.run(lambda: open_directory(disk, config, world.random, joined))
     if (torn := storage.torn_tail) is not None:
         logger.warning("%s was torn at offset %d by a crash; kept as %s", torn.file, torn.offset, torn.kept)

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -9,8 +10,8 @@ from raftkv_trio.config import ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.kv import Store
 from raftkv_trio.lanes import cancel_when
-from raftkv_trio.node import run_node
-from raftkv_trio.rest import make_app, open_rest_listeners, serve_rest
+from raftkv_trio.node import Node, run_node
+from raftkv_trio.rest import make_app, make_waiting_app, open_rest_listeners, serve_meanwhile, serve_rest
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
     # Bound first of all, so that a port that is taken is said before the data directory is touched.
     async with open_rest_listeners(config.rest) as listeners, trio.open_nursery() as node_nursery:
         client_url = config.client_url(listeners[0].socket.getsockname()[1])
-        node = await node_nursery.start(run_node, replace(config.node, client_url=client_url), store)
+        config = replace(config, node=replace(config.node, client_url=client_url))
+        node = await _start_node(node_nursery, config, store, listeners)
         async with trio.open_nursery() as rest_nursery:
             app = make_app(node, store, config.rest)
             port = await rest_nursery.start(serve_rest, app, config.rest, listeners)
@@ -52,6 +54,24 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
                 await node.hand_over()
             rest_nursery.cancel_scope.cancel()
         node_nursery.cancel_scope.cancel()
+
+
+async def _start_node(
+    nursery: trio.Nursery, config: ServerConfig, store: Store, listeners: list[trio.SocketListener]
+) -> Node:
+    """Start the node in `nursery`; while it has to wait to be added, clients are told that."""
+    reasons: list[str] = []
+    async with trio.open_nursery() as meanwhile:
+
+        def wait(reason: str) -> None:
+            if not reasons:
+                app = make_waiting_app(lambda: f"Waiting to join: {reasons[-1]}")
+                meanwhile.start_soon(serve_meanwhile, app, config.rest, listeners)
+            reasons[:] = [reason]
+
+        node: Node = await nursery.start(partial(run_node, config.node, store, waits_to_join=wait))
+        meanwhile.cancel_scope.cancel()
+    return node
 
 
 async def _first_of(*events: trio.Event) -> None:

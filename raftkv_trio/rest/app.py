@@ -1,21 +1,25 @@
 """The REST app of one node: one catch-all before any routing, since every request target may be a key."""
 
 import re
-from typing import Any, cast
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
+from quart import request
 from quart_trio import QuartTrio
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node import Node
 from raftkv_trio.rest.backup import add_backup_route
-from raftkv_trio.rest.exchange import KeyRequest
+from raftkv_trio.rest.exchange import Answer, KeyRequest, plain
 from raftkv_trio.rest.keys import KeyHandlers
 from raftkv_trio.rest.members import add_member_routes
 from raftkv_trio.rest.metrics import Requests
 from raftkv_trio.rest.operators import PREFIX, add_operator_routes
+from raftkv_trio.rest.responses import Response, problem, text
 
 #: Where `rest.connection` leaves the request target, byte for byte, in the ASGI scope's `state`.
 TARGET = "raftkv_trio.target"
@@ -38,10 +42,39 @@ def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
     return app
 
 
+def make_waiting_app(why: Callable[[], str]) -> "RestApp":
+    """The app for a node that waits to join: it works, has nothing to serve yet, and says `why`."""
+    app = RestApp(_NoKeys(why))
+
+    @app.before_request
+    async def wait() -> Response:
+        if request.path == "/-/healthy" and request.method in ("GET", "HEAD"):
+            return text("healthy")
+        return problem(503, why())
+
+    return app
+
+
+class Keys(Protocol):
+    """What answers the requests on keys."""
+
+    async def handle(self, request: KeyRequest) -> Answer: ...
+
+
+class _NoKeys:
+    """The keys of a node that has none yet."""
+
+    def __init__(self, why: Callable[[], str]) -> None:
+        self._why = why
+
+    async def handle(self, request: KeyRequest) -> Answer:
+        return plain(HTTPStatus.SERVICE_UNAVAILABLE, self._why())
+
+
 class RestApp(QuartTrio):
     """Quart answers what is under `/-/`; all else is a key, and goes round it."""
 
-    def __init__(self, keys: KeyHandlers) -> None:
+    def __init__(self, keys: Keys) -> None:
         super().__init__("raftkv_trio.rest", static_folder=None)
         self.requests = Requests()
         self._keys = keys

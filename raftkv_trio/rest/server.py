@@ -61,6 +61,16 @@ async def serve_rest(
             await server.stop()
 
 
+async def serve_meanwhile(app: RestApp, config: RestConfig, listeners: list[trio.SocketListener]) -> None:
+    """Serve clients until cancelled, as `serve_rest` does, but leave the listeners to whoever serves next."""
+    copies = [trio.SocketListener(listener.socket.dup()) for listener in listeners]
+    try:
+        await serve_rest(app, config, copies)
+    finally:
+        for copy in copies:
+            copy.socket.close()
+
+
 @asynccontextmanager
 async def open_rest_listeners(config: RestConfig) -> AsyncIterator[list[trio.SocketListener]]:
     """Hold the address, bound; clients that come before `serve_rest` wait. Raises ConfigError."""

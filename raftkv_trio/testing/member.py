@@ -185,9 +185,9 @@ class Member:
 
     def _find_cluster(self) -> Bootstrap | None:
         for answer in self._network.ask(JoinQuery(PROTOCOL_VERSIONS, self.id)):
-            joined = what_to_join(answer, self.id, self.config.members[self.id])
-            if joined is not None:
-                return joined
+            told = what_to_join(answer, self.id, self.config.members[self.id])
+            if isinstance(told, Bootstrap):
+                return told
         return None
 
     def _ask_again(self, life: int) -> None:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 import trio
 
+from tests.cli.program import run
 from tests.integration.cluster import PATIENCE_S, POLL_S
 from tests.integration.members import add, fill, members, started, wait_alike, wait_role, wait_said
 
@@ -43,11 +44,20 @@ async def test_a_node_joins_after_snapshots_and_compaction(tmp_path: Path, http:
 
 
 async def test_a_node_that_nobody_added_waits_and_says_so(tmp_path: Path, http: httpx.AsyncClient) -> None:
-    """It asks until it is added, names what is to be done, and SIGTERM ends it; then it joins."""
+    """Log and clients hear what is to be done, commands ask the next; SIGTERM ends it; then it joins."""
     with started(tmp_path, 3, founders=2) as cluster:
         await cluster.wait_ready(http)
         cluster.start(3)
-        await wait_said(cluster, 3, f"raftkv-trio member add 3 {cluster.peer_url(3)}")
+        to_do = f"raftkv-trio member add 3 {cluster.peer_url(3)}"
+        await wait_said(cluster, 3, to_do)
+        for method, path in (("GET", "/key"), ("PUT", "/key"), ("POST", "/4"), ("GET", "/-/ready")):
+            answer = await http.request(method, cluster.url(3, path), content=b"")
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert to_do in (answer.json()["detail"] if path.startswith("/-/") else answer.text)
+        assert (await http.get(cluster.url(3, "/-/healthy"))).status_code == 200
+        endpoints = [word for i in (3, 1) for word in ("--endpoint", cluster.url(i, ""))]
+        listed = await trio.to_thread.run_sync(lambda: run("member", "list", *endpoints, directory=tmp_path))
+        assert (listed.returncode, listed.stderr) == (0, "")
         began = trio.current_time()
         assert cluster.stop(3, signal.SIGTERM) == 0
         assert trio.current_time() - began < 5
@@ -56,6 +66,22 @@ async def test_a_node_that_nobody_added_waits_and_says_so(tmp_path: Path, http: 
         answer = await http.post(cluster.url(1, "/3"), content=cluster.peer_url(3))
         assert answer.status_code == 204
         await wait_role(http, cluster, 2, 3, "voter")
+
+
+async def test_a_joiner_at_another_address_waits(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    """Whoever told it may have been down when that changed; it says what differs, and joins when it fits."""
+    with started(tmp_path, 3, founders=2) as cluster:
+        await cluster.wait_ready(http)
+        added = await http.post(cluster.url(1, "/3"), content="http://127.0.0.1:1")
+        assert added.status_code == 204
+        cluster.start(3)
+        await wait_said(cluster, 3, f"with http://127.0.0.1:1, but --cluster says {cluster.peer_url(3)}")
+        assert (await http.get(cluster.url(3, "/key"))).status_code == 503
+        body = {"url": cluster.peer_url(3)}
+        assert (await http.put(cluster.url(2, "/-/members/3"), json=body)).status_code == 200
+        await wait_role(http, cluster, 2, 3, "voter")
+        await cluster.wait_ready(http)
+        assert (await http.put(cluster.url(3, "/key"), content=b"value")).status_code == 204
 
 
 async def test_a_node_joins_while_none_of_the_members_can_be_reached(
