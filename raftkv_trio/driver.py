@@ -14,6 +14,7 @@ import trio
 from raftkv_trio.answers import Answers
 from raftkv_trio.applier import Commits
 from raftkv_trio.changes import Changes, furthest_voter
+from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import RaftError
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
@@ -63,8 +64,8 @@ class Driver:
 
     def __init__(
         self,
+        config: NodeConfig,
         *,
-        node_id: int,
         raw: RawNode,
         log: MemoryStorage,
         bell: Bell,
@@ -75,26 +76,28 @@ class Driver:
         want_snapshot: Callable[[], None],
         commits: trio.MemorySendChannel[Commits],
         clock: Clock,
-        tick_interval_s: float,
-        election_ticks: int,
-        max_batch_bytes: int,
-        catch_up_entries: int,
-        catch_up_bytes: int,
     ) -> None:
-        self._node_id = node_id
+        self._node_id = config.node_id
         self.raw = raw
         self.bell = bell
         self._inbox = inbox
         self._proposals = proposals
         self._reads = reads
         self._clock = clock
-        self._tick_interval_s = tick_interval_s
-        self._election_timeout_s = election_ticks * tick_interval_s
+        self._tick_interval_s = config.tick_interval_s
+        self._election_timeout_s = config.election_ticks * config.tick_interval_s
         self.answers = Answers(
-            raw, log, bell, commits, catch_up_entries=catch_up_entries, catch_up_bytes=catch_up_bytes
+            raw,
+            log,
+            bell,
+            commits,
+            catch_up_entries=config.catch_up_entries,
+            catch_up_bytes=config.catch_up_bytes,
         )
-        self.changes = Changes(node_id, raw, log, membership, clock, self._election_timeout_s, want_snapshot)
-        self.proposer = Proposer(raw, proposals, self.changes, max_batch_bytes=max_batch_bytes)
+        self.changes = Changes(
+            config.node_id, raw, log, membership, clock, self._election_timeout_s, want_snapshot
+        )
+        self.proposer = Proposer(raw, proposals, self.changes, max_batch_bytes=config.max_message_bytes)
         self._unreachable: set[int] = set()
         self._sent_snapshots: dict[int, bool] = {}
         self._tick_due = False

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import trio
 
@@ -11,14 +10,13 @@ from raftkv_trio.config import NodeConfig
 from raftkv_trio.driver import Driver
 from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ChangeRefused, ConfigError, NodeRemoved, NoLeader
-from raftkv_trio.joining import find_cluster
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.links import DirectoryIds
 from raftkv_trio.log_writer import LogWriter
 from raftkv_trio.machine import StateMachine
-from raftkv_trio.measures import NodeMeasures, PeerMeasures
+from raftkv_trio.measures import NodeMeasures
 from raftkv_trio.membership import ChangeRequest, Membership
-from raftkv_trio.peers import Peers, open_peer_listener
+from raftkv_trio.peers import Peers
 from raftkv_trio.ports import World
 from raftkv_trio.proposals import Proposal, ProposalTable
 from raftkv_trio.raft.rawnode import RawNode
@@ -29,21 +27,19 @@ from raftkv_trio.recovery import (
     check_cluster,
     committed_membership,
     core_config,
-    open_directory,
+    open_or_join,
     recovered_log,
     restore_machine,
 )
 from raftkv_trio.snapshotter import Snapshotter
-from raftkv_trio.status import MemberStatus, NodeStatus
+from raftkv_trio.status import MemberStatus, NodeStatus, NodeView
 from raftkv_trio.storage import (
     BOOTSTRAP_TERM,
-    Bootstrap,
     Disk,
     DiskFile,
     NodeStorage,
     OsDisk,
     SnapshotMeta,
-    is_new,
 )
 from raftkv_trio.wire import InboxItem
 
@@ -82,19 +78,7 @@ async def run_node(
     """
     disk, world = disk or OsDisk(), world or World()
     worker = world.worker
-    joined: Bootstrap | None = None
-    if await worker.run(lambda: is_new(disk, Path(config.data_dir))):
-        # Before a directory is made that would remember a --cluster which does not fit this machine.
-        await (
-            await open_peer_listener(world.network, config.listen or config.members[config.node_id])
-        ).aclose()
-        if config.join:
-            joined = await find_cluster(
-                config.node_id, config.members, world.network, world.clock, waits_to_join
-            )
-    storage = await worker.run(lambda: open_directory(disk, config, world.random, joined))
-    if (torn := storage.torn_tail) is not None:
-        logger.warning("%s was torn at offset %d by a crash; kept as %s", torn.file, torn.offset, torn.kept)
+    storage = await open_or_join(config, disk, world, waits_to_join)
     try:
         await worker.run(lambda: restore_machine(machine, storage))
         node = Node(config, machine, storage, world)
@@ -152,14 +136,7 @@ class Node:
         bell = Bell()
         self.inbox: Lane[tuple[int, InboxItem]] = Lane(bell, MAX_INBOX_BYTES)
         commits, commit_stream = trio.open_memory_channel[Commits](1)
-        self._proposals = ProposalTable(
-            node_id=self.id,
-            random=world.random,
-            bell=bell,
-            max_command_bytes=config.max_command_bytes,
-            max_count=config.max_pending_proposals,
-            max_bytes=config.max_pending_bytes,
-        )
+        self._proposals = self._make_proposals(bell, world)
         self.reads = ReadRounds(node_id=self.id, boot_nonce=world.random.getrandbits(63), bell=bell)
         self.applied = AppliedIndex(storage.snapshot.index)
         self.driver = self._make_driver(log, bell, commits, world)
@@ -189,16 +166,26 @@ class Node:
             log_bytes=config.snapshot_log_bytes,
         )
         self.peers = self.driver.peers = self._make_peers(ahead, world)
+        self._view = self._make_view()
         if self.membership.removed_at is not None:  # it ended before its directory was marked
             self._is_removed(self.membership.removed_at)
+
+    def _make_proposals(self, bell: Bell, world: World) -> ProposalTable:
+        return ProposalTable(
+            node_id=self.id,
+            random=world.random,
+            bell=bell,
+            max_command_bytes=self._config.max_command_bytes,
+            max_count=self._config.max_pending_proposals,
+            max_bytes=self._config.max_pending_bytes,
+        )
 
     def _make_driver(
         self, log: MemoryStorage, bell: Bell, commits: trio.MemorySendChannel[Commits], world: World
     ) -> Driver:
-        config = self._config
         return Driver(
-            node_id=self.id,
-            raw=RawNode(core_config(config, self._storage.snapshot.index, world.random), log),
+            self._config,
+            raw=RawNode(core_config(self._config, self._storage.snapshot.index, world.random), log),
             log=log,
             bell=bell,
             inbox=self.inbox,
@@ -208,11 +195,6 @@ class Node:
             want_snapshot=lambda: self.snapshotter.want(),
             commits=commits,
             clock=world.clock,
-            tick_interval_s=config.tick_interval_s,
-            election_ticks=config.election_ticks,
-            max_batch_bytes=config.max_message_bytes,
-            catch_up_entries=config.catch_up_entries,
-            catch_up_bytes=config.catch_up_bytes,
         )
 
     def _make_peers(self, envelope: Envelope, world: World) -> Peers:
@@ -231,6 +213,21 @@ class Node:
             directory_refused=self._directory_refused,
             told_removed=self.told_removed,
         )
+
+    def _make_view(self) -> NodeView:
+        return NodeView(
+            self._config,
+            self._storage,
+            self._clock,
+            self._proposals,
+            self.driver,
+            self.log_writer,
+            self.applier,
+            self.applied,
+            self.peers,
+        )
+
+    # ------------------------------------------------------------ for whoever uses it
 
     def submit(self, command: bytes) -> Proposal:
         """Send a command on its way; raises TooLarge, Overloaded, DiskFull or NoLeader at once."""
@@ -308,6 +305,20 @@ class Node:
         meta = await self.take_snapshot()
         return await self.bulk_worker.run(lambda: self._storage.open_snapshot(meta.id))
 
+    def status(self) -> NodeStatus:
+        """This node as it sees itself at this moment."""
+        return self._view.status()
+
+    def measures(self) -> NodeMeasures:
+        """What this node has counted and timed of itself since it started."""
+        return self._view.measures()
+
+    def members(self) -> Sequence[MemberStatus]:
+        """The members of the configuration, by id."""
+        return self._view.members()
+
+    # ------------------------------------------------------------ told by its parts
+
     def _caught_up(self) -> None:
         self.driver.answers.applied()
         self.snapshotter.bell.ring()
@@ -358,71 +369,6 @@ class Node:
         self.reads.close(reason)
         self.applied.close(reason)
 
-    def status(self) -> NodeStatus:
-        """This node as it sees itself at this moment."""
-        raw = self.driver.raw
-        # A leader hears itself, but no more than it works: after a halt others may lead.
-        leads = raw.role is StateRole.LEADER
-        heard_at = self.driver.turned_at if leads else self.driver.leader_heard_at
-        age_s = None if heard_at is None else self._clock.now() - heard_at
-        return NodeStatus(
-            id=self.id,
-            cluster_id=self.cluster_id,
-            role=raw.role.name.lower(),
-            leader_id=raw.leader_id,
-            term=raw.term,
-            commit_index=raw.commit,
-            applied_index=self.applied.index,
-            last_index=raw.last_index,
-            snapshot_index=self._storage.snapshot.index,
-            health=self._health(),
-            leader_contact_age_s=age_s,
-        )
-
-    def measures(self) -> NodeMeasures:
-        """What this node has counted and timed of itself since it started."""
-        return NodeMeasures(
-            leader_changes=self.driver.leader_changes,
-            proposals=self._proposals.outcomes(),
-            pending_proposals=len(self._proposals),
-            pending_bytes=self._proposals.open_bytes,
-            log_writes=self.log_writer.writes.durations(),
-            applies=self.applier.applies.durations(),
-            peers={
-                node_id: PeerMeasures(
-                    sent_bytes=link.sent_bytes,
-                    dropped_bytes=link.outbox.dropped_bytes,
-                    dropped_messages=link.outbox.dropped_messages,
-                    round_trips=self.driver.round_trips.durations(node_id),
-                )
-                for node_id, link in self.peers.links.items()
-            },
-        )
-
-    def members(self) -> Sequence[MemberStatus]:
-        """The members of the configuration, by id."""
-        status = self.driver.raw.status()
-        leads = status.role is StateRole.LEADER
-        learners = set(self.membership.conf_state.learners)
-        members = []
-        for node_id, member in sorted(self.membership.envelope.members.items()):
-            progress = status.progress.get(node_id)
-            link = self.peers.links.get(node_id)
-            members.append(
-                MemberStatus(
-                    id=node_id,
-                    url=member.address.url,
-                    client_url=link.client_url if link else self._config.client_url,
-                    role="learner" if node_id in learners else "voter",
-                    promote="manual" if member.is_promoted_by_hand else "auto",
-                    is_active=self.driver.changes.is_active(node_id) if leads else None,
-                    match=progress.match if progress else None,
-                    state=progress.state.name.lower() if progress else None,
-                    snapshot=link.transfer.text(self._clock.now()) if link and link.transfer else None,
-                )
-            )
-        return members
-
     def _directory_refused(self, peer_id: int) -> None:
         """End this node if its directory is a new one; one that was in use goes on without that peer.
 
@@ -436,11 +382,3 @@ class Node:
                 f" {self._config.data_dir} is new: a member that has lost its directory has forgotten its"
                 " votes; bring the directory back, or remove the member and add it under a new id"
             )
-
-    def _health(self) -> str | None:
-        if self._proposals.no_room is not None:
-            return f"{self._proposals.no_room}; make some"
-        if self.driver.raw.leader_id is not None:
-            return None
-        away = [f"node {link.node_id}: {link.trouble}" for link in self.peers.links.values() if link.trouble]
-        return "no leader is known; " + ("; ".join(away) if away else "an election is under way")

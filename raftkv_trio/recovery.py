@@ -1,19 +1,49 @@
 """What a node begins with: its directory, its machine, its log, and the members that it knows from there."""
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 from raftkv_trio.config import NodeConfig, restored_cluster_id
 from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.joining import find_cluster
 from raftkv_trio.machine import StateMachine
 from raftkv_trio.membership import Membership
+from raftkv_trio.peers import open_peer_listener
+from raftkv_trio.ports import World
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import ConfState, EntryType, HardState, Snapshot
-from raftkv_trio.storage import BOOTSTRAP_INDEX, Bootstrap, Disk, NodeStorage, open_storage
+from raftkv_trio.storage import BOOTSTRAP_INDEX, Bootstrap, Disk, NodeStorage, is_new, open_storage
 
 logger = logging.getLogger(__name__)
+
+
+async def open_or_join(
+    config: NodeConfig, disk: Disk, world: World, waits_to_join: Callable[[str], None]
+) -> NodeStorage:
+    """A node's data directory; made where there is none, by a joiner once it has found its cluster.
+
+    `waits_to_join` is told why that takes longer.
+
+    Raises ConfigError, StorageError. Cancellation leaves a directory that is whole, or made again at a start.
+    """
+    joined: Bootstrap | None = None
+    if await world.worker.run(lambda: is_new(disk, Path(config.data_dir))):
+        # Before a directory is made that would remember a --cluster which does not fit this machine.
+        await (
+            await open_peer_listener(world.network, config.listen or config.members[config.node_id])
+        ).aclose()
+        if config.join:
+            joined = await find_cluster(
+                config.node_id, config.members, world.network, world.clock, waits_to_join
+            )
+    storage = await world.worker.run(lambda: open_directory(disk, config, world.random, joined))
+    if (torn := storage.torn_tail) is not None:
+        logger.warning("%s was torn at offset %d by a crash; kept as %s", torn.file, torn.offset, torn.kept)
+    return storage
 
 
 def open_directory(

@@ -1,6 +1,19 @@
 """What a node says of itself and of the others, for operators."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from raftkv_trio.applier import Applier
+from raftkv_trio.config import NodeConfig
+from raftkv_trio.driver import Driver
+from raftkv_trio.log_writer import LogWriter
+from raftkv_trio.measures import NodeMeasures, PeerMeasures
+from raftkv_trio.peers import Peers
+from raftkv_trio.ports import Clock
+from raftkv_trio.proposals import ProposalTable
+from raftkv_trio.raft.types import StateRole
+from raftkv_trio.reads import AppliedIndex
+from raftkv_trio.storage import NodeStorage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +64,102 @@ class MemberStatus:
     match: int | None
     state: str | None
     snapshot: str | None
+
+
+class NodeView:
+    """Looks at the parts of a node, and changes none."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        storage: NodeStorage,
+        clock: Clock,
+        proposals: ProposalTable,
+        driver: Driver,
+        log_writer: LogWriter,
+        applier: Applier,
+        applied: AppliedIndex,
+        peers: Peers,
+    ) -> None:
+        self._config = config
+        self._storage = storage
+        self._clock = clock
+        self._proposals = proposals
+        self._driver = driver
+        self._log_writer = log_writer
+        self._applier = applier
+        self._applied = applied
+        self._peers = peers
+
+    def status(self) -> NodeStatus:
+        """This node as it sees itself at this moment."""
+        raw = self._driver.raw
+        # A leader hears itself, but no more than it works: after a halt others may lead.
+        leads = raw.role is StateRole.LEADER
+        heard_at = self._driver.turned_at if leads else self._driver.leader_heard_at
+        age_s = None if heard_at is None else self._clock.now() - heard_at
+        return NodeStatus(
+            id=self._config.node_id,
+            cluster_id=self._storage.identity.cluster_id,
+            role=raw.role.name.lower(),
+            leader_id=raw.leader_id,
+            term=raw.term,
+            commit_index=raw.commit,
+            applied_index=self._applied.index,
+            last_index=raw.last_index,
+            snapshot_index=self._storage.snapshot.index,
+            health=self._health(),
+            leader_contact_age_s=age_s,
+        )
+
+    def measures(self) -> NodeMeasures:
+        """What this node has counted and timed of itself since it started."""
+        return NodeMeasures(
+            leader_changes=self._driver.leader_changes,
+            proposals=self._proposals.outcomes(),
+            pending_proposals=len(self._proposals),
+            pending_bytes=self._proposals.open_bytes,
+            log_writes=self._log_writer.writes.durations(),
+            applies=self._applier.applies.durations(),
+            peers={
+                node_id: PeerMeasures(
+                    sent_bytes=link.sent_bytes,
+                    dropped_bytes=link.outbox.dropped_bytes,
+                    dropped_messages=link.outbox.dropped_messages,
+                    round_trips=self._driver.round_trips.durations(node_id),
+                )
+                for node_id, link in self._peers.links.items()
+            },
+        )
+
+    def members(self) -> Sequence[MemberStatus]:
+        """The members of the configuration, by id."""
+        status = self._driver.raw.status()
+        leads = status.role is StateRole.LEADER
+        learners = set(self._applier.membership.conf_state.learners)
+        members = []
+        for node_id, member in sorted(self._applier.membership.envelope.members.items()):
+            progress = status.progress.get(node_id)
+            link = self._peers.links.get(node_id)
+            members.append(
+                MemberStatus(
+                    id=node_id,
+                    url=member.address.url,
+                    client_url=link.client_url if link else self._config.client_url,
+                    role="learner" if node_id in learners else "voter",
+                    promote="manual" if member.is_promoted_by_hand else "auto",
+                    is_active=self._driver.changes.is_active(node_id) if leads else None,
+                    match=progress.match if progress else None,
+                    state=progress.state.name.lower() if progress else None,
+                    snapshot=link.transfer.text(self._clock.now()) if link and link.transfer else None,
+                )
+            )
+        return members
+
+    def _health(self) -> str | None:
+        if self._proposals.no_room is not None:
+            return f"{self._proposals.no_room}; make some"
+        if self._driver.raw.leader_id is not None:
+            return None
+        away = [f"node {link.node_id}: {link.trouble}" for link in self._peers.links.values() if link.trouble]
+        return "no leader is known; " + ("; ".join(away) if away else "an election is under way")
