@@ -72,7 +72,7 @@ class WriteAheadLog:
         self.snapshot = NO_SNAPSHOT
         self.entries: list[Entry] = []
         self.last_index = 0
-        self._change_index: int | None = None  # of the last conf change, until its commit is durable
+        self._changes: list[int] = []  # indexes of the conf changes whose commit is not durable yet
         self.torn_tail: TornTail | None = None
 
     @property
@@ -88,16 +88,14 @@ class WriteAheadLog:
         )
 
     def _commits_change(self, hard_state: HardState) -> bool:
-        return self._change_index is not None and hard_state.commit >= self._change_index
+        return bool(self._changes) and hard_state.commit >= self._changes[0]
 
     def _note_changes(self, entries: Sequence[Entry]) -> None:
         """The hard state and the snapshot are durable, and `entries` in place of what began where they do."""
-        settled, last = max(self.hard_state.commit, self.snapshot.index), self._change_index
-        if last is not None and (last <= settled or (entries and last >= entries[0].index)):
-            self._change_index = None
-        for entry in entries:
-            if entry.type is not EntryType.NORMAL and entry.index > settled:
-                self._change_index = entry.index
+        settled = max(self.hard_state.commit, self.snapshot.index)
+        kept = [i for i in self._changes if not entries or i < entries[0].index]
+        new = [e.index for e in entries if e.type is not EntryType.NORMAL]
+        self._changes = [i for i in (*kept, *new) if i > settled]
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Write one batch; durable when this returns, unless it is no more than a commit index.
@@ -130,7 +128,7 @@ class WriteAheadLog:
         """
         new = hard_state or self.hard_state
         self._write(INSTALL, LogRecord(new, entries, snapshot))
-        self.hard_state, self.snapshot, self._change_index = new, snapshot, None
+        self.hard_state, self.snapshot, self._changes = new, snapshot, []
         self._note_changes(entries)
         self.last_index = entries[-1].index if entries else snapshot.index
 

@@ -80,11 +80,10 @@ class Author:
     def do(self, storage: NodeStorage, batch: Batch) -> None:
         DEEDS[batch.do](self, storage, batch)
 
-    def close(self, storage: NodeStorage, *, clean: bool) -> None:
+    def close(self, storage: NodeStorage, *, clean: bool) -> tuple[Held, ...]:
+        """Close it; what it may hold: a closing record, if there is room for one, tells the commit index."""
         storage.close(clean=clean)
-        if clean:
-            self.held = replace(self.held, commit=self.commit)
-        self.commit = self.held.commit
+        return (self.held, replace(self.held, commit=self.commit)) if clean else (self.held,)
 
     def _append(self, storage: NodeStorage, batch: Batch) -> None:
         first = max(self.held.snapshot.index + 1, self.held.last_index + 1 - batch.back)
@@ -148,7 +147,7 @@ class Author:
             return False
         settled = max(self.held.commit, self.held.snapshot.index)
         changes = [e.index for e in self.held.entries if e.type is not EntryType.NORMAL and e.index > settled]
-        return hard_state[:2] != self.held.vote or (bool(changes) and hard_state.commit >= changes[-1])
+        return hard_state[:2] != self.held.vote or (bool(changes) and hard_state.commit >= changes[0])
 
     def _told(self, hard_state: HardState | None, *, is_written: bool) -> None:
         if hard_state is not None:
