@@ -10,7 +10,7 @@ import trio
 
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import DirectoryRefused, PeerProtocolError, RemovedFromCluster
-from raftkv_trio.handshake import LocalMember, introduce
+from raftkv_trio.handshake import CheckDirectory, LocalMember, introduce
 from raftkv_trio.lanes import Bell, cancel_when
 from raftkv_trio.outbox import Outbox
 from raftkv_trio.ports import Worker, World, reason_of
@@ -33,6 +33,10 @@ class DirectoryIds:
         self._storage = storage
         self._worker = worker
         self._known: dict[int, bytes] = dict(storage.known_directory_ids)
+
+    def is_other(self, node_id: int, directory_id: bytes) -> bool:
+        """Whether that node has shown another one as a member."""
+        return self._known.get(node_id, directory_id) != directory_id
 
     async def check(self, node_id: int, directory_id: bytes) -> bool:
         """Whether `directory_id` is that member's; the first one is learnt, durably, before this returns.
@@ -84,6 +88,7 @@ class Dialler:
 
     Args:
         local: what this node says of itself at present.
+        check_directory: see `introduce`.
         told_removed: told a peer's id, and the index at which this node was removed, by its word.
         snapshot_sent, unreachable, unsent, directory_refused: see `Peers`.
     """
@@ -92,7 +97,7 @@ class Dialler:
         self,
         *,
         local: Callable[[], LocalMember],
-        directory_ids: DirectoryIds,
+        check_directory: CheckDirectory,
         world: World,
         storage: NodeStorage,
         snapshot_sent: Callable[[int, bool], None],
@@ -102,7 +107,7 @@ class Dialler:
         told_removed: Callable[[int, int], None],
     ) -> None:
         self._local = local
-        self._directory_ids = directory_ids
+        self._check_directory = check_directory
         self._network = world.network
         self._clock = world.clock
         self._random = world.random
@@ -193,7 +198,7 @@ class Dialler:
                 stream,
                 self._local(),
                 link.node_id,
-                self._directory_ids.check,
+                self._check_directory,
                 is_for_snapshot=is_for_snapshot,
             )
         except BaseException:

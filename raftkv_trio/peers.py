@@ -123,7 +123,7 @@ class Peers:
         self._receiving_one = trio.Lock()
         self._dialler = Dialler(
             local=self._local,
-            directory_ids=directory_ids,
+            check_directory=self._check_directory,
             world=world,
             storage=storage,
             snapshot_sent=snapshot_sent,
@@ -138,13 +138,16 @@ class Peers:
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
         self._rejections = Rejections(world.clock)
         self.links: dict[int, Link] = {}
+        self._envelope = envelope
         self.update(envelope)
 
     def update(self, envelope: Envelope) -> None:
         """The members have changed: whoever is new is dialled, whoever is removed is let go.
 
-        A member that is not in `envelope` yet, and has introduced itself, is kept.
+        A member that is not in `envelope` yet, and has introduced itself, is kept; when it is in it, it has
+        to introduce itself again, so that its directory id is learnt.
         """
+        strangers = self.links.keys() - self._envelope.members.keys()
         self._envelope = envelope
         for node_id, address in sorted(envelope.addresses.items()):
             if node_id == self._identity.node_id:
@@ -152,7 +155,10 @@ class Peers:
             link = self.links.get(node_id)
             if link is None:
                 self._add_link(node_id, address)
-            elif link.member_address != address:
+                continue
+            if node_id in strangers and link.receiving is not None:
+                link.receiving.cancel()
+            if node_id in strangers or link.member_address != address:
                 link.address = link.member_address = address
                 link.dialling.cancel()
         for node_id in envelope.removed.keys() & self.links.keys():
@@ -327,9 +333,11 @@ class Peers:
         return None
 
     async def _check_directory(self, node_id: int, directory_id: bytes) -> bool:
-        """As `DirectoryIds.check`; of those that are no members yet so many are learnt, and no more."""
-        if node_id not in self.links and len(self.links) >= MAX_LINKS:
-            raise PeerProtocolError(f"node {node_id} is no member yet, and there are {MAX_LINKS} others")
+        """As `DirectoryIds.check`; but of who is no member yet nothing is learnt: its id is still free."""
+        if node_id not in self._envelope.members:
+            if node_id not in self.links and len(self.links) >= MAX_LINKS:
+                raise PeerProtocolError(f"node {node_id} is no member yet, and there are {MAX_LINKS} others")
+            return not self._directory_ids.is_other(node_id, directory_id)
         return await self._directory_ids.check(node_id, directory_id)
 
     async def _receive_frames(self, peer_id: int, stream: trio.abc.Stream) -> None:

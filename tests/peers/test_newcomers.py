@@ -7,7 +7,7 @@ import trio
 
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.envelope import Envelope
-from tests.peers.members import Member, connected, in_trouble, running, until
+from tests.peers.members import Member, connected, in_trouble, introduced, running, until
 
 
 async def test_a_member_unheard_of_is_let_in(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -66,5 +66,40 @@ async def test_a_member_is_answered_where_it_says_that_it_is(
     one = Member(1, {1: addresses[1], 2: PeerAddress("127.0.0.1", 1)}, tmp_path / "1")
     two = Member(2, addresses, tmp_path / "2")
     async with running(one, two):
+        await connected(two, 1)
+        await connected(one, 2)
+
+
+async def test_an_id_cannot_be_taken_before_it_is_a_members(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """Whoever introduced itself by it before has to do so again; the directory that counts is then learnt."""
+    one = Member(1, {1: addresses[1]}, tmp_path / "1")
+    async with running(one):
+        stream, _ = await introduced(addresses[1], sender=2, peer_url="http://127.0.0.1:1")
+        async with stream:
+            await until(lambda: 2 in one.peers.links and one.peers.links[2].receiving is not None)
+            one.peers.update(Envelope.of(addresses))
+            assert await stream.receive_some() == b""
+        two = Member(2, addresses, tmp_path / "2")
+        async with running(two):
+            await connected(two, 1)
+            await connected(one, 2)
+        assert one.storage.known_directory_ids == {2: two.storage.identity.directory_id}
+    assert not two.directory_refused
+
+
+async def test_who_becomes_a_member_is_known_by_its_directory_from_then_on(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """Although it was connected, both ways, before this node had heard of that."""
+    one = Member(1, {1: addresses[1]}, tmp_path / "1")
+    two = Member(2, addresses, tmp_path / "2")
+    async with running(one, two):
+        await connected(two, 1)
+        await connected(one, 2)
+        assert not one.storage.known_directory_ids
+        one.peers.update(Envelope.of(addresses))
+        await until(lambda: one.storage.known_directory_ids == {2: two.storage.identity.directory_id})
         await connected(two, 1)
         await connected(one, 2)
