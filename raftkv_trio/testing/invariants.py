@@ -1,54 +1,38 @@
 """What must hold of a cluster after every step, checked from outside while it runs.
 
 Of each node its log is remembered as it was last seen, and what is new is compared with what all nodes ever
-held. So a check costs nothing where nothing has changed. The names of the first five are the paper's (figure
-3); the others are what an acknowledgement is worth, and what must be true of one node's disk.
+held. So a check costs nothing where nothing has changed.
 """
 
 from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from raftkv_trio.envelope import Envelope
 from raftkv_trio.machine import Committed
 from raftkv_trio.membership import Membership
 from raftkv_trio.raft.confchange import all_members, all_voters, decode_conf_change
-from raftkv_trio.raft.errors import InvalidConfiguration
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.storage import Storage
-from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState, StateRole
+from raftkv_trio.raft.types import ConfState, Entry, EntryType, StateRole
 from raftkv_trio.testing.configurations import Configuration, Configurations, halves
+from raftkv_trio.testing.durability import Promise, holds
+from raftkv_trio.testing.violation import (
+    ACKNOWLEDGED,
+    DURABLE_QUORUM,
+    ELECTED,
+    ELECTION_SAFETY,
+    EQUAL_STATES,
+    LEADER_APPEND_ONLY,
+    LEADER_COMPLETENESS,
+    LOG_MATCHING,
+    ONCE,
+    ONE_CHANGE,
+    ONE_VOTE,
+    REMOVED,
+    STATE_MACHINE_SAFETY,
+    Violation,
+)
 from raftkv_trio.wire import ProposalId, decode_proposal
-
-ELECTION_SAFETY = "Election Safety"
-LEADER_APPEND_ONLY = "Leader Append-Only"
-LOG_MATCHING = "Log Matching"
-LEADER_COMPLETENESS = "Leader Completeness"
-STATE_MACHINE_SAFETY = "State Machine Safety"
-EQUAL_STATES = "equal states"
-ONCE = "applied once at most"
-ELECTED = "elected by a quorum"
-ONE_CHANGE = "one change at a time"
-CONFIGURATION = "the configuration in force"
-REMOVED = "removed for good"
-ONE_VOTE = "one vote a term"
-DURABLE_QUORUM = "durable on a quorum"
-DURABILITY = "durability"
-ACKNOWLEDGED = "nothing acknowledged lost"
-LINEARIZABILITY = "linearizability"
-LIVENESS = "liveness"
-
-
-class Violation(AssertionError):
-    """Something that must hold does not.
-
-    Attributes:
-        invariant: its name.
-    """
-
-    def __init__(self, invariant: str, text: str) -> None:
-        super().__init__(f"{invariant}: {text}")
-        self.invariant = invariant
 
 
 @dataclass(slots=True)
@@ -77,15 +61,6 @@ class _View:
         return self.base + len(self.terms)
 
 
-@dataclass(frozen=True, slots=True)
-class _Promise:
-    """What a halted node must come back with: its durable log up to `index`, and its vote."""
-
-    storage: Storage
-    index: int
-    hard_state: HardState
-
-
 class Invariants:
     """Watches the cores of one cluster; every method raises Violation.
 
@@ -96,7 +71,7 @@ class Invariants:
     def __init__(self, base: int = 1) -> None:
         self._base = base
         self._views: dict[int, _View] = {}
-        self._promises: dict[int, _Promise] = {}
+        self._promises: dict[int, Promise] = {}
         self._leaders: dict[int, int] = {}  # by term
         self._votes: dict[tuple[int, int], set[int]] = {}  # by term and candidate
         self._entries: dict[tuple[int, int], tuple[int, Entry]] = {}  # by index and term: term before, entry
@@ -104,7 +79,6 @@ class Invariants:
         self._proposals: dict[ProposalId, int] = {}  # the index at which each was committed
         self._commit_terms: list[int] = []  # of the leader that committed it
         self._configurations: Configurations | None = None
-        self._envelopes: dict[int, Envelope] = {}  # by the index of the change that it is behind
         self._states: dict[int, str] = {}  # by index
         self._state_indexes: list[int] = []  # ascending, since whoever applies one knows those before
         self._refused: set[ProposalId] = set()
@@ -117,8 +91,12 @@ class Invariants:
     @property
     def configuration(self) -> Configuration:
         """The newest that is committed."""
+        return self._known_configurations.newest
+
+    @property
+    def _known_configurations(self) -> Configurations:
         assert self._configurations is not None, "no node has started yet"
-        return self._configurations.newest
+        return self._configurations
 
     def configurations_in_force(self) -> list[ConfState]:
         """The newest that is committed, and those of members that have not applied it, or would forget it."""
@@ -139,18 +117,13 @@ class Invariants:
             self._configurations = Configurations(raft.conf_state, self._base)
         promise = self._promises.pop(node_id, None)
         if promise is not None:
-            _check_promise(node_id, promise, raft)
+            promise.check(node_id, raft)
         view.disk = raft.log.storage
         self.observe(node_id, raft)
 
     def halted(self, node_id: int, raft: Raft) -> None:
         """A node has ended, in whatever way. What it knew to be durable it must come back with."""
-        storage, unstable = raft.log.storage, raft.log.unstable
-        hard_state, _ = storage.initial_state()
-        index = min(storage.last_index(), unstable.offset - 1)  # behind that it may have been overwritten
-        if unstable.snapshot is not None:  # and so may all that is not committed: snapshots are on their way
-            index = min(index, hard_state.commit)
-        self._promises[node_id] = _Promise(storage, index, hard_state)
+        self._promises[node_id] = Promise.of(raft)
 
     # ------------------------------------------------------------ after every step
 
@@ -192,31 +165,12 @@ class Invariants:
         view.conf, snapshot = raft.conf_state, raft.log.unstable.snapshot
         index = raft.log.applied if snapshot is None else snapshot.index
         if index >= self._base:
-            self._check_configuration(node_id, index, raft.conf_state)
-
-    def _check_configuration(self, node_id: int, index: int, conf: ConfState) -> Configuration:
-        assert self._configurations is not None
-        due = self._configurations.at(index)
-        if conf != due.conf_state:
-            raise Violation(
-                CONFIGURATION, f"node {node_id} has {conf} at index {index}, and not {due.conf_state}"
-            )
-        return due
+            self._known_configurations.check(node_id, index, raft.conf_state)
 
     def members(self, node_id: int, index: int, membership: Membership) -> None:
         """A node has applied a change of members, or begins with these, at `index`."""
-        if index < self._base:
-            return  # a joiner has heard of the members, and applied nothing
-        due = self._check_configuration(node_id, index, membership.conf_state)
-        envelope = membership.envelope
-        known = self._envelopes.setdefault(due.from_index, envelope)
-        fits = envelope.members.keys() == {*all_members(due.conf_state)}
-        if known != envelope or not fits or envelope.removed.keys() != due.removed:
-            raise Violation(
-                CONFIGURATION,
-                f"node {node_id} has the members {envelope} at index {index}, others {known}, of which the"
-                f" configuration is {due}",
-            )
+        if index >= self._base:  # a joiner has heard of the members, and applied nothing
+            self._known_configurations.check_members(node_id, index, membership)
 
     def _take_entries(self, node_id: int, view: _View, raft: Raft) -> None:
         log, terms, base = raft.log, view.terms, self._base
@@ -314,7 +268,7 @@ class Invariants:
             self._commit_terms.append(raft.term)
             self._take_proposal(self._committed[-1])
             if self._committed[-1].type is not EntryType.NORMAL:
-                self._take_change(self._committed[-1])
+                self._known_configurations.take(self._committed[-1])
         if view.commit > known_before:
             self._check_commit(node_id, view, raft)
 
@@ -328,7 +282,7 @@ class Invariants:
     def _check_commit(self, node_id: int, view: _View, raft: Raft) -> None:
         index = view.commit
         term = view.terms[index - self._base - 1]
-        holders = {i for i, v in self._views.items() if v.disk is not None and _holds(v.disk, index, term)}
+        holders = {i for i, v in self._views.items() if v.disk is not None and holds(v.disk, index, term)}
         for half in halves(raft.conf_state):
             if not _is_majority(holders, half):
                 raise Violation(
@@ -346,23 +300,12 @@ class Invariants:
                     f" could still be elected by {sorted(voters)}",
                 )
 
-    def _take_change(self, entry: Entry) -> None:
-        assert self._configurations is not None
-        removed = self._configurations.newest.removed
-        try:
-            conf = self._configurations.take(entry).conf_state
-        except InvalidConfiguration as error:
-            raise Violation(CONFIGURATION, f"committed entry {entry.index} is no change: {error}") from error
-        if back := removed.intersection(all_members(conf)):
-            raise Violation(REMOVED, f"entry {entry.index} adds {sorted(back)}, which were removed before")
-
     def _configuration_on_disk(self, node_id: int) -> ConfState:
         """What a node would campaign in after a halt: first it applies what it knows to be committed."""
         disk = self._views[node_id].disk
         assert disk is not None
-        assert self._configurations is not None
         commit = max(disk.initial_state()[0].commit, disk.snapshot().index)
-        return self._configurations.at(commit).conf_state if commit >= self._base else ConfState()
+        return self._known_configurations.at(commit).conf_state if commit >= self._base else ConfState()
 
     def _voters_for(self, candidate: int) -> set[int]:
         """Whose durable logs are no better than that node's (paper, section 5.4.1)."""
@@ -432,31 +375,6 @@ class Invariants:
             raise Violation(
                 ACKNOWLEDGED, f"a client was told of entry {index} of term {term}, which is not committed"
             )
-
-
-def _check_promise(node_id: int, promise: _Promise, raft: Raft) -> None:
-    hard_state, promised = raft.log.storage.initial_state()[0], promise.hard_state
-    if hard_state.term < promised.term or (
-        hard_state.term == promised.term and promised.vote not in (None, hard_state.vote)
-    ):
-        raise Violation(
-            DURABILITY,
-            f"node {node_id} comes back in term {hard_state.term} with a vote for {hard_state.vote}, but was"
-            f" in term {promised.term} and had voted for {promised.vote}",
-        )
-    for index in range(promise.storage.first_index(), promise.index + 1):
-        term = promise.storage.term(index)
-        if not _holds(raft.log.storage, index, term):
-            raise Violation(
-                DURABILITY,
-                f"node {node_id} comes back without entry {index} of term {term}, which was durable",
-            )
-
-
-def _holds(storage: Storage, index: int, term: int) -> bool:
-    if index < storage.first_index():
-        return True
-    return index <= storage.last_index() and storage.term(index) == term
 
 
 def _end(storage: Storage) -> tuple[int, int]:

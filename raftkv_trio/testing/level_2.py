@@ -22,13 +22,13 @@ from raftkv_trio.storage import BOOTSTRAP_INDEX
 from raftkv_trio.testing.determinism import deterministic_scheduling
 from raftkv_trio.testing.disk import Halted
 from raftkv_trio.testing.faults import mend_all
-from raftkv_trio.testing.invariants import DURABILITY, LIVENESS, Violation
 from raftkv_trio.testing.member import Look, Member, State
 from raftkv_trio.testing.member_ports import MemberClock, WatchedMachine, state_hash
 from raftkv_trio.testing.schedule import Schedule
 from raftkv_trio.testing.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
 from raftkv_trio.testing.simulation import Simulation
 from raftkv_trio.testing.stream_network import NodeNetwork, StreamNetwork
+from raftkv_trio.testing.violation import DURABILITY, LIVENESS, Violation
 
 T = TypeVar("T")
 

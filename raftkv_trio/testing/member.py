@@ -28,12 +28,13 @@ from raftkv_trio.raft.types import Message, StateRole
 from raftkv_trio.recovery import open_directory, restore_machine
 from raftkv_trio.storage import BOOTSTRAP_INDEX, Bootstrap, NodeStorage, is_new
 from raftkv_trio.testing.disk import Halted, SimulatedDisk
-from raftkv_trio.testing.invariants import DURABILITY, Invariants, Violation
+from raftkv_trio.testing.invariants import Invariants
 from raftkv_trio.testing.member_ports import MemberClock, Post, WatchedMachine, state_hash
 from raftkv_trio.testing.member_snapshots import SnapshotSteps
 from raftkv_trio.testing.message_network import MessageNetwork
 from raftkv_trio.testing.schedule import DISK_CALL_S, Limits, Occasion
 from raftkv_trio.testing.timeline import Timeline, Trace
+from raftkv_trio.testing.violation import DURABILITY, Violation
 from raftkv_trio.wire import PROTOCOL_VERSIONS, JoinAnswer, JoinQuery, PeerFrame
 
 DATA_DIR = Path("/srv/raftkv-trio")

@@ -11,7 +11,6 @@ from raftkv_trio.kv import Store
 from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.faults import mend_all, strike
 from raftkv_trio.testing.history import History, Outcome
-from raftkv_trio.testing.invariants import LINEARIZABILITY, LIVENESS, Violation
 from raftkv_trio.testing.kv_clients import (
     Record,
     answer_to_read,
@@ -24,6 +23,7 @@ from raftkv_trio.testing.member import Member, State
 from raftkv_trio.testing.register import Answer, Get, Register, RegisterRequest, Seen
 from raftkv_trio.testing.schedule import PATIENCE_S, Fault, Occasion, Schedule
 from raftkv_trio.testing.simulation import Simulation
+from raftkv_trio.testing.violation import LINEARIZABILITY, LIVENESS, Violation
 
 #: After all has healed the clients must come to their end within this time.
 PROGRESS_WITHIN_S = 20.0

@@ -19,11 +19,12 @@ from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.machine import StateMachine
 from raftkv_trio.testing.configurations import halves
-from raftkv_trio.testing.invariants import LIVENESS, Invariants, Violation
+from raftkv_trio.testing.invariants import Invariants
 from raftkv_trio.testing.member import Member, State
 from raftkv_trio.testing.message_network import Conditions, MessageNetwork
 from raftkv_trio.testing.schedule import Limits, Occasion
 from raftkv_trio.testing.timeline import Timeline, Trace
+from raftkv_trio.testing.violation import LIVENESS, Violation
 
 # What simulated nodes warn of goes where the user's logging says, and nowhere else: the trace has it too.
 logging.getLogger("raftkv_trio").addHandler(logging.NullHandler())

@@ -9,14 +9,15 @@ from raftkv_trio.machine import Committed
 from raftkv_trio.raft.confchange import ConfChangeSingle, ConfChangeType, ConfChangeV2, conf_change_entry
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot, StateRole
-from raftkv_trio.testing import invariants as named
+from raftkv_trio.testing import violation as named
 from raftkv_trio.testing.draw import draw_schedule
-from raftkv_trio.testing.invariants import Invariants, Violation
+from raftkv_trio.testing.invariants import Invariants
 from raftkv_trio.testing.planted import replaced
 from raftkv_trio.testing.register import Answer, Get, Put, Seen
 from raftkv_trio.testing.schedule import Schedule
 from raftkv_trio.testing.seeds import SeedRun, run_schedule
 from raftkv_trio.testing.simulation import Simulation
+from raftkv_trio.testing.violation import Violation
 from raftkv_trio.wire import ProposalId, encode_proposal
 from tests.raft.cores import three
 
