@@ -4,7 +4,7 @@ Everything waits for the timeline of level 1, which is moved on to its next even
 Trio's own clock with it. So schedules, faults, clients and checkers are those of level 1.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
 from typing import TypeVar
@@ -18,17 +18,16 @@ from raftkv_trio.log_writer import Write
 from raftkv_trio.machine import Committed, StateMachine
 from raftkv_trio.node import Node, run_node
 from raftkv_trio.ports import World
-from raftkv_trio.storage import BOOTSTRAP_INDEX
 from raftkv_trio.testing.determinism import deterministic_scheduling
 from raftkv_trio.testing.disk import Halted
 from raftkv_trio.testing.faults import mend_all
-from raftkv_trio.testing.member import Look, Member, State
+from raftkv_trio.testing.member import Member, State
 from raftkv_trio.testing.member_ports import MemberClock, WatchedMachine, state_hash
 from raftkv_trio.testing.schedule import Schedule
 from raftkv_trio.testing.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
 from raftkv_trio.testing.simulation import Simulation
 from raftkv_trio.testing.stream_network import NodeNetwork, StreamNetwork
-from raftkv_trio.testing.violation import DURABILITY, LIVENESS, Violation
+from raftkv_trio.testing.violation import LIVENESS, Violation
 
 T = TypeVar("T")
 
@@ -187,17 +186,6 @@ class NodeMember(Member):
             await self.when_running()
             nursery.cancel_scope.cancel()
 
-    def poll(self) -> None:
-        """All tasks wait: let clients look."""
-        if self._looks:
-            self._looks = [look for look in self._looks if not look()]
-
-    def look(self, look: Look) -> None:
-        self._looks.append(look)
-
-    def _after(self) -> None:
-        self.poll()
-
     # ------------------------------------------------------------ the node's tasks
 
     async def _live(self) -> None:
@@ -238,14 +226,9 @@ class NodeMember(Member):
         first = next(_leaves(error))
         if self.node is None and not isinstance(first.__cause__, OSError):
             self._note(f"does not start: {first}")
-            if isinstance(first, ConfigError) and self.id in self._invariants.configuration.removed:
-                self._die("is removed", tell=False)
-                self.state = State.REMOVED
-                return
-            if not self.is_rotten:
-                raise Violation(DURABILITY, f"node {self.id} refuses its directory: {first}") from first
-            self._die("refuses its directory", tell=False)
-            self.state = State.REFUSED
+            state = self._refused(first)
+            self._die("is removed" if state is State.REMOVED else "refuses its directory", tell=False)
+            self.state = state
             return
         self._die(f"ends: {first}")
 
@@ -270,16 +253,7 @@ class NodeMember(Member):
         node.driver.turn = watched_turn  # type: ignore[method-assign]
         node.log_writer.written = watched_written  # type: ignore[method-assign]
         node.applier.restored = watched_restored  # type: ignore[method-assign]
-        self.node, self.machine, self._envelope = node, machine, None
-        raw = node.driver.raw
-        self._note(f"starts in term {raw.term} with entries up to {raw.last_index}")
-        self._invariants.started(self.id, raw.raft)
-        snapshot_index = node.status().snapshot_index
-        if snapshot_index > BOOTSTRAP_INDEX:
-            self._invariants.restored(self.id, snapshot_index, state_hash(machine))
-
-    def _part_with(self, removed: Iterable[int]) -> None:
-        """The node's own tasks see to it."""
+        self._has_started(node, machine)
 
     def _told_in(self, life: Life, committed: Committed, state: str) -> None:
         if not life.is_over:

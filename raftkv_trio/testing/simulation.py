@@ -23,6 +23,7 @@ from raftkv_trio.testing.invariants import Invariants
 from raftkv_trio.testing.member import Member, State
 from raftkv_trio.testing.message_network import Conditions, MessageNetwork
 from raftkv_trio.testing.schedule import Limits, Occasion
+from raftkv_trio.testing.stepped_member import SteppedMember
 from raftkv_trio.testing.timeline import Timeline, Trace
 from raftkv_trio.testing.violation import LIVENESS, Violation
 
@@ -50,7 +51,7 @@ class Simulation:
     """
 
     network_type: ClassVar[type[MessageNetwork]] = MessageNetwork
-    member_type: ClassVar[type[Member]] = Member
+    member_type: ClassVar[type[Member]] = SteppedMember
 
     def __init__(
         self,

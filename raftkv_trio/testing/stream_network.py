@@ -15,7 +15,7 @@ from zlib import crc32
 import trio
 
 from raftkv_trio.ports import UNACKNOWLEDGED_S, Listener
-from raftkv_trio.testing.message_network import Conditions, MessageNetwork, Receiver
+from raftkv_trio.testing.message_network import Conditions, MessageNetwork
 from raftkv_trio.testing.timeline import Timeline, Trace
 
 CAPACITY_BYTES = 64 * 1024
@@ -160,18 +160,19 @@ class StreamNetwork(MessageNetwork):
 
     def __init__(self, timeline: Timeline, random: Random, trace: Trace, conditions: Conditions) -> None:
         super().__init__(timeline, random, trace, conditions)
+        self._up: set[int] = set()
         self._listeners: dict[int, SimulatedListener] = {}
         self._streams: dict[int, SimulatedStream] = {}
 
     # ------------------------------------------------------------ nodes come and go
 
-    def join(self, node_id: int, receiver: Receiver) -> None:
-        """A node is up; it will listen."""
-        self._receivers[node_id] = receiver
+    def join(self, node_id: int, receiver: object) -> None:
+        """A node is up; it will listen, and is told nothing but by its streams."""
+        self._up.add(node_id)
 
     def leave(self, node_id: int) -> None:
         """A process has ended: its connections are reset, and nothing of it goes out any more."""
-        self._receivers.pop(node_id, None)
+        self._up.discard(node_id)
         self._listeners.pop(node_id, None)
         for number, stream in list(self._streams.items()):
             if stream.owner != node_id and stream.other.owner != node_id:
@@ -213,7 +214,7 @@ class StreamNetwork(MessageNetwork):
             again_s *= 2
         await self.sleep(self._transit_s())
         listener = self._listeners.get(receiver)
-        if listener is None or sender not in self._receivers:
+        if listener is None or sender not in self._up:
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         near = SimulatedStream(sender, self, gate, dialled=True)
         far = SimulatedStream(receiver, self, listener.gate, dialled=False)
