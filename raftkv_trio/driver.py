@@ -13,9 +13,10 @@ import trio
 
 from raftkv_trio.answers import Answers
 from raftkv_trio.applier import Commits
-from raftkv_trio.changes import Changes, furthest_voter
+from raftkv_trio.changes import Changes
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import RaftError
+from raftkv_trio.handing_over import HandOver
 from raftkv_trio.lanes import Bell, Lane
 from raftkv_trio.log_writer import LogWriter
 from raftkv_trio.measures import RoundTrips
@@ -77,7 +78,6 @@ class Driver:
         commits: trio.MemorySendChannel[Commits],
         clock: Clock,
     ) -> None:
-        self._node_id = config.node_id
         self.raw = raw
         self.bell = bell
         self._inbox = inbox
@@ -85,7 +85,7 @@ class Driver:
         self._reads = reads
         self._clock = clock
         self._tick_interval_s = config.tick_interval_s
-        self._election_timeout_s = config.election_ticks * config.tick_interval_s
+        election_timeout_s = config.election_ticks * config.tick_interval_s
         self.answers = Answers(
             raw,
             log,
@@ -94,15 +94,12 @@ class Driver:
             catch_up_entries=config.catch_up_entries,
             catch_up_bytes=config.catch_up_bytes,
         )
-        self.changes = Changes(
-            config.node_id, raw, log, membership, clock, self._election_timeout_s, want_snapshot
-        )
+        self.changes = Changes(config.node_id, raw, log, membership, clock, election_timeout_s, want_snapshot)
         self.proposer = Proposer(raw, proposals, self.changes, max_batch_bytes=config.max_message_bytes)
+        self.hand_over = HandOver(raw, bell, clock, election_timeout_s)
         self._unreachable: set[int] = set()
         self._sent_snapshots: dict[int, bool] = {}
         self._tick_due = False
-        self._hand_over = False
-        self._successor: int | None = None
         self.leader_changes = 0
         self.round_trips = RoundTrips()
         self._last_leader_id: int | None = None
@@ -125,12 +122,6 @@ class Driver:
     def tick_due(self) -> None:
         """A tick's time has come; two that come before the next turn are one."""
         self._tick_due = True
-        self.bell.ring()
-
-    def hand_over(self, *, wanted: bool, to: int | None = None) -> None:
-        """An operator, or a clean stop: while it is wanted, this voter, or the furthest one, is to lead."""
-        self._hand_over = wanted
-        self._successor = to
         self.bell.ring()
 
     # ------------------------------------------------------------ the tasks
@@ -157,7 +148,7 @@ class Driver:
 
     def start(self) -> None:
         """What comes before the first turn."""
-        if self.raw.status().configuration.voters == (self._node_id,):
+        if self.raw.status().configuration.voters == (self.raw.id,):
             self.raw.campaign()  # nobody else could be leading
         self._hand_out()
 
@@ -167,7 +158,7 @@ class Driver:
         self._take_reports()
         self._take_messages()
         self._take_tick()
-        self._transfer()
+        self.hand_over.transfer()
         self.proposer.propose(self.peers)
         self._read()
         self._hand_out()
@@ -222,40 +213,12 @@ class Driver:
         if self._tick_due:
             self._tick_due = False
             self.raw.tick()
-            if self._is_stalled():
-                self._hand_over = True
+            self.hand_over.tick(self.writer.writing_since)
             self._reads.tick()
             self._proposals.retry_refused()
             self.changes.tick()
 
-    def _is_stalled(self) -> bool:
-        """Whether this node's disk has not answered for an election timeout: then another is to lead.
-
-        Heartbeats need no disk, so that the others would wait for it as long as it takes.
-        """
-        since = self.writer.writing_since
-        return since is not None and self._clock.now() - since > self._election_timeout_s
-
     # ------------------------------------------------------------ lane 4: proposals and reads
-
-    def _transfer(self) -> None:
-        if self.raw.role is not StateRole.LEADER:
-            self._hand_over = False
-        if not self._hand_over:
-            return
-        status = self.raw.status()
-        heir = furthest_voter(
-            status,
-            [
-                node_id
-                for node_id, progress in status.progress.items()
-                if node_id != self._node_id and progress.recent_active
-                if self._successor in (None, node_id)
-            ],
-        )
-        if heir is not None:
-            self._hand_over = False  # the core sees to it, or gives up after an election timeout
-            self.raw.transfer_leader(heir)
 
     def _read(self) -> None:
         if self.raw.leader_id is not None and (context := self._reads.next_context()) is not None:

@@ -283,12 +283,12 @@ class Node:
         """
         if self.driver.raw.status().configuration.voters == (self.id,):
             return
-        self.driver.hand_over(wanted=True, to=to)
+        self.driver.hand_over.want(to)
         try:
             while self.driver.raw.role is StateRole.LEADER:
                 await self.driver.leader_changed.wait()
         finally:
-            self.driver.hand_over(wanted=False)
+            self.driver.hand_over.drop()
 
     async def take_snapshot(self) -> SnapshotMeta:
         """Have a snapshot of all that is applied here now, and return it, or a newer one.
@@ -329,7 +329,10 @@ class Node:
             logger.warning(
                 "%s", f"{reason}: no writes are taken" if reason else "there is room on the disk again"
             )
-            self.driver.hand_over(wanted=reason is not None)
+            if reason is None:
+                self.driver.hand_over.drop()
+            else:
+                self.driver.hand_over.want()
         self._proposals.no_room = reason
 
     def _recorded(self, snapshot: SnapshotMeta) -> None:

@@ -33,7 +33,7 @@ FLOORS = [
     {"node"},
     {"status"},
     {"driver"},
-    {"answers", "snapshotter"},
+    {"answers", "handing_over", "snapshotter"},
     {"log_writer", "applier", "peers", "proposing", "recovery"},
     {"changes", "links"},
     {"joining", "snapshot_streams"},

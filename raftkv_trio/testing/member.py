@@ -183,7 +183,7 @@ class Member(ABC):
 
     def _hand_over(self) -> None:
         assert self.node is not None
-        self.node.driver.hand_over(wanted=True)
+        self.node.driver.hand_over.want()
 
     # ------------------------------------------------------------ what is seen of it
 
