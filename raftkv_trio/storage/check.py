@@ -1,9 +1,9 @@
 """What a stopped node's data directory holds, and what is wrong with it: all is read, and nothing written.
 
-It is wrong if a start would refuse it, or if a file that is kept does not verify. What a start mends by
-itself, a torn tail or what a crash left lying about, is no more than told. After damage the reading goes on
-with the next record that verifies, so that all of it is found at once; what the log adds up to is as of the
-first damage.
+It is wrong if a start would refuse it, but not because the node was removed, or if a file that is kept does
+not verify. What a start mends by itself, a torn tail or what a crash left lying about, is no more than told.
+After damage the reading goes on with the next record that verifies, so that all of it is found at once; what
+the log adds up to is as of the first damage.
 """
 
 import errno
@@ -24,7 +24,14 @@ from raftkv_trio.storage.log_reader import (
     read_segment,
     segments,
 )
-from raftkv_trio.storage.node_storage import Identity, is_unfinished, read_identity, read_known, read_origin
+from raftkv_trio.storage.node_storage import (
+    Identity,
+    is_unfinished,
+    read_identity,
+    read_known,
+    read_origin,
+    read_removed,
+)
 from raftkv_trio.storage.record import (
     decode_header,
     decode_payload,
@@ -95,6 +102,7 @@ class Findings:
         entries: the first and the last index behind it.
         known_directory_ids: those of the other members.
         origin: the hash of the backup that the directory was restored from.
+        removed: the index at which the cluster has removed this node, which does not start again.
         is_log_sound: a start would accept the log.
         is_unfinished: a first start was cut short, and nothing was acknowledged; the next one makes all anew.
     """
@@ -103,6 +111,7 @@ class Findings:
     identity: Identity | None = None
     known_directory_ids: dict[int, bytes] | None = None
     origin: bytes | None = None
+    removed: int | None = None
     hard_state: HardState | None = None
     snapshot: SnapshotId | None = None
     entries: tuple[int, int] | None = None
@@ -162,6 +171,8 @@ def check(disk: Disk, path: Path) -> Findings:
         findings.known_directory_ids = read_known(disk, path)
     with _noting(findings, path / "origin"):
         findings.origin = read_origin(disk, path)
+    with _noting(findings, path / "removed"):
+        findings.removed = read_removed(disk, path)
     _check_log(disk, findings)
     with _noting(findings, path / "snap"):
         _check_snapshots(disk, findings)

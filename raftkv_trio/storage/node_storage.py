@@ -318,16 +318,12 @@ def is_unfinished(disk: Disk, path: Path) -> bool:
 
 
 def _check_not_removed(disk: Disk, path: Path, node_id: int) -> None:
-    file = path / "removed"
-    match read_sealed(disk, file) if disk.exists(file) else None:
-        case None:
-            return
-        case int(index):
-            raise ConfigError(
-                f"node {node_id} was removed from its cluster, by entry {index}, and does not start again;"
-                " add a node under a new id, with a data directory of its own"
-            )
-    raise corrupt(file, 0)
+    index = read_removed(disk, path)
+    if index is not None:
+        raise ConfigError(
+            f"node {node_id} was removed from its cluster, by entry {index}, and does not start again;"
+            " add a node under a new id, with a data directory of its own"
+        )
 
 
 def sync_parents(disk: Disk, path: Path) -> None:
@@ -374,8 +370,10 @@ def write_known(disk: Disk, path: Path, known: Mapping[int, bytes]) -> None:
 def read_origin(disk: Disk, path: Path) -> bytes | None:
     """The hash of the backup that a directory was restored from, if it was; raises CorruptLog, OSError."""
     file = path / "origin"
-    match read_sealed(disk, file) if disk.exists(file) else None:
-        case (None | bytes()) as origin:
+    if not disk.exists(file):
+        return None
+    match read_sealed(disk, file):
+        case bytes(origin):
             return origin
     raise corrupt(file, 0)
 
@@ -383,3 +381,14 @@ def read_origin(disk: Disk, path: Path) -> bytes | None:
 def write_origin(disk: Disk, path: Path, origin: bytes) -> None:
     """Note what a directory is being restored from; raises OSError."""
     write_sealed(disk, path / "origin", origin)
+
+
+def read_removed(disk: Disk, path: Path) -> int | None:
+    """The index at which the cluster has removed this node, if it has; raises CorruptLog, OSError."""
+    file = path / "removed"
+    if not disk.exists(file):
+        return None
+    index = read_sealed(disk, file)
+    if type(index) is int:
+        return index
+    raise corrupt(file, 0)

@@ -1,4 +1,4 @@
-"""Small files that are written whole, `identity` and `peers`: `crc u32`, big endian, then CBOR."""
+"""Small files that are written whole, as `identity` and `peers` are: `crc u32`, big endian, then CBOR."""
 
 import struct
 from pathlib import Path

@@ -1,33 +1,60 @@
-"""`identity` and `peers`, files that are written whole: no flipped bit passes, nor for something else."""
+"""The small files, which are written whole: no flipped bit passes, nor a part, nor something else."""
 
 from pathlib import Path
 
 import cbor2
 import pytest
 
-from raftkv_trio.errors import CorruptLog
+from raftkv_trio.errors import ConfigError, CorruptLog
+from raftkv_trio.storage import OsDisk
+from raftkv_trio.storage.check import check
+from raftkv_trio.storage.node_storage import write_origin
 from raftkv_trio.storage.sealed import seal
 from tests.storage.test_node_storage import reopen
 
+NAMES = ["identity", "peers", "origin", "removed"]
 
-@pytest.mark.parametrize("name", ["identity", "peers"])
+
+def make(path: Path, name: str) -> bytes:
+    """A directory that has met another member, and has the file `name`; what that holds."""
+    storage = reopen(path)
+    storage.remember_directory_id(2, b"directory of two")
+    if name == "origin":
+        write_origin(OsDisk(), path, bytes(range(8)))
+    if name == "removed":
+        storage.mark_removed(300)
+    storage.close(clean=True)
+    return (path / name).read_bytes()
+
+
+def refused(path: Path, name: str) -> None:
+    """A start says of the file that it is corrupt, and so does `check`, of nothing else."""
+    with pytest.raises(CorruptLog, match=f"{path / name} is corrupt at offset 0"):
+        reopen(path)
+    assert [problem[:2] for problem in check(OsDisk(), path).problems] == [(path / name, 0)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_flipped_bit_is_refused(tmp_path: Path, name: str) -> None:
     """It is corruption, of this file and at this offset, and never a newer format, in the version either."""
-    storage = reopen(tmp_path)
-    storage.remember_directory_id(2, b"directory of two")
-    storage.close(clean=True)
-    path = tmp_path / name
-    data = path.read_bytes()
+    data, path = make(tmp_path, name), tmp_path / name
     for bit in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
-        with pytest.raises(CorruptLog, match=f"{path} is corrupt at offset 0"):
-            reopen(tmp_path)
+        refused(tmp_path, name)
     print(f"{name}: {8 * len(data)} flipped bits")
     path.write_bytes(data)
+    found = check(OsDisk(), tmp_path)
+    assert found.problems == []
+    if name == "removed":
+        assert found.removed == 300
+        with pytest.raises(ConfigError, match="removed from its cluster, by entry 300"):
+            reopen(tmp_path)
+        return
     storage = reopen(tmp_path)
     assert storage.known_directory_ids == {2: b"directory of two"}
+    assert storage.origin == (bytes(range(8)) if name == "origin" else None)
     storage.close(clean=True)
 
 
@@ -40,6 +67,10 @@ def test_every_flipped_bit_is_refused(tmp_path: Path, name: str) -> None:
         ("peers", []),
         ("peers", {2: "text"}),
         ("peers", {"2": b"directory of two"}),
+        ("origin", None),
+        ("origin", 5),
+        ("removed", None),
+        ("removed", True),
     ],
 )
 def test_what_verifies_and_is_no_such_file_is_refused(tmp_path: Path, name: str, value: object) -> None:
@@ -50,10 +81,10 @@ def test_what_verifies_and_is_no_such_file_is_refused(tmp_path: Path, name: str,
         reopen(tmp_path)
 
 
-@pytest.mark.parametrize("length", [0, 1, 3, 4, 10])
-def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, length: int) -> None:
-    """An identity of which only the beginning is left is none, and no directory is made over it."""
-    reopen(tmp_path).close(clean=True)
-    (tmp_path / "identity").write_bytes((tmp_path / "identity").read_bytes()[:length])
-    with pytest.raises(CorruptLog, match="identity is corrupt at offset 0"):
-        reopen(tmp_path)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, name: str) -> None:
+    """Whatever of its beginning is left, or nothing of it; and no directory is made over it."""
+    data = make(tmp_path, name)
+    for length in range(len(data)):
+        (tmp_path / name).write_bytes(data[:length])
+        refused(tmp_path, name)
