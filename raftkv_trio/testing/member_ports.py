@@ -1,4 +1,4 @@
-"""What a node of the event-heap simulator is given in place of a real node's ports, and what watches it."""
+"""What a simulated node is given in place of a real node's ports, and what watches it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
