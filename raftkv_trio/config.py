@@ -19,6 +19,7 @@ DEFAULT_REQUEST_TIMEOUT_S = 5.0
 MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what a write has beside its value: a key and what tells it apart
 #: Most bytes of one command, or of the entries of one message: a frame has up to a MiB of others before it.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+MIN_SEGMENT_BYTES = 1024  # room for the records that begin and end it
 DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
 DEFAULT_SNAPSHOT_ENTRIES = 10_000
 DEFAULT_SNAPSHOT_LOG_BYTES = 64 * 1024 * 1024
@@ -134,7 +135,9 @@ class NodeConfig:
         max_inflight_messages, max_inflight_bytes: appends to one follower that are not answered yet.
         max_uncommitted_bytes: most bytes in the leader's log beyond its commit index.
         max_outbox_bytes: what may wait for one peer's connection; beyond it messages are dropped.
-        segment_bytes: size that a segment of the log is given when it is begun.
+        segment_bytes: size that a segment of the log is given when it is begun; a larger batch gets one of
+            its size. On a full disk a node ends for want of room unless half a segment holds what is on its
+            way to the log: `max_pending_bytes` on a leader, `max_inflight_bytes` on a follower.
         snapshot_entries, snapshot_log_bytes: a snapshot is taken after so many entries, or bytes of entries.
         catch_up_entries, catch_up_bytes: what is kept in memory behind a snapshot, for followers that lag a
             little; the others are sent the snapshot.
@@ -172,6 +175,8 @@ class NodeConfig:
             raise ConfigError("--join needs the peer URL of a member in --cluster, beside this node's own")
         if max(self.max_command_bytes, self.max_message_bytes) > MAX_MESSAGE_BYTES:
             raise ConfigError(f"max_command_bytes and max_message_bytes are at most {MAX_MESSAGE_BYTES}")
+        if self.segment_bytes < MIN_SEGMENT_BYTES:
+            raise ConfigError(f"segment_bytes must be at least {MIN_SEGMENT_BYTES}")
         if min(self.snapshot_entries, self.snapshot_log_bytes) < 1:
             raise ConfigError("--snapshot-entries and --snapshot-log-size must be at least 1")
         if min(self.catch_up_entries, self.catch_up_bytes) < 0:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from raftkv_trio.config import MIN_SEGMENT_BYTES, NodeConfig, parse_cluster
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState
 from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage
+from raftkv_trio.storage.record import CUT_BYTES, end_of_data
 
 SEGMENT_BYTES = 8192
 
@@ -192,3 +194,29 @@ def test_a_directory_in_use_or_of_another_node_is_refused(tmp_path: Path) -> Non
     storage.close(clean=True)
     with pytest.raises(ConfigError, match="belongs to node 1"):
         reopen(tmp_path / "d", node_id=2)
+
+
+def test_a_batch_that_is_larger_than_a_segment_gets_one_of_its_own_size(tmp_path: Path) -> None:
+    """The spare one, enlarged before it is written to, with room for the record that ends it."""
+    storage = reopen(tmp_path)
+    written = entries(2, 3)
+    storage.append(HardState(2, 1, 1), written)
+    storage.tidy()
+    assert (tmp_path / "wal" / "spare").stat().st_size == SEGMENT_BYTES
+    large, behind = entries(4, 23, size_bytes=SEGMENT_BYTES), entries(24, 25)
+    storage.append(HardState(2, 1, 1), large)
+    data = segment(tmp_path).read_bytes()
+    assert len(data) - end_of_data(data) >= CUT_BYTES
+    storage.append(HardState(2, 1, 1), behind)
+    storage.close(clean=True)
+    storage = reopen(tmp_path)
+    assert storage.take_entries() == [*written, *large, *behind]
+    storage.close(clean=True)
+
+
+@pytest.mark.parametrize("segment_bytes", [-1, 0, MIN_SEGMENT_BYTES - 1])
+def test_a_segment_has_room_for_what_begins_and_ends_it(segment_bytes: int) -> None:
+    """Of none that is smaller, or has no size at all, a spare one could be made."""
+    members = parse_cluster("http://one:1")
+    with pytest.raises(ConfigError, match="segment_bytes must be at least 1024"):
+        NodeConfig(node_id=1, members=members, data_dir=Path("d"), segment_bytes=segment_bytes)
