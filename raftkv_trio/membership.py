@@ -36,19 +36,19 @@ class Action(IntEnum):
     ADD = 0  # as a learner
     REMOVE = 1
     PROMOTE = 2
-    READDRESS = 3
+    UPDATE = 3
 
 
 _CONF_CHANGE_TYPES = {
     Action.ADD: ConfChangeType.ADD_LEARNER,
     Action.REMOVE: ConfChangeType.REMOVE,
     Action.PROMOTE: ConfChangeType.ADD_VOTER,
-    Action.READDRESS: ConfChangeType.UPDATE,
+    Action.UPDATE: ConfChangeType.UPDATE,
 }
 
 
 class MemberChange(NamedTuple):
-    """One member's change; `address` of ADD and READDRESS."""
+    """One member's change; `address` of ADD and UPDATE."""
 
     action: Action
     node_id: int
@@ -95,7 +95,7 @@ def _unpack_change(value: object) -> MemberChange:
         )
     except (ConfigError, ValueError) as error:
         raise PeerProtocolError(f"a change of a member cannot be read: {error}") from error
-    if (address is None) == (change.action in (Action.ADD, Action.READDRESS)):
+    if (address is None) == (change.action in (Action.ADD, Action.UPDATE)):
         raise PeerProtocolError(f"{change.action.name} of node {node_id} has an address too few or too many")
     return change
 
@@ -149,7 +149,7 @@ class Membership:
         for change in request.changes:
             if change.action is Action.ADD and change.address is not None:
                 members[change.node_id] = Member(change.address, change.is_promoted_by_hand)
-            elif change.action is Action.READDRESS and change.address is not None:
+            elif change.action is Action.UPDATE and change.address is not None:
                 members[change.node_id] = members[change.node_id]._replace(address=change.address)
         gone = members.keys() - set(all_members(self.conf_state))
         self.envelope = Envelope(

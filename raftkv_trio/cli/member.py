@@ -93,7 +93,7 @@ def update(node_id: str, url: str, **how: Any) -> int:
 
     It may have missed the change, and listens at its old address where it is not told otherwise.
     """
-    change = {"action": "readdress", "id": parse_node_id(node_id), "url": PeerAddress.parse(url).url}
+    change = {"action": "update", "id": parse_node_id(node_id), "url": PeerAddress.parse(url).url}
     return _change(
         change, f"node {node_id} is to be reached at {url}; start it there with --listen-peer", **how
     )

@@ -109,10 +109,12 @@ def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
 async def _successor() -> int | None:
     """Who is asked to lead, if anybody in particular; raises MalformedRequest."""
     otherwise = 'Say who is to lead as {"to": 3}, or nothing'
+    if request.args:
+        raise MalformedRequest(f"This path takes no query. {otherwise}")
     match await read_json(otherwise):
         case None:
             return None
-        case {"to": int(to)} if type(to) is int:
+        case {"to": int(to), **more} if type(to) is int and not more:
             return to
     raise MalformedRequest(otherwise)
 

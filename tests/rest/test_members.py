@@ -35,7 +35,10 @@ def learner(node_id: int) -> dict[str, Any]:
         (b"{}", "Name the changes as"),
         (b'{"url": "http://a:1"}', "Name the changes as"),
         (b'{"id": null, "url": "http://a:1"}', "Name the changes as"),
-        (b'{"id": 2}', "peer URL '' does not begin with http://"),
+        (b'{"id": "2", "url": "http://a:1"}', "ids are numbers"),
+        (b'{"id": 2.0, "url": "http://a:1"}', "ids are numbers"),
+        (b'{"id": 2}', 'To add a member takes its peer URL: "url": "http://host:port"'),
+        (b'{"id": 2, "url": null}', "To add a member takes its peer URL"),
         (b'{"id": 0, "url": "http://a:1"}', "node id '0' is not a positive integer"),
         (b'{"id": -1, "url": "http://a:1"}', "node id '-1' is not a positive integer"),
         (b'{"id": true, "url": "http://a:1"}', "Name the changes as"),
@@ -44,22 +47,68 @@ def learner(node_id: int) -> dict[str, Any]:
         (b'{"id": 2, "url": "http://a"}', "not of the form http://host:port"),
         (b'{"id": 2, "url": "http://a:1", "promote": "never"}', "promote is auto or manual"),
         (b'{"id": 2, "url": "http://a:1", "promote": []}', "promote is auto or manual"),
-        (b'{"id": 2, "url": "http://a:1", "weight": 3}', "To add a member takes id, url, promote"),
+        (
+            b'{"id": 2, "url": "http://a:1", "weight": 3}',
+            "To add a member takes id and url and promote, and no",
+        ),
         (b'{"changes": []}', "Name the changes as"),
         (b'{"changes": [2]}', "Name the changes as"),
         (b'{"changes": [{"action": "demote", "id": 2}]}', "Name the changes as"),
         (b'{"changes": [{"action": "add", "id": 2}]}', "peer URL"),
+        (b'{"changes": [{"action": "update", "id": 1}]}', "To update a member takes its peer URL"),
+        (b'{"changes": [{"action": "readdress", "id": 1, "url": "http://a:1"}]}', "promote and update"),
         (
             b'{"changes": [{"action": "remove", "id": 1, "url": "http://a:1"}]}',
-            "To remove a member takes id.",
+            'To remove a member takes id, and no "url"',
         ),
-        (b'{"changes": [], "id": 2, "url": "http://a:1"}', "Name the changes as"),
+        (b'{"changes": null, "id": 2, "url": "http://a:1"}', 'The only field is changes, not "id", "url"'),
     ],
 )
 async def test_a_malformed_change(client: httpx.AsyncClient, served: Served, body: bytes, words: str) -> None:
     """It is 400, says what is wrong, and nothing has changed."""
     check_problem(await client.post("/-/members", content=body), 400, words)
     assert list(served.node.membership.envelope.members) == [1]
+
+
+@pytest.mark.parametrize(
+    ("query", "more", "words"),
+    [
+        ("", {"dry_run": True}, 'The only field is changes, not "dry_run"; the query may be ?force=true'),
+        ("", {"force": "no", "dryrun": 1}, 'changes, not "dryrun", "force"'),
+        ("?dry-run=true", {}, 'There is no "dry-run" in a query; the query may be ?force=true, and POST'),
+        ("?force=true&dry_run", {}, 'There is no "dry_run" in a query'),
+        ("?force=yes", {}, "force is true or false"),
+        ("?force=false&force=true", {}, "force is true or false"),
+    ],
+)
+async def test_what_is_beside_the_changes(
+    client: httpx.AsyncClient, served: Served, query: str, more: dict[str, Any], words: str
+) -> None:
+    """A field or query that nobody knows is refused: it may have been meant to prevent the change."""
+    body = {"changes": [{"action": "add", **learner(2)}], **more}
+    for path in ("/-/members", "/-/members/dry-run"):
+        check_problem(await client.post(path + query, json=body), 400, words)
+    assert list(served.node.membership.envelope.members) == [1]
+
+
+async def test_what_is_beside_a_path(client: httpx.AsyncClient, served: Served) -> None:
+    """The paths of one member are as strict, about content and query."""
+    await client.post("/-/members", json=learner(2))
+    for method, path, fields in (
+        ("DELETE", "/-/members/2", {}),
+        ("POST", "/-/members/2/promote", {}),
+        ("PUT", "/-/members/2", {"url": url(7)}),
+    ):
+        dry = {**fields, "dry_run": True}
+        check_problem(await client.request(method, path, json=dry), 400, 'no "dry_run"')
+        check_problem(
+            await client.request(method, path, json={**fields, "id": 1}), 400, 'say what "id" would'
+        )
+        check_problem(await client.request(method, path, json=[fields]), 400, "no JSON object")
+        asked = await client.request(method, f"{path}?dry-run=1", json=fields)
+        check_problem(asked, 400, 'There is no "dry-run" in a query')
+    assert served.node.membership.envelope.members[2].address.url == url(2)
+    assert served.node.membership.conf_state.learners == (2,)
 
 
 async def test_ids_that_are_none_or_unknown(client: httpx.AsyncClient) -> None:
@@ -122,7 +171,7 @@ async def test_a_member_moves(client: httpx.AsyncClient) -> None:
     """PUT of its URL gives a member another address; without one it is 400."""
     moved = await client.put("/-/members/1", json={"url": url(7)})
     assert (moved.status_code, moved.json()["members"][0]["url"]) == (200, url(7))
-    check_problem(await client.put("/-/members/1", json={}), 400, "peer URL")
+    check_problem(await client.put("/-/members/1", json={}), 400, "takes its peer URL")
     check_problem(await client.put("/-/members/1", content=url(7)), 400, "no JSON object")
 
 
@@ -177,7 +226,7 @@ async def test_the_last_voter_stays(client: httpx.AsyncClient, path: str) -> Non
 
 async def test_one_post_makes_the_change_that_it_names(client: httpx.AsyncClient) -> None:
     """Without a list too: nothing is added where something else was asked for."""
-    moved = {"action": "readdress", "id": 9, "url": url(9)}
+    moved = {"action": "update", "id": 9, "url": url(9)}
     check_problem(await client.post("/-/members", json=moved), 404, "node 9 is no member")
 
 

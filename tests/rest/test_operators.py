@@ -73,7 +73,10 @@ async def test_alone_there_is_nobody_to_hand_over_to(client: httpx.AsyncClient) 
 
 
 async def test_hand_over(tmp_path: Path, free_ports: Ports) -> None:
-    """The leader hands over, at once and without a failed write; a follower says who leads."""
+    """The leader hands over, at once and without a failed write; a follower says who leads.
+
+    What is asked for in a form that nobody knows is refused.
+    """
     async with open_cluster(tmp_path, free_ports(3)) as nodes:
         leader, follower, _ = nodes
         async with open_client(leader) as to_leader, open_client(follower) as to_follower:
@@ -81,6 +84,13 @@ async def test_hand_over(tmp_path: Path, free_ports: Ports) -> None:
             check_problem(refused, 409, f"Node {leader.node.id} leads")
             itself = await to_leader.post("/-/leader", json={"to": leader.node.id})
             check_problem(itself, 409, "leads already")
+            for path, body in (
+                ("/-/leader", {"to": str(follower.node.id)}),
+                ("/-/leader", {"to": follower.node.id, "dry_run": True}),
+                (f"/-/leader?to={follower.node.id}", None),
+            ):
+                check_problem(await to_leader.post(path, json=body), 400, 'as {"to": 3}, or nothing')
+            assert leader.node.status().role == "leader"
             handed = await to_leader.post("/-/leader")
             assert (handed.status_code, handed.content) == (204, b"")
             assert leader.node.status().role == "follower"
