@@ -8,8 +8,7 @@ import httpx
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.ports import reason_of
-
-NOT_A_NODE = "what answers there is no node of this version"
+from raftkv_trio.survey import NO_REST_API, NOT_A_NODE
 
 
 async def take_snapshots(endpoints: Sequence[PeerAddress], timeout_s: float) -> list[str]:
@@ -46,6 +45,8 @@ def unanswered(url: str, error: httpx.HTTPError) -> str:
     """Why nothing of use came from there, in the words of `raftkv-trio status`."""
     if isinstance(error, httpx.TimeoutException):
         return f"{url} does not answer in time"
+    if isinstance(error, httpx.RemoteProtocolError):
+        return f"{url} does not answer: {NO_REST_API}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__  # what the system said, wrapped twice

@@ -40,13 +40,19 @@ class PeerAddress:
         return f"http://{host}:{self.port}"
 
     @classmethod
-    def parse(cls, text: str, what: str = "peer URL") -> "PeerAddress":
-        """From `http://host:port` or `tcp://host:port`, which mean the same; raises ConfigError on `what`."""
+    def parse(cls, text: str, what: str = "peer URL", *, needs_scheme: bool = True) -> "PeerAddress":
+        """From `http://host:port` or `tcp://host:port`, which mean the same; raises ConfigError on `what`.
+
+        Args:
+            needs_scheme: whether `host:port` alone is not enough.
+        """
+        is_bare = not needs_scheme and "://" not in text
+        form = "host:port" if is_bare else "http://host:port"
         try:
-            parts = urlsplit(text)
+            parts = urlsplit(f"http://{text}" if is_bare else text)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise ConfigError(f"{what} {text!r} is malformed ({error}); write http://host:port") from error
+            raise ConfigError(f"{what} {text!r} is malformed ({error}); write {form}") from error
         if parts.scheme == "https":
             raise ConfigError(
                 f"{what} {text!r} asks for TLS, which is not supported yet; write http://host:port"
@@ -60,7 +66,7 @@ class PeerAddress:
             or re.search(r"[\s?#@]", text)  # some of which urlsplit passes over
             or not _is_host(host)
         ):
-            raise ConfigError(f"{what} {text!r} is not of the form http://host:port")
+            raise ConfigError(f"{what} {text!r} is not of the form {form}")
         return cls(host, port)
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from raftkv_trio.client import NOT_A_NODE, unanswered
+from raftkv_trio.client import unanswered
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ConfigError, RaftKVError
-from raftkv_trio.survey import aligned, is_member
+from raftkv_trio.survey import NOT_A_NODE, aligned, is_member
 
 _COLUMNS = ("ID", "ROLE", "PROMOTE", "ANSWERS", "MATCH", "STATE", "PEER URL", "CLIENT URL")
 _FIELDS = ("id", "role", "promote", "is_active", "match", "state", "url", "client_url")

@@ -18,6 +18,8 @@ from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.ports import reason_of
 
 MAX_ANSWER_BYTES = 1024 * 1024
+NOT_A_NODE = "what answers there is no node of this version"
+NO_REST_API = "no REST API of a node is there; is it the peer port?"
 _COLUMNS = ("ID", "ROLE", "TERM", "LEADER", "LAST", "COMMIT", "APPLIED", "LAG", "HEALTH", "CLIENT URL")
 _NUMBERS = ("term", "last_index", "commit_index", "applied_index")
 
@@ -166,7 +168,7 @@ async def _ask(url: str, timeout_s: float) -> _Answer:
         status = await _get(url, "/-/status")
         members = await _get(url, "/-/members")
         if not _is_status(status) or not isinstance(members, list) or not all(map(is_member, members)):
-            raise Unanswered("what answers there is no node of this version")
+            raise Unanswered(NOT_A_NODE)
         return _Answer(url, status, members)
     raise Unanswered(f"nothing within {timeout_s:g} s")
 
@@ -181,8 +183,10 @@ async def _get(url: str, path: str) -> Any:
         raise Unanswered(str(error)) from error
     except (OSError, trio.BrokenResourceError) as error:
         raise Unanswered(reason_of(error)) from error
-    except (h11.RemoteProtocolError, ValueError, RecursionError) as error:
-        raise Unanswered(f"no answer of a node: {error}") from error
+    except h11.RemoteProtocolError as error:
+        raise Unanswered(NO_REST_API) from error
+    except (ValueError, RecursionError) as error:
+        raise Unanswered(NOT_A_NODE) from error
 
 
 async def _exchange(stream: trio.abc.Stream, address: PeerAddress, path: str) -> bytes:

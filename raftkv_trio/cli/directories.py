@@ -76,7 +76,7 @@ def backup(endpoint: str, timeout: float, force: bool, file: Path) -> int:
     """Write all that the running cluster holds to FILE, checked to its end; `restore` reads it."""
     from raftkv_trio.backup import fetch_backup
 
-    address = PeerAddress.parse(endpoint if "://" in endpoint else f"http://{endpoint}", "--endpoint")
+    address = PeerAddress.parse(endpoint, "--endpoint", needs_scheme=False)
     if not timeout > 0:
         raise ConfigError("--timeout must be positive")
     taken = fetch_backup(address, file, timeout_s=timeout, force=force, shows_progress=sys.stderr.isatty())

@@ -21,9 +21,7 @@ procfile_option = click.option(
 
 def address(text: str | None, flag: str) -> PeerAddress | None:
     """An address as a flag has it, with or without a scheme; raises ConfigError, naming the flag."""
-    if text is None:
-        return None
-    return PeerAddress.parse(text if "://" in text else f"http://{text}", flag)
+    return None if text is None else PeerAddress.parse(text, flag, needs_scheme=False)
 
 
 endpoints_option = option(
@@ -38,7 +36,8 @@ endpoints_option = option(
 
 
 def addresses_of(endpoints: tuple[str, ...], timeout: float) -> list[PeerAddress]:
-    """What `--endpoint` names; raises ConfigError."""
+    """What `--endpoint` names, or its variable with commas between them; raises ConfigError."""
     if not timeout > 0:
         raise ConfigError("--timeout must be positive")
-    return [PeerAddress.parse(url if "://" in url else f"http://{url}", "--endpoint") for url in endpoints]
+    urls = [url for given in endpoints for url in given.split(",")]
+    return [PeerAddress.parse(url.strip(), "--endpoint", needs_scheme=False) for url in urls]

@@ -30,7 +30,7 @@ def _change_options(command: Command) -> Command:
     return command
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def member() -> None:
     """See and change the members of a cluster."""
 

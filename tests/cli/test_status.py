@@ -1,6 +1,7 @@
 """`raftkv-trio status`: all members as each sees itself, whoever of them is up."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import trio
 
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ConfigError, RaftKVError
-from raftkv_trio.survey import survey, table
+from raftkv_trio.survey import NO_REST_API, NOT_A_NODE, survey, table
 from tests.cli.cluster import Cluster
-from tests.cli.program import refusal, run
+from tests.cli.program import alone, refusal, run, serving
 
 
 def status(cluster: Cluster, *endpoint_ids: int) -> dict[int, dict[str, Any]]:
@@ -87,7 +88,7 @@ def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) 
     ("arguments", "sentence"),
     [
         (["--endpoint", "https://a:1"], "--endpoint 'https://a:1' asks for TLS, which is not supported yet"),
-        (["--endpoint", "a"], "--endpoint 'http://a' is not of the form http://host:port"),
+        (["--endpoint", "a"], "--endpoint 'a' is not of the form host:port"),
         (["--timeout", "0"], "--timeout must be positive"),
         (["-w", "xml"], "Invalid value for '-w'"),
         (["1"], "Got unexpected extra argument"),
@@ -119,6 +120,26 @@ def answer(value: object) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
 
 
+def test_a_peer_port_is_asked(tmp_path: Path) -> None:
+    """Every command that asks a node says what may be wrong, in the same words."""
+    port, arguments = alone()
+    with serving(*arguments, directory=tmp_path, port=port) as node:
+        node.wait_answer(200, "/-/ready")
+        peer_port = arguments[arguments.index("--listen-peer") + 1]
+        said = f"http://{peer_port} does not answer: {NO_REST_API}"
+        for command in (("status",), ("member", "list"), ("snapshot",), ("backup", "file")):
+            asked = (*command, "--endpoint", peer_port)
+            assert refusal(*asked, directory=tmp_path, exit_code=1) == said
+
+
+def test_endpoints_of_the_environment(tmp_path: Path) -> None:
+    """They are separated by commas, as those of --cluster, or by spaces."""
+    for endpoints in ("127.0.0.1:1,http://127.0.0.1:2", "127.0.0.1:1 127.0.0.1:2"):
+        environment = {"RAFTKV_TRIO_ENDPOINT": endpoints}
+        said = refusal("status", directory=tmp_path, environment=environment, exit_code=1)
+        assert said.count("Connection refused") == 2
+
+
 class Stranger:
     """A server at a free port that says what it is told to, by path, whatever it is asked."""
 
@@ -146,17 +167,17 @@ async def stranger(nursery: trio.Nursery, status: bytes, members: bytes = b"") -
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (b"", "no answer of a node"),
-        (b"\x15\x03\x01\0\x02\x02\x50", "no answer of a node"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "no answer of a node"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{]", "no answer of a node"),
-        (answer({}).replace(b"{}", b"\xff\xff"), "no answer of a node"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 500_000, "no answer of a node"),
+        (b"", NO_REST_API),
+        (b"\x15\x03\x01\0\x02\x02\x50", NO_REST_API),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", NO_REST_API),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{]", NOT_A_NODE),
+        (answer({}).replace(b"{}", b"\xff\xff"), NOT_A_NODE),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 500_000, NOT_A_NODE),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 1_100_000, "an answer without end"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
-        (answer([]), "what answers there is no node of this version"),
-        (answer({**STATUS, "term": "3"}), "what answers there is no node of this version"),
-        (answer({**STATUS, "health": 3}), "what answers there is no node of this version"),
+        (answer([]), NOT_A_NODE),
+        (answer({**STATUS, "term": "3"}), NOT_A_NODE),
+        (answer({**STATUS, "health": 3}), NOT_A_NODE),
     ],
     ids=range(11),
 )
@@ -164,7 +185,7 @@ async def test_strangers_are_told(reply: bytes, reason: str) -> None:
     """What answers but is no node is unreachable, with a reason."""
     async with trio.open_nursery() as nursery:
         address = await stranger(nursery, reply, answer([MEMBER]))
-        with pytest.raises(RaftKVError, match=f"{address.url} does not answer: {reason}"):
+        with pytest.raises(RaftKVError, match=re.escape(f"{address.url} does not answer: {reason}")):
             await survey([address], 60)
         nursery.cancel_scope.cancel()
 
