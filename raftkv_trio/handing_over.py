@@ -57,6 +57,7 @@ class HandOver:
                 node_id
                 for node_id, progress in status.progress.items()
                 if node_id != self._raw.id and progress.recent_active
+                if node_id in status.configuration.voters  # who is on its way out would only hand over again
                 if self._successor in (None, node_id)
             ],
         )

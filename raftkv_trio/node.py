@@ -96,7 +96,7 @@ async def run_node(
                 task_status.started(node)
         finally:
             node.close("the node is stopping")
-            if (removed_at := node.removed_at) is not None:
+            if node.removed.is_set() and (removed_at := node.removed_at) is not None:
                 with trio.CancelScope(shield=True):  # bounded: one small file
                     await worker.run(lambda: storage.mark_removed(removed_at))
     finally:
@@ -112,7 +112,8 @@ class Node:
     Attributes:
         driver, applier, log_writer, snapshotter, peers, inbox, reads, applied, membership: its parts, for
             whoever runs them himself, as `raftkv_trio.testing` does.
-        removed: set when the cluster has removed this node, at index `removed_at`.
+        removed: set when the cluster has removed this node, at index `removed_at`, and a member that stays
+            says so too: until then the others may need its answers.
         bulk_worker: where what takes long is read from the disk.
     """
 
@@ -167,8 +168,7 @@ class Node:
         )
         self.peers = self.driver.peers = self._make_peers(ahead, world)
         self._view = self._make_view()
-        if self.membership.removed_at is not None:  # it ended before its directory was marked
-            self._is_removed(self.membership.removed_at)
+        self._look_for_own_removal()  # it may have ended before anybody told it so
 
     def _make_proposals(self, bell: Bell, world: World) -> ProposalTable:
         return ProposalTable(
@@ -342,22 +342,27 @@ class Node:
     def _members_changed(self) -> None:
         """The applier has applied a change of members."""
         self.peers.update(self.membership.envelope)
-        if self.membership.removed_at is not None:
+        self._look_for_own_removal()
+
+    def _look_for_own_removal(self) -> None:
+        if self.membership.removed_at is not None and self.removed_at is None:
             self._is_removed(self.membership.removed_at)
+            logger.info("it answers the others until one that stays tells it so too")
 
     def told_removed(self, index: int) -> None:
-        """A peer says that this node was removed; it can only know better if it knows more."""
-        if index > self.applied.index and self.removed_at is None:
+        """A member says that this node was removed; it can only know better if it knows more."""
+        if self.removed_at is not None:
+            self.removed.set()
+        elif index > self.applied.index:
             self.close(
                 f"node {self.id} was removed from the cluster, by entry {index}, which it has not seen"
             )
             self._is_removed(index)
+            self.removed.set()
 
     def _is_removed(self, index: int) -> None:
-        if self.removed_at is None:
-            logger.warning("node %d was removed from the cluster, by entry %d", self.id, index)
-            self.removed_at = index
-            self.removed.set()
+        logger.warning("node %d was removed from the cluster, by entry %d", self.id, index)
+        self.removed_at = index
 
     async def end_when_removed(self) -> None:
         """Raise NodeRemoved once this node is removed, and who waited for that has been answered."""

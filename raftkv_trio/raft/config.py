@@ -44,9 +44,9 @@ class Config:
         votes_tell_commit: an answer to a request for votes tells what is committed. Without it, as in etcd's
             raft, whoever has the longest log can wait for ever for the votes of members that a change which
             others know to be committed has removed.
-        durable_conf_changes: a leader counts a conf change as committed when it has written that down.
+        durable_conf_changes: the leader that commits a conf change counts it when it has written that down.
             Without it, as in etcd's raft, those it removes can hear of it before, and end; and a leader that
-            forgets it in a crash waits for ever for their votes.
+            forgets it in a crash waits for ever for their votes. Needs the validation of conf changes.
         step_down_on_removal: a leader that is removed or demoted becomes a follower at once.
         disable_proposal_forwarding: a follower refuses proposals instead of sending them to the leader.
         disable_conf_change_validation: append conf changes even where the applied configuration forbids them.

@@ -1,8 +1,9 @@
 """Who leads: the election clock, campaigns and votes (paper, section 5.2), and leadership transfer.
 
-Rules: one vote a term, and only for a log at least as good as ours (section 5.4.1); nobody campaigns with a
-committed but unapplied conf change, for it may not know who votes; with CheckQuorum, who has heard from a
-leader within an election timeout votes for nobody, unless that leader itself asked for the campaign.
+Rules: one vote a term, and only for a log at least as good as ours (section 5.4.1); nobody begins a campaign
+with a committed but unapplied conf change, for it may not know who votes (one that the votes tell of is the
+last in its log, so that the configurations before and after it overlap); with CheckQuorum, who has heard from
+a leader within an election timeout votes for nobody, unless that leader itself asked for the campaign.
 """
 
 from raftkv_trio.raft import reads, texts

@@ -3,6 +3,11 @@
 A configuration takes effect when its entry is applied. A joint one with `auto_leave` is left by whoever leads
 once everything up to it is applied; the proposal is tried again at every applied entry until it is in the
 log.
+
+Two leaders in one term are impossible only while any two configurations in which nodes campaign overlap. So
+whoever has a conf change in its log knows that the one before is committed, and not only until a crash: a
+leader appends a change when it has applied the one before, its appends tell that commit with the change, and
+storage writes both at once. A node is then never more than one change behind of its log.
 """
 
 from collections.abc import Sequence

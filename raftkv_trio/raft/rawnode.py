@@ -11,7 +11,8 @@ With `Config.async_storage_writes` everything to be done is in `Ready.messages`,
   deliver `responses` in order: step those whose `to` is this node, send the others. These messages must be
   worked off in the order they came; several may share one sync. A message whose `entries` and `snapshot` are
   empty, whose term and vote are unchanged, and whose commit reaches no conf change that was not committed
-  before, needs no sync of its own (`Ready.must_sync`), but its responses still wait for everything before it.
+  before, needs no sync of its own, but its responses still wait for everything before it. `Ready.must_sync`
+  says so, but for a commit that a follower hears of, which storage has to look at itself.
 - `to == APPLY_THREAD`: for the state machine. Apply `entries` in order; call `apply_conf_change` for each
   entry of a conf change, with `decode_conf_change` of it, before the responses are delivered; then step
   `responses`. Skip what is not above a snapshot that was installed meanwhile, conf changes too.

@@ -100,13 +100,23 @@ def _decide(disk: Disk, own: Salvage, rest: Sequence[Salvage], pieces: Pieces) -
         except ConfigError as error:
             # What only this member has left was never committed, if the others' ends say so.
             try:
-                log = _agreed_log(disk, own, rest, files, pieces)
+                return _agreed(disk, own, rest, files, pieces)
             except ConfigError:
                 raise error from None
-        _check_committed([own], log)
-    else:
-        log = _agreed_log(disk, own, rest, files, pieces)
-    return _hard_state(own, rest, log), log
+        return _hard_state(own, rest, log, _committed([own], log)), log
+    return _agreed(disk, own, rest, files, pieces)
+
+
+def _agreed(
+    disk: Disk, own: Salvage, rest: Sequence[Salvage], files: Sequence[Path], pieces: Pieces
+) -> tuple[HardState, NewLog]:
+    """The log of all, and as committed whatever one of them knows to be.
+
+    Who has a conf change in its log must know that the one before is committed (`raft/membership.py`), and
+    the log that holds both may be another member's.
+    """
+    log = _agreed_log(disk, own, rest, files, pieces)
+    return _hard_state(own, rest, log, _committed((own, *rest), log)), log
 
 
 def _own_log(disk: Disk, own: Salvage, files: Sequence[Path], pieces: Pieces) -> NewLog:
@@ -126,7 +136,6 @@ def _agreed_log(
     """One that has all that a quorum can have committed."""
     log = _most_up_to_date(disk, own, rest, files, pieces)
     _check_quorums(own, rest, _configurations(log))
-    _check_committed((own, *rest), log)
     return log
 
 
@@ -190,9 +199,8 @@ def _whole_snapshot(disk: Disk, file: Path) -> SnapshotMeta:
     return meta
 
 
-def _hard_state(own: Salvage, rest: Sequence[Salvage], log: NewLog) -> HardState:
+def _hard_state(own: Salvage, rest: Sequence[Salvage], log: NewLog, commit: int) -> HardState:
     """Term and vote that this member may go on with."""
-    commit = max(own.commit_index, log.base.index)
     term, vote, _ = own.hard_state
     if not own.is_hard_state_known:
         return HardState(max([s.term for s in (own, *rest)]), own.identity.node_id, commit)
@@ -204,12 +212,14 @@ def _hard_state(own: Salvage, rest: Sequence[Salvage], log: NewLog) -> HardState
 # ---------------------------------------------------------------- whether that is enough
 
 
-def _check_committed(salvages: Sequence[Salvage], log: NewLog) -> None:
+def _committed(salvages: Sequence[Salvage], log: NewLog) -> int:
+    """What these know to be committed, which must be in the log."""
     committed = max([salvage.commit_index for salvage in salvages])
     if committed > log.last.index:
         raise ConfigError(
             f"entries up to {committed} are committed, and those from {log.last.index + 1} on are lost"
         )
+    return max(committed, log.base.index)
 
 
 def _configurations(log: NewLog) -> Iterator[ConfState]:

@@ -116,7 +116,7 @@ class SteppedMember(Member):
         self.node.close("the node is stopping")
         self.poll()
         try:
-            if self.node.removed_at is not None:
+            if self.node.removed.is_set() and self.node.removed_at is not None:
                 self._storage.mark_removed(self.node.removed_at)
             self._storage.close(clean=True)
         except Halted as halted:
@@ -177,7 +177,7 @@ class SteppedMember(Member):
             self._turn_planned = True
             self._soon(self._random.random() * self.turn_delay_s, self._turn)
         self.poll()
-        if node.removed_at is not None and not self._is_leaving:
+        if node.removed.is_set() and not self._is_leaving:
             self._is_leaving = True
             self._soon(LAST_WORDS_S / self.clock.rate, self._close, "was removed")
 

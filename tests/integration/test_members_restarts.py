@@ -17,7 +17,7 @@ from raftkv_trio.raft.types import ConfState
 from raftkv_trio.recovery import open_directory
 from raftkv_trio.storage import Bootstrap, OsDisk
 from tests.integration.cluster import PATIENCE_S
-from tests.integration.members import add, fill, members, started, wait_alike
+from tests.integration.members import add, fill, members, started, wait_alike, wait_said
 
 
 @pytest.mark.parametrize("writes", [0, pytest.param(600, marks=pytest.mark.long)])
@@ -81,7 +81,7 @@ async def test_a_node_that_was_down_finds_those_that_moved(tmp_path: Path, http:
 async def test_a_node_killed_before_its_directory_was_marked_ends_at_its_next_start(
     tmp_path: Path, http: httpx.AsyncClient, is_alone: bool
 ) -> None:
-    """Its removal is applied again, from its own log where nobody is there; then it starts no more."""
+    """Its removal is applied again; it waits to be told of it by a member, and then starts no more."""
     with started(tmp_path, 3, founders=3) as cluster:
         await cluster.wait_ready(http)
         asked = await cluster.leader(http)
@@ -92,6 +92,11 @@ async def test_a_node_killed_before_its_directory_was_marked_ends_at_its_next_st
         if is_alone:
             cluster.kill()
         cluster.start(gone)
+        if is_alone:
+            await wait_said(cluster, gone, "until one that stays tells it so")
+            for node_id in cluster.ids:
+                if node_id != gone:
+                    cluster.start(node_id)
         assert cluster.wait_exit(gone) == 0
         cluster.start(gone)
         assert cluster.wait_exit(gone) == 2
@@ -115,22 +120,29 @@ async def test_a_snapshot_that_holds_its_own_removal_ends_a_node(
 ) -> None:
     """It was killed when its log began behind that already, and before its directory was marked."""
     members = {i: PeerAddress("127.0.0.1", port) for i, port in enumerate(free_ports(2), start=1)}
-    config = NodeConfig(node_id=1, members=members, data_dir=tmp_path / "1", segment_bytes=1024 * 1024)
+    gone, left = (
+        NodeConfig(node_id=i, members=members, data_dir=tmp_path / str(i), segment_bytes=1024 * 1024)
+        for i in members
+    )
     envelope = Envelope(members=Envelope.of({2: members[2]}).members, removed={1: 7})
     bootstrap = Bootstrap(
-        cluster_id=config.cluster_id,
+        cluster_id=gone.cluster_id,
         conf_state=ConfState(voters=(2,)),
         envelope=envelope.encode(),
         index=7,
         term=2,
     )
-    open_directory(OsDisk(), config, random.Random(), bootstrap).close(clean=False)
+    for config in gone, left:
+        open_directory(OsDisk(), config, random.Random(), bootstrap).close(clean=False)
     with trio.fail_after(PATIENCE_S):
-        with pytest.raises(ExceptionGroup) as raised:
-            await run_node(config, InitialState())
-        assert raised.group_contains(NodeRemoved, match="by entry 7")
-        with pytest.raises(ConfigError, match="does not start again"):
-            await run_node(config, InitialState())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_node, left, InitialState())
+            with pytest.raises(ExceptionGroup) as raised:
+                await run_node(gone, InitialState())
+            nursery.cancel_scope.cancel()
+    assert raised.group_contains(NodeRemoved, match="by entry 7")
+    with pytest.raises(ConfigError, match="does not start again"):
+        await run_node(gone, InitialState())
 
 
 class InitialState:

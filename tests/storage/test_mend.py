@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.errors import ConfigError, CorruptLog
+from raftkv_trio.raft.confchange import conf_change_entry
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage import Bootstrap, NodeStorage, open_storage
 from raftkv_trio.storage.check import hold_directory
@@ -20,7 +21,7 @@ from raftkv_trio.storage.node_storage import read_identity
 from raftkv_trio.storage.record import SEGMENT, LogRecord, encode_record
 from raftkv_trio.storage.swap import finish_swap
 from raftkv_trio.testing.disk import SimulatedDisk
-from tests.raft.cores import Network, bootstrap
+from tests.raft.cores import Network, adding, bootstrap
 
 NODES = (1, 2, 3)
 INDEXES = (2, 3, 4, 5)
@@ -187,3 +188,27 @@ def test_a_segment_in_which_nothing_was_acknowledged_hides_no_end() -> None:
     storage = reopen(disk, 1)
     assert [each.index for each in storage.take_entries()] == [2, 3, 4, 5]
     storage.close(clean=True)
+
+
+def test_a_log_taken_from_others_comes_with_what_they_know_to_be_committed() -> None:
+    """Or it could hold two conf changes that its node has not applied, and elect a second leader."""
+    changes = {3: 4, 5: 5}  # index, and who becomes a voter
+    log = [
+        conf_change_entry(adding(changes[index]))._replace(term=2, index=index)
+        if index in changes
+        else entry(index, 2)
+        for index in range(2, 7)
+    ]
+    disk = SimulatedDisk(random.Random(1))
+    for node_id in (*NODES, 4, 5):
+        storage = reopen(disk, node_id)
+        for each in log[:1] if node_id == 2 else log:  # node 2 was down
+            storage.append(HardState(2, 1, each.index - 1), [each])
+        storage.close(clean=False)
+    for each in log[-1], log[-3]:
+        damage(disk, 1, each.data)
+    assert is_refused(disk, 1)
+    mended(disk, 1, 2, 3, 4, 5)
+    storage = reopen(disk, 1)
+    assert storage.hard_state == HardState(2, 1, 5)
+    assert [e.index for e in storage.take_entries()] == [2, 3, 4, 5, 6]
