@@ -125,10 +125,11 @@ class NodeStorage:
         Raises StorageError, CorruptLog.
         """
         try:
-            self.snapshots.adopt(snapshot)
+            meta = self.snapshots.adopt(snapshot)
         except OSError as error:
             raise StorageError(trouble(error, self._path / "snap")) from error
         self._log.install(hard_state, snapshot, entries)
+        self.snapshots.newest = meta  # only now: `tidy` may run, and removes what is superfluous with it
 
     @property
     def has_room(self) -> bool:

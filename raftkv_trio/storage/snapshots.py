@@ -43,12 +43,12 @@ class Snapshots:
             incoming = IncomingSnapshot(self._disk, path)
         return incoming
 
-    def adopt(self, snapshot: SnapshotId) -> None:
-        """What was received whole is the newest from now on, and has its name; raises CorruptLog."""
+    def adopt(self, snapshot: SnapshotId) -> SnapshotMeta:
+        """What was received whole has its name from now on; raises CorruptLog."""
         path = self._directory / snapshot.file_name
         self._disk.rename(path.with_name(f"{path.name}.part"), path)
         self._disk.sync_directory(self._directory)
-        self.newest, _ = self.read_head(snapshot)
+        return self.read_head(snapshot)[0]
 
     def open(self, snapshot: SnapshotId) -> DiskFile:
         """The bytes of a snapshot; they can be read to the end even when it is removed meanwhile."""

@@ -285,6 +285,26 @@ def test_a_purge_beside_a_cut_leaves_a_log_at_any_moment() -> None:
     assert number >= 5 * 10
 
 
+def test_a_purge_beside_an_install_leaves_a_log_at_any_moment() -> None:
+    """A leader's snapshot makes nothing superfluous before the log says that it continues it."""
+    for number in range(1000):
+        disk = Interrupted(random.Random(number))
+        storage = reopen(disk)
+        begun = [NEW]
+        for step, kept in (append(2, 2, 12), append(2, 13, 30), install(3, 100, 100)):
+            if len(begun) == 3:
+                disk.arm(number // 5, storage.tidy)
+            begun.append(kept(begun[-1]))
+            try:
+                step(storage)
+            except Halted:
+                break
+        else:
+            break
+        assert held(reopen(disk)) in begun[-2:], f"after operation {number // 5}"
+    assert number >= 5 * 10
+
+
 def test_a_purge_removes_what_a_snapshot_covers_and_no_more() -> None:
     """A restart after many snapshots reads few segments, and three snapshots are kept."""
     disk = SimulatedDisk(random.Random(1))
