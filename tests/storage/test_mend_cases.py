@@ -69,7 +69,7 @@ def test_one_other_is_enough_where_an_entry_lies_behind_the_damage() -> None:
     damage(disk, 2, entry(5, 2).data)
     assert refusal(disk, 2, 3).endswith("that of node 1 is missing")
     mended(disk, 2, 3, 1)
-    assert log_of(disk, 2) == (HardState(2, 2, 3), [(2, 2), (2, 3), (2, 4), (2, 5)])
+    assert log_of(disk, 2) == (HardState(2, 2, 4), [(2, 2), (2, 3), (2, 4), (2, 5)])
 
 
 def test_a_majority_of_lost_ends_is_refused() -> None:
@@ -95,7 +95,7 @@ def test_a_log_that_is_lost_as_a_whole_is_that_of_the_others() -> None:
     for path in disk.files(home(1) / "wal"):
         disk.unlink(path)
     mended(disk, 1, 2, 3)
-    assert log_of(disk, 1) == (HardState(4, 1, 1), [(2, 2), (2, 3), (2, 4), (4, 5)])
+    assert log_of(disk, 1) == (HardState(4, 1, 4), [(2, 2), (2, 3), (2, 4), (4, 5)])
 
 
 def test_where_the_others_have_compacted_their_logs_a_snapshot_of_theirs_is_taken() -> None:
