@@ -1,6 +1,7 @@
 """The command `simulate`: whole clusters on virtual time from one seed each, and what they found."""
 
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from raftkv_trio.testing.campaign import Tally
     from raftkv_trio.testing.levels import Level
     from raftkv_trio.testing.schedule import Schedule
+    from raftkv_trio.testing.schedule_text import Kept
     from raftkv_trio.testing.seeds import Verdict
 
 Item = TypeVar("Item")
@@ -30,7 +32,7 @@ _count = click.IntRange(min=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What the flags ask for."""
+    """What the flags, and the file of --schedule, ask for."""
 
     level: int
     first: int
@@ -39,6 +41,7 @@ class _Asked:
     only: str
     planted: str | None
     schedule: Path | None
+    kept: "Kept | None"
     keep: Path | None
     trace: bool
     trace_file: Path | None
@@ -49,7 +52,9 @@ class _Asked:
 @click.option("--seeds", type=_count, help="How many.  [default: 100; 200 for each planted bug]")
 @click.option("--from", "first", type=click.IntRange(min=0), default=0, show_default=True, help="The first.")
 @click.option("--seed", type=click.IntRange(min=0), help="Run this one alone.")
-@click.option("--level", type=_count, default=1, show_default=True, help="1: core and log; 2: whole nodes.")
+@click.option(
+    "--level", type=_count, help="1: core and log; 2: whole nodes.  [default: 1, or the schedule's]"
+)
 @click.option("--jobs", type=_count, help="Processes.  [default: one a core]")
 @click.option("--trace", is_flag=True, help="Print the whole trace; with --seed.")
 @click.option(
@@ -78,7 +83,7 @@ def simulate(
     seeds: int | None,
     first: int,
     seed: int | None,
-    level: int,
+    level: int | None,
     jobs: int | None,
     schedule: Path | None,
     keep: Path | None,
@@ -95,7 +100,7 @@ def simulate(
     from raftkv_trio.testing.levels import LEVELS
     from raftkv_trio.testing.planted import PLANTED
 
-    if level not in LEVELS:
+    if level not in (None, *LEVELS):
         raise ConfigError(f"--level {level} is not in this version; it has {', '.join(map(str, LEVELS))}")
     if planted not in (None, "all", *PLANTED):
         raise ConfigError(f"--planted: no bug {planted!r}; there are all, {', '.join(PLANTED)}")
@@ -109,14 +114,23 @@ def simulate(
         raise ConfigError(f"{alone} goes with none of --seeds, --from and --planted all")
     if planted is not None and first:
         raise ConfigError("--planted begins at seed 0; --from does not go with it")
+    if planted is not None and not is_one and (keep is not None or trace_file is not None):
+        raise ConfigError("--keep and --trace-file go with --planted only where --seed or --schedule does")
+    _check_writable(("--keep", keep), ("--trace-file", trace_file))
+    kept = None if schedule is None else _read_kept(schedule)
+    if kept is not None and schedule is not None:
+        level, planted = _what_to_run(kept, schedule, level, planted)
+    elif planted not in (None, "all"):
+        level = max(level or 1, PLANTED[str(planted)].level)
     asked = _Asked(
-        level=max(level, PLANTED[planted].level) if planted and planted != "all" else level,
+        level=level or 1,
         first=first if seed is None else seed,
         count=seeds or (100 if planted is None else 200),
         jobs=jobs or len(os.sched_getaffinity(0)),
         only=only,
         planted=planted,
         schedule=schedule,
+        kept=kept,
         keep=keep,
         trace=trace,
         trace_file=trace_file,
@@ -156,7 +170,10 @@ def _one(asked: _Asked) -> int:
     from raftkv_trio.testing.shrink import Reduction
 
     level = _level(asked)
-    schedule = level.draw(asked.first) if asked.schedule is None else _read_schedule(asked.schedule)
+    schedule = level.draw(asked.first) if asked.kept is None else asked.kept.schedule
+    if asked.kept is not None:
+        bug = f", with {asked.planted} planted" if asked.planted else ""
+        click.echo(f"{asked.schedule}: seed {schedule.seed} at level {asked.level}{bug}", err=True)
     try:
         schedule = Reduction.parse(asked.only).of(schedule)
     except ValueError as error:
@@ -173,6 +190,7 @@ def _one(asked: _Asked) -> int:
             _write_trace(asked, verdict)
             if verdict.failure is not None:
                 click.echo(f"seed {schedule.seed}: {verdict.text}")
+                _keep(asked, schedule)
         else:
             _explain(asked, verdict)
     return _SOUND if verdict.failure is None else _WRONG
@@ -198,7 +216,6 @@ def _find_planted(asked: _Asked) -> int:
 
 def _explain(asked: _Asked, failed: "Verdict") -> None:
     """Shrink a schedule that failed; show what is left, how it ended, and how to see it again."""
-    from raftkv_trio.testing.schedule_text import encode_schedule
     from raftkv_trio.testing.shrink import Reduction, shrink
 
     seed, run = failed.schedule.seed, _level(asked).run
@@ -220,25 +237,81 @@ def _explain(asked: _Asked, failed: "Verdict") -> None:
     click.echo(f"\n{again.text}")
     planted = f" --planted {asked.planted}" if asked.planted else ""
     only = f" --only {reduction}" if runs else ""
-    which = f"--seed {seed}" if asked.schedule is None else f"--schedule {asked.schedule}"
+    which = f"--seed {seed}" if asked.schedule is None else f"--schedule {shlex.quote(str(asked.schedule))}"
     click.echo(f"to see it again: raftkv-trio simulate --level {asked.level} {which}{planted}{only} --trace")
     _write_trace(asked, again)
-    if asked.keep is not None:
-        asked.keep.write_text(encode_schedule(schedule))
+    _keep(asked, schedule)
 
 
-def _read_schedule(file: Path) -> "Schedule":
-    from raftkv_trio.testing.schedule_text import decode_schedule
+def _read_kept(file: Path) -> "Kept":
+    from raftkv_trio.testing.schedule_text import decode_kept
 
     try:
-        return decode_schedule(file.read_text())
-    except (OSError, ValueError) as error:
+        return decode_kept(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--schedule {file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--schedule {file}: this is no schedule: it is no text in UTF-8") from error
+    except ValueError as error:
         raise ConfigError(f"--schedule {file}: {error}") from error
+
+
+def _what_to_run(kept: "Kept", file: Path, level: int | None, planted: str | None) -> tuple[int, str | None]:
+    """Level and planted bug: what the file says; where it does not, what the flags do."""
+    from raftkv_trio.testing.levels import LEVELS
+    from raftkv_trio.testing.planted import PLANTED
+
+    if kept.level not in (None, *LEVELS):
+        raise ConfigError(f"--schedule {file}: level {kept.level} is not in this version")
+    if kept.planted not in (None, *PLANTED):
+        raise ConfigError(f"--schedule {file}: this version has no bug {kept.planted!r} to plant")
+    if level is not None and kept.level not in (None, level):
+        raise ConfigError(
+            f"--level {level}: {file} was kept at level {kept.level}, and is run at that one only"
+        )
+    if planted is not None and kept.planted not in (None, planted):
+        raise ConfigError(f"--planted {planted}: {file} was kept with {kept.planted} planted")
+    planted = planted or kept.planted
+    needed = PLANTED[planted].level if planted else 1
+    known = kept.level or level
+    if known is not None and known < needed:
+        raise ConfigError(f"--planted {planted} needs level {needed}, and {file} is of level {known}")
+    return known or needed, planted
+
+
+def _check_writable(*asked: tuple[str, Path | None]) -> None:
+    """Raise ConfigError, before anything is run, where the file of one of these flags cannot be written."""
+    for flag, file in asked:
+        if file is None:
+            continue
+        why = None
+        if file.is_dir():
+            why = "it is a directory"
+        elif not file.parent.is_dir():
+            why = f"there is no directory {file.parent}"
+        elif not os.access(file if file.exists() else file.parent, os.W_OK):
+            why = "that is not permitted"
+        if why is not None:
+            raise ConfigError(f"{flag} {file} cannot be written: {why}")
+
+
+def _write(flag: str, file: Path, text: str) -> None:
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"{flag} {file} cannot be written: {error.strerror}") from error
+
+
+def _keep(asked: _Asked, schedule: "Schedule") -> None:
+    from raftkv_trio.testing.schedule_text import Kept, encode_kept
+
+    if asked.keep is not None:
+        _write("--keep", asked.keep, encode_kept(Kept(schedule, asked.level, asked.planted)))
 
 
 def _write_trace(asked: _Asked, verdict: "Verdict") -> None:
     if asked.trace_file is not None:
-        asked.trace_file.write_text("\n".join([*(verdict.trace or []), ""]))
+        _write("--trace-file", asked.trace_file, "\n".join([*(verdict.trace or []), ""]))
 
 
 def _level(asked: _Asked) -> "Level":

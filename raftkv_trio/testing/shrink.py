@@ -13,8 +13,8 @@ from raftkv_trio.testing.message_network import Conditions
 from raftkv_trio.testing.schedule import Schedule
 from raftkv_trio.testing.seeds import Verdict
 
-# What each can be lowered to at most.
-_LOWEST: dict[str, int] = {"nodes": 1, "clients": 1, "keys": 1, "operations": 1, "duration_s": 1}
+#: What each can be lowered to at most.
+LOWEST: dict[str, int] = {"nodes": 1, "clients": 1, "keys": 1, "operations": 1, "duration_s": 1}
 _KEPT = {"seed", "faults"}
 
 
@@ -53,9 +53,9 @@ class Reduction:
                 faults = tuple([int(v) for v in values])
             elif name == "default":
                 defaults = tuple(values)
-            elif name in _LOWEST:
+            elif name in LOWEST:
                 numbers[name] = int(value)
-                if numbers[name] < _LOWEST[name]:
+                if numbers[name] < LOWEST[name]:
                     raise ValueError(f"{part} is too low")
             else:
                 raise ValueError(f"{name!r} is nothing that a schedule has less of")
@@ -118,7 +118,7 @@ class _Shrinking:
             before = self._best.reduction
             yield from self._drop_faults()
             yield from self._use_defaults()
-            for name in _LOWEST:
+            for name in LOWEST:
                 yield from self._lower(name)
 
     def _drop_faults(self) -> Iterator[Shrunk]:
@@ -133,7 +133,7 @@ class _Shrinking:
 
     def _use_defaults(self) -> Iterator[Shrunk]:
         for field in fields(self._schedule):
-            if field.name in _LOWEST or field.name in _KEPT or not _has_default(field):
+            if field.name in LOWEST or field.name in _KEPT or not _has_default(field):
                 continue
             now = self._best.reduction
             is_default = getattr(self._schedule, field.name) == _default(field)
@@ -141,7 +141,7 @@ class _Shrinking:
                 yield from self._try(replace(now, defaults=(*now.defaults, field.name)))
 
     def _lower(self, name: str) -> Iterator[Shrunk]:
-        value = _LOWEST[name]
+        value = LOWEST[name]
         while value < getattr(self._best.verdict.schedule, name):
             numbers = {**dict(self._best.reduction.numbers), name: value}
             if (yield from self._try(replace(self._best.reduction, numbers=tuple(numbers.items())))):

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from raftkv_trio.testing.levels import LEVELS
 from raftkv_trio.testing.planted import PLANTED
+from raftkv_trio.testing.schedule_text import Kept, decode_kept, encode_kept
 from tests.cli.program import DEADLINE_S, PROGRAM, environment_with, refusal, run
+
+KEPT = Path(__file__).parents[1] / "simulation" / "kept"
 
 
 def digest(directory: Path, *arguments: str, hash_seed: str) -> str:
@@ -66,9 +70,60 @@ def test_a_failure_is_explained(tmp_path: Path) -> None:
     assert replayed.returncode == 1
     assert replayed.stdout.startswith((tmp_path / "trace").read_text())
     assert f"\nseed {seed}: durability: " in replayed.stdout
-    replayed = run("simulate", "--planted", "skip-fsync", "--schedule", "kept", "--trace", directory=tmp_path)
+    replayed = run("simulate", "--schedule", "kept", "--trace", directory=tmp_path)
     assert replayed.returncode == 1
     assert replayed.stdout.startswith((tmp_path / "trace").read_text())
+    assert replayed.stderr == f"kept: seed {seed} at level 1, with skip-fsync planted\n"
+    for flags in (["--level", "2"], ["--planted", "vote-twice"]):
+        said = refusal("simulate", "--schedule", "kept", *flags, directory=tmp_path)
+        assert said.startswith(f"{' '.join(flags)}: kept was kept ")
+
+
+def test_an_older_schedule_is_of_level_1(tmp_path: Path) -> None:
+    """A file that does not say its level is run at level 1, or at the one that is asked for."""
+    kept = KEPT / "cut-off-alone.json"
+    for level, flags in ((1, []), (2, ["--level", "2"])):
+        done = run("simulate", "--schedule", kept, *flags, directory=tmp_path)
+        assert (done.returncode, done.stderr) == (0, f"{kept}: seed 30044 at level {level}\n")
+
+
+def test_a_failure_is_kept_without_being_shrunk(tmp_path: Path) -> None:
+    """With --trace, which shrinks nothing, the schedule is kept as it ran."""
+    seed = int(rows(tmp_path, "--planted", "skip-fsync")[1]["skip-fsync"].split(",")[0]) - 1
+    flags = ("--planted", "skip-fsync", "--seed", f"{seed}", "--trace", "--keep", "kept")
+    assert run("simulate", *flags, directory=tmp_path).returncode == 1
+    kept = decode_kept((tmp_path / "kept").read_text())
+    assert kept == Kept(LEVELS[1].draw(seed), 1, "skip-fsync")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"[1]", "this is no schedule: it is no JSON object"),
+        (b"{}", "the schedule lacks seed, nodes, conditions, faults, clients, keys"),
+        (b"seed 3", "this is no JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b"\xff", "this is no schedule: it is no text in UTF-8"),
+    ],
+)
+def test_what_is_no_schedule(tmp_path: Path, content: bytes, sentence: str) -> None:
+    """A file that is no schedule is told in one line."""
+    (tmp_path / "kept").write_bytes(content)
+    assert refusal("simulate", "--schedule", "kept", directory=tmp_path) == f"--schedule kept: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("level", "planted", "sentence"),
+    [
+        (9, None, "level 9 is not in this version"),
+        (1, "none", "this version has no bug 'none' to plant"),
+    ],
+)
+def test_a_schedule_of_another_version(
+    tmp_path: Path, level: int, planted: str | None, sentence: str
+) -> None:
+    """A level or a planted bug that is no longer there is told in one line."""
+    (tmp_path / "kept").write_text(encode_kept(Kept(LEVELS[1].draw(0), level, planted)))
+    assert refusal("simulate", "--schedule", "kept", directory=tmp_path) == f"--schedule kept: {sentence}"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +198,11 @@ def is_deaf(pid: str) -> bool:
         (["--planted", "all", "--from", "1"], "--planted begins at seed 0; --from does not go with it"),
         (["--trace"], "--only and --trace go with --seed or --schedule"),
         (["--seed", "1", "--schedule", "kept"], "--schedule goes without --seed"),
-        (["--schedule", "nowhere"], "--schedule nowhere: [Errno 2] No such file"),
+        (["--schedule", "nowhere"], "--schedule nowhere cannot be read: No such file or directory"),
+        (["--keep", "no/x"], "--keep no/x cannot be written: there is no directory no"),
+        (["--trace-file", "no/x"], "--trace-file no/x cannot be written: there is no directory no"),
+        (["--trace-file", "."], "--trace-file . cannot be written: it is a directory"),
+        (["--keep", "x", "--planted", "skip-fsync"], "--keep and --trace-file go with --planted only where "),
         (["--only", "faults=99", "--seed", "1"], "--only 'faults=99': the schedule has the faults 0 to "),
     ],
 )
