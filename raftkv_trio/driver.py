@@ -103,6 +103,7 @@ class Driver:
         self.leader_changes = 0
         self.round_trips = RoundTrips()
         self._last_leader_id: int | None = None
+        self._leads = False
         self.leader_changed = trio.Event()
         self.leader_heard_at: float | None = None
         self.turned_at = clock.now()
@@ -261,6 +262,9 @@ class Driver:
         )
         if leader_id is not None:
             self.leader_heard_at = self._clock.now()
+        elif self._leads:
+            self.leader_heard_at = self.turned_at  # it heard itself so long; after a halt others may have led
+        self._leads = role is StateRole.LEADER
         self._reads.leader_changed()
         self.round_trips.forget()
         if leader_id not in (None, self._last_leader_id):

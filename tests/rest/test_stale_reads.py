@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import trio
 
 from raftkv_trio.config import PeerAddress, RestConfig
-from tests.rest.serving import open_client, open_server, open_survivor
+from tests.rest.serving import PATIENCE_S, open_client, open_server, open_survivor
 
 STALE = ["max-stale", "max-stale=60", "Max-Stale=60", 'max-stale="60"', "no-transform, max-stale=60 , x=y"]
 FRESH = ["", "max-stale=0", "max-stale=-1", "max-stale=x", "max-stale=", "xmax-stale=60", "max-stale=60s"]
@@ -38,6 +39,23 @@ async def test_a_leader_without_a_quorum(tmp_path: Path, free_ports: Callable[[i
     async with survivor as leader, open_client(leader) as client:
         assert (await ask(client, "max-stale=0")).status_code == 503
         assert (await ask(client, "max-stale=1")).status_code == 404
+
+
+async def test_a_leader_that_gave_up(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
+    """Who led until the quorum was gone has heard from a leader until then, and no longer."""
+    config = RestConfig(port=0, request_timeout_s=0.1)
+    survivor = open_survivor(tmp_path, free_ports(2), config, leads=True)
+    async with survivor as leader, open_client(leader) as client:
+        leader.clock.ahead_s = 100  # it became leader so long ago
+        leader.clock.gate.open()
+        with trio.fail_after(PATIENCE_S):
+            while leader.node.status().leader_id is not None:
+                await leader.node.driver.leader_changed.wait()
+        leader.clock.gate.close()
+        assert (await ask(client, "max-stale=60")).status_code == 404
+        leader.clock.ahead_s = 160
+        assert (await ask(client, "max-stale=60")).status_code == 503
+        assert (await ask(client, "max-stale=120")).status_code == 404
 
 
 async def test_without_any_leader(tmp_path: Path) -> None:
