@@ -12,6 +12,7 @@ import pytest
 
 from raftkv_trio.machine import StateMachine
 from raftkv_trio.testing.message_network import Conditions
+from raftkv_trio.testing.schedule import Limits
 from raftkv_trio.testing.simulation import Simulation
 
 SHOWN_LINES = 40
@@ -30,8 +31,19 @@ def raft_simulation(request: pytest.FixtureRequest) -> Callable[..., Simulation]
         nodes: int = 3,
         seed: int = 0,
         conditions: Conditions | None = None,
+        limits: Limits | None = None,
+        turn_delay_s: float = 0.0005,
+        keep_trace: bool = True,
     ) -> Simulation:
-        simulation = Simulation(make_machine, nodes=nodes, seed=seed, conditions=conditions, keep_trace=True)
+        simulation = Simulation(
+            make_machine,
+            nodes=nodes,
+            seed=seed,
+            conditions=conditions,
+            limits=limits,
+            turn_delay_s=turn_delay_s,
+            keep_trace=keep_trace,
+        )
         made.append((seed, simulation))
         return simulation
 

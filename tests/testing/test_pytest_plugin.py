@@ -19,6 +19,26 @@ def test_right(raft_simulation):
 """
 
 
+ALL_ARGUMENTS = """
+from counter import Counter
+
+from raftkv_trio.testing.message_network import Conditions
+from raftkv_trio.testing.schedule import Limits
+
+pytest_plugins = ["raftkv_trio.testing.pytest_plugin"]
+
+def test_it(raft_simulation):
+    simulation = raft_simulation(
+        Counter, nodes=1, seed=7, conditions=Conditions(loss=0.1), limits=Limits(election_ticks=20),
+        turn_delay_s=0.125, keep_trace=False,
+    )
+    member = simulation.members[1]
+    assert simulation.conditions.loss == 0.1
+    assert (member.config.election_ticks, member.turn_delay_s) == (20, 0.125)
+    assert simulation.trace.lines is None
+"""
+
+
 def run_pytest(path: Path, directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", directory, path],
@@ -46,6 +66,14 @@ def test_a_failure_shows_the_trace(tmp_path: Path) -> None:
     assert "raft simulation, seed 7, the last of " in done.stdout
     assert "seed 8" not in done.stdout
     assert ": leader t" in done.stdout
+
+
+def test_all_arguments_are_passed_on(tmp_path: Path) -> None:
+    """What a Simulation takes, the fixture takes."""
+    test = tmp_path / "test_it.py"
+    test.write_text(ALL_ARGUMENTS)
+    done = run_pytest(test, tmp_path)
+    assert done.returncode == 0, done.stdout
 
 
 def test_nobody_gets_pytest_who_did_not_ask() -> None:
