@@ -167,6 +167,8 @@ def apply_entries(
         ids.append(proposal_id)
         commands.append(Committed(entry.term, entry.index, command))
     results = machine.apply(commands) if commands else ()
+    if len(results) != len(commands):
+        raise ValueError(f"apply returned {len(results)} results for {len(commands)} commands")
     for proposal_id, committed, result in zip(ids, commands, results, strict=True):
         outcomes.append((proposal_id, Applied(committed.term, committed.index, result)))
     return outcomes

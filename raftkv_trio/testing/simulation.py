@@ -64,6 +64,10 @@ class Simulation:
         turn_delay_s: float = 0.0005,
         keep_trace: bool = False,
     ) -> None:
+        if nodes < 1:
+            raise ValueError(f"nodes is {nodes}, and has to be 1 or more")
+        if not callable(make_machine):
+            raise TypeError(f"make_machine makes a state machine, and is no {type(make_machine).__name__}")
         self.supervised = False
         self.timeline = Timeline()
         self.trace = Trace(self.timeline, keep=keep_trace)
@@ -129,6 +133,8 @@ class Simulation:
         Raises ProposalError where it is not applied within that time: NoLeader where it certainly is not and
         never will be, OutcomeUnknown where it may still be.
         """
+        if not isinstance(command, bytes):
+            raise TypeError(f"a command is bytes, and no {type(command).__name__}")
         asked = self.members[self.leader(within_s=within_s) if node is None else node]
         if asked.node is None:
             raise NoLeader(f"node {asked.id} is down")
@@ -208,6 +214,8 @@ class Simulation:
 
     def crash(self, node: int, *, power: bool = True) -> None:
         """Halt a node at once; with `power` it loses what it had not synced. It stays down until `start`."""
+        if node not in self.members:
+            raise ValueError(f"there is no node {node}; there are {sorted(self.members)}")
         self.members[node].halt(power=power)
 
     def add(self, node: int) -> Member:
