@@ -1,7 +1,7 @@
 """A simulation that is used wrongly says so at the call."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -13,8 +13,8 @@ from raftkv_trio.testing import Simulation
 class Silent(Store):
     """Returns no result."""
 
-    def apply(self, batch: Sequence[Committed]) -> Sequence[object]:
-        return ()
+    def apply(self, batch: Sequence[Committed]) -> list[Any]:
+        return []
 
 
 def test_wrong_use_is_told() -> None:
