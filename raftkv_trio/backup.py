@@ -23,8 +23,7 @@ from raftkv_trio.storage import (
     restore_directory,
     verify_backup,
 )
-
-_NOT_A_NODE = "what answers there is no node of this version"
+from raftkv_trio.survey import NOT_A_NODE
 
 
 def fetch_backup(
@@ -63,7 +62,7 @@ def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, shows_pr
             answer.read()
             raise RaftKVError(f"{endpoint.url}: {_detail(answer)}")
         if "Content-Length" not in answer.headers:
-            raise RaftKVError(f"{endpoint.url}: {_NOT_A_NODE}")
+            raise RaftKVError(f"{endpoint.url}: {NOT_A_NODE}")
         size_bytes = int(answer.headers["Content-Length"])
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as sink, _progress(size_bytes, shows_progress) as advance:
@@ -92,7 +91,7 @@ def _detail(answer: httpx.Response) -> str:
         said = answer.json()
         return str(said["detail"])
     except (ValueError, KeyError, TypeError):
-        return _NOT_A_NODE
+        return NOT_A_NODE
 
 
 def restore_node(config: NodeConfig, file: Path) -> tuple[int, SnapshotMeta]:

@@ -70,7 +70,7 @@ def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: st
 @option(
     "--timeout", metavar="SECONDS", type=float, default=600.0, help="How long the member may send nothing."
 )
-@click.option("--force", is_flag=True, help="Replace FILE where it exists.")
+@click.option("--force", is_flag=True, allow_from_autoenv=False, help="Replace FILE where it exists.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 def backup(endpoint: str, timeout: float, force: bool, file: Path) -> int:
     """Write all that the running cluster holds to FILE, checked to its end; `restore` reads it."""

@@ -5,16 +5,12 @@ import signal
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from raftkv_trio.cli.flags import procfile_option
 from raftkv_trio.cli.verdicts import exit_with
 from raftkv_trio.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group(no_args_is_help=False)

@@ -18,11 +18,16 @@ _timeout_option = option(
 )
 
 
+def _switch(name: str, text: str) -> Callable[[Command], Command]:
+    """Of this command alone: a variable that was forgotten must not force a change, nor leave one out."""
+    return click.option(name, is_flag=True, allow_from_autoenv=False, help=text)
+
+
 def _change_options(command: Command) -> Command:
     """The options of whatever changes members."""
     for decorate in (
-        click.option("--dry-run", is_flag=True, help="Only say what it would do to the quorum, or why not."),
-        click.option("--force", is_flag=True, help="Even where those who answer now would be no quorum."),
+        _switch("--dry-run", "Only say what it would do to the quorum, or why not."),
+        _switch("--force", "Even where those who answer now would be no quorum."),
         _timeout_option,
         endpoints_option,
     ):
@@ -157,7 +162,7 @@ def _run(endpoints: tuple[str, ...], timeout: float, what: Callable[[Any], Any])
     type=click.Path(path_type=Path),
     help="Data directory to make, for a node of the same id.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@_switch("--yes", "Do not ask.")
 def force_new_cluster(directory: Path, data_dir: Path, yes: bool) -> int:
     """Make one member the whole of a new cluster, when the majority of the old one is lost for good.
 
