@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from raftkv_trio.cli.member import remove
 from raftkv_trio.member_client import Members, forecast
 from tests.cli.cluster import Cluster
 from tests.cli.program import refusal, run
@@ -115,3 +116,10 @@ def of(active: tuple[int, ...]) -> Members:
         for i in range(1, 5)
     ]
     return Members(1, members)
+
+
+@pytest.mark.parametrize("switch", ["force", "dry_run"])
+def test_a_forgotten_variable_changes_no_change(monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
+    """Whether a change is forced, or not made at all, is said with the command, and in no variable."""
+    monkeypatch.setenv(f"RAFTKV_TRIO_{switch.upper()}", "1")
+    assert remove.make_context("remove", ["3"]).params[switch] is False

@@ -126,10 +126,9 @@ def test_a_removal_that_was_committed(tmp_path: Path) -> None:
 
 
 def test_what_it_does_not_take(tmp_path: Path) -> None:
-    """Without --yes of its own and a terminal, without a directory, or onto one, nothing is made."""
+    """Without --yes and a terminal, without a directory, or onto one, nothing is made."""
     command = ("member", "force-new-cluster", "old", "--data-dir", "new")
-    forgotten = {"RAFTKV_TRIO_YES": "1"}
-    assert "say so with --yes" in refusal(*command, directory=tmp_path, environment=forgotten)
+    assert "say so with --yes" in refusal(*command, directory=tmp_path)
     assert "old is no data directory" in refusal(*command, "--yes", directory=tmp_path)
     (tmp_path / "new").mkdir()
     assert "new exists already" in refusal(*command, "--yes", directory=tmp_path)
