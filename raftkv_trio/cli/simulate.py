@@ -97,13 +97,6 @@ def simulate(
 
     The exit code is 0 where all is well, 1 where an invariant broke or a planted bug was not found.
     """
-    from raftkv_trio.testing.levels import LEVELS
-    from raftkv_trio.testing.planted import PLANTED
-
-    if level not in (None, *LEVELS):
-        raise ConfigError(f"--level {level} is not in this version; it has {', '.join(map(str, LEVELS))}")
-    if planted not in (None, "all", *PLANTED):
-        raise ConfigError(f"--planted: no bug {planted!r}; there are all, {', '.join(PLANTED)}")
     alone = "--seed" if schedule is None else "--schedule"
     is_one = seed is not None or schedule is not None
     if seed is not None and schedule is not None:
@@ -118,12 +111,11 @@ def simulate(
         raise ConfigError("--keep and --trace-file go with --planted only where --seed or --schedule does")
     _check_writable(("--keep", keep), ("--trace-file", trace_file))
     kept = None if schedule is None else _read_kept(schedule)
+    asked_level, planted = _asked_for(level, planted)
     if kept is not None and schedule is not None:
-        level, planted = _what_to_run(kept, schedule, level, planted)
-    elif planted not in (None, "all"):
-        level = max(level or 1, PLANTED[str(planted)].level)
+        asked_level, planted = _what_to_run(kept, schedule, level, planted)
     asked = _Asked(
-        level=level or 1,
+        level=asked_level,
         first=first if seed is None else seed,
         count=seeds or (100 if planted is None else 200),
         jobs=jobs or len(os.sched_getaffinity(0)),
@@ -254,6 +246,19 @@ def _read_kept(file: Path) -> "Kept":
         raise ConfigError(f"--schedule {file}: this is no schedule: it is no text in UTF-8") from error
     except ValueError as error:
         raise ConfigError(f"--schedule {file}: {error}") from error
+
+
+def _asked_for(level: int | None, planted: str | None) -> tuple[int, str | None]:
+    """Level and planted bug as the flags say; raises ConfigError where this version lacks one."""
+    from raftkv_trio.testing.levels import LEVELS
+    from raftkv_trio.testing.planted import PLANTED
+
+    if level not in (None, *LEVELS):
+        raise ConfigError(f"--level {level} is not in this version; it has {', '.join(map(str, LEVELS))}")
+    if planted not in (None, "all", *PLANTED):
+        raise ConfigError(f"--planted: no bug {planted!r}; there are all, {', '.join(PLANTED)}")
+    bug = PLANTED.get(planted or "")
+    return max(level or 1, bug.level if bug else 1), planted
 
 
 def _what_to_run(kept: "Kept", file: Path, level: int | None, planted: str | None) -> tuple[int, str | None]:

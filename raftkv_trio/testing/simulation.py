@@ -118,11 +118,22 @@ class Simulation:
                 raise Violation(LIVENESS, f"what was waited for has not come within {within_s} s")
             self.timeline.step()
 
+    def _wait(self, condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
+        """For what needs a leader: raises NoLeader, saying `otherwise`, where it takes too long."""
+        try:
+            self.run_until(condition, within_s=within_s)
+        except Violation as error:
+            if error.invariant != LIVENESS:
+                raise
+            raise NoLeader(otherwise) from None
+
     # ------------------------------------------------------------ clients
 
     def leader(self, *, within_s: float = 10.0) -> int:
-        """The node that a majority follows, as soon as there is one."""
-        self.run_until(lambda: self._leader() is not None, within_s=within_s)
+        """The node that a majority follows, as soon as there is one; raises NoLeader where there is none."""
+        self._wait(
+            lambda: self._leader() is not None, within_s, f"no majority follows a leader within {within_s} s"
+        )
         leader_id = self._leader()
         assert leader_id is not None
         return leader_id
@@ -164,12 +175,7 @@ class Simulation:
         def is_readable() -> bool:
             return round_.index is not None and running.applied.index >= round_.index
 
-        try:
-            self.run_until(is_readable, within_s=within_s)
-        except Violation as error:
-            if error.invariant != LIVENESS:
-                raise
-            raise NoLeader(f"node {node} could not read within {within_s} s") from None
+        self._wait(is_readable, within_s, f"node {node} could not read within {within_s} s")
         return self.local_machine(node)
 
     def local_machine(self, node: int) -> StateMachine:

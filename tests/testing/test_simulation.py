@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from raftkv_trio.errors import NoLeader
 from raftkv_trio.kv import Store
 from raftkv_trio.machine import Committed
 from raftkv_trio.testing import Simulation
@@ -34,3 +35,15 @@ def test_too_few_results_are_told() -> None:
     """Where `apply` returns fewer results than it was given commands, the error says how many."""
     with pytest.raises(ValueError, match=r"^apply returned 0 results for 1 commands$"):
         Simulation(Silent, nodes=1).propose(b"x")
+
+
+def test_without_a_quorum_there_is_no_leader() -> None:
+    """What needs a leader says that there is none, as a node does, and is certainly not applied."""
+    simulation = Simulation(Store)
+    simulation.leader()
+    simulation.partition([1], [2], [3])
+    simulation.run_for(3)  # until whoever led has noticed
+    with pytest.raises(NoLeader, match="no majority follows a leader"):
+        simulation.leader()
+    with pytest.raises(NoLeader, match="no majority follows a leader"):
+        simulation.propose(b"x")
