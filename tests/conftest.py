@@ -1,12 +1,16 @@
 """Fixtures of all tests."""
 
 import random
+import signal
 import socket
 from collections.abc import Callable
 
 import pytest
 
 _GIVEN: set[int] = set()  # no port is given twice in a run
+
+# A shell starts what is to run in the background deaf to SIGINT, and so would be all processes of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
