@@ -94,7 +94,7 @@ class Message:
     Attributes:
         term: the sender's term; 0 on messages that stay on a node.
         log_term, index: the entry before `entries` in APP; the last entry of a candidate in VOTE.
-        commit: the sender's commit index.
+        commit: the sender's commit index; in STORAGE_APPEND_RESP, one that is durable now, or 0.
         vote: in STORAGE_APPEND, the vote to make durable.
         snapshot: in SNAP, and in STORAGE_APPEND where one is to be installed.
         reject, reject_hint: a refused APP or VOTE, with the conflict hint of the former.
