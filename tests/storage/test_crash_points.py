@@ -1,7 +1,7 @@
 """A crash at every single disk operation of a long life: everything acknowledged is there, nothing else."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -265,33 +265,22 @@ class Interrupted(SimulatedDisk):
     at = 1_000_000
 
 
-def test_a_purge_beside_a_cut_leaves_a_log_at_any_moment() -> None:
-    """What is being begun makes no segment superfluous yet, though a snapshot covers all before it."""
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # what is being begun makes no segment superfluous yet, though a snapshot covers all before it
+        pytest.param((append(2, 2, 12), take_snapshot(2, 12), append(2, 13, 20)), id="cut"),
+        # a leader's snapshot makes nothing superfluous before the log says that it continues it
+        pytest.param((append(2, 2, 12), append(2, 13, 30), install(3, 100, 100)), id="install"),
+    ],
+)
+def test_a_purge_beside_the_writer_leaves_a_log_at_any_moment(steps: Sequence[Step]) -> None:
+    """Beside the last of these steps it removes nothing that a start after a loss of power needs."""
     for number in range(1000):
         disk = Interrupted(random.Random(number))
         storage = reopen(disk)
         begun = [NEW]
-        for step, kept in (append(2, 2, 12), take_snapshot(2, 12), append(2, 13, 20)):
-            if len(begun) == 3:
-                disk.arm(number // 5, storage.tidy)
-            begun.append(kept(begun[-1]))
-            try:
-                step(storage)
-            except Halted:
-                break
-        else:
-            break
-        assert held(reopen(disk)) in begun[-2:], f"after operation {number // 5}"
-    assert number >= 5 * 10
-
-
-def test_a_purge_beside_an_install_leaves_a_log_at_any_moment() -> None:
-    """A leader's snapshot makes nothing superfluous before the log says that it continues it."""
-    for number in range(1000):
-        disk = Interrupted(random.Random(number))
-        storage = reopen(disk)
-        begun = [NEW]
-        for step, kept in (append(2, 2, 12), append(2, 13, 30), install(3, 100, 100)):
+        for step, kept in steps:
             if len(begun) == 3:
                 disk.arm(number // 5, storage.tidy)
             begun.append(kept(begun[-1]))
