@@ -11,20 +11,20 @@ from raftkv_trio._version import __version__
 
 if TYPE_CHECKING:
     from raftkv_trio.config import NodeConfig, PeerAddress, parse_cluster
-    from raftkv_trio.machine import Committed, StateMachine
-    from raftkv_trio.node import Node, run_node
-    from raftkv_trio.proposals import Applied, Proposal
+    from raftkv_trio.node.node import Node, run_node
+    from raftkv_trio.node.proposals import Applied, Proposal
+    from raftkv_trio.state_machine import Committed, StateMachine
 else:
     _HOMES = {
-        "Applied": "proposals",
-        "Committed": "machine",
-        "Node": "node",
+        "Applied": "node.proposals",
+        "Committed": "state_machine",
+        "Node": "node.node",
         "NodeConfig": "config",
         "PeerAddress": "config",
-        "Proposal": "proposals",
-        "StateMachine": "machine",
+        "Proposal": "node.proposals",
+        "StateMachine": "state_machine",
         "parse_cluster": "config",
-        "run_node": "node",
+        "run_node": "node.node",
     }
 
     # Unseen by type checkers, to which any name of the package would be good otherwise.

@@ -20,7 +20,7 @@ _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-07-01T12:00:00.000Z INFO raftkv_trio.peers: message`, control characters escaped."""
+    """`2026-07-01T12:00:00.000Z INFO raftkv_trio.peers.peers: message`, control characters escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage().translate(_CONTROL_CHARACTERS)

@@ -10,13 +10,13 @@ from typing import NoReturn
 import click
 
 from raftkv_trio._version import __version__
-from raftkv_trio.cli.directories import backup, check, restore
+from raftkv_trio.cli.exit_codes import EXIT_USAGE, PROGRAM, exit_with, usage_sentence, verdict
 from raftkv_trio.cli.local import local
 from raftkv_trio.cli.member import member
-from raftkv_trio.cli.running import snapshot, status
+from raftkv_trio.cli.offline import backup, check, restore
+from raftkv_trio.cli.online import snapshot, status
 from raftkv_trio.cli.serve import serve
 from raftkv_trio.cli.simulate import simulate
-from raftkv_trio.cli.verdicts import EXIT_USAGE, PROGRAM, exit_with, usage_sentence, verdict
 
 
 def main() -> NoReturn:

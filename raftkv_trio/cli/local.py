@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from raftkv_trio.cli.exit_codes import exit_with
 from raftkv_trio.cli.flags import procfile_option
-from raftkv_trio.cli.verdicts import exit_with
 from raftkv_trio.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ def local_start(procfile: Path, names: tuple[str, ...]) -> int:
     import trio
 
     from raftkv_trio.cli.signals import run_until_signal
-    from raftkv_trio.local import run_local
+    from raftkv_trio.local.supervisor import run_local
 
     if sys.stdout is None:
         raise ConfigError("local start needs a standard output, and that is closed")
@@ -66,7 +66,7 @@ def local_run(procfile: Path, signal_name: str, verb: str, names: tuple[str, ...
 
     It returns when they are started, and serve where they are nodes, or when they are gone.
     """
-    from raftkv_trio.control import Request, call
+    from raftkv_trio.local.control import Request, call
 
     answer = call(procfile.parent, Request(verb, names, signal.Signals[f"SIG{signal_name}"]))
     if answer.exit_code:

@@ -48,7 +48,7 @@ def member() -> None:
 )
 def list_members(endpoints: tuple[str, ...], timeout: float, write_out: str) -> int:
     """Show the members as the leader sees them, or whoever answers."""
-    from raftkv_trio.member_client import Cluster, as_json, table
+    from raftkv_trio.client.members import Cluster, as_json, table
 
     seen = _run(endpoints, timeout, Cluster.members)
     click.echo(as_json(seen) if write_out == "json" else table(seen))
@@ -110,7 +110,7 @@ def update(node_id: str, url: str, **how: Any) -> int:
 @_timeout_option
 def transfer(node_id: str | None, endpoints: tuple[str, ...], timeout: float) -> int:
     """Have another voter lead, or node ID."""
-    from raftkv_trio.member_client import Cluster
+    from raftkv_trio.client.members import Cluster
 
     to = None if node_id is None else parse_node_id(node_id)
     _run(endpoints, timeout, lambda cluster: Cluster.transfer(cluster, to))
@@ -127,7 +127,7 @@ def _change(
     force: bool,
     dry_run: bool,
 ) -> int:
-    from raftkv_trio.member_client import Cluster
+    from raftkv_trio.client.members import Cluster
 
     if dry_run:
         click.echo(
@@ -144,7 +144,7 @@ def _run(endpoints: tuple[str, ...], timeout: float, what: Callable[[Any], Any])
 
     import trio
 
-    from raftkv_trio.member_client import open_cluster
+    from raftkv_trio.client.members import open_cluster
 
     async def run() -> Any:
         async with open_cluster(addresses, timeout) as cluster:
@@ -171,7 +171,7 @@ def force_new_cluster(directory: Path, data_dir: Path, yes: bool) -> int:
     acknowledged, and what DIR holds counts as committed, even where nobody was told so. Do this on one member
     only, and never start a member of the old cluster again: both would take writes, each its own.
     """
-    from raftkv_trio.force import force_new_cluster as force
+    from raftkv_trio.offline.force_new_cluster import force_new_cluster as force
 
     if not yes:
         if not sys.stdin.isatty():

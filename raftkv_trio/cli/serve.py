@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from raftkv_trio.cli.flags import address, option
+from raftkv_trio.cli.open_files import make_room_for_clients
 from raftkv_trio.config import (
     DEFAULT_CLUSTER,
     DEFAULT_HOST,
@@ -23,7 +24,6 @@ from raftkv_trio.config import (
     parse_node_id,
 )
 from raftkv_trio.logs import LOG_LEVELS, LogFormat, setup_logging
-from raftkv_trio.open_files import make_room_for_clients
 
 _METAVARS = {"timeout": "SECONDS", "size": "BYTES", "connections": "COUNT", "entries": "COUNT"}
 
@@ -106,10 +106,10 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
 
     import trio
 
-    from raftkv_trio import serve as server
+    from raftkv_trio import server
     from raftkv_trio.cli.signals import run_until_signal
-    from raftkv_trio.lanes import cancel_when
-    from raftkv_trio.readiness import tell_ready
+    from raftkv_trio.local.readiness import tell_ready
+    from raftkv_trio.sync import cancel_when
 
     async def run(stop: trio.Event) -> int:
         async with trio.open_nursery() as nursery:

@@ -17,11 +17,11 @@ import click
 from raftkv_trio.errors import ConfigError
 
 if TYPE_CHECKING:
-    from raftkv_trio.testing.campaign import Tally
-    from raftkv_trio.testing.levels import Level
-    from raftkv_trio.testing.schedule import Schedule
-    from raftkv_trio.testing.schedule_text import Kept
-    from raftkv_trio.testing.seeds import Verdict
+    from raftkv_trio.testing.campaign.campaign import Tally
+    from raftkv_trio.testing.campaign.levels import Level
+    from raftkv_trio.testing.campaign.seeds import Verdict
+    from raftkv_trio.testing.schedules.schedule import Schedule
+    from raftkv_trio.testing.schedules.schedule_text import Kept
 
 Item = TypeVar("Item")
 
@@ -138,7 +138,7 @@ def simulate(
 
 
 def _many(asked: _Asked) -> int:
-    from raftkv_trio.testing.campaign import Tally, run_seeds
+    from raftkv_trio.testing.campaign.campaign import Tally, run_seeds
 
     tally, begun_at = Tally(), perf_counter()
     verdicts = run_seeds(asked.level, range(asked.first, asked.first + asked.count), asked.jobs)
@@ -157,9 +157,9 @@ def _many(asked: _Asked) -> int:
 
 
 def _one(asked: _Asked) -> int:
-    from raftkv_trio.testing.campaign import Tally
+    from raftkv_trio.testing.campaign.campaign import Tally
+    from raftkv_trio.testing.campaign.shrink import Reduction
     from raftkv_trio.testing.planted import PLANTED
-    from raftkv_trio.testing.shrink import Reduction
 
     level = _level(asked)
     schedule = level.draw(asked.first) if asked.kept is None else asked.kept.schedule
@@ -189,7 +189,7 @@ def _one(asked: _Asked) -> int:
 
 
 def _find_planted(asked: _Asked) -> int:
-    from raftkv_trio.testing.campaign import find_planted
+    from raftkv_trio.testing.campaign.campaign import find_planted
     from raftkv_trio.testing.planted import PLANTED
 
     names = list(PLANTED) if asked.planted == "all" else [str(asked.planted)]
@@ -208,7 +208,7 @@ def _find_planted(asked: _Asked) -> int:
 
 def _explain(asked: _Asked, failed: "Verdict") -> None:
     """Shrink a schedule that failed; show what is left, how it ended, and how to see it again."""
-    from raftkv_trio.testing.shrink import Reduction, shrink
+    from raftkv_trio.testing.campaign.shrink import Reduction, shrink
 
     seed, run = failed.schedule.seed, _level(asked).run
     click.echo(f"\nseed {seed}: {failed.text}")
@@ -236,7 +236,7 @@ def _explain(asked: _Asked, failed: "Verdict") -> None:
 
 
 def _read_kept(file: Path) -> "Kept":
-    from raftkv_trio.testing.schedule_text import decode_kept
+    from raftkv_trio.testing.schedules.schedule_text import decode_kept
 
     try:
         return decode_kept(file.read_text("utf-8"))
@@ -250,7 +250,7 @@ def _read_kept(file: Path) -> "Kept":
 
 def _asked_for(level: int | None, planted: str | None) -> tuple[int, str | None]:
     """Level and planted bug as the flags say; raises ConfigError where this version lacks one."""
-    from raftkv_trio.testing.levels import LEVELS
+    from raftkv_trio.testing.campaign.levels import LEVELS
     from raftkv_trio.testing.planted import PLANTED
 
     if level not in (None, *LEVELS):
@@ -263,7 +263,7 @@ def _asked_for(level: int | None, planted: str | None) -> tuple[int, str | None]
 
 def _what_to_run(kept: "Kept", file: Path, level: int | None, planted: str | None) -> tuple[int, str | None]:
     """Level and planted bug: what the file says; where it does not, what the flags do."""
-    from raftkv_trio.testing.levels import LEVELS
+    from raftkv_trio.testing.campaign.levels import LEVELS
     from raftkv_trio.testing.planted import PLANTED
 
     if kept.level not in (None, *LEVELS):
@@ -308,7 +308,7 @@ def _write(flag: str, file: Path, text: str) -> None:
 
 
 def _keep(asked: _Asked, schedule: "Schedule") -> None:
-    from raftkv_trio.testing.schedule_text import Kept, encode_kept
+    from raftkv_trio.testing.schedules.schedule_text import Kept, encode_kept
 
     if asked.keep is not None:
         _write("--keep", asked.keep, encode_kept(Kept(schedule, asked.level, asked.planted)))
@@ -320,7 +320,7 @@ def _write_trace(asked: _Asked, verdict: "Verdict") -> None:
 
 
 def _level(asked: _Asked) -> "Level":
-    from raftkv_trio.testing.levels import LEVELS
+    from raftkv_trio.testing.campaign.levels import LEVELS
 
     return LEVELS[asked.level]
 

@@ -41,7 +41,7 @@ from raftkv_trio.kv.txn import (
     Txn,
     TxnResult,
 )
-from raftkv_trio.machine import Committed
+from raftkv_trio.state_machine import Committed
 
 #: The revision of a store that nothing was ever written to.
 EMPTY_REVISION = 1
@@ -54,7 +54,7 @@ _STATE = Struct(">Q16s")
 
 
 class Store:
-    """The map, as `raftkv_trio.machine.StateMachine`; reads show what is applied so far.
+    """The map, as `raftkv_trio.state_machine.StateMachine`; reads show what is applied so far.
 
     Attributes:
         revision: of the last txn that changed something; 1 before any.

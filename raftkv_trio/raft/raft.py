@@ -12,7 +12,7 @@ from raftkv_trio.raft.confchange import describe
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.errors import InvalidState
 from raftkv_trio.raft.log import RaftLog
-from raftkv_trio.raft.readonly import ReadRounds
+from raftkv_trio.raft.read_rounds import ReadRounds
 from raftkv_trio.raft.storage import Storage
 from raftkv_trio.raft.tracker import Tracker
 from raftkv_trio.raft.types import (

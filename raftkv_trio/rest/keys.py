@@ -20,10 +20,10 @@ from raftkv_trio.kv import (
     TxnResult,
     encode_txn,
 )
-from raftkv_trio.node import Node
-from raftkv_trio.proposals import Applied, Proposal
+from raftkv_trio.node.node import Node
+from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.rest.exchange import Answer, Contents, KeyRequest, empty, octets, plain
-from raftkv_trio.rest.members import added, removed
+from raftkv_trio.rest.operators.members import added, removed
 from raftkv_trio.rest.preconditions import etag, parse_preconditions
 from raftkv_trio.rest.problems import BUG, status_of
 from raftkv_trio.rest.waiting import wait_settled

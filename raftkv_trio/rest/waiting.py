@@ -3,7 +3,7 @@
 import trio
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.proposals import Applied, Proposal
+from raftkv_trio.node.proposals import Applied, Proposal
 
 
 async def wait_settled(proposal: Proposal, config: RestConfig) -> Applied:

@@ -1,5 +1,6 @@
 """Durability: the write-ahead log, snapshots and the data directory, synchronous over a small Disk port."""
 
+from raftkv_trio.offline.restore import Backup, restore_directory, verify_backup
 from raftkv_trio.storage.disk import Disk, DiskFile, OsDisk, is_no_room, trouble
 from raftkv_trio.storage.node_storage import (
     BOOTSTRAP_INDEX,
@@ -10,7 +11,6 @@ from raftkv_trio.storage.node_storage import (
     is_new,
     open_storage,
 )
-from raftkv_trio.storage.restore import Backup, restore_directory, verify_backup
 from raftkv_trio.storage.snapshot import SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshots import IncomingSnapshot
 

@@ -26,8 +26,8 @@ from zlib import crc32
 
 import cbor2
 
-from raftkv_trio import plain_cbor
 from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.payload import cbor as plain_cbor
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.snapshot import SnapshotId
 

@@ -8,7 +8,7 @@ from zlib import crc32
 import cbor2
 
 from raftkv_trio.errors import PeerProtocolError
-from raftkv_trio.plain_cbor import decode_payload
+from raftkv_trio.payload.cbor import decode_payload
 from raftkv_trio.storage.disk import Disk, write_whole_file
 from raftkv_trio.storage.log_reader import corrupt
 

@@ -18,7 +18,7 @@ from zlib import crc32
 import cbor2
 
 from raftkv_trio.errors import REMEDY, CorruptLog, PeerProtocolError
-from raftkv_trio.plain_cbor import decode_payload, pack_conf_state, unpack_conf_state
+from raftkv_trio.payload.cbor import decode_payload, pack_conf_state, unpack_conf_state
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage.disk import Disk, DiskFile
 

@@ -1,15 +1,15 @@
 """Public tools for tests: clusters on virtual time around any state machine, and a history checker."""
 
-from raftkv_trio.testing.history import History, Operation, Outcome
-from raftkv_trio.testing.linearizability import (
+from raftkv_trio.testing.histories.history import History, Operation, Outcome
+from raftkv_trio.testing.histories.linearizability import (
     HistoryError,
     Model,
     NotLinearizable,
     Undecided,
     check_linearizable,
 )
-from raftkv_trio.testing.register import ABSENT, PRESENT, Answer, Delete, Get, Put, Register, Seen
-from raftkv_trio.testing.simulation import Simulation
+from raftkv_trio.testing.histories.register import ABSENT, PRESENT, Answer, Delete, Get, Put, Register, Seen
+from raftkv_trio.testing.simulator.simulation import Simulation
 
 __all__ = [
     "ABSENT",

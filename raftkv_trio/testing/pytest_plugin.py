@@ -10,10 +10,10 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from raftkv_trio.machine import StateMachine
-from raftkv_trio.testing.message_network import Conditions
-from raftkv_trio.testing.schedule import Limits
-from raftkv_trio.testing.simulation import Simulation
+from raftkv_trio.state_machine import StateMachine
+from raftkv_trio.testing.schedules.schedule import Limits
+from raftkv_trio.testing.simulator.simulation import Simulation
+from raftkv_trio.testing.world.message_network import Conditions
 
 SHOWN_LINES = 40
 

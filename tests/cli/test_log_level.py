@@ -24,7 +24,7 @@ def test_the_level_can_be_changed_at_run_time(tmp_path: Path) -> None:
         assert httpx.get(url).text == "info\n"
         node.wait_said("WARNING .*: from here on info is logged")
         assert node.end(SIGINT) == 0
-        assert "INFO raftkv_trio.serve: node 1 is stopping" in node.said
+        assert "INFO raftkv_trio.server: node 1 is stopping" in node.said
 
 
 def test_no_other_put_of_an_operator_is_known(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raftkv_trio.cli.member import remove
-from raftkv_trio.member_client import Members, forecast
+from raftkv_trio.client.members import Members, forecast
 from tests.cli.cluster import Cluster
 from tests.cli.program import refusal, run
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from raftkv_trio.testing.levels import LEVELS
+from raftkv_trio.testing.campaign.levels import LEVELS
 from raftkv_trio.testing.planted import PLANTED
-from raftkv_trio.testing.schedule_text import Kept, decode_kept, encode_kept
+from raftkv_trio.testing.schedules.schedule_text import Kept, decode_kept, encode_kept
 from tests.cli.program import DEADLINE_S, PROGRAM, environment_with, refusal, run
 
 KEPT = Path(__file__).parents[1] / "simulation" / "kept"

@@ -5,7 +5,7 @@ import random
 import httpx
 
 from raftkv_trio.testing import ABSENT, Answer, Delete, Get, History, Operation, Put, Seen
-from raftkv_trio.testing.register import RegisterRequest
+from raftkv_trio.testing.histories.register import RegisterRequest
 from tests.integration.cluster import Cluster
 
 RegisterHistory = History[RegisterRequest, Answer]

@@ -13,8 +13,8 @@ import trio.testing
 from raftkv_trio import Node, NodeConfig, parse_cluster, run_node
 from raftkv_trio.errors import DiskFull, StorageError
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
-from raftkv_trio.ports import Worker, World
-from raftkv_trio.testing.disk import SimulatedDisk
+from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.world import Worker, World
 from tests.conftest import find_free_ports
 
 T = TypeVar("T")

@@ -9,15 +9,15 @@ import pytest
 import trio
 
 from raftkv_trio.config import NodeConfig, PeerAddress
-from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.force import force_new_cluster
-from raftkv_trio.membership import Action, ChangeRequest, MemberChange
+from raftkv_trio.node.recovery import open_directory
+from raftkv_trio.offline.force_new_cluster import force_new_cluster
+from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
+from raftkv_trio.peers.wire import ProposalId
 from raftkv_trio.raft.confchange import conf_change_entry
 from raftkv_trio.raft.types import ConfState, HardState
-from raftkv_trio.recovery import open_directory
 from raftkv_trio.storage import Bootstrap, OsDisk
-from raftkv_trio.wire import ProposalId
 from tests.cli.program import refusal, run, serving
 from tests.conftest import find_free_ports
 from tests.integration.cluster import Cluster

@@ -9,12 +9,12 @@ import pytest
 import trio
 
 from raftkv_trio.config import NodeConfig, PeerAddress
-from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError, NodeRemoved
-from raftkv_trio.machine import Committed
-from raftkv_trio.node import run_node
+from raftkv_trio.node.node import run_node
+from raftkv_trio.node.recovery import open_directory
+from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.raft.types import ConfState
-from raftkv_trio.recovery import open_directory
+from raftkv_trio.state_machine import Committed
 from raftkv_trio.storage import Bootstrap, OsDisk
 from tests.integration.cluster import PATIENCE_S
 from tests.integration.members import add, fill, members, started, wait_alike, wait_said

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from raftkv_trio.testing import Get, History, Outcome, Put, Register, check_linearizable
-from raftkv_trio.testing.register import RegisterRequest
+from raftkv_trio.testing.histories.register import RegisterRequest
 from tests.integration.clients import Client, RegisterHistory, RegisterOperation
 from tests.integration.cluster import PATIENCE_S, POLL_S, Cluster
 from tests.integration.proxy import Proxy

@@ -19,7 +19,7 @@ from raftkv_trio.kv import (
     decode_txn,
     encode_txn,
 )
-from raftkv_trio.machine import Committed
+from raftkv_trio.state_machine import Committed
 from tests.kv.strategies import txns
 
 _plain = st.recursive(

@@ -23,7 +23,7 @@ from raftkv_trio.kv import (
     encode_txn,
     prefix_end,
 )
-from raftkv_trio.machine import Committed
+from raftkv_trio.state_machine import Committed
 from tests.kv.model import Model
 from tests.kv.strategies import KEYS, keys, range_ends, txns
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import trio
 
-from raftkv_trio.control import Answer, Request, call
-from raftkv_trio.local import KILL_GRACE_S, run_local
+from raftkv_trio.local.control import Answer, Request, call
+from raftkv_trio.local.supervisor import KILL_GRACE_S, run_local
 
 # Whoever says hello holds the lock on the file `NAME.alive`, and so do the children that it forks.
 PRELUDE = """\

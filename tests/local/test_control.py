@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from raftkv_trio.control import (
+from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.local.control import (
     MAX_REQUEST_BYTES,
     SOCKET_NAME,
     Answer,
@@ -23,7 +24,6 @@ from raftkv_trio.control import (
     open_control_socket,
     serve_control,
 )
-from raftkv_trio.errors import ConfigError, RaftKVError
 
 
 async def echo(request: Request) -> Answer:

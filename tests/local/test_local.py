@@ -11,10 +11,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from raftkv_trio.console import Console
-from raftkv_trio.control import Answer, Request
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.local import House, LocalCluster, run_local
+from raftkv_trio.local.console import Console
+from raftkv_trio.local.control import Answer, Request
+from raftkv_trio.local.supervisor import House, LocalCluster, run_local
 from tests.local.supervised import IDLE, supervised, write_procfile
 
 STUBBORN = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"

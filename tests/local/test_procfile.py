@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.procfile import check_names, parse_procfile
+from raftkv_trio.local.procfile import check_names, parse_procfile
 
 ROOT = Path(__file__).parents[2]
 

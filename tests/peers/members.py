@@ -8,14 +8,14 @@ from pathlib import Path
 import trio
 
 from raftkv_trio.config import PeerAddress
-from raftkv_trio.envelope import Envelope
-from raftkv_trio.lanes import Bell, Lane
-from raftkv_trio.links import DirectoryIds
-from raftkv_trio.peers import Peers
-from raftkv_trio.ports import ThreadWorker, World
+from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.peers.outgoing import DirectoryIds
+from raftkv_trio.peers.peers import Peers
+from raftkv_trio.peers.wire import Forward, ForwardChange, Hello, InboxItem, encode_hello
 from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, OsDisk, open_storage
-from raftkv_trio.wire import Forward, ForwardChange, Hello, InboxItem, encode_hello
+from raftkv_trio.sync import Bell, Lane
+from raftkv_trio.world import ThreadWorker, World
 
 CLUSTER_ID = 77
 

@@ -13,10 +13,9 @@ import pytest
 import trio
 
 from raftkv_trio.config import PeerAddress
-from raftkv_trio.handshake import MAX_HANDSHAKE_BYTES
-from raftkv_trio.peers import MAX_HANDSHAKES, REJECTION_INTERVAL_S
-from raftkv_trio.raft.types import Entry, Message, MessageType
-from raftkv_trio.wire import (
+from raftkv_trio.peers.handshake import MAX_HANDSHAKE_BYTES
+from raftkv_trio.peers.peers import MAX_HANDSHAKES, REJECTION_INTERVAL_S
+from raftkv_trio.peers.wire import (
     Forward,
     Hello,
     ProposalId,
@@ -27,6 +26,7 @@ from raftkv_trio.wire import (
     encode_messages,
     encode_refused,
 )
+from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.members import CLUSTER_ID, Member, admitted, connected, running
 
 HELLO = Hello(cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
@@ -107,7 +107,7 @@ async def test_ten_thousand_first_frames_of_strangers(
         while attacks:
             await abuse(addresses[1], attacks.popleft())
 
-    caplog.set_level(logging.WARNING, "raftkv_trio.peers")
+    caplog.set_level(logging.WARNING, "raftkv_trio.peers.peers")
     async with running(one, two):
         await connected(two, 1)
         began = trio.current_time()

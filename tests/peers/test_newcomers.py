@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from raftkv_trio.config import PeerAddress
-from raftkv_trio.envelope import Envelope
+from raftkv_trio.payload.envelope import Envelope
 from tests.peers.members import Member, connected, in_trouble, introduced, running, until
 
 
@@ -28,7 +28,7 @@ async def test_a_removed_member_hears_all_and_is_cut_off(
     tmp_path: Path, addresses: dict[int, PeerAddress], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was on its way to it arrives; then whoever it dials tells it the index of its removal."""
-    monkeypatch.setattr("raftkv_trio.peers.PARTING_S", 0.2)
+    monkeypatch.setattr("raftkv_trio.peers.peers.PARTING_S", 0.2)
     one, two = (Member(i, addresses, tmp_path / str(i)) for i in (1, 2))
     async with running(one, two):
         await connected(one, 2)

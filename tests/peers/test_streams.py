@@ -9,12 +9,11 @@ import trio
 import trio.testing
 
 from raftkv_trio.config import PeerAddress
-from raftkv_trio.envelope import Envelope
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.handshake import receive_payload
-from raftkv_trio.peers import MAX_LINKS
-from raftkv_trio.raft.types import Entry, Message, MessageType
-from raftkv_trio.wire import (
+from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.peers.handshake import receive_payload
+from raftkv_trio.peers.peers import MAX_LINKS
+from raftkv_trio.peers.wire import (
     Forward,
     FrameDecoder,
     Hello,
@@ -26,6 +25,7 @@ from raftkv_trio.wire import (
     encode_messages,
     encode_welcome,
 )
+from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.members import (
     CLUSTER_ID,
     Member,

@@ -11,9 +11,9 @@ import trio
 
 from raftkv_trio.config import NodeConfig, PeerAddress, RestConfig
 from raftkv_trio.kv import Store
-from raftkv_trio.node import Node, run_node
-from raftkv_trio.ports import ThreadWorker, TrioClock, World
+from raftkv_trio.node.node import Node, run_node
 from raftkv_trio.rest import make_app, serve_rest
+from raftkv_trio.world import ThreadWorker, TrioClock, World
 
 PATIENCE_S = 30.0  # for what must happen soon, on however slow a machine
 LOCAL = PeerAddress("127.0.0.1", 0)

@@ -13,7 +13,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 
-from raftkv_trio.open_files import make_room_for_clients
+from raftkv_trio.cli.open_files import make_room_for_clients
 from tests.cli.program import Node, serving_alone
 from tests.rest.crowd import Latencies, be_good, crowd, upload_and_stall
 from tests.rest.requests import Abuse, abuses

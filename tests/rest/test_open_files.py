@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """\
 import resource, sys
-from raftkv_trio.open_files import make_room_for_clients
+from raftkv_trio.cli.open_files import make_room_for_clients
 soft, hard, wanted = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 print(make_room_for_clients(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -7,9 +7,9 @@ import pytest
 
 from raftkv_trio.errors import ProposalError
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
-from raftkv_trio.testing.member import DATA_DIR, Member, State
-from raftkv_trio.testing.schedule import Limits
-from raftkv_trio.testing.simulation import Simulation
+from raftkv_trio.testing.schedules.schedule import Limits
+from raftkv_trio.testing.simulator.member import DATA_DIR, Member, State
+from raftkv_trio.testing.simulator.simulation import Simulation
 
 SEGMENT_BYTES = Limits().segment_bytes
 

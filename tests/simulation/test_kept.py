@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from raftkv_trio.testing.levels import LEVELS
-from raftkv_trio.testing.schedule_text import decode_kept
+from raftkv_trio.testing.campaign.levels import LEVELS
+from raftkv_trio.testing.schedules.schedule_text import decode_kept
 
 KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
 

@@ -10,11 +10,11 @@ from time import process_time
 import pytest
 
 from raftkv_trio.errors import NoLeader, ProposalError
-from raftkv_trio.machine import Committed
-from raftkv_trio.testing.draw import draw_schedule
-from raftkv_trio.testing.schedule import MIN_DURATION_S, MIN_FAULTS, MIN_OPERATIONS
-from raftkv_trio.testing.seeds import Verdict, run_schedule
-from raftkv_trio.testing.simulation import Simulation
+from raftkv_trio.state_machine import Committed
+from raftkv_trio.testing.campaign.seeds import Verdict, run_schedule
+from raftkv_trio.testing.schedules.draw import draw_schedule
+from raftkv_trio.testing.schedules.schedule import MIN_DURATION_S, MIN_FAULTS, MIN_OPERATIONS
+from raftkv_trio.testing.simulator.simulation import Simulation
 
 
 def run(seed: int) -> Verdict:
@@ -46,8 +46,8 @@ def test_ten_thousand_seeds(first: int) -> None:
 
 _DIGESTS = """
 import sys
-from raftkv_trio.testing.draw import draw_schedule
-from raftkv_trio.testing.seeds import run_schedule
+from raftkv_trio.testing.schedules.draw import draw_schedule
+from raftkv_trio.testing.campaign.seeds import run_schedule
 for seed in range(int(sys.argv[1]), int(sys.argv[2])):
     print(run_schedule(draw_schedule(seed)).digest)
 """

@@ -1,12 +1,12 @@
 """Seeds in which members come and go do what they are drawn for."""
 
 from raftkv_trio.kv import Store
-from raftkv_trio.testing.draw import draw_schedule
-from raftkv_trio.testing.member import State
-from raftkv_trio.testing.reshaping import can_lose
-from raftkv_trio.testing.schedule import RESHAPING
-from raftkv_trio.testing.seeds import SeedRun
-from raftkv_trio.testing.simulation import Simulation
+from raftkv_trio.testing.campaign.reshaping import can_lose
+from raftkv_trio.testing.campaign.seeds import SeedRun
+from raftkv_trio.testing.schedules.draw import draw_schedule
+from raftkv_trio.testing.schedules.schedule import RESHAPING
+from raftkv_trio.testing.simulator.member import State
+from raftkv_trio.testing.simulator.simulation import Simulation
 
 
 def test_members_come_and_go() -> None:

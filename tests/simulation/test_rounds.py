@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from raftkv_trio.testing.level_2 import run_schedule_on_tasks
-from raftkv_trio.testing.message_network import Conditions
+from raftkv_trio.testing.campaign.seeds import Verdict, run_schedule
 from raftkv_trio.testing.planted import PLANTED
-from raftkv_trio.testing.schedule import Fault, FaultKind, Limits, Schedule
-from raftkv_trio.testing.seeds import Verdict, run_schedule
+from raftkv_trio.testing.schedules.schedule import Fault, FaultKind, Limits, Schedule
+from raftkv_trio.testing.simulator.task_member import run_schedule_on_tasks
+from raftkv_trio.testing.world.message_network import Conditions
 
 NODES = (1, 2, 3)
 ROUNDS = 20  # of one cluster's life

@@ -3,7 +3,7 @@
 import pytest
 
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
-from raftkv_trio.testing.simulation import Simulation
+from raftkv_trio.testing.simulator.simulation import Simulation
 
 ELECTION_TIMEOUT_S = 1.0
 

@@ -14,8 +14,8 @@ import trio.testing
 from raftkv_trio import Node, NodeConfig, parse_cluster, run_node
 from raftkv_trio.errors import ConfigError, OutcomeUnknown, ProposalError, StorageError
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
-from raftkv_trio.ports import World
-from raftkv_trio.testing.disk import SimulatedDisk
+from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.world import World
 from tests.conftest import find_free_ports
 from tests.integration.test_disk_full import AtOnce
 from tests.storage.failing_disk import CHANGES, FailingDisk, without_room

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 
 from raftkv_trio.testing import ABSENT, Answer, Delete, Get, History, Operation, Put, Seen
-from raftkv_trio.testing.register import RegisterRequest
+from raftkv_trio.testing.histories.register import RegisterRequest
 
 
 @dataclass

@@ -22,8 +22,8 @@ def test_right(raft_simulation):
 ALL_ARGUMENTS = """
 from counter import Counter
 
-from raftkv_trio.testing.message_network import Conditions
-from raftkv_trio.testing.schedule import Limits
+from raftkv_trio.testing.world.message_network import Conditions
+from raftkv_trio.testing.schedules.schedule import Limits
 
 pytest_plugins = ["raftkv_trio.testing.pytest_plugin"]
 
@@ -78,5 +78,6 @@ def test_all_arguments_are_passed_on(tmp_path: Path) -> None:
 
 def test_nobody_gets_pytest_who_did_not_ask() -> None:
     """What a program of a user's imports has no need of pytest."""
-    code = "import sys, raftkv_trio.testing.campaign, raftkv_trio.cli; assert 'pytest' not in sys.modules"
+    modules = "raftkv_trio.testing.campaign.campaign, raftkv_trio.cli"
+    code = f"import sys, {modules}; assert 'pytest' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from raftkv_trio import log_writer, node
-from raftkv_trio.log_writer import Append
+from raftkv_trio.node import log_writer, node
+from raftkv_trio.node.log_writer import Append
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import HardState, Message
 from raftkv_trio.storage import log_reader

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from raftkv_trio.membership import Membership
+from raftkv_trio.node.snapshotter import Pinned, Snapshotter
+from raftkv_trio.payload.membership import Membership
 from raftkv_trio.raft import quorum, replication
 from raftkv_trio.raft.confchange import is_joint
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.tracker import Tracker
-from raftkv_trio.snapshotter import Pinned, Snapshotter
 from raftkv_trio.storage import NodeStorage
 from raftkv_trio.testing.planted.bug import PlantedBug, bug, replaced
 

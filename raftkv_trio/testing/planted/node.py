@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from raftkv_trio import driver, proposals, proposing
-from raftkv_trio.applier import Applier
 from raftkv_trio.errors import NoLeader
-from raftkv_trio.proposals import Proposal, ProposalTable
+from raftkv_trio.node import proposals
+from raftkv_trio.node.applier import Applier
+from raftkv_trio.node.driver import driver, proposing
+from raftkv_trio.node.proposals import Proposal, ProposalTable
+from raftkv_trio.node.reads import ReadRound, ReadRounds
+from raftkv_trio.peers.wire import Forward, ProposalId
 from raftkv_trio.raft.types import Entry, ReadState
-from raftkv_trio.reads import ReadRound, ReadRounds
 from raftkv_trio.testing.planted.bug import PlantedBug, bug
-from raftkv_trio.wire import Forward, ProposalId
 
 BUGS: list[PlantedBug] = []
 

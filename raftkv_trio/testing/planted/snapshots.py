@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from raftkv_trio.node.snapshotter import Pinned, Snapshotter
 from raftkv_trio.raft.types import Entry, HardState
-from raftkv_trio.snapshotter import Pinned, Snapshotter
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshot import SnapshotFile
 from raftkv_trio.storage.wal import WriteAheadLog

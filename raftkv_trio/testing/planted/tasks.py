@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from raftkv_trio.log_writer import LogWriter
-from raftkv_trio.snapshotter import Snapshotter
+from raftkv_trio.node.log_writer import LogWriter
+from raftkv_trio.node.snapshotter import Snapshotter
 from raftkv_trio.testing.planted.bug import PlantedBug, bug
 
 BUGS: list[PlantedBug] = []

@@ -1,0 +1,109 @@
+"""The commands on data directories of stopped nodes, and on backups."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from raftkv_trio.cli.flags import option
+from raftkv_trio.config import (
+    DEFAULT_CLUSTER,
+    DEFAULT_HOST,
+    DEFAULT_REST_PORT,
+    NodeConfig,
+    PeerAddress,
+    parse_cluster,
+    parse_node_id,
+)
+from raftkv_trio.errors import ConfigError
+
+_CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
+
+_SOUND, _WRONG = 0, 1
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Mend what can be mended without losing anything.")
+@click.option(
+    "--with",
+    "others",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Another member's directory, to take from it what is damaged; once for each of them.",
+)
+@click.option(
+    "-w", "--write-out", type=click.Choice(["text", "json"]), default="text", help="Form of the output."
+)
+def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: str) -> int:
+    """Say what a stopped node's data directory holds, and what is wrong with it.
+
+    The exit code is 0 where nothing is wrong, 1 where something is. Without --repair nothing is written; with
+    it a torn tail is cut off, and kept, what a crash left unfinished goes, and damaged files that no start
+    needs are moved to DIR/aside.
+
+    A log that is damaged is made good from the directories of the other members, copied to this machine, one
+    --with for each: stop all of them first, and copy while none runs. Nothing is written to these, and the
+    damaged log is kept as DIR/wal.damaged-1. Where it cannot be known what was lost nothing is changed, and
+    the exit code is 2.
+    """
+    from raftkv_trio.offline.inspection import as_json, as_text, inspect_directory
+
+    if others and not repair:
+        raise ConfigError("--with is for --repair")
+    if len({path.resolve() for path in (directory, *others)}) <= len(others):
+        raise ConfigError("a directory is given twice; --with names those of the other members")
+    inspection = inspect_directory(directory, repairs=repair, others=others)
+    click.echo(as_json(inspection) if write_out == "json" else as_text(inspection))
+    return _SOUND if inspection.is_sound else _WRONG
+
+
+@click.command(context_settings=_CONTEXT)
+@option(
+    "--endpoint",
+    envvar="RAFTKV_TRIO_ENDPOINT",
+    metavar="URL",
+    default=f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}",
+    help="REST API of any member.",
+)
+@option(
+    "--timeout", metavar="SECONDS", type=float, default=600.0, help="How long the member may send nothing."
+)
+@click.option("--force", is_flag=True, allow_from_autoenv=False, help="Replace FILE where it exists.")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+def backup(endpoint: str, timeout: float, force: bool, file: Path) -> int:
+    """Write all that the running cluster holds to FILE, checked to its end; `restore` reads it."""
+    from raftkv_trio.client.backup import fetch_backup
+
+    address = PeerAddress.parse(endpoint, "--endpoint", needs_scheme=False)
+    if not timeout > 0:
+        raise ConfigError("--timeout must be positive")
+    taken = fetch_backup(address, file, timeout_s=timeout, force=force, shows_progress=sys.stderr.isatty())
+    click.echo(f"{taken.file}: index {taken.meta.index}, {taken.size_bytes} bytes, hash {taken.hash.hex()}")
+    return 0
+
+
+@click.command(context_settings=_CONTEXT)
+@option("--id", "id_text", envvar="RAFTKV_TRIO_ID", metavar="N", default="1", help="The new node's id.")
+@option("--cluster", metavar="URLS", default=DEFAULT_CLUSTER, help="All new members, as for `serve`.")
+@option("--cluster-token", metavar="TEXT", default="", help="Sets apart clusters of the same addresses.")
+@option("--data-dir", type=click.Path(path_type=Path), help="Data directory.  [default: ./raftkv-trio-ID]")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+def restore(id_text: str, cluster: str, cluster_token: str, data_dir: Path | None, file: Path) -> int:
+    """Make the data directory of one node of a new cluster, which begins with the backup in FILE.
+
+    Do the same for each member, with the same FILE, --cluster and --cluster-token; then `serve` with these.
+    """
+    from raftkv_trio.client.backup import restore_node
+
+    node_id = parse_node_id(id_text)
+    config = NodeConfig(
+        node_id=node_id,
+        members=parse_cluster(cluster),
+        data_dir=data_dir or Path(f"raftkv-trio-{node_id}"),
+        cluster_token=cluster_token,
+    )
+    cluster_id, meta = restore_node(config, file)
+    click.echo(f"{config.data_dir}: node {node_id} of the new cluster {cluster_id:x}, at index {meta.index}")
+    return 0

@@ -1,0 +1,174 @@
+"""The applier: plays etcd's ApplyThread. Feeds committed entries to the state machine, in order, once.
+
+It reads the commit stream, one batch at a time, and answers the driver after each, so that at most one
+batch is outstanding and the driver never waits. A long batch is applied in slices with a checkpoint between.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import trio
+
+from raftkv_trio.errors import CorruptLog, PeerProtocolError
+from raftkv_trio.node.measures import Histogram
+from raftkv_trio.node.proposals import Applied, ProposalTable
+from raftkv_trio.node.reads import AppliedIndex
+from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.membership import Membership
+from raftkv_trio.peers.wire import ProposalId, decode_proposal
+from raftkv_trio.raft.confchange import describe_members
+from raftkv_trio.raft.types import Entry, EntryType, Snapshot
+from raftkv_trio.state_machine import Committed, StateMachine
+from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
+from raftkv_trio.world import Clock, Worker
+
+logger = logging.getLogger(__name__)
+
+SLICE_ENTRIES = 128
+
+
+class Restore(NamedTuple):
+    """On the commit stream, where entries are lacking: this snapshot, which is on the disk, holds them."""
+
+    snapshot: Snapshot
+
+
+Commits = Sequence[Entry] | Restore
+
+
+class Applier:
+    """Applies what comes out of the commit stream and settles the proposals that waited for it.
+
+    Attributes:
+        position: which moment of the log the machine is at, with the configuration of that moment.
+        membership: the members at that moment.
+        log_bytes: of the entries applied since the start.
+        restores: how often a snapshot has replaced the machine's state, or begun to.
+
+    Args:
+        position: what the machine was restored from at the start.
+        snapshots: where a snapshot that is to be restored is read from.
+        worker: where a snapshot is restored, beside the event loop.
+        done: told when what was taken last from the commit stream is applied.
+    """
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        position: SnapshotMeta,
+        proposals: ProposalTable,
+        applied: AppliedIndex,
+        membership: Membership,
+        commits: trio.MemoryReceiveChannel[Commits],
+        snapshots: NodeStorage,
+        worker: Worker,
+        clock: Clock,
+        done: Callable[[], None],
+    ) -> None:
+        self.applies = Histogram()
+        self.position = position
+        self.log_bytes = 0
+        self.restores = 0
+        self.machine = machine
+        self.membership = membership
+        self._proposals = proposals
+        self._applied = applied
+        self.commits = commits
+        self._snapshots = snapshots
+        self._restored_envelope: Envelope | None = None
+        self._worker = worker
+        self._clock = clock
+        self.done = done
+
+    async def run(self) -> None:
+        """Apply until cancelled. Cancellation falls between slices, and the next start rebuilds all."""
+        # Not closed here: the driver may be in its last turn when both are cancelled, and still feed us.
+        async for commits in self.commits:
+            if isinstance(commits, Restore):
+                self.begin_restore()
+                await self._worker.run(lambda r=commits: self.restore(r))  # type: ignore[misc]
+                self.restored(commits)
+            else:
+                for start in range(0, len(commits), SLICE_ENTRIES):
+                    begun_at = self._clock.now()
+                    self.apply(commits[start : start + SLICE_ENTRIES])
+                    self.applies.observe(self._clock.now() - begun_at)
+                    await trio.lowlevel.checkpoint()
+            self.done()
+
+    def take(self) -> Commits | None:
+        """The batch that waits on the commit stream, if any; `done` is due once all of it is applied."""
+        try:
+            return self.commits.receive_nowait()
+        except trio.WouldBlock:
+            return None
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Apply one slice and settle what waited for it."""
+        for proposal_id, outcome in apply_entries(self.machine, self.membership, entries):
+            self._proposals.applied(proposal_id, outcome)
+        self.log_bytes += sum([len(entry.data) for entry in entries])
+        last = entries[-1]
+        is_new_term = last.term > self.position.term
+        self.position = SnapshotMeta(last.index, last.term, self.membership.conf_state)
+        if is_new_term:
+            self._proposals.term_applied(last.term)
+        self._applied.advance(last.index)
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether a snapshot is replacing the machine's state at this moment."""
+        return self._applied.is_restoring
+
+    def begin_restore(self) -> None:
+        """From here on, until `restored`, nobody may read the machine."""
+        self.restores += 1
+        self._applied.restoring()
+
+    def restore(self, restore: Restore) -> None:
+        """Replace the machine's state; touches nothing else. Raises CorruptLog, StorageError."""
+        snapshot = SnapshotId(restore.snapshot.term, restore.snapshot.index)
+        self._restored_envelope = Envelope.decode(self._snapshots.read_envelope(snapshot))
+        self.machine.restore(self._snapshots.snapshot_chunks(snapshot))
+
+    def restored(self, restore: Restore) -> None:
+        """The machine is where the snapshot is."""
+        snapshot = restore.snapshot
+        assert self._restored_envelope is not None
+        self.position = SnapshotMeta(snapshot.index, snapshot.term, snapshot.conf_state)
+        self.membership.restore(self._restored_envelope, snapshot.conf_state)
+        logger.info("restored the snapshot at index %d", snapshot.index)
+        self._proposals.snapshot_applied(snapshot.term)
+        self._proposals.term_applied(snapshot.term)
+        self._applied.advance(snapshot.index)
+
+
+def apply_entries(
+    machine: StateMachine, membership: Membership, entries: Sequence[Entry]
+) -> list[tuple[ProposalId, Applied]]:
+    """Apply committed entries; what became of each proposal among them. Raises CorruptLog."""
+    outcomes: list[tuple[ProposalId, Applied]] = []
+    ids: list[ProposalId] = []
+    commands: list[Committed] = []
+    for entry in entries:
+        if entry.type is not EntryType.NORMAL:
+            proposer = membership.apply(entry)
+            logger.info("members as of index %d: %s", entry.index, describe_members(membership.conf_state))
+            if proposer is not None:
+                outcomes.append((proposer, Applied(entry.term, entry.index, None)))
+            continue
+        if not entry.data:
+            continue  # a new leader's empty entry
+        try:
+            proposal_id, command = decode_proposal(entry.data)
+        except PeerProtocolError as error:
+            raise CorruptLog(f"committed entry {entry.index} cannot be read: {error}") from error
+        ids.append(proposal_id)
+        commands.append(Committed(entry.term, entry.index, command))
+    results = machine.apply(commands) if commands else ()
+    if len(results) != len(commands):
+        raise ValueError(f"apply returned {len(results)} results for {len(commands)} commands")
+    for proposal_id, committed, result in zip(ids, commands, results, strict=True):
+        outcomes.append((proposal_id, Applied(committed.term, committed.index, result)))
+    return outcomes

@@ -1,0 +1,300 @@
+"""The raft driver: the one task that touches the core. It waits for its bell and for nothing else.
+
+In each turn it drains its lanes in this order: answers of log writer and applier; what peers sent; a tick;
+proposals and reads. Then it hands out what the core made of them. Answers come first because they free
+what the rest waits for; peers' messages come before a tick so that a node that was paused hears the
+heartbeats that wait for it before it thinks of an election.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import trio
+
+from raftkv_trio.config import NodeConfig
+from raftkv_trio.errors import RaftError
+from raftkv_trio.node.applier import Commits
+from raftkv_trio.node.driver.completions import Answers
+from raftkv_trio.node.driver.leadership import HandOver
+from raftkv_trio.node.driver.membership_changes import Changes
+from raftkv_trio.node.driver.proposing import Post, Proposer
+from raftkv_trio.node.log_writer import LogWriter
+from raftkv_trio.node.measures import RoundTrips
+from raftkv_trio.node.proposals import ProposalTable
+from raftkv_trio.node.reads import ReadRounds
+from raftkv_trio.payload.membership import Membership
+from raftkv_trio.peers.outbox import Item
+from raftkv_trio.peers.wire import (
+    Forward,
+    ForwardChange,
+    InboxItem,
+    ReceivedSnapshot,
+    Refused,
+)
+from raftkv_trio.raft.rawnode import RawNode
+from raftkv_trio.raft.storage import MemoryStorage
+from raftkv_trio.raft.types import (
+    APPEND_THREAD,
+    APPLY_THREAD,
+    Message,
+    MessageType,
+    Ready,
+    StateRole,
+)
+from raftkv_trio.sync import Bell, Lane
+from raftkv_trio.world import Clock
+
+logger = logging.getLogger(__name__)
+
+_FOR_A_LEADER = (MessageType.READ_INDEX, MessageType.TRANSFER_LEADER)
+_BEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
+
+
+class Driver:
+    """Turns what comes down the lanes into steps of the core, and its Ready into work for the other tasks.
+
+    `writer` and `peers` are attached by `node.py` before `run`: they need the driver's callbacks to be made.
+
+    Attributes:
+        bell: rung by whoever gives the driver something to do.
+        answers: told by log writer and applier what is durable and applied.
+    """
+
+    writer: LogWriter
+    peers: Post
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        raw: RawNode,
+        log: MemoryStorage,
+        bell: Bell,
+        inbox: Lane[tuple[int, InboxItem]],
+        proposals: ProposalTable,
+        reads: ReadRounds,
+        membership: Membership,
+        want_snapshot: Callable[[], None],
+        commits: trio.MemorySendChannel[Commits],
+        clock: Clock,
+    ) -> None:
+        self.raw = raw
+        self.bell = bell
+        self._inbox = inbox
+        self._proposals = proposals
+        self._reads = reads
+        self._clock = clock
+        self._tick_interval_s = config.tick_interval_s
+        election_timeout_s = config.election_ticks * config.tick_interval_s
+        self.answers = Answers(
+            raw,
+            log,
+            bell,
+            commits,
+            catch_up_entries=config.catch_up_entries,
+            catch_up_bytes=config.catch_up_bytes,
+        )
+        self.changes = Changes(config.node_id, raw, log, membership, clock, election_timeout_s, want_snapshot)
+        self.proposer = Proposer(raw, proposals, self.changes, max_batch_bytes=config.max_message_bytes)
+        self.hand_over = HandOver(raw, bell, clock, election_timeout_s)
+        self._unreachable: set[int] = set()
+        self._sent_snapshots: dict[int, bool] = {}
+        self._tick_due = False
+        self.leader_changes = 0
+        self.round_trips = RoundTrips()
+        self._last_leader_id: int | None = None
+        self._leads = False
+        self.leader_changed = trio.Event()
+        self.leader_heard_at: float | None = None
+        self.turned_at = clock.now()
+
+    # ------------------------------------------------------------ what other tasks tell; all return at once
+
+    def snapshot_sent(self, peer_id: int, ok: bool) -> None:
+        """Peers: a snapshot has arrived, or will not."""
+        self._sent_snapshots[peer_id] = ok
+        self.bell.ring()
+
+    def unreachable(self, peer_id: int) -> None:
+        """Peers: the connection to this one ended."""
+        self._unreachable.add(peer_id)
+        self.bell.ring()
+
+    def tick_due(self) -> None:
+        """A tick's time has come; two that come before the next turn are one."""
+        self._tick_due = True
+        self.bell.ring()
+
+    # ------------------------------------------------------------ the tasks
+
+    async def tick(self, first_tick_s: float) -> None:
+        """Ring for a tick every interval, the first after `first_tick_s`; missed ones are not made up for."""
+        due = self._clock.now() + first_tick_s
+        while True:
+            await self._clock.sleep_until(due)
+            self.tick_due()
+            due += self._tick_interval_s
+            if due <= self._clock.now():
+                due = self._clock.now() + self._tick_interval_s
+
+    async def run(self) -> None:
+        """Drive until cancelled. Cancellation falls between turns, never inside one."""
+        with self.answers.commits:
+            self.start()
+            while True:
+                await self.bell.wait()
+                self.turn()
+
+    # ------------------------------------------------------------ turns; synchronous
+
+    def start(self) -> None:
+        """What comes before the first turn."""
+        if self.raw.status().configuration.voters == (self.raw.id,):
+            self.raw.campaign()  # nobody else could be leading
+        self._hand_out()
+
+    def turn(self) -> None:
+        """Drain all lanes, in their order, and hand out what came of it; due whenever the bell was rung."""
+        self.answers.take(self.peers)
+        self._take_reports()
+        self._take_messages()
+        self._take_tick()
+        self.hand_over.transfer()
+        self.proposer.propose(self.peers)
+        self._read()
+        self._hand_out()
+        self.turned_at = self._clock.now()
+
+    # ------------------------------------------------------------ lane 2: peers
+
+    def _take_reports(self) -> None:
+        while self._unreachable:
+            self.raw.report_unreachable(self._unreachable.pop())
+        while self._sent_snapshots:
+            peer_id, ok = self._sent_snapshots.popitem()
+            self.raw.report_snapshot(peer_id, ok=ok)
+
+    def _take_messages(self) -> None:
+        messages: list[tuple[int, Message]] = []
+        for peer_id, frame in self._inbox.drain():
+            if isinstance(frame, Forward | ForwardChange):
+                self.proposer.forwarded(peer_id, frame)
+            elif isinstance(frame, ReceivedSnapshot):
+                messages.append((peer_id, frame.message))
+            elif isinstance(frame, Refused):
+                self.proposer.refused(frame)
+            else:
+                messages += [(peer_id, message) for message in frame]
+        for peer_id, message in newest_beats(messages):
+            self._step(peer_id, message)
+
+    def _step(self, peer_id: int, message: Message) -> None:
+        if message.type in _FOR_A_LEADER and self.raw.role is not StateRole.LEADER:
+            return  # passed on it would come on a stream that is not its sender's; who asks, asks again
+        if self._is_full() and any(entry.data for entry in message.entries):
+            return  # the leader sends it again; a new leader's empty entry is taken, or nobody could read
+        try:
+            self.raw.step(message)
+        except RaftError as error:
+            logger.warning("message %s of node %d is dropped: %s", message.type.name, peer_id, error)
+            return
+        self.changes.heard(peer_id)
+        if message.type is MessageType.APP_RESP and not message.reject and message.term == self.raw.term:
+            self.round_trips.durable(peer_id, message.index, self._clock.now())
+        if peer_id == self.raw.leader_id and message.term == self.raw.term:
+            self.leader_heard_at = self._clock.now()
+
+    def _is_full(self) -> bool:
+        """Whether the disk has no room, and what is left of the log is for votes and hard states."""
+        return self._proposals.no_room is not None and not self.writer.has_room
+
+    # ------------------------------------------------------------ lane 3: time
+
+    def _take_tick(self) -> None:
+        if self._tick_due:
+            self._tick_due = False
+            self.raw.tick()
+            self.hand_over.tick(self.writer.writing_since)
+            self._reads.tick()
+            self._proposals.retry_refused()
+            self.changes.tick()
+
+    # ------------------------------------------------------------ lane 4: proposals and reads
+
+    def _read(self) -> None:
+        if self.raw.leader_id is not None and (context := self._reads.next_context()) is not None:
+            self.raw.read_index(context)
+
+    # ------------------------------------------------------------ what the core wants done
+
+    def _hand_out(self) -> None:
+        while self.raw.has_ready():
+            ready = self.raw.ready()
+            self._note_soft_state(ready)
+            self._reads.answered(ready.read_states)
+            to_peers: dict[int, list[Item]] = {}
+            for message in ready.messages:
+                if message.to == APPEND_THREAD:
+                    self.writer.submit(message)
+                elif message.to == APPLY_THREAD:
+                    self.answers.to_apply(message)
+                elif message.type is MessageType.SNAP:
+                    if not self.peers.send_snapshot(message):
+                        self.snapshot_sent(message.to, False)
+                else:
+                    to_peers.setdefault(message.to, []).append(message)
+            for peer_id, messages in to_peers.items():
+                if not self.peers.offer(peer_id, messages):
+                    self._unreachable.add(peer_id)
+                elif appended := _last_entry_index(messages):
+                    self.round_trips.sent(peer_id, appended, self._clock.now())
+        self.answers.feed()
+
+    def _note_soft_state(self, ready: Ready) -> None:
+        if ready.soft_state is None:
+            return
+        leader_id, role = ready.soft_state
+        logger.info(
+            "%s at term %d, leader %s",
+            role.name.lower(),
+            self.raw.term,
+            "unknown" if leader_id is None else leader_id,
+        )
+        if leader_id is not None:
+            self.leader_heard_at = self._clock.now()
+        elif self._leads:
+            self.leader_heard_at = self.turned_at  # it heard itself so long; after a halt others may have led
+        self._leads = role is StateRole.LEADER
+        self._reads.leader_changed()
+        self.round_trips.forget()
+        if leader_id not in (None, self._last_leader_id):
+            self._last_leader_id = leader_id
+            self.leader_changes += 1
+        self.leader_changed.set()
+        self.leader_changed = trio.Event()
+        if leader_id is not None:
+            self.bell.ring()  # proposals and reads may have waited for it
+
+
+def _last_entry_index(items: Sequence[Item]) -> int | None:
+    entries = [i.entries for i in items if isinstance(i, Message) and i.type is MessageType.APP and i.entries]
+    return entries[-1][-1].index if entries else None
+
+
+def newest_beats(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Message]]:
+    """All of `messages` but the heartbeats, and answers to some, that a later one of the same term follows.
+
+    The later one says all that they said. Every read sends heartbeats, so that thousands may wait for a node
+    that was paused; the core would answer each, and send to each answer all entries that the node lacks.
+    """
+    seen: set[tuple[int, MessageType, int]] = set()
+    kept: list[tuple[int, Message]] = []
+    for peer_id, message in reversed(messages):
+        if message.type in _BEATS:
+            beat = (peer_id, message.type, message.term)
+            if beat in seen:
+                continue
+            seen.add(beat)
+        kept.append((peer_id, message))
+    kept.reverse()
+    return kept

@@ -1,0 +1,165 @@
+"""What a node says of itself and of the others, for operators."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raftkv_trio.config import NodeConfig
+from raftkv_trio.node.applier import Applier
+from raftkv_trio.node.driver.driver import Driver
+from raftkv_trio.node.log_writer import LogWriter
+from raftkv_trio.node.measures import NodeMeasures, PeerMeasures
+from raftkv_trio.node.proposals import ProposalTable
+from raftkv_trio.node.reads import AppliedIndex
+from raftkv_trio.peers.peers import Peers
+from raftkv_trio.raft.types import StateRole
+from raftkv_trio.storage import NodeStorage
+from raftkv_trio.world import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """One node as it sees itself.
+
+    Attributes:
+        snapshot_index: of the newest snapshot here; the log holds what follows.
+        role: follower, pre_candidate, candidate or leader.
+        leader_id: None while none is known.
+        health: None where all is well, else one sentence on what is not.
+        leader_contact_age_s: time since a leader was heard from, on the leader since it last worked; None
+            before the first.
+    """
+
+    id: int
+    cluster_id: int
+    role: str
+    leader_id: int | None
+    term: int
+    commit_index: int
+    applied_index: int
+    last_index: int
+    snapshot_index: int
+    health: str | None
+    leader_contact_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberStatus:
+    """One member of the configuration.
+
+    Attributes:
+        client_url: where clients reach it, as it told; None until it has been met, or if it tells nothing.
+        promote: how a learner becomes a voter: "auto", or "manual" by an operator.
+        is_active: whether the leader has heard of it within an election timeout.
+        match, state, is_active: None where this node does not lead.
+        snapshot: how far a snapshot on its way between that member and this node has come, in words; None
+            where there is none.
+    """
+
+    id: int
+    url: str
+    client_url: str | None
+    role: str
+    promote: str
+    is_active: bool | None
+    match: int | None
+    state: str | None
+    snapshot: str | None
+
+
+class NodeView:
+    """Looks at the parts of a node, and changes none."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        storage: NodeStorage,
+        clock: Clock,
+        proposals: ProposalTable,
+        driver: Driver,
+        log_writer: LogWriter,
+        applier: Applier,
+        applied: AppliedIndex,
+        peers: Peers,
+    ) -> None:
+        self._config = config
+        self._storage = storage
+        self._clock = clock
+        self._proposals = proposals
+        self._driver = driver
+        self._log_writer = log_writer
+        self._applier = applier
+        self._applied = applied
+        self._peers = peers
+
+    def status(self) -> NodeStatus:
+        """This node as it sees itself at this moment."""
+        raw = self._driver.raw
+        # A leader hears itself, but no more than it works: after a halt others may lead.
+        leads = raw.role is StateRole.LEADER
+        heard_at = self._driver.turned_at if leads else self._driver.leader_heard_at
+        age_s = None if heard_at is None else self._clock.now() - heard_at
+        return NodeStatus(
+            id=self._config.node_id,
+            cluster_id=self._storage.identity.cluster_id,
+            role=raw.role.name.lower(),
+            leader_id=raw.leader_id,
+            term=raw.term,
+            commit_index=raw.commit,
+            applied_index=self._applied.index,
+            last_index=raw.last_index,
+            snapshot_index=self._storage.snapshot.index,
+            health=self._health(),
+            leader_contact_age_s=age_s,
+        )
+
+    def measures(self) -> NodeMeasures:
+        """What this node has counted and timed of itself since it started."""
+        return NodeMeasures(
+            leader_changes=self._driver.leader_changes,
+            proposals=self._proposals.outcomes(),
+            pending_proposals=len(self._proposals),
+            pending_bytes=self._proposals.open_bytes,
+            log_writes=self._log_writer.writes.durations(),
+            applies=self._applier.applies.durations(),
+            peers={
+                node_id: PeerMeasures(
+                    sent_bytes=link.sent_bytes,
+                    dropped_bytes=link.outbox.dropped_bytes,
+                    dropped_messages=link.outbox.dropped_messages,
+                    round_trips=self._driver.round_trips.durations(node_id),
+                )
+                for node_id, link in self._peers.links.items()
+            },
+        )
+
+    def members(self) -> Sequence[MemberStatus]:
+        """The members of the configuration, by id."""
+        status = self._driver.raw.status()
+        leads = status.role is StateRole.LEADER
+        learners = set(self._applier.membership.conf_state.learners)
+        members = []
+        for node_id, member in sorted(self._applier.membership.envelope.members.items()):
+            progress = status.progress.get(node_id)
+            link = self._peers.links.get(node_id)
+            members.append(
+                MemberStatus(
+                    id=node_id,
+                    url=member.address.url,
+                    client_url=link.client_url if link else self._config.client_url,
+                    role="learner" if node_id in learners else "voter",
+                    promote="manual" if member.is_promoted_by_hand else "auto",
+                    is_active=self._driver.changes.is_active(node_id) if leads else None,
+                    match=progress.match if progress else None,
+                    state=progress.state.name.lower() if progress else None,
+                    snapshot=link.transfer.text(self._clock.now()) if link and link.transfer else None,
+                )
+            )
+        return members
+
+    def _health(self) -> str | None:
+        if self._proposals.no_room is not None:
+            return f"{self._proposals.no_room}; make some"
+        if self._driver.raw.leader_id is not None:
+            return None
+        away = [f"node {link.node_id}: {link.trouble}" for link in self._peers.links.values() if link.trouble]
+        return "no leader is known; " + ("; ".join(away) if away else "an election is under way")

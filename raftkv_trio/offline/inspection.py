@@ -1,0 +1,175 @@
+"""`raftkv-trio check`: what a stopped node's directory holds and what is wrong with it, in text or JSON."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from raftkv_trio.errors import REMEDY
+from raftkv_trio.offline.check import Findings, Problem, check, hold_directory
+from raftkv_trio.offline.mend import mend
+from raftkv_trio.offline.mend_files import mend_files
+from raftkv_trio.offline.repair import repair
+from raftkv_trio.offline.swap import finish_swap
+from raftkv_trio.storage import OsDisk
+
+
+class Inspection(NamedTuple):
+    """What was found, after what was done where repairs were asked for; None where they were not."""
+
+    findings: Findings
+    repairs: Sequence[str] | None
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.findings.problems
+
+
+def inspect_directory(path: Path, *, repairs: bool, others: Sequence[Path] = ()) -> Inspection:
+    """Check the directory of a stopped node, and repair it where that is wanted.
+
+    Args:
+        others: directories of other members, stopped too, from which what is damaged is taken.
+
+    Raises ConfigError where one of them is none, or its node runs, or its format is a newer one, or the log
+    cannot be made good; OSError and StorageError where a repair fails.
+    """
+    disk = OsDisk()
+    with ExitStack() as held:
+        for each in (path, *others):
+            held.enter_context(hold_directory(disk, each))
+        if not repairs:
+            return Inspection(check(disk, path), None)
+        done = []
+        if finish_swap(disk, path):
+            done.append(f"ended the repair of {path / 'wal'} that was cut short")
+        if others:
+            done += mend_files(disk, path, others)
+        findings = check(disk, path)
+        if others and not (findings.is_log_sound and findings.is_snapshot_whole):
+            done += mend(disk, path, others)
+            findings = check(disk, path)
+        done += repair(disk, findings)
+        return Inspection(check(disk, path) if done else findings, done)
+
+
+def as_text(inspection: Inspection) -> str:
+    """Lines for people."""
+    return "\n".join(_lines(*inspection))
+
+
+def as_json(inspection: Inspection) -> str:
+    """One JSON object; files are named from the directory on, ids are in hexadecimal."""
+    found, repairs = inspection
+    identity, hard_state = found.identity, found.hard_state
+    value = {
+        "directory": str(found.path),
+        "is_sound": inspection.is_sound,
+        "is_unfinished": found.is_unfinished,
+        "identity": identity
+        and {
+            "cluster_id": f"{identity.cluster_id:x}",
+            "node_id": identity.node_id,
+            "directory_id": identity.directory_id.hex(),
+            "format": identity.format_version,
+        },
+        "peers": {str(node_id): known.hex() for node_id, known in (found.known_directory_ids or {}).items()},
+        "origin": found.origin and found.origin.hex(),
+        "removed": found.removed,
+        "hard_state": hard_state
+        and {"term": hard_state.term, "vote": hard_state.vote, "commit_index": hard_state.commit},
+        "snapshot": found.snapshot and {"index": found.snapshot.index, "term": found.snapshot.term},
+        "entries": found.entries and {"first_index": found.entries[0], "last_index": found.entries[1]},
+        "segments": [
+            {
+                "file": _name(found, seen.file),
+                "first_index": seen.first_index,
+                "records": seen.records,
+                "used_bytes": seen.used_bytes,
+                "size_bytes": seen.size_bytes,
+            }
+            for seen in found.segments
+        ],
+        "snapshots": [
+            {
+                "file": _name(found, seen.file),
+                "index": seen.id.index,
+                "term": seen.id.term,
+                "size_bytes": seen.size_bytes,
+                "is_whole": seen.is_whole,
+            }
+            for seen in found.snapshots
+        ],
+        "torn_tail": found.torn
+        and {
+            "file": _name(found, found.torn.file),
+            "offset": found.torn.offset,
+            "size_bytes": found.torn.size_bytes,
+        },
+        "leftovers": [{"file": _name(found, seen.file), "why": seen.why} for seen in found.leftovers],
+        "problems": [
+            {"file": _name(found, problem.file), "offset": problem.offset, "what": problem.what}
+            for problem in found.problems
+        ],
+        "repairs": repairs,
+    }
+    return json.dumps(value, indent=2)
+
+
+def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
+    yield from [f"repaired: {sentence}" for sentence in repairs or ()]
+    if found.is_unfinished:
+        yield f"{found.path}: a first start was cut short, nothing was acknowledged; the next makes it anew"
+    if found.identity is not None:
+        yield (
+            f"{found.path}: node {found.identity.node_id} of cluster {found.identity.cluster_id:x},"
+            f" directory id {found.identity.directory_id.hex()}, format {found.identity.format_version}"
+        )
+    if found.origin is not None:
+        yield f"restored from the backup with hash {found.origin.hex()}"
+    if found.removed is not None:
+        yield f"removed from its cluster by entry {found.removed}: it does not start again"
+    if found.known_directory_ids:
+        yield f"directory ids known of nodes {', '.join(map(str, sorted(found.known_directory_ids)))}"
+    if found.hard_state is not None:
+        term, vote, commit = found.hard_state
+        yield f"hard state: term {term}, vote {'none' if vote is None else vote}, commit index {commit}"
+    for snapshot in found.snapshots:
+        is_newest = snapshot.id == found.snapshot
+        yield (
+            f"snapshot {_name(found, snapshot.file)}: index {snapshot.id.index}, term {snapshot.id.term},"
+            f" {snapshot.size_bytes} bytes, {'whole' if snapshot.is_whole else 'damaged'}"
+            f"{', the log continues it' if is_newest else ''}"
+        )
+    for segment in found.segments:
+        yield (
+            f"segment {_name(found, segment.file)}: from index {segment.first_index} on,"
+            f" {segment.records} records, {segment.used_bytes} of {segment.size_bytes} bytes used"
+        )
+    if found.entries is not None:
+        yield f"entries {found.entries[0]} to {found.entries[1]}"
+    if found.torn is not None:
+        yield (
+            f"torn tail: {found.torn.size_bytes} bytes of {_name(found, found.torn.file)} at offset"
+            f" {found.torn.offset}; a start cuts it off and keeps it"
+        )
+    for leftover in found.leftovers:
+        yield f"left over: {_name(found, leftover.file)}: {leftover.why}"
+    for problem in found.problems:
+        yield f"wrong: {_problem(found, problem)}"
+    if not found.problems:
+        yield "nothing is wrong"
+    elif repairs is not None:
+        yield "what is wrong is left as it is, since it may have been acknowledged: " + REMEDY
+    else:
+        yield f"to do: {REMEDY}"
+
+
+def _problem(found: Findings, problem: Problem) -> str:
+    where = "" if problem.offset is None else f", offset {problem.offset}"
+    return f"{_name(found, problem.file)}{where}: {problem.what}"
+
+
+def _name(found: Findings, file: Path) -> str:
+    return str(file.relative_to(found.path))

@@ -1,0 +1,261 @@
+"""A damaged log made good from the stopped directories of the other members, or refused.
+
+Entry by entry, as in Alagappan et al., "Protocol-Aware Recovery for Consensus-Based Storage" (FAST 2018): an
+entry that is damaged here is taken from wherever it is intact, once it is known which entry it was.
+
+- An intact entry lies behind the damage. By Log Matching (Raft paper, section 5.3) any log that has it has
+  before it just the entries that were lost here (`salvage.py`). The last term and vote are behind it as
+  well. Where such an entry is left nowhere, this one's end is taken for lost.
+- The end is damaged: what was lost is not known, and matters as far as a quorum committed it. Let F be the
+  last such entry, and let each quorum have a member whose end is intact. One of these has F, durable since
+  the term that committed it. A log at least as up-to-date as all of theirs, by last term and then by length,
+  has F for the reason for which whoever is elected has it (section 5.4: Leader Completeness; within one
+  term, Log Matching). The most up-to-date log there is, which may be this one's own beginning, becomes this
+  log.
+- A term or a vote is lost with the end. Who asked for a vote had his own term durable (`durable_campaigns`),
+  and who won had a quorum's: no term that this member helped to win is above the largest one found. It goes
+  on in that term with a vote for itself: there it votes for nobody else, and begins no term but a later one.
+
+Undecidable: a term in which votes were asked for in vain, and which all who knew it have lost; nobody counts
+those votes any more, since all have been stopped. Whether a directory was copied before this member had
+stopped: what was agreed on since would be missed. And zeros at the end look as if nothing had been there.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
+from raftkv_trio.errors import ConfigError, CorruptLog
+from raftkv_trio.offline.salvage import Pieces, Salvage
+from raftkv_trio.offline.swap import build_log, swap_logs, take_snapshot
+from raftkv_trio.raft.confchange import all_voters, apply_change, decode_conf_change
+from raftkv_trio.raft.quorum import VoteResult, joint_vote
+from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState
+from raftkv_trio.storage.disk import Disk
+from raftkv_trio.storage.node_storage import read_identity
+from raftkv_trio.storage.snapshot import SnapshotId, SnapshotMeta, decode_meta, read_parts
+
+
+class NewLog(NamedTuple):
+    """A snapshot, in a file of whichever directory, and all entries behind it."""
+
+    base: SnapshotMeta
+    file: Path
+    entries: Sequence[Entry]
+
+    @property
+    def last(self) -> SnapshotId:
+        """The last entry, by term and index."""
+        return SnapshotId(*self.entries[-1][:2]) if self.entries else self.base.id
+
+
+def mend(
+    disk: Disk, path: Path, others: Sequence[Path], *, segment_bytes: int = DEFAULT_SEGMENT_BYTES
+) -> list[str]:
+    """Make good the log in `path`, from those in `others`; all are held by `hold_directory`.
+
+    Returns sentences on what was done. Raises ConfigError where it cannot be known what was lost, and
+    CorruptLog where an identity does not verify: then nothing is changed; OSError, StorageError: then it may
+    be done again.
+    """
+    pieces = Pieces()
+    own, *rest = [Salvage(each, read_identity(disk, each)) for each in (path, *others)]
+    _check_identities(own, rest)
+    try:
+        for salvage in (own, *rest):
+            salvage.read(disk, pieces)
+        hard_state, log = _decide(disk, own, rest, pieces)
+    except ConfigError as error:
+        raise ConfigError(f"{path} cannot be made good: {error}") from error
+    done = take_snapshot(disk, path, log.file)
+    build_log(disk, path, own.identity, log.base.id, hard_state, log.entries, segment_bytes=segment_bytes)
+    kept = swap_logs(disk, path)
+    held = f"entries {log.base.index + 1} to {log.last.index}" if log.entries else "no entries"
+    return [
+        *done,
+        f"made {path / 'wal'} anew: the snapshot at index {log.base.index}, and {held} behind it;"
+        f" the damaged one is kept as {kept}",
+    ]
+
+
+def _check_identities(own: Salvage, rest: Sequence[Salvage]) -> None:
+    seen = {own.identity.node_id: own}
+    for other in rest:
+        if other.identity.cluster_id != own.identity.cluster_id:
+            raise ConfigError(f"{other.path} is of another cluster than {own.path}")
+        if (same := seen.setdefault(other.identity.node_id, other)) is not other:
+            raise ConfigError(f"{same.path} and {other.path} are both of node {other.identity.node_id}")
+
+
+# ---------------------------------------------------------------- what the log is to hold
+
+
+def _decide(disk: Disk, own: Salvage, rest: Sequence[Salvage], pieces: Pieces) -> tuple[HardState, NewLog]:
+    """Raises ConfigError where that cannot be known."""
+    files = _snapshot_files(disk, own, rest)
+    if own.is_last_known:
+        try:
+            log = _own_log(disk, own, files, pieces)
+        except ConfigError as error:
+            # What only this member has left was never committed, if the others' ends say so.
+            try:
+                return _agreed(disk, own, rest, files, pieces)
+            except ConfigError:
+                raise error from None
+        return _hard_state(own, rest, log, _committed([own], log)), log
+    return _agreed(disk, own, rest, files, pieces)
+
+
+def _agreed(
+    disk: Disk, own: Salvage, rest: Sequence[Salvage], files: Sequence[Path], pieces: Pieces
+) -> tuple[HardState, NewLog]:
+    """The log of all, and as committed whatever one of them knows to be.
+
+    Who has a conf change in its log must know that the one before is committed (`raft/membership.py`), and
+    the log that holds both may be another member's.
+    """
+    log = _agreed_log(disk, own, rest, files, pieces)
+    return _hard_state(own, rest, log, _committed((own, *rest), log)), log
+
+
+def _own_log(disk: Disk, own: Salvage, files: Sequence[Path], pieces: Pieces) -> NewLog:
+    """What it was; where that is not left, a snapshot that goes further, as a leader would send one."""
+    try:
+        return _log_to(disk, own.last, files, pieces)
+    except ConfigError:
+        newest = max(map(_id, files), key=lambda snapshot: snapshot.index, default=own.last)
+        if newest.index <= own.last.index:
+            raise
+        return _log_to(disk, newest, files, pieces)
+
+
+def _agreed_log(
+    disk: Disk, own: Salvage, rest: Sequence[Salvage], files: Sequence[Path], pieces: Pieces
+) -> NewLog:
+    """One that has all that a quorum can have committed."""
+    log = _most_up_to_date(disk, own, rest, files, pieces)
+    _check_quorums(own, rest, _configurations(log))
+    return log
+
+
+def _most_up_to_date(
+    disk: Disk, own: Salvage, rest: Sequence[Salvage], files: Sequence[Path], pieces: Pieces
+) -> NewLog:
+    """Of all logs, its own beginning included, that are as up-to-date as each whose end is known."""
+    needed = max([other.last for other in rest if other.is_last_known], default=own.snapshot)
+    candidates = sorted({salvage.last for salvage in (own, *rest) if salvage.last >= needed})
+    reasons = []
+    for last in reversed(candidates):
+        try:
+            return _log_to(disk, last, files, pieces)
+        except ConfigError as error:
+            reasons.append(error)
+    raise reasons[0]
+
+
+def _log_to(disk: Disk, last: SnapshotId, files: Sequence[Path], pieces: Pieces) -> NewLog:
+    """The log that ends with `last`, behind the first of the snapshots from which on it is known."""
+    reasons = []
+    for file in reversed(files):
+        if _id(file).index <= last.index:
+            try:
+                entries = pieces.run(_id(file), last)
+                return NewLog(_whole_snapshot(disk, file), file, entries)
+            except ConfigError as error:
+                reasons.append(error)
+    raise reasons[0] if reasons else ConfigError("no snapshot that its log could continue is left")
+
+
+def _snapshot_files(disk: Disk, own: Salvage, rest: Sequence[Salvage]) -> list[Path]:
+    """All that there are, the best last: that which its log continues, then its own, then the newest."""
+    files = [
+        salvage.path / "snap" / name
+        for salvage in (own, *rest)
+        if disk.exists(salvage.path / "snap")
+        for name in disk.list_directory(salvage.path / "snap")
+        if (snapshot := SnapshotId.parse(name)) and name == snapshot.file_name
+    ]
+    return sorted(
+        files, key=lambda file: (_id(file) == own.snapshot, file.parent.parent == own.path, _id(file).index)
+    )
+
+
+def _id(file: Path) -> SnapshotId:
+    snapshot = SnapshotId.parse(file.name)
+    assert snapshot is not None
+    return snapshot
+
+
+def _whole_snapshot(disk: Disk, file: Path) -> SnapshotMeta:
+    """What a snapshot's file says of itself, once all of it has verified."""
+    try:
+        parts = read_parts(disk, file)
+        meta = decode_meta(file, next(parts))
+        for _ in parts:
+            pass
+    except (CorruptLog, OSError) as error:
+        raise ConfigError(f"its snapshot {file.name} is damaged") from error
+    return meta
+
+
+def _hard_state(own: Salvage, rest: Sequence[Salvage], log: NewLog, commit: int) -> HardState:
+    """Term and vote that this member may go on with."""
+    term, vote, _ = own.hard_state
+    if not own.is_hard_state_known:
+        return HardState(max([s.term for s in (own, *rest)]), own.identity.node_id, commit)
+    if log.last.term > term:  # in which it has voted for nobody
+        return HardState(log.last.term, None, commit)
+    return HardState(term, vote, commit)
+
+
+# ---------------------------------------------------------------- whether that is enough
+
+
+def _committed(salvages: Sequence[Salvage], log: NewLog) -> int:
+    """What these know to be committed, which must be in the log."""
+    committed = max([salvage.commit_index for salvage in salvages])
+    if committed > log.last.index:
+        raise ConfigError(
+            f"entries up to {committed} are committed, and those from {log.last.index + 1} on are lost"
+        )
+    return max(committed, log.base.index)
+
+
+def _configurations(log: NewLog) -> Iterator[ConfState]:
+    """Those that a log passes through, in order."""
+    conf = log.base.conf_state
+    yield conf
+    for entry in log.entries:
+        if entry.type is not EntryType.NORMAL:
+            conf = apply_change(conf, decode_conf_change(entry)).conf_state
+            yield conf
+
+
+def _check_quorums(own: Salvage, rest: Sequence[Salvage], configurations: Iterator[ConfState]) -> None:
+    """Every quorum must have a member whose log's end is known, and every voter now must be here."""
+    known = {other.identity.node_id for other in rest if other.is_last_known}
+    conf = ConfState()
+    for conf in configurations:
+        unknown = set(all_voters(conf)) - known
+        if joint_vote(conf.voters, conf.voters_outgoing, dict.fromkeys(unknown, True)) is VoteResult.WON:
+            _refuse(own, rest, unknown)
+    missing = set(all_voters(conf)) - {s.identity.node_id for s in (own, *rest)}
+    if missing:
+        _refuse(own, rest, missing)
+
+
+def _refuse(own: Salvage, rest: Sequence[Salvage], unknown: Collection[int]) -> None:
+    missing = sorted(set(unknown) - {s.identity.node_id for s in (own, *rest)})
+    if missing:
+        raise ConfigError(
+            "the end of its log is lost, and only with the directories of all members is it known what that"
+            f" was: that of {_nodes(missing)} is missing"
+        )
+    raise ConfigError(
+        f"the end of the log of {_nodes(unknown)} is lost, and what they alone had may have been acknowledged"
+    )
+
+
+def _nodes(node_ids: Collection[int]) -> str:
+    return ("node " if len(node_ids) == 1 else "nodes ") + " and ".join(map(str, sorted(node_ids)))

@@ -1,0 +1,120 @@
+"""A new log in place of a damaged one, which is kept whole: each step is durable before the next.
+
+    wal.mending      the new log, while it is built
+    wal.mended       the same, whole
+    wal.damaged-<n>  the old one, out of the way; then `wal.mended` becomes `wal`
+
+A crash leaves the damaged log where it was, or none and the new one whole: then all that is left to do is to
+give it its name, which `finish_swap` does.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from raftkv_trio.offline.repair import move_aside
+from raftkv_trio.raft.types import Entry, HardState
+from raftkv_trio.storage.disk import Disk
+from raftkv_trio.storage.node_storage import Identity
+from raftkv_trio.storage.snapshot import SnapshotId
+from raftkv_trio.storage.wal import begin_log, open_log
+
+_UNFINISHED, _FINISHED = "wal.mending", "wal.mended"
+_BATCH_BYTES = 1024 * 1024
+
+
+def take_snapshot(disk: Disk, path: Path, file: Path) -> list[str]:
+    """Have a snapshot's file, which is whole, in the directory `path`; a sentence on what was done for it.
+
+    Raises OSError.
+    """
+    target = path / "snap" / file.name
+    if file == target:
+        return []
+    done = [move_aside(disk, path, target)] if disk.exists(target) else []
+    temporary = target.with_name(f"{file.name}.tmp")
+    if disk.exists(temporary):
+        disk.unlink(temporary)
+    source, copy = disk.open(file, read_only=True), disk.open(temporary, create=True)
+    try:
+        offset = 0
+        while data := source.read_at(offset, _BATCH_BYTES):
+            copy.write_at(offset, data)
+            offset += len(data)
+        copy.datasync()
+    finally:
+        source.close()
+        copy.close()
+    disk.rename(temporary, target)
+    disk.sync_directory(target.parent)
+    return [*done, f"copied {file} to {target}"]
+
+
+def build_log(
+    disk: Disk,
+    path: Path,
+    identity: Identity,
+    base: SnapshotId,
+    hard_state: HardState,
+    entries: Sequence[Entry],
+    *,
+    segment_bytes: int,
+) -> None:
+    """Build a log beside that of the directory `path`; whole and durable when this returns.
+
+    Raises OSError, StorageError.
+    """
+    unfinished, finished = path / _UNFINISHED, path / _FINISHED
+    for leftover in (unfinished, finished):
+        disk.make_directory(leftover)
+        for name in disk.list_directory(leftover):
+            disk.unlink(leftover / name)
+        disk.sync_directory(leftover)
+    begin_log(disk, unfinished, identity.encode(), base, segment_bytes=segment_bytes)
+    log = open_log(disk, unfinished, identity.encode(), segment_bytes=segment_bytes)
+    try:
+        for batch in _batches(entries):
+            log.append(hard_state, batch)
+    finally:
+        log.close(clean=False)
+    disk.rename(unfinished, finished)
+    disk.sync_directory(path)
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """At least one, so that the hard state is written."""
+    batch: list[Entry] = []
+    size_bytes = 0
+    for entry in entries:
+        batch.append(entry)
+        size_bytes += len(entry.data)
+        if size_bytes >= _BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    yield batch
+
+
+def swap_logs(disk: Disk, path: Path) -> Path:
+    """Put the log that was built in place of the old one; where that is kept. Raises OSError."""
+    number = 1
+    while disk.exists(kept := path / f"wal.damaged-{number}"):
+        number += 1
+    disk.make_directory(path / "wal")  # where it was lost
+    disk.rename(path / "wal", kept)
+    disk.sync_directory(path)
+    finish_swap(disk, path)
+    return kept
+
+
+def finish_swap(disk: Disk, path: Path) -> bool:
+    """Give a log that was built its name, where the old one is out of the way; whether it did.
+
+    Raises OSError.
+    """
+    log, finished = path / "wal", path / _FINISHED
+    if disk.exists(log) and disk.list_directory(log):
+        return False
+    if not disk.exists(finished) or not disk.list_directory(finished):
+        return False
+    disk.rename(finished, log)
+    disk.sync_directory(path)
+    return True

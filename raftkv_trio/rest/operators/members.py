@@ -1,0 +1,169 @@
+"""`/-/members`: the cluster's members, and changes of them; what curl sends to the root does the same."""
+
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict
+from functools import partial
+
+from quart import request
+from quart_trio import QuartTrio
+
+from raftkv_trio.config import PeerAddress, RestConfig, parse_node_id
+from raftkv_trio.errors import ConfigError, MalformedRequest, ProposalError
+from raftkv_trio.node.node import Node
+from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
+from raftkv_trio.rest.contents import read_json
+from raftkv_trio.rest.operators.documents import Response, document, problem
+from raftkv_trio.rest.problems import status_of
+from raftkv_trio.rest.waiting import wait_settled
+
+_PROMOTIONS = {"auto": False, "manual": True}
+_FORCE = {"": True, "1": True, "true": True, "0": False, "false": False}
+_FIELDS = {
+    Action.ADD: ("url", "promote"),
+    Action.UPDATE: ("url",),
+    Action.PROMOTE: (),
+    Action.REMOVE: (),
+}
+_FORM = (
+    'Name the changes as {"changes": [{"action": "add", "id": 4, "url": "http://host:port"}, ...]}; actions'
+    " are add, remove, promote and update, and ids are numbers"
+)
+_OPTIONS = "; the query may be ?force=true, and POST /-/members/dry-run changes nothing"
+
+
+def added(node_id: bytes, url: bytes) -> ChangeRequest:
+    """What raftexample's `POST /4 -d http://host:port` asks for; raises MalformedRequest."""
+    try:
+        address = PeerAddress.parse(url.decode("latin-1").strip())
+        return ChangeRequest((MemberChange(Action.ADD, parse_node_id(node_id.decode()), address),))
+    except ConfigError as error:
+        raise MalformedRequest(f"To add a node, send its peer URL as the content: {error}") from error
+
+
+def removed(node_id: bytes) -> ChangeRequest:
+    """What raftexample's `DELETE /3` asks for; raises MalformedRequest."""
+    try:
+        return ChangeRequest((MemberChange(Action.REMOVE, parse_node_id(node_id.decode())),))
+    except ConfigError as error:
+        raise MalformedRequest(str(error)) from error
+
+
+def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
+    """Give `app` the routes under `/-/members`; a change's answer comes when it is applied."""
+
+    @app.get("/-/members")
+    async def members() -> Response:
+        """The members of the configuration; some of it is null where this node does not lead."""
+        return document([asdict(member) for member in node.members()])
+
+    async def change(make: Callable[[], Awaitable[ChangeRequest]]) -> Response:
+        try:
+            applied = await wait_settled(node.change_members(await make()), config)
+        except MalformedRequest as error:
+            return problem(400, str(error))
+        except ProposalError as error:
+            return problem(status_of(error) or 500, str(error))
+        seen = [asdict(member) for member in node.members()]
+        return document({"index": applied.index, "term": applied.term, "members": seen})
+
+    @app.post("/-/members")
+    async def add() -> Response:
+        """Add a learner, or make the change that is named; or several at once, by joint consensus."""
+        return await change(_request)
+
+    @app.post("/-/members/dry-run")
+    async def foresee() -> Response:
+        """Change nothing, and say what the leader would: that it refuses, or what it would wait for."""
+        try:
+            return document({"waits_for": node.foresee(await _request())})
+        except MalformedRequest as error:
+            return problem(400, str(error))
+        except ProposalError as error:
+            return problem(status_of(error) or 500, str(error))
+
+    @app.delete("/-/members/<member_id>")
+    async def remove(member_id: str) -> Response:
+        """Remove a member; it learns it, and ends."""
+        return await change(partial(_request_about, member_id, "remove"))
+
+    @app.post("/-/members/<member_id>/promote")
+    async def promote(member_id: str) -> Response:
+        """Make a voter of a learner that has caught up."""
+        return await change(partial(_request_about, member_id, "promote"))
+
+    @app.put("/-/members/<member_id>")
+    async def update(member_id: str) -> Response:
+        """Change the URL at which a member's peers reach it."""
+        return await change(partial(_request_about, member_id, "update"))
+
+
+async def _request() -> ChangeRequest:
+    """What query and content ask for: one change, or all that are listed; raises MalformedRequest."""
+    body = await read_json(otherwise := f"The content is no JSON object. {_FORM}")
+    match body:
+        case {"changes": listed, **more}:
+            if more:
+                raise MalformedRequest(f"The only field is changes, not {_quoted(more)}{_OPTIONS}")
+            if not isinstance(listed, list) or not listed:
+                raise MalformedRequest(_FORM)
+        case dict():
+            listed = [{"action": "add", **body}]
+        case _:
+            raise MalformedRequest(otherwise)
+    return ChangeRequest(tuple([_change(item) for item in listed]), _is_forced())
+
+
+async def _request_about(member_id: str, action: str) -> ChangeRequest:
+    """One change, of the member that the path names; raises MalformedRequest."""
+    try:
+        node_id = parse_node_id(member_id)
+    except ConfigError as error:
+        raise MalformedRequest(str(error)) from error
+    fields = await read_json(otherwise := "The content is no JSON object")
+    if not isinstance(fields, dict | None):
+        raise MalformedRequest(otherwise)
+    if named := (fields or {}).keys() & {"action", "id"}:
+        raise MalformedRequest(f"Method and path say what {_quoted(named)} would")
+    return ChangeRequest((_change({**(fields or {}), "action": action, "id": node_id}),), _is_forced())
+
+
+def _is_forced() -> bool:
+    """What the query asks for; raises MalformedRequest where it asks for anything but force."""
+    asked = request.args.to_dict(flat=False)
+    values = asked.pop("force", ["false"])
+    if asked:
+        raise MalformedRequest(f"There is no {_quoted(asked)} in a query{_OPTIONS}")
+    if len(values) > 1 or (force := values[0].lower()) not in _FORCE:
+        raise MalformedRequest("force is true or false")
+    return _FORCE[force]
+
+
+def _change(value: object) -> MemberChange:
+    """One change as JSON has it; raises MalformedRequest."""
+    match value:
+        case {"action": str(name), "id": int(node_id), **more} if (
+            name.upper() in Action.__members__ and type(node_id) is int
+        ):
+            action = Action[name.upper()]
+        case _:
+            raise MalformedRequest(_FORM)
+    fields = _FIELDS[action]
+    if unknown := more.keys() - fields:
+        takes = " and ".join(("id", *fields))
+        raise MalformedRequest(f"To {name} a member takes {takes}, and no {_quoted(unknown)}{_OPTIONS}")
+    promote = more.get("promote", "auto")
+    if not isinstance(promote, str) or promote not in _PROMOTIONS:
+        raise MalformedRequest("promote is auto or manual")
+    url = more.get("url")
+    if "url" in fields and not isinstance(url, str):
+        raise MalformedRequest(f'To {name} a member takes its peer URL: "url": "http://host:port"')
+    try:
+        address = PeerAddress.parse(url) if isinstance(url, str) else None
+        return MemberChange(action, parse_node_id(str(node_id)), address, _PROMOTIONS[promote])
+    except ConfigError as error:
+        raise MalformedRequest(str(error)) from error
+
+
+def _quoted(names: Iterable[object]) -> str:
+    return ", ".join(json.dumps(name) for name in sorted(map(str, names)))

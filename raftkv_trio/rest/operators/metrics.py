@@ -1,0 +1,134 @@
+"""`/-/metrics`: what node and REST app count of themselves, in Prometheus' text format.
+
+Each app has a registry of its own, so that several nodes fit into one process. Labels are from small fixed
+sets: a key is never one.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+
+from prometheus_client import CONTENT_TYPE_LATEST as METRICS_CONTENT_TYPE
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from raftkv_trio.node.measures import BOUNDS_S, Durations, NodeMeasures, PeerMeasures
+from raftkv_trio.node.node import Node
+from raftkv_trio.node.status import NodeStatus
+from raftkv_trio.rest.keys import METHODS
+
+__all__ = ["METRICS_CONTENT_TYPE", "Metrics", "Requests"]
+
+PREFIX = "raftkv"
+Labels = tuple[str, ...]
+
+
+class Requests:
+    """How many requests were answered, by method, route and status."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str, int]] = Counter()
+
+    def answered(self, method: str, route: str, status: int) -> None:
+        """Count one; `route` is of a fixed set."""
+        self.counts[method if method in METHODS else "other", route, int(status)] += 1
+
+    def refused(self, status: int) -> None:
+        """Count what was refused before it was a request, or was one too many."""
+        self.counts["none", "none", int(status)] += 1
+
+
+class Metrics:
+    """The metrics of one node and its app."""
+
+    def __init__(self, node: Node, requests: Requests) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_NodeCollector(node, requests))
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All of them, as they are now."""
+        return generate_latest(self._registry)
+
+
+class _NodeCollector(Collector):
+    def __init__(self, node: Node, requests: Requests) -> None:
+        self._node = node
+        self._requests = requests
+
+    def collect(self) -> Iterator[Metric]:
+        measures = self._node.measures()
+        yield from _of_consensus(self._node.status(), measures)
+        yield from _of_proposals(measures)
+        yield from _of_peers(measures)
+        yield _counter(
+            "http_requests",
+            "Requests answered; route and method are none where it never was a request.",
+            ("method", "route", "status"),
+            {(m, route, str(status)): n for (m, route, status), n in sorted(self._requests.counts.items())},
+        )
+
+
+def _of_consensus(status: NodeStatus, measures: NodeMeasures) -> Iterator[Metric]:
+    yield _gauge("leader_known", "Whether this node knows a leader.", status.leader_id is not None)
+    yield _gauge("leading", "Whether this node leads.", status.role == "leader")
+    yield _counter(
+        "leader_changes", "Leaders learnt of, other than the one before.", (), {(): measures.leader_changes}
+    )
+    yield _gauge("term", "The current term.", status.term)
+    yield _gauge("commit_index", "The last index known to be committed.", status.commit_index)
+    yield _gauge("applied_index", "The last index applied to the store.", status.applied_index)
+    yield _histogram(
+        "log_write_duration_seconds",
+        "From a batch that is handed to the disk to its being durable.",
+        (),
+        {(): measures.log_writes},
+    )
+    yield _histogram(
+        "apply_duration_seconds", "A slice of committed entries in the store.", (), {(): measures.applies}
+    )
+
+
+def _of_proposals(measures: NodeMeasures) -> Iterator[Metric]:
+    outcomes: dict[Labels, int] = {(outcome,): count for outcome, count in measures.proposals.items()}
+    yield _counter("proposals", "Writes of this node's clients, by outcome.", ("outcome",), outcomes)
+    yield _gauge("proposals_pending", "Writes that wait for their outcome.", measures.pending_proposals)
+    yield _gauge("proposals_pending_bytes", "Bytes of these.", measures.pending_bytes)
+
+
+def _of_peers(measures: NodeMeasures) -> Iterator[Metric]:
+    peers: dict[Labels, PeerMeasures] = {(str(peer_id),): peer for peer_id, peer in measures.peers.items()}
+    sent = {label: peer.sent_bytes for label, peer in peers.items()}
+    dropped_bytes = {label: peer.dropped_bytes for label, peer in peers.items()}
+    dropped_messages = {label: peer.dropped_messages for label, peer in peers.items()}
+    yield _counter("peer_sent_bytes", "Bytes sent to a peer.", ("peer",), sent)
+    yield _counter("peer_dropped_bytes", "Bytes for a peer, dropped unsent.", ("peer",), dropped_bytes)
+    yield _counter(
+        "peer_dropped_messages", "Messages for a peer, dropped unsent.", ("peer",), dropped_messages
+    )
+    yield _histogram(
+        "peer_append_round_trip_seconds",
+        "On a leader, from entries that leave for a peer to its word that they are durable there.",
+        ("peer",),
+        {label: peer.round_trips for label, peer in peers.items()},
+    )
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, labels: Labels, counts: Mapping[Labels, int]) -> Metric:
+    family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family
+
+
+def _histogram(name: str, text: str, labels: Labels, durations: Mapping[Labels, Durations]) -> Metric:
+    family = HistogramMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+    bounds = [*map(str, BOUNDS_S), "+Inf"]
+    for values, taken in durations.items():
+        family.add_metric(values, list(zip(bounds, accumulate(taken.counts), strict=True)), taken.total_s)
+    return family

@@ -1,0 +1,159 @@
+"""`/-/`: what operators ask of one node, as Quart routes. Errors are problem documents (RFC 9457)."""
+
+import logging
+from dataclasses import asdict
+from http import HTTPStatus
+
+import trio
+from quart import request
+from quart.wrappers.response import DataBody
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from raftkv_trio.config import RestConfig
+from raftkv_trio.errors import ConfigError, MalformedRequest, StorageError
+from raftkv_trio.kv import Store
+from raftkv_trio.logs import log_level, set_log_level
+from raftkv_trio.node.node import Node
+from raftkv_trio.rest.contents import read_json
+from raftkv_trio.rest.operators.documents import Response, document, problem, text
+from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics, Requests
+from raftkv_trio.rest.problems import BUG
+
+logger = logging.getLogger(__name__)
+
+PREFIX = b"/-/"
+
+
+def add_operator_routes(
+    app: QuartTrio, node: Node, store: Store, config: RestConfig, requests: Requests
+) -> None:
+    """Give `app` the routes under `/-/`, and their errors' form; their answers are counted in `requests`."""
+    _add_errors(app)
+    _add_metrics(app, Metrics(node, requests), requests)
+    _add_leader_route(app, node, config)
+
+    @app.get("/-/status")
+    async def status() -> Response:
+        """This node as it sees itself, and how far its store has come."""
+        seen = asdict(node.status())
+        seen["cluster_id"] = (
+            f"{node.cluster_id:x}"  # hexadecimal: too large for a JSON number in most readers
+        )
+        return document({**seen, "revision": store.revision, "state_hash": store.state_hash})
+
+    @app.get("/-/healthy")
+    async def healthy() -> Response:
+        """Whether the process works: restarting it would help where this does not answer."""
+        return text("healthy")
+
+    @app.get("/-/ready")
+    async def ready() -> Response:
+        """Whether a request would succeed now: a quorum has just confirmed a read."""
+        if node.status().leader_id is not None:
+            with trio.move_on_after(config.request_timeout_s):
+                await node.wait_readable()
+                return text("ready")
+        return problem(503, node.status().health or "No quorum confirmed a read in time")
+
+    @app.post("/-/snapshot")
+    async def snapshot() -> Response:
+        """Take a snapshot of all that is applied here, and say which is the newest then."""
+        try:
+            taken = await node.take_snapshot()
+        except StorageError as error:
+            return problem(507, str(error))
+        return document({"index": taken.index, "term": taken.term})
+
+    @app.get("/-/log-level")
+    async def see_log_level() -> Response:
+        """The least severity that this process logs."""
+        return text(log_level())
+
+    @app.put("/-/log-level")
+    async def change_log_level() -> Response:
+        """Log from this severity on, until the process ends."""
+        try:
+            set_log_level((await request.get_data(True, False, False)).decode("latin-1").strip())
+        except ConfigError as error:
+            return problem(400, str(error))
+        logger.warning("from here on %s is logged, and what is graver", log_level())
+        return text(log_level())
+
+
+def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
+    @app.post("/-/leader")
+    async def hand_over() -> Response:
+        """Have another voter lead, or that of `{"to": 3}`; 204 once one does, or this node leads no more."""
+        status = node.status()
+        if status.role != "leader":
+            leads = f"Node {status.leader_id} leads" if status.leader_id else "No leader is known"
+            return problem(409, f"{leads}, and only a leader can hand over")
+        if sum(member.role == "voter" for member in node.members()) == 1:
+            return problem(409, "This node is the only voter, so nobody else can lead")
+        try:
+            to = await _successor()
+        except MalformedRequest as error:
+            return problem(400, str(error))
+        others = {m.id for m in node.members() if m.role == "voter" and m.is_active} - {node.id}
+        if to == node.id:
+            return problem(409, f"Node {to} leads already; {_names(others)} could lead")
+        if to is not None and to not in others:
+            return problem(409, f"Node {to} is no other voter that answers; {_names(others)} could lead")
+        with trio.move_on_after(config.request_timeout_s):
+            await node.hand_over(to)
+            return Response(DataBody(b""), HTTPStatus.NO_CONTENT)
+        return problem(503, "No other voter took over in time; this node still leads")
+
+
+async def _successor() -> int | None:
+    """Who is asked to lead, if anybody in particular; raises MalformedRequest."""
+    otherwise = 'Say who is to lead as {"to": 3}, or nothing'
+    if request.args:
+        raise MalformedRequest(f"This path takes no query. {otherwise}")
+    match await read_json(otherwise):
+        case None:
+            return None
+        case {"to": int(to), **more} if type(to) is int and not more:
+            return to
+    raise MalformedRequest(otherwise)
+
+
+def _names(ids: set[int]) -> str:
+    return ", ".join(f"node {i}" for i in sorted(ids)) or "nobody"
+
+
+def _add_metrics(app: QuartTrio, metrics: Metrics, requests: Requests) -> None:
+    @app.get("/-/metrics")
+    async def see_metrics() -> Response:
+        """Counts and durations in Prometheus' text format."""
+        return Response(metrics.text(), HTTPStatus.OK, content_type=METRICS_CONTENT_TYPE)
+
+    @app.after_request
+    async def count(response: Response) -> Response:
+        route = PREFIX.decode() if request.url_rule is None else request.url_rule.rule
+        requests.answered(request.method, route, response.status_code)
+        return response
+
+
+def _add_errors(app: QuartTrio) -> None:
+    @app.before_request
+    async def reserved() -> Response | None:
+        if request.method == "PUT" and request.routing_exception is not None:
+            return problem(403, "Keys that begin with /-/ are reserved for operators")
+        return None
+
+    @app.errorhandler(HTTPException)
+    async def refused(error: HTTPException) -> Response:
+        match error:
+            case NotFound():
+                return problem(404, "There is nothing for operators at this path")
+            case MethodNotAllowed():
+                allowed = sorted(error.valid_methods or ())
+                return problem(405, "This path does not know the method", {"Allow": ", ".join(allowed)})
+        return problem(error.code or 500, error.description or error.name)
+
+    @app.errorhandler(Exception)
+    async def failed(error: Exception) -> Response:
+        logger.error("%s of an operator failed in a way that it should not", request.method, exc_info=error)
+        return problem(500, BUG)

@@ -1,0 +1,139 @@
+"""Many seeds, in as many processes as are wanted: what each did, in their order, and all in sum."""
+
+import multiprocessing
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from hashlib import blake2b
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from raftkv_trio.testing.campaign.levels import LEVELS
+from raftkv_trio.testing.campaign.seeds import Verdict
+from raftkv_trio.testing.planted import PLANTED
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def run_seed(level: int, seed: int) -> Verdict:
+    """Draw a seed's schedule and run it."""
+    return LEVELS[level].run(LEVELS[level].draw(seed))
+
+
+def run_seeds(level: int, seeds: Iterable[int], jobs: int) -> Generator[Verdict, None, None]:
+    """The verdicts on these seeds, in their order; seeds after the one that was taken last are run ahead."""
+    arguments = ((level, seed) for seed in seeds)
+    if jobs == 1:
+        return (_run_seed(argument) for argument in arguments)
+    return _in_processes(_run_seed, arguments, jobs, renewed=False)
+
+
+class Finding(NamedTuple):
+    """What became of a planted bug.
+
+    Attributes:
+        level: that was run.
+        seeds: how many were needed, or run where none found it.
+        failure: the invariant that broke first, or the kind of error; None: it was not found.
+    """
+
+    name: str
+    level: int
+    seeds: int
+    failure: str | None
+
+    @property
+    def is_found(self) -> bool:
+        """Whether a check found it, and not that the mutation itself no longer fits what it changes."""
+        return self.failure is not None and self.failure not in _MISFITS
+
+
+_MISFITS = {error.__name__ for error in (AttributeError, ImportError, NameError, TypeError, ValueError)}
+
+
+def find_planted(level: int, names: Iterable[str], max_seeds: int, jobs: int) -> Iterator[Finding]:
+    """Look for each of these bugs in a process of its own, with the seeds from 0 on.
+
+    A bug that this level does not run is looked for at its own.
+    """
+    return _in_processes(_find_planted, ((level, name, max_seeds) for name in names), jobs, renewed=True)
+
+
+class Tally:
+    """The sum of many verdicts."""
+
+    def __init__(self) -> None:
+        self.seeds = self.events = 0
+        self.simulated_s = 0.0
+        self.faults: Counter[str] = Counter()
+        self.operations: Counter[str] = Counter()
+        self._hash = blake2b(digest_size=16)
+
+    def add(self, verdict: Verdict) -> None:
+        self.seeds += 1
+        self.events += verdict.events
+        self.simulated_s += verdict.simulated_s
+        self.faults += verdict.faults
+        self.operations += verdict.operations
+        self._hash.update(f"{verdict.schedule.seed} {verdict.digest}\n".encode())
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits: equal for equal traces of the same seeds in the same order."""
+        return self._hash.hexdigest()
+
+
+def _run_seed(argument: tuple[int, int]) -> Verdict:
+    return run_seed(*argument)
+
+
+def _find_planted(argument: tuple[int, str, int]) -> Finding:
+    asked_level, name, max_seeds = argument
+    level = max(asked_level, PLANTED[name].level)
+    try:
+        with PLANTED[name].plant():
+            for seed in range(max_seeds):
+                failure = run_seed(level, seed).failure
+                if failure is not None:
+                    return Finding(name, level, seed + 1, failure)
+    except AttributeError as error:  # what it replaces is there no more
+        return Finding(name, level, 0, type(error).__name__)
+    return Finding(name, level, max_seeds, None)
+
+
+def _in_processes(
+    function: Callable[[Argument], Result], arguments: Iterable[Argument], jobs: int, *, renewed: bool
+) -> Generator[Result, None, None]:
+    """Results in the order of the arguments; `renewed`: each in a process that has run nothing else."""
+    remaining = iter(arguments)
+    pending: deque[Future[Result]] = deque()
+    # Spawned, not forked: every process begins with a hash seed of its own, and without our threads.
+    executor = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1 if renewed else None
+    )
+
+    def submit(count: int) -> None:
+        for argument in islice(remaining, count):
+            with _sigint_blocked():
+                pending.append(executor.submit(function, argument))
+
+    try:
+        submit(8 * jobs)
+        while pending:
+            yield pending.popleft().result()
+            submit(1)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Processes that begin here never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

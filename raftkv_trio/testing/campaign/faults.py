@@ -1,0 +1,206 @@
+"""What each kind of fault of a schedule does to a simulation, and how it ends."""
+
+import errno
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from raftkv_trio.testing.campaign.reshaping import can_lose, join, remove, replace_member
+from raftkv_trio.testing.schedules.schedule import RESHAPING, Fault, FaultKind, one_way
+from raftkv_trio.testing.simulator.member import DATA_DIR, Member, State
+from raftkv_trio.testing.simulator.simulation import Simulation
+from raftkv_trio.testing.world.message_network import Conditions
+
+Strike = Callable[[Simulation, Fault], None]
+
+
+def strike(simulation: Simulation, fault: Fault) -> None:
+    """Let a fault happen now, and plan its end."""
+    leaders = [(m.node.driver.raw.term, m.id) for m in simulation.members.values() if m.node and m.leads]
+    if fault.leader and leaders:
+        fault = replace(fault, node=max(leaders)[1])
+    simulation.trace.note("fault", str(fault))
+    if fault.node is not None and fault.node not in simulation.members and fault.kind not in RESHAPING:
+        return  # it has not joined yet
+    _STRIKES[fault.kind](simulation, fault)
+
+
+def mend_all(simulation: Simulation) -> None:
+    """All heals: what is still wrong after this is what nobody can mend, a directory that does not verify."""
+    simulation.trace.note("fault", "all heals")
+    simulation.network.mend_all()
+    simulation.conditions = simulation.network.conditions = Conditions()
+    for member in simulation.members.values():
+        _end_disk_faults(member)
+        member.clock.set_rate(1.0)
+        member.resume()
+        simulation.start(member.id)
+
+
+def _end_disk_faults(member: Member) -> None:
+    member.disk.disarm()
+    member.disk.free_bytes = None
+    member.disk_is_slow_s = 0.0
+
+
+def _member(simulation: Simulation, fault: Fault) -> Member:
+    assert fault.node is not None
+    return simulation.members[fault.node]
+
+
+def _later(simulation: Simulation, fault: Fault, action: Callable[..., object], *arguments: object) -> None:
+    simulation.timeline.after(fault.duration_s, action, *arguments)
+
+
+# ---------------------------------------------------------------- the network
+
+
+def _cut(simulation: Simulation, fault: Fault) -> None:
+    number = simulation.network.cut(fault.pairs)
+    _later(simulation, fault, simulation.network.mend, number)
+
+
+def _cut_off(simulation: Simulation, fault: Fault) -> None:
+    """One node, with `number` others on its side, and a slow disk for as long."""
+    member = _member(simulation, fault)
+    others = [i for i in simulation.members if i != member.id]
+    away_count = min(max(1, len(others) - fault.number), len(others))  # it may be the only one left
+    away = simulation.random.sample(others, away_count)
+    pairs = one_way([i for i in simulation.members if i not in away], away)
+    number = simulation.network.cut([*pairs, *[(b, a) for a, b in pairs]])
+    _later(simulation, fault, simulation.network.mend, number)
+    if fault.factor:
+        _slow_down(simulation, fault)
+
+
+def _worsen(simulation: Simulation, fault: Fault) -> None:
+    network = simulation.network
+    network.conditions = replace(
+        simulation.conditions, loss=fault.factor, duplication=fault.factor, stray=fault.factor, reorders=True
+    )
+    _later(simulation, fault, _end_worse, simulation)
+
+
+def _hold_up(simulation: Simulation, fault: Fault) -> None:
+    simulation.network.conditions = replace(simulation.conditions, stray=fault.factor, reorders=True)
+    _later(simulation, fault, _end_worse, simulation)
+
+
+def _end_worse(simulation: Simulation) -> None:
+    simulation.network.conditions = simulation.conditions
+
+
+def _disconnect(simulation: Simulation, fault: Fault) -> None:
+    for sender, receiver in fault.pairs:
+        simulation.network.disconnect(sender, receiver)
+
+
+# ---------------------------------------------------------------- processes and clocks
+
+
+def _halt(simulation: Simulation, fault: Fault) -> None:
+    member = _member(simulation, fault)
+    if member.node is not None:
+        simulation.plan_restart(member.id, fault.duration_s, again_s=fault.again_s)
+        member.halt(power=fault.kind is FaultKind.POWER)
+
+
+def _halt_all(simulation: Simulation, fault: Fault) -> None:
+    for member in simulation.members.values():
+        if member.node is not None:
+            simulation.plan_restart(member.id, fault.duration_s * simulation.random.uniform(0.5, 1.0))
+            member.halt(power=True)
+
+
+def _stop(simulation: Simulation, fault: Fault) -> None:
+    member = _member(simulation, fault)
+    if member.node is not None:
+        simulation.plan_restart(member.id, fault.duration_s, again_s=fault.again_s)
+        member.stop()
+
+
+def _pause(simulation: Simulation, fault: Fault) -> None:
+    member = _member(simulation, fault)
+    member.pause()
+    _later(simulation, fault, member.resume)
+
+
+def _change_clock(simulation: Simulation, fault: Fault) -> None:
+    clock = _member(simulation, fault).clock
+    clock.set_rate(fault.factor)
+    _later(simulation, fault, clock.set_rate, 1.0)
+
+
+def _transfer(simulation: Simulation, fault: Fault) -> None:
+    for member in simulation.members.values():
+        if member.leads:
+            member.hand_over()
+
+
+# ---------------------------------------------------------------- disks
+
+
+def _slow_down(simulation: Simulation, fault: Fault) -> None:
+    member = _member(simulation, fault)
+    member.disk_is_slow_s = fault.factor
+    _later(simulation, fault, setattr, member, "disk_is_slow_s", 0.0)
+
+
+def _fill(simulation: Simulation, fault: Fault) -> None:
+    disk = _member(simulation, fault).disk
+    disk.free_bytes = fault.number
+    _later(simulation, fault, setattr, disk, "free_bytes", None)
+
+
+def _fail(simulation: Simulation, fault: Fault) -> None:
+    member = _member(simulation, fault)
+    simulation.plan_restart(member.id, fault.duration_s, again_s=fault.again_s)
+    member.disk.fail_at(fault.number, errno.EIO)
+
+
+def _halt_in_disk_call(simulation: Simulation, fault: Fault) -> None:
+    member = _member(simulation, fault)
+    simulation.plan_restart(member.id, fault.duration_s, again_s=fault.again_s)
+    member.disk.halt_at(fault.number, power=fault.power)
+
+
+def _rot(simulation: Simulation, fault: Fault) -> None:
+    """Bits flip while the node is down, so that it reads them when it starts."""
+    member = _member(simulation, fault)
+    if member.node is not None:
+        simulation.plan_restart(member.id, fault.duration_s)
+        member.halt(power=fault.power)
+    # Looked at from without: a halt that is planned for a disk call of the node is not for this.
+    is_here = member.state is State.DOWN and bool(member.disk.files(Path("/")))
+    if is_here and can_lose(simulation, rotten=member.id):
+        member.is_rotten = True
+        log = DATA_DIR / "wal"
+        for _ in range(fault.number):
+            below = log if simulation.random.random() < 0.5 and member.disk.files(log) else DATA_DIR
+            simulation.trace.note("fault", f"flips {member.disk.flip_bit(below)}")
+
+
+_STRIKES: Mapping[FaultKind, Strike] = {
+    FaultKind.PARTITION: _cut,
+    FaultKind.ONE_WAY: _cut,
+    FaultKind.RING: _cut,
+    FaultKind.LEADER_CUT_OFF: _cut_off,
+    FaultKind.BAD_NETWORK: _worsen,
+    FaultKind.STRAGGLERS: _hold_up,
+    FaultKind.DISCONNECT: _disconnect,
+    FaultKind.POWER: _halt,
+    FaultKind.POWER_OF_ALL: _halt_all,
+    FaultKind.HALT_IN_DISK_CALL: _halt_in_disk_call,
+    FaultKind.KILL: _halt,
+    FaultKind.STOP: _stop,
+    FaultKind.PAUSE: _pause,
+    FaultKind.CLOCK: _change_clock,
+    FaultKind.SLOW_DISK: _slow_down,
+    FaultKind.EIO: _fail,
+    FaultKind.DISK_FULL: _fill,
+    FaultKind.BIT_ROT: _rot,
+    FaultKind.TRANSFER: _transfer,
+    FaultKind.JOIN: join,
+    FaultKind.REMOVE: remove,
+    FaultKind.REPLACE: replace_member,
+}

@@ -1,0 +1,53 @@
+"""What a node that has ended must come back with, whatever ended it."""
+
+from dataclasses import dataclass
+
+from raftkv_trio.raft.raft import Raft
+from raftkv_trio.raft.storage import Storage
+from raftkv_trio.raft.types import HardState
+from raftkv_trio.testing.invariants.violation import DURABILITY, Violation
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A node's durable log up to `index`, and its vote."""
+
+    storage: Storage
+    index: int
+    hard_state: HardState
+
+    @classmethod
+    def of(cls, raft: Raft) -> "Promise":
+        """What `raft` knew to be durable as it ended."""
+        storage, unstable = raft.log.storage, raft.log.unstable
+        hard_state, _ = storage.initial_state()
+        index = min(storage.last_index(), unstable.offset - 1)  # behind that it may have been overwritten
+        if unstable.snapshot is not None:  # and so may all that is not committed: snapshots are on their way
+            index = min(index, hard_state.commit)
+        return cls(storage, index, hard_state)
+
+    def check(self, node_id: int, raft: Raft) -> None:
+        """The node has started again, with what its disk had; raises Violation."""
+        hard_state, promised = raft.log.storage.initial_state()[0], self.hard_state
+        if hard_state.term < promised.term or (
+            hard_state.term == promised.term and promised.vote not in (None, hard_state.vote)
+        ):
+            raise Violation(
+                DURABILITY,
+                f"node {node_id} comes back in term {hard_state.term} with a vote for {hard_state.vote}, but"
+                f" was in term {promised.term} and had voted for {promised.vote}",
+            )
+        for index in range(self.storage.first_index(), self.index + 1):
+            term = self.storage.term(index)
+            if not holds(raft.log.storage, index, term):
+                raise Violation(
+                    DURABILITY,
+                    f"node {node_id} comes back without entry {index} of term {term}, which was durable",
+                )
+
+
+def holds(storage: Storage, index: int, term: int) -> bool:
+    """Whether this entry is in a log, or in what the log begins behind."""
+    if index < storage.first_index():
+        return True
+    return index <= storage.last_index() and storage.term(index) == term

@@ -1,0 +1,167 @@
+"""What a seed means: a cluster, the conditions of its network, its clients, and a list of faults.
+
+A schedule is drawn whole (`draw.py`) before anything runs, so that it can be shown, and shrunk, as it is.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import combinations
+
+from raftkv_trio.testing.world.message_network import Conditions
+
+MIN_DURATION_S = 30.0
+MIN_OPERATIONS = 200
+MIN_FAULTS = 5
+#: How long a fault waits for its occasion.
+PATIENCE_S = 3.0
+DISK_CALL_S = (0.0003, 0.003)
+
+
+class FaultKind(Enum):
+    """What can go wrong; the value is its name for the reader."""
+
+    PARTITION = "partition"
+    ONE_WAY = "one-way partition"
+    RING = "ring partition"
+    LEADER_CUT_OFF = "leader cut off"
+    BAD_NETWORK = "loss, duplication and reordering"
+    STRAGGLERS = "frames that come late"
+    DISCONNECT = "broken connection"
+    POWER = "loss of power"
+    POWER_OF_ALL = "loss of power of all"
+    HALT_IN_DISK_CALL = "halt in a disk call"
+    KILL = "kill"
+    STOP = "clean restart"
+    PAUSE = "pause"
+    CLOCK = "clock rate"
+    SLOW_DISK = "slow disk"
+    EIO = "EIO"
+    DISK_FULL = "disk full"
+    BIT_ROT = "bit rot"
+    TRANSFER = "leadership transfer"
+    JOIN = "node joins"
+    REMOVE = "member removed"
+    REPLACE = "member replaced"
+
+
+#: Those that are no faults: what an operator does.
+RESHAPING = frozenset({FaultKind.JOIN, FaultKind.REMOVE, FaultKind.REPLACE})
+
+
+class Occasion(Enum):
+    """What can happen to a node, and a fault can wait for; the value is for the reader."""
+
+    ELECTED = "is elected"
+    INSTALLED = "has installed a snapshot"
+    UNTIDY = "has begun a segment or recorded a snapshot"
+    CHANGED = "has applied a change of members"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a node's configuration may bound tightly, to bring about what is rare; see `NodeConfig`."""
+
+    election_ticks: int = 10
+    max_message_bytes: int = 1024 * 1024
+    max_inflight_messages: int = 256
+    max_uncommitted_bytes: int = 64 * 1024 * 1024
+    segment_bytes: int = 4096
+    snapshot_entries: int = 8
+    catch_up_entries: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        at_s: when, from the beginning.
+        duration_s: until it is over, or until the node is started again.
+        node: where; None: everywhere, or where `pairs` says.
+        leader: where whoever leads then is, and at `node` where nobody does.
+        waits_for: not at once, but as soon as this happens to a node; to that node, but for an election.
+        pairs: (sender, receiver) that are cut.
+        number: disk operations until a halt or an error; bits flipped; bytes free; nodes on a leader's side;
+            members that are changed in one request.
+        factor: the clock's rate, the probability of loss or delay, seconds that a disk call takes at most.
+        power: whether a halt is one that loses what was not synced.
+        again_s: how long after its next start the node loses power; None: it does not.
+        forced: whether members are changed even where those that answer would be no quorum.
+    """
+
+    at_s: float
+    kind: FaultKind
+    duration_s: float = 0.0
+    node: int | None = None
+    leader: bool = False
+    waits_for: Occasion | None = None
+    pairs: tuple[tuple[int, int], ...] = ()
+    number: int = 0
+    factor: float = 0.0
+    power: bool = False
+    again_s: float | None = None
+    forced: bool = False
+
+    def __str__(self) -> str:
+        at = (
+            f"at {self.at_s:.3f} s{f', or when a node {self.waits_for.value} then' if self.waits_for else ''}"
+        )
+        parts = [f"{at}: {self.kind.value}"]
+        if self.node is not None:
+            parts.append(f"node {self.node}{' or whoever leads' if self.leader else ''}")
+        if self.pairs:
+            parts.append(", ".join([f"{sender}->{receiver}" for sender, receiver in self.pairs]))
+        if self.number:
+            parts.append(f"number {self.number}")
+        if self.factor:
+            parts.append(f"factor {self.factor:.3f}")
+        if self.power:
+            parts.append("power lost")
+        if self.forced:
+            parts.append("by force")
+        if self.duration_s:
+            parts.append(f"for {self.duration_s:.3f} s")
+        if self.again_s is not None:
+            parts.append(f"power lost {self.again_s:.3f} s after the start")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """One simulation.
+
+    Attributes:
+        seed: of everything that is random while it runs.
+        duration_s: how long faults and clients go on; then all heals.
+        turn_delay_s: longest time that a node takes to act on what it was told.
+        haste: the probability that a client that waits asks the leader something when a fault strikes.
+        disk_call_s: shortest and longest time of a disk call.
+    """
+
+    seed: int
+    nodes: int
+    conditions: Conditions
+    limits: Limits = field(default_factory=Limits)
+    faults: tuple[Fault, ...]
+    clients: int
+    keys: int
+    operations: int = MIN_OPERATIONS
+    duration_s: float = MIN_DURATION_S
+    turn_delay_s: float = 0.0005
+    haste: float = 0.0
+    disk_call_s: tuple[float, float] = DISK_CALL_S
+
+
+def one_way(senders: Iterable[int], receivers: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """The pairs to cut so that `receivers` hear nothing of `senders`."""
+    return tuple([(a, b) for a in senders for b in receivers])
+
+
+def ring(nodes: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """The pairs to cut so that each node has two neighbours left in a ring, or, of three, in a row."""
+    neighbours = {frozenset(pair) for pair in zip(nodes, [*nodes[1:], nodes[0]], strict=True)}
+    if len(nodes) == 3:
+        neighbours.discard(frozenset((nodes[0], nodes[-1])))
+    apart = [pair for pair in combinations(nodes, 2) if frozenset(pair) not in neighbours]
+    return (*apart, *[(b, a) for a, b in apart])

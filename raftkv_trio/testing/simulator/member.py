@@ -1,0 +1,264 @@
+"""One node of the simulator, at either level: what outlives its halts, and what is seen of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from raftkv_trio.config import NodeConfig, PeerAddress
+from raftkv_trio.errors import ConfigError
+from raftkv_trio.node.log_writer import Write
+from raftkv_trio.node.node import Node
+from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.raft.confchange import describe_members
+from raftkv_trio.raft.types import StateRole
+from raftkv_trio.state_machine import Committed, StateMachine
+from raftkv_trio.storage import BOOTSTRAP_INDEX
+from raftkv_trio.testing.invariants.invariants import Invariants
+from raftkv_trio.testing.invariants.violation import DURABILITY, Violation
+from raftkv_trio.testing.schedules.schedule import DISK_CALL_S, Limits, Occasion
+from raftkv_trio.testing.simulator.watched_machine import MemberClock, state_hash
+from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.message_network import MessageNetwork
+from raftkv_trio.testing.world.timeline import Timeline, Trace
+
+DATA_DIR = Path("/srv/raftkv-trio")
+
+#: A client's look at what it waits for: True once it need not look again.
+Look = Callable[[], bool]
+
+
+class State(Enum):
+    """What a node is doing."""
+
+    DOWN = "down"
+    UP = "up"
+    PAUSED = "paused"
+    REFUSED = "refused"  # its own directory, because it does not verify
+    JOINING = "waiting to be a member"
+    REMOVED = "removed"
+
+
+class Member(ABC):
+    """One node and its machine room: disk and clock outlive its halts. How it runs, the level says.
+
+    Attributes:
+        state: see `State`.
+        node: None while it is down.
+        turn_delay_s: longest time from a ring of the driver's bell to its turn.
+        disk_call_s: shortest and longest time of a disk call.
+        disk_is_slow_s: what a disk call may take on top.
+        is_rotten: whether bits of its disk were flipped, so that it may refuse its directory.
+        restarts: how often it was started again.
+
+    Args:
+        went_down: told when it has halted or ended, or could not start.
+        happened: told when it has won an election, installed a snapshot, or applied a change of members.
+        joins: whether it is none of the first members.
+    """
+
+    def __init__(
+        self,
+        node_id: int,
+        members: Mapping[int, PeerAddress],
+        make_machine: Callable[[], StateMachine],
+        *,
+        limits: Limits,
+        turn_delay_s: float,
+        timeline: Timeline,
+        trace: Trace,
+        random: Random,
+        network: MessageNetwork,
+        invariants: Invariants,
+        went_down: Callable[["Member"], None],
+        happened: Callable[["Member", Occasion], None],
+        joins: bool = False,
+    ) -> None:
+        self.id = node_id
+        self.config = NodeConfig(
+            node_id=node_id,
+            members=members,
+            data_dir=DATA_DIR,
+            join=joins,
+            **asdict(limits),
+        )
+        self.disk = SimulatedDisk(Random(random.getrandbits(64)))
+        self.clock = MemberClock(timeline)
+        self.state = State.DOWN
+        self.node: Node | None = None
+        self.machine: StateMachine | None = None
+        self.turn_delay_s = turn_delay_s
+        self.disk_call_s = DISK_CALL_S
+        self.restarts = -1
+        self.disk_is_slow_s = 0.0
+        self.is_rotten = False
+        self._make_machine = make_machine
+        self._timeline = timeline
+        self._trace = trace
+        self._name = f"node {node_id}"
+        self._random = random
+        self._network = network
+        self._invariants = invariants
+        self._went_down = went_down
+        self._happened = happened
+        self._life = 0
+        self._held: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._looks: list[Look] = []
+        self._seen: object = None
+        self._led: int | None = None  # the last term that it led
+        self._envelope: Envelope | None = None  # as it was seen last
+        self._introduced: set[int] = set()  # peers that this node had not heard of when they came
+
+    # ------------------------------------------------------------ life
+
+    @abstractmethod
+    def start(self) -> None:
+        """Open the directory and run; on failure it stays down, or refuses for good what does not verify."""
+
+    @abstractmethod
+    def halt(self, *, power: bool) -> None:
+        """End at once, in the middle of the disk call under way if there is one."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """A clean stop, without the time to hand over."""
+
+    def pause(self) -> None:
+        """Nothing of the process moves until `resume` (SIGSTOP)."""
+        if self.state is State.UP:
+            self._note("is paused")
+            self.state = State.PAUSED
+
+    def resume(self) -> None:
+        if self.state is State.PAUSED:
+            self._note("resumes")
+            self.state = State.UP
+            held, self._held = self._held, []
+            for action, arguments in held:
+                self._timeline.after(0, self._act, self._life, action, arguments)
+
+    def hand_over(self) -> None:
+        """As an operator asks for it."""
+        self._soon(0, self._hand_over)
+
+    def dials(self, peer_id: int) -> bool:
+        """Whether it wants a connection to a peer."""
+        node = self.node
+        return (
+            node is not None
+            and peer_id not in node.membership.envelope.removed
+            and (peer_id in node.peers.links or peer_id in self._introduced)
+        )
+
+    # ------------------------------------------------------------ clients
+
+    def look(self, look: Look) -> None:
+        """Have a client look after each of this node's events, until it need not any more."""
+        self._looks.append(look)
+
+    def poll(self) -> None:
+        """Let clients look."""
+        if self._looks:
+            self._looks = [look for look in self._looks if not look()]
+
+    # ------------------------------------------------------------ events of the node
+
+    def _soon(self, delay_s: float, action: Callable[..., object], *arguments: Any) -> None:
+        self._timeline.after(delay_s, self._act, self._life, action, arguments)
+
+    def _act(self, life: int, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        if life != self._life or self.node is None:
+            return
+        if self.state is State.PAUSED:
+            self._held.append((action, arguments))
+            return
+        self._do(action, arguments)
+
+    def _do(self, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        action(*arguments)
+        self.poll()
+
+    def _hand_over(self) -> None:
+        assert self.node is not None
+        self.node.driver.hand_over.want()
+
+    # ------------------------------------------------------------ what is seen of it
+
+    def _has_started(self, node: Node, machine: StateMachine) -> None:
+        raw, snapshot_index = node.driver.raw, node.status().snapshot_index
+        self.node, self.machine, self._envelope = node, machine, None
+        self._note(f"starts in term {raw.term} with entries up to {raw.last_index}")
+        self._invariants.started(self.id, raw.raft)
+        if snapshot_index > BOOTSTRAP_INDEX:
+            self._invariants.restored(self.id, snapshot_index, state_hash(machine))
+
+    def _refused(self, error: BaseException) -> State:
+        """It does not start, and never will; raises Violation where it should."""
+        if isinstance(error, ConfigError) and self.id in self._invariants.configuration.removed:
+            return State.REMOVED
+        if self.is_rotten:
+            return State.REFUSED
+        raise Violation(DURABILITY, f"node {self.id} refuses its directory: {error}") from error
+
+    def _observe(self, node: Node) -> None:
+        raw = node.driver.raw
+        self._invariants.observe(self.id, raw.raft)
+        seen = (raw.term, raw.role, raw.leader_id, raw.commit)
+        if seen != self._seen:
+            self._seen = seen
+            self._note(
+                f"{raw.role.name.lower()} t{raw.term} leader {raw.leader_id or '-'} commit {raw.commit}"
+            )
+        if raw.role is StateRole.LEADER and self._led != raw.term:
+            self._led = raw.term
+            self._happened(self, Occasion.ELECTED)
+        if node.membership.envelope is not self._envelope:
+            self._members_changed(node)
+
+    def _members_changed(self, node: Node) -> None:
+        is_first, self._envelope = self._envelope is None, node.membership.envelope
+        self._invariants.members(self.id, node.applier.position.index, node.membership)
+        if not is_first:
+            self._note(f"has applied a change: {describe_members(node.membership.conf_state)}")
+            self._happened(self, Occasion.CHANGED)
+
+    def _disk_call_s(self) -> float:
+        """How long the next disk call takes."""
+        duration_s = self._random.uniform(*self.disk_call_s)
+        if self.disk_is_slow_s:
+            duration_s += self._random.uniform(0, self.disk_is_slow_s)
+        return duration_s
+
+    def _tell_of(self, write: Write, node: Node) -> None:
+        """A write is durable: what happened by it."""
+        if write.append.snapshot is not None:
+            self._happened(self, Occasion.INSTALLED)
+        if node._storage.is_untidy:
+            self._happened(self, Occasion.UNTIDY)
+
+    def _end(self, why: str) -> None:
+        if self.node is None:
+            return
+        self._note(why)
+        node, self.node = self.node, None
+        self.state = State.DOWN
+        self._life += 1
+        self._held, looks, self._looks = [], self._looks, []
+        self._invariants.halted(self.id, node.driver.raw.raft)
+        self._network.leave(self.id)
+        for look in looks:
+            look()
+        self._went_down(self)
+
+    def _told(self, committed: Committed, state: str) -> None:
+        self._invariants.applied(self.id, committed, state)
+
+    def _note(self, what: str) -> None:
+        self._trace.note(self._name, what)
+
+    @property
+    def leads(self) -> bool:
+        return self.node is not None and self.node.driver.raw.role is StateRole.LEADER

@@ -1,0 +1,278 @@
+"""A cluster on virtual time, in one thread and without tasks: the same seed always does the same.
+
+    simulation = Simulation(Counter, nodes=3, seed=7)
+    simulation.partition([simulation.leader()])
+    assert simulation.propose(b"2") == 2
+    simulation.heal()
+
+Time passes while `run_for`, `run_until`, `propose` and their like run, and at no other time. All invariants
+are checked after every step; what breaks one raises Violation.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from random import Random
+from typing import ClassVar
+
+from raftkv_trio.config import PeerAddress
+from raftkv_trio.errors import NoLeader
+from raftkv_trio.state_machine import StateMachine
+from raftkv_trio.testing.invariants.configurations import halves
+from raftkv_trio.testing.invariants.invariants import Invariants
+from raftkv_trio.testing.invariants.violation import LIVENESS, Violation
+from raftkv_trio.testing.schedules.schedule import Limits, Occasion
+from raftkv_trio.testing.simulator.member import Member, State
+from raftkv_trio.testing.simulator.stepped_member import SteppedMember
+from raftkv_trio.testing.world.message_network import Conditions, MessageNetwork
+from raftkv_trio.testing.world.timeline import Timeline, Trace
+
+# What simulated nodes warn of goes where the user's logging says, and nowhere else: the trace has it too.
+logging.getLogger("raftkv_trio").addHandler(logging.NullHandler())
+
+
+def address_of(node: int) -> PeerAddress:
+    """Where a node is reached."""
+    return PeerAddress(f"node{node}", 9021)
+
+
+class Simulation:
+    """Nodes 1 to `nodes` around a state machine each, and what is between them.
+
+    Attributes:
+        supervised: whether a node that went down is started again by itself, as a supervisor does.
+        leaving: members whose removal somebody has asked for, and which may have happened.
+
+    Args:
+        make_machine: makes one node's state machine, in its initial state.
+        limits: of every node's configuration.
+        turn_delay_s: longest time that a node takes to act on what it was told.
+        keep_trace: keep the trace's lines, in `trace.lines`.
+    """
+
+    network_type: ClassVar[type[MessageNetwork]] = MessageNetwork
+    member_type: ClassVar[type[Member]] = SteppedMember
+
+    def __init__(
+        self,
+        make_machine: Callable[[], StateMachine],
+        *,
+        nodes: int = 3,
+        seed: int = 0,
+        conditions: Conditions | None = None,
+        limits: Limits | None = None,
+        turn_delay_s: float = 0.0005,
+        keep_trace: bool = False,
+    ) -> None:
+        if nodes < 1:
+            raise ValueError(f"nodes is {nodes}, and has to be 1 or more")
+        if not callable(make_machine):
+            raise TypeError(f"make_machine makes a state machine, and is no {type(make_machine).__name__}")
+        self.supervised = False
+        self.timeline = Timeline()
+        self.trace = Trace(self.timeline, keep=keep_trace)
+        self.random = Random(f"simulation {seed}")
+        self.conditions = conditions or Conditions()
+        self.network = self.network_type(self.timeline, self.random, self.trace, self.conditions)
+        self.invariants = Invariants()
+        self.leaving: set[int] = set()
+        self._make_member = partial(
+            self.member_type,
+            make_machine=make_machine,
+            limits=limits or Limits(),
+            turn_delay_s=turn_delay_s,
+            timeline=self.timeline,
+            trace=self.trace,
+            random=self.random,
+            network=self.network,
+            invariants=self.invariants,
+            went_down=self._went_down,
+            happened=self._happened,
+        )
+        addresses = {i: address_of(i) for i in range(1, nodes + 1)}
+        self.members = {i: self._make_member(i, addresses) for i in addresses}
+        self._down_s: dict[int, float] = {}
+        self._again_s: dict[int, float] = {}
+        self._awaiting: dict[Occasion, list[Callable[[int | None], None]]] = {o: [] for o in Occasion}
+        self._restarting: set[int] = set()
+        for member in self.members.values():
+            self.timeline.after(self.random.uniform(0, 0.1), member.start)
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self.timeline.now
+
+    # ------------------------------------------------------------ time
+
+    def run_for(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self.timeline.run_until(self.timeline.now + seconds)
+
+    def run_until(self, condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+        """Let time pass until `condition` holds; raises Violation (liveness) where that takes too long."""
+        deadline = self.timeline.now + within_s
+        while not condition():
+            if self.timeline.next_at > deadline:
+                self.timeline.run_until(deadline)
+                raise Violation(LIVENESS, f"what was waited for has not come within {within_s} s")
+            self.timeline.step()
+
+    def _wait(self, condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
+        """For what needs a leader: raises NoLeader, saying `otherwise`, where it takes too long."""
+        try:
+            self.run_until(condition, within_s=within_s)
+        except Violation as error:
+            if error.invariant != LIVENESS:
+                raise
+            raise NoLeader(otherwise) from None
+
+    # ------------------------------------------------------------ clients
+
+    def leader(self, *, within_s: float = 10.0) -> int:
+        """The node that a majority follows, as soon as there is one; raises NoLeader where there is none."""
+        self._wait(
+            lambda: self._leader() is not None, within_s, f"no majority follows a leader within {within_s} s"
+        )
+        leader_id = self._leader()
+        assert leader_id is not None
+        return leader_id
+
+    def propose(self, command: bytes, *, node: int | None = None, within_s: float = 5.0) -> object:
+        """Have a node (None: the leader) propose a command; the state machine's result.
+
+        Raises ProposalError where it is not applied within that time: NoLeader where it certainly is not and
+        never will be, OutcomeUnknown where it may still be.
+        """
+        if not isinstance(command, bytes):
+            raise TypeError(f"a command is bytes, and no {type(command).__name__}")
+        asked = self.members[self.leader(within_s=within_s) if node is None else node]
+        if asked.node is None:
+            raise NoLeader(f"node {asked.id} is down")
+        proposal = asked.node.submit(command)
+        asked.look(lambda: proposal.is_settled)
+        life, deadline = asked.restarts, self.timeline.now + within_s
+        while not proposal.is_settled and asked.restarts == life and asked.node is not None:
+            if self.timeline.next_at > deadline:
+                self.timeline.run_until(deadline)
+                raise proposal.give_up()
+            self.timeline.step()
+        applied = proposal.result()
+        self.invariants.check_acknowledged(applied.term, applied.index, command)
+        return applied.result
+
+    def machine(self, node: int, *, within_s: float = 5.0) -> StateMachine:
+        """A node's state machine, once it has all that was acknowledged anywhere before this call.
+
+        Raises NoLeader where that takes too long; `local_machine` does not wait.
+        """
+        asked = self.members[node]
+        if asked.node is None:
+            raise NoLeader(f"node {node} is down")
+        round_, running = asked.node.reads.join(), asked.node
+        asked.look(lambda: True)
+
+        def is_readable() -> bool:
+            return round_.index is not None and running.applied.index >= round_.index
+
+        self._wait(is_readable, within_s, f"node {node} could not read within {within_s} s")
+        return self.local_machine(node)
+
+    def local_machine(self, node: int) -> StateMachine:
+        """A node's state machine as it is, or as it was when the node went down."""
+        machine = self.members[node].machine
+        assert machine is not None, f"node {node} has never been up"
+        return machine
+
+    def _leader(self) -> int | None:
+        for member in self.members.values():
+            if member.node is None or not member.leads:
+                continue
+            followers = self._followers(member.id)
+            conf = member.node.driver.raw.raft.conf_state
+            if all(2 * len(followers.intersection(half)) > len(half) for half in halves(conf)):
+                return member.id
+        return None
+
+    def _followers(self, leader_id: int) -> set[int]:
+        """Who follows that leader, itself included."""
+        return {
+            m.id
+            for m in self.members.values()
+            if m.node is not None and m.node.driver.raw.leader_id == leader_id
+        }
+
+    # ------------------------------------------------------------ faults
+
+    def partition(self, *groups: Iterable[int]) -> None:
+        """Let no message pass between these groups; who is in none of them is in one more."""
+        sides = [set(group) for group in groups]
+        sides.append(set(self.members).difference(*sides))
+        self.cut([(a, b) for side in sides for a in side for b in self.members if b not in side])
+
+    def cut(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Lose every message of these (sender, receiver) until `heal`."""
+        self.network.cut(tuple(pairs))
+
+    def heal(self) -> None:
+        """Take all partitions and cuts back."""
+        self.network.mend_all()
+
+    def crash(self, node: int, *, power: bool = True) -> None:
+        """Halt a node at once; with `power` it loses what it had not synced. It stays down until `start`."""
+        if node not in self.members:
+            raise ValueError(f"there is no node {node}; there are {sorted(self.members)}")
+        self.members[node].halt(power=power)
+
+    def add(self, node: int) -> Member:
+        """A node that is to join, once it is started: it asks all others, until one knows it as a member."""
+        addresses = {i: address_of(i) for i in (*self.members, node)}
+        member = self.members[node] = self._make_member(node, addresses, joins=True)
+        member.disk_call_s = self.members[1].disk_call_s
+        return member
+
+    def start(self, node: int) -> None:
+        """Start a node that is down from what is on its disk."""
+        self._restarting.discard(node)
+        if self.members[node].state is State.DOWN:
+            self.members[node].start()
+            if node in self._again_s:
+                self.timeline.after(self._again_s.pop(node), self.crash, node)
+
+    def pause(self, node: int) -> None:
+        """Nothing of a node moves until `resume` (SIGSTOP)."""
+        self.members[node].pause()
+
+    def resume(self, node: int) -> None:
+        self.members[node].resume()
+
+    def plan_restart(self, node: int, down_s: float, *, again_s: float | None = None) -> None:
+        """The next time that a supervised node goes down it stays so for `down_s`.
+
+        `again_s`: so long after that start it loses power.
+        """
+        self._down_s[node] = down_s
+        if again_s is not None:
+            self._again_s[node] = again_s
+
+    def at_next(self, occasion: Occasion, action: Callable[[int | None], None], *, within_s: float) -> None:
+        """Do something as soon as this happens to a node, of which `action` is told; or after that time."""
+        waiting = [action]
+
+        def act(node: int | None) -> None:
+            if waiting:
+                waiting.pop()(node)
+
+        self._awaiting[occasion].append(act)
+        self.timeline.after(within_s, act, None)
+
+    def _happened(self, member: Member, occasion: Occasion) -> None:
+        waiting, self._awaiting[occasion] = self._awaiting[occasion], []
+        for act in waiting:
+            self.timeline.after(0, act, member.id)
+
+    def _went_down(self, member: Member) -> None:
+        if self.supervised and member.id not in self._restarting:
+            self._restarting.add(member.id)
+            seconds = self._down_s.pop(member.id, None) or self.random.uniform(0.1, 1.0)
+            self.timeline.after(seconds, self.start, member.id)

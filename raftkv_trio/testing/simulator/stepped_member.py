@@ -1,0 +1,292 @@
+"""A node at level 1: the real parts of a node, driven by events instead of tasks.
+
+Driver, log writer, applier, proposals, reads, core and log are those that `run_node` runs; only the tasks
+around them are replaced. Each turn of the driver, each disk call and each slice that is applied is an event,
+and between any two of them the node can be halted or paused.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from raftkv_trio.errors import ConfigError, StorageError
+from raftkv_trio.node.applier import SLICE_ENTRIES, Commits, Restore
+from raftkv_trio.node.log_writer import Write
+from raftkv_trio.node.node import LAST_WORDS_S, Node
+from raftkv_trio.node.recovery import open_directory, restore_machine
+from raftkv_trio.peers.handshake import join_answer
+from raftkv_trio.peers.joining import ASK_INTERVAL_S, what_to_join
+from raftkv_trio.peers.peers import PARTING_S
+from raftkv_trio.peers.wire import PROTOCOL_VERSIONS, JoinAnswer, JoinQuery, PeerFrame
+from raftkv_trio.raft.types import Message
+from raftkv_trio.storage import Bootstrap, NodeStorage, is_new
+from raftkv_trio.testing.simulator.member import DATA_DIR, Look, Member, State
+from raftkv_trio.testing.simulator.stepped_snapshots import SnapshotSteps
+from raftkv_trio.testing.simulator.watched_machine import Post, WatchedMachine, state_hash
+from raftkv_trio.testing.world.disk import Halted
+from raftkv_trio.world import World
+
+
+class SteppedMember(Member):
+    """One node, whose tasks are events."""
+
+    _storage: NodeStorage | None = None
+    _snapshots: SnapshotSteps | None = None
+    _turn_planned = False
+    _writing: Write | None = None
+    _applying = False
+    _is_leaving = False
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> None:
+        self._life += 1
+        self.restarts += 1
+        machine = self._make_machine()
+        try:
+            joined = None
+            if self.config.join and is_new(self.disk, DATA_DIR):
+                joined = self._find_cluster()
+                if joined is None:
+                    self.state = State.JOINING
+                    self._timeline.after(ASK_INTERVAL_S, self._ask_again, self._life)
+                    return
+            storage = open_directory(self.disk, self.config, self._random, joined)
+            restore_machine(machine, storage)
+            world = World(clock=self.clock, random=self._random)  # its network and workers stay unused
+            node = Node(self.config, WatchedMachine(machine, self._told), storage, world)
+        except (Halted, ConfigError, StorageError) as error:
+            self.disk.kill()
+            self._note(f"does not start: {error}")
+            self.state = State.DOWN
+            if isinstance(error, Halted) or isinstance(error.__cause__, OSError):
+                self._went_down(self)  # another time it may
+            else:
+                self.state = self._refused(error)
+            return
+        node.driver.peers = Post(self.id, self._network, self._send_snapshot)
+        self._snapshots = SnapshotSteps(
+            node,
+            storage,
+            soon=self._soon,
+            disk_call_s=self._disk_call_s,
+            note=self._note,
+            wrote=self._begin_write,
+        )
+        self._storage, self._introduced, self._is_leaving = storage, set(), False
+        self._writing, self._applying, self._turn_planned = None, False, False
+        self.state = State.UP
+        self._has_started(node, machine)
+        self._network.join(self.id, self)
+        node.driver.start()
+        self._plan_tick(self._random.random())
+        self._after()
+
+    def _find_cluster(self) -> Bootstrap | None:
+        for answer in self._network.ask(JoinQuery(PROTOCOL_VERSIONS, self.id)):
+            told = what_to_join(answer, self.id, self.config.members[self.id])
+            if isinstance(told, Bootstrap):
+                return told
+        return None
+
+    def _ask_again(self, life: int) -> None:
+        if self._life == life and self.state is State.JOINING:
+            self.start()
+
+    def halt(self, *, power: bool) -> None:
+        if self._writing is not None and self._random.random() < 0.8:
+            self.disk.halt_at(self._random.choice((0, 1, 1, 2, 5)), power=power)
+            try:
+                self._write()
+            except (Halted, StorageError):
+                pass  # that is the point; what was written stays or not
+        if power:
+            self.disk.lose_power()
+        else:
+            self.disk.kill()
+        self._end("loses power" if power else "is killed")
+
+    def stop(self) -> None:
+        if self.node is not None:
+            self._close("stops")
+
+    def _close(self, why: str) -> None:
+        """What `run_node` does as it unwinds."""
+        assert self.node is not None
+        assert self._storage is not None
+        self.node.close("the node is stopping")
+        self.poll()
+        try:
+            if self.node.removed.is_set() and self.node.removed_at is not None:
+                self._storage.mark_removed(self.node.removed_at)
+            self._storage.close(clean=True)
+        except Halted as halted:
+            why += f", and halts: {halted}"
+        except StorageError as error:
+            why += f"; {error}"
+        self.disk.kill()
+        self._end(why)
+
+    def _end(self, why: str) -> None:
+        self._writing = None
+        super()._end(why)
+
+    # ------------------------------------------------------------ the world's events
+
+    def receive(self, sender: int, frame: PeerFrame) -> None:
+        self._act(self._life, self._take, (sender, frame))
+
+    def disconnected(self, peer_id: int) -> None:
+        self._act(self._life, self._lose_peer, (peer_id,))
+
+    def meet(self, peer_id: int) -> int | None:
+        if self.node is None:
+            return None
+        self._introduced.add(peer_id)
+        return self.node.membership.envelope.removed.get(peer_id)
+
+    def told_removed(self, index: int) -> None:
+        if self.node is not None:
+            self._act(self._life, self.node.told_removed, (index,))
+
+    def answer(self, query: JoinQuery) -> JoinAnswer | None:
+        if self.node is None or self.state is not State.UP:
+            return None
+        return join_answer(query, self.node.cluster_id, self.node.membership.envelope)
+
+    def look(self, look: Look) -> None:
+        super().look(look)
+        self._after()
+
+    # ------------------------------------------------------------ the node's tasks, in steps
+
+    def _do(self, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        try:
+            action(*arguments)
+        except Halted as halted:
+            self._end(f"halts: {halted}")
+        except StorageError as error:
+            self._close(f"ends: {error}")
+        else:
+            self._after()
+
+    def _after(self) -> None:
+        node = self.node
+        if node is None:
+            return
+        if node.driver.bell.rung and not self._turn_planned:
+            self._turn_planned = True
+            self._soon(self._random.random() * self.turn_delay_s, self._turn)
+        self.poll()
+        if node.removed.is_set() and not self._is_leaving:
+            self._is_leaving = True
+            self._soon(LAST_WORDS_S / self.clock.rate, self._close, "was removed")
+
+    def _take(self, sender: int, frame: PeerFrame) -> None:
+        assert self.node is not None
+        self.node.inbox.try_put((sender, frame), 0)
+
+    def _lose_peer(self, peer_id: int) -> None:
+        assert self.node is not None
+        self.node.driver.unreachable(peer_id)
+
+    def _plan_tick(self, intervals: float) -> None:
+        self._soon(intervals * self.config.tick_interval_s / self.clock.rate, self._tick)
+
+    def _tick(self) -> None:
+        assert self.node is not None
+        self.node.driver.tick_due()
+        self._step_snapshots()
+        self._plan_tick(1)
+
+    def _turn(self) -> None:
+        node = self.node
+        assert node is not None
+        self._turn_planned = False
+        node.driver.bell.answer()
+        node.driver.turn()
+        self._observe(node)
+        self._begin_write(node)
+        if not self._applying:
+            self._begin_apply(node)
+
+    def _members_changed(self, node: Node) -> None:
+        is_first = self._envelope is None
+        super()._members_changed(node)
+        if not is_first:
+            removed = node.membership.envelope.removed
+            self._soon(PARTING_S / self.clock.rate, self._part_with, removed)
+
+    def _part_with(self, removed: Iterable[int]) -> None:
+        self._network.cut_off(self.id, removed)
+
+    def _begin_write(self, node: Node) -> None:
+        if self._writing is not None or (write := node.log_writer.take()) is None:
+            return
+        self._writing = write
+        syncs = node.log_writer.must_write(write)
+        self._soon(self._disk_call_s() if syncs else self._random.uniform(0, 0.0001), self._written)
+
+    def _write(self) -> Write:
+        assert self.node is not None
+        assert self._writing is not None
+        write = self._writing
+        self.node.log_writer.write(write)
+        self._writing = None
+        return write
+
+    def _written(self) -> None:
+        node = self.node
+        assert node is not None
+        write = self._write()
+        node.log_writer.written(write)
+        self._tell_of(write, node)
+        self._begin_write(node)
+        self._step_snapshots()
+
+    def _begin_apply(self, node: Node) -> None:
+        commits = node.applier.take()
+        if commits:
+            self._applying = True
+            self._soon(self._random.random() * 0.0005, self._apply, commits)
+
+    def _apply(self, commits: Commits) -> None:
+        node = self.node
+        assert node is not None
+        if isinstance(commits, Restore):
+            node.applier.begin_restore()
+            node.applier.restore(commits)
+            node.applier.restored(commits)
+            assert self.machine is not None
+            self._invariants.restored(self.id, commits.snapshot.index, state_hash(self.machine))
+        else:
+            node.applier.apply(commits[:SLICE_ENTRIES])
+            if len(commits) > SLICE_ENTRIES:
+                self._soon(0.0005, self._apply, commits[SLICE_ENTRIES:])
+                return
+        node.applier.done()
+        self._applying = False
+        self._step_snapshots()
+
+    # ------------------------------------------------------------ snapshots
+
+    def _step_snapshots(self) -> None:
+        assert self._snapshots is not None
+        self._snapshots.step()
+
+    def _send_snapshot(self, message: Message) -> None:
+        node, life = self.node, self._life
+        assert node is not None
+        assert self._snapshots is not None
+        data = self._snapshots.read(message) if self.dials(message.to) else None
+
+        def ended(ok: bool) -> None:
+            self._act(life, node.driver.snapshot_sent, (message.to, ok))
+
+        if data is None:
+            node.driver.snapshot_sent(message.to, False)
+        else:
+            self._network.send_snapshot(message, data, ended)
+
+    def receive_snapshot(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
+        if self._snapshots is not None:
+            self._act(self._life, self._snapshots.take, (sender, message, data, arrives_bytes))

@@ -1,0 +1,349 @@
+"""Level 2 of the simulator: `run_node` as it is, with all its tasks, on simulated network, disk and clocks.
+
+Everything waits for the timeline of level 1, which is moved on to its next event whenever all tasks wait, and
+Trio's own clock with it. So schedules, faults, clients and checkers are those of level 1.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from time import perf_counter
+from typing import TypeVar
+
+import trio
+import trio.testing
+
+from raftkv_trio.errors import ConfigError, NodeRemoved, StorageError
+from raftkv_trio.node.applier import Restore
+from raftkv_trio.node.log_writer import Write
+from raftkv_trio.node.node import Node, run_node
+from raftkv_trio.state_machine import Committed, StateMachine
+from raftkv_trio.testing.campaign.faults import mend_all
+from raftkv_trio.testing.campaign.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
+from raftkv_trio.testing.invariants.violation import LIVENESS, Violation
+from raftkv_trio.testing.schedules.schedule import Schedule
+from raftkv_trio.testing.simulator.member import Member, State
+from raftkv_trio.testing.simulator.simulation import Simulation
+from raftkv_trio.testing.simulator.watched_machine import MemberClock, WatchedMachine, state_hash
+from raftkv_trio.testing.world.determinism import deterministic_scheduling
+from raftkv_trio.testing.world.disk import Halted
+from raftkv_trio.testing.world.stream_network import NodeNetwork, StreamNetwork
+from raftkv_trio.world import World
+
+T = TypeVar("T")
+
+
+def run_schedule_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
+    """As `run_schedule`, at level 2."""
+    begun_at = perf_counter()
+    run = SeedRun(schedule, NodeSimulation, keep_trace=keep_trace)
+    failure, text = None, ""
+    try:
+        with deterministic_scheduling(f"scheduler {schedule.seed}"):
+            trio.run(_run, run, clock=trio.testing.MockClock())
+    except Exception as error:
+        first = next(_leaves(error))
+        failure = first.invariant if isinstance(first, Violation) else type(first).__name__
+        text = str(first) if isinstance(first, Violation) else f"{failure}: {first}"
+    return run.verdict(failure, text, perf_counter() - begun_at)
+
+
+async def _run(run: SeedRun) -> None:
+    simulation = run.simulation
+    assert isinstance(simulation, NodeSimulation)
+    async with trio.open_nursery() as nursery:
+        simulation.run_in(nursery)
+        try:
+            run.begin()
+            await simulation.step_until(run.schedule.duration_s)
+            mend_all(simulation)
+            for what, condition in run.conditions_of_progress():
+                await simulation.step_until(simulation.now + PROGRESS_WITHIN_S, condition)
+                if not condition():
+                    raise Violation(LIVENESS, f"{what} {PROGRESS_WITHIN_S} s after all has healed")
+            run.judge()
+        finally:
+            simulation.abandon()
+
+
+class Life:
+    """What a process has from its start to its end."""
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.scope = trio.CancelScope()
+        self.writing: Callable[[], object] | None = None  # a disk call under way
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended.is_set()
+
+
+class InlineWorker:
+    """The `Worker` port: each call takes its virtual time and then happens at once; after a halt none."""
+
+    def __init__(self, member: "NodeMember", life: Life, *, writes_log: bool) -> None:
+        self._member = member
+        self._life = life
+        self._writes_log = writes_log
+        self._lock = trio.Lock()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        async with self._lock:
+            if self._writes_log:
+                self._life.writing = work
+            with trio.CancelScope(shield=True):
+                await self._member.spend_disk_time(self._life)
+            self._life.writing = None
+            if self._life.is_over:
+                raise Halted("the process has ended")
+            try:
+                return work()
+            except Halted as halted:
+                self._member.halted(halted)
+                raise
+
+
+class NodeClock(MemberClock):
+    """A node's clock, for which its tasks wait on the timeline."""
+
+    def __init__(self, member: "NodeMember", clock: MemberClock) -> None:
+        super().__init__(clock._timeline)
+        self._member = member
+        self._clock = clock
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    async def sleep_until(self, deadline: float) -> None:
+        await trio.lowlevel.checkpoint()
+        while deadline - self.now() > 1e-9:
+            over = trio.Event()
+            self._timeline.after((deadline - self.now()) / self._clock.rate, over.set)
+            await over.wait()
+        await self._member.when_running()
+
+
+class NodeMember(Member):
+    """One node: its tasks, and the machine room around them."""
+
+    nursery: trio.Nursery
+    _current: Life | None = None
+    _resumed: trio.Event | None = None
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Let `run_node` begin."""
+        self._life += 1
+        self.restarts += 1
+        self.state = State.UP
+        self.nursery.start_soon(self._live)
+
+    def halt(self, *, power: bool) -> None:
+        """End at once, in the middle of the disk call under way if there is one."""
+        life = self._current
+        if life is not None and life.writing is not None and self._random.random() < 0.8:
+            self.disk.halt_at(self._random.choice((0, 1, 1, 2, 5)), power=power)
+            try:
+                life.writing()
+            except (Halted, OSError, StorageError):
+                pass  # that is the point; what was written stays or not
+        if power:
+            self.disk.lose_power()
+        else:
+            self.disk.kill()
+        self._die("loses power" if power else "is killed")
+
+    def halted(self, halted: Halted) -> None:
+        """A disk call was the last."""
+        self._die(f"halts: {halted}")
+
+    def stop(self) -> None:
+        """A clean stop, without the time to hand over."""
+        if self._current is not None:
+            self._note("is stopped")
+            self._current.scope.cancel()
+
+    def resume(self) -> None:
+        if self.state is State.PAUSED:
+            super().resume()
+            self._wake()
+
+    async def when_running(self) -> None:
+        """Wait while the process is paused."""
+        while self.state is State.PAUSED:
+            if self._resumed is None:
+                self._resumed = trio.Event()
+            await self._resumed.wait()
+
+    async def spend_disk_time(self, life: Life) -> None:
+        """What a disk call takes; it ends early where the process does."""
+        over = trio.Event()
+        self._timeline.after(self._disk_call_s(), over.set)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_after, life.ended, nursery.cancel_scope)
+            await over.wait()
+            await self.when_running()
+            nursery.cancel_scope.cancel()
+
+    # ------------------------------------------------------------ the node's tasks
+
+    async def _live(self) -> None:
+        life = self._current = Life()
+        network = self._network
+        assert isinstance(network, StreamNetwork)
+        network.join(self.id, self)
+        machine = self._make_machine()
+        error: Exception | None = None
+        try:
+            with life.scope:
+                await run_node(
+                    self.config,
+                    WatchedMachine(machine, partial(self._told_in, life)),
+                    disk=self.disk,
+                    world=World(
+                        network=NodeNetwork(self.id, network, self.when_running),
+                        clock=NodeClock(self, self.clock),
+                        worker=InlineWorker(self, life, writes_log=True),
+                        bulk_worker=InlineWorker(self, life, writes_log=False),
+                        random=self._random,
+                    ),
+                    watch=partial(self._watch, life, machine),
+                )
+        except Exception as raised:
+            error = raised
+        self._ended(life, error)
+
+    def _ended(self, life: Life, error: Exception | None) -> None:
+        for leaf in _leaves(error):
+            if not isinstance(leaf, (Halted, StorageError, ConfigError, NodeRemoved)):
+                raise leaf
+        if life.is_over:
+            return  # the world has been told
+        if error is None:
+            self._die("stops")
+            return
+        first = next(_leaves(error))
+        if self.node is None and not isinstance(first.__cause__, OSError):
+            self._note(f"does not start: {first}")
+            state = self._refused(first)
+            self._die("is removed" if state is State.REMOVED else "refuses its directory", tell=False)
+            self.state = state
+            return
+        self._die(f"ends: {first}")
+
+    def _watch(self, life: Life, machine: StateMachine, node: Node) -> None:
+        turn, written, restored = node.driver.turn, node.log_writer.written, node.applier.restored
+
+        def watched_turn() -> None:
+            turn()
+            if not life.is_over:
+                self._observe(node)
+
+        def watched_written(write: Write) -> None:
+            written(write)
+            if not life.is_over:
+                self._tell_of(write, node)
+
+        def watched_restored(restore: Restore) -> None:
+            restored(restore)
+            if not life.is_over:
+                self._invariants.restored(self.id, restore.snapshot.index, state_hash(machine))
+
+        node.driver.turn = watched_turn  # type: ignore[method-assign]
+        node.log_writer.written = watched_written  # type: ignore[method-assign]
+        node.applier.restored = watched_restored  # type: ignore[method-assign]
+        self._has_started(node, machine)
+
+    def _told_in(self, life: Life, committed: Committed, state: str) -> None:
+        if not life.is_over:
+            self._told(committed, state)
+
+    def _die(self, why: str, *, tell: bool = True) -> None:
+        """The process is there no more; its tasks unwind, and reach nothing."""
+        life, self._current = self._current, None
+        if life is None:
+            return
+        life.ended.set()
+        life.scope.cancel()
+        self.disk.kill()
+        if self.node is not None:
+            self._end(why)
+        else:
+            self._note(why)
+            self.state = State.DOWN
+            self._network.leave(self.id)
+            if tell:
+                self._went_down(self)
+        self._wake()
+
+    def abandon(self) -> None:
+        """Let all tasks unwind; nobody is told."""
+        if self._current is not None:
+            self._current.ended.set()
+            self._current.scope.cancel()
+        self.state = State.DOWN
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._resumed is not None:
+            self._resumed.set()
+            self._resumed = None
+
+
+class NodeSimulation(Simulation):
+    """A cluster whose nodes run as tasks; to be stepped within a Trio run with a MockClock."""
+
+    network_type = StreamNetwork
+    member_type = NodeMember
+
+    _nursery: trio.Nursery
+
+    def run_in(self, nursery: trio.Nursery) -> None:
+        """Let nodes run there."""
+        self._nursery = nursery
+        for member in self.members.values():
+            assert isinstance(member, NodeMember)
+            member.nursery = nursery
+
+    def add(self, node: int) -> Member:
+        member = super().add(node)
+        assert isinstance(member, NodeMember)
+        member.nursery = self._nursery
+        return member
+
+    def abandon(self) -> None:
+        """Time has ended: so have all processes, wherever they are."""
+        for member in self.members.values():
+            assert isinstance(member, NodeMember)
+            member.abandon()
+
+    async def step_until(self, deadline: float, condition: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass until a moment, or until `condition` holds."""
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            for member in self.members.values():
+                assert isinstance(member, NodeMember)
+                member.poll()
+            if condition():
+                return
+            if self.timeline.next_at > deadline:
+                self.timeline.run_until(deadline)
+                return
+            clock.jump(max(0.0, self.timeline.next_at - clock.current_time()))
+            self.timeline.step()
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def _leaves(error: BaseException | None) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    elif error is not None:
+        yield error

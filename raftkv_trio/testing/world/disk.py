@@ -1,0 +1,335 @@
+"""A disk in memory that fails as disks do: the `Disk` port of `raftkv_trio.storage`, for simulations.
+
+What a process sees (the page cache) and what would survive a loss of power are kept apart:
+- a write is durable after `datasync` of its file; until then each 512-byte sector of it survives or not, on
+  its own, in any of the forms that it had since the last sync, and so does the file's size;
+- a name is durable after `sync_directory` of its directory; until then each change of names survives or not;
+- a sector is never torn, and damage is only what `flip_bit` does.
+
+A *halt* ends the process that uses the disk: its files are closed, its locks released. `kill` is a halt that
+keeps the page cache, as `kill -9` does; `lose_power` is one that does not. Either can be made to strike in
+the middle of a later operation. Everything random is drawn from the `random` that the disk was given.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+from raftkv_trio.testing.world.inodes import Change, Directory, Inode, Node
+
+
+class Halted(Exception):
+    """The machine or the process stopped in the middle of an operation: it has not returned, nor failed."""
+
+
+class SimulatedFile:
+    """An open file of a `SimulatedDisk`; after a halt it raises Halted, since nobody is there to use it."""
+
+    def __init__(self, disk: "SimulatedDisk", path: Path, inode: Inode, *, read_only: bool) -> None:
+        self._disk = disk
+        self._path = path
+        self._inode: Inode | None = inode
+        self._halted = False
+        self._read_only = read_only
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        inode = self._open_inode()
+        with self._disk.operation(self._path):
+            return bytes(inode.data[offset : offset + length])
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        inode = self._open_inode(to_write=True)
+        with self._disk.operation(self._path):
+            end = offset + len(data)
+            room = self._disk.take_room(end - len(inode.data))
+            if data and end > len(inode.data) + room:
+                inode.write(offset, data[: max(0, len(inode.data) + room - offset)])
+                raise _error(errno.ENOSPC, self._path)
+            inode.write(offset, data)
+
+    def preallocate(self, size_bytes: int) -> None:
+        inode = self._open_inode(to_write=True)
+        with self._disk.operation(self._path):
+            growth = size_bytes - len(inode.data)
+            room = self._disk.take_room(growth)
+            if room < growth:
+                self._disk.give_back(room)
+                raise _error(errno.ENOSPC, self._path)
+            inode.resize(size_bytes)
+
+    def size(self) -> int:
+        return len(self._open_inode().data)
+
+    def datasync(self) -> None:
+        inode = self._open_inode()
+        try:
+            with self._disk.operation(self._path):
+                inode.sync()
+        except OSError:
+            inode.fail_sync(self._disk.random)
+            raise
+
+    def lock(self) -> bool:
+        inode = self._open_inode()
+        if inode.locked_by is None:
+            inode.locked_by = self
+        return inode.locked_by is self
+
+    def close(self) -> None:
+        if not self._halted:
+            self._release(self._open_inode())
+            self._disk.forget(self)
+
+    def halt(self) -> None:
+        """Closed by the system, because the process has ended."""
+        self._release(self._open_inode())
+        self._halted = True
+
+    def _release(self, inode: Inode) -> None:
+        if inode.locked_by is self:
+            inode.locked_by = None
+        self._inode = None
+
+    def _open_inode(self, *, to_write: bool = False) -> Inode:
+        if self._halted:
+            raise Halted("the process has ended")
+        if self._inode is None or (to_write and self._read_only):
+            raise _error(errno.EBADF, self._path)
+        return self._inode
+
+
+class SimulatedDisk:
+    """A file system in memory.
+
+    Attributes:
+        random: all that is random is drawn from it.
+        operations: how many there were, of those that can fail or be interrupted.
+        free_bytes: what files may still grow by before ENOSPC; None: no limit.
+        names_kept: the probability that an unsynced change of names survives a loss of power.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.operations = 0
+        self.free_bytes: int | None = None
+        self.names_kept = 0.5
+        self._root = Directory()
+        self._changes: list[Change] = []  # of names, not durable yet
+        self._files: set[SimulatedFile] = set()
+        self._halt_at: tuple[int, bool] | None = None
+        self._fail_at: tuple[int, int] | None = None
+
+    # ------------------------------------------------------------ the Disk port
+
+    def make_directory(self, path: Path) -> None:
+        with self.operation():
+            directory = self._root
+            parts = _parts(path)
+            for depth, part in enumerate(parts, 1):
+                node = directory.names.get(part)
+                if node is None:
+                    node = Directory()
+                    self._change((directory, part, node))
+                if isinstance(node, Inode):
+                    raise _error(errno.EEXIST if depth == len(parts) else errno.ENOTDIR, path)
+                directory = node
+
+    def exists(self, path: Path) -> bool:
+        with self.operation():
+            try:
+                self._find(path)
+            except OSError:
+                return False
+            return True
+
+    def list_directory(self, path: Path) -> list[str]:
+        with self.operation():
+            return sorted(self._directory(path).names)
+
+    def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> SimulatedFile:
+        with self.operation():
+            parent = self._directory(path.parent)
+            node = parent.names.get(path.name)
+            if isinstance(node, Directory):
+                raise _error(errno.EISDIR, path)
+            if node is None:
+                if not create:
+                    raise _error(errno.ENOENT, path)
+                node = Inode()
+                self._change((parent, path.name, node))
+            file = SimulatedFile(self, path, node, read_only=read_only)
+            self._files.add(file)
+            return file
+
+    def rename(self, old: Path, new: Path) -> None:
+        with self.operation(old):
+            here, there = self._directory(old.parent), self._directory(new.parent)
+            node = self._find(old)
+            target = there.names.get(new.name)
+            if target is node:
+                return
+            if old in new.parents:
+                raise _error(errno.EINVAL, new)
+            if new in old.parents:
+                raise _error(errno.ENOTEMPTY, new)
+            if isinstance(target, Directory) and isinstance(node, Inode):
+                raise _error(errno.EISDIR, new)
+            if isinstance(target, Inode) and isinstance(node, Directory):
+                raise _error(errno.ENOTDIR, new)
+            if isinstance(target, Directory) and target.names:
+                raise _error(errno.ENOTEMPTY, new)
+            self._change((here, old.name, None), (there, new.name, node))
+
+    def unlink(self, path: Path) -> None:
+        with self.operation(path):
+            if isinstance(self._find(path), Directory):
+                raise _error(errno.EISDIR, path)
+            self._change((self._directory(path.parent), path.name, None))
+
+    def sync_directory(self, path: Path) -> None:
+        with self.operation(path):
+            directory = self._directory(path)
+            synced = [change for change in self._changes if change.touches(directory)]
+            for change in reversed(self._changes):
+                if change not in synced and any(change.shares_name(later) for later in synced):
+                    synced.append(change)
+            for change in [c for c in self._changes if c in synced]:
+                change.apply(durably=True)
+                self._changes.remove(change)
+
+    # ------------------------------------------------------------ what goes wrong
+
+    def kill(self) -> None:
+        """The process ends; what it wrote is still in the page cache."""
+        for file in self._files:
+            file.halt()
+        self._files.clear()
+        self.disarm()
+
+    def lose_power(self) -> None:
+        """The machine ends; of what was not synced some survives."""
+        self.kill()
+        for change in self._changes:
+            if self.random.random() < self.names_kept:
+                change.apply(durably=True)
+        self._changes.clear()
+        self._root.forget_unsynced()
+        for _, inode in self._walk(_ROOT):
+            inode.lose_power(self.random)
+
+    def halt_at(self, operations_from_now: int, *, power: bool) -> None:
+        """Halt in the middle of the operation that is so many from now (0: the next): it raises Halted."""
+        self._halt_at = self.operations + operations_from_now, power
+
+    def fail_at(self, operations_from_now: int, error: int) -> None:
+        """Fail with this errno the operation that is so many from now, or the first one after it that can."""
+        self._fail_at = self.operations + operations_from_now, error
+
+    def disarm(self) -> None:
+        """Take `halt_at` and `fail_at` back."""
+        self._halt_at = self._fail_at = None
+
+    def flip_bit(self, below: Path) -> str | None:
+        """Flip one bit of one file under a directory, and say where; None where there is nothing.
+
+        In half of all cases zeros at the end of the file are spared.
+        """
+        files = [(path, inode) for path, inode in self._walk(below) if any(inode.data)]
+        if not files:
+            return None
+        path, inode = self.random.choice(files)
+        spares_zeros = self.random.random() < 0.5
+        size = len(inode.data.rstrip(b"\0")) if spares_zeros else len(inode.data)
+        offset, bit = self.random.randrange(size), self.random.randrange(8)
+        inode.data[offset] ^= 1 << bit
+        return f"{path}, offset {offset}, bit {bit}"
+
+    def files(self, below: Path) -> dict[Path, bytes]:
+        """Every file under a directory, as a process reads it now."""
+        return {path: bytes(inode.data) for path, inode in self._walk(below)}
+
+    # ------------------------------------------------------------ for its files
+
+    @contextmanager
+    def operation(self, path: Path | None = None) -> Iterator[None]:
+        """One operation: it may be the one that is interrupted or, where it names its path, fails."""
+        number = self.operations
+        self.operations += 1
+        if self._fail_at is not None and path is not None and number >= self._fail_at[0]:
+            error, self._fail_at = self._fail_at[1], None
+            raise _error(error, path)
+        halts = self._halt_at is not None and number >= self._halt_at[0]
+        if halts and self.random.random() < 0.5:
+            self._halt()
+        yield
+        if halts:
+            self._halt()
+
+    def take_room(self, wanted_bytes: int) -> int:
+        """Room for so much growth, or as much as there is."""
+        if self.free_bytes is None or wanted_bytes <= 0:
+            return max(0, wanted_bytes)
+        granted = min(wanted_bytes, self.free_bytes)
+        self.free_bytes -= granted
+        return granted
+
+    def give_back(self, size_bytes: int) -> None:
+        if self.free_bytes is not None:
+            self.free_bytes += size_bytes
+
+    def forget(self, file: SimulatedFile) -> None:
+        self._files.discard(file)
+
+    # ------------------------------------------------------------ parts
+
+    def _halt(self) -> None:
+        assert self._halt_at is not None
+        power = self._halt_at[1]
+        if power:
+            self.lose_power()
+        else:
+            self.kill()
+        raise Halted("the power is lost" if power else "the process is killed")
+
+    def _change(self, *names: tuple[Directory, str, Node | None]) -> None:
+        change = Change(list(names))
+        change.apply(durably=False)
+        self._changes.append(change)
+
+    def _find(self, path: Path) -> Node:
+        node: Node = self._root
+        for part in _parts(path):
+            if isinstance(node, Inode):
+                raise _error(errno.ENOTDIR, path)
+            if part not in node.names:
+                raise _error(errno.ENOENT, path)
+            node = node.names[part]
+        return node
+
+    def _directory(self, path: Path) -> Directory:
+        node = self._find(path)
+        if isinstance(node, Inode):
+            raise _error(errno.ENOTDIR, path)
+        return node
+
+    def _walk(self, below: Path) -> Iterator[tuple[Path, Inode]]:
+        for name, node in sorted(self._directory(below).names.items()):
+            if isinstance(node, Inode):
+                yield below / name, node
+            else:
+                yield from self._walk(below / name)
+
+
+_ROOT = Path("/")
+
+
+def _parts(path: Path) -> list[str]:
+    """Where a path leads from the root; a relative one begins there too."""
+    return [part for part in path.parts if part != path.anchor]
+
+
+def _error(number: int, path: Path) -> OSError:
+    return OSError(number, os.strerror(number), str(path))

@@ -1,0 +1,264 @@
+"""The network of the event-heap simulator: frames between nodes, each with a fate of its own.
+
+It stands where `peers.py` stands in a real node, and keeps its promises: a frame that is offered without a
+connection is refused, a Forward or Refused arrives once at most, and whoever loses a connection is told.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from raftkv_trio.peers.outbox import Item
+from raftkv_trio.peers.wire import Forward, ForwardChange, JoinAnswer, JoinQuery, PeerFrame, Refused
+from raftkv_trio.raft.types import Message
+from raftkv_trio.testing.world.timeline import Timeline, Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What frames meet on their way.
+
+    Attributes:
+        loss, duplication: probabilities.
+        delay_s: shortest and longest time on the way.
+        stray: the probability of `stray_delay_s` at most on top.
+        reorders: whether a later frame may overtake an earlier one.
+    """
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    delay_s: tuple[float, float] = (0.0002, 0.002)
+    stray: float = 0.0
+    stray_delay_s: float = 1.0
+    reorders: bool = False
+
+
+class Receiver(Protocol):
+    """A node, as the network sees it."""
+
+    def receive(self, sender: int, frame: PeerFrame) -> None: ...
+
+    def receive_snapshot(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
+        """A snapshot's file came as far as that, or to its end."""
+        ...
+
+    def disconnected(self, peer_id: int) -> None:
+        """The connection to a peer ended."""
+        ...
+
+    def dials(self, peer_id: int) -> bool:
+        """Whether this node wants a connection to a peer."""
+        ...
+
+    def meet(self, peer_id: int) -> int | None:
+        """A peer connects to this node; None, or the index at which the peer was removed."""
+        ...
+
+    def told_removed(self, index: int) -> None:
+        """A peer says that this node was removed."""
+        ...
+
+    def answer(self, query: JoinQuery) -> JoinAnswer | None:
+        """Which cluster this is; None where the node does not answer."""
+        ...
+
+
+class MessageNetwork:
+    """Carries frames between the nodes of one cluster.
+
+    Attributes:
+        conditions: what frames meet from now on.
+        delivered, lost, duplicated: how many frames were.
+    """
+
+    def __init__(self, timeline: Timeline, random: Random, trace: Trace, conditions: Conditions) -> None:
+        self.conditions = conditions
+        self.delivered = self.lost = self.duplicated = 0
+        self._timeline = timeline
+        self._random = random
+        self._trace = trace
+        self._receivers: dict[int, Receiver] = {}
+        self._lives: Counter[int] = Counter()  # of each node: frames do not arrive in another life
+        self._connections: dict[tuple[int, int], int] = {}  # sender, receiver -> number
+        self._count = 0
+        self._cuts: dict[int, Sequence[tuple[int, int]]] = {}
+        self._cut: set[tuple[int, int]] = set()
+        self._latest: dict[tuple[int, int], float] = {}
+
+    # ------------------------------------------------------------ nodes come and go
+
+    def join(self, node_id: int, receiver: Receiver) -> None:
+        """A node is up; it and the others will find each other soon."""
+        self._receivers[node_id] = receiver
+        self._lives[node_id] += 1
+        for other in list(self._receivers):
+            if other != node_id:
+                self._reconnect(node_id, other)
+                self._reconnect(other, node_id)
+
+    def leave(self, node_id: int) -> None:
+        """A node is down; the others will notice soon, and what is under way to and from it is lost."""
+        del self._receivers[node_id]
+        self._lives[node_id] += 1
+        for pair in [pair for pair in self._connections if node_id in pair]:
+            del self._connections[pair]
+            sender, receiver = pair
+            if receiver == node_id:
+                self._timeline.after(self._random.uniform(0, 0.05), self._tell, sender, receiver)
+
+    def disconnect(self, sender: int, receiver: int) -> None:
+        """Break one connection; frames under way on it are lost, and it is made again."""
+        if self._connections.pop((sender, receiver), None) is not None:
+            self._tell(sender, receiver)
+            self._reconnect(sender, receiver)
+
+    def cut_off(self, node_id: int, removed: Iterable[int]) -> None:
+        """A node is done with those that were removed; they learn why when they come back."""
+        for other in removed:
+            self.disconnect(other, node_id)
+            self._connections.pop((node_id, other), None)
+
+    def _tell(self, sender: int, receiver: int) -> None:
+        if sender in self._receivers:
+            self._receivers[sender].disconnected(receiver)
+
+    def _reconnect(self, sender: int, receiver: int) -> None:
+        lives = self._lives[sender], self._lives[receiver]
+        self._timeline.after(self._random.uniform(0.001, 0.2), self._connect, sender, receiver, lives)
+
+    def _connect(self, sender: int, receiver: int, lives: tuple[int, int]) -> None:
+        if (self._lives[sender], self._lives[receiver]) != lives:
+            return
+        if not self._cut.isdisjoint({(sender, receiver), (receiver, sender)}):
+            self._reconnect(sender, receiver)
+            return
+        near = self._receivers[sender]
+        if not near.dials(receiver):
+            self._reconnect(sender, receiver)
+            return
+        removed_at = self._receivers[receiver].meet(sender)
+        if removed_at is not None:
+            near.told_removed(removed_at)
+            self._reconnect(sender, receiver)
+            return
+        self._count += 1
+        self._connections[sender, receiver] = self._count
+
+    def ask(self, query: JoinQuery) -> list[JoinAnswer]:
+        """What the nodes say that a newcomer can reach."""
+        asker = query.node_id
+        answers = [
+            receiver.answer(query)
+            for other, receiver in sorted(self._receivers.items())
+            if self._cut.isdisjoint({(asker, other), (other, asker)})
+        ]
+        return [answer for answer in answers if answer is not None]
+
+    # ------------------------------------------------------------ cuts
+
+    def cut(self, pairs: Sequence[tuple[int, int]]) -> int:
+        """Lose every frame of these (sender, receiver), until the returned number is mended."""
+        self._count += 1
+        self._cuts[self._count] = pairs
+        self._cut.update(pairs)
+        return self._count
+
+    def mend(self, number: int) -> None:
+        """Take one cut back; again does nothing."""
+        self._cuts.pop(number, None)
+        self._cut = {pair for pairs in self._cuts.values() for pair in pairs}
+
+    def mend_all(self) -> None:
+        """Take all cuts back."""
+        self._cuts.clear()
+        self._cut.clear()
+
+    # ------------------------------------------------------------ frames
+
+    def offer(self, sender: int, receiver: int, items: Sequence[Item]) -> bool:
+        """As `Peers.offer`."""
+        if (sender, receiver) not in self._connections:
+            return False
+        messages = [item for item in items if isinstance(item, Message)]
+        if messages:
+            self._send(sender, receiver, messages)
+            if self._random.random() < self.conditions.duplication:
+                self.duplicated += 1
+                self._send(sender, receiver, [copy(message) for message in messages])
+        for item in items:
+            if not isinstance(item, Message):
+                self._send(sender, receiver, item)
+        return True
+
+    def send_snapshot(self, message: Message, data: bytes, ended: Callable[[bool], None]) -> None:
+        """Carry a SNAP message with its file's bytes; `ended` is told whether they have all arrived."""
+        lives = self._lives[message.from_], self._lives[message.to]
+        delay_s = self._random.uniform(0.001, 0.5)
+        self._timeline.after(delay_s, self._arrive_snapshot, message, data, ended, lives)
+
+    def _arrive_snapshot(
+        self, message: Message, data: bytes, ended: Callable[[bool], None], lives: tuple[int, int]
+    ) -> None:
+        sender, receiver = message.from_, message.to
+        if (self._lives[sender], self._lives[receiver]) != lives or receiver not in self._receivers:
+            ended(False)
+            return
+        if self._receivers[receiver].meet(sender) is not None:
+            ended(False)
+            return
+        is_cut = (sender, receiver) in self._cut or self._random.random() < 0.1 + self.conditions.loss
+        arrives_bytes = self._random.randrange(len(data)) if is_cut else len(data)
+        self._trace.note(f"{sender}->{receiver}", f"snapshot, {arrives_bytes} of {len(data)} bytes")
+        self._receivers[receiver].receive_snapshot(sender, message, data, arrives_bytes)
+        ended(not is_cut)
+
+    def _send(self, sender: int, receiver: int, frame: PeerFrame) -> None:
+        pair, conditions, random = (sender, receiver), self.conditions, self._random
+        if pair in self._cut or (conditions.loss and random.random() < conditions.loss):
+            self.lost += 1
+            self._trace.note(f"{sender}->{receiver}", f"lost {describe(frame)}")
+            return
+        arrival = self._timeline.now + random.uniform(*conditions.delay_s)
+        if conditions.stray and random.random() < conditions.stray:
+            arrival += random.uniform(0, conditions.stray_delay_s)
+        if not conditions.reorders:
+            arrival = self._latest[pair] = max(arrival, self._latest.get(pair, 0.0))
+        self._timeline.at(arrival, self._arrive, pair, self._connections[pair], frame)
+
+    def _arrive(self, pair: tuple[int, int], connection: int, frame: PeerFrame) -> None:
+        sender, receiver = pair
+        if self._connections.get(pair) != connection or pair in self._cut:
+            self.lost += 1
+            self._trace.note(f"{sender}->{receiver}", f"lost {describe(frame)}")
+            return
+        self.delivered += 1
+        self._trace.note(f"{sender}->{receiver}", describe(frame))
+        self._receivers[receiver].receive(sender, frame)
+
+
+def describe(frame: PeerFrame) -> str:
+    """A frame in a few words."""
+    if isinstance(frame, Forward):
+        return f"forwards {len(frame.proposals)} in term {frame.term}"
+    if isinstance(frame, ForwardChange):
+        return f"forwards a change in term {frame.term}"
+    if isinstance(frame, Refused):
+        return f"refuses {len(frame.ids)} of term {frame.term}: {frame.reason}"
+    return "; ".join([describe_message(message) for message in frame])
+
+
+def describe_message(m: Message) -> str:
+    """A message in a few words: kind, term, the entry before, how many entries, commit index."""
+    text = f"{m.type.name} t{m.term} {m.log_term}/{m.index}"
+    if m.entries:
+        text += f" +{len(m.entries)}"
+    if m.commit:
+        text += f" c{m.commit}"
+    if m.reject:
+        text += f" refused {m.reject_hint}"
+    if m.context:
+        text += f" ctx {m.context[-4:].hex()}"
+    return text

@@ -1,0 +1,98 @@
+"""The driver turn by turn: a node without its tasks, whose peers are this test."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from raftkv_trio.config import NodeConfig, parse_cluster
+from raftkv_trio.kv import Store
+from raftkv_trio.node.node import Node
+from raftkv_trio.node.recovery import open_directory
+from raftkv_trio.peers.outbox import Item
+from raftkv_trio.raft.types import Message, MessageType, StateRole
+from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.world import World
+
+
+class Post:
+    """Keeps what the driver sends."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
+        self.sent += [item for item in items if isinstance(item, Message)]
+        return True
+
+    def send_snapshot(self, message: Message) -> bool:
+        self.sent.append(message)
+        return True
+
+    def take(self, kind: MessageType) -> list[Message]:
+        taken = [message for message in self.sent if message.type is kind]
+        self.sent.clear()
+        return taken
+
+
+class Turns:
+    """Node 1 of three: what it receives, and all the turns that follow from it."""
+
+    def __init__(self) -> None:
+        rng = random.Random(1)
+        members = parse_cluster("http://one:1,http://two:2,http://three:3")
+        config = NodeConfig(node_id=1, members=members, data_dir=Path("/data"), segment_bytes=64 * 1024)
+        storage = open_directory(SimulatedDisk(rng), config, rng)
+        self.node = Node(config, Store(), storage, World(random=rng))
+        self.post = self.node.driver.peers = Post()
+        self.node.driver.start()
+
+    def receive(self, *messages: Message) -> None:
+        """What node 2 says, in one frame."""
+        self.node.inbox.try_put((2, messages), 0)
+        self.run()
+
+    def run(self) -> None:
+        writer = self.node.log_writer
+        while self.node.driver.bell.rung:
+            self.node.driver.bell.answer()
+            self.node.driver.turn()
+            if write := writer.take():
+                writer.write(write)
+                writer.written(write)
+
+    def lead(self) -> int:
+        """Win an election with node 2; the term."""
+        self.node.driver.raw.campaign()
+        self.node.driver.bell.ring()
+        self.run()
+        term = self.node.driver.raw.term
+        for kind in (MessageType.PRE_VOTE_RESP, MessageType.VOTE_RESP):
+            term += kind is MessageType.PRE_VOTE_RESP
+            self.receive(Message(type=kind, to=1, from_=2, term=term))
+        assert self.node.driver.raw.role is StateRole.LEADER
+        return term
+
+
+@pytest.fixture
+async def turns() -> Turns:
+    return Turns()
+
+
+async def test_heartbeats_that_gathered_get_one_answer(turns: Turns) -> None:
+    """Of a thousand heartbeats in one turn only the newest is answered, which speaks for all."""
+    rounds = [number.to_bytes(8, "big") for number in range(1, 1001)]
+    turns.receive(
+        *(Message(type=MessageType.HEARTBEAT, to=1, from_=2, term=2, context=context) for context in rounds)
+    )
+    (answer,) = turns.post.take(MessageType.HEARTBEAT_RESP)
+    assert answer.context == rounds[-1]
+
+
+async def test_answers_that_gathered_get_one_append(turns: Turns) -> None:
+    """A follower that answers a thousand heartbeats at once is sent what it lacks once."""
+    term = turns.lead()
+    turns.post.take(MessageType.APP)
+    turns.receive(*[Message(type=MessageType.HEARTBEAT_RESP, to=1, from_=2, term=term)] * 1000)
+    assert len(turns.post.take(MessageType.APP)) == 1

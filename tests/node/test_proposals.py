@@ -1,0 +1,162 @@
+"""The fate of a proposal: applied, certainly not applied, or unknown, and never a wrong word about it."""
+
+import gc
+import weakref
+from random import Random
+
+import pytest
+import trio
+
+from raftkv_trio.errors import NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from raftkv_trio.node.proposals import Applied, Proposal, ProposalTable
+from raftkv_trio.sync import Bell
+
+APPLIED = Applied(3, 7, "result")
+
+
+@pytest.fixture
+def table() -> ProposalTable:
+    return ProposalTable(
+        node_id=1, random=Random(1), bell=Bell(), max_command_bytes=100, max_count=4, max_bytes=250
+    )
+
+
+def send(table: ProposalTable, term: int) -> list[Proposal]:
+    batch = table.next_queued(1000)
+    table.sent(batch, term)
+    return batch
+
+
+async def test_applied_gives_the_result(table: ProposalTable) -> None:
+    """Whoever waits gets the state machine's result, with term and index of the entry."""
+    proposal = table.submit(b"x")
+    send(table, 3)
+    table.applied(proposal.id, APPLIED)
+    assert await proposal.wait() == APPLIED
+    assert len(table) == 0
+
+
+async def test_given_up_before_it_was_sent_it_is_never_sent(table: ProposalTable) -> None:
+    """A proposal given up in the queue is certainly not applied: the queue does not hold it any more."""
+    proposal = table.submit(b"x")
+    kept = table.submit(b"y")
+    assert isinstance(proposal.give_up(), NoLeader)
+    assert table.next_queued(1000) == [kept]
+
+
+async def test_given_up_after_it_was_sent_its_outcome_is_unknown(table: ProposalTable) -> None:
+    """From the moment it is sent until it is applied, no word but OutcomeUnknown is true."""
+    proposal = table.submit(b"x")
+    send(table, 3)
+    assert isinstance(proposal.give_up(), OutcomeUnknown)
+    table.applied(proposal.id, APPLIED)  # it may well happen later, and bothers nobody
+
+
+async def test_a_later_term_queues_what_was_lost_again(table: ProposalTable) -> None:
+    """Once an entry of a later term is applied, what was sent before and not applied is queued again."""
+    lost = table.submit(b"lost")
+    send(table, 3)
+    late = table.submit(b"late")
+    send(table, 4)
+    table.term_applied(4)
+    assert table.next_queued(1000) == [lost]
+    assert isinstance(lost.give_up(), NoLeader)
+    assert isinstance(late.give_up(), OutcomeUnknown)
+
+
+async def test_only_the_term_it_was_sent_under_may_refuse_it(table: ProposalTable) -> None:
+    """A refusal that was long under way does not touch a proposal that another leader may have by now."""
+    proposal = table.submit(b"x")
+    send(table, 3)
+    table.refused(proposal.id, 3, "no")
+    table.retry_refused()
+    send(table, 4)
+    table.refused(proposal.id, 3, "no")
+    table.retry_refused()
+    assert table.next_queued(1000) == []
+    assert isinstance(proposal.give_up(), OutcomeUnknown)
+
+
+async def test_a_refused_proposal_waits_for_the_next_tick(table: ProposalTable) -> None:
+    """A refusing leader is asked again once a tick, not at once."""
+    proposal = table.submit(b"x")
+    send(table, 3)
+    table.refused(proposal.id, 3, "no")
+    assert table.next_queued(1000) == []
+    table.retry_refused()
+    assert table.next_queued(1000) == [proposal]
+
+
+async def test_what_is_not_sent_stays_in_order(table: ProposalTable) -> None:
+    """A client's proposals go out in the order in which they were submitted, however often that is tried."""
+    first, second, third = (table.submit(bytes([n])) for n in range(3))
+    assert table.next_queued(2)[0] is first
+    assert table.next_queued(1000) == [first, second, third]
+    table.sent([first], 3)
+    assert table.next_queued(1000) == [second, third]
+
+
+async def test_what_is_given_up_holds_no_memory(table: ProposalTable) -> None:
+    """However many writes are given up while nobody leads, no command of theirs is kept."""
+    refused = table.submit(b"refused")
+    send(table, 3)
+    table.refused(refused.id, 3, "no")
+    queued = table.submit(b"queued")
+    commands = [weakref.ref(proposal) for proposal in (refused, queued)]
+    for proposal in (refused, queued):
+        proposal.give_up()
+    del proposal, refused, queued
+    gc.collect()
+    assert [command() for command in commands] == [None, None]
+
+
+async def test_batches_are_bounded_and_never_empty(table: ProposalTable) -> None:
+    """A batch holds as many commands as fit, and one that is larger than the bound goes alone."""
+    for size in (50, 50, 90):
+        table.submit(bytes(size))
+    sizes = []
+    while batch := table.next_queued(100):
+        sizes.append(len(batch))
+        table.sent(batch, 3)
+    assert sizes == [2, 1]
+    table.submit(bytes(60))
+    assert len(table.next_queued(10)) == 1
+
+
+async def test_bounds_refuse_and_free_again(table: ProposalTable) -> None:
+    """Too large, too many, or too many bytes are refused; what is settled makes room."""
+    with pytest.raises(TooLarge):
+        table.submit(bytes(101))
+    by_bytes = [table.submit(bytes(100)) for _ in range(2)]
+    with pytest.raises(Overloaded):
+        table.submit(bytes(100))
+    by_bytes[0].give_up()
+    table.applied(by_bytes[1].id, APPLIED)
+    for _ in range(4):
+        table.submit(b"x")
+    with pytest.raises(Overloaded):
+        table.submit(b"x")
+
+
+async def test_a_stopping_node_tells_each_the_truth(table: ProposalTable) -> None:
+    """On close the queued are told NoLeader, the sent OutcomeUnknown, and whoever comes later NoLeader."""
+    sent = table.submit(b"sent")
+    send(table, 3)
+    queued = table.submit(b"queued")
+    table.close("the node is stopping")
+    with pytest.raises(OutcomeUnknown, match="stopping"):
+        await sent.wait()
+    with pytest.raises(NoLeader, match="stopping"):
+        await queued.wait()
+    with pytest.raises(NoLeader, match="stopping"):
+        table.submit(b"late")
+
+
+async def test_a_cancelled_wait_leaves_the_proposal_on_its_way(table: ProposalTable) -> None:
+    """Cancelling a wait is no verdict: the proposal may still be applied, and a second wait sees it."""
+    proposal = table.submit(b"x")
+    with trio.move_on_after(0):
+        await proposal.wait()
+    send(table, 3)
+    table.applied(proposal.id, APPLIED)
+    assert await proposal.wait() == APPLIED

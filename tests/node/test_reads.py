@@ -1,0 +1,127 @@
+"""ReadIndex rounds: a read never uses a round that was issued before it came."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+
+from raftkv_trio.errors import NoLeader
+from raftkv_trio.node.reads import UNANSWERED_TICKS, AppliedIndex, ReadRounds
+from raftkv_trio.raft.types import ReadState
+from raftkv_trio.sync import Bell
+
+
+@pytest.fixture
+def rounds() -> ReadRounds:
+    return ReadRounds(node_id=1, boot_nonce=2, bell=Bell())
+
+
+def reader(rounds: ReadRounds, got: list[int]) -> Callable[[], Awaitable[object]]:
+    async def read() -> None:
+        got.append(await rounds.wait_index())
+
+    return read
+
+
+async def test_a_read_that_comes_while_a_round_is_out_waits_for_the_next(rounds: ReadRounds) -> None:
+    """Only those that came before a round was issued are answered by it; the rest share the next one."""
+    got: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader(rounds, got))
+        await trio.testing.wait_all_tasks_blocked()
+        first = rounds.next_context()
+        assert first is not None
+        nursery.start_soon(reader(rounds, got))
+        nursery.start_soon(reader(rounds, got))
+        await trio.testing.wait_all_tasks_blocked()
+        assert rounds.next_context() is None, "one round at a time"
+        rounds.answered([ReadState(5, first)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [5]
+        second = rounds.next_context()
+        assert second is not None
+        assert second != first
+        rounds.answered([ReadState(9, second)])
+    assert got == [5, 9, 9]
+
+
+@pytest.mark.parametrize("loss", ["leader change", "silence"])
+async def test_a_lost_round_is_issued_again_under_a_new_context(rounds: ReadRounds, loss: str) -> None:
+    """After a leader change, or ticks without an answer, the old context's answer is not taken any more."""
+    got: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader(rounds, got))
+        await trio.testing.wait_all_tasks_blocked()
+        first = rounds.next_context()
+        assert first is not None
+        if loss == "leader change":
+            rounds.leader_changed()
+        else:
+            for _ in range(UNANSWERED_TICKS):
+                assert rounds.next_context() is None
+                rounds.tick()
+        second = rounds.next_context()
+        assert second is not None
+        assert second != first
+        rounds.answered([ReadState(1, first)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == []
+        rounds.answered([ReadState(9, second)])
+    assert got == [9]
+
+
+async def test_closing_tells_all_who_wait(rounds: ReadRounds) -> None:
+    """Reads of the round that is out, of the one that gathers, and later ones all raise NoLeader."""
+    refused: list[str] = []
+
+    async def read() -> None:
+        with pytest.raises(NoLeader) as caught:
+            await rounds.wait_index()
+        refused.append(str(caught.value))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        assert rounds.next_context() is not None
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        rounds.close("the node is stopping")
+    await read()
+    assert refused == ["the node is stopping"] * 3
+
+
+async def test_a_cancelled_reader_leaves_the_round_to_the_others(rounds: ReadRounds) -> None:
+    """One of two readers gives up; the other is answered."""
+    got: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader(rounds, got))
+        async with trio.open_nursery() as impatient:
+            impatient.start_soon(reader(rounds, got))
+            await trio.testing.wait_all_tasks_blocked()
+            impatient.cancel_scope.cancel()
+        context = rounds.next_context()
+        assert context is not None
+        rounds.answered([ReadState(5, context)])
+    assert got == [5]
+
+
+async def test_waiting_for_an_applied_index_wakes_in_order() -> None:
+    """Those who wait for an index are woken when it is reached, and not before."""
+    applied = AppliedIndex(3)
+    woken: list[int] = []
+
+    async def wait(index: int) -> None:
+        await applied.wait(index)
+        woken.append(index)
+
+    async with trio.open_nursery() as nursery:
+        for index in (6, 5, 3, 5):
+            nursery.start_soon(wait, index)
+        await trio.testing.wait_all_tasks_blocked()
+        assert woken == [3]
+        applied.advance(5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert woken == [3, 5, 5]
+        applied.advance(10)
+    assert woken == [3, 5, 5, 6]

@@ -1,0 +1,66 @@
+"""The snapshotter beside a restore: it takes no machine that is being replaced, and nobody waits in vain."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import trio
+import trio.testing
+
+from raftkv_trio.config import NodeConfig, parse_cluster
+from raftkv_trio.kv import Store
+from raftkv_trio.node.applier import Restore
+from raftkv_trio.node.node import Node
+from raftkv_trio.node.recovery import open_directory
+from raftkv_trio.raft.types import ConfState, Snapshot
+from raftkv_trio.storage import SnapshotId, SnapshotMeta
+from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.world import World
+
+
+class HeldStore(Store):
+    """A store that cannot be asked for a snapshot while it is restored."""
+
+    is_whole = True
+
+    def snapshot(self) -> Iterator[bytes]:
+        assert self.is_whole
+        return super().snapshot()
+
+
+async def test_a_machine_that_is_being_replaced_is_not_taken() -> None:
+    """A snapshot that is wanted meanwhile is the one that was received, as soon as it is restored."""
+    rng = random.Random(1)
+    config = NodeConfig(node_id=1, members=parse_cluster("http://one:1"), data_dir=Path("/data"))
+    storage = open_directory(SimulatedDisk(rng), config, rng)
+    store = HeldStore()
+    node = Node(config, store, storage, World(random=rng))
+    received = SnapshotMeta(9, 2, ConfState(voters=(1,)))
+    node.applier.position = received._replace(index=5)
+    taken: list[SnapshotMeta] = []
+    is_taken = trio.Event()
+
+    async def take() -> None:
+        taken.append(await node.take_snapshot())
+        is_taken.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.snapshotter.run)
+        node.applier.begin_restore()
+        store.is_whole = False
+        nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not taken
+        file = storage.begin_snapshot(received, storage.read_envelope(storage.snapshot.id))
+        file.write(list(Store().snapshot()))
+        file.finish()
+        storage.continue_from(received)
+        restore = Restore(Snapshot(9, 2, received.conf_state))
+        node.applier.restore(restore)
+        node.applier.restored(restore)
+        store.is_whole = True
+        node.snapshotter.bell.ring()
+        with trio.fail_after(60):
+            await is_taken.wait()
+        assert [meta.id for meta in taken] == [SnapshotId(2, 9)]
+        nursery.cancel_scope.cancel()
