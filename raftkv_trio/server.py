@@ -15,7 +15,7 @@ from raftkv_trio.sync import cancel_when
 
 logger = logging.getLogger(__name__)
 
-HAND_OVER_S = 0.5
+TRANSFER_S = 0.5
 
 
 async def serve(
@@ -50,8 +50,8 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
             task_status.started(port)
             await _first_of(*(node.removed,) if stop is None else (node.removed, stop))
             logger.info("node %d is stopping", node.id)
-            with trio.move_on_after(HAND_OVER_S):  # while the requests on their way can still follow
-                await node.hand_over()
+            with trio.move_on_after(TRANSFER_S):  # while the requests on their way can still follow
+                await node.transfer_leadership()
             rest_nursery.cancel_scope.cancel()
         node_nursery.cancel_scope.cancel()
 

@@ -1,4 +1,4 @@
-"""How tasks reach each other: bounded queues that share one bell, and an event that ends a scope."""
+"""How tasks reach each other: a wakeup, queues bounded in bytes that share it, an event that ends a scope."""
 
 from collections import deque
 from typing import Generic, TypeVar
@@ -8,38 +8,42 @@ import trio
 T = TypeVar("T")
 
 
-class Bell:
-    """Wakes one task, however often it was rung since that task last looked."""
+class Wakeup:
+    """Wakes the one task that waits for it. Any number of `set` before a `wait` end that one wait.
+
+    An auto-reset event: Trio's `Event` stays set, and its waiter would have to replace it each time.
+    """
 
     def __init__(self) -> None:
         self._event = trio.Event()
 
     @property
-    def rung(self) -> bool:
-        """Whether it was rung since it was last answered."""
+    def is_set(self) -> bool:
+        """Whether it was set since it was last cleared."""
         return self._event.is_set()
 
-    def ring(self) -> None:
+    def set(self) -> None:
+        """Wake the waiting task, or let its next `wait` return at once."""
         self._event.set()
 
-    def answer(self) -> None:
-        """The task is about to look; what rings from now on wakes it again."""
+    def clear(self) -> None:
+        """The task is about to look for work: a `set` from now on wakes it again."""
         self._event = trio.Event()
 
     async def wait(self) -> None:
-        """Return once rung, and answer. Cancellation keeps the ring for the next call."""
+        """Return when set, and clear. Cancellation keeps it set for the next call."""
         await self._event.wait()
-        self.answer()
+        self.clear()
 
 
-class Lane(Generic[T]):
-    """A queue bounded in bytes: `put` waits for room, so that a full lane holds its producer up.
+class ByteBoundedQueue(Generic[T]):
+    """A queue bounded in bytes: `put` waits for room, so that a full queue holds its producer back.
 
     An item larger than the whole bound is let in alone, so that nothing can be stuck for ever.
     """
 
-    def __init__(self, bell: Bell, max_bytes: int) -> None:
-        self._bell = bell
+    def __init__(self, wakeup: Wakeup, max_bytes: int) -> None:
+        self._wakeup = wakeup
         self._max_bytes = max_bytes
         self._items: deque[T] = deque()
         self._waiting_bytes = 0
@@ -57,7 +61,7 @@ class Lane(Generic[T]):
             return False
         self._items.append(item)
         self._waiting_bytes += size_bytes
-        self._bell.ring()
+        self._wakeup.set()
         return True
 
     def drain(self) -> deque[T]:

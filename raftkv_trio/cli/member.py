@@ -131,7 +131,7 @@ def _change(
 
     if dry_run:
         click.echo(
-            _run(endpoints, timeout, lambda cluster: Cluster.foresee(cluster, [change], is_forced=force))
+            _run(endpoints, timeout, lambda cluster: Cluster.dry_run(cluster, [change], is_forced=force))
         )
     else:
         _run(endpoints, timeout, lambda cluster: Cluster.change(cluster, [change], is_forced=force))

@@ -54,7 +54,7 @@ class Cluster:
         force = "?force=true" if is_forced else ""
         await self._ask("POST", f"/-/members{force}", {"changes": list(changes)})
 
-    async def foresee(self, changes: Sequence[Mapping[str, Any]], *, is_forced: bool) -> str:
+    async def dry_run(self, changes: Sequence[Mapping[str, Any]], *, is_forced: bool) -> str:
         """What these changes would do to the quorum; raises as `change` would, and makes none."""
         seen = await self._turn_to_leader()
         force = "?force=true" if is_forced else ""

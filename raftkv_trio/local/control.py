@@ -31,14 +31,14 @@ class Request(NamedTuple):
     stop_signal: signal.Signals = signal.SIGINT
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What the command prints, on standard error if it failed, and its exit code."""
 
     text: str
     exit_code: int = 0
 
 
-Answerer = Callable[[Request], Awaitable[Answer]]
+Answerer = Callable[[Request], Awaitable[Reply]]
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def open_control_socket(directory: Path) -> Iterator[socket.socket]:
 
 
 async def serve_control(listening: socket.socket, answer: Answerer) -> None:
-    """Answer requests until cancelled; requests that are out then end without an answer."""
+    """Reply requests until cancelled; requests that are out then end without an answer."""
 
     async def handle(stream: trio.SocketStream) -> None:
         async with stream:
@@ -85,7 +85,7 @@ async def serve_control(listening: socket.socket, answer: Answerer) -> None:
     await trio.serve_listeners(handle, [listener])
 
 
-def call(directory: Path, request: Request) -> Answer:
+def call(directory: Path, request: Request) -> Reply:
     """Ask the local cluster of this directory, and wait for its answer.
 
     Raises RaftKVError where none is running, or it ends before it answers.
@@ -108,27 +108,27 @@ def call(directory: Path, request: Request) -> Answer:
     if not line.endswith(b"\n"):
         raise RaftKVError("the local cluster ended before it answered")
     text, exit_code = json.loads(line)
-    return Answer(text, exit_code)
+    return Reply(text, exit_code)
 
 
-async def _reply(stream: trio.SocketStream, answer: Answerer) -> Answer:
+async def _reply(stream: trio.SocketStream, answer: Answerer) -> Reply:
     line = bytearray()
     while not line.endswith(b"\n"):
         received = await stream.receive_some()
         line += received
         if not received or len(line) > MAX_REQUEST_BYTES:
-            return Answer("the control socket takes one line of JSON", 2)
+            return Reply("the control socket takes one line of JSON", 2)
     try:
         verb, names, stop_signal = json.loads(line)
         request = Request(str(verb), tuple(map(str, names)), signal.Signals[stop_signal])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        return Answer(f"not a request: {error}", 2)
+        return Reply(f"not a request: {error}", 2)
     try:
         return await answer(request)
     except ConfigError as error:
-        return Answer(str(error), 2)
+        return Reply(str(error), 2)
     except RaftKVError as error:
-        return Answer(str(error), 1)
+        return Reply(str(error), 1)
 
 
 def _bind(listening: socket.socket, address: str) -> None:

@@ -22,7 +22,7 @@ import trio
 
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.local.console import Console
-from raftkv_trio.local.control import Answer, Request, open_control_socket, serve_control
+from raftkv_trio.local.control import Reply, Request, open_control_socket, serve_control
 from raftkv_trio.local.procfile import check_names, parse_procfile
 from raftkv_trio.local.readiness import VARIABLE, wait_told
 
@@ -67,19 +67,19 @@ async def run_local(
     console = Console(output, ["local", *commands], color=color)
     with open_control_socket(procfile.parent) as listening:
         async with trio.open_nursery() as children:
-            house = House(
+            shared = Shared(
                 directory=procfile.parent,
                 environment=environment,
                 console=console,
                 nursery=children,
                 grace_s=grace_s,
             )
-            cluster = LocalCluster(commands, house)
-            async with trio.open_nursery() as servants:
-                servants.start_soon(serve_control, listening, cluster.answer)
+            cluster = LocalCluster(commands, shared)
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(serve_control, listening, cluster.answer)
                 await cluster.start(first)
                 for end in (stop, console.lost, cluster.exited):
-                    servants.start_soon(_cancel_on, end, servants.cancel_scope)
+                    tasks.start_soon(_cancel_on, end, tasks.cancel_scope)
             await cluster.stop()
             # What is left are last words, which a halted terminal must not hold up for ever.
             children.cancel_scope.deadline = trio.current_time() + _DRAIN_S
@@ -133,7 +133,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class Shared:
     """What the processes of one Procfile share; see `run_local`."""
 
     directory: Path
@@ -146,11 +146,11 @@ class House:
 class LocalProcess:
     """One process of the Procfile over all its runs; its methods may be called from several tasks at once."""
 
-    def __init__(self, name: str, command: str, house: House, on_end: Callable[[], None]) -> None:
+    def __init__(self, name: str, command: str, shared: Shared, on_end: Callable[[], None]) -> None:
         self.name = name
         self.run: Run | None = None  # the latest
         self._command = command
-        self._house = house
+        self._house = shared
         self._on_end = on_end
         self._starting = trio.Lock()
 
@@ -287,11 +287,11 @@ class LocalProcess:
 class LocalCluster:
     """The processes of a Procfile by name, and the answers to goreman's verbs."""
 
-    def __init__(self, commands: Mapping[str, str], house: House) -> None:
+    def __init__(self, commands: Mapping[str, str], shared: Shared) -> None:
         self.exited = trio.Event()  # all that were started have exited by themselves
         self._is_started = False
         self.processes = {
-            name: LocalProcess(name, command, house, self._note_end) for name, command in commands.items()
+            name: LocalProcess(name, command, shared, self._note_end) for name, command in commands.items()
         }
 
     async def start(self, names: Iterable[str]) -> None:
@@ -301,7 +301,7 @@ class LocalCluster:
         self._is_started = True
         self._note_end()
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> Reply:
         """Do what is asked, and answer when it is done.
 
         Raises ConfigError for an unknown verb or name, RaftKVError where a process cannot be started.
@@ -311,11 +311,11 @@ class LocalCluster:
         calls: list[Callable[[], Awaitable[str]]]
         match request.verb:
             case "list":
-                return Answer("\n".join(process.name for process in processes))
+                return Reply("\n".join(process.name for process in processes))
             case "status":
                 width = max(len(process.name) for process in processes)
                 rows = [f"{'*' if p.is_running else ' '}{p.name:<{width}}  {p}" for p in processes]
-                return Answer("\n".join(rows))
+                return Reply("\n".join(rows))
             case "start":
                 calls = [process.bring_up for process in processes]
             case "stop":
@@ -324,7 +324,7 @@ class LocalCluster:
                 calls = [partial(process.restart, request.stop_signal) for process in processes]
             case verb:
                 raise ConfigError(f"no verb is named {verb!r}; there are {', '.join(VERBS)}")
-        return Answer(await _together(calls))
+        return Reply(await _together(calls))
 
     async def stop(self) -> None:
         """Stop all that run, together. Cancellation leaves them signalled."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from raftkv_trio.node.measures import Histogram
 from raftkv_trio.raft.types import Entry, HardState, Message
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
-from raftkv_trio.sync import Bell
+from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock, Worker
 
 
@@ -66,7 +66,7 @@ class LogWriter:
         self._recorded = recorded
         self._waiting: list[Message] = []
         self._taken: SnapshotMeta | None = None
-        self._bell = Bell()
+        self._wakeup = Wakeup()
 
     @property
     def has_room(self) -> bool:
@@ -76,12 +76,12 @@ class LogWriter:
     def submit(self, message: Message) -> None:
         """Queue one STORAGE_APPEND; called by the driver."""
         self._waiting.append(message)
-        self._bell.ring()
+        self._wakeup.set()
 
     def record(self, taken: SnapshotMeta) -> None:
         """Have the log continue a snapshot that is whole on the disk."""
         self._taken = taken
-        self._bell.ring()
+        self._wakeup.set()
 
     async def run(self) -> None:
         """Write until cancelled; raises StorageError.
@@ -89,7 +89,7 @@ class LogWriter:
         Cancellation lets the disk call under way finish; what it wrote is then simply never acknowledged.
         """
         while True:
-            await self._bell.wait()
+            await self._wakeup.wait()
             while (write := self.take()) is not None:
                 if self.must_write(write):
                     await self._worker.run(lambda w=write: self.write(w))  # type: ignore[misc]

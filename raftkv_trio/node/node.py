@@ -12,7 +12,7 @@ from raftkv_trio.node.driver.driver import Driver
 from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.measures import NodeMeasures
 from raftkv_trio.node.proposals import Proposal, ProposalTable
-from raftkv_trio.node.reads import AppliedIndex, ReadRounds
+from raftkv_trio.node.reads import AppliedIndex, PendingReads
 from raftkv_trio.node.recovery import (
     check_cluster,
     committed_membership,
@@ -40,7 +40,7 @@ from raftkv_trio.storage import (
     OsDisk,
     SnapshotMeta,
 )
-from raftkv_trio.sync import Bell, Lane
+from raftkv_trio.sync import ByteBoundedQueue, Wakeup
 from raftkv_trio.world import World
 
 logger = logging.getLogger(__name__)
@@ -134,13 +134,13 @@ class Node:
         self.listen = config.listen or ahead.addresses.get(self.id) or config.members[self.id]
         self.membership = Membership(self.id, envelope, storage.snapshot.conf_state, self._members_changed)
 
-        bell = Bell()
-        self.inbox: Lane[tuple[int, InboxItem]] = Lane(bell, MAX_INBOX_BYTES)
+        wakeup = Wakeup()
+        self.inbox: ByteBoundedQueue[tuple[int, InboxItem]] = ByteBoundedQueue(wakeup, MAX_INBOX_BYTES)
         commits, commit_stream = trio.open_memory_channel[Commits](1)
-        self._proposals = self._make_proposals(bell, world)
-        self.reads = ReadRounds(node_id=self.id, boot_nonce=world.random.getrandbits(63), bell=bell)
+        self._proposals = self._make_proposals(wakeup, world)
+        self.reads = PendingReads(node_id=self.id, boot_nonce=world.random.getrandbits(63), wakeup=wakeup)
         self.applied = AppliedIndex(storage.snapshot.index)
-        self.driver = self._make_driver(log, bell, commits, world)
+        self.driver = self._make_driver(log, wakeup, commits, world)
         self.applier = Applier(
             machine,
             storage.snapshot,
@@ -154,7 +154,7 @@ class Node:
             self._caught_up,
         )
         self.log_writer = self.driver.writer = LogWriter(
-            storage, world.worker, world.clock, self.driver.answers.durable, self._recorded
+            storage, world.worker, world.clock, self.driver.completions.durable, self._recorded
         )
         self.snapshotter = Snapshotter(
             storage,
@@ -170,24 +170,24 @@ class Node:
         self._view = self._make_view()
         self._look_for_own_removal()  # it may have ended before anybody told it so
 
-    def _make_proposals(self, bell: Bell, world: World) -> ProposalTable:
+    def _make_proposals(self, wakeup: Wakeup, world: World) -> ProposalTable:
         return ProposalTable(
             node_id=self.id,
             random=world.random,
-            bell=bell,
+            wakeup=wakeup,
             max_command_bytes=self._config.max_command_bytes,
             max_count=self._config.max_pending_proposals,
             max_bytes=self._config.max_pending_bytes,
         )
 
     def _make_driver(
-        self, log: MemoryStorage, bell: Bell, commits: trio.MemorySendChannel[Commits], world: World
+        self, log: MemoryStorage, wakeup: Wakeup, commits: trio.MemorySendChannel[Commits], world: World
     ) -> Driver:
         return Driver(
             self._config,
             raw=RawNode(core_config(self._config, self._storage.snapshot.index, world.random), log),
             log=log,
-            bell=bell,
+            wakeup=wakeup,
             inbox=self.inbox,
             proposals=self._proposals,
             reads=self.reads,
@@ -240,7 +240,7 @@ class Node:
         """
         return self._proposals.submit(request.encode(), is_change=True)
 
-    def foresee(self, request: ChangeRequest) -> str | None:
+    def dry_run_change(self, request: ChangeRequest) -> str | None:
         """What a change of the members would wait for if it were asked for now; None where for nothing.
 
         Raises ChangeRefused as the change itself would, and NoLeader where this node does not lead.
@@ -275,7 +275,7 @@ class Node:
         await self.applied.wait(index)
         return index
 
-    async def hand_over(self, to: int | None = None) -> None:
+    async def transfer_leadership(self, to: int | None = None) -> None:
         """If this node leads and is not the only voter, have another lead, or `to`; return when one does.
 
         Without an active follower it waits as long as its caller lets it. Cancellation leaves a transfer that
@@ -283,12 +283,12 @@ class Node:
         """
         if self.driver.raw.status().configuration.voters == (self.id,):
             return
-        self.driver.hand_over.want(to)
+        self.driver.leadership.want(to)
         try:
             while self.driver.raw.role is StateRole.LEADER:
                 await self.driver.leader_changed.wait()
         finally:
-            self.driver.hand_over.drop()
+            self.driver.leadership.drop()
 
     async def take_snapshot(self) -> SnapshotMeta:
         """Have a snapshot of all that is applied here now, and return it, or a newer one.
@@ -320,8 +320,8 @@ class Node:
     # ------------------------------------------------------------ told by its parts
 
     def _caught_up(self) -> None:
-        self.driver.answers.applied()
-        self.snapshotter.bell.ring()
+        self.driver.completions.applied()
+        self.snapshotter.wakeup.set()
 
     def _no_room(self, reason: str | None) -> None:
         """Take no writes; and let another lead, who may have room."""
@@ -330,13 +330,13 @@ class Node:
                 "%s", f"{reason}: no writes are taken" if reason else "there is room on the disk again"
             )
             if reason is None:
-                self.driver.hand_over.drop()
+                self.driver.leadership.drop()
             else:
-                self.driver.hand_over.want()
+                self.driver.leadership.want()
         self._proposals.no_room = reason
 
     def _recorded(self, snapshot: SnapshotMeta) -> None:
-        self.driver.answers.recorded(snapshot)
+        self.driver.completions.recorded(snapshot)
         self.snapshotter.recorded()
 
     def _members_changed(self) -> None:

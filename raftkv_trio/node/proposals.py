@@ -25,7 +25,7 @@ from raftkv_trio.errors import (
     TooLarge,
 )
 from raftkv_trio.peers.wire import ProposalId
-from raftkv_trio.sync import Bell
+from raftkv_trio.sync import Wakeup
 
 
 class Applied(NamedTuple):
@@ -115,7 +115,7 @@ class ProposalTable:
         *,
         node_id: int,
         random: Random,
-        bell: Bell,
+        wakeup: Wakeup,
         max_command_bytes: int,
         max_count: int,
         max_bytes: int,
@@ -123,7 +123,7 @@ class ProposalTable:
         self._node_id = node_id
         self._boot_nonce = random.getrandbits(63)
         self._sequence = 0
-        self._bell = bell
+        self._wakeup = wakeup
         self._max_command_bytes = max_command_bytes
         self._max_count = max_count
         self._max_bytes = max_bytes
@@ -176,7 +176,7 @@ class ProposalTable:
         self._open[proposal.id] = proposal
         self._bytes += len(command)
         self._queue_of(proposal)[proposal.id] = proposal
-        self._bell.ring()
+        self._wakeup.set()
         return proposal
 
     def _check(self, command: bytes) -> None:
@@ -252,7 +252,7 @@ class ProposalTable:
             proposal.term = None
         self._queue_again(lost)
         if lost:
-            self._bell.ring()
+            self._wakeup.set()
 
     def snapshot_applied(self, term: int) -> None:
         """A snapshot of that term stands in for entries that this node never sees.

@@ -12,7 +12,7 @@ import trio
 
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.raft.types import ReadState
-from raftkv_trio.sync import Bell
+from raftkv_trio.sync import Wakeup
 
 UNANSWERED_TICKS = 3
 
@@ -28,13 +28,13 @@ class ReadRound:
         self.reason: str | None = None
 
 
-class ReadRounds:
+class PendingReads:
     """The round that is out, if any, and the one that gathers."""
 
-    def __init__(self, *, node_id: int, boot_nonce: int, bell: Bell) -> None:
+    def __init__(self, *, node_id: int, boot_nonce: int, wakeup: Wakeup) -> None:
         self._prefix = node_id.to_bytes(8, "big") + boot_nonce.to_bytes(8, "big")
         self._sequence = 0
-        self._bell = bell
+        self._wakeup = wakeup
         self._gathering: ReadRound | None = None
         self._out: ReadRound | None = None
         self._context: bytes | None = None  # None while the round that is out must be issued (again)
@@ -58,7 +58,7 @@ class ReadRounds:
             raise NoLeader(self._closed)
         if self._gathering is None:
             self._gathering = ReadRound()
-            self._bell.ring()
+            self._wakeup.set()
         return self._gathering
 
     def next_context(self) -> bytes | None:
@@ -73,13 +73,13 @@ class ReadRounds:
         return self._context
 
     def answered(self, read_states: Iterable[ReadState]) -> None:
-        """Answers of the core; those to contexts that are no longer out are dropped."""
+        """Completions of the core; those to contexts that are no longer out are dropped."""
         for read_state in read_states:
             if self._out is not None and read_state.context == self._context:
                 self._out.index = read_state.index
                 self._out.done.set()
                 self._out = self._context = None
-                self._bell.ring()
+                self._wakeup.set()
 
     def tick(self) -> None:
         if self._context is not None:
@@ -89,7 +89,7 @@ class ReadRounds:
 
     def leader_changed(self) -> None:
         self._context = None
-        self._bell.ring()
+        self._wakeup.set()
 
     def close(self, reason: str) -> None:
         """The node stops: whoever waits is told."""

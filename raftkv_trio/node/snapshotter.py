@@ -15,7 +15,7 @@ import trio
 from raftkv_trio.errors import StorageError
 from raftkv_trio.node.applier import Applier
 from raftkv_trio.storage import NodeStorage, SnapshotMeta, is_no_room, trouble
-from raftkv_trio.sync import Bell
+from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock, Worker
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Snapshotter:
         entries: int,
         log_bytes: int,
     ) -> None:
-        self.bell = Bell()
+        self.wakeup = Wakeup()
         self._storage = storage
         self._applier = applier
         self._worker = worker
@@ -86,7 +86,7 @@ class Snapshotter:
         """A snapshot is needed of what is applied now: the driver, for a member that no older one knows."""
         if not self.is_resting:
             self._wanted = True
-            self.bell.ring()
+            self.wakeup.set()
 
     async def take(self) -> SnapshotMeta:
         """Take a snapshot now, of all that is applied here, and return what is newest then.
@@ -96,7 +96,7 @@ class Snapshotter:
         index = self._applier.position.index
         while self._storage.snapshot.index < index:
             self._wanted = True
-            self.bell.ring()
+            self.wakeup.set()
             await self._ended.wait()
             if self._trouble is not None:
                 raise StorageError(self._trouble)
@@ -115,7 +115,7 @@ class Snapshotter:
         """
         async with trio.open_nursery() as nursery:
             while True:
-                await self.bell.wait()
+                await self.wakeup.wait()
                 if self.is_resting:
                     continue
                 try:
@@ -133,7 +133,7 @@ class Snapshotter:
 
     async def _try_again(self) -> None:
         await self._clock.sleep_until(self._clock.now() + RETRY_S)
-        self.bell.ring()
+        self.wakeup.set()
 
     def failed(self, error: OSError) -> None:
         """Without room the node takes no new writes, until there is some; any other error ends it.
@@ -228,4 +228,4 @@ class Snapshotter:
         self._wanted, self._trouble = False, trouble
         self._ended.set()
         self._ended = trio.Event()
-        self.bell.ring()
+        self.wakeup.set()

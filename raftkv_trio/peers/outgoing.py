@@ -16,7 +16,7 @@ from raftkv_trio.peers.snapshot_streams import Transfer, send_snapshot
 from raftkv_trio.peers.wire import Forward, ForwardChange
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import NodeStorage
-from raftkv_trio.sync import Bell, cancel_when
+from raftkv_trio.sync import Wakeup, cancel_when
 from raftkv_trio.world import Worker, World, reason_of
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Link:
         self.receiving: trio.CancelScope | None = None
         self.heard = trio.Event()  # set when the peer connects to us: it is up, so dial it at once
         self.snapshot: Message | None = None  # to be sent
-        self.snapshot_bell = Bell()
+        self.snapshot_wakeup = Wakeup()
         self.sending_snapshot = trio.CancelScope()
         self.transfer: Transfer | None = None  # the snapshot under way to or from it
 
@@ -158,7 +158,7 @@ class Dialler:
 
     async def _keep_sending_snapshots(self, link: Link) -> None:
         while True:
-            await link.snapshot_bell.wait()
+            await link.snapshot_wakeup.wait()
             message, link.snapshot = link.snapshot, None
             if message is None:
                 continue

@@ -32,7 +32,7 @@ from raftkv_trio.peers.wire import (
 )
 from raftkv_trio.raft.types import Message, MessageType
 from raftkv_trio.storage import Identity, NodeStorage
-from raftkv_trio.sync import Lane
+from raftkv_trio.sync import ByteBoundedQueue
 from raftkv_trio.world import Clock, Listener, Network, World, reason_of
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Peers:
         world: World,
         max_outbox_bytes: int,
         client_url: str | None,
-        inbox: Lane[tuple[int, InboxItem]],
+        inbox: ByteBoundedQueue[tuple[int, InboxItem]],
         storage: NodeStorage,
         snapshot_sent: Callable[[int, bool], None],
         unreachable: Callable[[int], None],
@@ -211,7 +211,7 @@ class Peers:
             return False
         link.snapshot = message
         link.sending_snapshot.cancel()
-        link.snapshot_bell.ring()
+        link.snapshot_wakeup.set()
         return True
 
     async def run(

@@ -12,7 +12,7 @@ from raftkv_trio.raft.confchange import describe
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.errors import InvalidState
 from raftkv_trio.raft.log import RaftLog
-from raftkv_trio.raft.read_rounds import ReadRounds
+from raftkv_trio.raft.read_rounds import ReadIndexRounds
 from raftkv_trio.raft.storage import Storage
 from raftkv_trio.raft.tracker import Tracker
 from raftkv_trio.raft.types import (
@@ -64,7 +64,7 @@ class Raft:
         max_applying_bytes = config.max_committed_bytes_per_ready or config.max_message_bytes or 1
         self.log = RaftLog(storage, self.logger, max_applying_bytes)
         self.tracker = Tracker(config.max_inflight_messages, config.max_inflight_bytes)
-        self.reads = ReadRounds(config.id)
+        self.reads = ReadIndexRounds(config.id)
         self.term = 0
         self.vote: int | None = None
         self.leader_id: int | None = None

@@ -25,7 +25,7 @@ class PendingRead(NamedTuple):
     round_number: int
 
 
-class ReadRounds:
+class ReadIndexRounds:
     """The reads of one term that are not confirmed yet.
 
     Attributes:

@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node
-from raftkv_trio.rest.exchange import Answer, KeyRequest, plain
+from raftkv_trio.rest.exchange import KeyRequest, KeyResponse, plain
 from raftkv_trio.rest.keys import KeyHandlers
 from raftkv_trio.rest.operators.backup import add_backup_route
 from raftkv_trio.rest.operators.documents import Response, problem, text
@@ -58,7 +58,7 @@ def make_waiting_app(why: Callable[[], str]) -> "RestApp":
 class Keys(Protocol):
     """What answers the requests on keys."""
 
-    async def handle(self, request: KeyRequest) -> Answer: ...
+    async def handle(self, request: KeyRequest) -> KeyResponse: ...
 
 
 class _NoKeys:
@@ -67,7 +67,7 @@ class _NoKeys:
     def __init__(self, why: Callable[[], str]) -> None:
         self._why = why
 
-    async def handle(self, request: KeyRequest) -> Answer:
+    async def handle(self, request: KeyRequest) -> KeyResponse:
         return plain(HTTPStatus.SERVICE_UNAVAILABLE, self._why())
 
 

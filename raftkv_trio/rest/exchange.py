@@ -116,7 +116,7 @@ class Contents:
             raise Overloaded("Too many values are being received already; try again later")
 
 
-class Answer(NamedTuple):
+class KeyResponse(NamedTuple):
     """A response: its fields beyond those that every response has, and its content."""
 
     status: HTTPStatus
@@ -132,17 +132,17 @@ class Answer(NamedTuple):
             await send(_body(self.content[start : start + SLICE_BYTES], more=start < last))
 
 
-def empty(status: HTTPStatus, fields: Mapping[str, str]) -> Answer:
+def empty(status: HTTPStatus, fields: Mapping[str, str]) -> KeyResponse:
     """No content, and so no Content-Length, which a 204 must not and a 304 need not have."""
-    return Answer(status, fields)
+    return KeyResponse(status, fields)
 
 
-def octets(content: bytes, fields: Mapping[str, str]) -> Answer:
+def octets(content: bytes, fields: Mapping[str, str]) -> KeyResponse:
     """A 200 with bytes of whatever kind."""
     return _with_content(HTTPStatus.OK, content, "application/octet-stream", fields)
 
 
-def plain(status: HTTPStatus, sentence: str, fields: Mapping[str, str] | None = None) -> Answer:
+def plain(status: HTTPStatus, sentence: str, fields: Mapping[str, str] | None = None) -> KeyResponse:
     """A sentence for people."""
     content = f"{sentence}\n".encode()
     return _with_content(
@@ -150,8 +150,8 @@ def plain(status: HTTPStatus, sentence: str, fields: Mapping[str, str] | None = 
     )
 
 
-def _with_content(status: HTTPStatus, content: bytes, kind: str, fields: Mapping[str, str]) -> Answer:
-    return Answer(status, {"Content-Type": kind, "Content-Length": str(len(content)), **fields}, content)
+def _with_content(status: HTTPStatus, content: bytes, kind: str, fields: Mapping[str, str]) -> KeyResponse:
+    return KeyResponse(status, {"Content-Type": kind, "Content-Length": str(len(content)), **fields}, content)
 
 
 def _start(status: HTTPStatus, headers: list[tuple[bytes, bytes]]) -> HTTPResponseStartEvent:

@@ -22,7 +22,7 @@ from raftkv_trio.kv import (
 )
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.proposals import Applied, Proposal
-from raftkv_trio.rest.exchange import Answer, Contents, KeyRequest, empty, octets, plain
+from raftkv_trio.rest.exchange import Contents, KeyRequest, KeyResponse, empty, octets, plain
 from raftkv_trio.rest.operators.members import added, removed
 from raftkv_trio.rest.preconditions import etag, parse_preconditions
 from raftkv_trio.rest.problems import BUG, status_of
@@ -37,7 +37,7 @@ _MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?
 
 
 class KeyHandlers:
-    """Answers requests on keys, with one node and its store."""
+    """Completions requests on keys, with one node and its store."""
 
     def __init__(self, node: Node, store: Store, config: RestConfig) -> None:
         self._node = node
@@ -45,8 +45,8 @@ class KeyHandlers:
         self._config = config
         self._contents = Contents(config)
 
-    async def handle(self, request: KeyRequest) -> Answer:
-        """Answer any request outside `/-/`.
+    async def handle(self, request: KeyRequest) -> KeyResponse:
+        """KeyResponse any request outside `/-/`.
 
         Raises nothing of ours. Cancelled while a write is on its way, it gives the write up.
         """
@@ -61,7 +61,7 @@ class KeyHandlers:
             logger.exception("%s of a key failed in a way that it should not", request.method)
         return plain(HTTPStatus.INTERNAL_SERVER_ERROR, BUG)
 
-    async def _dispatch(self, request: KeyRequest) -> Answer:
+    async def _dispatch(self, request: KeyRequest) -> KeyResponse:
         method, key = request.method, request.key
         if method not in METHODS:
             return plain(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed", {"Allow": ", ".join(METHODS)})
@@ -84,7 +84,7 @@ class KeyHandlers:
 
     # ------------------------------------------------------------ reads
 
-    async def _get(self, request: KeyRequest, key: bytes) -> Answer:
+    async def _get(self, request: KeyRequest, key: bytes) -> KeyResponse:
         preconditions = parse_preconditions(request.lines)
         if not self._may_be_stale(request):
             await self._wait_readable()
@@ -127,7 +127,7 @@ class KeyHandlers:
 
     # ------------------------------------------------------------ writes
 
-    async def _put(self, request: KeyRequest, key: bytes) -> Answer:
+    async def _put(self, request: KeyRequest, key: bytes) -> KeyResponse:
         preconditions = parse_preconditions(request.lines)
         async with self._contents.receive(request) as value:
             proposal = self._node.submit(encode_txn(preconditions.guard(key, Put(key, value))))
@@ -137,7 +137,7 @@ class KeyHandlers:
             return self._precondition_failed(*result.key_values)
         return self._written(applied, result)
 
-    async def _delete(self, request: KeyRequest, key: bytes) -> Answer:
+    async def _delete(self, request: KeyRequest, key: bytes) -> KeyResponse:
         preconditions = parse_preconditions(request.lines)
         if _MEMBER_PATH.fullmatch(key) and preconditions.if_match is None:
             return await self._remove_member(key)
@@ -151,14 +151,14 @@ class KeyHandlers:
             HTTPStatus.NOT_FOUND, "Failed to DELETE"
         )  # whatever the preconditions (RFC 9110, section 13.2.1)
 
-    async def _add_member(self, request: KeyRequest, path: bytes) -> Answer:
+    async def _add_member(self, request: KeyRequest, path: bytes) -> KeyResponse:
         """raftexample's `POST /4` with the node's peer URL; 204 when it is a learner."""
         async with self._contents.receive(request) as url:
             change = added(path[1:], url)
         proposal = self._node.change_members(change)
         return self._written(await wait_settled(proposal, self._config))
 
-    async def _remove_member(self, path: bytes) -> Answer:
+    async def _remove_member(self, path: bytes) -> KeyResponse:
         """raftexample's `DELETE /3`; where there is a key of that name, it is not for us to guess."""
         await self._wait_readable()
         if self._store.get(path) is None:
@@ -178,13 +178,13 @@ class KeyHandlers:
             raise TypeError(f"the store refused a command of this app: {applied.result}")
         return applied, applied.result.results[0]
 
-    def _written(self, applied: Applied, result: OperationResult | None = None) -> Answer:
+    def _written(self, applied: Applied, result: OperationResult | None = None) -> KeyResponse:
         headers = {"X-Raft-Index": str(applied.index), "X-Raft-Term": str(applied.term)}
         if isinstance(result, PutResult):
             headers["ETag"] = etag(result.key_value)
         return empty(HTTPStatus.NO_CONTENT, headers)
 
-    def _precondition_failed(self, record: KeyValue | None = None) -> Answer:
+    def _precondition_failed(self, record: KeyValue | None = None) -> KeyResponse:
         if record is None:
             return plain(HTTPStatus.PRECONDITION_FAILED, "The key does not exist")
         return plain(

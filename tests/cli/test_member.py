@@ -72,9 +72,9 @@ def test_members_by_command(cluster: Cluster) -> None:
     said = member(cluster, "remove", str(leader), "--dry-run")
     assert said.endswith("first     the leader hands over before it is removed\n")
     assert leading(cluster) == leader
-    heir = next(i for i in (1, 2, 3) if i != leader)
-    member(cluster, "transfer", str(heir))
-    assert leading(cluster) == heir
+    successor = next(i for i in (1, 2, 3) if i != leader)
+    member(cluster, "transfer", str(successor))
+    assert leading(cluster) == successor
     member(cluster, "remove", str(leader))
     assert cluster.nodes.pop(leader).wait_exit() == 0
 

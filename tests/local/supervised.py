@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from raftkv_trio.local.control import Answer, Request, call
+from raftkv_trio.local.control import Reply, Request, call
 from raftkv_trio.local.supervisor import KILL_GRACE_S, run_local
 
 # Whoever says hello holds the lock on the file `NAME.alive`, and so do the children that it forks.
@@ -43,7 +43,7 @@ class Supervised:
     def lines(self) -> list[str]:
         return self.output.decode(errors="replace").split("\n")[:-1]
 
-    async def ask(self, verb: str, *names: str, stop_signal: signal.Signals = signal.SIGINT) -> Answer:
+    async def ask(self, verb: str, *names: str, stop_signal: signal.Signals = signal.SIGINT) -> Reply:
         return await trio.to_thread.run_sync(call, self.directory, Request(verb, names, stop_signal))
 
     async def wait_output(self, pattern: str) -> list[str]:

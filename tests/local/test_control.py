@@ -17,8 +17,8 @@ from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.local.control import (
     MAX_REQUEST_BYTES,
     SOCKET_NAME,
-    Answer,
     Answerer,
+    Reply,
     Request,
     call,
     open_control_socket,
@@ -26,8 +26,8 @@ from raftkv_trio.local.control import (
 )
 
 
-async def echo(request: Request) -> Answer:
-    return Answer(repr(request), 0)
+async def echo(request: Request) -> Reply:
+    return Reply(repr(request), 0)
 
 
 @asynccontextmanager
@@ -39,7 +39,7 @@ async def serving(directory: Path, answer: Answerer = echo) -> AsyncIterator[Non
             nursery.cancel_scope.cancel()
 
 
-async def ask(directory: Path, request: Request) -> Answer:
+async def ask(directory: Path, request: Request) -> Reply:
     return await trio.to_thread.run_sync(call, directory, request)
 
 
@@ -55,19 +55,19 @@ async def test_a_request_arrives_as_it_was_made(tmp_path: Path) -> None:
     """Verb, names and signal reach the answerer, and its answer the caller."""
     request = Request("stop", ("a", "b c", "\N{SNOWMAN}"), signal.SIGKILL)
     async with serving(tmp_path):
-        assert await ask(tmp_path, request) == Answer(repr(request), 0)
+        assert await ask(tmp_path, request) == Reply(repr(request), 0)
 
 
 @pytest.mark.parametrize(("error", "exit_code"), [(ConfigError("no"), 2), (RaftKVError("broken"), 1)])
 async def test_errors_are_answers(tmp_path: Path, error: RaftKVError, exit_code: int) -> None:
     """What the answerer raises is told with its exit code, and the next request is served."""
 
-    async def fail(request: Request) -> Answer:
+    async def fail(request: Request) -> Reply:
         raise error
 
     async with serving(tmp_path, fail):
         for _ in range(2):
-            assert await ask(tmp_path, Request("list")) == Answer(str(error), exit_code)
+            assert await ask(tmp_path, Request("list")) == Reply(str(error), exit_code)
 
 
 async def test_only_the_owner_may_connect(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ async def test_a_caller_whose_cluster_ends_is_told(tmp_path: Path) -> None:
     """A request that is out when the cluster ends is an error of one sentence, not an empty answer."""
     asked = trio.Event()
 
-    async def never(request: Request) -> Answer:
+    async def never(request: Request) -> Reply:
         asked.set()
         await trio.sleep_forever()
         raise AssertionError

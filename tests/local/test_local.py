@@ -13,8 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.local.console import Console
-from raftkv_trio.local.control import Answer, Request
-from raftkv_trio.local.supervisor import House, LocalCluster, run_local
+from raftkv_trio.local.control import Reply, Request
+from raftkv_trio.local.supervisor import LocalCluster, Shared, run_local
 from tests.local.supervised import IDLE, supervised, write_procfile
 
 STUBBORN = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
@@ -110,26 +110,24 @@ async def test_the_verbs(tmp_path: Path) -> None:
     procfile = write_procfile(tmp_path, dict.fromkeys("abc", IDLE))
     async with supervised(procfile, ["b", "a"]) as seen:
         a, b = await seen.pid_of("a"), await seen.pid_of("b")
-        assert await seen.ask("list") == Answer("a\nb\nc")
+        assert await seen.ask("list") == Reply("a\nb\nc")
         rows = [f"*a  running, pid {a}", f"*b  running, pid {b}", " c  not started"]
-        assert await seen.ask("status") == Answer("\n".join(rows))
-        assert await seen.ask("status", "c", "a") == Answer(f"{rows[2]}\n{rows[0]}")
-        assert await seen.ask("stop", "c") == Answer("c is not running")
-        assert await seen.ask("start", "a") == Answer(f"a is already running, pid {a}")
-        assert await seen.ask("stop", "b") == Answer("b stopped, ended by SIGINT")
+        assert await seen.ask("status") == Reply("\n".join(rows))
+        assert await seen.ask("status", "c", "a") == Reply(f"{rows[2]}\n{rows[0]}")
+        assert await seen.ask("stop", "c") == Reply("c is not running")
+        assert await seen.ask("start", "a") == Reply(f"a is already running, pid {a}")
+        assert await seen.ask("stop", "b") == Reply("b stopped, ended by SIGINT")
         assert not seen.is_alive("b")
-        assert await seen.ask("stop", "b") == Answer("b is not running")
-        assert await seen.ask("stop", "a", stop_signal=signal.SIGKILL) == Answer(
-            "a stopped, ended by SIGKILL"
-        )
-        assert await seen.ask("status", "a") == Answer(" a  stopped, ended by SIGKILL")
+        assert await seen.ask("stop", "b") == Reply("b is not running")
+        assert await seen.ask("stop", "a", stop_signal=signal.SIGKILL) == Reply("a stopped, ended by SIGKILL")
+        assert await seen.ask("status", "a") == Reply(" a  stopped, ended by SIGKILL")
         started = await seen.ask("start", "b", "c")
         b, c = await seen.pid_of("b", run=2), await seen.pid_of("c")
-        assert started == Answer(f"b is running, pid {b}\nc is running, pid {c}")
+        assert started == Reply(f"b is running, pid {b}\nc is running, pid {c}")
         restarted = await seen.ask("restart", "b", stop_signal=signal.SIGTERM)
-        assert restarted == Answer(f"b is running, pid {await seen.pid_of('b', run=3)}")
+        assert restarted == Reply(f"b is running, pid {await seen.pid_of('b', run=3)}")
         assert (await seen.ask("status", "c")).text == f"*c  running, pid {c}"
-        assert await seen.ask("stop", "d") == Answer("no process is named 'd'; the Procfile names a, b, c", 2)
+        assert await seen.ask("stop", "d") == Reply("no process is named 'd'; the Procfile names a, b, c", 2)
         assert (await seen.ask("frob")).exit_code == 2
     assert seen.exit_code == 0
     assert not any(map(seen.is_alive, "abc"))
@@ -210,10 +208,10 @@ async def test_a_second_stop_sends_no_second_signal(tmp_path: Path) -> None:
     console = Console(writer, ["local", "a"], color=False)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            house = House(
+            shared = Shared(
                 directory=tmp_path, environment=os.environ, console=console, nursery=nursery, grace_s=3600
             )
-            cluster = LocalCluster({"a": procfile.read_text().partition(":")[2].strip()}, house)
+            cluster = LocalCluster({"a": procfile.read_text().partition(":")[2].strip()}, shared)
             await cluster.start(["a"])
             output = b""
             stream = trio.lowlevel.FdStream(reader)
@@ -329,9 +327,9 @@ async def test_a_start_waits_until_a_node_serves(tmp_path: Path) -> None:
     async with supervised(procfile, ["b"]) as seen:
         for verb in ("start", "restart"):
             async with trio.open_nursery() as nursery:
-                answers: list[Answer] = []
+                answers: list[Reply] = []
 
-                async def ask(verb: str = verb, answers: list[Answer] = answers) -> None:
+                async def ask(verb: str = verb, answers: list[Reply] = answers) -> None:
                     answers.append(await seen.ask(verb, "a"))
 
                 nursery.start_soon(ask)
@@ -345,4 +343,4 @@ async def test_a_start_waits_until_a_node_serves(tmp_path: Path) -> None:
             go.unlink()
         (tmp_path / "broken").touch()
         go.touch()
-        assert await seen.ask("restart", "a") == Answer("a exited with code 4", 1)
+        assert await seen.ask("restart", "a") == Reply("a exited with code 4", 1)

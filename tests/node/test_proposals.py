@@ -9,7 +9,7 @@ import trio
 
 from raftkv_trio.errors import NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from raftkv_trio.node.proposals import Applied, Proposal, ProposalTable
-from raftkv_trio.sync import Bell
+from raftkv_trio.sync import Wakeup
 
 APPLIED = Applied(3, 7, "result")
 
@@ -17,7 +17,7 @@ APPLIED = Applied(3, 7, "result")
 @pytest.fixture
 def table() -> ProposalTable:
     return ProposalTable(
-        node_id=1, random=Random(1), bell=Bell(), max_command_bytes=100, max_count=4, max_bytes=250
+        node_id=1, random=Random(1), wakeup=Wakeup(), max_command_bytes=100, max_count=4, max_bytes=250
     )
 
 

@@ -7,24 +7,24 @@ import trio
 import trio.testing
 
 from raftkv_trio.errors import NoLeader
-from raftkv_trio.node.reads import UNANSWERED_TICKS, AppliedIndex, ReadRounds
+from raftkv_trio.node.reads import UNANSWERED_TICKS, AppliedIndex, PendingReads
 from raftkv_trio.raft.types import ReadState
-from raftkv_trio.sync import Bell
+from raftkv_trio.sync import Wakeup
 
 
 @pytest.fixture
-def rounds() -> ReadRounds:
-    return ReadRounds(node_id=1, boot_nonce=2, bell=Bell())
+def rounds() -> PendingReads:
+    return PendingReads(node_id=1, boot_nonce=2, wakeup=Wakeup())
 
 
-def reader(rounds: ReadRounds, got: list[int]) -> Callable[[], Awaitable[object]]:
+def reader(rounds: PendingReads, got: list[int]) -> Callable[[], Awaitable[object]]:
     async def read() -> None:
         got.append(await rounds.wait_index())
 
     return read
 
 
-async def test_a_read_that_comes_while_a_round_is_out_waits_for_the_next(rounds: ReadRounds) -> None:
+async def test_a_read_that_comes_while_a_round_is_out_waits_for_the_next(rounds: PendingReads) -> None:
     """Only those that came before a round was issued are answered by it; the rest share the next one."""
     got: list[int] = []
     async with trio.open_nursery() as nursery:
@@ -47,7 +47,7 @@ async def test_a_read_that_comes_while_a_round_is_out_waits_for_the_next(rounds:
 
 
 @pytest.mark.parametrize("loss", ["leader change", "silence"])
-async def test_a_lost_round_is_issued_again_under_a_new_context(rounds: ReadRounds, loss: str) -> None:
+async def test_a_lost_round_is_issued_again_under_a_new_context(rounds: PendingReads, loss: str) -> None:
     """After a leader change, or ticks without an answer, the old context's answer is not taken any more."""
     got: list[int] = []
     async with trio.open_nursery() as nursery:
@@ -71,7 +71,7 @@ async def test_a_lost_round_is_issued_again_under_a_new_context(rounds: ReadRoun
     assert got == [9]
 
 
-async def test_closing_tells_all_who_wait(rounds: ReadRounds) -> None:
+async def test_closing_tells_all_who_wait(rounds: PendingReads) -> None:
     """Reads of the round that is out, of the one that gathers, and later ones all raise NoLeader."""
     refused: list[str] = []
 
@@ -91,7 +91,7 @@ async def test_closing_tells_all_who_wait(rounds: ReadRounds) -> None:
     assert refused == ["the node is stopping"] * 3
 
 
-async def test_a_cancelled_reader_leaves_the_round_to_the_others(rounds: ReadRounds) -> None:
+async def test_a_cancelled_reader_leaves_the_round_to_the_others(rounds: PendingReads) -> None:
     """One of two readers gives up; the other is answered."""
     got: list[int] = []
     async with trio.open_nursery() as nursery:

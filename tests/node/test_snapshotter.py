@@ -59,7 +59,7 @@ async def test_a_machine_that_is_being_replaced_is_not_taken() -> None:
         node.applier.restore(restore)
         node.applier.restored(restore)
         store.is_whole = True
-        node.snapshotter.bell.ring()
+        node.snapshotter.wakeup.set()
         with trio.fail_after(60):
             await is_taken.wait()
         assert [meta.id for meta in taken] == [SnapshotId(2, 9)]

@@ -14,7 +14,7 @@ from raftkv_trio.peers.peers import Peers
 from raftkv_trio.peers.wire import Forward, ForwardChange, Hello, InboxItem, encode_hello
 from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, OsDisk, open_storage
-from raftkv_trio.sync import Bell, Lane
+from raftkv_trio.sync import ByteBoundedQueue, Wakeup
 from raftkv_trio.world import ThreadWorker, World
 
 CLUSTER_ID = 77
@@ -37,8 +37,8 @@ class Member:
         )
         self.node_id = node_id
         self.address = addresses[node_id]
-        self.bell = Bell()
-        self.inbox: Lane[tuple[int, InboxItem]] = Lane(self.bell, 1 << 20)
+        self.wakeup = Wakeup()
+        self.inbox: ByteBoundedQueue[tuple[int, InboxItem]] = ByteBoundedQueue(self.wakeup, 1 << 20)
         self.unreachable: list[int] = []
         self.unsent: list[Forward | ForwardChange] = []
         self.directory_refused: list[int] = []
@@ -66,7 +66,7 @@ class Member:
     async def received(self, count: int) -> list[tuple[int, InboxItem]]:
         got: list[tuple[int, InboxItem]] = []
         while len(got) < count:
-            await self.bell.wait()
+            await self.wakeup.wait()
             got.extend(self.inbox.drain())
         return got
 

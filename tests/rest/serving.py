@@ -21,7 +21,7 @@ T = TypeVar("T")
 ALONE = {1: PeerAddress("127.0.0.1", 1)}  # never dialled: a node has no connection to itself
 
 
-class Answer(NamedTuple):
+class KeyResponse(NamedTuple):
     """A response as it was on the wire."""
 
     status: int
@@ -39,13 +39,13 @@ class Wire:
     async def send(self, *parts: bytes) -> None:
         await self.stream.send_all(b"".join(parts))
 
-    async def ask(self, request_line: bytes, *fields: bytes, content: bytes = b"") -> Answer:
+    async def ask(self, request_line: bytes, *fields: bytes, content: bytes = b"") -> KeyResponse:
         """Send a request to HTTP/1.1, with Host, and return its answer."""
         head = b"\r\n".join([request_line + b" HTTP/1.1", b"Host: test", *fields])
         await self.send(head, b"\r\n\r\n", content)
         return await self.answer(request_line.partition(b" ")[0])
 
-    async def answer(self, method: bytes = b"GET") -> Answer:
+    async def answer(self, method: bytes = b"GET") -> KeyResponse:
         """The next response, also an interim one; its end is where its Content-Length says."""
         head = await self._take_until(b"\r\n\r\n")
         status_line, *lines = head.split(b"\r\n")
@@ -57,7 +57,7 @@ class Wire:
         is_bodiless = int(status) < 200 or status in (b"204", b"304") or method == b"HEAD"
         content = b"" if is_bodiless else await self._take(int(headers["Content-Length"]))
         check_cache_control(int(status), headers)
-        return Answer(int(status), headers, content)
+        return KeyResponse(int(status), headers, content)
 
     async def rest(self) -> bytes:
         """Everything until the server closes, which it must; a reset counts as that."""
@@ -155,7 +155,7 @@ class Served(NamedTuple):
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
             yield Wire(stream)
 
-    async def ask(self, request_line: bytes, *fields: bytes, content: bytes = b"") -> Answer:
+    async def ask(self, request_line: bytes, *fields: bytes, content: bytes = b"") -> KeyResponse:
         """One request on a connection of its own."""
         async with self.connect() as wire:
             return await wire.ask(request_line, *fields, content=content)
@@ -232,7 +232,7 @@ async def open_survivor(
             leader, follower = (survivor, other) if leads else (other, survivor)
             with trio.fail_after(PATIENCE_S):
                 await follower.node.wait_readable()
-                await follower.node.hand_over()
+                await follower.node.transfer_leadership()
                 await leader.node.wait_readable()
             assert leader.node.status().role == "leader"
             survivor.clock.gate.close()

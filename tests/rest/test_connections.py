@@ -8,7 +8,7 @@ from hypercorn.events import Event
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.rest.connection import Connection
-from raftkv_trio.rest.exchange import Answer, KeyRequest
+from raftkv_trio.rest.exchange import KeyRequest, KeyResponse
 from raftkv_trio.rest.keys import KeyHandlers
 from tests.rest.serving import PATIENCE_S, Served, Wire, open_server
 
@@ -196,7 +196,7 @@ async def test_a_bug_in_a_request(
 ) -> None:
     """A handler that fails is 500 for its request, and an error in the log; everybody else is served."""
 
-    async def fail(handlers: KeyHandlers, request: KeyRequest) -> Answer:
+    async def fail(handlers: KeyHandlers, request: KeyRequest) -> KeyResponse:
         raise RuntimeError("a bug")
 
     async with served.connect() as wire:

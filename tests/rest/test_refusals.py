@@ -10,7 +10,7 @@ from raftkv_trio import errors
 from raftkv_trio.config import PeerAddress, RestConfig
 from raftkv_trio.kv import Txn, encode_txn
 from raftkv_trio.rest.problems import status_of
-from tests.rest.serving import Answer, Served, open_client, open_server
+from tests.rest.serving import KeyResponse, Served, open_client, open_server
 
 TWO = {1: PeerAddress("127.0.0.1", 1), 2: PeerAddress("127.0.0.1", 2)}
 HASTY = RestConfig(port=0, request_timeout_s=0.2)
@@ -75,7 +75,7 @@ async def test_overload(tmp_path: Path) -> None:
         assert len(served.store) == 4
 
 
-async def put_chunked(served: Served, content: bytes) -> Answer:
+async def put_chunked(served: Served, content: bytes) -> KeyResponse:
     chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
     return await served.ask(b"PUT /chunked", b"Transfer-Encoding: chunked", content=chunk)
 

@@ -18,15 +18,15 @@ from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import EntryType, HardState, Message
 from raftkv_trio.storage import SnapshotMeta
-from raftkv_trio.sync import Bell
+from raftkv_trio.sync import Wakeup
 
 
-class Answers:
+class Completions:
     """Takes the answers of log writer and applier once a turn, and feeds the applier at its end.
 
     Args:
         log: what the core reads, and what is durable.
-        bell: the driver's.
+        wakeup: the driver's.
         commits: to the applier; whoever runs the driver closes it.
         catch_up_entries, catch_up_bytes: of what a snapshot covers, at most so much stays in `log`.
     """
@@ -35,7 +35,7 @@ class Answers:
         self,
         raw: RawNode,
         log: MemoryStorage,
-        bell: Bell,
+        wakeup: Wakeup,
         commits: trio.MemorySendChannel[Commits],
         *,
         catch_up_entries: int,
@@ -44,7 +44,7 @@ class Answers:
         self.commits = commits
         self._raw = raw
         self._log = log
-        self._bell = bell
+        self._wakeup = wakeup
         self._catch_up_entries = catch_up_entries
         self._catch_up_bytes = catch_up_bytes
         self._durable: deque[Message] = deque()
@@ -60,19 +60,19 @@ class Answers:
     def durable(self, messages: Sequence[Message]) -> None:
         """The log writer: these STORAGE_APPENDs are on disk, with the snapshots that they hold."""
         self._durable.extend(messages)
-        self._bell.ring()
+        self._wakeup.set()
 
     def applied(self) -> None:
         """The applier: what was on the commit stream is applied."""
         self._applied = True
-        self._bell.ring()
+        self._wakeup.set()
 
     def recorded(self, snapshot: SnapshotMeta) -> None:
         """The log writer: a snapshot of this node's own stands in for all entries up to it."""
         self._recorded = snapshot
-        self._bell.ring()
+        self._wakeup.set()
 
-    # ------------------------------------------------------------ the lane
+    # ------------------------------------------------------------ by the driver
 
     def take(self, peers: Post) -> None:
         """Step the core with what is applied and durable, and send what had to wait for it."""

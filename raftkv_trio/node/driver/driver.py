@@ -1,8 +1,8 @@
-"""The raft driver: the one task that touches the core. It waits for its bell and for nothing else.
+"""The raft driver: the one task that touches the core. It waits for its wakeup and for nothing else.
 
-In each turn it drains its lanes in this order: answers of log writer and applier; what peers sent; a tick;
-proposals and reads. Then it hands out what the core made of them. Answers come first because they free
-what the rest waits for; peers' messages come before a tick so that a node that was paused hears the
+In each turn it drains its sources in this order: completions of log writer and applier; what peers sent; a
+tick; proposals and reads. Then it hands out what the core made of them. Completions come first because they
+free what the rest waits for; messages of peers come before a tick so that a node that was paused hears the
 heartbeats that wait for it before it thinks of an election.
 """
 
@@ -14,14 +14,14 @@ import trio
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import RaftError
 from raftkv_trio.node.applier import Commits
-from raftkv_trio.node.driver.completions import Answers
-from raftkv_trio.node.driver.leadership import HandOver
-from raftkv_trio.node.driver.membership_changes import Changes
+from raftkv_trio.node.driver.completions import Completions
+from raftkv_trio.node.driver.leadership import LeadershipTransfer
+from raftkv_trio.node.driver.membership_changes import MembershipChanges
 from raftkv_trio.node.driver.proposing import Post, Proposer
 from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.measures import RoundTrips
 from raftkv_trio.node.proposals import ProposalTable
-from raftkv_trio.node.reads import ReadRounds
+from raftkv_trio.node.reads import PendingReads
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.wire import (
@@ -41,22 +41,22 @@ from raftkv_trio.raft.types import (
     Ready,
     StateRole,
 )
-from raftkv_trio.sync import Bell, Lane
+from raftkv_trio.sync import ByteBoundedQueue, Wakeup
 from raftkv_trio.world import Clock
 
 logger = logging.getLogger(__name__)
 
 _FOR_A_LEADER = (MessageType.READ_INDEX, MessageType.TRANSFER_LEADER)
-_BEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
+_HEARTBEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
 
 
 class Driver:
-    """Turns what comes down the lanes into steps of the core, and its Ready into work for the other tasks.
+    """Turns what the other tasks give it into steps of the core, and its Ready into work for the other tasks.
 
     `writer` and `peers` are attached by `node.py` before `run`: they need the driver's callbacks to be made.
 
     Attributes:
-        bell: rung by whoever gives the driver something to do.
+        wakeup: set by whoever gives the driver something to do.
         answers: told by log writer and applier what is durable and applied.
     """
 
@@ -69,34 +69,36 @@ class Driver:
         *,
         raw: RawNode,
         log: MemoryStorage,
-        bell: Bell,
-        inbox: Lane[tuple[int, InboxItem]],
+        wakeup: Wakeup,
+        inbox: ByteBoundedQueue[tuple[int, InboxItem]],
         proposals: ProposalTable,
-        reads: ReadRounds,
+        reads: PendingReads,
         membership: Membership,
         want_snapshot: Callable[[], None],
         commits: trio.MemorySendChannel[Commits],
         clock: Clock,
     ) -> None:
         self.raw = raw
-        self.bell = bell
+        self.wakeup = wakeup
         self._inbox = inbox
         self._proposals = proposals
         self._reads = reads
         self._clock = clock
         self._tick_interval_s = config.tick_interval_s
         election_timeout_s = config.election_ticks * config.tick_interval_s
-        self.answers = Answers(
+        self.completions = Completions(
             raw,
             log,
-            bell,
+            wakeup,
             commits,
             catch_up_entries=config.catch_up_entries,
             catch_up_bytes=config.catch_up_bytes,
         )
-        self.changes = Changes(config.node_id, raw, log, membership, clock, election_timeout_s, want_snapshot)
+        self.changes = MembershipChanges(
+            config.node_id, raw, log, membership, clock, election_timeout_s, want_snapshot
+        )
         self.proposer = Proposer(raw, proposals, self.changes, max_batch_bytes=config.max_message_bytes)
-        self.hand_over = HandOver(raw, bell, clock, election_timeout_s)
+        self.leadership = LeadershipTransfer(raw, wakeup, clock, election_timeout_s)
         self._unreachable: set[int] = set()
         self._sent_snapshots: dict[int, bool] = {}
         self._tick_due = False
@@ -113,22 +115,22 @@ class Driver:
     def snapshot_sent(self, peer_id: int, ok: bool) -> None:
         """Peers: a snapshot has arrived, or will not."""
         self._sent_snapshots[peer_id] = ok
-        self.bell.ring()
+        self.wakeup.set()
 
     def unreachable(self, peer_id: int) -> None:
         """Peers: the connection to this one ended."""
         self._unreachable.add(peer_id)
-        self.bell.ring()
+        self.wakeup.set()
 
     def tick_due(self) -> None:
         """A tick's time has come; two that come before the next turn are one."""
         self._tick_due = True
-        self.bell.ring()
+        self.wakeup.set()
 
     # ------------------------------------------------------------ the tasks
 
     async def tick(self, first_tick_s: float) -> None:
-        """Ring for a tick every interval, the first after `first_tick_s`; missed ones are not made up for."""
+        """Ask for a tick every interval, the first after `first_tick_s`; missed ones are not made up for."""
         due = self._clock.now() + first_tick_s
         while True:
             await self._clock.sleep_until(due)
@@ -139,10 +141,10 @@ class Driver:
 
     async def run(self) -> None:
         """Drive until cancelled. Cancellation falls between turns, never inside one."""
-        with self.answers.commits:
+        with self.completions.commits:
             self.start()
             while True:
-                await self.bell.wait()
+                await self.wakeup.wait()
                 self.turn()
 
     # ------------------------------------------------------------ turns; synchronous
@@ -154,18 +156,18 @@ class Driver:
         self._hand_out()
 
     def turn(self) -> None:
-        """Drain all lanes, in their order, and hand out what came of it; due whenever the bell was rung."""
-        self.answers.take(self.peers)
+        """Drain all sources, in their order, and hand out what came of it; due when the wakeup was set."""
+        self.completions.take(self.peers)
         self._take_reports()
         self._take_messages()
         self._take_tick()
-        self.hand_over.transfer()
+        self.leadership.transfer()
         self.proposer.propose(self.peers)
         self._read()
         self._hand_out()
         self.turned_at = self._clock.now()
 
-    # ------------------------------------------------------------ lane 2: peers
+    # ------------------------------------------------------------ source 2: peers
 
     def _take_reports(self) -> None:
         while self._unreachable:
@@ -185,7 +187,7 @@ class Driver:
                 self.proposer.refused(frame)
             else:
                 messages += [(peer_id, message) for message in frame]
-        for peer_id, message in newest_beats(messages):
+        for peer_id, message in without_superseded_heartbeats(messages):
             self._step(peer_id, message)
 
     def _step(self, peer_id: int, message: Message) -> None:
@@ -208,18 +210,18 @@ class Driver:
         """Whether the disk has no room, and what is left of the log is for votes and hard states."""
         return self._proposals.no_room is not None and not self.writer.has_room
 
-    # ------------------------------------------------------------ lane 3: time
+    # ------------------------------------------------------------ source 3: time
 
     def _take_tick(self) -> None:
         if self._tick_due:
             self._tick_due = False
             self.raw.tick()
-            self.hand_over.tick(self.writer.writing_since)
+            self.leadership.tick(self.writer.writing_since)
             self._reads.tick()
             self._proposals.retry_refused()
             self.changes.tick()
 
-    # ------------------------------------------------------------ lane 4: proposals and reads
+    # ------------------------------------------------------------ source 4: proposals and reads
 
     def _read(self) -> None:
         if self.raw.leader_id is not None and (context := self._reads.next_context()) is not None:
@@ -237,7 +239,7 @@ class Driver:
                 if message.to == APPEND_THREAD:
                     self.writer.submit(message)
                 elif message.to == APPLY_THREAD:
-                    self.answers.to_apply(message)
+                    self.completions.to_apply(message)
                 elif message.type is MessageType.SNAP:
                     if not self.peers.send_snapshot(message):
                         self.snapshot_sent(message.to, False)
@@ -248,7 +250,7 @@ class Driver:
                     self._unreachable.add(peer_id)
                 elif appended := _last_entry_index(messages):
                     self.round_trips.sent(peer_id, appended, self._clock.now())
-        self.answers.feed()
+        self.completions.feed()
 
     def _note_soft_state(self, ready: Ready) -> None:
         if ready.soft_state is None:
@@ -273,7 +275,7 @@ class Driver:
         self.leader_changed.set()
         self.leader_changed = trio.Event()
         if leader_id is not None:
-            self.bell.ring()  # proposals and reads may have waited for it
+            self.wakeup.set()  # proposals and reads may have waited for it
 
 
 def _last_entry_index(items: Sequence[Item]) -> int | None:
@@ -281,7 +283,7 @@ def _last_entry_index(items: Sequence[Item]) -> int | None:
     return entries[-1][-1].index if entries else None
 
 
-def newest_beats(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Message]]:
+def without_superseded_heartbeats(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Message]]:
     """All of `messages` but the heartbeats, and answers to some, that a later one of the same term follows.
 
     The later one says all that they said. Every read sends heartbeats, so that thousands may wait for a node
@@ -290,7 +292,7 @@ def newest_beats(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Mes
     seen: set[tuple[int, MessageType, int]] = set()
     kept: list[tuple[int, Message]] = []
     for peer_id, message in reversed(messages):
-        if message.type in _BEATS:
+        if message.type in _HEARTBEATS:
             beat = (peer_id, message.type, message.term)
             if beat in seen:
                 continue

@@ -3,20 +3,20 @@
 from raftkv_trio.node.driver.membership_changes import furthest_voter
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import StateRole
-from raftkv_trio.sync import Bell
+from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock
 
 
-class HandOver:
+class LeadershipTransfer:
     """Of a leader; wanted until it has begun, another leads, or it is not wanted any more.
 
     Args:
-        bell: the driver's.
+        wakeup: the driver's.
     """
 
-    def __init__(self, raw: RawNode, bell: Bell, clock: Clock, election_timeout_s: float) -> None:
+    def __init__(self, raw: RawNode, wakeup: Wakeup, clock: Clock, election_timeout_s: float) -> None:
         self._raw = raw
-        self._bell = bell
+        self._wakeup = wakeup
         self._clock = clock
         self._election_timeout_s = election_timeout_s
         self._is_wanted = False
@@ -27,12 +27,12 @@ class HandOver:
     def want(self, to: int | None = None) -> None:
         """This voter, or the furthest one that answers, is to lead."""
         self._is_wanted, self._successor = True, to
-        self._bell.ring()
+        self._wakeup.set()
 
     def drop(self) -> None:
         """Whoever leads may go on, unless a transfer has begun."""
         self._is_wanted, self._successor = False, None
-        self._bell.ring()
+        self._wakeup.set()
 
     # ------------------------------------------------------------ by the driver
 
@@ -51,7 +51,7 @@ class HandOver:
         if not self._is_wanted:
             return
         status = self._raw.status()
-        heir = furthest_voter(
+        successor = furthest_voter(
             status,
             [
                 node_id
@@ -61,6 +61,6 @@ class HandOver:
                 if self._successor in (None, node_id)
             ],
         )
-        if heir is not None:
+        if successor is not None:
             self._is_wanted = False  # the core sees to it, or gives up after an election timeout
-            self._raw.transfer_leader(heir)
+            self._raw.transfer_leader(successor)

@@ -30,10 +30,10 @@ class Later(NamedTuple):
     """Why a change cannot be appended yet, and whom of the leader has to hand over to first, if anybody."""
 
     reason: str
-    heirs: tuple[int, ...] = ()
+    successors: tuple[int, ...] = ()
 
 
-class Round(NamedTuple):
+class CatchUpRound(NamedTuple):
     """A learner's catch-up (dissertation, section 4.2.1): from when, up to which index, after a short one?"""
 
     begun_at: float
@@ -51,7 +51,7 @@ def furthest_voter(status: Status, among: Iterable[int]) -> int | None:
     return -max(voters)[1] if voters else None
 
 
-class Changes:
+class MembershipChanges:
     """The driver's part that changes members; asked on the leader only.
 
     Args:
@@ -76,7 +76,7 @@ class Changes:
         self._election_timeout_s = election_timeout_s
         self._want_snapshot = want_snapshot
         self._heard_at: dict[int, float] = {}
-        self._rounds: dict[int, Round] = {}
+        self._rounds: dict[int, CatchUpRound] = {}
         self._leads_since: float | None = None
 
     def heard(self, peer_id: int) -> None:
@@ -99,8 +99,8 @@ class Changes:
         except PeerProtocolError as error:
             return ChangeRefused(str(error))
         if (verdict := self.verdict(request)) is not None:
-            if isinstance(verdict, Later) and verdict.heirs:
-                self._hand_over(verdict.heirs)
+            if isinstance(verdict, Later) and verdict.successors:
+                self._hand_over(verdict.successors)
             return verdict
         try:
             self._raw.propose_conf_change(request.conf_change(proposal_id))
@@ -162,12 +162,12 @@ class Changes:
                     return change.node_id
         return None
 
-    def _hand_over(self, heirs: Iterable[int]) -> None:
+    def _hand_over(self, successors: Iterable[int]) -> None:
         """To whoever stays and is furthest ahead; one that goes as well would only hand over again."""
         status = self._raw.status()
-        heir = furthest_voter(status, [i for i in heirs if self.is_active(i)])
-        if heir is not None and status.transferee is None:
-            self._raw.transfer_leader(heir)
+        successor = furthest_voter(status, [i for i in successors if self.is_active(i)])
+        if successor is not None and status.transferee is None:
+            self._raw.transfer_leader(successor)
 
     @property
     def _is_new_leader(self) -> bool:
@@ -205,19 +205,19 @@ class Changes:
         for node_id in configuration.learners:
             if node_id not in progress:
                 continue
-            lap = self._rounds.get(node_id) or Round(now, last_index, False)
-            if progress[node_id].match >= lap.target:
-                lap = Round(now, last_index, now - lap.begun_at < self._election_timeout_s)
-            self._rounds[node_id] = lap
+            catch_up = self._rounds.get(node_id) or CatchUpRound(now, last_index, False)
+            if progress[node_id].match >= catch_up.target:
+                catch_up = CatchUpRound(now, last_index, now - catch_up.begun_at < self._election_timeout_s)
+            self._rounds[node_id] = catch_up
             if self._has_caught_up(node_id) and not self._waits_for_operator(node_id):
                 self._promote(node_id)
 
     def _has_caught_up(self, node_id: int) -> bool:
-        lap = self._rounds.get(node_id)
+        catch_up = self._rounds.get(node_id)
         return (
-            lap is not None
-            and lap.was_short
-            and self._clock.now() - lap.begun_at < self._election_timeout_s
+            catch_up is not None
+            and catch_up.was_short
+            and self._clock.now() - catch_up.begun_at < self._election_timeout_s
             and self.is_active(node_id)
         )
 

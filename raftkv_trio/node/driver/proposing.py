@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from raftkv_trio.errors import ChangeRefused, NoSuchMember
-from raftkv_trio.node.driver.membership_changes import Changes, Later
+from raftkv_trio.node.driver.membership_changes import Later, MembershipChanges
 from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.wire import Forward, ForwardChange, ProposalId, Refused, encode_proposal
@@ -28,7 +28,7 @@ class Proposer:
     """Commands in batches, changes of members one by one."""
 
     def __init__(
-        self, raw: RawNode, proposals: ProposalTable, changes: Changes, *, max_batch_bytes: int
+        self, raw: RawNode, proposals: ProposalTable, changes: MembershipChanges, *, max_batch_bytes: int
     ) -> None:
         self.raw = raw
         self._proposals = proposals

@@ -73,10 +73,10 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
         return await change(_request)
 
     @app.post("/-/members/dry-run")
-    async def foresee() -> Response:
+    async def dry_run() -> Response:
         """Change nothing, and say what the leader would: that it refuses, or what it would wait for."""
         try:
-            return document({"waits_for": node.foresee(await _request())})
+            return document({"waits_for": node.dry_run_change(await _request())})
         except MalformedRequest as error:
             return problem(400, str(error))
         except ProposalError as error:

@@ -83,7 +83,7 @@ def add_operator_routes(
 
 def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
     @app.post("/-/leader")
-    async def hand_over() -> Response:
+    async def transfer_leadership() -> Response:
         """Have another voter lead, or that of `{"to": 3}`; 204 once one does, or this node leads no more."""
         status = node.status()
         if status.role != "leader":
@@ -101,7 +101,7 @@ def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
         if to is not None and to not in others:
             return problem(409, f"Node {to} is no other voter that answers; {_names(others)} could lead")
         with trio.move_on_after(config.request_timeout_s):
-            await node.hand_over(to)
+            await node.transfer_leadership(to)
             return Response(DataBody(b""), HTTPStatus.NO_CONTENT)
         return problem(503, "No other voter took over in time; this node still leads")
 

@@ -134,7 +134,7 @@ def _change_clock(simulation: Simulation, fault: Fault) -> None:
 def _transfer(simulation: Simulation, fault: Fault) -> None:
     for member in simulation.members.values():
         if member.leads:
-            member.hand_over()
+            member.transfer_leadership()
 
 
 # ---------------------------------------------------------------- disks

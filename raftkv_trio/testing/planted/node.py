@@ -8,7 +8,7 @@ from raftkv_trio.node import proposals
 from raftkv_trio.node.applier import Applier
 from raftkv_trio.node.driver import driver, proposing
 from raftkv_trio.node.proposals import Proposal, ProposalTable
-from raftkv_trio.node.reads import ReadRound, ReadRounds
+from raftkv_trio.node.reads import PendingReads, ReadRound
 from raftkv_trio.peers.wire import Forward, ProposalId
 from raftkv_trio.raft.types import Entry, ReadState
 from raftkv_trio.testing.planted.bug import PlantedBug, bug
@@ -16,15 +16,17 @@ from raftkv_trio.testing.planted.bug import PlantedBug, bug
 BUGS: list[PlantedBug] = []
 
 
-@bug(BUGS, "stale-read", "a read does not wait until what it must see is applied", ReadRounds, "answered")
+@bug(BUGS, "stale-read", "a read does not wait until what it must see is applied", PendingReads, "answered")
 def _(original: Any) -> object:
-    def answered(rounds: ReadRounds, read_states: Sequence[ReadState]) -> None:
+    def answered(rounds: PendingReads, read_states: Sequence[ReadState]) -> None:
         original(rounds, [ReadState(0, state.context) for state in read_states])
 
     return answered
 
 
-@bug(BUGS, "join-round-under-way", "a read shares a round that was issued before it came", ReadRounds, "join")
+@bug(
+    BUGS, "join-round-under-way", "a read shares a round that was issued before it came", PendingReads, "join"
+)
 def _(original: Any) -> object:
     def join(rounds: Any) -> ReadRound:
         out: ReadRound | None = rounds._out

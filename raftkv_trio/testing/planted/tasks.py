@@ -20,7 +20,7 @@ BUGS: list[PlantedBug] = []
 def _(original: Any) -> object:
     async def run(writer: Any) -> None:
         while True:
-            await writer._bell.wait()
+            await writer._wakeup.wait()
             while (write := writer.take()) is not None:
                 writer.written(write)
                 await writer._worker.run(lambda w=write: writer.write(w))

@@ -48,7 +48,7 @@ class Member(ABC):
     Attributes:
         state: see `State`.
         node: None while it is down.
-        turn_delay_s: longest time from a ring of the driver's bell to its turn.
+        turn_delay_s: longest time from a ring of the driver's wakeup to its turn.
         disk_call_s: shortest and longest time of a disk call.
         disk_is_slow_s: what a disk call may take on top.
         is_rotten: whether bits of its disk were flipped, so that it may refuse its directory.
@@ -140,7 +140,7 @@ class Member(ABC):
             for action, arguments in held:
                 self._timeline.after(0, self._act, self._life, action, arguments)
 
-    def hand_over(self) -> None:
+    def transfer_leadership(self) -> None:
         """As an operator asks for it."""
         self._soon(0, self._hand_over)
 
@@ -183,7 +183,7 @@ class Member(ABC):
 
     def _hand_over(self) -> None:
         assert self.node is not None
-        self.node.driver.hand_over.want()
+        self.node.driver.leadership.want()
 
     # ------------------------------------------------------------ what is seen of it
 

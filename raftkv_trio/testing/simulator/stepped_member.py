@@ -173,7 +173,7 @@ class SteppedMember(Member):
         node = self.node
         if node is None:
             return
-        if node.driver.bell.rung and not self._turn_planned:
+        if node.driver.wakeup.is_set and not self._turn_planned:
             self._turn_planned = True
             self._soon(self._random.random() * self.turn_delay_s, self._turn)
         self.poll()
@@ -202,7 +202,7 @@ class SteppedMember(Member):
         node = self.node
         assert node is not None
         self._turn_planned = False
-        node.driver.bell.answer()
+        node.driver.wakeup.clear()
         node.driver.turn()
         self._observe(node)
         self._begin_write(node)

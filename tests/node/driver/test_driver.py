@@ -55,8 +55,8 @@ class Turns:
 
     def run(self) -> None:
         writer = self.node.log_writer
-        while self.node.driver.bell.rung:
-            self.node.driver.bell.answer()
+        while self.node.driver.wakeup.is_set:
+            self.node.driver.wakeup.clear()
             self.node.driver.turn()
             if write := writer.take():
                 writer.write(write)
@@ -65,7 +65,7 @@ class Turns:
     def lead(self) -> int:
         """Win an election with node 2; the term."""
         self.node.driver.raw.campaign()
-        self.node.driver.bell.ring()
+        self.node.driver.wakeup.set()
         self.run()
         term = self.node.driver.raw.term
         for kind in (MessageType.PRE_VOTE_RESP, MessageType.VOTE_RESP):

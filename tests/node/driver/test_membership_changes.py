@@ -4,7 +4,7 @@ import pytest
 
 from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ChangeRefused
-from raftkv_trio.node.driver.membership_changes import Changes, Later
+from raftkv_trio.node.driver.membership_changes import Later, MembershipChanges
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange, Membership
 from raftkv_trio.peers.wire import ProposalId
@@ -41,7 +41,7 @@ class StillClock:
 
 
 class Cluster:
-    """Cores that obey, of which node 1 leads, and that leader's `Changes`.
+    """Cores that obey, of which node 1 leads, and that leader's `MembershipChanges`.
 
     Attributes:
         lost: messages of these kinds, to these nodes, do not arrive.
@@ -57,7 +57,7 @@ class Cluster:
         core = self.network[1]
         envelope = Envelope.of({node_id: address(node_id) for node_id in voters})
         self.membership = Membership(1, envelope, core.configuration)
-        self.changes = Changes(
+        self.changes = MembershipChanges(
             1, core.raw, core.storage, self.membership, self.clock, ELECTION_TICKS * TICK_S, self._want
         )
         self._applied = 0
