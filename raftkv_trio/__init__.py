@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from raftkv_trio._version import __version__
 
 if TYPE_CHECKING:
-    from raftkv_trio.config import NodeConfig, PeerAddress, parse_cluster
+    from raftkv_trio.addresses import PeerAddress, parse_cluster
+    from raftkv_trio.config import NodeConfig
     from raftkv_trio.node.node import Node, run_node
     from raftkv_trio.node.proposals import Applied, Proposal
     from raftkv_trio.state_machine import Committed, StateMachine
@@ -20,10 +21,10 @@ else:
         "Committed": "state_machine",
         "Node": "node.node",
         "NodeConfig": "config",
-        "PeerAddress": "config",
+        "PeerAddress": "addresses",
         "Proposal": "node.proposals",
         "StateMachine": "state_machine",
-        "parse_cluster": "config",
+        "parse_cluster": "addresses",
         "run_node": "node.node",
     }
 

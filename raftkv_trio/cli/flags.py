@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT, PeerAddress
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT
 from raftkv_trio.errors import ConfigError
 
 option = partial(click.option, show_envvar=True, show_default=True)

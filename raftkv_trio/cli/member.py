@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.cli.flags import addresses_of, endpoints_option, option
-from raftkv_trio.config import PeerAddress, parse_node_id
 from raftkv_trio.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., int])

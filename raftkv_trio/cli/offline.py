@@ -5,16 +5,9 @@ from pathlib import Path
 
 import click
 
+from raftkv_trio.addresses import PeerAddress, parse_cluster, parse_node_id
 from raftkv_trio.cli.flags import option
-from raftkv_trio.config import (
-    DEFAULT_CLUSTER,
-    DEFAULT_HOST,
-    DEFAULT_REST_PORT,
-    NodeConfig,
-    PeerAddress,
-    parse_cluster,
-    parse_node_id,
-)
+from raftkv_trio.config import DEFAULT_CLUSTER, DEFAULT_HOST, DEFAULT_REST_PORT, NodeConfig
 from raftkv_trio.errors import ConfigError
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
@@ -95,7 +88,7 @@ def restore(id_text: str, cluster: str, cluster_token: str, data_dir: Path | Non
 
     Do the same for each member, with the same FILE, --cluster and --cluster-token; then `serve` with these.
     """
-    from raftkv_trio.client.backup import restore_node
+    from raftkv_trio.offline.restore import restore_node
 
     node_id = parse_node_id(id_text)
     config = NodeConfig(

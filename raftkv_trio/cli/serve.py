@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from raftkv_trio.addresses import parse_cluster, parse_node_id
 from raftkv_trio.cli.flags import address, option
 from raftkv_trio.cli.open_files import make_room_for_clients
 from raftkv_trio.config import (
@@ -20,8 +21,6 @@ from raftkv_trio.config import (
     NodeConfig,
     RestConfig,
     ServerConfig,
-    parse_cluster,
-    parse_node_id,
 )
 from raftkv_trio.logs import LOG_LEVELS, LogFormat, setup_logging
 

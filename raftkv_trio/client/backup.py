@@ -1,7 +1,6 @@
 """`raftkv-trio backup` and `restore`: a snapshot's file out of a running cluster, new directories of it."""
 
 import os
-import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,18 +9,13 @@ from pathlib import Path
 import httpx
 from click.termui import progressbar
 
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.rest import unanswered
 from raftkv_trio.client.status import NOT_A_NODE
-from raftkv_trio.config import NodeConfig, PeerAddress, restored_cluster_id
 from raftkv_trio.errors import ConfigError, RaftKVError
-from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage import (
     Backup,
-    Bootstrap,
     OsDisk,
-    SnapshotMeta,
-    restore_directory,
     verify_backup,
 )
 
@@ -92,28 +86,3 @@ def _detail(answer: httpx.Response) -> str:
         return str(said["detail"])
     except (ValueError, KeyError, TypeError):
         return NOT_A_NODE
-
-
-def restore_node(config: NodeConfig, file: Path) -> tuple[int, SnapshotMeta]:
-    """Make the directory of a node of a new cluster; the cluster's id, and the snapshot it begins with.
-
-    Raises ConfigError where the backup does not verify, before anything is made, or the directory exists;
-    OSError where it cannot be written.
-    """
-    disk = OsDisk()
-    backup = verify_backup(disk, file)
-    bootstrap = Bootstrap(
-        cluster_id=restored_cluster_id(config.cluster_id, backup.hash),
-        conf_state=ConfState(voters=tuple(sorted(config.members))),
-        envelope=Envelope.of(config.members).encode(),
-    )
-    meta = restore_directory(
-        disk,
-        config.data_dir,
-        backup,
-        node_id=config.node_id,
-        bootstrap=bootstrap,
-        rng=random.SystemRandom(),
-        segment_bytes=config.segment_bytes,
-    )
-    return bootstrap.cluster_id, meta

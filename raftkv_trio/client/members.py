@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.rest import unanswered
 from raftkv_trio.client.status import NOT_A_NODE, aligned, is_member
-from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ConfigError, RaftKVError
 
 _COLUMNS = ("ID", "ROLE", "PROMOTE", "ANSWERS", "MATCH", "STATE", "PEER URL", "CLIENT URL")

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx
 
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.status import NO_REST_API, NOT_A_NODE
-from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.world import reason_of
 

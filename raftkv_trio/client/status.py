@@ -13,7 +13,7 @@ from typing import Any
 import h11
 import trio
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.world import reason_of
 

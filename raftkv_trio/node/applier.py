@@ -16,7 +16,7 @@ from raftkv_trio.node.proposals import Applied, ProposalTable
 from raftkv_trio.node.reads import AppliedIndex
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
-from raftkv_trio.peers.wire import ProposalId, decode_proposal
+from raftkv_trio.payload.proposal import ProposalId, decode_proposal
 from raftkv_trio.raft.confchange import describe_members
 from raftkv_trio.raft.types import Entry, EntryType, Snapshot
 from raftkv_trio.state_machine import Committed, StateMachine

@@ -25,7 +25,7 @@ from raftkv_trio.node.snapshotter import Snapshotter
 from raftkv_trio.node.status import MemberStatus, NodeStatus, NodeView
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import ChangeRequest, Membership
-from raftkv_trio.peers.outgoing import DirectoryIds
+from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.peers import Peers
 from raftkv_trio.peers.wire import InboxItem
 from raftkv_trio.raft.rawnode import RawNode

@@ -24,7 +24,7 @@ from raftkv_trio.errors import (
     ProposalError,
     TooLarge,
 )
-from raftkv_trio.peers.wire import ProposalId
+from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.sync import Wakeup
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from raftkv_trio.config import NodeConfig, restored_cluster_id
+from raftkv_trio.addresses import restored_cluster_id
+from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership

@@ -7,11 +7,12 @@ from pathlib import Path
 from random import SystemRandom
 from typing import NamedTuple
 
-from raftkv_trio.config import cluster_id_of, restored_cluster_id
+from raftkv_trio.addresses import cluster_id_of, restored_cluster_id
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.kv import Store
 from raftkv_trio.node.applier import apply_entries
 from raftkv_trio.node.recovery import restore_machine
+from raftkv_trio.offline.restore import restore_directory
 from raftkv_trio.payload.envelope import Envelope, Member
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.raft.types import ConfState
@@ -24,7 +25,6 @@ from raftkv_trio.storage import (
     SnapshotMeta,
     is_new,
     open_storage,
-    restore_directory,
     verify_backup,
 )
 from raftkv_trio.storage.node_storage import read_identity

@@ -7,10 +7,14 @@ directory has its name when all of it is durable: a start never finds a part, wh
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
-from raftkv_trio.errors import ConfigError, CorruptLog
+from raftkv_trio.addresses import restored_cluster_id
+from raftkv_trio.config import DEFAULT_SEGMENT_BYTES, NodeConfig
+from raftkv_trio.errors import ConfigError
+from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.raft.types import ConfState
+from raftkv_trio.storage import OsDisk
+from raftkv_trio.storage.backup import Backup, verify_backup
 from raftkv_trio.storage.disk import Disk, write_whole_file
 from raftkv_trio.storage.node_storage import (
     BOOTSTRAP_TERM,
@@ -23,48 +27,11 @@ from raftkv_trio.storage.node_storage import (
 )
 from raftkv_trio.storage.sealed import seal
 from raftkv_trio.storage.snapshot import (
-    HASH_BYTES,
-    PartReader,
     SnapshotFile,
     SnapshotMeta,
-    decode_meta,
     read_parts,
 )
 from raftkv_trio.storage.wal import begin_log
-
-_READ_BYTES = 1024 * 1024
-
-
-class Backup(NamedTuple):
-    """A backup's file that has verified to its end."""
-
-    file: Path
-    meta: SnapshotMeta
-    hash: bytes
-    size_bytes: int
-
-
-def verify_backup(disk: Disk, file: Path) -> Backup:
-    """Read all of a backup; raises ConfigError where there is none or any of it does not verify."""
-    reader, header, offset = PartReader(file), b"", 0
-    try:
-        opened = disk.open(file, read_only=True)
-        try:
-            while data := opened.read_at(offset, _READ_BYTES):
-                parts = reader.feed(data)
-                header = header or b"".join(parts[:1])
-                offset += len(data)
-            if not reader.is_whole:
-                raise reader.missing()
-            backup_hash = opened.read_at(offset - HASH_BYTES, HASH_BYTES)
-        finally:
-            opened.close()
-        return Backup(file, decode_meta(file, header), backup_hash, offset)
-    except CorruptLog as error:
-        where = "" if error.offset is None else f" at offset {error.offset}"
-        raise ConfigError(f"{file} is no whole backup: it does not verify{where}") from error
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def restore_directory(
@@ -114,3 +81,28 @@ def _chunks(disk: Disk, file: Path) -> Iterator[bytes]:
     parts = read_parts(disk, file)
     next(parts), next(parts)
     yield from parts
+
+
+def restore_node(config: NodeConfig, file: Path) -> tuple[int, SnapshotMeta]:
+    """Make the directory of a node of a new cluster; the cluster's id, and the snapshot it begins with.
+
+    Raises ConfigError where the backup does not verify, before anything is made, or the directory exists;
+    OSError where it cannot be written.
+    """
+    disk = OsDisk()
+    backup = verify_backup(disk, file)
+    bootstrap = Bootstrap(
+        cluster_id=restored_cluster_id(config.cluster_id, backup.hash),
+        conf_state=ConfState(voters=tuple(sorted(config.members))),
+        envelope=Envelope.of(config.members).encode(),
+    )
+    meta = restore_directory(
+        disk,
+        config.data_dir,
+        backup,
+        node_id=config.node_id,
+        bootstrap=bootstrap,
+        rng=random.SystemRandom(),
+        segment_bytes=config.segment_bytes,
+    )
+    return bootstrap.cluster_id, meta

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import cbor2
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError
 from raftkv_trio.payload.cbor import boolean, decode_payload, integer, items, text
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import cbor2
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ChangeRefused, ConfigError, CorruptLog, NoSuchMember, PeerProtocolError
 from raftkv_trio.payload.cbor import boolean, decode_payload, integer, items, optional_text
 from raftkv_trio.payload.envelope import Envelope, Member
-from raftkv_trio.peers.wire import ProposalId, decode_proposal, encode_proposal
+from raftkv_trio.payload.proposal import ProposalId, decode_proposal, encode_proposal
 from raftkv_trio.raft.confchange import (
     ConfChangeSingle,
     ConfChangeType,

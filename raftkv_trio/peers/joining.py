@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.handshake import HANDSHAKE_TIMEOUT_S, MAX_HANDSHAKE_BYTES, receive_payload

@@ -5,6 +5,7 @@ Raft repairs a dropped message by itself; a dropped Forward is handed back to wh
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 import trio
 
@@ -95,3 +96,13 @@ class Outbox:
         item = self._items.popleft()
         self._bytes -= size_of(item)
         return item
+
+
+class Post(Protocol):
+    """Takes what is for another member, all or nothing; False where it cannot (see `Peers.offer`)."""
+
+    def offer(self, peer_id: int, items: Sequence[Item]) -> bool: ...
+
+    def send_snapshot(self, message: Message) -> bool:
+        """Begin to send a snapshot; how that ends, the driver's `snapshot_sent` is told."""
+        ...

@@ -13,12 +13,12 @@ from quart_trio import QuartTrio
 from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node
+from raftkv_trio.rest.counts import Requests
 from raftkv_trio.rest.exchange import KeyRequest, KeyResponse, plain
 from raftkv_trio.rest.keys import KeyHandlers
 from raftkv_trio.rest.operators.backup import add_backup_route
 from raftkv_trio.rest.operators.documents import Response, problem, text
 from raftkv_trio.rest.operators.members import add_member_routes
-from raftkv_trio.rest.operators.metrics import Requests
 from raftkv_trio.rest.operators.routes import PREFIX, add_operator_routes
 
 #: Where `rest.connection` leaves the request target, byte for byte, in the ASGI scope's `state`.

@@ -28,7 +28,7 @@ from hypercorn.utils import parse_socket_addr
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.rest.app import TARGET
-from raftkv_trio.rest.operators.metrics import Requests
+from raftkv_trio.rest.counts import Requests
 
 READ_BYTES = 16 * 1024  # at once; a connection may hold it several times over
 CHUNK_BYTES = 64 * 1024  # most that is sent under one deadline

@@ -160,3 +160,6 @@ def _start(status: HTTPStatus, headers: list[tuple[bytes, bytes]]) -> HTTPRespon
 
 def _body(content: bytes, *, more: bool) -> HTTPResponseBodyEvent:
     return {"type": "http.response.body", "body": content, "more_body": more}
+
+
+METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")

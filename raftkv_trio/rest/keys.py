@@ -6,8 +6,9 @@ from http import HTTPStatus
 
 import trio
 
+from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import MalformedRequest, NoLeader, RaftKVError
+from raftkv_trio.errors import ConfigError, MalformedRequest, NoLeader, RaftKVError
 from raftkv_trio.kv import (
     Delete,
     DeleteResult,
@@ -22,15 +23,13 @@ from raftkv_trio.kv import (
 )
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.proposals import Applied, Proposal
-from raftkv_trio.rest.exchange import Contents, KeyRequest, KeyResponse, empty, octets, plain
-from raftkv_trio.rest.operators.members import added, removed
+from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
+from raftkv_trio.rest.exchange import METHODS, Contents, KeyRequest, KeyResponse, empty, octets, plain
 from raftkv_trio.rest.preconditions import etag, parse_preconditions
-from raftkv_trio.rest.problems import BUG, status_of
-from raftkv_trio.rest.waiting import wait_settled
+from raftkv_trio.rest.problems import BUG, status_of, wait_settled
 
 logger = logging.getLogger(__name__)
 
-METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
 MAX_KEY_BYTES = 8 * 1024
 _MEMBER_PATH = re.compile(rb"/[1-9][0-9]*")
 _MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?=,|$)", re.IGNORECASE)
@@ -192,3 +191,20 @@ class KeyHandlers:
             f"The key is at revision {record.mod_revision}",
             {"ETag": etag(record)},
         )
+
+
+def added(node_id: bytes, url: bytes) -> ChangeRequest:
+    """What raftexample's `POST /4 -d http://host:port` asks for; raises MalformedRequest."""
+    try:
+        address = PeerAddress.parse(url.decode("latin-1").strip())
+        return ChangeRequest((MemberChange(Action.ADD, parse_node_id(node_id.decode()), address),))
+    except ConfigError as error:
+        raise MalformedRequest(f"To add a node, send its peer URL as the content: {error}") from error
+
+
+def removed(node_id: bytes) -> ChangeRequest:
+    """What raftexample's `DELETE /3` asks for; raises MalformedRequest."""
+    try:
+        return ChangeRequest((MemberChange(Action.REMOVE, parse_node_id(node_id.decode())),))
+    except ConfigError as error:
+        raise MalformedRequest(str(error)) from error

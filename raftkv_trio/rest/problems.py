@@ -2,6 +2,9 @@
 
 from http import HTTPStatus
 
+import trio
+
+from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import (
     ChangeRefused,
     DiskFull,
@@ -14,6 +17,7 @@ from raftkv_trio.errors import (
     SlowRequest,
     TooLarge,
 )
+from raftkv_trio.node.proposals import Applied, Proposal
 
 #: What a client is told where the fault is ours.
 BUG = "The request failed because of a bug in raftkv-trio; the node's log says more"
@@ -41,3 +45,18 @@ def status_of(error: RaftKVError) -> HTTPStatus | None:
 def retry_after(status: int) -> dict[str, str]:
     """The field that says when to try again, where that makes sense."""
     return {"Retry-After": str(RETRY_AFTER_S)} if status in _TRY_AGAIN else {}
+
+
+async def wait_settled(proposal: Proposal, config: RestConfig) -> Applied:
+    """Wait until a proposal is applied here, for as long as a request may.
+
+    Raises ProposalError; where the time is up, that which says whether it may still be applied. Cancelled,
+    since the client is gone or we stop, it gives the proposal up.
+    """
+    try:
+        with trio.move_on_after(config.request_timeout_s):
+            return await proposal.wait()
+    except trio.Cancelled:
+        proposal.give_up()
+        raise
+    raise proposal.give_up()

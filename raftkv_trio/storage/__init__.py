@@ -1,6 +1,6 @@
 """Durability: the write-ahead log, snapshots and the data directory, synchronous over a small Disk port."""
 
-from raftkv_trio.offline.restore import Backup, restore_directory, verify_backup
+from raftkv_trio.storage.backup import Backup, verify_backup
 from raftkv_trio.storage.disk import Disk, DiskFile, OsDisk, is_no_room, trouble
 from raftkv_trio.storage.node_storage import (
     BOOTSTRAP_INDEX,
@@ -30,7 +30,6 @@ __all__ = [
     "is_new",
     "is_no_room",
     "open_storage",
-    "restore_directory",
     "trouble",
     "verify_backup",
 ]

@@ -13,9 +13,10 @@ import click
 import pytest
 
 from raftkv_trio._version import __version__
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.cli import program
 from raftkv_trio.cli.serve import serve, server_config
-from raftkv_trio.config import NodeConfig, PeerAddress, RestConfig, ServerConfig
+from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
 from tests.cli.program import run, serving
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

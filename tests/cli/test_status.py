@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.status import NO_REST_API, NOT_A_NODE, survey, table
-from raftkv_trio.config import PeerAddress
 from raftkv_trio.errors import ConfigError, RaftKVError
 from tests.cli.cluster import Cluster
 from tests.cli.program import alone, refusal, run, serving

@@ -8,13 +8,14 @@ import httpx
 import pytest
 import trio
 
-from raftkv_trio.config import NodeConfig, PeerAddress
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.node.recovery import open_directory
 from raftkv_trio.offline.force_new_cluster import force_new_cluster
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
-from raftkv_trio.peers.wire import ProposalId
+from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.raft.confchange import conf_change_entry
 from raftkv_trio.raft.types import ConfState, HardState
 from raftkv_trio.storage import Bootstrap, OsDisk

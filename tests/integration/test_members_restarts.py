@@ -8,7 +8,8 @@ import httpx
 import pytest
 import trio
 
-from raftkv_trio.config import NodeConfig, PeerAddress
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ConfigError, NodeRemoved
 from raftkv_trio.node.node import run_node
 from raftkv_trio.node.recovery import open_directory

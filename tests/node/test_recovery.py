@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from raftkv_trio.config import NodeConfig, parse_cluster
+from raftkv_trio.addresses import parse_cluster
+from raftkv_trio.config import NodeConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.recovery import open_directory

@@ -7,7 +7,8 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from raftkv_trio.config import NodeConfig, parse_cluster
+from raftkv_trio.addresses import parse_cluster
+from raftkv_trio.config import NodeConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node.applier import Restore
 from raftkv_trio.node.node import Node

@@ -10,8 +10,8 @@ import pytest
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.offline.check import Findings, check, hold_directory
 from raftkv_trio.offline.repair import repair
-from raftkv_trio.offline.restore import verify_backup
 from raftkv_trio.raft.types import HardState
+from raftkv_trio.storage.backup import verify_backup
 from raftkv_trio.storage.record import HEADER_BYTES
 from raftkv_trio.storage.snapshot import read_parts
 from raftkv_trio.testing.world.disk import Halted, SimulatedDisk, SimulatedFile

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 
 
 @pytest.fixture

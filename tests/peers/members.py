@@ -7,9 +7,9 @@ from pathlib import Path
 
 import trio
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.outgoing import DirectoryIds
+from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.peers import Peers
 from raftkv_trio.peers.wire import Forward, ForwardChange, Hello, InboxItem, encode_hello
 from raftkv_trio.raft.types import ConfState, Message, MessageType

@@ -12,13 +12,13 @@ import cbor2
 import pytest
 import trio
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.handshake import MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.peers import MAX_HANDSHAKES, REJECTION_INTERVAL_S
 from raftkv_trio.peers.wire import (
     Forward,
     Hello,
-    ProposalId,
     Refused,
     encode_forward,
     encode_frame,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.envelope import Envelope
 from tests.peers.members import Member, connected, in_trouble, introduced, running, until
 

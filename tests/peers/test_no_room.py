@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.testing.world.disk import SimulatedDisk
 from tests.peers.members import Member, connected, in_trouble, running
 

@@ -8,16 +8,16 @@ import pytest
 import trio
 import trio.testing
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.handshake import receive_payload
 from raftkv_trio.peers.peers import MAX_LINKS
 from raftkv_trio.peers.wire import (
     Forward,
     FrameDecoder,
     Hello,
-    ProposalId,
     Welcome,
     decode_first_frame,
     decode_welcome,

@@ -10,17 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.payload.proposal import ProposalId, decode_proposal, encode_proposal
 from raftkv_trio.peers.wire import (
     Forward,
     FrameDecoder,
-    ProposalId,
     decode_first_frame,
     decode_peer_frame,
-    decode_proposal,
     decode_welcome,
     encode_forward,
     encode_messages,
-    encode_proposal,
 )
 from raftkv_trio.raft.types import Entry, Message, MessageType
 

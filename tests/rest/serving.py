@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeVar
 import httpx
 import trio
 
-from raftkv_trio.config import NodeConfig, PeerAddress, RestConfig
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import NodeConfig, RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
 from raftkv_trio.rest import make_app, serve_rest

@@ -7,7 +7,8 @@ import pytest
 import trio
 
 from raftkv_trio import errors
-from raftkv_trio.config import PeerAddress, RestConfig
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Txn, encode_txn
 from raftkv_trio.rest.problems import status_of
 from tests.rest.serving import KeyResponse, Served, open_client, open_server

@@ -6,7 +6,8 @@ from pathlib import Path
 import httpx
 import trio
 
-from raftkv_trio.config import PeerAddress, RestConfig
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import RestConfig
 from tests.rest.serving import PATIENCE_S, open_client, open_server, open_survivor
 
 STALE = ["max-stale", "max-stale=60", "Max-Stale=60", 'max-stale="60"', "no-transform, max-stale=60 , x=y"]

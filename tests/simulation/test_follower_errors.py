@@ -5,10 +5,10 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from raftkv_trio.testing.campaign.level_2 import run_schedule_on_tasks
 from raftkv_trio.testing.campaign.seeds import Verdict
 from raftkv_trio.testing.schedules.schedule import Fault, FaultKind, Limits, Schedule
 from raftkv_trio.testing.simulator.member import DATA_DIR
-from raftkv_trio.testing.simulator.task_member import run_schedule_on_tasks
 from raftkv_trio.testing.world.message_network import Conditions
 
 FOLLOWER = 3

@@ -8,10 +8,10 @@ import random
 import shutil
 from pathlib import Path
 
-from raftkv_trio.config import parse_cluster
+from raftkv_trio.addresses import parse_cluster
 from raftkv_trio.kv import Delete, Put, Store, Txn, encode_txn
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.wire import ProposalId, encode_proposal
+from raftkv_trio.payload.proposal import ProposalId, encode_proposal
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.state_machine import Committed
 from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, SnapshotMeta, open_storage

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from raftkv_trio.config import parse_cluster
+from raftkv_trio.addresses import parse_cluster
 from raftkv_trio.errors import CorruptLog
 from raftkv_trio.kv import Store
 from raftkv_trio.offline.check import check, hold_directory
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.wire import decode_proposal
+from raftkv_trio.payload.proposal import decode_proposal
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.state_machine import Committed
 from raftkv_trio.storage import OsDisk, SnapshotId

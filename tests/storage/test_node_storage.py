@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from raftkv_trio.config import MIN_SEGMENT_BYTES, NodeConfig, parse_cluster
+from raftkv_trio.addresses import parse_cluster
+from raftkv_trio.config import MIN_SEGMENT_BYTES, NodeConfig
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState
 from raftkv_trio.storage import Bootstrap, NodeStorage, OsDisk, open_storage

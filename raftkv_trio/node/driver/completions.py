@@ -11,7 +11,7 @@ from contextlib import suppress
 import trio
 
 from raftkv_trio.node.applier import Commits, Restore
-from raftkv_trio.node.driver.proposing import Post
+from raftkv_trio.peers.outbox import Post
 from raftkv_trio.raft.confchange import decode_conf_change
 from raftkv_trio.raft.errors import PeerNotFound
 from raftkv_trio.raft.rawnode import RawNode

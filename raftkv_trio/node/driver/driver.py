@@ -17,20 +17,14 @@ from raftkv_trio.node.applier import Commits
 from raftkv_trio.node.driver.completions import Completions
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import MembershipChanges
-from raftkv_trio.node.driver.proposing import Post, Proposer
+from raftkv_trio.node.driver.proposing import Proposer
 from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.measures import RoundTrips
 from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.node.reads import PendingReads
 from raftkv_trio.payload.membership import Membership
-from raftkv_trio.peers.outbox import Item
-from raftkv_trio.peers.wire import (
-    Forward,
-    ForwardChange,
-    InboxItem,
-    ReceivedSnapshot,
-    Refused,
-)
+from raftkv_trio.peers.outbox import Item, Post
+from raftkv_trio.peers.wire import Forward, ForwardChange, InboxItem, ReceivedSnapshot, Refused
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import (

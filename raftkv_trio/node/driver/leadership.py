@@ -1,7 +1,9 @@
 """The driver's part that has another node lead: an operator's wish, a stop, a disk without room or answer."""
 
-from raftkv_trio.node.driver.membership_changes import furthest_voter
+from collections.abc import Iterable
+
 from raftkv_trio.raft.rawnode import RawNode
+from raftkv_trio.raft.status import Status
 from raftkv_trio.raft.types import StateRole
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock
@@ -64,3 +66,13 @@ class LeadershipTransfer:
         if successor is not None:
             self._is_wanted = False  # the core sees to it, or gives up after an election timeout
             self._raw.transfer_leader(successor)
+
+
+def furthest_voter(status: Status, among: Iterable[int]) -> int | None:
+    """Who of these that vote already has most of the leader's log; the lowest id where several do."""
+    voters = [
+        (status.progress[i].match, -i)
+        for i in among
+        if i in status.progress and not status.progress[i].is_learner
+    ]
+    return -max(voters)[1] if voters else None

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from raftkv_trio.errors import ChangeRefused, PeerProtocolError
+from raftkv_trio.node.driver.leadership import furthest_voter
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange, Membership
-from raftkv_trio.peers.wire import ProposalId
+from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.raft.confchange import ConfChangeV2, all_members, apply_change
 from raftkv_trio.raft.errors import InvalidConfiguration, ProposalDropped
 from raftkv_trio.raft.progress import ProgressState
 from raftkv_trio.raft.rawnode import RawNode
-from raftkv_trio.raft.status import Status
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import ConfState, StateRole
 from raftkv_trio.world import Clock
@@ -39,16 +39,6 @@ class CatchUpRound(NamedTuple):
     begun_at: float
     target: int
     was_short: bool
-
-
-def furthest_voter(status: Status, among: Iterable[int]) -> int | None:
-    """Who of these that vote already has most of the leader's log; the lowest id where several do."""
-    voters = [
-        (status.progress[i].match, -i)
-        for i in among
-        if i in status.progress and not status.progress[i].is_learner
-    ]
-    return -max(voters)[1] if voters else None
 
 
 class MembershipChanges:

@@ -2,26 +2,16 @@
 where another does, and answers what others forward to this node."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from raftkv_trio.errors import ChangeRefused, NoSuchMember
 from raftkv_trio.node.driver.membership_changes import Later, MembershipChanges
 from raftkv_trio.node.proposals import Proposal, ProposalTable
-from raftkv_trio.peers.outbox import Item
-from raftkv_trio.peers.wire import Forward, ForwardChange, ProposalId, Refused, encode_proposal
+from raftkv_trio.payload.proposal import ProposalId, encode_proposal
+from raftkv_trio.peers.outbox import Post
+from raftkv_trio.peers.wire import Forward, ForwardChange, Refused
 from raftkv_trio.raft.errors import ProposalDropped
 from raftkv_trio.raft.rawnode import RawNode
-from raftkv_trio.raft.types import Message, StateRole
-
-
-class Post(Protocol):
-    """Takes what is for another member, all or nothing; False where it cannot (see `Peers.offer`)."""
-
-    def offer(self, peer_id: int, items: Sequence[Item]) -> bool: ...
-
-    def send_snapshot(self, message: Message) -> bool:
-        """Begin to send a snapshot; how that ends, the driver's `snapshot_sent` is told."""
-        ...
+from raftkv_trio.raft.types import StateRole
 
 
 class Proposer:

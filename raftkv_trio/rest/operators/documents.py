@@ -6,9 +6,12 @@ An error is a problem document (RFC 9457).
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
+from quart import request
 from quart_trio.wrappers import TrioResponse
 
+from raftkv_trio.errors import MalformedRequest
 from raftkv_trio.rest.problems import retry_after
 
 
@@ -37,3 +40,15 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
         {**retry_after(status), **(headers or {})},
         content_type="application/problem+json",
     )
+
+
+async def read_json(otherwise: str) -> Any:
+    """The content as JSON, None where there is none; raises MalformedRequest, which says `otherwise`.
+
+    Quart's own reader answers bytes that are not UTF-8 with an error of its own.
+    """
+    content = await request.get_data(True, False, False)
+    try:
+        return json.loads(content) if content else None
+    except (ValueError, RecursionError) as error:
+        raise MalformedRequest(otherwise) from error

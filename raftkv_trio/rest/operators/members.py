@@ -8,14 +8,13 @@ from functools import partial
 from quart import request
 from quart_trio import QuartTrio
 
-from raftkv_trio.config import PeerAddress, RestConfig, parse_node_id
+from raftkv_trio.addresses import PeerAddress, parse_node_id
+from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError, MalformedRequest, ProposalError
 from raftkv_trio.node.node import Node
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
-from raftkv_trio.rest.contents import read_json
-from raftkv_trio.rest.operators.documents import Response, document, problem
-from raftkv_trio.rest.problems import status_of
-from raftkv_trio.rest.waiting import wait_settled
+from raftkv_trio.rest.operators.documents import Response, document, problem, read_json
+from raftkv_trio.rest.problems import status_of, wait_settled
 
 _PROMOTIONS = {"auto": False, "manual": True}
 _FORCE = {"": True, "1": True, "true": True, "0": False, "false": False}
@@ -30,23 +29,6 @@ _FORM = (
     " are add, remove, promote and update, and ids are numbers"
 )
 _OPTIONS = "; the query may be ?force=true, and POST /-/members/dry-run changes nothing"
-
-
-def added(node_id: bytes, url: bytes) -> ChangeRequest:
-    """What raftexample's `POST /4 -d http://host:port` asks for; raises MalformedRequest."""
-    try:
-        address = PeerAddress.parse(url.decode("latin-1").strip())
-        return ChangeRequest((MemberChange(Action.ADD, parse_node_id(node_id.decode()), address),))
-    except ConfigError as error:
-        raise MalformedRequest(f"To add a node, send its peer URL as the content: {error}") from error
-
-
-def removed(node_id: bytes) -> ChangeRequest:
-    """What raftexample's `DELETE /3` asks for; raises MalformedRequest."""
-    try:
-        return ChangeRequest((MemberChange(Action.REMOVE, parse_node_id(node_id.decode())),))
-    except ConfigError as error:
-        raise MalformedRequest(str(error)) from error
 
 
 def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:

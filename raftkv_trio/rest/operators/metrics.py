@@ -4,7 +4,6 @@ Each app has a registry of its own, so that several nodes fit into one process. 
 sets: a key is never one.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
@@ -16,27 +15,12 @@ from prometheus_client.registry import Collector
 from raftkv_trio.node.measures import BOUNDS_S, Durations, NodeMeasures, PeerMeasures
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.status import NodeStatus
-from raftkv_trio.rest.keys import METHODS
+from raftkv_trio.rest.counts import Requests
 
 __all__ = ["METRICS_CONTENT_TYPE", "Metrics", "Requests"]
 
 PREFIX = "raftkv"
 Labels = tuple[str, ...]
-
-
-class Requests:
-    """How many requests were answered, by method, route and status."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[str, str, int]] = Counter()
-
-    def answered(self, method: str, route: str, status: int) -> None:
-        """Count one; `route` is of a fixed set."""
-        self.counts[method if method in METHODS else "other", route, int(status)] += 1
-
-    def refused(self, status: int) -> None:
-        """Count what was refused before it was a request, or was one too many."""
-        self.counts["none", "none", int(status)] += 1
 
 
 class Metrics:

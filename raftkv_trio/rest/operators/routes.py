@@ -15,9 +15,9 @@ from raftkv_trio.errors import ConfigError, MalformedRequest, StorageError
 from raftkv_trio.kv import Store
 from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node.node import Node
-from raftkv_trio.rest.contents import read_json
-from raftkv_trio.rest.operators.documents import Response, document, problem, text
-from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics, Requests
+from raftkv_trio.rest.counts import Requests
+from raftkv_trio.rest.operators.documents import Response, document, problem, read_json, text
+from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics
 from raftkv_trio.rest.problems import BUG
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,9 @@ from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import Any
 
 from raftkv_trio.testing.campaign.seeds import Verdict
-from raftkv_trio.testing.schedules.schedule import Schedule
+from raftkv_trio.testing.schedules.schedule import LOWEST, Schedule
 from raftkv_trio.testing.world.message_network import Conditions
 
-#: What each can be lowered to at most.
-LOWEST: dict[str, int] = {"nodes": 1, "clients": 1, "keys": 1, "operations": 1, "duration_s": 1}
 _KEPT = {"seed", "faults"}
 
 

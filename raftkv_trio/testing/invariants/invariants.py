@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from raftkv_trio.payload.membership import Membership
-from raftkv_trio.peers.wire import ProposalId, decode_proposal
+from raftkv_trio.payload.proposal import ProposalId, decode_proposal
 from raftkv_trio.raft.confchange import all_members, all_voters, decode_conf_change
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.storage import Storage

@@ -9,7 +9,8 @@ from raftkv_trio.node.applier import Applier
 from raftkv_trio.node.driver import driver, proposing
 from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.node.reads import PendingReads, ReadRound
-from raftkv_trio.peers.wire import Forward, ProposalId
+from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.peers.wire import Forward
 from raftkv_trio.raft.types import Entry, ReadState
 from raftkv_trio.testing.planted.bug import PlantedBug, bug
 

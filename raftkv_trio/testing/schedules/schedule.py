@@ -165,3 +165,7 @@ def ring(nodes: Sequence[int]) -> tuple[tuple[int, int], ...]:
         neighbours.discard(frozenset((nodes[0], nodes[-1])))
     apart = [pair for pair in combinations(nodes, 2) if frozenset(pair) not in neighbours]
     return (*apart, *[(b, a) for a, b in apart])
+
+
+#: What each can be lowered to at most.
+LOWEST: dict[str, int] = {"nodes": 1, "clients": 1, "keys": 1, "operations": 1, "duration_s": 1}

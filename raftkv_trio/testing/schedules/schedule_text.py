@@ -10,8 +10,7 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, NoReturn, cast, get_args, get_origin, get_type_hints
 
-from raftkv_trio.testing.campaign.shrink import LOWEST
-from raftkv_trio.testing.schedules.schedule import Schedule
+from raftkv_trio.testing.schedules.schedule import LOWEST, Schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from raftkv_trio.config import NodeConfig, PeerAddress
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.node.log_writer import Write
 from raftkv_trio.node.node import Node
@@ -20,10 +21,11 @@ from raftkv_trio.storage import BOOTSTRAP_INDEX
 from raftkv_trio.testing.invariants.invariants import Invariants
 from raftkv_trio.testing.invariants.violation import DURABILITY, Violation
 from raftkv_trio.testing.schedules.schedule import DISK_CALL_S, Limits, Occasion
-from raftkv_trio.testing.simulator.watched_machine import MemberClock, state_hash
+from raftkv_trio.testing.simulator.watched_machine import state_hash
 from raftkv_trio.testing.world.disk import SimulatedDisk
 from raftkv_trio.testing.world.message_network import MessageNetwork
 from raftkv_trio.testing.world.timeline import Timeline, Trace
+from raftkv_trio.world import TrioClock
 
 DATA_DIR = Path("/srv/raftkv-trio")
 
@@ -262,3 +264,19 @@ class Member(ABC):
     @property
     def leads(self) -> bool:
         return self.node is not None and self.node.driver.raw.role is StateRole.LEADER
+
+
+class MemberClock(TrioClock):
+    """A node's clock: virtual time at a rate of its own."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._base = self._base_at = 0.0
+        self.rate = 1.0
+
+    def now(self) -> float:
+        return self._base + (self._timeline.now - self._base_at) * self.rate
+
+    def set_rate(self, rate: float) -> None:
+        self._base, self._base_at = self.now(), self._timeline.now
+        self.rate = rate

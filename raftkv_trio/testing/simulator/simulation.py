@@ -15,7 +15,7 @@ from functools import partial
 from random import Random
 from typing import ClassVar
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.state_machine import StateMachine
 from raftkv_trio.testing.invariants.configurations import halves

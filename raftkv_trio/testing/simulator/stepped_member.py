@@ -5,7 +5,7 @@ around them are replaced. Each turn of the driver, each disk call and each slice
 and between any two of them the node can be halted or paused.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from raftkv_trio.errors import ConfigError, StorageError
@@ -15,14 +15,16 @@ from raftkv_trio.node.node import LAST_WORDS_S, Node
 from raftkv_trio.node.recovery import open_directory, restore_machine
 from raftkv_trio.peers.handshake import join_answer
 from raftkv_trio.peers.joining import ASK_INTERVAL_S, what_to_join
+from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.peers import PARTING_S
 from raftkv_trio.peers.wire import PROTOCOL_VERSIONS, JoinAnswer, JoinQuery, PeerFrame
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import Bootstrap, NodeStorage, is_new
 from raftkv_trio.testing.simulator.member import DATA_DIR, Look, Member, State
 from raftkv_trio.testing.simulator.stepped_snapshots import SnapshotSteps
-from raftkv_trio.testing.simulator.watched_machine import Post, WatchedMachine, state_hash
+from raftkv_trio.testing.simulator.watched_machine import WatchedMachine, state_hash
 from raftkv_trio.testing.world.disk import Halted
+from raftkv_trio.testing.world.message_network import MessageNetwork
 from raftkv_trio.world import World
 
 
@@ -290,3 +292,21 @@ class SteppedMember(Member):
     def receive_snapshot(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
         if self._snapshots is not None:
             self._act(self._life, self._snapshots.take, (sender, message, data, arrives_bytes))
+
+
+class Post:
+    """What the driver takes for its peers."""
+
+    def __init__(
+        self, node_id: int, network: MessageNetwork, send_snapshot: Callable[[Message], None]
+    ) -> None:
+        self._node_id = node_id
+        self._send_snapshot = send_snapshot
+        self._network = network
+
+    def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
+        return self._network.offer(self._node_id, peer_id, items)
+
+    def send_snapshot(self, message: Message) -> bool:
+        self._send_snapshot(message)
+        return True

@@ -6,7 +6,6 @@ Trio's own clock with it. So schedules, faults, clients and checkers are those o
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from time import perf_counter
 from typing import TypeVar
 
 import trio
@@ -17,52 +16,14 @@ from raftkv_trio.node.applier import Restore
 from raftkv_trio.node.log_writer import Write
 from raftkv_trio.node.node import Node, run_node
 from raftkv_trio.state_machine import Committed, StateMachine
-from raftkv_trio.testing.campaign.faults import mend_all
-from raftkv_trio.testing.campaign.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
-from raftkv_trio.testing.invariants.violation import LIVENESS, Violation
-from raftkv_trio.testing.schedules.schedule import Schedule
-from raftkv_trio.testing.simulator.member import Member, State
+from raftkv_trio.testing.simulator.member import Member, MemberClock, State
 from raftkv_trio.testing.simulator.simulation import Simulation
-from raftkv_trio.testing.simulator.watched_machine import MemberClock, WatchedMachine, state_hash
-from raftkv_trio.testing.world.determinism import deterministic_scheduling
+from raftkv_trio.testing.simulator.watched_machine import WatchedMachine, state_hash
 from raftkv_trio.testing.world.disk import Halted
 from raftkv_trio.testing.world.stream_network import NodeNetwork, StreamNetwork
 from raftkv_trio.world import World
 
 T = TypeVar("T")
-
-
-def run_schedule_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
-    """As `run_schedule`, at level 2."""
-    begun_at = perf_counter()
-    run = SeedRun(schedule, NodeSimulation, keep_trace=keep_trace)
-    failure, text = None, ""
-    try:
-        with deterministic_scheduling(f"scheduler {schedule.seed}"):
-            trio.run(_run, run, clock=trio.testing.MockClock())
-    except Exception as error:
-        first = next(_leaves(error))
-        failure = first.invariant if isinstance(first, Violation) else type(first).__name__
-        text = str(first) if isinstance(first, Violation) else f"{failure}: {first}"
-    return run.verdict(failure, text, perf_counter() - begun_at)
-
-
-async def _run(run: SeedRun) -> None:
-    simulation = run.simulation
-    assert isinstance(simulation, NodeSimulation)
-    async with trio.open_nursery() as nursery:
-        simulation.run_in(nursery)
-        try:
-            run.begin()
-            await simulation.step_until(run.schedule.duration_s)
-            mend_all(simulation)
-            for what, condition in run.conditions_of_progress():
-                await simulation.step_until(simulation.now + PROGRESS_WITHIN_S, condition)
-                if not condition():
-                    raise Violation(LIVENESS, f"{what} {PROGRESS_WITHIN_S} s after all has healed")
-            run.judge()
-        finally:
-            simulation.abandon()
 
 
 class Life:

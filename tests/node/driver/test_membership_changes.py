@@ -2,12 +2,12 @@
 
 import pytest
 
-from raftkv_trio.config import PeerAddress
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ChangeRefused
 from raftkv_trio.node.driver.membership_changes import Later, MembershipChanges
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange, Membership
-from raftkv_trio.peers.wire import ProposalId
+from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.raft.confchange import is_joint
 from raftkv_trio.raft.types import ConfState, EntryType, Message, MessageType
 from tests.raft.cores import ELECTION_TICKS, Network, bootstrap

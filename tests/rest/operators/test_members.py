@@ -8,7 +8,8 @@ import httpx
 import pytest
 import trio
 
-from raftkv_trio.config import PeerAddress, RestConfig
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import RestConfig
 from tests.rest.operators.test_routes import check_problem
 from tests.rest.serving import PATIENCE_S, Served, open_client, open_cluster, open_server, open_survivor
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from raftkv_trio.peers.wire import ProposalId, encode_proposal
+from raftkv_trio.payload.proposal import ProposalId, encode_proposal
 from raftkv_trio.raft.confchange import ConfChangeSingle, ConfChangeType, ConfChangeV2, conf_change_entry
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot, StateRole

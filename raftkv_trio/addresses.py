@@ -1,0 +1,107 @@
+"""Where members are: peer URLs, the flag `--cluster`, and the cluster id that follows from them."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from raftkv_trio.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """Where a member listens for its peers, or for clients; `url` is the form everybody shows."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str, what: str = "peer URL", *, needs_scheme: bool = True) -> "PeerAddress":
+        """From `http://host:port` or `tcp://host:port`, which mean the same; raises ConfigError on `what`.
+
+        Args:
+            needs_scheme: whether `host:port` alone is not enough.
+        """
+        is_bare = not needs_scheme and "://" not in text
+        form = "host:port" if is_bare else "http://host:port"
+        try:
+            parts = urlsplit(f"http://{text}" if is_bare else text)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ConfigError(f"{what} {text!r} is malformed ({error}); write {form}") from error
+        if parts.scheme == "https":
+            raise ConfigError(
+                f"{what} {text!r} asks for TLS, which is not supported yet; write http://host:port"
+            )
+        if parts.scheme not in ("http", "tcp"):
+            raise ConfigError(f"{what} {text!r} does not begin with http:// or tcp://")
+        if (
+            not host
+            or not port
+            or parts.path not in ("", "/")
+            or re.search(r"[\s?#@]", text)  # some of which urlsplit passes over
+            or not _is_host(host)
+        ):
+            raise ConfigError(f"{what} {text!r} is not of the form {form}")
+        return cls(host, port)
+
+
+def _is_host(text: str) -> bool:
+    try:
+        text.encode("idna")  # as the resolver does, where an empty or over-long label is no OSError
+    except UnicodeError:
+        return False
+    return re.fullmatch(r"[\w.:%-]+", text) is not None
+
+
+def parse_cluster(text: str) -> dict[int, PeerAddress]:
+    """The members that `--cluster` names: URLs, whose ids are their positions from 1, or `id=url` pairs.
+
+    Raises ConfigError for a malformed or repeated id or URL, or a mixture of both forms.
+    """
+    items = [item.strip() for item in text.split(",")]
+    if not any(items):
+        raise ConfigError("--cluster is empty; name at least one peer URL such as http://127.0.0.1:9021")
+    if not all(items):
+        raise ConfigError("--cluster has an empty entry; it would shift the ids, which are the positions")
+    with_ids = [re.fullmatch(r"([^=/:]+)=(.*)", item) for item in items]
+    if any(with_ids) and not all(with_ids):
+        raise ConfigError("--cluster mixes plain URLs and id=url pairs; use one form for all")
+    members: dict[int, PeerAddress] = {}
+    for position, (item, pair) in enumerate(zip(items, with_ids, strict=True), start=1):
+        member_id, url = (parse_node_id(pair[1]), pair[2]) if pair else (position, item)
+        address = PeerAddress.parse(url)
+        if member_id in members:
+            raise ConfigError(f"--cluster names id {member_id} twice")
+        if address in members.values():
+            raise ConfigError(f"--cluster names {address.url} twice")
+        members[member_id] = address
+    return members
+
+
+def parse_node_id(text: str) -> int:
+    """A positive integer; raises ConfigError."""
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not 1 <= int(text) <= MAX_NODE_ID:
+        raise ConfigError(f"node id {text!r} is not a positive integer below 2**63")
+    return int(text)
+
+
+def cluster_id_of(members: Mapping[int, PeerAddress], token: str) -> int:
+    """The cluster id that a bootstrap gives: 63 bits of a hash of the sorted ids and URLs and the token."""
+    text = "\n".join([*(f"{i}={members[i].url}" for i in sorted(members)), token])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def restored_cluster_id(cluster_id: int, backup_hash: bytes) -> int:
+    """The id of the cluster that a bootstrap would give `cluster_id`, restored from a backup instead."""
+    text = b"restored\n%x\n%s" % (cluster_id, backup_hash)
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+MAX_NODE_ID = 2**63 - 1

@@ -1,0 +1,46 @@
+"""How a schedule is run at level 2: whole nodes, with all their tasks, in one Trio run."""
+
+from time import perf_counter
+
+import trio
+import trio.testing
+
+from raftkv_trio.testing.campaign.faults import mend_all
+from raftkv_trio.testing.campaign.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
+from raftkv_trio.testing.invariants.violation import LIVENESS, Violation
+from raftkv_trio.testing.schedules.schedule import Schedule
+from raftkv_trio.testing.simulator.task_member import NodeSimulation, _leaves
+from raftkv_trio.testing.world.determinism import deterministic_scheduling
+
+
+def run_schedule_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
+    """As `run_schedule`, at level 2."""
+    begun_at = perf_counter()
+    run = SeedRun(schedule, NodeSimulation, keep_trace=keep_trace)
+    failure, text = None, ""
+    try:
+        with deterministic_scheduling(f"scheduler {schedule.seed}"):
+            trio.run(_run, run, clock=trio.testing.MockClock())
+    except Exception as error:
+        first = next(_leaves(error))
+        failure = first.invariant if isinstance(first, Violation) else type(first).__name__
+        text = str(first) if isinstance(first, Violation) else f"{failure}: {first}"
+    return run.verdict(failure, text, perf_counter() - begun_at)
+
+
+async def _run(run: SeedRun) -> None:
+    simulation = run.simulation
+    assert isinstance(simulation, NodeSimulation)
+    async with trio.open_nursery() as nursery:
+        simulation.run_in(nursery)
+        try:
+            run.begin()
+            await simulation.step_until(run.schedule.duration_s)
+            mend_all(simulation)
+            for what, condition in run.conditions_of_progress():
+                await simulation.step_until(simulation.now + PROGRESS_WITHIN_S, condition)
+                if not condition():
+                    raise Violation(LIVENESS, f"{what} {PROGRESS_WITHIN_S} s after all has healed")
+            run.judge()
+        finally:
+            simulation.abandon()
