@@ -73,7 +73,7 @@ class PendingReads:
         return self._context
 
     def answered(self, read_states: Iterable[ReadState]) -> None:
-        """Completions of the core; those to contexts that are no longer out are dropped."""
+        """The core has answered reads; those to contexts that are no longer out are dropped."""
         for read_state in read_states:
             if self._out is not None and read_state.context == self._context:
                 self._out.index = read_state.index

@@ -206,7 +206,7 @@ class _Protocol(H11Protocol):
         return bool(self.connection.trailing_data[0])
 
     async def refuse(self, status: HTTPStatus) -> None:
-        """KeyResponse what is no request, or not a whole one; the connection cannot be used any more."""
+        """Answer what is no request, or not a whole one; the connection cannot be used any more."""
         self._counts.refused(status)
         await self.send(Updated(idle=False))
         # h11 knows a request from its head on, and holds us to its method

@@ -36,7 +36,7 @@ _MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?
 
 
 class KeyHandlers:
-    """Completions requests on keys, with one node and its store."""
+    """Answers requests on keys, with one node and its store."""
 
     def __init__(self, node: Node, store: Store, config: RestConfig) -> None:
         self._node = node
@@ -45,7 +45,7 @@ class KeyHandlers:
         self._contents = Contents(config)
 
     async def handle(self, request: KeyRequest) -> KeyResponse:
-        """KeyResponse any request outside `/-/`.
+        """Answer any request outside `/-/`.
 
         Raises nothing of ours. Cancelled while a write is on its way, it gives the write up.
         """

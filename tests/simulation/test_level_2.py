@@ -45,7 +45,7 @@ def test_five_hundred_seeds(first: int) -> None:
 
 _DIGESTS = """
 import sys
-from raftkv_trio.testing.campaign.levels import (run_schedule_on_tasks)
+from raftkv_trio.testing.campaign.level_2 import run_schedule_on_tasks
 from raftkv_trio.testing.schedules.draw import draw_schedule
 for seed in range(int(sys.argv[1]), int(sys.argv[2])):
     print(run_schedule_on_tasks(draw_schedule(seed)).digest)
