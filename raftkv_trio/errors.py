@@ -4,7 +4,20 @@ The tree says who must act: a `ConfigError` is the operator's, a `ProposalError`
 `PeerProtocolError` ends one connection, a `StorageError` ends the node.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+
+
+def leaves(error: BaseException | None) -> Iterator[BaseException]:
+    """The errors inside an exception group, nested groups included; the error itself if it is no group.
+
+    Trio raises groups from every nursery, so code that decides by an error's type looks at the leaves.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves(part)
+    elif error is not None:
+        yield error
 
 
 class RaftKVError(Exception):

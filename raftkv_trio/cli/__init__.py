@@ -1,6 +1,6 @@
 """The `raftkv-trio` program: commands, flags, exit codes. The only reader of argv, environment and signals.
 
-Each module holds commands of one kind; `verdicts.py` turns errors into exit codes and sentences. What a
+Each module holds commands of one kind; `exit_codes.py` turns errors into exit codes and sentences. What a
 command does not need it does not import.
 """
 
@@ -10,7 +10,13 @@ from typing import NoReturn
 import click
 
 from raftkv_trio._version import __version__
-from raftkv_trio.cli.exit_codes import EXIT_USAGE, PROGRAM, exit_with, usage_sentence, verdict
+from raftkv_trio.cli.exit_codes import (
+    EXIT_USAGE,
+    PROGRAM,
+    exit_code_and_sentence,
+    exit_with,
+    usage_sentence,
+)
 from raftkv_trio.cli.local import local
 from raftkv_trio.cli.member import member
 from raftkv_trio.cli.offline import backup, check, restore
@@ -33,7 +39,7 @@ def main() -> NoReturn:
     except SystemExit:
         raise  # click's, when nobody reads standard output any more
     except BaseException as error:
-        exit_with(*verdict(error), error)
+        exit_with(*exit_code_and_sentence(error), error)
     exit_with(code or 0)
 
 

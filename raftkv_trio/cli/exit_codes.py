@@ -1,23 +1,27 @@
-"""What becomes of an error: an exit code and one sentence.
+"""How an error ends the program: an exit code, and one sentence on standard error.
 
-Exit codes: 0 a clean stop; 1 the disk, the system or a running cluster failed; 2 what was asked cannot be
-done as it was asked; 70 a bug of ours; 130 and 143 a second SIGINT or SIGTERM that did not wait for a clean
-stop. `verdict` is the one place where an error becomes a code and a sentence. The sentence is one line on
-standard error, `raftkv-trio: ...`, or a record of the log where that is JSON; a traceback is only for
-`--log-level debug`.
+| code | meaning |
+| --- | --- |
+| 0 | a clean stop, or the command did what was asked |
+| 1 | the disk, the system or a running cluster failed |
+| 2 | the request cannot be carried out as given: a flag, a file or a name is wrong |
+| 70 | a bug in this program |
+| 130, 143 | a second SIGINT or SIGTERM ended the program before it had stopped cleanly |
+
+`exit_code_and_sentence` is the only function that maps errors to codes. The sentence is one line,
+`raftkv-trio: ...`, or a log record with `--log-format json`. Tracebacks appear with `--log-level debug` only.
 """
 
 import logging
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from typing import NoReturn
 
 import click
 from click.core import ParameterSource
 
-from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.errors import ConfigError, RaftKVError, leaves
 from raftkv_trio.logs import logs_json
 
 logger = logging.getLogger(__name__)
@@ -26,20 +30,20 @@ PROGRAM = "raftkv-trio"
 EXIT_FAILED, EXIT_USAGE, EXIT_BUG = 1, 2, 70
 
 
-def verdict(error: BaseException) -> tuple[int, str | None]:
-    """The exit code and the sentence for an error, the worst where it is a group of several."""
-    leaves = list(_leaves(error))
-    for leaf in leaves:
+def exit_code_and_sentence(error: BaseException) -> tuple[int, str | None]:
+    """The exit code and the sentence for an error; for a group, those of its worst error."""
+    parts = list(leaves(error))
+    for leaf in parts:
         if isinstance(leaf, KeyboardInterrupt):
             return 128 + signal.SIGINT, None
-    for leaf in leaves:
+    for leaf in parts:
         if not isinstance(leaf, RaftKVError | OSError):
             what = f"{type(leaf).__name__}: {leaf}".rstrip(": ")
             return EXIT_BUG, f"this is a bug; --log-level debug shows where: {what}"
-    for leaf in leaves:
+    for leaf in parts:
         if not isinstance(leaf, ConfigError):
             return EXIT_FAILED, _sentence(leaf)
-    return EXIT_USAGE, str(leaves[0])
+    return EXIT_USAGE, str(parts[0])
 
 
 def _sentence(error: BaseException) -> str:
@@ -59,17 +63,9 @@ def usage_sentence(error: click.UsageError) -> str:
     return f"{message}{'' if message.endswith('?') else ';'} see {where} --help"
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _leaves(part)
-    else:
-        yield error
-
-
 def exit_with(code: int, sentence: str | None = None, cause: BaseException | None = None) -> NoReturn:
-    """End the process with that code, and say the sentence, if any."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a late Ctrl-C would get a traceback from the interpreter
+    """End the process with this code, after printing the sentence if there is one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C from now on must not print a traceback
     if sentence is not None:
         line = " ".join(sentence.split())
         shown = cause if logger.isEnabledFor(logging.DEBUG) else None

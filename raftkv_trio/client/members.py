@@ -176,8 +176,8 @@ def forecast(seen: Members, changes: Sequence[Mapping[str, Any]]) -> str:
     lines.append(f"quorum    {_quorum(voters)} of {len(voters)} -> {_quorum(after)} of {len(after)}")
     lines.append(f"failures  {_tolerated(voters)} -> {_tolerated(after)} that it stands")
     answering = after & active
-    verdict = "a quorum" if len(answering) >= _quorum(after) else "no quorum"
-    return "\n".join([*lines, f"answers   {_names(answering)}, which is {verdict}"])
+    is_quorum = len(answering) >= _quorum(after)
+    return "\n".join([*lines, f"answers   {_names(answering)}, which is {'a' if is_quorum else 'no'} quorum"])
 
 
 def _names(ids: set[int]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raftkv_trio.cli.exit_codes import verdict
+from raftkv_trio.cli.exit_codes import exit_code_and_sentence
 from raftkv_trio.errors import ConfigError, CorruptLog, RaftKVError, StorageError
 from tests.cli.program import PROGRAM, Node, alone, damage, environment_with, run
 
@@ -40,7 +40,7 @@ BUG = "this is a bug; --log-level debug shows where: "
 )
 def test_errors_and_codes(error: BaseException, code: int, sentence: str | None) -> None:
     """Each kind of error has a code, and the worst of a group counts."""
-    assert verdict(error) == (code, sentence)
+    assert exit_code_and_sentence(error) == (code, sentence)
 
 
 def test_a_traceback_is_for_debug_alone(copied: Path) -> None:

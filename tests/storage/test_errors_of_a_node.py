@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from raftkv_trio import Node, NodeConfig, parse_cluster, run_node
-from raftkv_trio.errors import ConfigError, OutcomeUnknown, ProposalError, StorageError
+from raftkv_trio.errors import ConfigError, OutcomeUnknown, ProposalError, StorageError, leaves
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
 from raftkv_trio.testing.world.disk import SimulatedDisk
 from raftkv_trio.world import World
@@ -84,12 +84,6 @@ class Run:
         """All that was acknowledged is there, nothing that was refused is."""
         assert not [key for key in self.acknowledged if not store.get(key)]
         assert not [key for key in self.refused if store.get(key)]
-
-
-def leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
-    return [error]
 
 
 async def check_after_loss_of_power(run: Run, disk: FailingDisk, port: int) -> None:
