@@ -8,11 +8,12 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Listener(Protocol):
@@ -50,8 +51,11 @@ class Clock(Protocol):
 class Worker(Protocol):
     """Where synchronous disk work runs: one call at a time, in order, never abandoned half-way."""
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` to its end, even when the caller is cancelled; returns or raises what it does."""
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call `fn(*args)`, and return or raise what it does; `functools.partial` for keyword arguments.
+
+        The call runs to its end even if the caller is cancelled.
+        """
         ...
 
 
@@ -96,8 +100,8 @@ class ThreadWorker:
     def __init__(self) -> None:
         self._limiter = trio.CapacityLimiter(1)
 
-    async def run(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        return await trio.to_thread.run_sync(fn, *args, limiter=self._limiter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,7 +87,7 @@ class Applier:
         async for commits in self.commits:
             if isinstance(commits, Restore):
                 self.begin_restore()
-                await self._worker.run(lambda r=commits: self.restore(r))  # type: ignore[misc]
+                await self._worker.run(self.restore, commits)
                 self.restored(commits)
             else:
                 for start in range(0, len(commits), SLICE_ENTRIES):

@@ -92,7 +92,7 @@ class LogWriter:
             await self._wakeup.wait()
             while (write := self.take()) is not None:
                 if self.must_write(write):
-                    await self._worker.run(lambda w=write: self.write(w))  # type: ignore[misc]
+                    await self._worker.run(self.write, write)
                     assert self.writing_since is not None
                     self.writes.observe(self._clock.now() - self.writing_since)
                 else:

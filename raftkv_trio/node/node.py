@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import trio
 
@@ -80,7 +81,7 @@ async def run_node(
     worker = world.worker
     storage = await open_or_join(config, disk, world, waits_to_join)
     try:
-        await worker.run(lambda: restore_machine(machine, storage))
+        await worker.run(restore_machine, machine, storage)
         node = Node(config, machine, storage, world)
         if watch is not None:
             watch(node)
@@ -98,10 +99,10 @@ async def run_node(
             node.close("the node is stopping")
             if node.removed.is_set() and (removed_at := node.removed_at) is not None:
                 with trio.CancelScope(shield=True):  # bounded: one small file
-                    await worker.run(lambda: storage.mark_removed(removed_at))
+                    await worker.run(storage.mark_removed, removed_at)
     finally:
         with trio.CancelScope(shield=True):  # bounded: one record and one fsync
-            await worker.run(lambda: storage.close(clean=True))
+            await worker.run(partial(storage.close, clean=True))
 
 
 class Node:
@@ -303,7 +304,7 @@ class Node:
         Raises StorageError where it could not be written, OSError. Cancellation is that of `take_snapshot`.
         """
         meta = await self.take_snapshot()
-        return await self.bulk_worker.run(lambda: self._storage.open_snapshot(meta.id))
+        return await self.bulk_worker.run(self._storage.open_snapshot, meta.id)
 
     def status(self) -> NodeStatus:
         """This node as it sees itself at this moment."""

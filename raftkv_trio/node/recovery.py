@@ -32,7 +32,7 @@ async def open_or_join(
     Raises ConfigError, StorageError. Cancellation leaves a directory that is whole, or made again at a start.
     """
     joined: Bootstrap | None = None
-    if await world.worker.run(lambda: is_new(disk, Path(config.data_dir))):
+    if await world.worker.run(is_new, disk, Path(config.data_dir)):
         # Before a directory is made that would remember a --cluster which does not fit this machine.
         await (
             await open_peer_listener(world.network, config.listen or config.members[config.node_id])
@@ -41,7 +41,7 @@ async def open_or_join(
             joined = await find_cluster(
                 config.node_id, config.members, world.network, world.clock, waits_to_join
             )
-    storage = await world.worker.run(lambda: open_directory(disk, config, world.random, joined))
+    storage = await world.worker.run(open_directory, disk, config, world.random, joined)
     if (torn := storage.torn_tail) is not None:
         logger.warning("%s was torn at offset %d by a crash; kept as %s", torn.file, torn.offset, torn.kept)
     return storage

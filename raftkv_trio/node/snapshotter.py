@@ -185,10 +185,10 @@ class Snapshotter:
         begun_at = self._clock.now()
         restores = self._applier.restores
         meta, envelope, chunks = self.begin()
-        file = await self._worker.run(lambda: self._storage.begin_snapshot(meta, envelope))
+        file = await self._worker.run(self._storage.begin_snapshot, meta, envelope)
         try:
             while piece := await self._next_piece(chunks, restores):
-                await self._worker.run(lambda p=piece: file.write(p))  # type: ignore[misc]
+                await self._worker.run(file.write, piece)
                 if self._storage.is_untidy:  # the log has taken its spare segment meanwhile
                     await self._worker.run(self._storage.tidy)
             await self._worker.run(file.finish)

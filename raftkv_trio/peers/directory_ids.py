@@ -24,5 +24,5 @@ class DirectoryIds:
         """
         known = self._known.setdefault(node_id, directory_id)
         if known == directory_id and self._storage.known_directory_ids.get(node_id) != directory_id:
-            await self._worker.run(lambda: self._storage.remember_directory_id(node_id, directory_id))
+            await self._worker.run(self._storage.remember_directory_id, node_id, directory_id)
         return known == directory_id

@@ -123,7 +123,7 @@ async def send_snapshot(
     """
     assert message.snapshot is not None
     snapshot = SnapshotId(message.snapshot.term, message.snapshot.index)
-    file = await worker.run(lambda: storage.open_snapshot(snapshot))
+    file = await worker.run(storage.open_snapshot, snapshot)
     try:
         size_bytes = file.size()
         connection = SnapshotConnection(stream)
@@ -136,7 +136,7 @@ async def send_snapshot(
         progress = Progress(clock, "sending to", transfer)
         under_way(transfer)
         while offset < size_bytes:
-            data = await worker.run(lambda o=offset: file.read_at(o, PIECE_BYTES))  # type: ignore[misc]
+            data = await worker.run(file.read_at, offset, PIECE_BYTES)
             await connection.send(SnapshotPiece(data))
             offset += len(data)
             progress.advance(offset)
@@ -170,7 +170,7 @@ async def receive_snapshot(
         await connection.send(SnapshotWanted(offer.size_bytes))
         await connection.send(SnapshotTaken(offer.size_bytes))
         return message
-    incoming = await worker.run(lambda: storage.receive_snapshot(meta.id, offer.size_bytes))
+    incoming = await worker.run(storage.receive_snapshot, meta.id, offer.size_bytes)
     try:
         transfer = Transfer(peer_id, meta.id, offer.size_bytes, incoming.offset, incoming.offset, clock.now())
         progress = Progress(clock, "receiving from", transfer)
@@ -180,7 +180,7 @@ async def receive_snapshot(
             piece = await connection.receive()
             if not isinstance(piece, SnapshotPiece) or not piece.data:
                 raise PeerProtocolError(f"node {peer_id} sends something else than a piece of its snapshot")
-            await worker.run(lambda data=piece.data: incoming.write(data))  # type: ignore[misc]
+            await worker.run(incoming.write, piece.data)
             progress.advance(incoming.offset)
         arrived = await worker.run(incoming.finish)
         if arrived != meta:

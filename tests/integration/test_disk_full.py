@@ -4,7 +4,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import pytest
 import trio
@@ -18,6 +18,7 @@ from raftkv_trio.world import Worker, World
 from tests.conftest import find_free_ports
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 SEGMENT_BYTES = 64 * 1024
 KEYS = 200
 
@@ -25,17 +26,17 @@ KEYS = 200
 class AtOnce:
     """A worker that needs no thread, since the disk is in memory."""
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         await trio.lowlevel.checkpoint()
-        return work()
+        return fn(*args)
 
 
 class AfterASecond:
     """A worker that takes its time."""
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         await trio.sleep(1)
-        return work()
+        return fn(*args)
 
 
 def put(number: int, size_bytes: int = 200) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
 import httpx
 import trio
@@ -19,6 +19,7 @@ from raftkv_trio.world import ThreadWorker, TrioClock, World
 PATIENCE_S = 30.0  # for what must happen soon, on however slow a machine
 LOCAL = PeerAddress("127.0.0.1", 0)
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 ALONE = {1: PeerAddress("127.0.0.1", 1)}  # never dialled: a node has no connection to itself
 
 
@@ -117,9 +118,9 @@ class HeldDisk(ThreadWorker):
         super().__init__()
         self.gate = Gate()
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         await self.gate.wait()
-        return await super().run(work)
+        return await super().run(fn, *args)
 
 
 class HeldClock(TrioClock):

@@ -64,7 +64,7 @@ class _FileBody(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        piece = await self._worker.run(lambda: self._file.read_at(self._offset, PIECE_BYTES))
+        piece = await self._worker.run(self._file.read_at, self._offset, PIECE_BYTES)
         if not piece:
             raise StopAsyncIteration
         self._offset += len(piece)

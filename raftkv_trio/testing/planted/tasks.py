@@ -23,7 +23,7 @@ def _(original: Any) -> object:
             await writer._wakeup.wait()
             while (write := writer.take()) is not None:
                 writer.written(write)
-                await writer._worker.run(lambda w=write: writer.write(w))
+                await writer._worker.run(writer.write, write)
 
     return run
 
@@ -39,8 +39,8 @@ def _(original: Any) -> object:
 def _(original: Any) -> object:
     async def write(snapshotter: Any) -> None:
         meta, envelope, chunks = snapshotter.begin()
-        file = await snapshotter._worker.run(lambda: snapshotter._storage.begin_snapshot(meta, envelope))
-        await snapshotter._worker.run(lambda: file.write(chunks))
+        file = await snapshotter._worker.run(snapshotter._storage.begin_snapshot, meta, envelope)
+        await snapshotter._worker.run(file.write, chunks)
         snapshotter.finished(meta)
         await snapshotter._worker.run(file.finish)
 

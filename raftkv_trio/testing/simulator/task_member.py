@@ -6,7 +6,7 @@ Trio's own clock with it. So schedules, faults, clients and checkers are those o
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import trio
 import trio.testing
@@ -24,6 +24,7 @@ from raftkv_trio.testing.world.stream_network import NodeNetwork, StreamNetwork
 from raftkv_trio.world import World
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Life:
@@ -48,17 +49,17 @@ class InlineWorker:
         self._writes_log = writes_log
         self._lock = trio.Lock()
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         async with self._lock:
             if self._writes_log:
-                self._life.writing = work
+                self._life.writing = partial(fn, *args)
             with trio.CancelScope(shield=True):
                 await self._member.spend_disk_time(self._life)
             self._life.writing = None
             if self._life.is_over:
                 raise Halted("the process has ended")
             try:
-                return work()
+                return fn(*args)
             except Halted as halted:
                 self._member.halted(halted)
                 raise
