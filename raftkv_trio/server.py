@@ -10,7 +10,13 @@ from raftkv_trio.config import ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
-from raftkv_trio.rest import make_app, make_waiting_app, open_rest_listeners, serve_meanwhile, serve_rest
+from raftkv_trio.rest import (
+    make_app,
+    make_waiting_app,
+    open_http_listeners,
+    serve_http,
+    serve_http_temporarily,
+)
 from raftkv_trio.sync import cancel_when
 
 logger = logging.getLogger(__name__)
@@ -39,13 +45,16 @@ async def serve(
 async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: trio.TaskStatus[int]) -> None:
     store = Store()
     # Bound first of all, so that a port that is taken is said before the data directory is touched.
-    async with open_rest_listeners(config.rest) as listeners, trio.open_nursery() as node_nursery:
+    async with open_http_listeners(config.rest) as listeners, trio.open_nursery() as node_nursery:
         client_url = config.client_url(listeners[0].socket.getsockname()[1])
         config = replace(config, node=replace(config.node, client_url=client_url))
         node = await _start_node(node_nursery, config, store, listeners)
         async with trio.open_nursery() as rest_nursery:
             app = make_app(node, store, config.rest)
-            port = await rest_nursery.start(serve_rest, app, config.rest, listeners)
+            serve_clients = partial(
+                serve_http, app, config.rest, listeners, count_refused=app.requests.refused
+            )
+            port = await rest_nursery.start(serve_clients)
             logger.info("node %d serves clients at %s", node.id, client_url)
             task_status.started(port)
             await _first_of(*(node.removed,) if stop is None else (node.removed, stop))
@@ -66,7 +75,7 @@ async def _start_node(
         def wait(reason: str) -> None:
             if not reasons:
                 app = make_waiting_app(lambda: f"Waiting to join: {reasons[-1]}")
-                meanwhile.start_soon(serve_meanwhile, app, config.rest, listeners)
+                meanwhile.start_soon(serve_http_temporarily, app, config.rest, listeners)
             reasons[:] = [reason]
 
         node: Node = await nursery.start(partial(run_node, config.node, store, waits_to_join=wait))

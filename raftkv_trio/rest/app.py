@@ -13,6 +13,7 @@ from quart_trio import QuartTrio
 from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node
+from raftkv_trio.rest.connection import TARGET
 from raftkv_trio.rest.counts import Requests
 from raftkv_trio.rest.exchange import KeyRequest, KeyResponse, plain
 from raftkv_trio.rest.keys import KeyHandlers
@@ -21,8 +22,6 @@ from raftkv_trio.rest.operators.documents import Response, problem, text
 from raftkv_trio.rest.operators.members import add_member_routes
 from raftkv_trio.rest.operators.routes import PREFIX, add_operator_routes
 
-#: Where `rest.connection` leaves the request target, byte for byte, in the ASGI scope's `state`.
-TARGET = "raftkv_trio.target"
 MAX_OPERATORS_CONTENT_BYTES = 16 * 1024
 _AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 

@@ -27,9 +27,9 @@ from hypercorn.typing import AppWrapper, ConnectionState, H11SendableEvent
 from hypercorn.utils import parse_socket_addr
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.rest.app import TARGET
-from raftkv_trio.rest.counts import Requests
 
+#: Under this name the ASGI scope's `state` holds the request target, byte for byte as it was sent.
+TARGET = "raftkv_trio.target"
 READ_BYTES = 16 * 1024  # at once; a connection may hold it several times over
 CHUNK_BYTES = 64 * 1024  # most that is sent under one deadline
 LINGER_S = 1.0
@@ -51,14 +51,14 @@ class Connection:
         config: RestConfig,
         hypercorn: Config,
         context: WorkerContext,
-        requests: Requests,
+        count_refused: Callable[[HTTPStatus], None],
         stream: trio.SocketStream,
     ) -> None:
         self._app = app
         self._config = config
         self._hypercorn = hypercorn
         self._context = context
-        self._counts = requests
+        self._count_refused = count_refused
         self._stream = stream
         self._connection = trio.CancelScope()  # cancelled to drop it; its deadline is that of sending
         self._requests = trio.CancelScope()  # cancelled to take no more of them
@@ -81,7 +81,7 @@ class Connection:
                             self._app,
                             self._hypercorn,
                             self._context,
-                            self._counts,
+                            self._count_refused,
                             tasks,
                             self._stream,
                             self._handle,
@@ -177,7 +177,7 @@ class _Protocol(H11Protocol):
         app: AppWrapper,
         config: Config,
         context: WorkerContext,
-        requests: Requests,
+        count_refused: Callable[[HTTPStatus], None],
         tasks: TaskGroup,
         stream: trio.SocketStream,
         send: Callable[[Event], Awaitable[None]],
@@ -186,7 +186,7 @@ class _Protocol(H11Protocol):
         client = parse_socket_addr(socket.family, socket.getpeername())
         server = parse_socket_addr(socket.family, socket.getsockname())
         super().__init__(app, config, context, tasks, ConnectionState({}), False, client, server, send)
-        self._counts = requests
+        self._count_refused = count_refused
         self._is_head = False
         self._unsent = b""
 
@@ -207,7 +207,7 @@ class _Protocol(H11Protocol):
 
     async def refuse(self, status: HTTPStatus) -> None:
         """Answer what is no request, or not a whole one; the connection cannot be used any more."""
-        self._counts.refused(status)
+        self._count_refused(status)
         await self.send(Updated(idle=False))
         # h11 knows a request from its head on, and holds us to its method
         is_head = self._is_head and self.connection.our_state is h11.SEND_RESPONSE

@@ -1,10 +1,10 @@
-"""Serves the app: an accept loop of our own, in which a connection that fails ends alone.
+"""Accepts clients' connections and serves an ASGI app on them; a connection that fails ends alone.
 
 Hypercorn's own `serve` ends when an exception escapes a connection's task.
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from functools import lru_cache, partial
@@ -15,10 +15,10 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.rest.app import RestApp
 from raftkv_trio.rest.connection import Connection
 
 logger = logging.getLogger(__name__)
@@ -30,24 +30,28 @@ _TURNED_AWAY = (
 )
 
 
-async def serve_rest(
-    app: RestApp,
+async def serve_http(
+    app: ASGIFramework,
     config: RestConfig,
     listeners: list[trio.SocketListener] | None = None,
     *,
+    count_refused: Callable[[HTTPStatus], None] = lambda status: None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve clients until cancelled; `started` gives the port that is bound.
+    """Serve clients until cancelled; `started` gives the bound port.
 
     Args:
-        listeners: of `open_rest_listeners`; opened here where not given.
+        app: an ASGI app; it finds the request target as sent in the scope's `state`, under `TARGET`.
+        listeners: from `open_http_listeners`, closed at the end; None: opened here.
+        count_refused: called with the status of each refusal that `app` does not see: of bytes that are no
+            request, and of a connection over `max_connections`.
 
-    Raises ConfigError where the address cannot be bound. Cancellation closes the listeners and idle
-    connections at once; requests under way have `GRACE_S` to end, and no connection outlives this call.
+    Raises ConfigError if the address cannot be bound. Cancellation closes the listeners and idle connections
+    at once; requests in progress have `GRACE_S` to end, and no connection outlives this call.
     """
     if listeners is None:
         listeners = await _listen(config)
-    server = _Server(app, config)
+    server = _Server(app, config, count_refused)
     async with trio.open_nursery() as nursery:
         connections = await nursery.start(server.hold_connections)
         try:
@@ -61,19 +65,24 @@ async def serve_rest(
             await server.stop()
 
 
-async def serve_meanwhile(app: RestApp, config: RestConfig, listeners: list[trio.SocketListener]) -> None:
-    """Serve clients until cancelled, as `serve_rest` does, but leave the listeners to whoever serves next."""
+async def serve_http_temporarily(
+    app: ASGIFramework, config: RestConfig, listeners: list[trio.SocketListener]
+) -> None:
+    """Serve clients until cancelled, as `serve_http` does, but leave the listeners open for the next call."""
     copies = [trio.SocketListener(listener.socket.dup()) for listener in listeners]
     try:
-        await serve_rest(app, config, copies)
+        await serve_http(app, config, copies)
     finally:
         for copy in copies:
             copy.socket.close()
 
 
 @asynccontextmanager
-async def open_rest_listeners(config: RestConfig) -> AsyncIterator[list[trio.SocketListener]]:
-    """Hold the address, bound; clients that come before `serve_rest` wait. Raises ConfigError."""
+async def open_http_listeners(config: RestConfig) -> AsyncIterator[list[trio.SocketListener]]:
+    """Bind the address; clients that connect before `serve_http` wait. Raises ConfigError if it is taken.
+
+    The listeners are closed at the end of the context, also if it is cancelled.
+    """
     listeners = await _listen(config)
     try:
         yield listeners
@@ -96,9 +105,11 @@ async def _listen(config: RestConfig) -> list[trio.SocketListener]:
 class _Server:
     """The connections, and the one boundary at which their errors stop."""
 
-    def __init__(self, app: RestApp, config: RestConfig) -> None:
+    def __init__(
+        self, app: ASGIFramework, config: RestConfig, count_refused: Callable[[HTTPStatus], None]
+    ) -> None:
         self._app = ASGIWrapper(app)
-        self._requests = app.requests
+        self._count_refused = count_refused
         self._config = config
         self._hypercorn = _HypercornConfig()
         self._hypercorn.errorlog = logger
@@ -127,11 +138,11 @@ class _Server:
     async def serve_connection(self, stream: trio.SocketStream) -> None:
         """Serve one client; what fails here has failed for this client alone."""
         if len(self._connections) >= self._config.max_connections:
-            self._requests.refused(HTTPStatus.SERVICE_UNAVAILABLE)
+            self._count_refused(HTTPStatus.SERVICE_UNAVAILABLE)
             await _turn_away(stream)
             return
         connection = Connection(
-            self._app, self._config, self._hypercorn, self._context, self._requests, stream
+            self._app, self._config, self._hypercorn, self._context, self._count_refused, stream
         )
         self._connections.add(connection)
         try:

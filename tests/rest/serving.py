@@ -13,7 +13,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig, RestConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
-from raftkv_trio.rest import make_app, serve_rest
+from raftkv_trio.rest import make_app, serve_http
 from raftkv_trio.world import ThreadWorker, TrioClock, World
 
 PATIENCE_S = 30.0  # for what must happen soon, on however slow a machine
@@ -191,7 +191,9 @@ async def open_server(
             partial(run_node, node_config, store, world=World(worker=disk, clock=clock))
         )
         async with trio.open_nursery() as rest_nursery:
-            port = await rest_nursery.start(serve_rest, make_app(node, store, config), config)
+            app = make_app(node, store, config)
+            serve = partial(serve_http, app, config, count_refused=app.requests.refused)
+            port = await rest_nursery.start(serve)
             try:
                 yield Served(node, store, disk, clock, port, rest_nursery.cancel_scope.cancel)
             finally:
