@@ -8,15 +8,10 @@ import trio
 
 from raftkv_trio.config import ServerConfig
 from raftkv_trio.errors import NodeRemoved
+from raftkv_trio.http import open_http_listeners, serve_http, serve_http_temporarily
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
-from raftkv_trio.rest import (
-    make_app,
-    make_waiting_app,
-    open_http_listeners,
-    serve_http,
-    serve_http_temporarily,
-)
+from raftkv_trio.rest import make_app, make_waiting_app
 from raftkv_trio.sync import cancel_when
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ FLOORS = [
     {"rest", "offline", "testing.planted", "testing.schedules", "__init__"},
     {"node", "testing.world"},
     {"peers", "client"},
-    {"storage", "testing.invariants"},
+    {"storage", "http", "testing.invariants"},
     {"payload", "config"},
     {"raft", "kv", "addresses", "local", "logs"},
     {"errors", "state_machine", "sync", "testing.histories", "world", "_version"},

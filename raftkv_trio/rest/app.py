@@ -11,9 +11,9 @@ from quart import request
 from quart_trio import QuartTrio
 
 from raftkv_trio.config import RestConfig
+from raftkv_trio.http import TARGET
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node
-from raftkv_trio.rest.connection import TARGET
 from raftkv_trio.rest.counts import Requests
 from raftkv_trio.rest.exchange import KeyRequest, KeyResponse, plain
 from raftkv_trio.rest.keys import KeyHandlers
@@ -27,7 +27,7 @@ _AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 
 def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
-    """The app for one node and the store that it replicates, to be served by `serve_rest`."""
+    """The app for one node and the store that it replicates, to be served by `serve_http`."""
     app = RestApp(KeyHandlers(node, store, config))
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_OPERATORS_CONTENT_BYTES,

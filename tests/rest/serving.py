@@ -11,9 +11,10 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig, RestConfig
+from raftkv_trio.http import serve_http
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
-from raftkv_trio.rest import make_app, serve_http
+from raftkv_trio.rest import make_app
 from raftkv_trio.world import ThreadWorker, TrioClock, World
 
 PATIENCE_S = 30.0  # for what must happen soon, on however slow a machine

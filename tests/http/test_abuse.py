@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 
 from raftkv_trio.cli.open_files import make_room_for_clients
 from tests.cli.program import Node, serving_alone
-from tests.rest.crowd import Latencies, be_good, crowd, upload_and_stall
-from tests.rest.requests import Abuse, abuses
+from tests.http.crowd import Latencies, be_good, crowd, upload_and_stall
+from tests.http.requests import Abuse, abuses
 
 STATUS = re.compile(rb"^HTTP/1\.1 (\d\d\d) ", re.MULTILINE)
 DEADLINE_S = 60
