@@ -12,9 +12,9 @@ import trio
 
 from raftkv_trio.errors import DirectoryRefused, PeerProtocolError, RemovedFromCluster
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.wire import (
+from raftkv_trio.peers.framing import FrameDecoder
+from raftkv_trio.peers.handshake_frames import (
     PROTOCOL_VERSIONS,
-    FrameDecoder,
     Hello,
     JoinAnswer,
     JoinQuery,

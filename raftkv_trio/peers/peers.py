@@ -16,15 +16,15 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.directory_ids import DirectoryIds
+from raftkv_trio.peers.framing import FrameDecoder
 from raftkv_trio.peers.handshake import RECEIVE_BYTES, LocalMember, admit
+from raftkv_trio.peers.handshake_frames import Hello
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.outgoing import BACKOFF_S, CONNECTION_ERRORS, Dialler, Link
 from raftkv_trio.peers.snapshot_streams import Transfer, receive_snapshot
 from raftkv_trio.peers.wire import (
     Forward,
     ForwardChange,
-    FrameDecoder,
-    Hello,
     InboxItem,
     PeerFrame,
     ReceivedSnapshot,

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import trio
 
 from raftkv_trio.errors import CorruptLog, PeerProtocolError
+from raftkv_trio.peers.framing import FrameDecoder
 from raftkv_trio.peers.handshake import RECEIVE_BYTES
 from raftkv_trio.peers.wire import (
-    FrameDecoder,
     SnapshotFrame,
     SnapshotOffer,
     SnapshotPiece,

@@ -1,19 +1,15 @@
-"""Bytes: the frames that peers exchange, and the form of what they say and of the proposals in the log.
+"""What members say to each other after the handshake, and its form as bytes.
 
-Sans-IO: nothing here reads or writes. The rules of this file:
-- a length is checked before memory is taken, a CRC before anything is decoded;
-- every frame has a decoder of its own (`plain_cbor.py`).
+On a member's stream: raft messages, proposals that a follower forwards to the leader, and the leader's
+refusals. On a connection for a snapshot: the offer, the part that is wanted, pieces of the file, and the
+confirmation.
 
-A frame is `length u32 | crc32 u32 | payload`, big endian; `length` and the CRC are the payload's.
+Decoders raise PeerProtocolError for all other bytes; they check the form of a frame, and `incoming.py` checks
+whether this peer may say it.
 """
 
-import struct
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-from zlib import crc32
-
-import cbor2
 
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.payload.cbor import (
@@ -22,123 +18,25 @@ from raftkv_trio.payload.cbor import (
     integer,
     items,
     octets,
-    optional_integer,
-    optional_text,
     pack_message,
     text,
     unpack_message,
 )
 from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.peers.framing import FrameKind, encode_frame
 from raftkv_trio.raft.types import Message
 
-PROTOCOL_VERSIONS = (1, 1)  # lowest and highest spoken
-MAX_FRAME_BYTES = 4 * 1024 * 1024
-_FRAME_HEADER = struct.Struct(">II")
-
-# ---------------------------------------------------------------- frames
-
-
-def encode_frame(value: object) -> bytes:
-    """One frame around the CBOR form of `value`; what `NodeConfig` allows fits `MAX_FRAME_BYTES`."""
-    payload = cbor2.dumps(value)
-    return _FRAME_HEADER.pack(len(payload), crc32(payload)) + payload
-
-
-class FrameDecoder:
-    """Cuts a byte stream into payloads: `feed` what arrived, then iterate over what is whole.
-
-    Memory is bounded by one frame and what was fed last: a length over `max_frame_bytes` is refused when
-    its header is seen, not when the bytes have come.
-    """
-
-    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self._buffer = bytearray()
-        self._max_frame_bytes = max_frame_bytes
-
-    def feed(self, data: bytes | bytearray) -> None:
-        self._buffer += data
-
-    def __iter__(self) -> "FrameDecoder":
-        return self
-
-    def __next__(self) -> bytes:
-        """The next whole payload; StopIteration until more is fed; PeerProtocolError ends the stream."""
-        buffer = self._buffer
-        if len(buffer) < _FRAME_HEADER.size:
-            raise StopIteration
-        length, crc = _FRAME_HEADER.unpack_from(buffer)
-        if length > self._max_frame_bytes:
-            raise PeerProtocolError(f"a frame of {length} bytes is over the limit of {self._max_frame_bytes}")
-        end = _FRAME_HEADER.size + length
-        if len(buffer) < end:
-            raise StopIteration
-        payload = bytes(memoryview(buffer)[_FRAME_HEADER.size : end])
-        del buffer[:end]
-        if crc32(payload) != crc:
-            raise PeerProtocolError("a frame's CRC does not match its payload")
-        return payload
-
-
-# ---------------------------------------------------------------- what the log holds
-
-
-# ---------------------------------------------------------------- what peers say
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
-    """The first frame of a member that connects: who it is, and whom it believes to speak to.
-
-    `peer_url` is for whoever has not heard yet that the sender is a member, so as to answer it. On the wire
-    the fields of this class and of `Welcome` go in their order here.
-    """
-
-    versions: tuple[int, int] = PROTOCOL_VERSIONS
-    cluster_id: int
-    sender: int
-    directory_id: bytes
-    receiver: int
-    peer_url: str | None = None
-    client_url: str | None = None
-    is_for_snapshot: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Welcome:
-    """The answer to a Hello: `reason` is None where it is accepted, else why the connection is closed.
-
-    `is_other_directory` where the reason is that the sender is known by another data directory, `removed_at`
-    where it is that the entry at this index has removed it.
-    """
-
-    version: int
-    node_id: int
-    directory_id: bytes
-    client_url: str | None = None
-    reason: str | None = None
-    is_other_directory: bool = False
-    removed_at: int | None = None
-
-
-class JoinQuery(NamedTuple):
-    """The first frame of a node without a directory that wants to join: which cluster is this?"""
-
-    versions: tuple[int, int]
-    node_id: int
-
-
-class JoinAnswer(NamedTuple):
-    """The cluster, its members' peer URLs by id, and at which index it has removed the asking id, if so."""
-
-    cluster_id: int
-    urls: Mapping[int, str]
-    removed_at: int | None
+# ---------------------------------------------------------------- a member's stream
 
 
 class Forward(NamedTuple):
-    """Proposals `(id, command)` that a follower asks the leader of `term`, and no other, to append.
+    """Proposals that a follower asks the leader to append.
 
-    What becomes of those that are appended the follower learns from its own log.
+    The follower learns from its own log what becomes of those that are appended.
+
+    Attributes:
+        term: the leader's term; a leader of another term refuses.
+        proposals: pairs of id and command, at least one.
     """
 
     term: int
@@ -146,7 +44,13 @@ class Forward(NamedTuple):
 
 
 class ForwardChange(NamedTuple):
-    """A change of members, which a follower asks the leader of `term`, and no other, to append."""
+    """A change of members that a follower asks the leader to append.
+
+    Attributes:
+        term: the leader's term; a leader of another term refuses.
+        id: of the proposal.
+        request: an encoded `ChangeRequest`.
+    """
 
     term: int
     id: ProposalId
@@ -154,9 +58,16 @@ class ForwardChange(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The leader that was asked under `term` did not append these and never will on that request.
+    """The leader's answer to a Forward or ForwardChange: it has not appended these, and will not.
 
-    `is_final`: asking again makes no sense; `is_unknown`: because a node that is no member was to be changed.
+    So the follower may forward them again, to this leader or another: they cannot be appended twice.
+
+    Attributes:
+        term: that of the Forward.
+        ids: of the proposals that are refused.
+        reason: one sentence for the client.
+        is_final: the proposal is invalid as it is; forwarding it again is useless.
+        is_unknown: the reason is that the change names a node that is not a member.
     """
 
     term: int
@@ -166,178 +77,124 @@ class Refused(NamedTuple):
     is_unknown: bool = False
 
 
+PeerFrame = Sequence[Message] | Forward | ForwardChange | Refused
+
+
+def encode_messages(messages: Iterable[Message]) -> bytes:
+    """Raft messages as one frame, in their order."""
+    return encode_frame([FrameKind.MESSAGES, [pack_message(m) for m in messages]])
+
+
+def encode_forward(forward: Forward) -> bytes:
+    """A Forward as a frame."""
+    proposals = [[list(proposal_id), command] for proposal_id, command in forward.proposals]
+    return encode_frame([FrameKind.FORWARD, [forward.term, proposals]])
+
+
+def encode_forward_change(forward: ForwardChange) -> bytes:
+    """A ForwardChange as a frame."""
+    return encode_frame([FrameKind.FORWARD_CHANGE, [forward.term, list(forward.id), forward.request]])
+
+
+def encode_refused(refused: Refused) -> bytes:
+    """A Refused as a frame."""
+    ids = [list(proposal_id) for proposal_id in refused.ids]
+    body = [refused.term, ids, refused.reason, refused.is_final, refused.is_unknown]
+    return encode_frame([FrameKind.REFUSED, body])
+
+
+def decode_peer_frame(payload: bytes) -> PeerFrame:
+    """Any frame of a member's stream after the handshake; raises PeerProtocolError."""
+    kind, body = items(decode_payload(payload), 2)
+    if integer(kind) == FrameKind.MESSAGES:
+        return [unpack_message(item) for item in items(body)]
+    if kind == FrameKind.FORWARD:
+        term, proposals = items(body, 2)
+        pairs = [items(item, 2) for item in items(proposals)]
+        if not pairs:
+            raise PeerProtocolError("a Forward without proposals")
+        return Forward(integer(term), tuple((_proposal_id(i), octets(command)) for i, command in pairs))
+    if kind == FrameKind.FORWARD_CHANGE:
+        term, proposal_id, request = items(body, 3)
+        return ForwardChange(integer(term), _proposal_id(proposal_id), octets(request))
+    if kind == FrameKind.REFUSED:
+        term, ids, reason, is_final, is_unknown = items(body, 5)
+        proposal_ids = tuple(_proposal_id(i) for i in items(ids))
+        return Refused(integer(term), proposal_ids, text(reason), boolean(is_final), boolean(is_unknown))
+    raise PeerProtocolError(f"unknown frame kind {kind} on a member's stream")
+
+
+def _proposal_id(value: object) -> ProposalId:
+    node_id, boot_nonce, sequence = items(value, 3)
+    return ProposalId(integer(node_id), integer(boot_nonce), integer(sequence))
+
+
+# ---------------------------------------------------------------- a connection for a snapshot
+
+
 class SnapshotOffer(NamedTuple):
-    """Opens a snapshot's connection: the SNAP message, and how many bytes its file has."""
+    """Opens a transfer: the SNAP message, and the size of its file."""
 
     message: Message
     size_bytes: int
 
 
 class SnapshotWanted(NamedTuple):
-    """The answer: the file's bytes from `offset` on are wanted, of which there may be none."""
+    """The answer to an offer: send the file's bytes from `offset` on. Its size means that none are needed."""
 
     offset: int
 
 
 class SnapshotPiece(NamedTuple):
-    """The file's next bytes."""
+    """The file's next bytes, at least one."""
 
     data: bytes
 
 
 class SnapshotTaken(NamedTuple):
-    """All of it has arrived, is whole and durable."""
+    """The whole file has arrived, has been verified, and is durable."""
 
     size_bytes: int
 
 
-class ReceivedSnapshot(NamedTuple):
-    """Not a frame, but what a snapshot's connection comes to: a SNAP message whose file is here."""
-
-    message: Message
-
-
-PeerFrame = Sequence[Message] | Forward | ForwardChange | Refused
 SnapshotFrame = SnapshotOffer | SnapshotWanted | SnapshotPiece | SnapshotTaken
-InboxItem = PeerFrame | ReceivedSnapshot
-_HELLO, _WELCOME, _MESSAGES, _FORWARD, _REFUSED, _OFFER, _WANTED, _PIECE, _TAKEN = range(1, 10)
-_QUERY, _ANSWER, _FORWARD_CHANGE = range(10, 13)
-
-
-def encode_hello(hello: Hello) -> bytes:
-    return encode_frame([_HELLO, *astuple(hello)])
-
-
-def decode_first_frame(payload: bytes) -> Hello | JoinQuery:
-    """Raises PeerProtocolError where the first frame is neither."""
-    fields = items(decode_payload(payload))
-    if len(fields) == 3 and integer(fields[0]) == _QUERY:
-        return JoinQuery(_versions(fields[1]), integer(fields[2]))
-    kind, versions, cluster_id, sender, directory_id, receiver, *more = items(fields, 9)
-    peer_url, client_url, is_for_snapshot = more
-    if integer(kind) != _HELLO:
-        raise PeerProtocolError("the first frame is not a handshake")
-    return Hello(
-        versions=_versions(versions),
-        cluster_id=integer(cluster_id),
-        sender=integer(sender),
-        directory_id=octets(directory_id),
-        receiver=integer(receiver),
-        peer_url=optional_text(peer_url),
-        client_url=optional_text(client_url),
-        is_for_snapshot=boolean(is_for_snapshot),
-    )
-
-
-def encode_welcome(welcome: Welcome) -> bytes:
-    return encode_frame([_WELCOME, *astuple(welcome)])
-
-
-def decode_welcome(payload: bytes) -> Welcome:
-    """Raises PeerProtocolError where the answer to a Hello is no Welcome."""
-    fields = items(decode_payload(payload), 8)
-    kind, version, node_id, directory_id, client_url, reason, is_other_directory, removed_at = fields
-    if integer(kind) != _WELCOME:
-        raise PeerProtocolError("the answer to the handshake is not one")
-    return Welcome(
-        version=integer(version),
-        node_id=integer(node_id),
-        directory_id=octets(directory_id),
-        client_url=optional_text(client_url),
-        reason=optional_text(reason),
-        is_other_directory=boolean(is_other_directory),
-        removed_at=optional_integer(removed_at),
-    )
-
-
-def encode_join_query(query: JoinQuery) -> bytes:
-    return encode_frame([_QUERY, *query])
-
-
-def encode_join_answer(answer: JoinAnswer) -> bytes:
-    return encode_frame([_ANSWER, answer.cluster_id, dict(answer.urls), answer.removed_at])
-
-
-def decode_join_answer(payload: bytes) -> JoinAnswer:
-    """Raises PeerProtocolError where the answer to a JoinQuery is none."""
-    kind, cluster_id, urls, removed_at = items(decode_payload(payload), 4)
-    if integer(kind) != _ANSWER or type(urls) is not dict:
-        raise PeerProtocolError("the answer to a node that wants to join is not one")
-    members = {integer(i): text(url) for i, url in urls.items()}
-    return JoinAnswer(integer(cluster_id), members, optional_integer(removed_at))
-
-
-def _versions(value: object) -> tuple[int, int]:
-    lowest, highest = items(value, 2)
-    return integer(lowest), integer(highest)
-
-
-def encode_messages(messages: Iterable[Message]) -> bytes:
-    return encode_frame([_MESSAGES, [pack_message(m) for m in messages]])
-
-
-def encode_forward(forward: Forward) -> bytes:
-    proposals = [[list(proposal_id), command] for proposal_id, command in forward.proposals]
-    return encode_frame([_FORWARD, [forward.term, proposals]])
-
-
-def encode_forward_change(forward: ForwardChange) -> bytes:
-    return encode_frame([_FORWARD_CHANGE, [forward.term, list(forward.id), forward.request]])
-
-
-def encode_refused(refused: Refused) -> bytes:
-    ids = [list(proposal_id) for proposal_id in refused.ids]
-    return encode_frame([_REFUSED, [refused.term, ids, refused.reason, refused.is_final, refused.is_unknown]])
-
-
-def decode_peer_frame(payload: bytes) -> PeerFrame:
-    """Any frame after the handshake; raises PeerProtocolError."""
-    kind, body = items(decode_payload(payload), 2)
-    if integer(kind) == _MESSAGES:
-        return [unpack_message(item) for item in items(body)]
-    if kind == _FORWARD:
-        term, proposals = items(body, 2)
-        pairs = [items(item, 2) for item in items(proposals)]
-        if not pairs:
-            raise PeerProtocolError("a Forward without proposals")
-        return Forward(integer(term), tuple((_proposal_id(i), octets(command)) for i, command in pairs))
-    if kind == _FORWARD_CHANGE:
-        term, proposal_id, request = items(body, 3)
-        return ForwardChange(integer(term), _proposal_id(proposal_id), octets(request))
-    if kind == _REFUSED:
-        term, ids, reason, is_final, is_unknown = items(body, 5)
-        proposal_ids = tuple(_proposal_id(i) for i in items(ids))
-        return Refused(integer(term), proposal_ids, text(reason), boolean(is_final), boolean(is_unknown))
-    raise PeerProtocolError(f"unknown frame kind {kind}")
 
 
 def encode_snapshot_frame(frame: SnapshotFrame) -> bytes:
+    """One frame of a snapshot's connection."""
     match frame:
         case SnapshotOffer(message, size_bytes):
-            return encode_frame([_OFFER, [pack_message(message), size_bytes]])
+            return encode_frame([FrameKind.SNAPSHOT_OFFER, [pack_message(message), size_bytes]])
         case SnapshotWanted(offset):
-            return encode_frame([_WANTED, offset])
+            return encode_frame([FrameKind.SNAPSHOT_WANTED, offset])
         case SnapshotPiece(data):
-            return encode_frame([_PIECE, data])
+            return encode_frame([FrameKind.SNAPSHOT_PIECE, data])
         case SnapshotTaken(size_bytes):
-            return encode_frame([_TAKEN, size_bytes])
+            return encode_frame([FrameKind.SNAPSHOT_TAKEN, size_bytes])
 
 
 def decode_snapshot_frame(payload: bytes) -> SnapshotFrame:
     """Any frame of a snapshot's connection after the handshake; raises PeerProtocolError."""
     kind, body = items(decode_payload(payload), 2)
-    if integer(kind) == _OFFER:
+    if integer(kind) == FrameKind.SNAPSHOT_OFFER:
         message, size_bytes = items(body, 2)
         return SnapshotOffer(unpack_message(message), integer(size_bytes))
-    if kind == _WANTED:
+    if kind == FrameKind.SNAPSHOT_WANTED:
         return SnapshotWanted(integer(body))
-    if kind == _PIECE:
+    if kind == FrameKind.SNAPSHOT_PIECE:
         return SnapshotPiece(octets(body))
-    if kind == _TAKEN:
+    if kind == FrameKind.SNAPSHOT_TAKEN:
         return SnapshotTaken(integer(body))
     raise PeerProtocolError(f"unknown frame kind {kind} on a snapshot's connection")
 
 
-def _proposal_id(value: object) -> ProposalId:
-    node_id, boot_nonce, sequence = items(value, 3)
-    return ProposalId(integer(node_id), integer(boot_nonce), integer(sequence))
+# ---------------------------------------------------------------- what the driver gets of them
+
+
+class ReceivedSnapshot(NamedTuple):
+    """What a snapshot's connection comes to: a SNAP message whose file is durable here."""
+
+    message: Message
+
+
+InboxItem = PeerFrame | ReceivedSnapshot

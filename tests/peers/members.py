@@ -10,8 +10,9 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.directory_ids import DirectoryIds
+from raftkv_trio.peers.handshake_frames import Hello, encode_hello
 from raftkv_trio.peers.peers import Peers
-from raftkv_trio.peers.wire import Forward, ForwardChange, Hello, InboxItem, encode_hello
+from raftkv_trio.peers.wire import Forward, ForwardChange, InboxItem
 from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, OsDisk, open_storage
 from raftkv_trio.sync import ByteBoundedQueue, Wakeup

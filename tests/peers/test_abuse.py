@@ -14,18 +14,11 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.peers.framing import encode_frame
 from raftkv_trio.peers.handshake import MAX_HANDSHAKE_BYTES
+from raftkv_trio.peers.handshake_frames import Hello, encode_hello
 from raftkv_trio.peers.peers import MAX_HANDSHAKES, REJECTION_INTERVAL_S
-from raftkv_trio.peers.wire import (
-    Forward,
-    Hello,
-    Refused,
-    encode_forward,
-    encode_frame,
-    encode_hello,
-    encode_messages,
-    encode_refused,
-)
+from raftkv_trio.peers.wire import Forward, Refused, encode_forward, encode_messages, encode_refused
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.members import CLUSTER_ID, Member, admitted, connected, running
 

@@ -12,19 +12,18 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.peers.framing import FrameDecoder
 from raftkv_trio.peers.handshake import receive_payload
-from raftkv_trio.peers.peers import MAX_LINKS
-from raftkv_trio.peers.wire import (
-    Forward,
-    FrameDecoder,
+from raftkv_trio.peers.handshake_frames import (
     Hello,
     Welcome,
     decode_first_frame,
     decode_welcome,
     encode_hello,
-    encode_messages,
     encode_welcome,
 )
+from raftkv_trio.peers.peers import MAX_LINKS
+from raftkv_trio.peers.wire import Forward, encode_messages
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.members import (
     CLUSTER_ID,

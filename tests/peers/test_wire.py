@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import cbor2
 import pytest
@@ -11,16 +12,37 @@ from hypothesis import strategies as st
 
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.payload.proposal import ProposalId, decode_proposal, encode_proposal
+from raftkv_trio.peers.framing import FrameDecoder
+from raftkv_trio.peers.handshake_frames import (
+    Hello,
+    JoinAnswer,
+    JoinQuery,
+    Welcome,
+    decode_first_frame,
+    decode_join_answer,
+    decode_welcome,
+    encode_hello,
+    encode_join_answer,
+    encode_join_query,
+    encode_welcome,
+)
 from raftkv_trio.peers.wire import (
     Forward,
-    FrameDecoder,
-    decode_first_frame,
+    ForwardChange,
+    Refused,
+    SnapshotOffer,
+    SnapshotPiece,
+    SnapshotTaken,
+    SnapshotWanted,
     decode_peer_frame,
-    decode_welcome,
+    decode_snapshot_frame,
     encode_forward,
+    encode_forward_change,
     encode_messages,
+    encode_refused,
+    encode_snapshot_frame,
 )
-from raftkv_trio.raft.types import Entry, Message, MessageType
+from raftkv_trio.raft.types import ConfState, Entry, Message, MessageType, Snapshot
 
 MESSAGE = Message(type=MessageType.APP, to=2, from_=1, term=3, index=4, entries=(Entry(3, 5, data=b"x"),))
 
@@ -126,3 +148,127 @@ def test_a_forward_without_proposals_is_refused() -> None:
     decoder.feed(encode_forward(Forward(3, ())))
     with pytest.raises(PeerProtocolError, match="without proposals"):
         decode_peer_frame(next(decoder))
+
+
+SNAP = Message(
+    type=MessageType.SNAP, to=2, from_=1, term=3, snapshot=Snapshot(7, 3, ConfState(voters=(1, 2)))
+)
+ID = ProposalId(1, 2, 3)
+HELLO = Hello(
+    cluster_id=5,
+    sender=1,
+    directory_id=b"d" * 16,
+    receiver=2,
+    peer_url="http://h:1",
+    client_url=None,
+    is_for_snapshot=True,
+)
+WELCOME = Welcome(
+    version=1,
+    node_id=2,
+    directory_id=b"d" * 16,
+    client_url="http://c:2",
+    reason="no",
+    is_other_directory=True,
+    removed_at=9,
+)
+
+
+@pytest.mark.parametrize(
+    ("encode", "decode", "said", "version_1"),
+    [
+        pytest.param(
+            encode_hello,
+            decode_first_frame,
+            HELLO,
+            "000000264d3d052d890182010105015064646464646464646464646464646464026a687474703a2f2f683a31f6f5",
+            id="hello",
+        ),
+        pytest.param(
+            encode_welcome,
+            decode_welcome,
+            WELCOME,
+            "0000002503e62f6e8802010250646464646464646464646464646464646a687474703a2f2f633a32626e6ff509",
+            id="welcome",
+        ),
+        pytest.param(
+            encode_join_query,
+            decode_first_frame,
+            JoinQuery((1, 1), 4),
+            "000000063bb23eab830a82010104",
+            id="query",
+        ),
+        pytest.param(
+            encode_join_answer,
+            decode_join_answer,
+            JoinAnswer(5, {1: "http://h:1"}, None),
+            "000000114de3e8c1840b05a1016a687474703a2f2f683a31f6",
+            id="answer",
+        ),
+        pytest.param(
+            encode_messages,
+            decode_peer_frame,
+            [replace(MESSAGE, log_term=2, commit=4, context=b"c")],
+            "00000018025baa308203818d0402010302048184030500417804f6f6f4004163",
+            id="messages",
+        ),
+        pytest.param(
+            encode_forward,
+            decode_peer_frame,
+            Forward(3, ((ID, b"command"),)),
+            "00000012709729d08204820381828301020347636f6d6d616e64",
+            id="forward",
+        ),
+        pytest.param(
+            encode_forward_change,
+            decode_peer_frame,
+            ForwardChange(3, ID, b"request"),
+            "000000105ec799ec820c8303830102034772657175657374",
+            id="forward_change",
+        ),
+        pytest.param(
+            encode_refused,
+            decode_peer_frame,
+            Refused(3, (ID,), "reason", True, False),
+            "00000012b3be945b82058503818301020366726561736f6ef5f4",
+            id="refused",
+        ),
+        pytest.param(
+            encode_snapshot_frame,
+            decode_snapshot_frame,
+            SnapshotOffer(SNAP, 100),
+            "0000001e1f4790248206828d0a02010300008000f684070385820102808080f440f400401864",
+            id="offer",
+        ),
+        pytest.param(
+            encode_snapshot_frame,
+            decode_snapshot_frame,
+            SnapshotWanted(10),
+            "00000003b264692582070a",
+            id="wanted",
+        ),
+        pytest.param(
+            encode_snapshot_frame,
+            decode_snapshot_frame,
+            SnapshotPiece(b"data"),
+            "000000074f72743e82084464617461",
+            id="piece",
+        ),
+        pytest.param(
+            encode_snapshot_frame,
+            decode_snapshot_frame,
+            SnapshotTaken(100),
+            "00000004a101a73b82091864",
+            id="taken",
+        ),
+    ],
+)
+def test_each_frame_has_the_form_of_protocol_version_1(
+    encode: Callable[[Any], bytes], decode: Callable[[bytes], object], said: object, version_1: str
+) -> None:
+    """Nodes of other commits read these bytes: they change only with the protocol's version."""
+    frame = encode(said)
+    assert frame.hex() == version_1
+    decoder = FrameDecoder()
+    decoder.feed(frame)
+    assert decode(next(decoder)) == said

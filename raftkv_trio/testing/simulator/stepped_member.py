@@ -14,10 +14,11 @@ from raftkv_trio.node.log_writer import Write
 from raftkv_trio.node.node import LAST_WORDS_S, Node
 from raftkv_trio.node.recovery import open_directory, restore_machine
 from raftkv_trio.peers.handshake import join_answer
+from raftkv_trio.peers.handshake_frames import PROTOCOL_VERSIONS, JoinAnswer, JoinQuery
 from raftkv_trio.peers.joining import ASK_INTERVAL_S, what_to_join
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.peers import PARTING_S
-from raftkv_trio.peers.wire import PROTOCOL_VERSIONS, JoinAnswer, JoinQuery, PeerFrame
+from raftkv_trio.peers.wire import PeerFrame
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import Bootstrap, NodeStorage, is_new
 from raftkv_trio.testing.simulator.member import DATA_DIR, Look, Member, State

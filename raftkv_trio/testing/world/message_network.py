@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from raftkv_trio.peers.handshake_frames import JoinAnswer, JoinQuery
 from raftkv_trio.peers.outbox import Item
-from raftkv_trio.peers.wire import Forward, ForwardChange, JoinAnswer, JoinQuery, PeerFrame, Refused
+from raftkv_trio.peers.wire import Forward, ForwardChange, PeerFrame, Refused
 from raftkv_trio.raft.types import Message
 from raftkv_trio.testing.world.timeline import Timeline, Trace
 

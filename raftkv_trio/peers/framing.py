@@ -1,0 +1,85 @@
+"""Frames: how a stream of bytes between two members is cut into payloads.
+
+Sans-IO: nothing here reads or writes. A frame is `length u32 | crc32 u32 | payload`, big endian. Length
+and CRC are those of the payload, which is a CBOR list that begins with a `FrameKind`. The rules of this file:
+
+- a length is checked before memory is taken for the frame, and a CRC before the payload is decoded;
+- each payload is decoded on its own (`payload/cbor.py`), so that no frame refers to an earlier one.
+"""
+
+import struct
+from enum import IntEnum
+from zlib import crc32
+
+import cbor2
+
+from raftkv_trio.errors import PeerProtocolError
+
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+_HEADER = struct.Struct(">II")
+
+
+class FrameKind(IntEnum):
+    """The first field of each payload. The numbers are part of the protocol: a number is never used again.
+
+    `handshake_frames.py` has the forms of HELLO, WELCOME, JOIN_QUERY and JOIN_ANSWER, `wire.py` all others.
+    """
+
+    HELLO = 1
+    WELCOME = 2
+    MESSAGES = 3
+    FORWARD = 4
+    REFUSED = 5
+    SNAPSHOT_OFFER = 6
+    SNAPSHOT_WANTED = 7
+    SNAPSHOT_PIECE = 8
+    SNAPSHOT_TAKEN = 9
+    JOIN_QUERY = 10
+    JOIN_ANSWER = 11
+    FORWARD_CHANGE = 12
+
+
+def encode_frame(value: object) -> bytes:
+    """One frame around the CBOR form of `value`. What `NodeConfig` allows fits into `MAX_FRAME_BYTES`."""
+    payload = cbor2.dumps(value)
+    return _HEADER.pack(len(payload), crc32(payload)) + payload
+
+
+class FrameDecoder:
+    """Cuts a byte stream into payloads: `feed` what arrived, then iterate over the complete payloads.
+
+    Memory is bounded by one frame and the bytes that were fed last: a length over `max_frame_bytes` is
+    refused as soon as the frame's header has arrived, before its payload.
+    """
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._buffer = bytearray()
+        self._max_frame_bytes = max_frame_bytes
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """Append bytes of the stream."""
+        self._buffer += data
+
+    def __iter__(self) -> "FrameDecoder":
+        return self
+
+    def __next__(self) -> bytes:
+        """The next complete payload.
+
+        Raises StopIteration until more bytes are fed, and PeerProtocolError for a frame that is too long or
+        damaged; after that the rest of the stream cannot be read, since its frames' limits are unknown.
+        """
+        buffer = self._buffer
+        if len(buffer) < _HEADER.size:
+            raise StopIteration
+        length, crc = _HEADER.unpack_from(buffer)
+        if length > self._max_frame_bytes:
+            raise PeerProtocolError(f"a frame of {length} bytes is over the limit of {self._max_frame_bytes}")
+        end = _HEADER.size + length
+        if len(buffer) < end:
+            raise StopIteration
+        payload = bytes(memoryview(buffer)[_HEADER.size : end])
+        del buffer[:end]
+        if crc32(payload) != crc:
+            raise PeerProtocolError("the CRC of a frame does not match its payload")
+        return payload
