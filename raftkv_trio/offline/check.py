@@ -40,7 +40,7 @@ from raftkv_trio.storage.record import (
     is_torn,
     next_record,
 )
-from raftkv_trio.storage.snapshot import PartReader, SnapshotId, decode_meta
+from raftkv_trio.storage.snapshot_file import PartReader, SnapshotId, decode_meta
 
 _READ_BYTES = 1024 * 1024
 

@@ -28,7 +28,7 @@ from raftkv_trio.storage import (
     verify_backup,
 )
 from raftkv_trio.storage.node_storage import read_identity
-from raftkv_trio.storage.snapshot import SnapshotFile
+from raftkv_trio.storage.snapshot_file import SnapshotFile
 
 
 class Forced(NamedTuple):

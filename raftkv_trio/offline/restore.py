@@ -25,8 +25,8 @@ from raftkv_trio.storage.node_storage import (
     write_known,
     write_origin,
 )
-from raftkv_trio.storage.sealed import seal
-from raftkv_trio.storage.snapshot import (
+from raftkv_trio.storage.small_files import seal
+from raftkv_trio.storage.snapshot_file import (
     SnapshotFile,
     SnapshotMeta,
     read_parts,

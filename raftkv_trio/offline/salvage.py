@@ -28,7 +28,7 @@ from raftkv_trio.storage.record import (
     is_torn,
     next_record,
 )
-from raftkv_trio.storage.snapshot import NO_SNAPSHOT, SnapshotId
+from raftkv_trio.storage.snapshot_file import NO_SNAPSHOT, SnapshotId
 
 
 class Pieces:

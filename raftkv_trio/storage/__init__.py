@@ -11,8 +11,8 @@ from raftkv_trio.storage.node_storage import (
     is_new,
     open_storage,
 )
-from raftkv_trio.storage.snapshot import SnapshotId, SnapshotMeta
-from raftkv_trio.storage.snapshots import IncomingSnapshot
+from raftkv_trio.storage.snapshot_directory import IncomingSnapshot
+from raftkv_trio.storage.snapshot_file import SnapshotId, SnapshotMeta
 
 __all__ = [
     "BOOTSTRAP_INDEX",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.storage.disk import Disk
-from raftkv_trio.storage.snapshot import (
+from raftkv_trio.storage.snapshot_file import (
     HASH_BYTES,
     PartReader,
     SnapshotMeta,

@@ -25,7 +25,7 @@ from raftkv_trio.storage.record import (
     has_record_behind,
     is_torn,
 )
-from raftkv_trio.storage.snapshot import NO_SNAPSHOT, SnapshotId
+from raftkv_trio.storage.snapshot_file import NO_SNAPSHOT, SnapshotId
 
 _SUFFIX = ".wal"
 

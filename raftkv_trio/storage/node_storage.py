@@ -21,9 +21,9 @@ from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, is_no_room, trouble, write_whole_file
 from raftkv_trio.storage.log_reader import corrupt, read_segment, segments
 from raftkv_trio.storage.record import has_record_behind
-from raftkv_trio.storage.sealed import read_sealed, seal, write_sealed
-from raftkv_trio.storage.snapshot import SnapshotFile, SnapshotId, SnapshotMeta
-from raftkv_trio.storage.snapshots import IncomingSnapshot, Snapshots
+from raftkv_trio.storage.small_files import read_sealed, seal, write_sealed
+from raftkv_trio.storage.snapshot_directory import IncomingSnapshot, Snapshots
+from raftkv_trio.storage.snapshot_file import SnapshotFile, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.wal import TornTail, WriteAheadLog, begin_log, open_log, purge_log
 
 FORMAT_VERSION = 1

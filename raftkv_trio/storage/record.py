@@ -29,7 +29,7 @@ import cbor2
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.payload import cbor as plain_cbor
 from raftkv_trio.raft.types import Entry, HardState
-from raftkv_trio.storage.snapshot import SnapshotId
+from raftkv_trio.storage.snapshot_file import SnapshotId
 
 MAGIC = 0x52_4B_56_31
 ALIGNMENT = 8

@@ -32,7 +32,7 @@ from raftkv_trio.storage.record import (
     aligned,
     encode_record,
 )
-from raftkv_trio.storage.snapshot import NO_SNAPSHOT, SnapshotId
+from raftkv_trio.storage.snapshot_file import NO_SNAPSHOT, SnapshotId
 
 SPARE = "spare"
 

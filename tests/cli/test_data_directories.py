@@ -7,7 +7,7 @@ import pytest
 
 from raftkv_trio.storage import OsDisk
 from raftkv_trio.storage.node_storage import FORMAT_VERSION
-from raftkv_trio.storage.sealed import read_sealed, write_sealed
+from raftkv_trio.storage.small_files import read_sealed, write_sealed
 from tests.cli.program import alone, damage, refusal, serving_alone
 
 

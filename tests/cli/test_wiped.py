@@ -9,7 +9,7 @@ from signal import SIGINT
 import pytest
 
 from raftkv_trio.storage import OsDisk
-from raftkv_trio.storage.sealed import write_sealed
+from raftkv_trio.storage.small_files import write_sealed
 from tests.cli.program import Node, serving
 
 Start = Callable[[int], AbstractContextManager[Node]]

@@ -6,7 +6,7 @@ from typing import Any
 from raftkv_trio.node.snapshotter import Pinned, Snapshotter
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
-from raftkv_trio.storage.snapshot import SnapshotFile
+from raftkv_trio.storage.snapshot_file import SnapshotFile
 from raftkv_trio.storage.wal import WriteAheadLog
 from raftkv_trio.testing.planted.bug import PlantedBug, bug
 

@@ -6,7 +6,7 @@ from raftkv_trio.node.node import Node
 from raftkv_trio.peers.wire import ReceivedSnapshot
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
-from raftkv_trio.storage.snapshot import SnapshotFile
+from raftkv_trio.storage.snapshot_file import SnapshotFile
 
 
 class SnapshotSteps:

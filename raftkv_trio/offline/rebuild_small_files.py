@@ -17,7 +17,7 @@ from raftkv_trio.storage.disk import Disk, write_whole_file
 from raftkv_trio.storage.log_reader import read_segment, segments
 from raftkv_trio.storage.node_storage import read_identity, read_known, read_origin
 from raftkv_trio.storage.record import decode_header, decode_payload, decode_record
-from raftkv_trio.storage.sealed import seal
+from raftkv_trio.storage.small_files import seal
 
 
 def mend_files(disk: Disk, path: Path, others: Sequence[Path]) -> list[str]:

@@ -9,9 +9,9 @@ import pytest
 
 from raftkv_trio.errors import CorruptLog
 from raftkv_trio.raft.types import HardState
-from raftkv_trio.storage.snapshot import SnapshotMeta
+from raftkv_trio.storage.snapshot_file import SnapshotMeta
 from raftkv_trio.testing.world.disk import Halted, SimulatedDisk
-from tests.offline.test_mend import (
+from tests.offline.test_rebuild_log import (
     INDEXES,
     damage,
     entry,

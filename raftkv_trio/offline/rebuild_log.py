@@ -27,14 +27,14 @@ from typing import NamedTuple
 
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
 from raftkv_trio.errors import ConfigError, CorruptLog
+from raftkv_trio.offline.replace_log import build_log, swap_logs, take_snapshot
 from raftkv_trio.offline.salvage import Pieces, Salvage
-from raftkv_trio.offline.swap import build_log, swap_logs, take_snapshot
 from raftkv_trio.raft.confchange import all_voters, apply_change, decode_conf_change
 from raftkv_trio.raft.quorum import VoteResult, joint_vote
 from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState
 from raftkv_trio.storage.disk import Disk
 from raftkv_trio.storage.node_storage import read_identity
-from raftkv_trio.storage.snapshot import SnapshotId, SnapshotMeta, decode_meta, read_parts
+from raftkv_trio.storage.snapshot_file import SnapshotId, SnapshotMeta, decode_meta, read_parts
 
 
 class NewLog(NamedTuple):

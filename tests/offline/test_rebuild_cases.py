@@ -11,7 +11,7 @@ from raftkv_trio.raft.confchange import ConfChangeSingle, ConfChangeType, ConfCh
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import NodeStorage, SnapshotMeta
 from raftkv_trio.testing.world.disk import SimulatedDisk
-from tests.offline.test_mend import damage, entry, home, is_refused, mended, reopen
+from tests.offline.test_rebuild_log import damage, entry, home, is_refused, mended, reopen
 
 
 def cluster(voters: Sequence[int], last: int = 5, term: int = 2) -> SimulatedDisk:

@@ -12,8 +12,8 @@ import pytest
 
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.offline.check import hold_directory
-from raftkv_trio.offline.mend import mend
-from raftkv_trio.offline.swap import finish_swap
+from raftkv_trio.offline.rebuild_log import mend
+from raftkv_trio.offline.replace_log import finish_swap
 from raftkv_trio.raft.confchange import conf_change_entry
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage import Bootstrap, NodeStorage, open_storage

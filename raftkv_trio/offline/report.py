@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from raftkv_trio.errors import REMEDY
 from raftkv_trio.offline.check import Findings, Problem, check, hold_directory
-from raftkv_trio.offline.mend import mend
-from raftkv_trio.offline.mend_files import mend_files
+from raftkv_trio.offline.rebuild_log import mend
+from raftkv_trio.offline.rebuild_small_files import mend_files
 from raftkv_trio.offline.repair import repair
-from raftkv_trio.offline.swap import finish_swap
+from raftkv_trio.offline.replace_log import finish_swap
 from raftkv_trio.storage import OsDisk
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from raftkv_trio.errors import REMEDY, CorruptLog
 from raftkv_trio.storage.disk import Disk, DiskFile
-from raftkv_trio.storage.snapshot import (
+from raftkv_trio.storage.snapshot_file import (
     PartReader,
     SnapshotFile,
     SnapshotId,
