@@ -14,6 +14,7 @@ from raftkv_trio.errors import CorruptLog, PeerProtocolError
 from raftkv_trio.node.measures import Histogram
 from raftkv_trio.node.proposals import Applied, ProposalTable
 from raftkv_trio.node.reads import AppliedIndex
+from raftkv_trio.node.steps import Steps, checkpoint, in_event_loop, in_worker, receive, run_steps
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.payload.proposal import ProposalId, decode_proposal
@@ -45,6 +46,7 @@ class Applier:
         membership: the members at that moment.
         log_bytes: of the entries applied since the start.
         restores: how often a snapshot has replaced the machine's state, or begun to.
+        on_restored: called with each snapshot that has replaced the machine's state; None: nobody follows.
 
     Args:
         position: what the machine was restored from at the start.
@@ -70,39 +72,45 @@ class Applier:
         self.position = position
         self.log_bytes = 0
         self.restores = 0
+        self.on_restored: Callable[[Restore], None] | None = None
         self.machine = machine
         self.membership = membership
         self._proposals = proposals
         self._applied = applied
-        self.commits = commits
+        self._commits = commits
         self._snapshots = snapshots
         self._restored_envelope: Envelope | None = None
         self._worker = worker
         self._clock = clock
-        self.done = done
+        self._done = done
 
     async def run(self) -> None:
         """Apply until cancelled. Cancellation falls between slices, and the next start rebuilds all."""
-        # Not closed here: the driver may be in its last turn when both are cancelled, and still feed us.
-        async for commits in self.commits:
+        await run_steps(self.steps(), self._worker)
+
+    def steps(self) -> Steps[None]:
+        """The task, step by step; raises CorruptLog, StorageError."""
+        while True:
+            # The channel is not closed here: when both tasks are cancelled, the driver may be in its last
+            # turn and send one more batch.
+            try:
+                commits = yield from receive(self._commits)
+            except trio.EndOfChannel:
+                return  # the driver has ended
             if isinstance(commits, Restore):
                 self.begin_restore()
-                await self._worker.run(self.restore, commits)
+                yield from in_worker(self.restore, commits)
                 self.restored(commits)
             else:
                 for start in range(0, len(commits), SLICE_ENTRIES):
-                    begun_at = self._clock.now()
-                    self.apply(commits[start : start + SLICE_ENTRIES])
-                    self.applies.observe(self._clock.now() - begun_at)
-                    await trio.lowlevel.checkpoint()
-            self.done()
+                    yield from in_event_loop(self._apply_slice, commits[start : start + SLICE_ENTRIES])
+                    yield from checkpoint()
+            self._done()
 
-    def take(self) -> Commits | None:
-        """The batch that waits on the commit stream, if any; `done` is due once all of it is applied."""
-        try:
-            return self.commits.receive_nowait()
-        except trio.WouldBlock:
-            return None
+    def _apply_slice(self, entries: Sequence[Entry]) -> None:
+        begun_at = self._clock.now()
+        self.apply(entries)
+        self.applies.observe(self._clock.now() - begun_at)
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply one slice and settle what waited for it."""
@@ -142,6 +150,8 @@ class Applier:
         self._proposals.snapshot_applied(snapshot.term)
         self._proposals.term_applied(snapshot.term)
         self._applied.advance(snapshot.index)
+        if self.on_restored is not None:
+            self.on_restored(restore)
 
 
 def apply_entries(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from raftkv_trio.node.measures import Histogram
+from raftkv_trio.node.steps import Steps, in_event_loop, in_worker, run_steps, wait
 from raftkv_trio.raft.types import Entry, HardState, Message
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.sync import Wakeup
@@ -42,7 +43,8 @@ class LogWriter:
     bytes in flight on a follower.
 
     Attributes:
-        writing_since: when the disk call under way began; None where there is none.
+        writing_since: when the disk call under way began; None if there is none.
+        on_written: called with each write that is durable now; None: nobody follows.
 
     Args:
         durable: told the messages that are durable.
@@ -59,6 +61,7 @@ class LogWriter:
     ) -> None:
         self.writes = Histogram()
         self.writing_since: float | None = None
+        self.on_written: Callable[[Write], None] | None = None
         self._storage = storage
         self._worker = worker
         self._clock = clock
@@ -88,15 +91,20 @@ class LogWriter:
 
         Cancellation lets the disk call under way finish; what it wrote is then simply never acknowledged.
         """
+        await run_steps(self.steps(), self._worker)
+
+    def steps(self) -> Steps[None]:
+        """The task, step by step; raises StorageError."""
         while True:
-            await self._wakeup.wait()
+            yield from wait(self._wakeup)
             while (write := self.take()) is not None:
                 if self.must_write(write):
-                    await self._worker.run(self.write, write)
+                    yield from in_worker(self.write, write)
                     assert self.writing_since is not None
                     self.writes.observe(self._clock.now() - self.writing_since)
                 else:
-                    self.write(write)  # at once: the log keeps most commit indexes in mind only
+                    # The log keeps most commit indexes in memory only, so no thread is needed.
+                    yield from in_event_loop(self.write, write)
                 self.written(write)
 
     def take(self) -> Write | None:
@@ -139,6 +147,8 @@ class LogWriter:
             self._durable(write.messages)
         if write.taken is not None:
             self._recorded(write.taken)
+        if self.on_written is not None:
+            self.on_written(write)
 
 
 def merge_appends(batch: Sequence[Message]) -> Append:

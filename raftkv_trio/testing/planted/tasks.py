@@ -1,9 +1,10 @@
-"""Bugs in how the tasks of a node work together, which level 1 does not run."""
+"""Bugs in how the tasks of a node work together."""
 
 from typing import Any
 
 from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.snapshotter import Snapshotter
+from raftkv_trio.node.steps import Steps, in_worker, wait
 from raftkv_trio.testing.planted.bug import PlantedBug, bug
 
 BUGS: list[PlantedBug] = []
@@ -14,18 +15,17 @@ BUGS: list[PlantedBug] = []
     "tell-before-written",
     "the log writer tells that a write is durable before it is made",
     LogWriter,
-    "run",
-    level=2,
+    "steps",
 )
 def _(original: Any) -> object:
-    async def run(writer: Any) -> None:
+    def steps(writer: Any) -> Steps[None]:
         while True:
-            await writer._wakeup.wait()
+            yield from wait(writer._wakeup)
             while (write := writer.take()) is not None:
                 writer.written(write)
-                await writer._worker.run(writer.write, write)
+                yield from in_worker(writer.write, write)
 
-    return run
+    return steps
 
 
 @bug(

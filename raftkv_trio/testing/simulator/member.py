@@ -11,6 +11,7 @@ from typing import Any
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.node.applier import Restore
 from raftkv_trio.node.log_writer import Write
 from raftkv_trio.node.node import Node
 from raftkv_trio.payload.envelope import Envelope
@@ -234,12 +235,17 @@ class Member(ABC):
             duration_s += self._random.uniform(0, self.disk_is_slow_s)
         return duration_s
 
-    def _tell_of(self, write: Write, node: Node) -> None:
+    def _tell_of(self, write: Write) -> None:
         """A write is durable: what happened by it."""
+        assert self.node is not None
         if write.append.snapshot is not None:
             self._happened(self, Occasion.INSTALLED)
-        if node._storage.is_untidy:
+        if self.node._storage.is_untidy:
             self._happened(self, Occasion.UNTIDY)
+
+    def _tell_of_restore(self, restore: Restore) -> None:
+        assert self.machine is not None
+        self._invariants.restored(self.id, restore.snapshot.index, state_hash(self.machine))
 
     def _end(self, why: str) -> None:
         if self.node is None:

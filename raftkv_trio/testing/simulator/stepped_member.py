@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from raftkv_trio.errors import ConfigError, StorageError
-from raftkv_trio.node.applier import SLICE_ENTRIES, Commits, Restore
-from raftkv_trio.node.log_writer import Write
 from raftkv_trio.node.node import LAST_WORDS_S, Node
 from raftkv_trio.node.recovery import open_directory, restore_machine
+from raftkv_trio.node.steps import Call
 from raftkv_trio.peers.handshake import join_answer
 from raftkv_trio.peers.handshake_frames import PROTOCOL_VERSIONS, JoinAnswer, JoinQuery
 from raftkv_trio.peers.joining import ASK_INTERVAL_S, what_to_join
@@ -23,7 +22,8 @@ from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import Bootstrap, NodeStorage, is_new
 from raftkv_trio.testing.simulator.member import DATA_DIR, Look, Member, State
 from raftkv_trio.testing.simulator.stepped_snapshots import SnapshotSteps
-from raftkv_trio.testing.simulator.watched_machine import WatchedMachine, state_hash
+from raftkv_trio.testing.simulator.stepped_task import SteppedTask
+from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
 from raftkv_trio.testing.world.disk import Halted
 from raftkv_trio.testing.world.message_network import MessageNetwork
 from raftkv_trio.world import World
@@ -34,9 +34,9 @@ class SteppedMember(Member):
 
     _storage: NodeStorage | None = None
     _snapshots: SnapshotSteps | None = None
+    _log_writer: SteppedTask
+    _applier: SteppedTask
     _turn_planned = False
-    _writing: Write | None = None
-    _applying = False
     _is_leaving = False
 
     # ------------------------------------------------------------ life
@@ -67,22 +67,37 @@ class SteppedMember(Member):
                 self.state = self._refused(error)
             return
         node.driver.peers = Post(self.id, self._network, self._send_snapshot)
+        self._step_tasks(node)
         self._snapshots = SnapshotSteps(
             node,
             storage,
             soon=self._soon,
             disk_call_s=self._disk_call_s,
             note=self._note,
-            wrote=self._begin_write,
+            recorded=self._log_writer.go_on,
         )
         self._storage, self._introduced, self._is_leaving = storage, set(), False
-        self._writing, self._applying, self._turn_planned = None, False, False
+        self._turn_planned = False
         self.state = State.UP
         self._has_started(node, machine)
         self._network.join(self.id, self)
         node.driver.start()
         self._plan_tick(self._random.random())
         self._after()
+
+    def _step_tasks(self, node: Node) -> None:
+        """Have the node's tasks as events, each with times of its own."""
+
+        def write_s(call: Call) -> float:
+            return self._disk_call_s() if call.in_worker else self._random.uniform(0, 0.0001)
+
+        def apply_s(call: Call) -> float:
+            return self._random.random() * 0.0005
+
+        node.log_writer.on_written = self._tell_of
+        node.applier.on_restored = self._tell_of_restore
+        self._log_writer = SteppedTask(node.log_writer.steps(), plan=self._plan_write, call_s=write_s)
+        self._applier = SteppedTask(node.applier.steps(), plan=self._plan_apply, call_s=apply_s)
 
     def _find_cluster(self) -> Bootstrap | None:
         for answer in self._network.ask(JoinQuery(PROTOCOL_VERSIONS, self.id)):
@@ -96,10 +111,10 @@ class SteppedMember(Member):
             self.start()
 
     def halt(self, *, power: bool) -> None:
-        if self._writing is not None and self._random.random() < 0.8:
+        if self.node is not None and (call := self._log_writer.call) and self._random.random() < 0.8:
             self.disk.halt_at(self._random.choice((0, 1, 1, 2, 5)), power=power)
             try:
-                self._write()
+                call()
             except (Halted, StorageError):
                 pass  # that is the point; what was written stays or not
         if power:
@@ -128,10 +143,6 @@ class SteppedMember(Member):
             why += f"; {error}"
         self.disk.kill()
         self._end(why)
-
-    def _end(self, why: str) -> None:
-        self._writing = None
-        super()._end(why)
 
     # ------------------------------------------------------------ the world's events
 
@@ -208,9 +219,8 @@ class SteppedMember(Member):
         node.driver.wakeup.clear()
         node.driver.turn()
         self._observe(node)
-        self._begin_write(node)
-        if not self._applying:
-            self._begin_apply(node)
+        self._log_writer.go_on()
+        self._applier.go_on()
 
     def _members_changed(self, node: Node) -> None:
         is_first = self._envelope is None
@@ -222,53 +232,20 @@ class SteppedMember(Member):
     def _part_with(self, removed: Iterable[int]) -> None:
         self._network.cut_off(self.id, removed)
 
-    def _begin_write(self, node: Node) -> None:
-        if self._writing is not None or (write := node.log_writer.take()) is None:
-            return
-        self._writing = write
-        syncs = node.log_writer.must_write(write)
-        self._soon(self._disk_call_s() if syncs else self._random.uniform(0, 0.0001), self._written)
+    def _plan_write(self, delay_s: float, action: Callable[[], None]) -> None:
+        self._soon(delay_s, self._go_on_writing, action)
 
-    def _write(self) -> Write:
-        assert self.node is not None
-        assert self._writing is not None
-        write = self._writing
-        self.node.log_writer.write(write)
-        self._writing = None
-        return write
-
-    def _written(self) -> None:
-        node = self.node
-        assert node is not None
-        write = self._write()
-        node.log_writer.written(write)
-        self._tell_of(write, node)
-        self._begin_write(node)
+    def _go_on_writing(self, action: Callable[[], None]) -> None:
+        action()
         self._step_snapshots()
 
-    def _begin_apply(self, node: Node) -> None:
-        commits = node.applier.take()
-        if commits:
-            self._applying = True
-            self._soon(self._random.random() * 0.0005, self._apply, commits)
+    def _plan_apply(self, delay_s: float, action: Callable[[], None]) -> None:
+        self._soon(delay_s, self._go_on_applying, action)
 
-    def _apply(self, commits: Commits) -> None:
-        node = self.node
-        assert node is not None
-        if isinstance(commits, Restore):
-            node.applier.begin_restore()
-            node.applier.restore(commits)
-            node.applier.restored(commits)
-            assert self.machine is not None
-            self._invariants.restored(self.id, commits.snapshot.index, state_hash(self.machine))
-        else:
-            node.applier.apply(commits[:SLICE_ENTRIES])
-            if len(commits) > SLICE_ENTRIES:
-                self._soon(0.0005, self._apply, commits[SLICE_ENTRIES:])
-                return
-        node.applier.done()
-        self._applying = False
-        self._step_snapshots()
+    def _go_on_applying(self, action: Callable[[], None]) -> None:
+        action()
+        if self._applier.call is None:
+            self._step_snapshots()
 
     # ------------------------------------------------------------ snapshots
 

@@ -15,7 +15,7 @@ class SnapshotSteps:
     Args:
         soon: plans an action of the node.
         disk_call_s: how long the next disk call takes.
-        wrote: called when the log writer may have something to do.
+        recorded: called when the log writer is to record a snapshot.
     """
 
     def __init__(
@@ -26,14 +26,14 @@ class SnapshotSteps:
         soon: Callable[..., None],
         disk_call_s: Callable[[], float],
         note: Callable[[str], None],
-        wrote: Callable[[Node], None],
+        recorded: Callable[[], None],
     ) -> None:
         self._node = node
         self._storage = storage
         self._soon = soon
         self._disk_call_s = disk_call_s
         self._note = note
-        self._wrote = wrote
+        self._recorded = recorded
         self._is_busy = False
 
     # ------------------------------------------------------------ taken
@@ -94,7 +94,7 @@ class SnapshotSteps:
             return
         self._is_busy = False
         self._node.snapshotter.finished(meta)
-        self._wrote(self._node)
+        self._recorded()
 
     def _failed(self, error: OSError) -> None:
         self._is_busy = False

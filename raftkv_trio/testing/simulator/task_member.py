@@ -18,7 +18,7 @@ from raftkv_trio.node.node import Node, run_node
 from raftkv_trio.state_machine import Committed, StateMachine
 from raftkv_trio.testing.simulator.member import Member, MemberClock, State
 from raftkv_trio.testing.simulator.simulation import Simulation
-from raftkv_trio.testing.simulator.watched_machine import WatchedMachine, state_hash
+from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
 from raftkv_trio.testing.world.disk import Halted
 from raftkv_trio.testing.world.stream_network import NodeNetwork, StreamNetwork
 from raftkv_trio.world import World
@@ -195,26 +195,24 @@ class NodeMember(Member):
         self._die(f"ends: {first}")
 
     def _watch(self, life: Life, machine: StateMachine, node: Node) -> None:
-        turn, written, restored = node.driver.turn, node.log_writer.written, node.applier.restored
+        turn = node.driver.turn
 
         def watched_turn() -> None:
             turn()
             if not life.is_over:
                 self._observe(node)
 
-        def watched_written(write: Write) -> None:
-            written(write)
+        def tell_of(write: Write) -> None:
             if not life.is_over:
-                self._tell_of(write, node)
+                self._tell_of(write)
 
-        def watched_restored(restore: Restore) -> None:
-            restored(restore)
+        def tell_of_restore(restore: Restore) -> None:
             if not life.is_over:
-                self._invariants.restored(self.id, restore.snapshot.index, state_hash(machine))
+                self._tell_of_restore(restore)
 
         node.driver.turn = watched_turn  # type: ignore[method-assign]
-        node.log_writer.written = watched_written  # type: ignore[method-assign]
-        node.applier.restored = watched_restored  # type: ignore[method-assign]
+        node.log_writer.on_written = tell_of
+        node.applier.on_restored = tell_of_restore
         self._has_started(node, machine)
 
     def _told_in(self, life: Life, committed: Committed, state: str) -> None:
