@@ -19,8 +19,8 @@ from raftkv_trio.cli.exit_codes import (
 )
 from raftkv_trio.cli.local import local
 from raftkv_trio.cli.member import member
-from raftkv_trio.cli.offline import backup, check, restore
-from raftkv_trio.cli.online import snapshot, status
+from raftkv_trio.cli.offline import check, restore
+from raftkv_trio.cli.online import backup, snapshot, status
 from raftkv_trio.cli.serve import serve
 from raftkv_trio.cli.simulate import simulate
 

@@ -1,13 +1,12 @@
 """The commands on data directories of stopped nodes, and on backups."""
 
-import sys
 from pathlib import Path
 
 import click
 
-from raftkv_trio.addresses import PeerAddress, parse_cluster, parse_node_id
+from raftkv_trio.addresses import parse_cluster, parse_node_id
 from raftkv_trio.cli.flags import option
-from raftkv_trio.config import DEFAULT_CLUSTER, DEFAULT_HOST, DEFAULT_REST_PORT, NodeConfig
+from raftkv_trio.config import DEFAULT_CLUSTER, NodeConfig
 from raftkv_trio.errors import ConfigError
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
@@ -50,31 +49,6 @@ def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: st
     inspection = inspect_directory(directory, repairs=repair, others=others)
     click.echo(as_json(inspection) if write_out == "json" else as_text(inspection))
     return _SOUND if inspection.is_sound else _WRONG
-
-
-@click.command(context_settings=_CONTEXT)
-@option(
-    "--endpoint",
-    envvar="RAFTKV_TRIO_ENDPOINT",
-    metavar="URL",
-    default=f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}",
-    help="REST API of any member.",
-)
-@option(
-    "--timeout", metavar="SECONDS", type=float, default=600.0, help="How long the member may send nothing."
-)
-@click.option("--force", is_flag=True, allow_from_autoenv=False, help="Replace FILE where it exists.")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-def backup(endpoint: str, timeout: float, force: bool, file: Path) -> int:
-    """Write all that the running cluster holds to FILE, checked to its end; `restore` reads it."""
-    from raftkv_trio.client.backup import fetch_backup
-
-    address = PeerAddress.parse(endpoint, "--endpoint", needs_scheme=False)
-    if not timeout > 0:
-        raise ConfigError("--timeout must be positive")
-    taken = fetch_backup(address, file, timeout_s=timeout, force=force, shows_progress=sys.stderr.isatty())
-    click.echo(f"{taken.file}: index {taken.meta.index}, {taken.size_bytes} bytes, hash {taken.hash.hex()}")
-    return 0
 
 
 @click.command(context_settings=_CONTEXT)

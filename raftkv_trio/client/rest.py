@@ -1,53 +1,253 @@
-"""What commands ask of running members over REST."""
+"""HTTP to the members of a running cluster, for every command that asks one.
 
-from collections.abc import Sequence
+Rules of this module:
+- no other module of `client/` makes requests or knows httpx;
+- every failure becomes a `RestError` here, so that all commands describe it in the same words;
+- the server is not trusted: an answer is read up to a limit and within a deadline, and the text of an error
+  has no control characters;
+- one request a connection: a command asks a node a few times at most, and a connection kept open could be
+  closed by the server just when it is used again.
+"""
+
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import httpx
+import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.status import NO_REST_API, NOT_A_NODE
-from raftkv_trio.errors import RaftKVError
+from raftkv_trio.client.text import printable
+from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.world import reason_of
 
+MAX_ANSWER_BYTES = 1024 * 1024  # of a document; a download has no limit
+MAX_REASON_CHARACTERS = 1000
+PIECE_BYTES = 1024 * 1024
+NO_REST_API = "it does not speak HTTP; is this a peer port instead of a REST port?"
+NOT_A_NODE = "not a compatible raftkv-trio node"
 
-async def take_snapshots(endpoints: Sequence[PeerAddress], timeout_s: float) -> list[str]:
-    """Have each of these take a snapshot; a line each on what is newest there then.
 
-    Raises RaftKVError for the first that does not. Cancellation leaves the members to it.
+class RestError(RaftKVError):
+    """A request to a member failed.
+
+    Attributes:
+        url: of the server.
+        reason: why, without the URL, for a table that shows the URL in another column.
     """
-    lines = []
-    async with httpx.AsyncClient(timeout=timeout_s, trust_env=False) as client:
-        for endpoint in endpoints:
-            taken = await _post(client, endpoint, "/-/snapshot")
-            lines.append(
-                f"{endpoint.url}: snapshot at index {taken.get('index')} of term {taken.get('term')}"
-            )
-    return lines
+
+    def __init__(self, url: str, reason: str, sentence: str) -> None:
+        super().__init__(printable(sentence)[:MAX_REASON_CHARACTERS])
+        self.url = url
+        self.reason = reason
 
 
-async def _post(client: httpx.AsyncClient, endpoint: PeerAddress, path: str) -> dict[str, Any]:
-    try:
-        answer = await client.post(endpoint.url + path)
-        said = answer.json()
-    except httpx.HTTPError as error:
-        raise RaftKVError(unanswered(endpoint.url, error)) from error
-    except ValueError as error:
-        raise RaftKVError(f"{endpoint.url}: {NOT_A_NODE}") from error
-    if not isinstance(said, dict):
-        raise RaftKVError(f"{endpoint.url}: {NOT_A_NODE}")
-    if answer.is_error:
-        raise RaftKVError(f"{endpoint.url}: {said.get('detail') or said.get('title')}")
-    return said
+class NoAnswer(RestError):
+    """No HTTP response came.
+
+    Attributes:
+        was_sent: whether the server may have received the request, and may have done what it asks.
+    """
+
+    def __init__(self, url: str, reason: str, *, was_sent: bool) -> None:
+        super().__init__(url, reason, f"{url} does not answer: {reason}")
+        self.was_sent = was_sent
 
 
-def unanswered(url: str, error: httpx.HTTPError) -> str:
-    """Why nothing of use came from there, in the words of `raftkv-trio status`."""
-    if isinstance(error, httpx.TimeoutException):
-        return f"{url} does not answer in time"
-    if isinstance(error, httpx.RemoteProtocolError):
-        return f"{url} does not answer: {NO_REST_API}"
+class NotANode(RestError):
+    """An HTTP server answers, but not as a node of this version does."""
+
+    def __init__(self, url: str, detail: str = "") -> None:
+        reason = f"{NOT_A_NODE}: {detail}" if detail else NOT_A_NODE
+        super().__init__(url, reason, f"the server at {url} is {reason}")
+
+
+class RequestRefused(RestError, ConfigError):
+    """The node refuses this request (a 4xx status); the same request would be refused again."""
+
+    def __init__(self, url: str, detail: str) -> None:
+        super().__init__(url, detail, detail)
+
+
+class RequestFailed(RestError):
+    """The node could not do what was asked, at least for now (429, or a 5xx status)."""
+
+    def __init__(self, url: str, detail: str, status: int) -> None:
+        super().__init__(url, detail, f"{url}: {detail}")
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A response that is too large to hold: its size, and its bytes as they arrive."""
+
+    size_bytes: int
+    pieces: AsyncIterator[bytes]
+
+
+@asynccontextmanager
+async def open_rest_client(timeout_s: float) -> AsyncIterator["RestClient"]:
+    """A client whose requests end after `timeout_s`; at the end of the block its connections are closed."""
+    # Addresses are http:// only, so far. A context without certificates is made at once, where httpx would
+    # load the system's, and it would refuse every https:// server rather than trust one unverified.
+    no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    headers = {"Connection": "close", "Accept-Encoding": "identity"}
+    async with httpx.AsyncClient(timeout=timeout_s, trust_env=False, verify=no_tls, headers=headers) as http:
+        yield RestClient(http, timeout_s)
+
+
+class RestClient:
+    """Requests to members; made by `open_rest_client`. Several tasks may use it at the same time."""
+
+    def __init__(self, http: httpx.AsyncClient, timeout_s: float) -> None:
+        self._http = http
+        self.timeout_s = timeout_s
+
+    async def ask(self, method: str, server: PeerAddress, path: str, content: object = None) -> Any:
+        """One request, and the JSON document of the answer; None for a status without content.
+
+        Args:
+            content: sent as JSON; None sends nothing.
+
+        Raises:
+            NoAnswer: no response came within the timeout.
+            NotANode: the response is not what a node sends.
+            RequestRefused, RequestFailed: the node answered with an error.
+
+        After cancellation the server may still do what was asked.
+        """
+        progress = _Progress()
+        with (
+            answers_within(self.timeout_s, server.url, progress),
+            self._rest_errors(server.url, progress),
+        ):
+            async with self._http.stream(
+                method,
+                server.url + path,
+                json=content,
+                timeout=None,  # one for the whole request is set above
+                extensions={"trace": progress.note},
+            ) as response:
+                data = await _read(server.url, response)
+        return _document(server.url, response, data)
+
+    @asynccontextmanager
+    async def download(self, server: PeerAddress, path: str) -> AsyncIterator[Download]:
+        """GET a response of any size; the timeout is for each piece of it.
+
+        Raises as `ask` does, also while the pieces are read. Cancellation closes the connection.
+        """
+        with self._rest_errors(server.url, _Progress()):
+            async with self._http.stream("GET", server.url + path) as response:
+                if not response.is_success:
+                    _document(server.url, response, await _read(server.url, response))
+                if "Content-Length" not in response.headers:
+                    raise NotANode(server.url)
+                size_bytes = int(response.headers["Content-Length"])
+                pieces = response.aiter_raw(PIECE_BYTES)
+                try:
+                    yield Download(size_bytes, pieces)
+                except httpx.RemoteProtocolError as error:
+                    reason = "the connection ended in the middle of the answer"
+                    raise NoAnswer(server.url, reason, was_sent=True) from error
+                finally:
+                    await _abandon(pieces)
+
+    @contextmanager
+    def _rest_errors(self, url: str, progress: "_Progress") -> Iterator[None]:
+        """Raise the errors of httpx as what they mean."""
+        try:
+            yield
+        except httpx.TimeoutException as error:
+            raise NoAnswer(url, _too_late(self.timeout_s), was_sent=progress.was_sent) from error
+        except httpx.RemoteProtocolError as error:
+            raise NoAnswer(url, NO_REST_API, was_sent=True) from error
+        except httpx.HTTPError as error:
+            raise NoAnswer(url, _reason_of(error), was_sent=progress.was_sent) from error
+
+
+class _Progress:
+    """How far a request has come, as httpcore traces it."""
+
+    def __init__(self) -> None:
+        self.was_sent = True  # unless it is known not to be
+
+    async def note(self, event: str, info: dict[str, Any]) -> None:
+        self.was_sent = not event.startswith("connection.connect_tcp.")
+
+
+@contextmanager
+def answers_within(timeout_s: float, url: str, progress: _Progress | None = None) -> Iterator[None]:
+    """A block of requests to one server that ends after `timeout_s`; raises NoAnswer then."""
+    with trio.move_on_after(timeout_s) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise NoAnswer(url, _too_late(timeout_s), was_sent=progress is None or progress.was_sent)
+
+
+def _too_late(timeout_s: float) -> str:
+    return f"nothing within {timeout_s:g} s"
+
+
+def _reason_of(error: httpx.HTTPError) -> str:
+    """The reason of the system's error, which httpx and httpcore have wrapped."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__ or cause.__context__  # what the system said, wrapped twice
-    return f"{url} does not answer: {reason_of(cause or error)}"
+        cause = cause.__cause__ or cause.__context__
+    return reason_of(cause or error)
+
+
+async def _read(url: str, response: httpx.Response) -> bytes:
+    data = bytearray()
+    pieces = response.aiter_raw()
+    async for piece in pieces:
+        data += piece
+        if len(data) > MAX_ANSWER_BYTES:
+            await _abandon(pieces)
+            raise NotANode(url, f"its answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return bytes(data)
+
+
+async def _abandon(pieces: AsyncIterator[bytes]) -> None:
+    """End the reading of a response early.
+
+    httpx reads through generators inside generators, and closing the outer one leaves the inner ones to the
+    garbage collector. A cancellation at their next await ends all of them.
+    """
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async for _ in pieces:
+            pass
+
+
+def _document(url: str, response: httpx.Response, data: bytes) -> Any:
+    """What a response says; raises what it means if that is an error."""
+    status = response.status_code
+    if not response.is_success:
+        detail = _detail(response, data)
+        if detail is None:
+            raise NotANode(url, f"it answers with status {status}")
+        if response.is_client_error and status != HTTPStatus.TOO_MANY_REQUESTS:
+            raise RequestRefused(url, detail)
+        raise RequestFailed(url, detail, status)
+    if status == HTTPStatus.NO_CONTENT:
+        return None
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise NotANode(url) from error
+
+
+def _detail(response: httpx.Response, data: bytes) -> str | None:
+    """The sentence of a node's error: a problem document, or plain text if it takes no more connections."""
+    try:
+        problem = json.loads(data)
+    except (ValueError, RecursionError):
+        is_full = response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        return data.decode("utf-8", "replace").strip() or None if is_full else None
+    detail = problem.get("detail") if isinstance(problem, dict) else None
+    return detail if isinstance(detail, str) and detail else None

@@ -10,10 +10,12 @@ import pytest
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.status import NO_REST_API, NOT_A_NODE, survey, table
+from raftkv_trio.client.rest import NO_REST_API, NOT_A_NODE
+from raftkv_trio.client.status import survey, table
 from raftkv_trio.errors import ConfigError, RaftKVError
 from tests.cli.cluster import Cluster
 from tests.cli.program import alone, refusal, run, serving
+from tests.client.stranger import open_stranger, response
 
 
 def status(cluster: Cluster, *endpoint_ids: int) -> dict[int, dict[str, Any]]:
@@ -115,11 +117,6 @@ STATUS = {
 MEMBER = {"id": 1, "url": "http://one:1", "client_url": None, "role": "voter"}
 
 
-def answer(value: object) -> bytes:
-    content = json.dumps(value).encode()
-    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
-
-
 def test_a_peer_port_is_asked(tmp_path: Path) -> None:
     """Every command that asks a node says what may be wrong, in the same words."""
     port, arguments = alone()
@@ -140,28 +137,9 @@ def test_endpoints_of_the_environment(tmp_path: Path) -> None:
         assert said.count("Connection refused") == 2
 
 
-class Stranger:
-    """A server at a free port that says what it is told to, by path, whatever it is asked."""
-
-    def __init__(self, listener: trio.SocketListener, status: bytes, members: bytes) -> None:
-        self.address = PeerAddress("127.0.0.1", listener.socket.getsockname()[1])
-        self._answers = {b"/-/status": status, b"/-/members": members}
-
-    async def handle(self, stream: trio.SocketStream) -> None:
-        request = b""
-        while b"\r\n\r\n" not in request:
-            request += await stream.receive_some()
-        try:
-            await stream.send_all(self._answers[request.split(b" ")[1]])
-        except trio.BrokenResourceError:
-            pass  # more than whoever asks wants to have
-
-
 async def stranger(nursery: trio.Nursery, status: bytes, members: bytes = b"") -> PeerAddress:
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    server = Stranger(listener, status, members)
-    nursery.start_soon(trio.serve_listeners, server.handle, [listener])
-    return server.address
+    """A server that answers what `status` asks of a node with these bytes."""
+    return (await open_stranger(nursery, {"/-/status": status, "/-/members": members})).address
 
 
 @pytest.mark.parametrize(
@@ -171,21 +149,27 @@ async def stranger(nursery: trio.Nursery, status: bytes, members: bytes = b"") -
         (b"\x15\x03\x01\0\x02\x02\x50", NO_REST_API),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", NO_REST_API),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{]", NOT_A_NODE),
-        (answer({}).replace(b"{}", b"\xff\xff"), NOT_A_NODE),
+        (response({}).replace(b"{}", b"\xff\xff"), NOT_A_NODE),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 500_000, NOT_A_NODE),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 1_100_000, "an answer without end"),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
-        (answer([]), NOT_A_NODE),
-        (answer({**STATUS, "term": "3"}), NOT_A_NODE),
-        (answer({**STATUS, "health": 3}), NOT_A_NODE),
+        (
+            b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 1_100_000,
+            f"{NOT_A_NODE}: its answer is longer than 1048576 bytes",
+        ),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", f"{NOT_A_NODE}: it answers with status 404"),
+        (response([]), NOT_A_NODE),
+        (response({**STATUS, "term": "3"}), NOT_A_NODE),
+        (response({**STATUS, "health": 3}), NOT_A_NODE),
     ],
     ids=range(11),
 )
 async def test_strangers_are_told(reply: bytes, reason: str) -> None:
     """What answers but is no node is unreachable, with a reason."""
     async with trio.open_nursery() as nursery:
-        address = await stranger(nursery, reply, answer([MEMBER]))
-        with pytest.raises(RaftKVError, match=re.escape(f"{address.url} does not answer: {reason}")):
+        address = await stranger(nursery, reply, response([MEMBER]))
+        sentence = f"the server at {address.url} is {reason}"
+        if reason == NO_REST_API:
+            sentence = f"{address.url} does not answer: {reason}"
+        with pytest.raises(RaftKVError, match=f"^{re.escape(sentence)}$"):
             await survey([address], 60)
         nursery.cancel_scope.cancel()
 
@@ -196,7 +180,7 @@ async def test_whoever_says_nothing_is_not_waited_for() -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         silent = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
         members = [MEMBER, {**MEMBER, "id": 2, "client_url": silent}]
-        address = await stranger(nursery, answer(STATUS), answer(members))
+        address = await stranger(nursery, response(STATUS), response(members))
         one, two = await survey([address], 0.5)
         assert (one.health, one.lag, one.client_url) == ("ok", 1, address.url)
         assert two.health == "unreachable: nothing within 0.5 s"
@@ -210,7 +194,7 @@ async def test_what_the_table_shows() -> None:
         members = [MEMBER, {**MEMBER, "id": 2, "client_url": "http://b\x1bc:1"}, {**MEMBER, "id": 10}]
         health = "no leader is known; \x1b[2J\n\N{SNOWMAN}"
         address = await stranger(
-            nursery, answer({**STATUS, "leader_id": None, "health": health}), answer(members)
+            nursery, response({**STATUS, "leader_id": None, "health": health}), response(members)
         )
         lines = table(await survey([address], 60)).splitlines()
         nursery.cancel_scope.cancel()
@@ -228,9 +212,9 @@ async def test_what_the_table_shows() -> None:
 async def test_a_learner_and_another_node_at_an_address() -> None:
     """A learner is shown as one; who answers at a member's address with another id is not that member."""
     async with trio.open_nursery() as nursery:
-        other = await stranger(nursery, answer({**STATUS, "id": 7}), answer([]))
+        other = await stranger(nursery, response({**STATUS, "id": 7}), response([]))
         members = [{**MEMBER, "role": "learner"}, {**MEMBER, "id": 2, "client_url": other.url}]
-        address = await stranger(nursery, answer({**STATUS, "applied_index": 10}), answer(members))
+        address = await stranger(nursery, response({**STATUS, "applied_index": 10}), response(members))
         one, two = await survey([address], 60)
         assert one.role == "learner"
         assert two.health == "unreachable: another node answers there"
@@ -240,8 +224,8 @@ async def test_a_learner_and_another_node_at_an_address() -> None:
 async def test_endpoints_of_two_clusters() -> None:
     """They are refused, since no table could hold both."""
     async with trio.open_nursery() as nursery:
-        one = await stranger(nursery, answer(STATUS), answer([MEMBER]))
-        two = await stranger(nursery, answer({**STATUS, "id": 2, "cluster_id": "b"}), answer([MEMBER]))
+        one = await stranger(nursery, response(STATUS), response([MEMBER]))
+        two = await stranger(nursery, response({**STATUS, "id": 2, "cluster_id": "b"}), response([MEMBER]))
         with pytest.raises(ConfigError, match="are of different clusters"):
             await survey([one, two], 60)
         nursery.cancel_scope.cancel()

@@ -1,0 +1,139 @@
+"""The HTTP client of all commands: what it says of servers that fail, and that it does nothing twice."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.client.backup import fetch_backup
+from raftkv_trio.client.members import Cluster
+from raftkv_trio.client.rest import (
+    NoAnswer,
+    NotANode,
+    RequestFailed,
+    RequestRefused,
+    RestClient,
+    open_rest_client,
+)
+from raftkv_trio.errors import ConfigError, RaftKVError
+from tests.client.stranger import Stranger, open_stranger, response
+
+NOBODY = PeerAddress("127.0.0.1", 1)
+PATH = "/-/members"
+
+
+@asynccontextmanager
+async def stranger(answer: bytes, path: str = PATH) -> AsyncIterator[Stranger]:
+    async with trio.open_nursery() as nursery:
+        yield await open_stranger(nursery, {path: answer})
+        nursery.cancel_scope.cancel()
+
+
+async def change(*endpoints: PeerAddress) -> None:
+    async with open_rest_client(60) as rest:
+        await Cluster(rest, endpoints).change([{"action": "remove", "id": 3}], is_forced=False)
+
+
+async def test_a_change_goes_on_to_the_next_endpoint_if_nothing_was_sent() -> None:
+    """A closed port and a node that has no leader did nothing: the next endpoint is asked."""
+    unavailable = response({"detail": "no leader is known"}, "503 Service Unavailable")
+    async with stranger(unavailable) as waiting, stranger(response({})) as node:
+        await change(NOBODY, waiting.address, node.address)
+        assert (waiting.asked, node.asked) == ([f"POST {PATH}"], [f"POST {PATH}"])
+
+
+@pytest.mark.parametrize("answer", [b"", response({"detail": "unknown outcome"}, "504 Gateway Timeout")])
+async def test_a_change_that_may_have_been_made_is_not_sent_again(answer: bytes) -> None:
+    """After a connection that ended without an answer, and after an unknown outcome, no other is asked."""
+    async with stranger(answer) as first, stranger(response({})) as second:
+        with pytest.raises(RaftKVError):
+            await change(first.address, second.address)
+        assert (first.asked, second.asked) == ([f"POST {PATH}"], [])
+
+
+async def test_a_change_that_timed_out_is_not_sent_again() -> None:
+    """The request has arrived, and the timeout ends: it may still be carried out."""
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        silent = PeerAddress("127.0.0.1", listener.socket.getsockname()[1])
+        second = await open_stranger(nursery, {PATH: response({})})
+        async with open_rest_client(0.3) as rest:
+            with pytest.raises(NoAnswer, match=r"nothing within 0\.3 s") as raised:
+                await Cluster(rest, [silent, second.address]).change([], is_forced=False)
+        assert raised.value.was_sent
+        assert second.asked == []
+        await listener.aclose()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("409 Conflict", RequestRefused),
+        ("429 Too Many Requests", RequestFailed),
+        ("507 Insufficient Storage", RequestFailed),
+        ("302 Found", RequestFailed),
+    ],
+)
+async def test_errors_of_a_node(status: str, kind: type[RaftKVError]) -> None:
+    """A refusal is the operator's to correct (ConfigError); whatever the detail has, a terminal is safe."""
+    answer = response({"detail": "no\x1b[2J room"}, status)
+    async with stranger(answer) as node, open_rest_client(60) as rest:
+        with pytest.raises(kind, match=r"no\?\[2J room$") as raised:
+            await rest.ask("GET", node.address, PATH)
+    assert isinstance(raised.value, ConfigError) is (kind is RequestRefused)
+
+
+async def test_a_full_node_says_so() -> None:
+    """The one error that a node sends as plain text, before it reads a request."""
+    full = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 21\r\n\r\nToo many connections\n"
+    async with stranger(full) as node, open_rest_client(60) as rest:
+        with pytest.raises(RequestFailed, match=r"^http://.*: Too many connections$"):
+            await rest.ask("GET", node.address, PATH)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "the connection ended in the middle of"),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf", "is not a compatible raftkv-trio node"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf", "sent a damaged backup: "),
+        (response({"detail": "no quorum"}, "503 Service Unavailable"), ": no quorum"),
+        (response({}, "404 Not Found"), "it answers with status 404"),
+    ],
+)
+async def test_a_backup_that_does_not_come(tmp_path: Path, answer: bytes, sentence: str) -> None:
+    """It is said why, and no file is made, nor is the one replaced that was there."""
+    file = tmp_path / "file"
+    file.write_text("before")
+    async with stranger(answer, "/-/backup") as node:
+        with pytest.raises(RaftKVError, match=sentence):
+            await fetch_backup(node.address, file, timeout_s=60, force=True, shows_progress=False)
+    assert os.listdir(tmp_path) == ["file"]
+    assert file.read_text() == "before"
+
+
+async def test_a_download_that_is_not_read_to_its_end() -> None:
+    """The caller's own error ends it, and leaves nothing to the garbage collector (warnings are errors)."""
+
+    async def fail(node: Stranger, rest: RestClient) -> None:
+        async with rest.download(node.address, PATH) as download:
+            async for _ in download.pieces:
+                raise OSError("full")
+
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000)
+    async with stranger(answer) as node, open_rest_client(60) as rest:
+        with pytest.raises(OSError, match="full"):
+            await fail(node, rest)
+
+
+async def test_a_long_answer_is_not_read_to_its_end() -> None:
+    """A document has a limit, so that no server can fill the memory of the command that asks it."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 90000000\r\n\r\n" + bytes(2_000_000)
+    async with stranger(answer) as node, open_rest_client(60) as rest:
+        with pytest.raises(NotANode, match="longer than 1048576 bytes"):
+            await rest.ask("GET", node.address, PATH)
