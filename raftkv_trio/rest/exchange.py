@@ -19,7 +19,7 @@ from hypercorn.typing import (
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import MalformedRequest, Overloaded, SlowRequest, TooLarge
-from raftkv_trio.rest.problems import retry_after
+from raftkv_trio.rest.status_codes import retry_after
 
 SLICE_BYTES = 64 * 1024
 

@@ -26,7 +26,7 @@ from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.exchange import METHODS, Contents, KeyRequest, KeyResponse, empty, octets, plain
 from raftkv_trio.rest.preconditions import etag, parse_preconditions
-from raftkv_trio.rest.problems import BUG, status_of, wait_settled
+from raftkv_trio.rest.status_codes import BUG, status_of, wait_settled
 
 logger = logging.getLogger(__name__)
 

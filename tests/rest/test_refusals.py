@@ -10,7 +10,7 @@ from raftkv_trio import errors
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Txn, encode_txn
-from raftkv_trio.rest.problems import status_of
+from raftkv_trio.rest.status_codes import status_of
 from tests.rest.serving import KeyResponse, Served, open_client, open_server
 
 TWO = {1: PeerAddress("127.0.0.1", 1), 2: PeerAddress("127.0.0.1", 2)}

@@ -14,7 +14,7 @@ from raftkv_trio.errors import ConfigError, MalformedRequest, ProposalError
 from raftkv_trio.node.node import Node
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.operators.documents import Response, document, problem, read_json
-from raftkv_trio.rest.problems import status_of, wait_settled
+from raftkv_trio.rest.status_codes import status_of, wait_settled
 
 _PROMOTIONS = {"auto": False, "manual": True}
 _FORCE = {"": True, "1": True, "true": True, "0": False, "false": False}

@@ -18,7 +18,7 @@ from raftkv_trio.node.node import Node
 from raftkv_trio.rest.counts import Requests
 from raftkv_trio.rest.operators.documents import Response, document, problem, read_json, text
 from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics
-from raftkv_trio.rest.problems import BUG
+from raftkv_trio.rest.status_codes import BUG
 
 logger = logging.getLogger(__name__)
 
