@@ -1,6 +1,13 @@
-"""Clients' connections: the accept loop and HTTP/1.1, below the app that answers the requests."""
+"""Clients' connections: from an accepted socket to a request that an ASGI app answers.
 
-from raftkv_trio.http.connection import TARGET
+Every API for clients stands on this room; it knows none of them.
+
+- `listener.py`: the accept loop, the limit of connections, the shutdown.
+- `connection.py`: one connection: reading and sending, each with a deadline.
+- `protocol.py`: bytes to requests and back; Hypercorn's HTTP/1.1 protocol over h11, and what we change in it.
+"""
+
 from raftkv_trio.http.listener import open_http_listeners, serve_http, serve_http_temporarily
+from raftkv_trio.http.protocol import TARGET
 
 __all__ = ["TARGET", "open_http_listeners", "serve_http", "serve_http_temporarily"]

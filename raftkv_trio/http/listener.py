@@ -1,6 +1,6 @@
-"""Accepts clients' connections and serves an ASGI app on them; a connection that fails ends alone.
+"""The accept loop: takes clients' connections, serves an ASGI app on each, and ends them at a shutdown.
 
-Hypercorn's own `serve` ends when an exception escapes a connection's task.
+A connection that fails ends alone; Hypercorn's own `serve` ends if an exception escapes a connection's task.
 """
 
 import logging
@@ -103,7 +103,7 @@ async def _listen(config: RestConfig) -> list[trio.SocketListener]:
 
 
 class _Server:
-    """The connections, and the one boundary at which their errors stop."""
+    """All connections, and the one boundary at which their errors stop."""
 
     def __init__(
         self, app: ASGIFramework, config: RestConfig, count_refused: Callable[[HTTPStatus], None]
@@ -121,14 +121,14 @@ class _Server:
         self._stopping = trio.Event()
 
     async def hold_connections(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        """Be the connections' nursery, shielded until `stop` and for `GRACE_S` after it."""
+        """Hold the nursery of the connections open: until `stop`, and shielded for `GRACE_S` after it."""
         with self._grace:
             async with trio.open_nursery() as connections:
                 task_status.started(connections)
                 await self._stopping.wait()
 
     async def stop(self) -> None:
-        """Take no more requests, once no more connections come. It waits for nothing."""
+        """Take no more requests; called after the last connection was accepted. It waits for nothing."""
         self._stopping.set()
         self._grace.deadline = trio.current_time() + GRACE_S
         await self._context.terminated.set()
@@ -136,7 +136,7 @@ class _Server:
             connection.stop()
 
     async def serve_connection(self, stream: trio.SocketStream) -> None:
-        """Serve one client; what fails here has failed for this client alone."""
+        """Serve one client; an error here concerns this client alone."""
         if len(self._connections) >= self._config.max_connections:
             self._count_refused(HTTPStatus.SERVICE_UNAVAILABLE)
             await _turn_away(stream)
@@ -150,13 +150,13 @@ class _Server:
         except* OSError as group:
             logger.debug("a client's connection failed: %s", group.exceptions[0])
         except* Exception:
-            logger.exception("a client's connection failed in a way that it should not")
+            logger.exception("unexpected error on a client's connection")
         finally:
             self._connections.discard(connection)
 
 
 class _HypercornConfig(Config):
-    """With the fields that every response has."""
+    """Hypercorn's configuration, with the fields that every response has."""
 
     def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
         return [(b"cache-control", b"no-store"), (b"date", _http_date(int(time())))]
@@ -172,6 +172,6 @@ async def _turn_away(stream: trio.SocketStream) -> None:
         with trio.move_on_after(1):
             await stream.send_all(_TURNED_AWAY)
     except trio.BrokenResourceError:
-        pass  # gone already
+        pass  # the client is gone already
     finally:
         await trio.aclose_forcefully(stream)

@@ -1,5 +1,20 @@
-"""The REST app and its server."""
+"""The REST API of one node: raftexample's keys at the root, and what operators ask for under `/-/`.
 
-from raftkv_trio.rest.app import make_app, make_waiting_app
+What happens where:
 
-__all__ = ["make_app", "make_waiting_app"]
+- `app.py` takes every request first, since every request target may be a key: `/-/` goes to Quart, the rest
+  to `keys.py`.
+- `keys.py` answers GET, PUT, DELETE and POST on keys: `X-Raft-Index`, `ETag`, the 404, the 405, the 412.
+- `waiting.py` is where a GET waits for its quorum, and a PUT until it is applied here.
+- `status_codes.py` is the one table from errors to status codes: 503, 504, 429, and the 507 of a full disk.
+- `preconditions.py` turns If-Match and If-None-Match into compares of the log entry.
+- `exchange.py` is a request on a key and its response, on plain ASGI; `contents.py` bounds what is received.
+- `counts.py` counts the requests; `operators/metrics.py` shows the counts.
+- `operators/` is the Quart app under `/-/`.
+
+Connections and HTTP/1.1 are below, in `raftkv_trio.http`.
+"""
+
+from raftkv_trio.rest.app import RestApp, make_app, make_waiting_app
+
+__all__ = ["RestApp", "make_app", "make_waiting_app"]

@@ -14,7 +14,7 @@ from raftkv_trio.config import RestConfig
 from raftkv_trio.http import TARGET
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node
-from raftkv_trio.rest.counts import Requests
+from raftkv_trio.rest.counts import RequestCounts
 from raftkv_trio.rest.exchange import KeyRequest, KeyResponse, plain
 from raftkv_trio.rest.keys import KeyHandlers
 from raftkv_trio.rest.operators.backup import add_backup_route
@@ -27,7 +27,7 @@ _AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 
 def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
-    """The app for one node and the store that it replicates, to be served by `serve_http`."""
+    """The app of one node and the store that it replicates, to be served by `serve_http`."""
     app = RestApp(KeyHandlers(node, store, config))
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_OPERATORS_CONTENT_BYTES,
@@ -41,21 +41,21 @@ def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
     return app
 
 
-def make_waiting_app(why: Callable[[], str]) -> "RestApp":
-    """The app for a node that waits to join: it works, has nothing to serve yet, and says `why`."""
-    app = RestApp(_NoKeys(why))
+def make_waiting_app(reason: Callable[[], str]) -> "RestApp":
+    """The app of a node that waits to be added: healthy, and 503 with `reason` to everything else."""
+    app = RestApp(_NoKeys(reason))
 
     @app.before_request
     async def wait() -> Response:
         if request.path == "/-/healthy" and request.method in ("GET", "HEAD"):
             return text("healthy")
-        return problem(503, why())
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, reason())
 
     return app
 
 
 class Keys(Protocol):
-    """What answers the requests on keys."""
+    """Answers requests on keys."""
 
     async def handle(self, request: KeyRequest) -> KeyResponse: ...
 
@@ -63,19 +63,23 @@ class Keys(Protocol):
 class _NoKeys:
     """The keys of a node that has none yet."""
 
-    def __init__(self, why: Callable[[], str]) -> None:
-        self._why = why
+    def __init__(self, reason: Callable[[], str]) -> None:
+        self._reason = reason
 
     async def handle(self, request: KeyRequest) -> KeyResponse:
-        return plain(HTTPStatus.SERVICE_UNAVAILABLE, self._why())
+        return plain(HTTPStatus.SERVICE_UNAVAILABLE, self._reason())
 
 
 class RestApp(QuartTrio):
-    """Quart answers what is under `/-/`; all else is a key, and goes round it."""
+    """An ASGI app: Quart answers requests under `/-/`; requests on keys bypass Quart, for speed.
+
+    Attributes:
+        requests: counts of the requests; the server adds those that it refuses itself.
+    """
 
     def __init__(self, keys: Keys) -> None:
         super().__init__("raftkv_trio.rest", static_folder=None)
-        self.requests = Requests()
+        self.requests = RequestCounts()
         self._keys = keys
 
     async def asgi_app(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -84,19 +88,19 @@ class RestApp(QuartTrio):
             return
         key = origin_form(_target(scope))
         if key is not None and key.startswith(PREFIX):
-            # Hypercorn's path is that of the target as sent, which may be in absolute form
+            # Hypercorn takes the path from the target as sent, which may be in absolute form.
             path = unquote(key.partition(b"?")[0].decode("latin-1"))
             await super().asgi_app(cast(HTTPScope, {**scope, "path": path}), receive, send)
         else:
-            answer = await self._keys.handle(KeyRequest(scope, receive, key))
-            self.requests.answered(scope["method"], "key", answer.status)
-            await answer.send(send)
+            response = await self._keys.handle(KeyRequest(scope, receive, key))
+            self.requests.answered(scope["method"], "key", response.status)
+            await response.send(send)
 
 
 def origin_form(target: bytes) -> bytes | None:
-    """A request target in origin form (RFC 9112, section 3.2), otherwise as it was sent.
+    """Return a request target in origin form (RFC 9112, section 3.2), bytes otherwise unchanged.
 
-    The absolute form, as to a proxy, is reduced to it; None for what is neither.
+    The absolute form, as sent to a proxy, is reduced to it. None: the target has neither form.
     """
     if target.startswith(b"/"):
         return target
@@ -111,5 +115,5 @@ def _target(scope: HTTPScope) -> bytes:
     state: dict[str, Any] = dict(scope.get("state") or {})
     if isinstance(sent := state.get(TARGET), bytes):
         return sent
-    query = scope["query_string"]  # other servers lose a `?` that nothing follows
+    query = scope["query_string"]  # other servers lose a `?` with nothing after it
     return scope["raw_path"] + b"?" + query if query else scope["raw_path"]

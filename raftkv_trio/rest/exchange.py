@@ -1,14 +1,12 @@
-"""A request on a key and its answer, straight on ASGI: keys need nothing of what Quart makes for a request.
+"""A request on a key and its response, on plain ASGI: keys need nothing of what Quart makes for a request.
 
-A value is sent in slices, so that a client that reads slowly holds one of them and not a copy of the whole.
+A value is sent in slices: a client that reads slowly then holds one slice in memory, not a copy of the value.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
-import trio
 from hypercorn.typing import (
     ASGIReceiveCallable,
     ASGISendCallable,
@@ -17,15 +15,20 @@ from hypercorn.typing import (
     HTTPScope,
 )
 
-from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import MalformedRequest, Overloaded, SlowRequest, TooLarge
+from raftkv_trio.errors import MalformedRequest
 from raftkv_trio.rest.status_codes import retry_after
 
+METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
 SLICE_BYTES = 64 * 1024
 
 
 class KeyRequest:
-    """One request, its `method` as it was sent; `key` is None where the target is no key."""
+    """One request.
+
+    Attributes:
+        method: as it was sent.
+        key: the request target in origin form; None if the target is neither a path nor a URL.
+    """
 
     __slots__ = ("_headers", "_is_complete", "_receive", "key", "method")
 
@@ -43,16 +46,17 @@ class KeyRequest:
 
     @property
     def content_length(self) -> int:
-        """What the client says; 0 where it does not: there is no content, or it comes in chunks."""
+        """The size that the client announces; 0 without content, and if the content comes in chunks."""
         lines = self.lines("Content-Length")
         return int(lines[0]) if lines else 0
 
     @property
     def has_content(self) -> bool:
+        """Whether content follows the head, of whatever size."""
         return bool(self.content_length or self.lines("Transfer-Encoding"))
 
     async def part(self) -> bytes | None:
-        """The next bytes of the content, None once all have come; raises MalformedRequest at an early end."""
+        """The next bytes of the content; None after the last. Raises MalformedRequest if it ends early."""
         if self._is_complete:
             return None
         event = await self._receive()
@@ -62,69 +66,15 @@ class KeyRequest:
         return event["body"]
 
 
-class Contents:
-    """Receives the contents of requests, bounded in each one, in all that are held at once, and in time."""
-
-    def __init__(self, config: RestConfig) -> None:
-        self._config = config
-        self._held_bytes = 0
-
-    @asynccontextmanager
-    async def receive(self, request: KeyRequest) -> AsyncIterator[bytes]:
-        """The whole content, held until the end of the context.
-
-        Raises TooLarge, Overloaded and SlowRequest, the first two before anything is read where the client
-        says how much comes.
-        """
-        self._check(request.content_length, request.content_length)
-        content = bytearray()
-        held = 0
-        try:
-            with self._deadline():
-                while (part := await request.part()) is not None:
-                    self._check(held + len(part), len(part))
-                    content += part
-                    held += len(part)
-                    self._held_bytes += len(part)
-            value = bytes(content)
-            content.clear()
-            yield value
-        finally:
-            self._held_bytes -= held
-
-    async def skip(self, request: KeyRequest) -> None:
-        """Read content that means nothing, so that the connection can go on. Raises as `receive` does."""
-        if not request.has_content:
-            return
-        skipped = 0
-        with self._deadline():
-            while (part := await request.part()) is not None:
-                skipped += len(part)
-                self._check(skipped, 0)
-
-    @contextmanager
-    def _deadline(self) -> Iterator[None]:
-        with trio.move_on_after(self._config.body_timeout_s) as deadline:
-            yield
-        if deadline.cancelled_caught:
-            raise SlowRequest(f"The content did not arrive within {self._config.body_timeout_s:g} s")
-
-    def _check(self, length: int, more: int) -> None:
-        if length > self._config.max_value_bytes:
-            raise TooLarge(f"A value has at most {self._config.max_value_bytes} bytes")
-        if self._held_bytes + more > self._config.max_receiving_bytes:
-            raise Overloaded("Too many values are being received already; try again later")
-
-
 class KeyResponse(NamedTuple):
-    """A response: its fields beyond those that every response has, and its content."""
+    """A response: its content, and its fields beyond those that the server adds to every response."""
 
     status: HTTPStatus
     fields: Mapping[str, str]
     content: bytes = b""
 
     async def send(self, send: ASGISendCallable) -> None:
-        """Send it; returns when the client has read all but what the buffers hold."""
+        """Send the response; returns when the client has read all of it, except what buffers hold."""
         fields = [(name.encode(), value.encode("latin-1")) for name, value in self.fields.items()]
         await send(_start(self.status, fields))
         last = max(len(self.content) - 1, 0) // SLICE_BYTES * SLICE_BYTES
@@ -133,17 +83,17 @@ class KeyResponse(NamedTuple):
 
 
 def empty(status: HTTPStatus, fields: Mapping[str, str]) -> KeyResponse:
-    """No content, and so no Content-Length, which a 204 must not and a 304 need not have."""
+    """No content and no Content-Length: a 204 must not have one, and a 304 need not."""
     return KeyResponse(status, fields)
 
 
 def octets(content: bytes, fields: Mapping[str, str]) -> KeyResponse:
-    """A 200 with bytes of whatever kind."""
+    """A 200 with bytes of any kind."""
     return _with_content(HTTPStatus.OK, content, "application/octet-stream", fields)
 
 
 def plain(status: HTTPStatus, sentence: str, fields: Mapping[str, str] | None = None) -> KeyResponse:
-    """A sentence for people."""
+    """A sentence for people, and Retry-After if the status calls for it."""
     content = f"{sentence}\n".encode()
     return _with_content(
         status, content, "text/plain; charset=utf-8", {**retry_after(status), **(fields or {})}
@@ -160,6 +110,3 @@ def _start(status: HTTPStatus, headers: list[tuple[bytes, bytes]]) -> HTTPRespon
 
 def _body(content: bytes, *, more: bool) -> HTTPResponseBodyEvent:
     return {"type": "http.response.body", "body": content, "more_body": more}
-
-
-METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")

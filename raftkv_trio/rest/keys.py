@@ -1,14 +1,16 @@
-"""The root API, as raftexample has it: the request target as sent is the key, so options are fields only."""
+"""Keys, at the root as raftexample has them: the request target as sent is the key, so options are fields.
+
+A GET waits for a quorum (`waiting.wait_readable`) and then reads the store; a PUT or DELETE is one txn in the
+log, with its preconditions as compares, and is answered when it is applied on this node.
+"""
 
 import logging
 import re
 from http import HTTPStatus
 
-import trio
-
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import ConfigError, MalformedRequest, NoLeader, RaftKVError
+from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError
 from raftkv_trio.kv import (
     Delete,
     DeleteResult,
@@ -24,9 +26,11 @@ from raftkv_trio.kv import (
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
-from raftkv_trio.rest.exchange import METHODS, Contents, KeyRequest, KeyResponse, empty, octets, plain
+from raftkv_trio.rest.contents import ContentReceiver
+from raftkv_trio.rest.exchange import METHODS, KeyRequest, KeyResponse, empty, octets, plain
 from raftkv_trio.rest.preconditions import etag, parse_preconditions
-from raftkv_trio.rest.status_codes import BUG, status_of, wait_settled
+from raftkv_trio.rest.status_codes import BUG, status_of
+from raftkv_trio.rest.waiting import wait_applied, wait_readable
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +40,18 @@ _MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?
 
 
 class KeyHandlers:
-    """Answers requests on keys, with one node and its store."""
+    """Answers requests on keys, from one node and its store."""
 
     def __init__(self, node: Node, store: Store, config: RestConfig) -> None:
         self._node = node
         self._store = store
         self._config = config
-        self._contents = Contents(config)
+        self._contents = ContentReceiver(config)
 
     async def handle(self, request: KeyRequest) -> KeyResponse:
-        """Answer any request outside `/-/`.
+        """Answer any request outside `/-/`; every error becomes a response.
 
-        Raises nothing of ours. Cancelled while a write is on its way, it gives the write up.
+        Cancellation gives up the write in progress, which may or may not be applied.
         """
         try:
             return await self._dispatch(request)
@@ -55,9 +59,9 @@ class KeyHandlers:
             status = status_of(error)
             if status is not None:
                 return plain(status, str(error))
-            logger.error("a request failed with an error that should not get here", exc_info=error)
+            logger.error("unexpected error in a request on a key", exc_info=error)
         except Exception:
-            logger.exception("%s of a key failed in a way that it should not", request.method)
+            logger.exception("unexpected error in %s of a key", request.method)
         return plain(HTTPStatus.INTERNAL_SERVER_ERROR, BUG)
 
     async def _dispatch(self, request: KeyRequest) -> KeyResponse:
@@ -86,7 +90,7 @@ class KeyHandlers:
     async def _get(self, request: KeyRequest, key: bytes) -> KeyResponse:
         preconditions = parse_preconditions(request.lines)
         if not self._may_be_stale(request):
-            await self._wait_readable()
+            await wait_readable(self._node, self._config)
         record = self._store.get(key)
         if record is None:
             return plain(HTTPStatus.NOT_FOUND, "Failed to GET")
@@ -98,9 +102,9 @@ class KeyHandlers:
         return octets(record.value, headers)
 
     def _may_be_stale(self, request: KeyRequest) -> bool:
-        """Whether `max-stale` (RFC 9111, section 5.2.1.2) allows to answer from what is applied here.
+        """Whether `max-stale` (RFC 9111, section 5.2.1.2) allows an answer from what is applied here.
 
-        Of 0 seconds it allows nothing: who is the leader just now, only a quorum can say.
+        `max-stale=0` allows nothing: only a quorum knows which node leads at this moment.
         """
         if self._node.applied.is_restoring:
             return False
@@ -109,12 +113,6 @@ class KeyHandlers:
             return allowed is not None
         max_age_s, age_s = int(allowed[1]), self._node.status().leader_contact_age_s
         return max_age_s > 0 and age_s is not None and age_s <= max_age_s
-
-    async def _wait_readable(self) -> None:
-        with trio.move_on_after(self._config.request_timeout_s):
-            await self._node.wait_readable()
-            return
-        raise NoLeader(self._node.status().health or "No quorum confirmed the read in time")
 
     def _read_headers(self, record: KeyValue) -> dict[str, str]:
         status = self._node.status()
@@ -130,7 +128,7 @@ class KeyHandlers:
         preconditions = parse_preconditions(request.lines)
         async with self._contents.receive(request) as value:
             proposal = self._node.submit(encode_txn(preconditions.guard(key, Put(key, value))))
-        del value  # what waits from here on is the command, which the node has its own bounds for
+        del value  # from here on the command waits, and the node bounds commands
         applied, result = await self._outcome(proposal)
         if isinstance(result, GetResult):
             return self._precondition_failed(*result.key_values)
@@ -146,33 +144,32 @@ class KeyHandlers:
             return self._precondition_failed(*result.key_values)
         if isinstance(result, DeleteResult) and result.deleted:
             return self._written(applied, result)
-        return plain(
-            HTTPStatus.NOT_FOUND, "Failed to DELETE"
-        )  # whatever the preconditions (RFC 9110, section 13.2.1)
+        # A missing key is 404 whatever the preconditions say (RFC 9110, section 13.2.1).
+        return plain(HTTPStatus.NOT_FOUND, "Failed to DELETE")
 
     async def _add_member(self, request: KeyRequest, path: bytes) -> KeyResponse:
-        """raftexample's `POST /4` with the node's peer URL; 204 when it is a learner."""
+        """raftexample's `POST /4` with the node's peer URL; 204 when the node is a learner."""
         async with self._contents.receive(request) as url:
             change = added(path[1:], url)
         proposal = self._node.change_members(change)
-        return self._written(await wait_settled(proposal, self._config))
+        return self._written(await wait_applied(proposal, self._config))
 
     async def _remove_member(self, path: bytes) -> KeyResponse:
-        """raftexample's `DELETE /3`; where there is a key of that name, it is not for us to guess."""
-        await self._wait_readable()
+        """raftexample's `DELETE /3`; refused if a key has that name, since either may be meant."""
+        await wait_readable(self._node, self._config)
         if self._store.get(path) is None:
             proposal = self._node.change_members(removed(path[1:]))
-            return self._written(await wait_settled(proposal, self._config))
+            return self._written(await wait_applied(proposal, self._config))
         name = path.decode()
         return plain(
             HTTPStatus.CONFLICT,
-            f"There is a key {name}: DELETE /-/members{name} removes the node, and DELETE {name} with "
-            "If-Match: * the key",
+            f"There is a key {name}; to remove the node, use DELETE /-/members{name}; to delete the key, use "
+            f"DELETE {name} with If-Match: *",
         )
 
     async def _outcome(self, proposal: Proposal) -> tuple[Applied, OperationResult]:
-        """Wait for a guarded write: its own result, or what was read where the preconditions do not hold."""
-        applied = await wait_settled(proposal, self._config)
+        """Wait for a guarded write: its result, or the key as it was read if the preconditions fail."""
+        applied = await wait_applied(proposal, self._config)
         if not isinstance(applied.result, TxnResult):
             raise TypeError(f"the store refused a command of this app: {applied.result}")
         return applied, applied.result.results[0]
@@ -194,7 +191,7 @@ class KeyHandlers:
 
 
 def added(node_id: bytes, url: bytes) -> ChangeRequest:
-    """What raftexample's `POST /4 -d http://host:port` asks for; raises MalformedRequest."""
+    """The change of raftexample's `POST /4 -d http://host:port`; raises MalformedRequest."""
     try:
         address = PeerAddress.parse(url.decode("latin-1").strip())
         return ChangeRequest((MemberChange(Action.ADD, parse_node_id(node_id.decode()), address),))
@@ -203,7 +200,7 @@ def added(node_id: bytes, url: bytes) -> ChangeRequest:
 
 
 def removed(node_id: bytes) -> ChangeRequest:
-    """What raftexample's `DELETE /3` asks for; raises MalformedRequest."""
+    """The change of raftexample's `DELETE /3`; raises MalformedRequest."""
     try:
         return ChangeRequest((MemberChange(Action.REMOVE, parse_node_id(node_id.decode())),))
     except ConfigError as error:

@@ -1,8 +1,8 @@
 """If-Match and If-None-Match (RFC 9110, section 13.1) as compares of a txn, and applied to what was read.
 
-An entity tag is a key's mod revision in quotes, and a strong one. Tags that this store never gives (weak
-ones, other texts) are well formed all the same: they match nothing, except that If-None-Match compares
-weakly, so that there `W/"17"` is as good as `"17"`.
+An entity tag is a key's mod revision in quotes, a strong tag. Tags that this store never gives (weak tags,
+other texts) are well formed all the same, and match nothing. The exception: If-None-Match compares weakly,
+so there `W/"17"` means `"17"`.
 """
 
 import re
@@ -19,31 +19,32 @@ _REVISION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def etag(record: KeyValue) -> str:
-    """The entity tag of a key as it stands."""
+    """The entity tag of a key's present version."""
     return f'"{record.mod_revision}"'
 
 
 class Tags(NamedTuple):
-    """The value of one field: `*`, or the revisions among its tags, each once."""
+    """The value of one field: `*`, or the revisions among its tags, ascending, each once."""
 
     is_any: bool
     revisions: tuple[int, ...] = ()
 
     def match(self, record: KeyValue) -> bool:
+        """Whether the field names this version of the key."""
         return self.is_any or record.mod_revision in self.revisions
 
 
 class Preconditions(NamedTuple):
-    """What a request asks of the key as it stands; None: nothing."""
+    """What a request demands of the key's present version; a field is None if the request lacks it."""
 
     if_match: Tags | None = None
     if_none_match: Tags | None = None
 
     def guard(self, key: bytes, write: Operation) -> Txn:
-        """The txn that does `write` if these hold, and reads the key otherwise.
+        """The txn that does `write` if the preconditions hold, and reads the key otherwise.
 
-        All of a txn's compares must hold, but one tag of If-Match is enough. So tags are asked for the other
-        way round, whether none of them is the key's, with the two branches exchanged.
+        All compares of a txn must hold, but one matching tag of If-Match is enough. So tags are compared the
+        other way round (the key has none of these revisions), with the two branches exchanged.
         """
         read = Get(key)
         others = self._none_match_compares(key)
@@ -66,7 +67,7 @@ class Preconditions(NamedTuple):
 
 
 def parse_preconditions(field: Callable[[str], list[str]]) -> Preconditions:
-    """From a request's fields, `field` giving the lines of one by name; raises MalformedRequest."""
+    """Parse a request's fields; `field` returns the lines of a field by name. Raises MalformedRequest."""
     return Preconditions(
         _parse("If-Match", field("If-Match"), weakly=False),
         _parse("If-None-Match", field("If-None-Match"), weakly=True),

@@ -22,7 +22,7 @@ def test_the_level_can_be_changed_at_run_time(tmp_path: Path) -> None:
         changed = httpx.put(url, content=b"INFO\n")
         assert (changed.status_code, changed.text) == (200, "info\n")
         assert httpx.get(url).text == "info\n"
-        node.wait_said("WARNING .*: from here on info is logged")
+        node.wait_said("WARNING .*: log level set to info")
         assert node.end(SIGINT) == 0
         assert "INFO raftkv_trio.server: node 1 is stopping" in node.said
 

@@ -24,7 +24,7 @@ Ts = TypeVarTuple("Ts")
 ALONE = {1: PeerAddress("127.0.0.1", 1)}  # never dialled: a node has no connection to itself
 
 
-class KeyResponse(NamedTuple):
+class WireResponse(NamedTuple):
     """A response as it was on the wire."""
 
     status: int
@@ -42,13 +42,13 @@ class Wire:
     async def send(self, *parts: bytes) -> None:
         await self.stream.send_all(b"".join(parts))
 
-    async def ask(self, request_line: bytes, *fields: bytes, content: bytes = b"") -> KeyResponse:
+    async def ask(self, request_line: bytes, *fields: bytes, content: bytes = b"") -> WireResponse:
         """Send a request to HTTP/1.1, with Host, and return its answer."""
         head = b"\r\n".join([request_line + b" HTTP/1.1", b"Host: test", *fields])
         await self.send(head, b"\r\n\r\n", content)
         return await self.answer(request_line.partition(b" ")[0])
 
-    async def answer(self, method: bytes = b"GET") -> KeyResponse:
+    async def answer(self, method: bytes = b"GET") -> WireResponse:
         """The next response, also an interim one; its end is where its Content-Length says."""
         head = await self._take_until(b"\r\n\r\n")
         status_line, *lines = head.split(b"\r\n")
@@ -60,7 +60,7 @@ class Wire:
         is_bodiless = int(status) < 200 or status in (b"204", b"304") or method == b"HEAD"
         content = b"" if is_bodiless else await self._take(int(headers["Content-Length"]))
         check_cache_control(int(status), headers)
-        return KeyResponse(int(status), headers, content)
+        return WireResponse(int(status), headers, content)
 
     async def rest(self) -> bytes:
         """Everything until the server closes, which it must; a reset counts as that."""
@@ -158,7 +158,7 @@ class Served(NamedTuple):
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
             yield Wire(stream)
 
-    async def ask(self, request_line: bytes, *fields: bytes, content: bytes = b"") -> KeyResponse:
+    async def ask(self, request_line: bytes, *fields: bytes, content: bytes = b"") -> WireResponse:
         """One request on a connection of its own."""
         async with self.connect() as wire:
             return await wire.ask(request_line, *fields, content=content)

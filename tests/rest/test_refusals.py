@@ -11,7 +11,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import Txn, encode_txn
 from raftkv_trio.rest.status_codes import status_of
-from tests.rest.serving import KeyResponse, Served, open_client, open_server
+from tests.rest.serving import Served, WireResponse, open_client, open_server
 
 TWO = {1: PeerAddress("127.0.0.1", 1), 2: PeerAddress("127.0.0.1", 2)}
 HASTY = RestConfig(port=0, request_timeout_s=0.2)
@@ -76,7 +76,7 @@ async def test_overload(tmp_path: Path) -> None:
         assert len(served.store) == 4
 
 
-async def put_chunked(served: Served, content: bytes) -> KeyResponse:
+async def put_chunked(served: Served, content: bytes) -> WireResponse:
     chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
     return await served.ask(b"PUT /chunked", b"Transfer-Encoding: chunked", content=chunk)
 

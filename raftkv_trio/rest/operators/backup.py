@@ -1,9 +1,9 @@
-"""`GET /-/backup`: the bytes of a snapshot file of all that is acknowledged, its hash at the end."""
+"""`GET /-/backup`: a snapshot file of all that is acknowledged; the file ends with its hash."""
 
 from http import HTTPStatus
 from types import TracebackType
+from typing import Protocol
 
-import trio
 from quart.wrappers.response import ResponseBody
 from quart_trio import QuartTrio
 
@@ -11,29 +11,28 @@ from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import NoLeader, StorageError
 from raftkv_trio.node.node import Node
 from raftkv_trio.rest.operators.documents import Response, problem
-from raftkv_trio.storage import DiskFile
+from raftkv_trio.rest.waiting import wait_readable
 from raftkv_trio.world import Worker
 
 PIECE_BYTES = 256 * 1024
 
 
 def add_backup_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
-    """Give `app` the route."""
+    """Add the route to `app`."""
 
     @app.get("/-/backup")
     async def backup() -> Response:
-        """A snapshot, taken once a quorum has confirmed how far it must reach."""
-        with trio.move_on_after(config.request_timeout_s) as confirming:
-            try:
-                await node.wait_readable()
-            except NoLeader as error:  # we stop
-                return problem(503, str(error))
-        if confirming.cancelled_caught:
-            return problem(503, node.status().health or "No quorum confirmed the backup's index in time")
+        """Send a snapshot; first a quorum confirms the index that the snapshot must reach."""
+        try:
+            await wait_readable(node, config)
+        except NoLeader as error:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         try:
             file = await node.open_snapshot()
         except (StorageError, OSError) as error:
-            return problem(507, f"The backup's snapshot could not be taken: {error}")
+            return problem(
+                HTTPStatus.INSUFFICIENT_STORAGE, f"The backup's snapshot could not be taken: {error}"
+            )
         body = _FileBody(file, node.bulk_worker)
         return Response(
             body,
@@ -43,10 +42,18 @@ def add_backup_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
         )
 
 
-class _FileBody(ResponseBody):
-    """An open file as a response's content, read a piece at a time as the client takes it."""
+class _OpenFile(Protocol):
+    """What a download needs of an open file; the calls block, and may raise OSError."""
 
-    def __init__(self, file: DiskFile, worker: Worker) -> None:
+    def size(self) -> int: ...
+    def read_at(self, offset: int, length: int) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class _FileBody(ResponseBody):
+    """An open file as a response's content, read one piece at a time as the client takes it."""
+
+    def __init__(self, file: _OpenFile, worker: Worker) -> None:
         self._file = file
         self._worker = worker
         self._offset = 0

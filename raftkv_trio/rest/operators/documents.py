@@ -1,6 +1,6 @@
-"""The forms of operators' responses. Every one says `Cache-Control: no-store`, which the server adds.
+"""The forms of responses under `/-/`: a sentence, JSON, and a problem document (RFC 9457) for an error.
 
-An error is a problem document (RFC 9457).
+The server adds `Cache-Control: no-store` to every response.
 """
 
 import json
@@ -16,7 +16,7 @@ from raftkv_trio.rest.status_codes import retry_after
 
 
 class Response(TrioResponse):
-    """A response whose content, if any, is bytes of a type that its maker names."""
+    """A response whose content type is named by its maker; no type without content."""
 
     default_mimetype = None  # type: ignore[assignment]  # Quart's would be text/html
 
@@ -43,9 +43,9 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 
 
 async def read_json(otherwise: str) -> Any:
-    """The content as JSON, None where there is none; raises MalformedRequest, which says `otherwise`.
+    """The content as JSON; None without content. Raises MalformedRequest, with the sentence `otherwise`.
 
-    Quart's own reader answers bytes that are not UTF-8 with an error of its own.
+    Quart's own reader would answer bytes that are not UTF-8 with an error of its own.
     """
     content = await request.get_data(True, False, False)
     try:

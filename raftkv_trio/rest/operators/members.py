@@ -1,4 +1,4 @@
-"""`/-/members`: the cluster's members, and changes of them; what curl sends to the root does the same."""
+"""`/-/members`: the cluster's members, and how to change them; `POST /4` and `DELETE /3` do the same."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterable
@@ -14,7 +14,8 @@ from raftkv_trio.errors import ConfigError, MalformedRequest, ProposalError
 from raftkv_trio.node.node import Node
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.operators.documents import Response, document, problem, read_json
-from raftkv_trio.rest.status_codes import status_of, wait_settled
+from raftkv_trio.rest.status_codes import status_of
+from raftkv_trio.rest.waiting import wait_applied
 
 _PROMOTIONS = {"auto": False, "manual": True}
 _FORCE = {"": True, "1": True, "true": True, "0": False, "false": False}
@@ -32,16 +33,16 @@ _OPTIONS = "; the query may be ?force=true, and POST /-/members/dry-run changes 
 
 
 def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
-    """Give `app` the routes under `/-/members`; a change's answer comes when it is applied."""
+    """Add the routes under `/-/members` to `app`; a change is answered when it is applied."""
 
     @app.get("/-/members")
     async def members() -> Response:
-        """The members of the configuration; some of it is null where this node does not lead."""
+        """List the members; what only a leader knows is null on other nodes."""
         return document([asdict(member) for member in node.members()])
 
     async def change(make: Callable[[], Awaitable[ChangeRequest]]) -> Response:
         try:
-            applied = await wait_settled(node.change_members(await make()), config)
+            applied = await wait_applied(node.change_members(await make()), config)
         except MalformedRequest as error:
             return problem(400, str(error))
         except ProposalError as error:
@@ -51,12 +52,12 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
 
     @app.post("/-/members")
     async def add() -> Response:
-        """Add a learner, or make the change that is named; or several at once, by joint consensus."""
+        """Add a learner, or make the named change, or several changes at once by joint consensus."""
         return await change(_request)
 
     @app.post("/-/members/dry-run")
     async def dry_run() -> Response:
-        """Change nothing, and say what the leader would: that it refuses, or what it would wait for."""
+        """Change nothing; say whether the leader would refuse the change, and what it would wait for."""
         try:
             return document({"waits_for": node.dry_run_change(await _request())})
         except MalformedRequest as error:
@@ -66,12 +67,12 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
 
     @app.delete("/-/members/<member_id>")
     async def remove(member_id: str) -> Response:
-        """Remove a member; it learns it, and ends."""
+        """Remove a member; its process learns of the removal and ends."""
         return await change(partial(_request_about, member_id, "remove"))
 
     @app.post("/-/members/<member_id>/promote")
     async def promote(member_id: str) -> Response:
-        """Make a voter of a learner that has caught up."""
+        """Make a learner that has caught up a voter."""
         return await change(partial(_request_about, member_id, "promote"))
 
     @app.put("/-/members/<member_id>")
@@ -81,7 +82,7 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
 
 
 async def _request() -> ChangeRequest:
-    """What query and content ask for: one change, or all that are listed; raises MalformedRequest."""
+    """The request in query and content: one change, or a list of changes. Raises MalformedRequest."""
     body = await read_json(otherwise := f"The content is no JSON object. {_FORM}")
     match body:
         case {"changes": listed, **more}:
@@ -97,7 +98,7 @@ async def _request() -> ChangeRequest:
 
 
 async def _request_about(member_id: str, action: str) -> ChangeRequest:
-    """One change, of the member that the path names; raises MalformedRequest."""
+    """One change, of the member in the path. Raises MalformedRequest."""
     try:
         node_id = parse_node_id(member_id)
     except ConfigError as error:
@@ -106,23 +107,23 @@ async def _request_about(member_id: str, action: str) -> ChangeRequest:
     if not isinstance(fields, dict | None):
         raise MalformedRequest(otherwise)
     if named := (fields or {}).keys() & {"action", "id"}:
-        raise MalformedRequest(f"Method and path say what {_quoted(named)} would")
+        raise MalformedRequest(f"Method and path say it already; leave out {_quoted(named)}")
     return ChangeRequest((_change({**(fields or {}), "action": action, "id": node_id}),), _is_forced())
 
 
 def _is_forced() -> bool:
-    """What the query asks for; raises MalformedRequest where it asks for anything but force."""
+    """Whether the query has `force`. Raises MalformedRequest if it has anything else."""
     asked = request.args.to_dict(flat=False)
     values = asked.pop("force", ["false"])
     if asked:
-        raise MalformedRequest(f"There is no {_quoted(asked)} in a query{_OPTIONS}")
+        raise MalformedRequest(f"Unknown query parameter {_quoted(asked)}{_OPTIONS}")
     if len(values) > 1 or (force := values[0].lower()) not in _FORCE:
         raise MalformedRequest("force is true or false")
     return _FORCE[force]
 
 
 def _change(value: object) -> MemberChange:
-    """One change as JSON has it; raises MalformedRequest."""
+    """One change, from its JSON. Raises MalformedRequest."""
     match value:
         case {"action": str(name), "id": int(node_id), **more} if (
             name.upper() in Action.__members__ and type(node_id) is int

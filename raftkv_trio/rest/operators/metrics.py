@@ -1,7 +1,7 @@
-"""`/-/metrics`: what node and REST app count of themselves, in Prometheus' text format.
+"""`/-/metrics`: the counts and durations of node and REST app, in Prometheus' text format.
 
-Each app has a registry of its own, so that several nodes fit into one process. Labels are from small fixed
-sets: a key is never one.
+Each app has a registry of its own, so that several nodes fit into one process. Labels take their values from
+small fixed sets; a key is never a label.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,29 +15,29 @@ from prometheus_client.registry import Collector
 from raftkv_trio.node.measures import BOUNDS_S, Durations, NodeMeasures, PeerMeasures
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.status import NodeStatus
-from raftkv_trio.rest.counts import Requests
+from raftkv_trio.rest.counts import RequestCounts
 
-__all__ = ["METRICS_CONTENT_TYPE", "Metrics", "Requests"]
+__all__ = ["METRICS_CONTENT_TYPE", "Metrics"]
 
-PREFIX = "raftkv"
+NAME_PREFIX = "raftkv"
 Labels = tuple[str, ...]
 
 
 class Metrics:
     """The metrics of one node and its app."""
 
-    def __init__(self, node: Node, requests: Requests) -> None:
+    def __init__(self, node: Node, requests: RequestCounts) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_NodeCollector(node, requests))
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
-        """All of them, as they are now."""
+        """All metrics with their present values."""
         return generate_latest(self._registry)
 
 
 class _NodeCollector(Collector):
-    def __init__(self, node: Node, requests: Requests) -> None:
+    def __init__(self, node: Node, requests: RequestCounts) -> None:
         self._node = node
         self._requests = requests
 
@@ -48,7 +48,7 @@ class _NodeCollector(Collector):
         yield from _of_peers(measures)
         yield _counter(
             "http_requests",
-            "Requests answered; route and method are none where it never was a request.",
+            "Requests answered; route and method are none if the bytes were no request.",
             ("method", "route", "status"),
             {(m, route, str(status)): n for (m, route, status), n in sorted(self._requests.counts.items())},
         )
@@ -58,19 +58,22 @@ def _of_consensus(status: NodeStatus, measures: NodeMeasures) -> Iterator[Metric
     yield _gauge("leader_known", "Whether this node knows a leader.", status.leader_id is not None)
     yield _gauge("leading", "Whether this node leads.", status.role == "leader")
     yield _counter(
-        "leader_changes", "Leaders learnt of, other than the one before.", (), {(): measures.leader_changes}
+        "leader_changes", "How often this node learnt of a new leader.", (), {(): measures.leader_changes}
     )
     yield _gauge("term", "The current term.", status.term)
     yield _gauge("commit_index", "The last index known to be committed.", status.commit_index)
     yield _gauge("applied_index", "The last index applied to the store.", status.applied_index)
     yield _histogram(
         "log_write_duration_seconds",
-        "From a batch that is handed to the disk to its being durable.",
+        "From handing a batch to the disk until it is durable.",
         (),
         {(): measures.log_writes},
     )
     yield _histogram(
-        "apply_duration_seconds", "A slice of committed entries in the store.", (), {(): measures.applies}
+        "apply_duration_seconds",
+        "Applying a slice of committed entries to the store.",
+        (),
+        {(): measures.applies},
     )
 
 
@@ -78,7 +81,7 @@ def _of_proposals(measures: NodeMeasures) -> Iterator[Metric]:
     outcomes: dict[Labels, int] = {(outcome,): count for outcome, count in measures.proposals.items()}
     yield _counter("proposals", "Writes of this node's clients, by outcome.", ("outcome",), outcomes)
     yield _gauge("proposals_pending", "Writes that wait for their outcome.", measures.pending_proposals)
-    yield _gauge("proposals_pending_bytes", "Bytes of these.", measures.pending_bytes)
+    yield _gauge("proposals_pending_bytes", "Bytes of the writes that wait.", measures.pending_bytes)
 
 
 def _of_peers(measures: NodeMeasures) -> Iterator[Metric]:
@@ -93,25 +96,25 @@ def _of_peers(measures: NodeMeasures) -> Iterator[Metric]:
     )
     yield _histogram(
         "peer_append_round_trip_seconds",
-        "On a leader, from entries that leave for a peer to its word that they are durable there.",
+        "On a leader: from sending entries to a peer until the peer reports them durable.",
         ("peer",),
         {label: peer.round_trips for label, peer in peers.items()},
     )
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)
+    return GaugeMetricFamily(f"{NAME_PREFIX}_{name}", text, value=value)
 
 
 def _counter(name: str, text: str, labels: Labels, counts: Mapping[Labels, int]) -> Metric:
-    family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+    family = CounterMetricFamily(f"{NAME_PREFIX}_{name}", text, labels=labels)
     for values, count in counts.items():
         family.add_metric(values, count)
     return family
 
 
 def _histogram(name: str, text: str, labels: Labels, durations: Mapping[Labels, Durations]) -> Metric:
-    family = HistogramMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+    family = HistogramMetricFamily(f"{NAME_PREFIX}_{name}", text, labels=labels)
     bounds = [*map(str, BOUNDS_S), "+Inf"]
     for values, taken in durations.items():
         family.add_metric(values, list(zip(bounds, accumulate(taken.counts), strict=True)), taken.total_s)

@@ -1,4 +1,4 @@
-"""`/-/`: what operators ask of one node, as Quart routes. Errors are problem documents (RFC 9457)."""
+"""`/-/`: status, health, leadership, snapshots and log level of one node, and the form of every error."""
 
 import logging
 from dataclasses import asdict
@@ -11,14 +11,15 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import ConfigError, MalformedRequest, StorageError
+from raftkv_trio.errors import ConfigError, MalformedRequest, NoLeader, StorageError
 from raftkv_trio.kv import Store
 from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node.node import Node
-from raftkv_trio.rest.counts import Requests
+from raftkv_trio.rest.counts import RequestCounts
 from raftkv_trio.rest.operators.documents import Response, document, problem, read_json, text
 from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics
 from raftkv_trio.rest.status_codes import BUG
+from raftkv_trio.rest.waiting import wait_readable
 
 logger = logging.getLogger(__name__)
 
@@ -26,71 +27,72 @@ PREFIX = b"/-/"
 
 
 def add_operator_routes(
-    app: QuartTrio, node: Node, store: Store, config: RestConfig, requests: Requests
+    app: QuartTrio, node: Node, store: Store, config: RestConfig, requests: RequestCounts
 ) -> None:
-    """Give `app` the routes under `/-/`, and their errors' form; their answers are counted in `requests`."""
+    """Add the routes under `/-/` to `app`, and the form of their errors; `requests` counts the responses."""
     _add_errors(app)
     _add_metrics(app, Metrics(node, requests), requests)
     _add_leader_route(app, node, config)
 
     @app.get("/-/status")
     async def status() -> Response:
-        """This node as it sees itself, and how far its store has come."""
+        """This node's own view of itself, and its store's revision and state hash."""
         seen = asdict(node.status())
-        seen["cluster_id"] = (
-            f"{node.cluster_id:x}"  # hexadecimal: too large for a JSON number in most readers
-        )
+        # Hexadecimal: as a JSON number it would be too large for most readers.
+        seen["cluster_id"] = f"{node.cluster_id:x}"
         return document({**seen, "revision": store.revision, "state_hash": store.state_hash})
 
     @app.get("/-/healthy")
     async def healthy() -> Response:
-        """Whether the process works: restarting it would help where this does not answer."""
+        """Whether the process works. No answer means that a restart would help."""
         return text("healthy")
 
     @app.get("/-/ready")
     async def ready() -> Response:
         """Whether a request would succeed now: a quorum has just confirmed a read."""
-        if node.status().leader_id is not None:
-            with trio.move_on_after(config.request_timeout_s):
-                await node.wait_readable()
-                return text("ready")
-        return problem(503, node.status().health or "No quorum confirmed a read in time")
+        if node.status().leader_id is None:  # a probe wants to know now, not after the request timeout
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, node.status().health or "No leader is known")
+        try:
+            await wait_readable(node, config)
+        except NoLeader as error:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        return text("ready")
 
     @app.post("/-/snapshot")
     async def snapshot() -> Response:
-        """Take a snapshot of all that is applied here, and say which is the newest then."""
+        """Take a snapshot of all that is applied here; answer with index and term of the newest."""
         try:
             taken = await node.take_snapshot()
         except StorageError as error:
-            return problem(507, str(error))
+            return problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
         return document({"index": taken.index, "term": taken.term})
 
     @app.get("/-/log-level")
     async def see_log_level() -> Response:
-        """The least severity that this process logs."""
+        """The log level of this process."""
         return text(log_level())
 
     @app.put("/-/log-level")
     async def change_log_level() -> Response:
-        """Log from this severity on, until the process ends."""
+        """Change the level until the process ends."""
         try:
             set_log_level((await request.get_data(True, False, False)).decode("latin-1").strip())
         except ConfigError as error:
             return problem(400, str(error))
-        logger.warning("from here on %s is logged, and what is graver", log_level())
+        logger.warning("log level set to %s", log_level())
         return text(log_level())
 
 
 def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
     @app.post("/-/leader")
     async def transfer_leadership() -> Response:
-        """Have another voter lead, or that of `{"to": 3}`; 204 once one does, or this node leads no more."""
+        """Transfer leadership to any voter, or with `{"to": 3}` to node 3; 204 when that is done."""
         status = node.status()
         if status.role != "leader":
             leads = f"Node {status.leader_id} leads" if status.leader_id else "No leader is known"
-            return problem(409, f"{leads}, and only a leader can hand over")
+            return problem(409, f"{leads}; ask the leader to transfer leadership")
         if sum(member.role == "voter" for member in node.members()) == 1:
-            return problem(409, "This node is the only voter, so nobody else can lead")
+            return problem(409, "This node is the only voter, so no other node can lead")
         try:
             to = await _successor()
         except MalformedRequest as error:
@@ -99,7 +101,7 @@ def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
         if to == node.id:
             return problem(409, f"Node {to} leads already; {_names(others)} could lead")
         if to is not None and to not in others:
-            return problem(409, f"Node {to} is no other voter that answers; {_names(others)} could lead")
+            return problem(409, f"Node {to} is not a voter that responds; {_names(others)} could lead")
         with trio.move_on_after(config.request_timeout_s):
             await node.transfer_leadership(to)
             return Response(DataBody(b""), HTTPStatus.NO_CONTENT)
@@ -107,8 +109,8 @@ def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
 
 
 async def _successor() -> int | None:
-    """Who is asked to lead, if anybody in particular; raises MalformedRequest."""
-    otherwise = 'Say who is to lead as {"to": 3}, or nothing'
+    """The node that shall lead; None if any may. Raises MalformedRequest."""
+    otherwise = 'Name the next leader as {"to": 3}, or nothing'
     if request.args:
         raise MalformedRequest(f"This path takes no query. {otherwise}")
     match await read_json(otherwise):
@@ -120,13 +122,13 @@ async def _successor() -> int | None:
 
 
 def _names(ids: set[int]) -> str:
-    return ", ".join(f"node {i}" for i in sorted(ids)) or "nobody"
+    return ", ".join(f"node {i}" for i in sorted(ids)) or "no other node"
 
 
-def _add_metrics(app: QuartTrio, metrics: Metrics, requests: Requests) -> None:
+def _add_metrics(app: QuartTrio, metrics: Metrics, requests: RequestCounts) -> None:
     @app.get("/-/metrics")
     async def see_metrics() -> Response:
-        """Counts and durations in Prometheus' text format."""
+        """All metrics, in Prometheus' text format."""
         return Response(metrics.text(), HTTPStatus.OK, content_type=METRICS_CONTENT_TYPE)
 
     @app.after_request
@@ -140,7 +142,7 @@ def _add_errors(app: QuartTrio) -> None:
     @app.before_request
     async def reserved() -> Response | None:
         if request.method == "PUT" and request.routing_exception is not None:
-            return problem(403, "Keys that begin with /-/ are reserved for operators")
+            return problem(HTTPStatus.FORBIDDEN, "Keys that begin with /-/ are reserved for operators")
         return None
 
     @app.errorhandler(HTTPException)
@@ -150,10 +152,10 @@ def _add_errors(app: QuartTrio) -> None:
                 return problem(404, "There is nothing for operators at this path")
             case MethodNotAllowed():
                 allowed = sorted(error.valid_methods or ())
-                return problem(405, "This path does not know the method", {"Allow": ", ".join(allowed)})
+                return problem(405, "This path does not support the method", {"Allow": ", ".join(allowed)})
         return problem(error.code or 500, error.description or error.name)
 
     @app.errorhandler(Exception)
     async def failed(error: Exception) -> Response:
-        logger.error("%s of an operator failed in a way that it should not", request.method, exc_info=error)
+        logger.error("unexpected error in %s under /-/", request.method, exc_info=error)
         return problem(500, BUG)

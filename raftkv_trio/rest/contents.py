@@ -1,0 +1,64 @@
+"""Receives the content of requests on keys under three bounds: each one's size, the sum of all, and time."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import trio
+
+from raftkv_trio.config import RestConfig
+from raftkv_trio.errors import Overloaded, SlowRequest, TooLarge
+from raftkv_trio.rest.exchange import KeyRequest
+
+
+class ContentReceiver:
+    """Receives the content of all requests of one app, so that it can bound what they hold together."""
+
+    def __init__(self, config: RestConfig) -> None:
+        self._config = config
+        self._held_bytes = 0
+
+    @asynccontextmanager
+    async def receive(self, request: KeyRequest) -> AsyncIterator[bytes]:
+        """Receive the whole content, and count it as held until the end of the context.
+
+        Raises TooLarge, Overloaded, SlowRequest and MalformedRequest; the first two before anything is read
+        if the client announces the size. Cancellation releases what was held.
+        """
+        self._check(request.content_length, request.content_length)
+        content = bytearray()
+        held = 0
+        try:
+            with self._deadline():
+                while (part := await request.part()) is not None:
+                    self._check(held + len(part), len(part))
+                    content += part
+                    held += len(part)
+                    self._held_bytes += len(part)
+            value = bytes(content)
+            content.clear()
+            yield value
+        finally:
+            self._held_bytes -= held
+
+    async def skip(self, request: KeyRequest) -> None:
+        """Read content that has no meaning, so that the connection can go on. Raises as `receive` does."""
+        if not request.has_content:
+            return
+        skipped = 0
+        with self._deadline():
+            while (part := await request.part()) is not None:
+                skipped += len(part)
+                self._check(skipped, 0)
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        with trio.move_on_after(self._config.body_timeout_s) as deadline:
+            yield
+        if deadline.cancelled_caught:
+            raise SlowRequest(f"The content did not arrive within {self._config.body_timeout_s:g} s")
+
+    def _check(self, length: int, more: int) -> None:
+        if length > self._config.max_value_bytes:
+            raise TooLarge(f"A value has at most {self._config.max_value_bytes} bytes")
+        if self._held_bytes + more > self._config.max_receiving_bytes:
+            raise Overloaded("Too many values are being received at once; try again later")

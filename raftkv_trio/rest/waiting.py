@@ -1,0 +1,35 @@
+"""Where requests wait, at most `request_timeout_s`: reads for a quorum, writes until they are applied."""
+
+import trio
+
+from raftkv_trio.config import RestConfig
+from raftkv_trio.errors import NoLeader
+from raftkv_trio.node.node import Node
+from raftkv_trio.node.proposals import Applied, Proposal
+
+
+async def wait_readable(node: Node, config: RestConfig) -> None:
+    """Wait until a quorum has confirmed a read and this node has applied all that the read must see.
+
+    Raises NoLeader, with the reason, if that takes too long or the node stops. Cancellation leaves nothing
+    behind.
+    """
+    with trio.move_on_after(config.request_timeout_s):
+        await node.wait_readable()
+        return
+    raise NoLeader(node.status().health or "No quorum confirmed the read in time")
+
+
+async def wait_applied(proposal: Proposal, config: RestConfig) -> Applied:
+    """Wait until a proposal is applied on this node.
+
+    Raises ProposalError; if the time is up, the one that says whether the proposal may still be applied.
+    Cancellation, because the client is gone or the server stops, gives the proposal up.
+    """
+    try:
+        with trio.move_on_after(config.request_timeout_s):
+            return await proposal.wait()
+    except trio.Cancelled:
+        proposal.give_up()
+        raise
+    raise proposal.give_up()
