@@ -1,4 +1,4 @@
-"""The output of a local cluster: the lines of its processes, each after the process's name."""
+"""The output of a local cluster: the lines of its processes, each with the process's name before it."""
 
 import os
 from collections.abc import Sequence
@@ -9,10 +9,14 @@ _COLORS = (36, 33, 32, 35, 34, 31)  # ANSI foregrounds: cyan, yellow, green, mag
 
 
 class Console:
-    """Whole lines of many writers on one file descriptor, each after its writer's name."""
+    """Writes whole lines of several processes to one file descriptor, each with a name before it.
+
+    Attributes:
+        lost: set when the reader of the output has closed it.
+    """
 
     def __init__(self, fd: int, names: Sequence[str], *, color: bool) -> None:
-        self.lost = trio.Event()  # nobody reads us any more
+        self.lost = trio.Event()
         self._fd = fd
         self._limiter = trio.CapacityLimiter(1)
         width = max(map(len, names))
@@ -24,20 +28,20 @@ class Console:
             self._prefixes[name] = f"{prefix} ".encode()
 
     async def write(self, name: str, lines: Sequence[bytes]) -> None:
-        """Write lines, given without their newlines; once the reader is `lost` they are dropped.
+        """Write lines, given without their newlines. They are dropped if the reader is `lost`.
 
-        Cancellation abandons the thread that writes, which may have written a part.
+        Cancellation abandons the thread that writes; a part of the lines may be written.
         """
         prefix = self._prefixes[name]
         data = b"".join(b"%b%b\n" % (prefix, line) for line in lines)
         try:
-            # In a thread, since a terminal that was halted must not halt us.
+            # In a thread: a terminal that takes no output (Ctrl-S) must not hold up the supervisor.
             await trio.to_thread.run_sync(self._write, data, limiter=self._limiter, abandon_on_cancel=True)
         except OSError:
             self.lost.set()
 
     async def say(self, sentence: str) -> None:
-        """Write one line of the supervisor's own; see `write`."""
+        """Write one line of the supervisor itself; see `write`."""
         await self.write("local", [sentence.encode()])
 
     def _write(self, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """The control socket of a local cluster: a Unix socket beside the Procfile, for its owner only.
 
-One request and one answer a connection, each a line of JSON. Whoever holds a lock on the Procfile's
-directory owns the socket's name, so one that a killed supervisor left behind is simply replaced.
+Each connection carries one request and one reply, each a line of JSON. The supervisor holds a lock on the
+Procfile's directory, so it can safely replace a socket that a killed supervisor left behind.
 """
 
 import fcntl
@@ -19,12 +19,18 @@ import trio
 from raftkv_trio.errors import ConfigError, RaftKVError
 
 SOCKET_NAME = ".raftkv-trio-local.sock"
-MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its final zero; longer than any other system's
+MAX_SOCKET_PATH_BYTES = 107  # sun_path on Linux without its final zero byte; other systems allow less
 MAX_REQUEST_BYTES = 64 * 1024
 
 
 class Request(NamedTuple):
-    """What `raftkv-trio local run` asks: a verb, for these processes or for all where there are none."""
+    """What `raftkv-trio local run` asks for.
+
+    Attributes:
+        verb: one of `supervisor.VERBS`.
+        names: of the processes; empty means all.
+        stop_signal: what the verbs `stop` and `restart` send.
+    """
 
     verb: str
     names: tuple[str, ...] = ()
@@ -32,20 +38,20 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What the command prints, on standard error if it failed, and its exit code."""
+    """What the command prints, and its exit code. It prints to standard error if the code is not 0."""
 
     text: str
     exit_code: int = 0
 
 
-Answerer = Callable[[Request], Awaitable[Reply]]
+RequestHandler = Callable[[Request], Awaitable[Reply]]
 
 
 @contextmanager
 def open_control_socket(directory: Path) -> Iterator[socket.socket]:
-    """Own the directory's control socket: bound, listening, mode 0600; its name is removed at the end.
+    """Open the directory's control socket, mode 0600, and listen; it is removed at the end of the block.
 
-    Raises ConfigError where a local cluster runs from this directory already, or the path is too long.
+    Raises ConfigError if a local cluster already runs from this directory, or the path is too long.
     """
     address = _address(directory)
     lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -70,8 +76,8 @@ def open_control_socket(directory: Path) -> Iterator[socket.socket]:
         os.close(lock)
 
 
-async def serve_control(listening: socket.socket, answer: Answerer) -> None:
-    """Reply requests until cancelled; requests that are out then end without an answer."""
+async def serve_control(listening: socket.socket, answer: RequestHandler) -> None:
+    """Answer requests until cancelled. Cancellation ends the open connections without a reply."""
 
     async def handle(stream: trio.SocketStream) -> None:
         async with stream:
@@ -79,16 +85,16 @@ async def serve_control(listening: socket.socket, answer: Answerer) -> None:
                 reply = await _reply(stream, answer)
                 await stream.send_all(json.dumps(reply).encode() + b"\n")
             except trio.BrokenResourceError:
-                pass  # who asked is gone; what was asked for is done all the same
+                pass  # the command was interrupted; its request was carried out nevertheless
 
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.dup()))
     await trio.serve_listeners(handle, [listener])
 
 
 def call(directory: Path, request: Request) -> Reply:
-    """Ask the local cluster of this directory, and wait for its answer.
+    """Send a request to the local cluster of this directory, and wait for the reply.
 
-    Raises RaftKVError where none is running, or it ends before it answers.
+    Raises RaftKVError if no local cluster runs there, or it ends before it replies.
     """
     fields = [request.verb, request.names, request.stop_signal.name]
     with socket.socket(socket.AF_UNIX) as connection:
@@ -111,7 +117,7 @@ def call(directory: Path, request: Request) -> Reply:
     return Reply(text, exit_code)
 
 
-async def _reply(stream: trio.SocketStream, answer: Answerer) -> Reply:
+async def _reply(stream: trio.SocketStream, answer: RequestHandler) -> Reply:
     line = bytearray()
     while not line.endswith(b"\n"):
         received = await stream.receive_some()
@@ -142,7 +148,7 @@ def _bind(listening: socket.socket, address: str) -> None:
 
 
 def _address(directory: Path) -> str:
-    """The socket's path, absolute or relative, whichever is shorter: the system bounds its length."""
+    """The socket's path, absolute or relative, whichever is shorter: the system limits its length."""
     path = directory.absolute() / SOCKET_NAME
     address = min(str(path), os.path.relpath(path), key=len)
     if len(os.fsencode(address)) > MAX_SOCKET_PATH_BYTES:

@@ -1,4 +1,4 @@
-"""The Procfile: `name: command` lines, as foreman, goreman and honcho read them. Pure."""
+"""The Procfile: lines of the form `name: command`, as foreman, goreman and honcho read them."""
 
 import re
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ _LINE = re.compile(r"([A-Za-z0-9_-]+)\s*:\s*([^\0]+)")
 def parse_procfile(text: str) -> dict[str, str]:
     """Shell commands by process name, in the file's order; blank lines and `#` comments are skipped.
 
-    Raises ConfigError for any other line, a name given twice, or no process at all: where goreman and honcho
-    pass over a line in silence, a process would be missing without a word.
+    Raises ConfigError for any other line, a repeated name, or a file without processes. goreman and honcho
+    ignore malformed lines; then a process is missing without any message.
     """
     commands: dict[str, str] = {}
     for number, raw_line in enumerate(text.split("\n"), start=1):
@@ -32,7 +32,10 @@ def parse_procfile(text: str) -> dict[str, str]:
 
 
 def check_names(names: Iterable[str], commands: Iterable[str]) -> list[str]:
-    """Each of `names` once, or all of the Procfile's where there are none; raises ConfigError if unknown."""
+    """Each of `names` once, or all names of the Procfile if `names` is empty.
+
+    Raises ConfigError for a name that is not in the Procfile.
+    """
     known = list(commands)
     wanted = list(dict.fromkeys(names))
     for name in wanted:

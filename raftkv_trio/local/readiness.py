@@ -1,7 +1,8 @@
-"""How a node tells whoever started it that it serves: a line on a pipe that it was given for that.
+"""How a node tells the supervisor that it serves: it writes a line to a pipe.
 
-The pipe's file descriptor is named by an environment variable. A program that knows nothing of it is not
-disturbed, and whoever waits then sees the pipe's end without a line, at the latest when that program ends.
+An environment variable has the number of the pipe's file descriptor. A program that does not know the
+variable is not disturbed: the supervisor then sees the end of the pipe without a line, at the latest when the
+program ends.
 """
 
 import os
@@ -14,19 +15,22 @@ VARIABLE = "RAFTKV_TRIO_READY_FD"
 
 
 def tell_ready(environment: Mapping[str, str]) -> None:
-    """Say that this process serves, if anybody wants to know."""
+    """Tell the supervisor, if this process has one, that this process serves."""
     number = environment.get(VARIABLE, "")
     if not number.isdecimal():
         return
     try:
-        if stat.S_ISFIFO(os.fstat(int(number)).st_mode):  # else it was meant for another process
+        if stat.S_ISFIFO(os.fstat(int(number)).st_mode):  # otherwise the variable was inherited
             with open(int(number), "wb") as pipe:
                 pipe.write(b"\n")
     except OSError:
-        pass  # nobody wants to know any more
+        pass  # the supervisor has closed the pipe
 
 
 async def wait_told(fd: int) -> bool:
-    """Return True at the first line, False at the pipe's end; closes `fd`, also when cancelled."""
+    """Wait for the line, or the end of the pipe; returns whether the line came.
+
+    Closes `fd`, also if cancelled.
+    """
     async with trio.lowlevel.FdStream(fd) as pipe:
         return bool(await pipe.receive_some(1))

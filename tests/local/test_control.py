@@ -17,9 +17,9 @@ from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.local.control import (
     MAX_REQUEST_BYTES,
     SOCKET_NAME,
-    Answerer,
     Reply,
     Request,
+    RequestHandler,
     call,
     open_control_socket,
     serve_control,
@@ -31,7 +31,7 @@ async def echo(request: Request) -> Reply:
 
 
 @asynccontextmanager
-async def serving(directory: Path, answer: Answerer = echo) -> AsyncIterator[None]:
+async def serving(directory: Path, answer: RequestHandler = echo) -> AsyncIterator[None]:
     with trio.fail_after(60), open_control_socket(directory) as listening:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_control, listening, answer)

@@ -14,7 +14,8 @@ from trio.testing import wait_all_tasks_blocked
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.local.console import Console
 from raftkv_trio.local.control import Reply, Request
-from raftkv_trio.local.supervisor import LocalCluster, Shared, run_local
+from raftkv_trio.local.process import ProcessContext
+from raftkv_trio.local.supervisor import LocalCluster, run_local
 from tests.local.supervised import IDLE, supervised, write_procfile
 
 STUBBORN = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
@@ -139,7 +140,7 @@ async def test_one_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     async with supervised(procfile, grace_s=0.2) as seen:
         await seen.pid_of("a")
         b = await seen.pid_of("b")
-        assert (await seen.ask("stop", "a")).text == "a killed, since it did not stop in time"
+        assert (await seen.ask("stop", "a")).text == "a killed because it did not stop in time"
         assert not seen.is_alive("a")
         assert (await seen.ask("status", "b")).text == f"*b  running, pid {b}"
     assert seen.exit_code == 1
@@ -208,10 +209,10 @@ async def test_a_second_stop_sends_no_second_signal(tmp_path: Path) -> None:
     console = Console(writer, ["local", "a"], color=False)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            shared = Shared(
+            context = ProcessContext(
                 directory=tmp_path, environment=os.environ, console=console, nursery=nursery, grace_s=3600
             )
-            cluster = LocalCluster({"a": procfile.read_text().partition(":")[2].strip()}, shared)
+            cluster = LocalCluster({"a": procfile.read_text().partition(":")[2].strip()}, context)
             await cluster.start(["a"])
             output = b""
             stream = trio.lowlevel.FdStream(reader)
