@@ -1,4 +1,4 @@
-"""The README's walkthrough: its commands word for word but for the ports, on real processes."""
+"""The documents' walkthroughs: their commands word for word but for the ports, on real processes."""
 
 import re
 import shlex
@@ -15,7 +15,8 @@ from tests.conftest import find_free_ports
 from tests.integration.terminal import PATH, Terminal, open_terminal
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+OPERATING = ROOT / "docs" / "operating.md"
 NAMES = ("raftkv1", "raftkv2", "raftkv3")
 
 
@@ -27,7 +28,7 @@ class Answer(NamedTuple):
 
 
 class Ports:
-    """Other ports for those that README and Procfile name: one another port for each, all free."""
+    """Other ports for those that documents and Procfile name: one another port for each, all free."""
 
     def __init__(self) -> None:
         self._others: dict[str, int] = {}
@@ -52,15 +53,16 @@ def procfile(tmp_path: Path, ports: Ports) -> Path:
     return procfile
 
 
-def commands(name: str) -> list[str]:
-    """The commands of the code block behind this marker of the README."""
-    block = re.search(rf"^<!-- {name} -->\n```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    assert block is not None, f"README.md has no code block after <!-- {name} -->"
+def commands(name: str, document: Path = README) -> list[str]:
+    """The commands of the code block behind this marker of a document."""
+    marked = rf"^<!-- {name} -->\n```\n(.*?)^```$"
+    block = re.search(marked, document.read_text(), re.MULTILINE | re.DOTALL)
+    assert block is not None, f"{document.name} has no code block after <!-- {name} -->"
     return block[1].splitlines()
 
 
 async def do(command: str, directory: Path) -> Answer:
-    """Do what a user's shell does with a line of the README; for curl the code is the HTTP status."""
+    """Do what a user's shell does with a line of a document; for curl the code is the HTTP status."""
     return await trio.to_thread.run_sync(run, command, directory)
 
 
@@ -147,8 +149,8 @@ async def test_three_nodes(procfile: Path, ports: Ports) -> None:
 
 
 async def test_members_come_and_go(procfile: Path, ports: Ports) -> None:
-    """A fourth node joins three, as the README says, and the third is removed, says so, and ends well."""
-    post, serve, get, delete = map(ports.replace, commands("members"))
+    """A fourth node joins three, as docs/operating.md says, and the third is removed, and ends well."""
+    post, serve, get, delete = map(ports.replace, commands("members", OPERATING))
     put_bar = ports.replace(commands("walkthrough")[3])
     here = procfile.parent
     async with open_terminal(["raftkv-trio", "local", "start"], here) as terminal:
