@@ -307,7 +307,9 @@ def tasks() -> Picture:
     applier = picture.box(Box(560, 412, 130, 50), "applier", "state machine")
     picture.panel(Box(726, 78, 238, 482), "serve_http", note="http/listener.py")
     listener = picture.box(Box(746, 138, 198, 44), "accept")
-    connection = picture.box(Box(746, 252, 198, 70), "connection", "one per client: parses,", "keeps deadlines")
+    connection = picture.box(
+        Box(746, 252, 198, 70), "connection", "one per client: parses,", "keeps deadlines"
+    )
     request = picture.box(Box(746, 412, 198, 50), "request", "one at a time")
 
     picture.arrow((accept.center_x, accept.bottom), (accept.center_x, receiver.y), dashed=True)

@@ -1,5 +1,6 @@
 """`/-/metrics`: what is counted, in a format that Prometheus' own parser reads."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,19 @@ async def test_consensus(client: httpx.AsyncClient, served: Served) -> None:
         assert after[f"{name}_bucket", "+Inf"] == after[f"{name}_count",]
         assert after[f"{name}_sum",] > before[f"{name}_sum",] > 0
     assert after["process_resident_memory_bytes",] > 1e6
+
+
+async def test_the_page_for_operators_has_every_metric(client: httpx.AsyncClient) -> None:
+    """The table of docs/operating.md names each metric of a node, with its type, and no other."""
+    page = (Path(__file__).parents[3] / "docs" / "operating.md").read_text()
+    table = re.findall(r"^\| `(raftkv_\w+)` \| (\w+) \|", page, re.MULTILINE)
+    families = text_string_to_metric_families((await client.get("/-/metrics")).text)
+    told = [
+        (f"{family.name}_total" if family.type == "counter" else family.name, family.type)
+        for family in families
+        if family.name.startswith("raftkv_")
+    ]
+    assert table == told
 
 
 async def test_proposals(tmp_path: Path) -> None:
