@@ -1,4 +1,4 @@
-"""The house: imports go down the list of ARCHITECTURE.md, and the lowest floors know no Trio."""
+"""The house: each room imports only from the floors below it. The list below is a map of the package."""
 
 import ast
 import sys
@@ -9,19 +9,27 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "raftkv_trio"
 
-# Top to bottom; the rooms of one floor do not know each other.
+# From top to bottom. The rooms of one floor do not import each other.
 FLOORS = [
+    # What a user starts.
     {"__main__"},
     {"cli"},
-    {"testing.campaign", "testing.pytest_plugin", "testing.__init__"},
+    # Programs around whole nodes: a cluster on one machine, and simulated clusters by the thousand.
+    {"local", "testing.campaign", "testing.pytest_plugin", "testing.__init__"},
+    # A node with all that belongs to it: one that serves clients, and one in a simulated world.
     {"server", "testing.simulator"},
-    {"rest", "offline", "testing.planted", "testing.schedules", "__init__"},
-    {"node", "testing.world"},
-    {"peers", "client"},
-    {"storage", "http", "testing.invariants"},
+    # What is done with nodes: serve clients, mend a stopped directory, ask a running cluster, be embedded.
+    {"rest", "offline", "client", "__init__", "testing.planted", "testing.schedules"},
+    # One node, and the two sides that it and its clients are connected by.
+    {"node", "http", "testing.world"},
+    {"peers"},
+    # The node's disk, then what log entries and snapshots carry.
+    {"storage", "testing.invariants"},
     {"payload", "config"},
-    {"raft", "kv", "addresses", "local", "logs"},
-    {"errors", "state_machine", "sync", "testing.histories", "world", "_version"},
+    # Consensus and the key-value store: they know neither the node nor each other.
+    {"raft", "kv", "addresses", "logs"},
+    # What every room may use.
+    {"errors", "state_machine", "sync", "world", "testing.histories", "_version"},
 ]
 RANK = {room: rank for rank, floor in enumerate(FLOORS) for room in floor}
 PURE = {
@@ -30,11 +38,13 @@ PURE = {
     "raft": set(),
     "addresses": set(),
     "config": set(),
+    "errors": set(),
+    "state_machine": set(),
 }
 
 
 def room_of(parts: tuple[str, ...]) -> str:
-    """The room that a module belongs to; those inside `testing/` are rooms of their own."""
+    """The room of a module: its folder in the package, or in `testing/`; a module at the top is its own."""
     return ".".join(parts[:2]) if parts[0] == "testing" and len(parts) > 1 else parts[0]
 
 
@@ -82,7 +92,7 @@ def test_imports_go_down_only(place: str, path: Path) -> None:
 
 @pytest.mark.parametrize("place", sorted(PURE))
 def test_the_pure_parts_do_no_io(place: str) -> None:
-    """The core is standard library only; store and wire have CBOR and sorted maps, and none has trio."""
+    """The core is standard library only, store and payload add CBOR and sorted maps, and none has Trio."""
     foreign = {
         name.split(".")[0]
         for module, path in modules()
@@ -94,6 +104,6 @@ def test_the_pure_parts_do_no_io(place: str) -> None:
 
 
 def test_the_core_knows_nothing_around_it() -> None:
-    """`raft/` imports of the package only its own modules and the root of the errors."""
+    """`raft/` imports only its own modules and the root of the errors."""
     around = {own(name) for place, path in modules() if place == "raft" for name in imported(path)}
     assert around <= {"raft", "errors", None}
