@@ -17,9 +17,9 @@ from raftkv_trio.node.node import Node
 from raftkv_trio.rest.counts import RequestCounts
 from raftkv_trio.rest.exchange import KeyRequest, KeyResponse, plain
 from raftkv_trio.rest.keys import KeyHandlers
-from raftkv_trio.rest.operators.backup import add_backup_route
+from raftkv_trio.rest.operators.backup_route import add_backup_route
 from raftkv_trio.rest.operators.documents import Response, problem, text
-from raftkv_trio.rest.operators.members import add_member_routes
+from raftkv_trio.rest.operators.member_routes import add_member_routes
 from raftkv_trio.rest.operators.routes import PREFIX, add_operator_routes
 
 MAX_OPERATORS_CONTENT_BYTES = 16 * 1024

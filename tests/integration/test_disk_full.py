@@ -13,7 +13,7 @@ import trio.testing
 from raftkv_trio import Node, NodeConfig, parse_cluster, run_node
 from raftkv_trio.errors import DiskFull, StorageError
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from raftkv_trio.world import Worker, World
 from tests.conftest import find_free_ports
 

@@ -11,7 +11,7 @@ from raftkv_trio.config import NodeConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.recovery import open_directory
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from raftkv_trio.world import World
 
 

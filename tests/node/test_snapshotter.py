@@ -15,7 +15,7 @@ from raftkv_trio.node.node import Node
 from raftkv_trio.node.recovery import open_directory
 from raftkv_trio.raft.types import ConfState, Snapshot
 from raftkv_trio.storage import SnapshotId, SnapshotMeta
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from raftkv_trio.world import World
 
 

@@ -14,7 +14,7 @@ from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage.backup import verify_backup
 from raftkv_trio.storage.record import HEADER_BYTES
 from raftkv_trio.storage.snapshot_file import read_parts
-from raftkv_trio.testing.world.disk import Halted, SimulatedDisk, SimulatedFile
+from raftkv_trio.testing.world.simulated_disk import Halted, SimulatedDisk, SimulatedFile
 from tests.storage.test_crash_points import DATA, LIFE, NEW, append, held, live, reopen
 
 

@@ -10,7 +10,7 @@ from raftkv_trio.errors import ConfigError
 from raftkv_trio.raft.confchange import ConfChangeSingle, ConfChangeType, ConfChangeV2, conf_change_entry
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import NodeStorage, SnapshotMeta
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.offline.test_rebuild_log import damage, entry, home, is_refused, mended, reopen
 
 

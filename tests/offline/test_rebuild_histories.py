@@ -13,7 +13,7 @@ from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage import NodeStorage
 from raftkv_trio.storage.log_reader import segments
 from raftkv_trio.storage.record import HEADER_BYTES, decode_header
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.offline.test_rebuild_log import home, is_refused, mended, reopen
 from tests.raft.cores import ELECTION_TICKS, Network, bootstrap
 from tests.raft.figure_3 import Figure3

@@ -20,7 +20,7 @@ from raftkv_trio.storage import Bootstrap, NodeStorage, open_storage
 from raftkv_trio.storage.log_reader import LogReader, SegmentName
 from raftkv_trio.storage.node_storage import read_identity
 from raftkv_trio.storage.record import SEGMENT, LogRecord, encode_record
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.raft.cores import Network, adding, bootstrap
 
 NODES = (1, 2, 3)

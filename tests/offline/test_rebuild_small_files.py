@@ -7,7 +7,7 @@ import pytest
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.offline.rebuild_small_files import mend_files
 from raftkv_trio.storage.node_storage import read_identity, read_known, read_origin, write_known, write_origin
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.offline.test_rebuild_log import NODES, four_entries, home
 
 OTHERS = [home(2), home(3)]

@@ -10,7 +10,7 @@ import pytest
 from raftkv_trio.errors import CorruptLog
 from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage.snapshot_file import SnapshotMeta
-from raftkv_trio.testing.world.disk import Halted, SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import Halted, SimulatedDisk
 from tests.offline.test_rebuild_log import (
     INDEXES,
     damage,

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.peers.members import Member, connected, in_trouble, running
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from raftkv_trio.storage import Disk, OsDisk
 from raftkv_trio.storage.disk import DiskFile, write_whole_file
-from raftkv_trio.testing.world.disk import Halted, SimulatedDisk
 from raftkv_trio.testing.world.inodes import SECTOR_BYTES
+from raftkv_trio.testing.world.simulated_disk import Halted, SimulatedDisk
 
 HOME = Path("/home")
 LOG = HOME / "log"

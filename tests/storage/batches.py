@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from raftkv_trio.raft.types import Entry, EntryType, HardState
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshot_file import SnapshotFile
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.storage.test_crash_points import DATA, VOTERS
 
 

@@ -8,8 +8,8 @@ from random import Random
 from typing import NamedTuple
 
 from raftkv_trio.storage import DiskFile
-from raftkv_trio.testing.world.disk import SimulatedDisk
 from raftkv_trio.testing.world.inodes import SECTOR_BYTES
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 
 #: The calls that change what is on the disk, or make it durable.
 CHANGES = frozenset(

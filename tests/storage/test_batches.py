@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.storage import NodeStorage
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.storage.batches import Author, Batch, Held, batches, held
 from tests.storage.test_crash_points import DATA, reopen
 

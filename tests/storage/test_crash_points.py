@@ -12,7 +12,7 @@ from raftkv_trio.errors import CorruptLog
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, open_storage
 from raftkv_trio.storage.snapshot_file import SnapshotFile, SnapshotId, SnapshotMeta
-from raftkv_trio.testing.world.disk import Halted, SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import Halted, SimulatedDisk
 from tests.storage.failing_disk import FailingDisk
 
 DATA = Path("/srv/raft/data")

@@ -15,7 +15,7 @@ from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import NodeStorage, OsDisk, SnapshotMeta
 from raftkv_trio.storage.record import BATCH, SECTOR_BYTES, aligned, encode_record
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.storage.failing_disk import CHANGES, Call, FailingDisk
 from tests.storage.test_crash_points import (
     DATA,

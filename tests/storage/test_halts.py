@@ -10,7 +10,7 @@ import pytest
 from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage import Bootstrap, NodeStorage, open_storage
-from raftkv_trio.testing.world.disk import Halted, SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import Halted, SimulatedDisk
 
 DATA = Path("/srv/raft/data")
 BOOTSTRAP = Bootstrap(cluster_id=1, conf_state=ConfState(voters=(1,)), envelope=b"\xa0")

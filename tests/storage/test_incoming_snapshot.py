@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage import NodeStorage, SnapshotMeta
-from raftkv_trio.testing.world.disk import SimulatedDisk
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.storage.batches import snapshot_bytes
 from tests.storage.test_crash_points import DATA, VOTERS, reopen
 

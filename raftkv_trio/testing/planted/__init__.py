@@ -6,11 +6,20 @@ Each is a mutation that somebody could have written, made by replacing a functio
 
 from collections.abc import Mapping
 
-from raftkv_trio.testing.planted import core, disk, members, node, snapshots, tasks
+from raftkv_trio.testing.planted import (
+    core_bugs,
+    disk_bugs,
+    membership_bugs,
+    node_bugs,
+    snapshot_bugs,
+    task_bugs,
+)
 from raftkv_trio.testing.planted.bug import PlantedBug, replaced
 
 __all__ = ["PLANTED", "PlantedBug", "replaced"]
 
 PLANTED: Mapping[str, PlantedBug] = {
-    bug.name: bug for part in (disk, snapshots, core, members, node, tasks) for bug in part.BUGS
+    bug.name: bug
+    for module in (disk_bugs, snapshot_bugs, core_bugs, membership_bugs, node_bugs, task_bugs)
+    for bug in module.BUGS
 }

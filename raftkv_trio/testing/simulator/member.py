@@ -23,8 +23,8 @@ from raftkv_trio.testing.invariants.invariants import Invariants
 from raftkv_trio.testing.invariants.violation import DURABILITY, Violation
 from raftkv_trio.testing.schedules.schedule import DISK_CALL_S, Limits, Occasion
 from raftkv_trio.testing.simulator.watched_machine import state_hash
-from raftkv_trio.testing.world.disk import SimulatedDisk
 from raftkv_trio.testing.world.message_network import MessageNetwork
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from raftkv_trio.testing.world.timeline import Timeline, Trace
 from raftkv_trio.world import TrioClock
 

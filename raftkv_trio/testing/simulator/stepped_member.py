@@ -24,8 +24,8 @@ from raftkv_trio.testing.simulator.member import DATA_DIR, Look, Member, State
 from raftkv_trio.testing.simulator.stepped_snapshots import SnapshotSteps
 from raftkv_trio.testing.simulator.stepped_task import SteppedTask
 from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
-from raftkv_trio.testing.world.disk import Halted
 from raftkv_trio.testing.world.message_network import MessageNetwork
+from raftkv_trio.testing.world.simulated_disk import Halted
 from raftkv_trio.world import World
 
 

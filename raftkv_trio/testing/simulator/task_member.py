@@ -19,7 +19,7 @@ from raftkv_trio.state_machine import Committed, StateMachine
 from raftkv_trio.testing.simulator.member import Member, MemberClock, State
 from raftkv_trio.testing.simulator.simulation import Simulation
 from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
-from raftkv_trio.testing.world.disk import Halted
+from raftkv_trio.testing.world.simulated_disk import Halted
 from raftkv_trio.testing.world.stream_network import NodeNetwork, StreamNetwork
 from raftkv_trio.world import World
 
