@@ -1,14 +1,17 @@
 """What a node asks of the state machine that it replicates. Nothing here knows what the machine does."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from raftkv_trio.records import record
 
 
-class Committed(NamedTuple):
+@record
+class Committed:
     """A committed command, in log order, as every node applies it."""
 
     term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    index: int
     command: bytes
 
 

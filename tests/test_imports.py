@@ -30,12 +30,15 @@ FLOORS = [
     {"raft", "kv", "addresses", "logs"},
     # What every room may use.
     {"errors", "state_machine", "sync", "world", "testing.histories", "_version"},
+    # The decorator of immutable records.
+    {"records"},
 ]
 RANK = {room: rank for rank, floor in enumerate(FLOORS) for room in floor}
 PURE = {
     "kv": {"cbor2", "sortedcontainers"},
     "payload": {"cbor2"},
     "raft": set(),
+    "records": set(),
     "addresses": set(),
     "config": set(),
     "errors": set(),
@@ -104,6 +107,6 @@ def test_the_pure_parts_do_no_io(place: str) -> None:
 
 
 def test_the_core_knows_nothing_around_it() -> None:
-    """`raft/` imports only its own modules and the root of the errors."""
+    """`raft/` imports only its own modules, the root of the errors and `record`."""
     around = {own(name) for place, path in modules() if place == "raft" for name in imported(path)}
-    assert around <= {"raft", "errors", None}
+    assert around <= {"raft", "errors", "records", None}

@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import NamedTuple
 
 import trio
 
@@ -25,14 +24,16 @@ from raftkv_trio.errors import (
     TooLarge,
 )
 from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.records import record
 from raftkv_trio.sync import Wakeup
 
 
-class Applied(NamedTuple):
+@record
+class Applied:
     """A proposal's entry was applied on this node, with this result of the state machine."""
 
     term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    index: int
     result: object
 
 

@@ -3,9 +3,9 @@
 import hashlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
-from typing import NamedTuple
 
 from raftkv_trio.addresses import cluster_id_of, restored_cluster_id
 from raftkv_trio.errors import ConfigError
@@ -31,7 +31,8 @@ from raftkv_trio.storage.node_storage import read_identity
 from raftkv_trio.storage.snapshot_file import SnapshotFile
 
 
-class Forced(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Forced:
     """A new cluster of one member.
 
     Attributes:
@@ -44,7 +45,7 @@ class Forced(NamedTuple):
     directory: Path
     node_id: int
     cluster_id: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    index: int
     url: str
     doubtful: int
     former: tuple[int, ...]

@@ -47,7 +47,9 @@ class NewLog(NamedTuple):
     @property
     def last(self) -> SnapshotId:
         """The last entry, by term and index."""
-        return SnapshotId(*self.entries[-1][:2]) if self.entries else self.base.id
+        if not self.entries:
+            return self.base.id
+        return SnapshotId(self.entries[-1].term, self.entries[-1].index)
 
 
 def mend(

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
+from raftkv_trio.records import record
+
 #: Addressee of `STORAGE_APPEND` messages: whoever writes the log (etcd's LocalAppendThread).
 APPEND_THREAD = -1
 #: Addressee of `STORAGE_APPLY` messages: whoever applies committed entries (etcd's LocalApplyThread).
@@ -22,11 +24,12 @@ class EntryType(IntEnum):
     CONF_CHANGE_V2 = 2
 
 
-class Entry(NamedTuple):
+@record
+class Entry:
     """One log entry (paper, section 5.3)."""
 
     term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    index: int
     type: EntryType = EntryType.NORMAL
     data: bytes = b""
 
@@ -49,12 +52,13 @@ class ConfState(NamedTuple):
     auto_leave: bool = False
 
 
-class Snapshot(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Snapshot:
     """A state machine's state right after `index`, with the configuration in force there."""
 
-    index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    index: int = 0
     term: int = 0
-    conf_state: ConfState = ConfState()
+    conf_state: ConfState = field(default=ConfState())
     data: bytes = b""
 
 
@@ -134,10 +138,11 @@ class SoftState(NamedTuple):
     role: StateRole
 
 
-class ReadState(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ReadState:
     """A ReadIndex round's answer (dissertation, section 6.4): reads at `index` applied are linearizable."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    index: int
     context: bytes
 
 

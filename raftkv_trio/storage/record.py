@@ -107,7 +107,7 @@ class LogRecord(NamedTuple):
             [
                 list(self.hard_state),
                 plain_cbor.pack_entries(self.entries),
-                list(self.snapshot),
+                [self.snapshot.term, self.snapshot.index],
                 self.identity,
             ]
         )

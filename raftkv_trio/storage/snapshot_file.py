@@ -10,9 +10,9 @@ come 32 bytes, the BLAKE2b hash of everything before. A file has its name once i
 
 import struct
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
 from zlib import crc32
 
 import cbor2
@@ -29,11 +29,12 @@ MAX_PART_BYTES = 64 * 1024 * 1024
 SYNC_EVERY_BYTES = 8 * 1024 * 1024
 
 
-class SnapshotId(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class SnapshotId:
     """Which moment of the log: that right after this entry."""
 
     term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    index: int
 
     @property
     def file_name(self) -> str:
@@ -53,10 +54,11 @@ class SnapshotId(NamedTuple):
 NO_SNAPSHOT = SnapshotId(0, 0)
 
 
-class SnapshotMeta(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SnapshotMeta:
     """What a snapshot says of the moment that it holds."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    index: int
     term: int
     conf_state: ConfState
 

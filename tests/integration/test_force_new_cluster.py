@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -98,7 +99,7 @@ def removal(directory: Path, *, commit: int) -> tuple[str, int]:
     config = NodeConfig(node_id=1, members=members, data_dir=directory)
     storage = open_directory(OsDisk(), config, random.Random())
     request = ChangeRequest((MemberChange(Action.REMOVE, 1),))
-    entry = conf_change_entry(request.conf_change(ProposalId(2, 1, 1)))._replace(term=2, index=2)
+    entry = replace(conf_change_entry(request.conf_change(ProposalId(2, 1, 1))), term=2, index=2)
     storage.append(HardState(2, 2, commit), [entry])
     storage.close(clean=True)
     return members[1].url, port

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -37,7 +38,7 @@ async def test_a_machine_that_is_being_replaced_is_not_taken() -> None:
     store = HeldStore()
     node = Node(config, store, storage, World(random=rng))
     received = SnapshotMeta(9, 2, ConfState(voters=(1,)))
-    node.applier.position = received._replace(index=5)
+    node.applier.position = replace(received, index=5)
     taken: list[SnapshotMeta] = []
     is_taken = trio.Event()
 

@@ -13,7 +13,7 @@ from raftkv_trio.offline.repair import repair
 from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage.backup import verify_backup
 from raftkv_trio.storage.record import HEADER_BYTES
-from raftkv_trio.storage.snapshot_file import read_parts
+from raftkv_trio.storage.snapshot_file import SnapshotId, read_parts
 from raftkv_trio.testing.world.simulated_disk import Halted, SimulatedDisk, SimulatedFile
 from tests.storage.test_crash_points import DATA, LIFE, NEW, append, held, live, reopen
 
@@ -63,7 +63,7 @@ def test_it_tells_all_that_is_there_and_writes_nothing() -> None:
     assert (found.identity.cluster_id, found.identity.node_id) == (1, 1)
     assert found.known_directory_ids == {2: b"two"}
     assert found.hard_state == HardState(9, 1, 440)
-    assert found.snapshot == (8, 420)
+    assert found.snapshot == SnapshotId(8, 420)
     assert found.entries == (421, 440)
     assert [(seen.id.index, seen.is_whole) for seen in found.snapshots] == [
         (400, True),

@@ -3,6 +3,7 @@
 import copy
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -134,7 +135,7 @@ def test_every_configuration_that_the_log_passes_through_counts() -> None:
     """A voter that was added must tell what it has, or what was agreed on with it would be missed."""
     disk = cluster((1, 2))
     change = ConfChangeV2((ConfChangeSingle(ConfChangeType.ADD_VOTER, 3),))
-    added = conf_change_entry(change)._replace(term=2, index=6)
+    added = replace(conf_change_entry(change), term=2, index=6)
     for node_id in (1, 2):
         write(disk, node_id, [added], (1, 2))
     write(disk, 1, [entry(7, 2)], (1, 2))

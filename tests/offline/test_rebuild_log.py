@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -194,7 +195,7 @@ def test_a_log_taken_from_others_comes_with_what_they_know_to_be_committed() -> 
     """Or it could hold two conf changes that its node has not applied, and elect a second leader."""
     changes = {3: 4, 5: 5}  # index, and who becomes a voter
     log = [
-        conf_change_entry(adding(changes[index]))._replace(term=2, index=index)
+        replace(conf_change_entry(adding(changes[index])), term=2, index=index)
         if index in changes
         else entry(index, 2)
         for index in range(2, 7)

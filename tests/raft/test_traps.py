@@ -4,6 +4,8 @@ A section each, a test for each guard, which was seen to fail with the guard tak
 are in `test_traps_of_the_log.py`.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from raftkv_trio.raft.confchange import ConfChangeV2, Transition, conf_change_entry
@@ -134,7 +136,7 @@ def test_votes_tell_what_is_committed() -> None:
     net = Network(snapshot=bootstrap((1, 2, 3, 4)), members=(1, 2))
     begin = conf_change_entry(removing(3, 4, transition=Transition.IMPLICIT))
     end = conf_change_entry(ConfChangeV2())
-    log = [Entry(2, 2), begin._replace(term=2, index=3), end._replace(term=2, index=4)]
+    log = [Entry(2, 2), replace(begin, term=2, index=3), replace(end, term=2, index=4)]
     net.add(1, log, HardState(2, 1, 4))
     net.add(2, [*log, Entry(2, 5)], HardState(2, 1, 3))  # the end of the joint configuration, not its commit
     net.tick(4 * ELECTION_TICKS)
@@ -144,7 +146,7 @@ def test_votes_tell_what_is_committed() -> None:
 def test_a_candidate_that_learns_of_its_removal_gives_up() -> None:
     """The votes of all do not make a leader of who learns from them that it has been removed."""
     net = three()
-    log = [Entry(2, 2), conf_change_entry(removing(2))._replace(term=2, index=3)]
+    log = [Entry(2, 2), replace(conf_change_entry(removing(2)), term=2, index=3)]
     for node_id in (1, 3):
         net.add(node_id, log, HardState(2, 1, 3))
     net.add(2, [*log, Entry(2, 4)], HardState(2, 1, 2))

@@ -5,6 +5,7 @@ A section each, a test for each guard, which was seen to fail with the guard tak
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -294,7 +295,7 @@ def test_nobody_is_sent_a_snapshot_in_which_it_is_no_member() -> None:
 def test_changes_that_a_snapshot_holds_are_not_applied_again() -> None:
     """A change still being applied when a newer snapshot comes is part of that snapshot already."""
     core = three()[2]
-    change = conf_change_entry(removing(3))._replace(term=2, index=2)
+    change = replace(conf_change_entry(removing(3)), term=2, index=2)
     _append(core, 1, 2, [change], commit=2)
     core.write()
     core.hand_out()

@@ -14,7 +14,7 @@ from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.proposal import decode_proposal
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.state_machine import Committed
-from raftkv_trio.storage import OsDisk, SnapshotId
+from raftkv_trio.storage import OsDisk, SnapshotId, SnapshotMeta
 from tests.storage.make_format_1 import (
     FORMAT_1,
     FORMAT_1_CUT,
@@ -52,7 +52,7 @@ def test_it_opens_and_holds_what_it_must(directory: Path) -> None:
         assert storage.origin is None
         assert storage.known_directory_ids == {1: b"directory id of 1", 3: b"directory id of 3"}
         assert storage.hard_state == HardState(term=6, vote=3, commit=88)
-        assert storage.snapshot == (41, 5, VOTERS)
+        assert storage.snapshot == SnapshotMeta(41, 5, VOTERS)
         assert Envelope.decode(storage.read_envelope(storage.snapshot.id)).addresses == parse_cluster(MEMBERS)
         assert storage.torn_tail is None
         assert digest(storage.take_entries()) == ENTRIES

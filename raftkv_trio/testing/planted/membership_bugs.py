@@ -53,7 +53,7 @@ def _(original: Any) -> object:
     def begin(snapshotter: Any) -> Pinned:
         pinned: Pinned = original(snapshotter)
         before = snapshotter._storage.snapshot.conf_state
-        return pinned._replace(meta=pinned.meta._replace(conf_state=before))
+        return pinned._replace(meta=replace(pinned.meta, conf_state=before))
 
     return begin
 

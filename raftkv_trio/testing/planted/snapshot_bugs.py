@@ -1,6 +1,7 @@
 """Bugs in how snapshots are taken, installed, and made the reason to remove what they cover."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from raftkv_trio.node.snapshotter import Pinned, Snapshotter
@@ -35,7 +36,7 @@ def _(original: Any) -> object:
 def _(original: Any) -> object:
     def begin(snapshotter: Snapshotter) -> Pinned:
         pinned: Pinned = original(snapshotter)
-        return pinned._replace(meta=pinned.meta._replace(index=pinned.meta.index - 1))
+        return pinned._replace(meta=replace(pinned.meta, index=pinned.meta.index - 1))
 
     return begin
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -55,9 +56,8 @@ class Watched:
 
     def append(self, raft: Raft, *changes: ConfChangeSingle) -> None:
         """Let a node hold a conf change in its term, on its disk."""
-        entry = conf_change_entry(ConfChangeV2(changes))._replace(
-            term=raft.term, index=raft.log.last_index() + 1
-        )
+        entry = conf_change_entry(ConfChangeV2(changes))
+        entry = replace(entry, term=raft.term, index=raft.log.last_index() + 1)
         raft.log.append([entry])
         raft.log.storage.append([entry])  # type: ignore[attr-defined]
         self.invariants.observe(raft.id, raft)
@@ -129,7 +129,7 @@ def test_another_entry_of_the_same_index_and_term(watched: Watched) -> None:
     watched.start(1, 1)
     second = watched.start(2)
     (entry,) = log_of((1,))
-    second.log.append([entry._replace(data=b"another")])
+    second.log.append([replace(entry, data=b"another")])
     with violated(named.LOG_MATCHING):
         watched.invariants.observe(2, second)
 
@@ -214,8 +214,8 @@ def test_a_proposal_that_is_in_the_log_twice(watched: Watched) -> None:
     first, second = watched.start(1, 1), watched.start(2, 1)
     (entry,) = log_of((1,))
     for raft in (first, second):
-        raft.log.append([entry._replace(index=3)])
-        raft.log.storage.append([entry._replace(index=3)])  # type: ignore[attr-defined]
+        raft.log.append([replace(entry, index=3)])
+        raft.log.storage.append([replace(entry, index=3)])  # type: ignore[attr-defined]
         watched.invariants.observe(raft.id, raft)
     watched.commit(first, 2)
     with violated(named.ONCE):
