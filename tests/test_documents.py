@@ -15,6 +15,7 @@ from raftkv_trio import Node
 from raftkv_trio.cli import program
 from raftkv_trio.testing import Simulation
 from raftkv_trio.testing.planted import PLANTED
+from tests.test_imports import RANK
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "raftkv_trio"
@@ -100,6 +101,17 @@ def test_pictures_are_current() -> None:
     assert [name for name in named if not (PACKAGE / name).exists()] == []
     text = "".join(document.read_text() for document in DOCUMENTS)
     assert [name for name in committed if f"pictures/{name})" not in text] == []
+
+
+def test_the_rooms() -> None:
+    """ARCHITECTURE lists each room of the package once, and imports go down that list only."""
+    section = (ROOT / "ARCHITECTURE.md").read_text().partition("## The rooms\n")[2]
+    listed = re.findall(r"^\| `(\w+)/` \|", section.partition("Inside")[0], re.MULTILINE)
+    assert sorted(listed) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+    floors = [RANK[room] for room in listed if room in RANK]  # those of testing/ are on several
+    assert floors == sorted(floors)
+    inside = re.findall(r"^\| `testing/(\w+)/` \|", section, re.MULTILINE)
+    assert sorted(inside) == sorted(path.parent.name for path in PACKAGE.glob("testing/*/__init__.py"))
 
 
 # ---------------------------------------------------------------- the command line
