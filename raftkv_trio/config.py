@@ -100,6 +100,11 @@ class NodeConfig:
     def cluster_id(self) -> int:
         return cluster_id_of(self.members, self.cluster_token)
 
+    @property
+    def election_timeout_s(self) -> float:
+        """The shortest time without a leader's heartbeat after which a follower starts an election."""
+        return self.election_ticks * self.tick_interval_s
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestConfig:

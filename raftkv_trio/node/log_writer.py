@@ -23,6 +23,13 @@ class Append(NamedTuple):
     entries: Sequence[Entry]
 
 
+class Taken(NamedTuple):
+    """A snapshot of this node's own that the log is to continue, and what to call once it does."""
+
+    snapshot: SnapshotMeta
+    recorded: Callable[[], None]
+
+
 class Write(NamedTuple):
     """One turn of the log writer.
 
@@ -33,7 +40,7 @@ class Write(NamedTuple):
 
     messages: Sequence[Message]
     append: Append
-    taken: SnapshotMeta | None
+    taken: Taken | None
 
 
 class LogWriter:
@@ -68,7 +75,7 @@ class LogWriter:
         self._durable = durable
         self._recorded = recorded
         self._waiting: list[Message] = []
-        self._taken: SnapshotMeta | None = None
+        self._taken: Taken | None = None
         self._wakeup = Wakeup()
 
     @property
@@ -81,9 +88,9 @@ class LogWriter:
         self._waiting.append(message)
         self._wakeup.set()
 
-    def record(self, taken: SnapshotMeta) -> None:
-        """Have the log continue a snapshot that is whole on the disk."""
-        self._taken = taken
+    def record(self, snapshot: SnapshotMeta, recorded: Callable[[], None]) -> None:
+        """Have the log continue a snapshot that is whole on the disk; calls `recorded` once it does."""
+        self._taken = Taken(snapshot, recorded)
         self._wakeup.set()
 
     async def run(self) -> None:
@@ -138,7 +145,7 @@ class LogWriter:
         elif hard_state is not None or entries:
             self._storage.append(hard_state, entries)
         if write.taken is not None:
-            self._storage.continue_from(write.taken)
+            self._storage.continue_from(write.taken.snapshot)
 
     def written(self, write: Write) -> None:
         """Tell what is durable now."""
@@ -146,7 +153,8 @@ class LogWriter:
         if write.messages:
             self._durable(write.messages)
         if write.taken is not None:
-            self._recorded(write.taken)
+            self._recorded(write.taken.snapshot)
+            write.taken.recorded()
         if self.on_written is not None:
             self.on_written(write)
 

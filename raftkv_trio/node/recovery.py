@@ -13,10 +13,19 @@ from raftkv_trio.payload.membership import Membership
 from raftkv_trio.peers.joining import find_cluster
 from raftkv_trio.peers.peers import open_peer_listener
 from raftkv_trio.raft.config import Config
+from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import ConfState, EntryType, HardState, Snapshot
 from raftkv_trio.state_machine import StateMachine
-from raftkv_trio.storage import BOOTSTRAP_INDEX, Bootstrap, Disk, NodeStorage, is_new, open_storage
+from raftkv_trio.storage import (
+    BOOTSTRAP_INDEX,
+    BOOTSTRAP_TERM,
+    Bootstrap,
+    Disk,
+    NodeStorage,
+    is_new,
+    open_storage,
+)
 from raftkv_trio.world import World
 
 logger = logging.getLogger(__name__)
@@ -85,10 +94,10 @@ def recovered_log(storage: NodeStorage) -> MemoryStorage:
     )
 
 
-def committed_membership(node_id: int, envelope: Envelope, log: MemoryStorage) -> Envelope:
+def committed_membership(envelope: Envelope, log: MemoryStorage) -> Envelope:
     """The members as of what is known to be committed, before any of it is applied."""
     hard_state, conf_state = log.initial_state()
-    membership = Membership(node_id, envelope, conf_state)
+    membership = Membership(envelope, conf_state)
     for entry in log.entries(log.first_index(), min(hard_state.commit, log.last_index()) + 1, None):
         if entry.type is not EntryType.NORMAL:
             membership.apply(entry)
@@ -115,6 +124,21 @@ def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) 
             " check --cluster and --data-dir"
         )
     logger.warning("--cluster differs from what %s was made with, and is ignored", config.data_dir)
+
+
+def check_own_directory(config: NodeConfig, raw: RawNode, peer_id: int) -> None:
+    """Raise ConfigError if this node's directory is new, and a peer knows this node by another directory.
+
+    The statement of one peer is enough to stop a node with a new directory: that peer met this member with
+    another directory, whose votes are missing here, and stopping loses nothing. But no peer can stop a node
+    that has ever voted or heard of a leader: such a node has left the term that new directories begin with.
+    """
+    if raw.term <= BOOTSTRAP_TERM:
+        raise ConfigError(
+            f"node {peer_id} knows node {config.node_id} by another data directory, and {config.data_dir} is"
+            " new: a member that has lost its directory has forgotten its votes; bring the directory back, or"
+            " remove the member and add it under a new id"
+        )
 
 
 def core_config(config: NodeConfig, applied: int, random: Random) -> Config:

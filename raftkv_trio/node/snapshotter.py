@@ -14,6 +14,7 @@ import trio
 
 from raftkv_trio.errors import StorageError
 from raftkv_trio.node.applier import Applier
+from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.storage import NodeStorage, SnapshotMeta, is_no_room, trouble
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock, Worker
@@ -42,7 +43,8 @@ class Snapshotter:
 
     Args:
         worker: where files are written and removed, beside the log writer's.
-        record: has the log continue a snapshot that is whole; answers through `recorded`.
+        log_writer: has the log continue a snapshot that is whole.
+        wakeup: its own, which the applier sets after each batch.
         no_room: told why there is none on the disk, and None when there is again.
         entries, log_bytes: a snapshot is due after so many entries, or bytes of entries.
     """
@@ -51,20 +53,21 @@ class Snapshotter:
         self,
         storage: NodeStorage,
         applier: Applier,
+        log_writer: LogWriter,
         worker: Worker,
         clock: Clock,
-        record: Callable[[SnapshotMeta], None],
+        wakeup: Wakeup,
         no_room: Callable[[str | None], None],
         *,
         entries: int,
         log_bytes: int,
     ) -> None:
-        self.wakeup = Wakeup()
+        self.wakeup = wakeup
         self._storage = storage
         self._applier = applier
         self._worker = worker
         self._clock = clock
-        self._record = record
+        self._log_writer = log_writer
         self._no_room = no_room
         self._entries = entries
         self._log_bytes = log_bytes
@@ -179,7 +182,7 @@ class Snapshotter:
     def finished(self, meta: SnapshotMeta) -> None:
         """The file is whole and durable."""
         self._is_recording = True
-        self._record(meta)
+        self._log_writer.record(meta, self.recorded)
 
     async def _write(self) -> None:
         begun_at = self._clock.now()

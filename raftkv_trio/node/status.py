@@ -3,17 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raftkv_trio.config import NodeConfig
-from raftkv_trio.node.applier import Applier
-from raftkv_trio.node.driver.driver import Driver
-from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.measures import NodeMeasures, PeerMeasures
-from raftkv_trio.node.proposals import ProposalTable
-from raftkv_trio.node.reads import AppliedIndex
-from raftkv_trio.peers.peers import Peers
+from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.raft.types import StateRole
-from raftkv_trio.storage import NodeStorage
-from raftkv_trio.world import Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,45 +61,26 @@ class MemberStatus:
 class NodeView:
     """Looks at the parts of a node, and changes none."""
 
-    def __init__(
-        self,
-        config: NodeConfig,
-        storage: NodeStorage,
-        clock: Clock,
-        proposals: ProposalTable,
-        driver: Driver,
-        log_writer: LogWriter,
-        applier: Applier,
-        applied: AppliedIndex,
-        peers: Peers,
-    ) -> None:
-        self._config = config
-        self._storage = storage
-        self._clock = clock
-        self._proposals = proposals
-        self._driver = driver
-        self._log_writer = log_writer
-        self._applier = applier
-        self._applied = applied
-        self._peers = peers
+    def __init__(self, parts: NodeParts) -> None:
+        self._parts = parts
 
     def status(self) -> NodeStatus:
         """This node as it sees itself at this moment."""
-        raw = self._driver.raw
+        raw = self._parts.driver.raw
         # A leader hears itself, but no more than it works: after a halt others may lead.
         leads = raw.role is StateRole.LEADER
-        heard_at = self._driver.turned_at if leads else self._driver.leader_heard_at
-        age_s = None if heard_at is None else self._clock.now() - heard_at
+        heard_at = self._parts.driver.turned_at if leads else self._parts.driver.leader_heard_at
+        age_s = None if heard_at is None else self._parts.world.clock.now() - heard_at
         return NodeStatus(
-            id=self._config.node_id,
-            cluster_id=self._storage.identity.cluster_id,
+            id=self._parts.config.node_id,
+            cluster_id=self._parts.storage.identity.cluster_id,
             role=raw.role.name.lower(),
             leader_id=raw.leader_id,
             term=raw.term,
             commit_index=raw.commit,
-            applied_index=self._applied.index,
+            applied_index=self._parts.applied.index,
             last_index=raw.last_index,
-            snapshot_index=self._storage.snapshot.index,
+            snapshot_index=self._parts.storage.snapshot.index,
             health=self._health(),
             leader_contact_age_s=age_s,
         )
@@ -115,51 +88,57 @@ class NodeView:
     def measures(self) -> NodeMeasures:
         """What this node has counted and timed of itself since it started."""
         return NodeMeasures(
-            leader_changes=self._driver.leader_changes,
-            proposals=self._proposals.outcomes(),
-            pending_proposals=len(self._proposals),
-            pending_bytes=self._proposals.open_bytes,
-            log_writes=self._log_writer.writes.durations(),
-            applies=self._applier.applies.durations(),
+            leader_changes=self._parts.driver.leader_changes,
+            proposals=self._parts.proposals.outcomes(),
+            pending_proposals=len(self._parts.proposals),
+            pending_bytes=self._parts.proposals.open_bytes,
+            log_writes=self._parts.log_writer.writes.durations(),
+            applies=self._parts.applier.applies.durations(),
             peers={
                 node_id: PeerMeasures(
                     sent_bytes=link.sent_bytes,
                     dropped_bytes=link.outbox.dropped_bytes,
                     dropped_messages=link.outbox.dropped_messages,
-                    round_trips=self._driver.round_trips.durations(node_id),
+                    round_trips=self._parts.driver.round_trips.durations(node_id),
                 )
-                for node_id, link in self._peers.links.items()
+                for node_id, link in self._parts.peers.links.items()
             },
         )
 
     def members(self) -> Sequence[MemberStatus]:
         """The members of the configuration, by id."""
-        status = self._driver.raw.status()
+        status = self._parts.driver.raw.status()
         leads = status.role is StateRole.LEADER
-        learners = set(self._applier.membership.conf_state.learners)
+        learners = set(self._parts.applier.membership.conf_state.learners)
         members = []
-        for node_id, member in sorted(self._applier.membership.envelope.members.items()):
+        for node_id, member in sorted(self._parts.applier.membership.envelope.members.items()):
             progress = status.progress.get(node_id)
-            link = self._peers.links.get(node_id)
+            link = self._parts.peers.links.get(node_id)
             members.append(
                 MemberStatus(
                     id=node_id,
                     url=member.address.url,
-                    client_url=link.client_url if link else self._config.client_url,
+                    client_url=link.client_url if link else self._parts.config.client_url,
                     role="learner" if node_id in learners else "voter",
                     promote="manual" if member.is_promoted_by_hand else "auto",
-                    is_active=self._driver.changes.is_active(node_id) if leads else None,
+                    is_active=self._parts.driver.changes.is_active(node_id) if leads else None,
                     match=progress.match if progress else None,
                     state=progress.state.name.lower() if progress else None,
-                    snapshot=link.transfer.text(self._clock.now()) if link and link.transfer else None,
+                    snapshot=link.transfer.text(self._parts.world.clock.now())
+                    if link and link.transfer
+                    else None,
                 )
             )
         return members
 
     def _health(self) -> str | None:
-        if self._proposals.no_room is not None:
-            return f"{self._proposals.no_room}; make some"
-        if self._driver.raw.leader_id is not None:
+        if self._parts.proposals.no_room is not None:
+            return f"{self._parts.proposals.no_room}; make some"
+        if self._parts.driver.raw.leader_id is not None:
             return None
-        away = [f"node {link.node_id}: {link.trouble}" for link in self._peers.links.values() if link.trouble]
+        away = [
+            f"node {link.node_id}: {link.trouble}"
+            for link in self._parts.peers.links.values()
+            if link.trouble
+        ]
         return "no leader is known; " + ("; ".join(away) if away else "an election is under way")

@@ -114,11 +114,11 @@ def _replay(storage: NodeStorage) -> tuple[Store, Envelope, Member | None, Snaps
     envelope = Envelope.decode(storage.read_envelope(meta.id))
     own = envelope.members.get(node_id)
 
-    def changed() -> None:
+    def changed(envelope: Envelope) -> None:
         nonlocal own
-        own = membership.envelope.members.get(node_id, own)
+        own = envelope.members.get(node_id, own)
 
-    membership = Membership(node_id, envelope, meta.conf_state, changed)
+    membership = Membership(envelope, meta.conf_state, changed)
     entries = storage.take_entries()
     apply_entries(machine, membership, entries)
     if entries:

@@ -106,29 +106,25 @@ class Membership:
     Attributes:
         conf_state: the configuration.
         envelope: addresses, and ids that were removed.
+
+    Args:
+        changed: called with the new envelope after each change.
     """
 
     def __init__(
         self,
-        node_id: int,
         envelope: Envelope,
         conf_state: ConfState,
-        changed: Callable[[], None] = lambda: None,
+        changed: Callable[[Envelope], None] = lambda envelope: None,
     ) -> None:
-        self._node_id = node_id
         self._changed = changed
         self.envelope = envelope
         self.conf_state = conf_state
 
-    @property
-    def removed_at(self) -> int | None:
-        """The index at which this node itself was removed, if it was."""
-        return self.envelope.removed.get(self._node_id)
-
     def restore(self, envelope: Envelope, conf_state: ConfState) -> None:
         """A snapshot has replaced everything."""
         self.envelope, self.conf_state = envelope, conf_state
-        self._changed()
+        self._changed(self.envelope)
 
     def apply(self, entry: Entry) -> ProposalId | None:
         """Apply a conf change's entry; who had proposed it, if anybody. Raises CorruptLog."""
@@ -141,7 +137,7 @@ class Membership:
                 f"committed entry {entry.index}, a conf change, cannot be applied: {error}"
             ) from error
         self._update(entry.index, request)
-        self._changed()
+        self._changed(self.envelope)
         return proposal_id
 
     def _update(self, index: int, request: ChangeRequest) -> None:

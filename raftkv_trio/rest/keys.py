@@ -106,7 +106,7 @@ class KeyHandlers:
 
         `max-stale=0` allows nothing: only a quorum knows which node leads at this moment.
         """
-        if self._node.applied.is_restoring:
+        if self._node.is_restoring:
             return False
         allowed = _MAX_STALE.search(",".join(request.lines("Cache-Control")))
         if allowed is None or allowed[1] is None:

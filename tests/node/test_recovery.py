@@ -9,7 +9,7 @@ import pytest
 from raftkv_trio.addresses import parse_cluster
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.kv import Store
-from raftkv_trio.node.node import Node
+from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.node.recovery import open_directory
 from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from raftkv_trio.world import World
@@ -26,7 +26,7 @@ async def test_join_comes_too_late(caplog: pytest.LogCaptureFixture, joins: bool
     )
     config = NodeConfig(node_id=2, members=members, data_dir=Path("/data"), join=joins)
     with caplog.at_level(logging.WARNING):
-        Node(config, Store(), open_directory(disk, config, rng), World(random=rng))
+        NodeParts(config, Store(), open_directory(disk, config, rng), World(random=rng))
     said = [record.getMessage() for record in caplog.records]
     assert [words in line for line in said if words] == ([True] if words else [])
     assert bool(said) == joins

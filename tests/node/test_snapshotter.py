@@ -12,7 +12,7 @@ from raftkv_trio.addresses import parse_cluster
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node.applier import Restore
-from raftkv_trio.node.node import Node
+from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.node.recovery import open_directory
 from raftkv_trio.raft.types import ConfState, Snapshot
 from raftkv_trio.storage import SnapshotId, SnapshotMeta
@@ -36,19 +36,19 @@ async def test_a_machine_that_is_being_replaced_is_not_taken() -> None:
     config = NodeConfig(node_id=1, members=parse_cluster("http://one:1"), data_dir=Path("/data"))
     storage = open_directory(SimulatedDisk(rng), config, rng)
     store = HeldStore()
-    node = Node(config, store, storage, World(random=rng))
+    parts = NodeParts(config, store, storage, World(random=rng))
     received = SnapshotMeta(9, 2, ConfState(voters=(1,)))
-    node.applier.position = replace(received, index=5)
+    parts.applier.position = replace(received, index=5)
     taken: list[SnapshotMeta] = []
     is_taken = trio.Event()
 
     async def take() -> None:
-        taken.append(await node.take_snapshot())
+        taken.append(await parts.snapshotter.take())
         is_taken.set()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(node.snapshotter.run)
-        node.applier.begin_restore()
+        nursery.start_soon(parts.snapshotter.run)
+        parts.applier.begin_restore()
         store.is_whole = False
         nursery.start_soon(take)
         await trio.testing.wait_all_tasks_blocked()
@@ -58,10 +58,10 @@ async def test_a_machine_that_is_being_replaced_is_not_taken() -> None:
         file.finish()
         storage.continue_from(received)
         restore = Restore(Snapshot(9, 2, received.conf_state))
-        node.applier.restore(restore)
-        node.applier.restored(restore)
+        parts.applier.restore(restore)
+        parts.applier.restored(restore)
         store.is_whole = True
-        node.snapshotter.wakeup.set()
+        parts.snapshotter.wakeup.set()
         with trio.fail_after(60):
             await is_taken.wait()
         assert [meta.id for meta in taken] == [SnapshotId(2, 9)]

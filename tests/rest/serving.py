@@ -14,6 +14,7 @@ from raftkv_trio.config import NodeConfig, RestConfig
 from raftkv_trio.http import serve_http
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
+from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.rest import make_app
 from raftkv_trio.world import ThreadWorker, TrioClock, World
 
@@ -140,9 +141,10 @@ class HeldClock(TrioClock):
 
 
 class Served(NamedTuple):
-    """A node that serves at the REST port `port`, until `stop`."""
+    """A node that serves at the REST port `port`, until `stop`; `parts` are what it is made of."""
 
     node: Node
+    parts: NodeParts
     store: Store
     disk: HeldDisk
     clock: HeldClock
@@ -187,16 +189,16 @@ async def open_server(
         segment_bytes=1024 * 1024,  # made anew for each test
     )
     store, disk, clock = Store(), HeldDisk(), HeldClock()
+    world = World(worker=disk, clock=clock)
+    made: list[NodeParts] = []
     async with trio.open_nursery() as node_nursery:
-        node = await node_nursery.start(
-            partial(run_node, node_config, store, world=World(worker=disk, clock=clock))
-        )
+        node = await node_nursery.start(partial(run_node, node_config, store, world=world, watch=made.append))
         async with trio.open_nursery() as rest_nursery:
             app = make_app(node, store, config)
             serve = partial(serve_http, app, config, count_refused=app.requests.refused)
             port = await rest_nursery.start(serve)
             try:
-                yield Served(node, store, disk, clock, port, rest_nursery.cancel_scope.cancel)
+                yield Served(node, made[0], store, disk, clock, port, rest_nursery.cancel_scope.cancel)
             finally:
                 disk.gate.open()  # a node that ends has something to write
             rest_nursery.cancel_scope.cancel()

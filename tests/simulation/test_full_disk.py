@@ -20,8 +20,8 @@ def put(simulation: Simulation, numbers: range) -> None:
 
 
 def applied(member: Member) -> int:
-    assert member.node is not None
-    return member.node.applied.index
+    assert member.parts is not None
+    return member.parts.applied.index
 
 
 @pytest.mark.parametrize("free_bytes", [0, SEGMENT_BYTES, 5 * SEGMENT_BYTES])
@@ -62,7 +62,7 @@ def test_a_leader_that_needs_it_can_answer_reads(seed: int) -> None:
     simulation.run_for(1)  # so that it is up to date, and needs no snapshot
     full.disk.free_bytes = 0
     written = 0
-    while full.node is not None and (full.node.status().health is None or full.node.log_writer.has_room):
+    while full.node and full.parts and (full.node.status().health is None or full.parts.log_writer.has_room):
         put(simulation, range(written, written + 1))
         written += 1
         assert written < 1000
@@ -81,8 +81,9 @@ def test_without_room_for_a_snapshot_the_spare_segment_is_used() -> None:
     leader = simulation.leader()
     full = next(simulation.members[n] for n in simulation.members if n != leader)
     assert full.node is not None
+    assert full.parts is not None
     full.disk.free_bytes = 0
-    full.node.snapshotter.failed(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    full.parts.snapshotter.failed(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     put(simulation, range(8))
     simulation.run_for(1)
     assert full.node.status().health is not None

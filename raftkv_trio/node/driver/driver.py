@@ -11,22 +11,19 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import RaftError
-from raftkv_trio.node.applier import Commits
 from raftkv_trio.node.driver.completions import Completions
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import MembershipChanges
+from raftkv_trio.node.driver.peer_reports import PeerReports
 from raftkv_trio.node.driver.proposing import Proposer
 from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.measures import RoundTrips
 from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.node.reads import PendingReads
-from raftkv_trio.payload.membership import Membership
 from raftkv_trio.peers.outbox import Item, Post
 from raftkv_trio.peers.wire import Forward, ForwardChange, InboxItem, ReceivedSnapshot, Refused
 from raftkv_trio.raft.rawnode import RawNode
-from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import (
     APPEND_THREAD,
     APPLY_THREAD,
@@ -47,54 +44,50 @@ _HEARTBEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
 class Driver:
     """Turns what the other tasks give it into steps of the core, and its Ready into work for the other tasks.
 
-    `writer` and `peers` are attached by `node.py` before `run`: they need the driver's callbacks to be made.
-
     Attributes:
-        wakeup: set by whoever gives the driver something to do.
-        answers: told by log writer and applier what is durable and applied.
-    """
+        wakeup: set by every task that gives the driver something to do.
+        on_turned: called after each turn; None: nobody follows.
 
-    writer: LogWriter
-    peers: Post
+    Args:
+        inbox: what the peers sent.
+        completions: what the log writer and the applier report.
+        reports: what the connections to the peers report.
+        peers: takes what is for them.
+    """
 
     def __init__(
         self,
-        config: NodeConfig,
         *,
         raw: RawNode,
-        log: MemoryStorage,
         wakeup: Wakeup,
         inbox: ByteBoundedQueue[tuple[int, InboxItem]],
+        completions: Completions,
+        reports: PeerReports,
         proposals: ProposalTable,
         reads: PendingReads,
-        membership: Membership,
-        want_snapshot: Callable[[], None],
-        commits: trio.MemorySendChannel[Commits],
+        proposer: Proposer,
+        changes: MembershipChanges,
+        leadership: LeadershipTransfer,
+        log_writer: LogWriter,
+        peers: Post,
         clock: Clock,
+        tick_interval_s: float,
     ) -> None:
         self.raw = raw
         self.wakeup = wakeup
+        self.changes = changes
+        self.leadership = leadership
+        self.on_turned: Callable[[], None] | None = None
         self._inbox = inbox
+        self._completions = completions
+        self._reports = reports
         self._proposals = proposals
         self._reads = reads
+        self._proposer = proposer
+        self._log_writer = log_writer
+        self._peers = peers
         self._clock = clock
-        self._tick_interval_s = config.tick_interval_s
-        election_timeout_s = config.election_ticks * config.tick_interval_s
-        self.completions = Completions(
-            raw,
-            log,
-            wakeup,
-            commits,
-            catch_up_entries=config.catch_up_entries,
-            catch_up_bytes=config.catch_up_bytes,
-        )
-        self.changes = MembershipChanges(
-            config.node_id, raw, log, membership, clock, election_timeout_s, want_snapshot
-        )
-        self.proposer = Proposer(raw, proposals, self.changes, max_batch_bytes=config.max_message_bytes)
-        self.leadership = LeadershipTransfer(raw, wakeup, clock, election_timeout_s)
-        self._unreachable: set[int] = set()
-        self._sent_snapshots: dict[int, bool] = {}
+        self._tick_interval_s = tick_interval_s
         self._tick_due = False
         self.leader_changes = 0
         self.round_trips = RoundTrips()
@@ -105,16 +98,6 @@ class Driver:
         self.turned_at = clock.now()
 
     # ------------------------------------------------------------ what other tasks tell; all return at once
-
-    def snapshot_sent(self, peer_id: int, ok: bool) -> None:
-        """Peers: a snapshot has arrived, or will not."""
-        self._sent_snapshots[peer_id] = ok
-        self.wakeup.set()
-
-    def unreachable(self, peer_id: int) -> None:
-        """Peers: the connection to this one ended."""
-        self._unreachable.add(peer_id)
-        self.wakeup.set()
 
     def tick_due(self) -> None:
         """A tick's time has come; two that come before the next turn are one."""
@@ -135,7 +118,7 @@ class Driver:
 
     async def run(self) -> None:
         """Drive until cancelled. Cancellation falls between turns, never inside one."""
-        with self.completions.commits:
+        with self._completions.commits:
             self.start()
             while True:
                 await self.wakeup.wait()
@@ -151,34 +134,29 @@ class Driver:
 
     def turn(self) -> None:
         """Drain all sources, in their order, and hand out what came of it; due when the wakeup was set."""
-        self.completions.take(self.peers)
-        self._take_reports()
+        self._completions.take(self._peers)
+        self._reports.take(self.raw)
         self._take_messages()
         self._take_tick()
         self.leadership.transfer()
-        self.proposer.propose(self.peers)
+        self._proposer.propose(self._peers)
         self._read()
         self._hand_out()
         self.turned_at = self._clock.now()
+        if self.on_turned is not None:
+            self.on_turned()
 
     # ------------------------------------------------------------ source 2: peers
-
-    def _take_reports(self) -> None:
-        while self._unreachable:
-            self.raw.report_unreachable(self._unreachable.pop())
-        while self._sent_snapshots:
-            peer_id, ok = self._sent_snapshots.popitem()
-            self.raw.report_snapshot(peer_id, ok=ok)
 
     def _take_messages(self) -> None:
         messages: list[tuple[int, Message]] = []
         for peer_id, frame in self._inbox.drain():
             if isinstance(frame, Forward | ForwardChange):
-                self.proposer.forwarded(peer_id, frame)
+                self._proposer.forwarded(peer_id, frame)
             elif isinstance(frame, ReceivedSnapshot):
                 messages.append((peer_id, frame.message))
             elif isinstance(frame, Refused):
-                self.proposer.refused(frame)
+                self._proposer.refused(frame)
             else:
                 messages += [(peer_id, message) for message in frame]
         for peer_id, message in without_superseded_heartbeats(messages):
@@ -202,7 +180,7 @@ class Driver:
 
     def _is_full(self) -> bool:
         """Whether the disk has no room, and what is left of the log is for votes and hard states."""
-        return self._proposals.no_room is not None and not self.writer.has_room
+        return self._proposals.no_room is not None and not self._log_writer.has_room
 
     # ------------------------------------------------------------ source 3: time
 
@@ -210,7 +188,7 @@ class Driver:
         if self._tick_due:
             self._tick_due = False
             self.raw.tick()
-            self.leadership.tick(self.writer.writing_since)
+            self.leadership.tick(self._log_writer.writing_since)
             self._reads.tick()
             self._proposals.retry_refused()
             self.changes.tick()
@@ -231,20 +209,20 @@ class Driver:
             to_peers: dict[int, list[Item]] = {}
             for message in ready.messages:
                 if message.to == APPEND_THREAD:
-                    self.writer.submit(message)
+                    self._log_writer.submit(message)
                 elif message.to == APPLY_THREAD:
-                    self.completions.to_apply(message)
+                    self._completions.to_apply(message)
                 elif message.type is MessageType.SNAP:
-                    if not self.peers.send_snapshot(message):
-                        self.snapshot_sent(message.to, False)
+                    if not self._peers.send_snapshot(message):
+                        self._reports.snapshot_sent(message.to, False)
                 else:
                     to_peers.setdefault(message.to, []).append(message)
             for peer_id, messages in to_peers.items():
-                if not self.peers.offer(peer_id, messages):
-                    self._unreachable.add(peer_id)
+                if not self._peers.offer(peer_id, messages):
+                    self._reports.dropped(peer_id)
                 elif appended := _last_entry_index(messages):
                     self.round_trips.sent(peer_id, appended, self._clock.now())
-        self.completions.feed()
+        self._completions.feed()
 
     def _note_soft_state(self, ready: Ready) -> None:
         if ready.soft_state is None:

@@ -39,11 +39,6 @@ class Proposer:
         for proposal_id in refused.ids:
             self._proposals.refused(proposal_id, refused.term, reason)
 
-    def unsent(self, forward: Forward | ForwardChange) -> None:
-        """What was forwarded certainly never left."""
-        for proposal_id in _ids(forward):
-            self._proposals.refused(proposal_id, forward.term, "the leader cannot be reached")
-
     # ------------------------------------------------------------ once a turn
 
     def propose(self, peers: Post) -> None:
@@ -95,7 +90,7 @@ class Proposer:
         if reason is not None:
             refused = Refused(
                 forward.term,
-                _ids(forward),
+                proposal_ids(forward),
                 reason.reason if isinstance(reason, Later) else str(reason),
                 is_final=isinstance(reason, ChangeRefused),
                 is_unknown=isinstance(reason, NoSuchMember),
@@ -111,7 +106,8 @@ class Proposer:
         return None
 
 
-def _ids(forward: Forward | ForwardChange) -> tuple[ProposalId, ...]:
+def proposal_ids(forward: Forward | ForwardChange) -> tuple[ProposalId, ...]:
+    """The ids of the commands, or of the one change, that are forwarded."""
     if isinstance(forward, ForwardChange):
         return (forward.id,)
     return tuple(proposal_id for proposal_id, _ in forward.proposals)

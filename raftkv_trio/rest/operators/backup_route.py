@@ -2,7 +2,6 @@
 
 from http import HTTPStatus
 from types import TracebackType
-from typing import Protocol
 
 from quart.wrappers.response import ResponseBody
 from quart_trio import QuartTrio
@@ -10,9 +9,9 @@ from quart_trio import QuartTrio
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import NoLeader, StorageError
 from raftkv_trio.node.node import Node
+from raftkv_trio.node.open_snapshot import OpenSnapshot
 from raftkv_trio.rest.operators.documents import Response, problem
 from raftkv_trio.rest.waiting import wait_readable
-from raftkv_trio.world import Worker
 
 PIECE_BYTES = 256 * 1024
 
@@ -28,12 +27,12 @@ def add_backup_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
         except NoLeader as error:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         try:
-            file = await node.open_snapshot()
+            snapshot = await node.open_snapshot()
         except (StorageError, OSError) as error:
             return problem(
                 HTTPStatus.INSUFFICIENT_STORAGE, f"The backup's snapshot could not be taken: {error}"
             )
-        body = _FileBody(file, node.bulk_worker)
+        body = _SnapshotBody(snapshot)
         return Response(
             body,
             HTTPStatus.OK,
@@ -42,36 +41,27 @@ def add_backup_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
         )
 
 
-class _OpenFile(Protocol):
-    """What a download needs of an open file; the calls block, and may raise OSError."""
+class _SnapshotBody(ResponseBody):
+    """A snapshot file as a response's content, read one piece at a time as the client takes it."""
 
-    def size(self) -> int: ...
-    def read_at(self, offset: int, length: int) -> bytes: ...
-    def close(self) -> None: ...
-
-
-class _FileBody(ResponseBody):
-    """An open file as a response's content, read one piece at a time as the client takes it."""
-
-    def __init__(self, file: _OpenFile, worker: Worker) -> None:
-        self._file = file
-        self._worker = worker
+    def __init__(self, snapshot: OpenSnapshot) -> None:
+        self._snapshot = snapshot
         self._offset = 0
-        self.size_bytes = file.size()
+        self.size_bytes = snapshot.size_bytes
 
-    async def __aenter__(self) -> "_FileBody":
+    async def __aenter__(self) -> "_SnapshotBody":
         return self
 
     async def __aexit__(
         self, exc_type: type | None, exc_value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._snapshot.close()
 
-    def __aiter__(self) -> "_FileBody":
+    def __aiter__(self) -> "_SnapshotBody":
         return self
 
     async def __anext__(self) -> bytes:
-        piece = await self._worker.run(self._file.read_at, self._offset, PIECE_BYTES)
+        piece = await self._snapshot.read_at(self._offset, PIECE_BYTES)
         if not piece:
             raise StopAsyncIteration
         self._offset += len(piece)

@@ -16,7 +16,7 @@ Strike = Callable[[Simulation, Fault], None]
 
 def strike(simulation: Simulation, fault: Fault) -> None:
     """Let a fault happen now, and plan its end."""
-    leaders = [(m.node.driver.raw.term, m.id) for m in simulation.members.values() if m.node and m.leads]
+    leaders = [(m.parts.raw.term, m.id) for m in simulation.members.values() if m.parts and m.leads]
     if fault.leader and leaders:
         fault = replace(fault, node=max(leaders)[1])
     simulation.trace.note("fault", str(fault))

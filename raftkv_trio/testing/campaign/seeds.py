@@ -167,7 +167,7 @@ class SeedRun:
     def _are_equal(self) -> bool:
         members = self._members()
         committed = self.simulation.invariants.committed_index
-        return all(m.node is not None and m.node.applied.index == committed for m in members)
+        return all(m.parts is not None and m.parts.applied.index == committed for m in members)
 
     def _members(self) -> list[Member]:
         """The members of the configuration whose disks are whole."""
@@ -289,14 +289,15 @@ class _Attempt:
         self._key = key
         self._record = record
         assert member.node is not None
-        self._node = member.node
+        assert member.parts is not None
+        self._node, self._parts = member.node, member.parts
         self._is_over = False
 
     def begin(self, timeout_s: float) -> None:
         request = self._record.request
         try:
             if isinstance(request, Get):
-                self._round = self._node.reads.join()
+                self._round = self._parts.reads.join()
                 self._look = self._look_at_read
             else:
                 self._command = command_of(self._key, request)
@@ -327,7 +328,7 @@ class _Attempt:
         if self._is_over:
             return True
         index = self._round.index
-        if index is not None and self._node.applied.index >= index:
+        if index is not None and self._parts.applied.index >= index:
             store = self._member.machine
             assert isinstance(store, Store)
             self._end(Outcome.COMPLETED, answer_to_read(store, self._key))

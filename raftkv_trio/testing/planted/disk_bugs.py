@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from raftkv_trio.node import log_writer, node
+from raftkv_trio.node import log_writer, parts
 from raftkv_trio.node.log_writer import Append
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import HardState, Message
@@ -79,7 +79,7 @@ def _(original: Any) -> object:
     return recover
 
 
-@bug(BUGS, "forget-vote", "the vote is forgotten when a node restarts", node, "recovered_log")
+@bug(BUGS, "forget-vote", "the vote is forgotten when a node restarts", parts, "recovered_log")
 def _(original: Any) -> object:
     def recovered_log(storage: Any) -> MemoryStorage:
         log: MemoryStorage = original(storage)

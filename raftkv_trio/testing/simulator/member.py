@@ -14,6 +14,7 @@ from raftkv_trio.errors import ConfigError
 from raftkv_trio.node.applier import Restore
 from raftkv_trio.node.log_writer import Write
 from raftkv_trio.node.node import Node
+from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.raft.confchange import describe_members
 from raftkv_trio.raft.types import StateRole
@@ -50,7 +51,7 @@ class Member(ABC):
 
     Attributes:
         state: see `State`.
-        node: None while it is down.
+        node, parts: the node and what it is made of; None while it is down.
         turn_delay_s: longest time from a ring of the driver's wakeup to its turn.
         disk_call_s: shortest and longest time of a disk call.
         disk_is_slow_s: what a disk call may take on top.
@@ -92,6 +93,7 @@ class Member(ABC):
         self.clock = MemberClock(timeline)
         self.state = State.DOWN
         self.node: Node | None = None
+        self.parts: NodeParts | None = None
         self.machine: StateMachine | None = None
         self.turn_delay_s = turn_delay_s
         self.disk_call_s = DISK_CALL_S
@@ -149,11 +151,11 @@ class Member(ABC):
 
     def dials(self, peer_id: int) -> bool:
         """Whether it wants a connection to a peer."""
-        node = self.node
+        parts = self.parts
         return (
-            node is not None
-            and peer_id not in node.membership.envelope.removed
-            and (peer_id in node.peers.links or peer_id in self._introduced)
+            parts is not None
+            and peer_id not in parts.membership.envelope.removed
+            and (peer_id in parts.peers.links or peer_id in self._introduced)
         )
 
     # ------------------------------------------------------------ clients
@@ -173,7 +175,7 @@ class Member(ABC):
         self._timeline.after(delay_s, self._act, self._life, action, arguments)
 
     def _act(self, life: int, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        if life != self._life or self.node is None:
+        if life != self._life or self.parts is None:
             return
         if self.state is State.PAUSED:
             self._held.append((action, arguments))
@@ -185,14 +187,14 @@ class Member(ABC):
         self.poll()
 
     def _hand_over(self) -> None:
-        assert self.node is not None
-        self.node.driver.leadership.want()
+        assert self.parts is not None
+        self.parts.driver.leadership.want()
 
     # ------------------------------------------------------------ what is seen of it
 
-    def _has_started(self, node: Node, machine: StateMachine) -> None:
-        raw, snapshot_index = node.driver.raw, node.status().snapshot_index
-        self.node, self.machine, self._envelope = node, machine, None
+    def _has_started(self, parts: NodeParts, machine: StateMachine) -> None:
+        raw, snapshot_index = parts.raw, parts.storage.snapshot.index
+        self.node, self.parts, self.machine, self._envelope = Node(parts), parts, machine, None
         self._note(f"starts in term {raw.term} with entries up to {raw.last_index}")
         self._invariants.started(self.id, raw.raft)
         if snapshot_index > BOOTSTRAP_INDEX:
@@ -206,8 +208,8 @@ class Member(ABC):
             return State.REFUSED
         raise Violation(DURABILITY, f"node {self.id} refuses its directory: {error}") from error
 
-    def _observe(self, node: Node) -> None:
-        raw = node.driver.raw
+    def _observe(self, parts: NodeParts) -> None:
+        raw = parts.raw
         self._invariants.observe(self.id, raw.raft)
         seen = (raw.term, raw.role, raw.leader_id, raw.commit)
         if seen != self._seen:
@@ -218,14 +220,14 @@ class Member(ABC):
         if raw.role is StateRole.LEADER and self._led != raw.term:
             self._led = raw.term
             self._happened(self, Occasion.ELECTED)
-        if node.membership.envelope is not self._envelope:
-            self._members_changed(node)
+        if parts.membership.envelope is not self._envelope:
+            self._members_changed(parts)
 
-    def _members_changed(self, node: Node) -> None:
-        is_first, self._envelope = self._envelope is None, node.membership.envelope
-        self._invariants.members(self.id, node.applier.position.index, node.membership)
+    def _members_changed(self, parts: NodeParts) -> None:
+        is_first, self._envelope = self._envelope is None, parts.membership.envelope
+        self._invariants.members(self.id, parts.applier.position.index, parts.membership)
         if not is_first:
-            self._note(f"has applied a change: {describe_members(node.membership.conf_state)}")
+            self._note(f"has applied a change: {describe_members(parts.membership.conf_state)}")
             self._happened(self, Occasion.CHANGED)
 
     def _disk_call_s(self) -> float:
@@ -237,10 +239,10 @@ class Member(ABC):
 
     def _tell_of(self, write: Write) -> None:
         """A write is durable: what happened by it."""
-        assert self.node is not None
+        assert self.parts is not None
         if write.append.snapshot is not None:
             self._happened(self, Occasion.INSTALLED)
-        if self.node._storage.is_untidy:
+        if self.parts.storage.is_untidy:
             self._happened(self, Occasion.UNTIDY)
 
     def _tell_of_restore(self, restore: Restore) -> None:
@@ -248,14 +250,14 @@ class Member(ABC):
         self._invariants.restored(self.id, restore.snapshot.index, state_hash(self.machine))
 
     def _end(self, why: str) -> None:
-        if self.node is None:
+        if self.parts is None:
             return
         self._note(why)
-        node, self.node = self.node, None
+        parts, self.parts, self.node = self.parts, None, None
         self.state = State.DOWN
         self._life += 1
         self._held, looks, self._looks = [], self._looks, []
-        self._invariants.halted(self.id, node.driver.raw.raft)
+        self._invariants.halted(self.id, parts.raw.raft)
         self._network.leave(self.id)
         for look in looks:
             look()
@@ -269,7 +271,7 @@ class Member(ABC):
 
     @property
     def leads(self) -> bool:
-        return self.node is not None and self.node.driver.raw.role is StateRole.LEADER
+        return self.parts is not None and self.parts.raw.role is StateRole.LEADER
 
 
 class MemberClock(TrioClock):

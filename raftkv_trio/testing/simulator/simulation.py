@@ -167,9 +167,9 @@ class Simulation:
         Raises NoLeader where that takes too long; `local_machine` does not wait.
         """
         asked = self.members[node]
-        if asked.node is None:
+        if asked.parts is None:
             raise NoLeader(f"node {node} is down")
-        round_, running = asked.node.reads.join(), asked.node
+        round_, running = asked.parts.reads.join(), asked.parts
         asked.look(lambda: True)
 
         def is_readable() -> bool:
@@ -186,10 +186,10 @@ class Simulation:
 
     def _leader(self) -> int | None:
         for member in self.members.values():
-            if member.node is None or not member.leads:
+            if member.parts is None or not member.leads:
                 continue
             followers = self._followers(member.id)
-            conf = member.node.driver.raw.raft.conf_state
+            conf = member.parts.raw.raft.conf_state
             if all(2 * len(followers.intersection(half)) > len(half) for half in halves(conf)):
                 return member.id
         return None
@@ -197,9 +197,7 @@ class Simulation:
     def _followers(self, leader_id: int) -> set[int]:
         """Who follows that leader, itself included."""
         return {
-            m.id
-            for m in self.members.values()
-            if m.node is not None and m.node.driver.raw.leader_id == leader_id
+            m.id for m in self.members.values() if m.parts is not None and m.parts.raw.leader_id == leader_id
         }
 
     # ------------------------------------------------------------ faults

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from raftkv_trio.errors import ConfigError, StorageError
-from raftkv_trio.node.node import LAST_WORDS_S, Node
+from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.node.recovery import open_directory, restore_machine
+from raftkv_trio.node.removal import GRACE_PERIOD_S
 from raftkv_trio.node.steps import Call
 from raftkv_trio.peers.handshake import join_answer
 from raftkv_trio.peers.handshake_frames import PROTOCOL_VERSIONS, JoinAnswer, JoinQuery
@@ -56,7 +57,13 @@ class SteppedMember(Member):
             storage = open_directory(self.disk, self.config, self._random, joined)
             restore_machine(machine, storage)
             world = World(clock=self.clock, random=self._random)  # its network and workers stay unused
-            node = Node(self.config, WatchedMachine(machine, self._told), storage, world)
+            parts = NodeParts(
+                self.config,
+                WatchedMachine(machine, self._told),
+                storage,
+                world,
+                post=Post(self.id, self._network, self._send_snapshot),
+            )
         except (Halted, ConfigError, StorageError) as error:
             self.disk.kill()
             self._note(f"does not start: {error}")
@@ -66,10 +73,9 @@ class SteppedMember(Member):
             else:
                 self.state = self._refused(error)
             return
-        node.driver.peers = Post(self.id, self._network, self._send_snapshot)
-        self._step_tasks(node)
+        self._step_tasks(parts)
         self._snapshots = SnapshotSteps(
-            node,
+            parts,
             storage,
             soon=self._soon,
             disk_call_s=self._disk_call_s,
@@ -79,13 +85,13 @@ class SteppedMember(Member):
         self._storage, self._introduced, self._is_leaving = storage, set(), False
         self._turn_planned = False
         self.state = State.UP
-        self._has_started(node, machine)
+        self._has_started(parts, machine)
         self._network.join(self.id, self)
-        node.driver.start()
+        parts.driver.start()
         self._plan_tick(self._random.random())
         self._after()
 
-    def _step_tasks(self, node: Node) -> None:
+    def _step_tasks(self, parts: NodeParts) -> None:
         """Have the node's tasks as events, each with times of its own."""
 
         def write_s(call: Call) -> float:
@@ -94,10 +100,10 @@ class SteppedMember(Member):
         def apply_s(call: Call) -> float:
             return self._random.random() * 0.0005
 
-        node.log_writer.on_written = self._tell_of
-        node.applier.on_restored = self._tell_of_restore
-        self._log_writer = SteppedTask(node.log_writer.steps(), plan=self._plan_write, call_s=write_s)
-        self._applier = SteppedTask(node.applier.steps(), plan=self._plan_apply, call_s=apply_s)
+        parts.log_writer.on_written = self._tell_of
+        parts.applier.on_restored = self._tell_of_restore
+        self._log_writer = SteppedTask(parts.log_writer.steps(), plan=self._plan_write, call_s=write_s)
+        self._applier = SteppedTask(parts.applier.steps(), plan=self._plan_apply, call_s=apply_s)
 
     def _find_cluster(self) -> Bootstrap | None:
         for answer in self._network.ask(JoinQuery(PROTOCOL_VERSIONS, self.id)):
@@ -111,7 +117,7 @@ class SteppedMember(Member):
             self.start()
 
     def halt(self, *, power: bool) -> None:
-        if self.node is not None and (call := self._log_writer.call) and self._random.random() < 0.8:
+        if self.parts is not None and (call := self._log_writer.call) and self._random.random() < 0.8:
             self.disk.halt_at(self._random.choice((0, 1, 1, 2, 5)), power=power)
             try:
                 call()
@@ -124,18 +130,18 @@ class SteppedMember(Member):
         self._end("loses power" if power else "is killed")
 
     def stop(self) -> None:
-        if self.node is not None:
+        if self.parts is not None:
             self._close("stops")
 
     def _close(self, why: str) -> None:
         """What `run_node` does as it unwinds."""
-        assert self.node is not None
+        assert self.parts is not None
         assert self._storage is not None
-        self.node.close("the node is stopping")
+        self.parts.close("the node is stopping")
         self.poll()
         try:
-            if self.node.removed.is_set() and self.node.removed_at is not None:
-                self._storage.mark_removed(self.node.removed_at)
+            if (removed_at := self.parts.removal.confirmed_index) is not None:
+                self._storage.mark_removed(removed_at)
             self._storage.close(clean=True)
         except Halted as halted:
             why += f", and halts: {halted}"
@@ -153,19 +159,19 @@ class SteppedMember(Member):
         self._act(self._life, self._lose_peer, (peer_id,))
 
     def meet(self, peer_id: int) -> int | None:
-        if self.node is None:
+        if self.parts is None:
             return None
         self._introduced.add(peer_id)
-        return self.node.membership.envelope.removed.get(peer_id)
+        return self.parts.membership.envelope.removed.get(peer_id)
 
     def told_removed(self, index: int) -> None:
-        if self.node is not None:
-            self._act(self._life, self.node.told_removed, (index,))
+        if self.parts is not None:
+            self._act(self._life, self.parts.removal.told_by_member, (index,))
 
     def answer(self, query: JoinQuery) -> JoinAnswer | None:
-        if self.node is None or self.state is not State.UP:
+        if self.parts is None or self.state is not State.UP:
             return None
-        return join_answer(query, self.node.cluster_id, self.node.membership.envelope)
+        return join_answer(query, self.parts.storage.identity.cluster_id, self.parts.membership.envelope)
 
     def look(self, look: Look) -> None:
         super().look(look)
@@ -184,49 +190,49 @@ class SteppedMember(Member):
             self._after()
 
     def _after(self) -> None:
-        node = self.node
-        if node is None:
+        parts = self.parts
+        if parts is None:
             return
-        if node.driver.wakeup.is_set and not self._turn_planned:
+        if parts.driver.wakeup.is_set and not self._turn_planned:
             self._turn_planned = True
             self._soon(self._random.random() * self.turn_delay_s, self._turn)
         self.poll()
-        if node.removed.is_set() and not self._is_leaving:
+        if parts.removal.confirmed.is_set() and not self._is_leaving:
             self._is_leaving = True
-            self._soon(LAST_WORDS_S / self.clock.rate, self._close, "was removed")
+            self._soon(GRACE_PERIOD_S / self.clock.rate, self._close, "was removed")
 
     def _take(self, sender: int, frame: PeerFrame) -> None:
-        assert self.node is not None
-        self.node.inbox.try_put((sender, frame), 0)
+        assert self.parts is not None
+        self.parts.inbox.try_put((sender, frame), 0)
 
     def _lose_peer(self, peer_id: int) -> None:
-        assert self.node is not None
-        self.node.driver.unreachable(peer_id)
+        assert self.parts is not None
+        self.parts.reports.unreachable(peer_id)
 
     def _plan_tick(self, intervals: float) -> None:
         self._soon(intervals * self.config.tick_interval_s / self.clock.rate, self._tick)
 
     def _tick(self) -> None:
-        assert self.node is not None
-        self.node.driver.tick_due()
+        assert self.parts is not None
+        self.parts.driver.tick_due()
         self._step_snapshots()
         self._plan_tick(1)
 
     def _turn(self) -> None:
-        node = self.node
-        assert node is not None
+        parts = self.parts
+        assert parts is not None
         self._turn_planned = False
-        node.driver.wakeup.clear()
-        node.driver.turn()
-        self._observe(node)
+        parts.driver.wakeup.clear()
+        parts.driver.turn()
+        self._observe(parts)
         self._log_writer.go_on()
         self._applier.go_on()
 
-    def _members_changed(self, node: Node) -> None:
+    def _members_changed(self, parts: NodeParts) -> None:
         is_first = self._envelope is None
-        super()._members_changed(node)
+        super()._members_changed(parts)
         if not is_first:
-            removed = node.membership.envelope.removed
+            removed = parts.membership.envelope.removed
             self._soon(PARTING_S / self.clock.rate, self._part_with, removed)
 
     def _part_with(self, removed: Iterable[int]) -> None:
@@ -254,16 +260,16 @@ class SteppedMember(Member):
         self._snapshots.step()
 
     def _send_snapshot(self, message: Message) -> None:
-        node, life = self.node, self._life
-        assert node is not None
+        parts, life = self.parts, self._life
+        assert parts is not None
         assert self._snapshots is not None
         data = self._snapshots.read(message) if self.dials(message.to) else None
 
         def ended(ok: bool) -> None:
-            self._act(life, node.driver.snapshot_sent, (message.to, ok))
+            self._act(life, parts.reports.snapshot_sent, (message.to, ok))
 
         if data is None:
-            node.driver.snapshot_sent(message.to, False)
+            parts.reports.snapshot_sent(message.to, False)
         else:
             self._network.send_snapshot(message, data, ended)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from raftkv_trio.node.node import Node
+from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.peers.wire import ReceivedSnapshot
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
@@ -20,7 +20,7 @@ class SnapshotSteps:
 
     def __init__(
         self,
-        node: Node,
+        parts: NodeParts,
         storage: NodeStorage,
         *,
         soon: Callable[..., None],
@@ -28,7 +28,7 @@ class SnapshotSteps:
         note: Callable[[str], None],
         recorded: Callable[[], None],
     ) -> None:
-        self._node = node
+        self._parts = parts
         self._storage = storage
         self._soon = soon
         self._disk_call_s = disk_call_s
@@ -40,7 +40,7 @@ class SnapshotSteps:
 
     def step(self) -> None:
         """Remove what the newest snapshot makes superfluous, or begin one where one is due."""
-        snapshotter = self._node.snapshotter
+        snapshotter = self._parts.snapshotter
         if self._is_busy or snapshotter.is_resting:
             return
         if self._storage.is_untidy:
@@ -66,14 +66,14 @@ class SnapshotSteps:
 
     def _begin(self) -> None:
         self._is_busy = True
-        restores = self._node.applier.restores
-        meta, envelope, chunks = self._node.snapshotter.begin()
+        restores = self._parts.applier.restores
+        meta, envelope, chunks = self._parts.snapshotter.begin()
         self._note(f"takes a snapshot at index {meta.index}")
         file = self._storage.begin_snapshot(meta, envelope)
         self._soon(self._disk_call_s(), self._write, meta, chunks, file, restores)
 
     def _write(self, meta: SnapshotMeta, chunks: Iterator[bytes], file: SnapshotFile, restores: int) -> None:
-        if self._node.applier.restores != restores:
+        if self._parts.applier.restores != restores:
             file.abandon()
             self._is_busy = False
             return
@@ -93,12 +93,12 @@ class SnapshotSteps:
             self._soon(self._disk_call_s(), self._write, meta, chunks, file, restores)
             return
         self._is_busy = False
-        self._node.snapshotter.finished(meta)
+        self._parts.snapshotter.finished(meta)
         self._recorded()
 
     def _failed(self, error: OSError) -> None:
         self._is_busy = False
-        self._node.snapshotter.failed(error)
+        self._parts.snapshotter.failed(error)
 
     # ------------------------------------------------------------ sent and received
 
@@ -127,7 +127,7 @@ class SnapshotSteps:
             except OSError as error:
                 self._note(f"cannot receive a snapshot: {error}")
                 return
-        self._node.inbox.try_put((sender, ReceivedSnapshot(message)), 0)
+        self._parts.inbox.try_put((sender, ReceivedSnapshot(message)), 0)
 
 
 def _id(message: Message) -> SnapshotId:

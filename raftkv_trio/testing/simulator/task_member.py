@@ -14,7 +14,8 @@ import trio.testing
 from raftkv_trio.errors import ConfigError, NodeRemoved, StorageError
 from raftkv_trio.node.applier import Restore
 from raftkv_trio.node.log_writer import Write
-from raftkv_trio.node.node import Node, run_node
+from raftkv_trio.node.node import run_node
+from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.state_machine import Committed, StateMachine
 from raftkv_trio.testing.simulator.member import Member, MemberClock, State
 from raftkv_trio.testing.simulator.simulation import Simulation
@@ -194,13 +195,10 @@ class NodeMember(Member):
             return
         self._die(f"ends: {first}")
 
-    def _watch(self, life: Life, machine: StateMachine, node: Node) -> None:
-        turn = node.driver.turn
-
-        def watched_turn() -> None:
-            turn()
+    def _watch(self, life: Life, machine: StateMachine, parts: NodeParts) -> None:
+        def turned() -> None:
             if not life.is_over:
-                self._observe(node)
+                self._observe(parts)
 
         def tell_of(write: Write) -> None:
             if not life.is_over:
@@ -210,10 +208,10 @@ class NodeMember(Member):
             if not life.is_over:
                 self._tell_of_restore(restore)
 
-        node.driver.turn = watched_turn  # type: ignore[method-assign]
-        node.log_writer.on_written = tell_of
-        node.applier.on_restored = tell_of_restore
-        self._has_started(node, machine)
+        parts.driver.on_turned = turned
+        parts.log_writer.on_written = tell_of
+        parts.applier.on_restored = tell_of_restore
+        self._has_started(parts, machine)
 
     def _told_in(self, life: Life, committed: Committed, state: str) -> None:
         if not life.is_over:

@@ -9,7 +9,7 @@ import pytest
 from raftkv_trio.addresses import parse_cluster
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.kv import Store
-from raftkv_trio.node.node import Node
+from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.node.recovery import open_directory
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.raft.types import Message, MessageType, StateRole
@@ -45,34 +45,34 @@ class Turns:
         members = parse_cluster("http://one:1,http://two:2,http://three:3")
         config = NodeConfig(node_id=1, members=members, data_dir=Path("/data"), segment_bytes=64 * 1024)
         storage = open_directory(SimulatedDisk(rng), config, rng)
-        self.node = Node(config, Store(), storage, World(random=rng))
-        self.post = self.node.driver.peers = Post()
-        self.node.driver.start()
+        self.post = Post()
+        self.parts = NodeParts(config, Store(), storage, World(random=rng), post=self.post)
+        self.parts.driver.start()
 
     def receive(self, *messages: Message) -> None:
         """What node 2 says, in one frame."""
-        self.node.inbox.try_put((2, messages), 0)
+        self.parts.inbox.try_put((2, messages), 0)
         self.run()
 
     def run(self) -> None:
-        writer = self.node.log_writer
-        while self.node.driver.wakeup.is_set:
-            self.node.driver.wakeup.clear()
-            self.node.driver.turn()
+        writer = self.parts.log_writer
+        while self.parts.driver.wakeup.is_set:
+            self.parts.driver.wakeup.clear()
+            self.parts.driver.turn()
             if write := writer.take():
                 writer.write(write)
                 writer.written(write)
 
     def lead(self) -> int:
         """Win an election with node 2; the term."""
-        self.node.driver.raw.campaign()
-        self.node.driver.wakeup.set()
+        self.parts.driver.raw.campaign()
+        self.parts.driver.wakeup.set()
         self.run()
-        term = self.node.driver.raw.term
+        term = self.parts.driver.raw.term
         for kind in (MessageType.PRE_VOTE_RESP, MessageType.VOTE_RESP):
             term += kind is MessageType.PRE_VOTE_RESP
             self.receive(Message(type=kind, to=1, from_=2, term=term))
-        assert self.node.driver.raw.role is StateRole.LEADER
+        assert self.parts.driver.raw.role is StateRole.LEADER
         return term
 
 

@@ -56,7 +56,7 @@ class Cluster:
         self.wanted = 0
         core = self.network[1]
         envelope = Envelope.of({node_id: address(node_id) for node_id in voters})
-        self.membership = Membership(1, envelope, core.configuration)
+        self.membership = Membership(envelope, core.configuration)
         self.changes = MembershipChanges(
             1, core.raw, core.storage, self.membership, self.clock, ELECTION_TICKS * TICK_S, self._want
         )

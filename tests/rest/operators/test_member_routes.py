@@ -68,7 +68,7 @@ def learner(node_id: int) -> dict[str, Any]:
 async def test_a_malformed_change(client: httpx.AsyncClient, served: Served, body: bytes, words: str) -> None:
     """It is 400, says what is wrong, and nothing has changed."""
     check_problem(await client.post("/-/members", content=body), 400, words)
-    assert list(served.node.membership.envelope.members) == [1]
+    assert list(served.parts.membership.envelope.members) == [1]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_what_is_beside_the_changes(
     body = {"changes": [{"action": "add", **learner(2)}], **more}
     for path in ("/-/members", "/-/members/dry-run"):
         check_problem(await client.post(path + query, json=body), 400, words)
-    assert list(served.node.membership.envelope.members) == [1]
+    assert list(served.parts.membership.envelope.members) == [1]
 
 
 async def test_what_is_beside_a_path(client: httpx.AsyncClient, served: Served) -> None:
@@ -106,8 +106,8 @@ async def test_what_is_beside_a_path(client: httpx.AsyncClient, served: Served) 
         check_problem(await client.request(method, path, json=[fields]), 400, "no JSON object")
         asked = await client.request(method, f"{path}?dry-run=1", json=fields)
         check_problem(asked, 400, 'Unknown query parameter "dry-run"')
-    assert served.node.membership.envelope.members[2].address.url == url(2)
-    assert served.node.membership.conf_state.learners == (2,)
+    assert served.parts.membership.envelope.members[2].address.url == url(2)
+    assert served.parts.membership.conf_state.learners == (2,)
 
 
 async def test_ids_that_are_none_or_unknown(client: httpx.AsyncClient) -> None:
@@ -180,10 +180,10 @@ async def test_several_changes_make_sense_together(client: httpx.AsyncClient, se
     check_problem(await client.post("/-/members", json=twice), 409, "each once")
     half = {"changes": [{"action": "add", **learner(2)}, {"action": "remove", "id": 9}]}
     check_problem(await client.post("/-/members", json=half), 404, "node 9 is no member")
-    assert list(served.node.membership.envelope.members) == [1]
+    assert list(served.parts.membership.envelope.members) == [1]
     both = {"changes": [{"action": "add", **learner(i)} for i in (2, 3)]}
     assert (await client.post("/-/members", json=both)).status_code == 200
-    assert list(served.node.membership.envelope.members) == [1, 2, 3]
+    assert list(served.parts.membership.envelope.members) == [1, 2, 3]
 
 
 async def test_a_dry_run(client: httpx.AsyncClient, served: Served) -> None:
@@ -193,12 +193,12 @@ async def test_a_dry_run(client: httpx.AsyncClient, served: Served) -> None:
     check_problem(await client.post(path, json={"action": "remove", "id": 1}), 409, "the last voter")
     check_problem(await client.post(path, json={"action": "remove", "id": 9}), 404, "no member")
     check_problem(await client.post(path, content=b"[]"), 400, "no JSON object")
-    assert list(served.node.membership.envelope.members) == [1]
+    assert list(served.parts.membership.envelope.members) == [1]
     await client.post("/-/members", json=learner(2))
     promotion = {"action": "promote", "id": 2}
     check_problem(await client.post(path, json=promotion), 409, "has not caught up yet")
     assert (await client.post(f"{path}?force=true", json=promotion)).status_code == 200
-    assert served.node.membership.conf_state.learners == (2,)
+    assert served.parts.membership.conf_state.learners == (2,)
 
 
 async def test_a_dry_run_asks_the_leader(tmp_path: Path, free_ports: Ports) -> None:
@@ -211,7 +211,7 @@ async def test_a_dry_run_asks_the_leader(tmp_path: Path, free_ports: Ports) -> N
         async with open_client(leader) as client:
             told = (await client.post("/-/members/dry-run", json=body)).json()
             assert told == {"waits_for": "the leader hands over before it is removed"}
-        assert leader.node.driver.raw.status().transferee is None
+        assert leader.parts.raw.status().transferee is None
 
 
 @pytest.mark.parametrize("path", ["/1", "/-/members/1", "/-/members/1?force=true"])
@@ -246,7 +246,7 @@ async def test_force_promotes_one_that_lags(client: httpx.AsyncClient) -> None:
 async def test_a_change_without_a_leader(tmp_path: Path, free_ports: Ports) -> None:
     """It is 503 in time, certainly not made, and says when to try again."""
     async with open_survivor(tmp_path, free_ports(2), IMPATIENT, leads=False) as survivor:
-        survivor.node.driver.raw.forget_leader()
+        survivor.parts.raw.forget_leader()
         async with open_client(survivor) as client:
             refused = await client.post("/-/members", json=learner(3))
             check_problem(refused, 503, "no leader took the change in time; it is certainly not applied")
@@ -278,7 +278,7 @@ async def test_a_manual_promotion(tmp_path: Path, free_ports: Ports) -> None:
                         assert "has not caught up yet" in promoted.text
                         await trio.sleep(0.05)
                 assert promoted.status_code == 200
-                assert newcomer.node.id in leader.node.driver.raw.status().configuration.voters
+                assert newcomer.node.id in leader.parts.raw.status().configuration.voters
 
 
 @pytest.mark.parametrize("path", ["/-/members", "/-/leader"])

@@ -1,0 +1,229 @@
+"""The wiring: all parts of one node, and which part tells which.
+
+Parts are made from the bottom up, each from parts that exist already:
+
+1. what the data directory holds: the log, the members, the core on top of them;
+2. what several tasks share: the driver's wakeup, the queues, the tables of waiting proposals and reads;
+3. the peers, the applier, the log writer and the snapshotter, which report to the driver through (2);
+4. the driver, which gives work to all of (3).
+"""
+
+from functools import partial
+
+import trio
+
+from raftkv_trio.config import NodeConfig
+from raftkv_trio.node.applier import Applier, Commits
+from raftkv_trio.node.disk_room import DiskRoom
+from raftkv_trio.node.driver.completions import Completions
+from raftkv_trio.node.driver.driver import Driver
+from raftkv_trio.node.driver.leadership import LeadershipTransfer
+from raftkv_trio.node.driver.membership_changes import MembershipChanges
+from raftkv_trio.node.driver.peer_reports import PeerReports
+from raftkv_trio.node.driver.proposing import Proposer
+from raftkv_trio.node.log_writer import LogWriter
+from raftkv_trio.node.proposals import ProposalTable
+from raftkv_trio.node.reads import AppliedIndex, PendingReads
+from raftkv_trio.node.recovery import (
+    check_cluster,
+    check_own_directory,
+    committed_membership,
+    core_config,
+    recovered_log,
+)
+from raftkv_trio.node.removal import Removal
+from raftkv_trio.node.snapshotter import Snapshotter
+from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.membership import Membership
+from raftkv_trio.peers.directory_ids import DirectoryIds
+from raftkv_trio.peers.outbox import Post
+from raftkv_trio.peers.peers import Peers
+from raftkv_trio.peers.wire import InboxItem
+from raftkv_trio.raft.rawnode import RawNode
+from raftkv_trio.raft.storage import MemoryStorage
+from raftkv_trio.state_machine import StateMachine
+from raftkv_trio.storage import NodeStorage
+from raftkv_trio.sync import ByteBoundedQueue, Wakeup
+from raftkv_trio.world import World
+
+MAX_INBOX_BYTES = 8 * 1024 * 1024
+
+
+class NodeParts:
+    """The parts of one node. `run_node` runs their tasks; the level-1 simulator steps them one by one.
+
+    Attributes:
+        listen: the address that peers connect to.
+        inbox: what peers sent, for the driver.
+        proposals, reads, applied: what this node's clients wait for.
+
+    Args:
+        machine: in the state of the newest snapshot in `storage`.
+        post: takes what the driver sends to other members, instead of `peers`; for the simulator.
+
+    Raises:
+        ConfigError: `storage` does not fit `config`.
+        CorruptLog, StorageError: `storage` cannot be read.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        machine: StateMachine,
+        storage: NodeStorage,
+        world: World,
+        *,
+        post: Post | None = None,
+    ) -> None:
+        self.config, self.storage, self.world = config, storage, world
+
+        # 1. What the data directory holds, and the core that continues from there.
+        log = recovered_log(storage)
+        envelope = Envelope.decode(storage.read_envelope(storage.snapshot.id))
+        latest_envelope = committed_membership(envelope, log)
+        check_cluster(config, storage, latest_envelope)
+        self.listen = (
+            config.listen or latest_envelope.addresses.get(config.node_id) or config.members[config.node_id]
+        )
+
+        # 2. What several tasks share.
+        wakeup = Wakeup()
+        self.inbox: ByteBoundedQueue[tuple[int, InboxItem]] = ByteBoundedQueue(wakeup, MAX_INBOX_BYTES)
+        self.proposals = self._make_proposals(wakeup)
+        self.reads = PendingReads(
+            node_id=config.node_id, boot_nonce=world.random.getrandbits(63), wakeup=wakeup
+        )
+        self.applied = AppliedIndex(storage.snapshot.index)
+        self.raw = RawNode(core_config(config, storage.snapshot.index, world.random), log)
+        self.removal = Removal(config.node_id, self.applied, world.clock, self._refuse_requests)
+        self.reports = PeerReports(self.proposals, wakeup)
+        self._leadership = LeadershipTransfer(self.raw, wakeup, world.clock, config.election_timeout_s)
+        commits, commit_stream = trio.open_memory_channel[Commits](1)
+        self._completions = Completions(
+            self.raw,
+            log,
+            wakeup,
+            commits,
+            catch_up_entries=config.catch_up_entries,
+            catch_up_bytes=config.catch_up_bytes,
+        )
+        self._snapshotter_wakeup = Wakeup()
+
+        # 3. The tasks that the driver works with.
+        self.peers = self._make_peers(latest_envelope)
+        self.membership = Membership(envelope, storage.snapshot.conf_state, self._members_applied)
+        self.applier = self._make_applier(machine, commit_stream)
+        self.log_writer = LogWriter(
+            storage, world.worker, world.clock, self._completions.durable, self._completions.recorded
+        )
+        self.snapshotter = self._make_snapshotter()
+
+        # 4. The driver.
+        self.driver = self._make_driver(log, wakeup, post or self.peers)
+        self.removal.members_applied(envelope)  # its last process may have ended before anybody confirmed it
+
+    def close(self, reason: str) -> None:
+        """Settle everything that waits, and refuse what comes later: the node stops for this reason."""
+        self._refuse_requests(reason)
+        self.snapshotter.close(reason)
+
+    # ------------------------------------------------------------ what one part tells several others
+
+    def _refuse_requests(self, reason: str) -> None:
+        self.proposals.close(reason)
+        self.reads.close(reason)
+        self.applied.close(reason)
+
+    def _members_applied(self, envelope: Envelope) -> None:
+        self.peers.update(envelope)
+        self.removal.members_applied(envelope)
+
+    def _batch_applied(self) -> None:
+        self._completions.applied()
+        self._snapshotter_wakeup.set()
+
+    # ------------------------------------------------------------ the longer constructor calls
+
+    def _make_proposals(self, wakeup: Wakeup) -> ProposalTable:
+        return ProposalTable(
+            node_id=self.config.node_id,
+            random=self.world.random,
+            wakeup=wakeup,
+            max_command_bytes=self.config.max_command_bytes,
+            max_count=self.config.max_pending_proposals,
+            max_bytes=self.config.max_pending_bytes,
+        )
+
+    def _make_peers(self, latest_envelope: Envelope) -> Peers:
+        return Peers(
+            identity=self.storage.identity,
+            envelope=latest_envelope,
+            directory_ids=DirectoryIds(self.storage, self.world.worker),
+            world=self.world,
+            max_outbox_bytes=self.config.max_outbox_bytes,
+            client_url=self.config.client_url,
+            inbox=self.inbox,
+            storage=self.storage,
+            snapshot_sent=self.reports.snapshot_sent,
+            unreachable=self.reports.unreachable,
+            unsent=self.reports.unsent,
+            directory_refused=partial(check_own_directory, self.config, self.raw),
+            told_removed=self.removal.told_by_member,
+        )
+
+    def _make_applier(
+        self, machine: StateMachine, commit_stream: trio.MemoryReceiveChannel[Commits]
+    ) -> Applier:
+        return Applier(
+            machine,
+            self.storage.snapshot,
+            self.proposals,
+            self.applied,
+            self.membership,
+            commit_stream,
+            self.storage,
+            self.world.bulk_worker,
+            self.world.clock,
+            self._batch_applied,
+        )
+
+    def _make_snapshotter(self) -> Snapshotter:
+        return Snapshotter(
+            self.storage,
+            self.applier,
+            self.log_writer,
+            self.world.bulk_worker,
+            self.world.clock,
+            self._snapshotter_wakeup,
+            DiskRoom(self.proposals, self._leadership).report,
+            entries=self.config.snapshot_entries,
+            log_bytes=self.config.snapshot_log_bytes,
+        )
+
+    def _make_driver(self, log: MemoryStorage, wakeup: Wakeup, post: Post) -> Driver:
+        changes = MembershipChanges(
+            self.config.node_id,
+            self.raw,
+            log,
+            self.membership,
+            self.world.clock,
+            self.config.election_timeout_s,
+            self.snapshotter.want,
+        )
+        proposer = Proposer(self.raw, self.proposals, changes, max_batch_bytes=self.config.max_message_bytes)
+        return Driver(
+            raw=self.raw,
+            wakeup=wakeup,
+            inbox=self.inbox,
+            completions=self._completions,
+            reports=self.reports,
+            proposals=self.proposals,
+            reads=self.reads,
+            proposer=proposer,
+            changes=changes,
+            leadership=self._leadership,
+            log_writer=self.log_writer,
+            peers=post,
+            clock=self.world.clock,
+            tick_interval_s=self.config.tick_interval_s,
+        )
