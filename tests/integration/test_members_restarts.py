@@ -94,7 +94,7 @@ async def test_a_node_killed_before_its_directory_was_marked_ends_at_its_next_st
             cluster.kill()
         cluster.start(gone)
         if is_alone:
-            await wait_said(cluster, gone, "until one that stays tells it so")
+            await wait_said(cluster, gone, "until a remaining member confirms its removal")
             for node_id in cluster.ids:
                 if node_id != gone:
                     cluster.start(node_id)
