@@ -12,7 +12,7 @@ from raftkv_trio.http import open_http_listeners, serve_http, serve_http_tempora
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
 from raftkv_trio.rest import make_app, make_waiting_app
-from raftkv_trio.sync import cancel_when
+from raftkv_trio.sync import wait_any
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
             port = await rest_nursery.start(serve_clients)
             logger.info("node %d serves clients at %s", node.id, client_url)
             task_status.started(port)
-            await _first_of(*(node.removed,) if stop is None else (node.removed, stop))
+            await wait_any(*(node.removed,) if stop is None else (node.removed, stop))
             logger.info("node %d is stopping", node.id)
             with trio.move_on_after(TRANSFER_S):  # while the requests on their way can still follow
                 await node.transfer_leadership()
@@ -76,10 +76,3 @@ async def _start_node(
         node: Node = await nursery.start(partial(run_node, config.node, store, waits_to_join=wait))
         meanwhile.cancel_scope.cancel()
     return node
-
-
-async def _first_of(*events: trio.Event) -> None:
-    """Wait until any of these is set."""
-    async with trio.open_nursery() as nursery:
-        for event in events:
-            nursery.start_soon(cancel_when, event, nursery.cancel_scope)

@@ -1,11 +1,14 @@
-"""How tasks reach each other: a wakeup, queues bounded in bytes that share it, an event that ends a scope."""
+"""How tasks reach each other: a wakeup, queues bounded in bytes that share it, blocks that an event ends."""
 
 from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar, TypeVarTuple
 
 import trio
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Wakeup:
@@ -73,7 +76,34 @@ class ByteBoundedQueue(Generic[T]):
         return items
 
 
-async def cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
-    """Cancel a scope when an event is set."""
-    await event.wait()
-    scope.cancel()
+@asynccontextmanager
+async def cancelled_when(
+    wait: Callable[[*Ts], Awaitable[object]], *args: *Ts
+) -> AsyncIterator[trio.CancelScope]:
+    """Run the block until it ends, or until `await wait(*args)` returns, which cancels the block.
+
+    Gives the block's cancel scope; its `cancelled_caught` says afterwards which of the two came first. What
+    `wait` raises ends the block too. Errors leave in a group, since the block is inside a nursery.
+    """
+
+    async def cancel() -> None:
+        await wait(*args)
+        block.cancel()
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as block:
+            nursery.start_soon(cancel)
+            yield block
+        nursery.cancel_scope.cancel()
+
+
+async def wait_any(*events: trio.Event) -> None:
+    """Return as soon as one of these is set. Cancellation leaves nothing behind."""
+
+    async def wait(event: trio.Event) -> None:
+        await event.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for event in events:
+            nursery.start_soon(wait, event)

@@ -1,10 +1,13 @@
-"""Wakeups and bounded queues: no wakeup and no item is lost, and a full queue holds back every producer."""
+"""Wakeups, bounded queues, and blocks that an event ends.
+
+No wakeup and no item is lost, and a full queue holds back every producer.
+"""
 
 import pytest
 import trio
 import trio.testing
 
-from raftkv_trio.sync import ByteBoundedQueue, Wakeup
+from raftkv_trio.sync import ByteBoundedQueue, Wakeup, cancelled_when, wait_any
 
 
 async def test_a_bell_rung_before_the_wait_is_heard_once(autojump_clock: trio.abc.Clock) -> None:
@@ -67,3 +70,45 @@ async def test_a_put_rings_the_wakeup(items: int, autojump_clock: trio.abc.Clock
     with trio.move_on_after(1) as heard:
         await wakeup.wait()
     assert heard.cancelled_caught == (items == 0)
+
+
+async def test_a_block_is_cancelled_when_what_it_watches_happens() -> None:
+    """The scope that the block was given says so, and the caller goes on behind the block."""
+    event = trio.Event()
+    with trio.fail_after(10):
+        async with cancelled_when(event.wait) as block:
+            event.set()
+            await trio.sleep_forever()
+    assert block.cancelled_caught
+
+
+async def test_a_block_that_ends_by_itself_is_not_cancelled() -> None:
+    """What it watches is given up, and nothing is left waiting."""
+    with trio.fail_after(10):
+        async with cancelled_when(trio.sleep_forever) as block:
+            await trio.lowlevel.checkpoint()
+    assert not block.cancelled_caught
+
+
+async def test_an_error_of_what_is_watched_ends_the_block() -> None:
+    """It is not lost: it leaves as any error of a nursery's task does."""
+
+    async def fail() -> None:
+        raise OSError("closed")
+
+    with trio.fail_after(10), pytest.raises(ExceptionGroup) as raised:
+        async with cancelled_when(fail):
+            await trio.sleep_forever()
+    assert raised.group_contains(OSError, match="closed", depth=1)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+async def test_any_of_several_events_is_enough(which: int, autojump_clock: trio.abc.Clock) -> None:
+    """The wait ends with the first of them, whichever it is, and not before."""
+    events = [trio.Event() for _ in range(3)]
+    with trio.move_on_after(1) as early:
+        await wait_any(*events)
+    assert early.cancelled_caught
+    events[which].set()
+    with trio.fail_after(1):
+        await wait_any(*events)

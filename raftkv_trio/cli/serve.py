@@ -108,14 +108,12 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     from raftkv_trio import server
     from raftkv_trio.cli.signals import run_until_signal
     from raftkv_trio.local.readiness import tell_ready
-    from raftkv_trio.sync import cancel_when
+    from raftkv_trio.sync import cancelled_when
 
     async def run(stop: trio.Event) -> int:
-        async with trio.open_nursery() as nursery:
-            async with trio.open_nursery() as starting:  # it may have to wait until it is added
-                starting.start_soon(cancel_when, stop, nursery.cancel_scope)
-                await nursery.start(partial(server.serve, config, stop=stop))
-                starting.cancel_scope.cancel()
+        # A joiner may have to wait until it is added: a stop ends that wait too.
+        async with trio.open_nursery() as nursery, cancelled_when(stop.wait):
+            await nursery.start(partial(server.serve, config, stop=stop))
             tell_ready(os.environ)
         return 0  # after its removal too, which is a good end
 

@@ -16,7 +16,7 @@ from raftkv_trio.local.console import Console
 from raftkv_trio.local.control import Reply, Request, open_control_socket, serve_control
 from raftkv_trio.local.process import DRAIN_S, LocalProcess, ProcessContext
 from raftkv_trio.local.procfile import check_names, parse_procfile
-from raftkv_trio.sync import cancel_when
+from raftkv_trio.sync import wait_any
 
 KILL_GRACE_S = 10.0
 VERBS = ("start", "stop", "restart", "list", "status")
@@ -68,8 +68,8 @@ async def run_local(
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(serve_control, listening, cluster.answer)
                 await cluster.start(first)
-                for end in (stop, console.lost, cluster.exited):
-                    tasks.start_soon(cancel_when, end, tasks.cancel_scope)
+                await wait_any(stop, console.lost, cluster.exited)
+                tasks.cancel_scope.cancel()
             await cluster.stop()
             # Only the last output is left to copy; a terminal that takes none must not hold up the end.
             children.cancel_scope.deadline = trio.current_time() + DRAIN_S

@@ -36,9 +36,9 @@ from raftkv_trio.node.snapshotter import Snapshotter
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.peers.directory_ids import DirectoryIds
-from raftkv_trio.peers.outbox import Post
+from raftkv_trio.peers.incoming import InboxItem
+from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.peers.peers import Peers
-from raftkv_trio.peers.wire import InboxItem
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.state_machine import StateMachine
@@ -73,7 +73,7 @@ class NodeParts:
         storage: NodeStorage,
         world: World,
         *,
-        post: Post | None = None,
+        post: PeerTransport | None = None,
     ) -> None:
         self.config, self.storage, self.world = config, storage, world
 
@@ -200,7 +200,7 @@ class NodeParts:
             log_bytes=self.config.snapshot_log_bytes,
         )
 
-    def _make_driver(self, log: MemoryStorage, wakeup: Wakeup, post: Post) -> Driver:
+    def _make_driver(self, log: MemoryStorage, wakeup: Wakeup, post: PeerTransport) -> Driver:
         changes = MembershipChanges(
             self.config.node_id,
             self.raw,

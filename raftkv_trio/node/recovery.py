@@ -10,8 +10,8 @@ from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
+from raftkv_trio.peers.incoming import open_peer_listener
 from raftkv_trio.peers.joining import find_cluster
-from raftkv_trio.peers.peers import open_peer_listener
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage

@@ -96,12 +96,12 @@ class NodeView:
             applies=self._parts.applier.applies.durations(),
             peers={
                 node_id: PeerMeasures(
-                    sent_bytes=link.sent_bytes,
-                    dropped_bytes=link.outbox.dropped_bytes,
-                    dropped_messages=link.outbox.dropped_messages,
+                    sent_bytes=outgoing.sent_bytes,
+                    dropped_bytes=outgoing.outbox.dropped_bytes,
+                    dropped_messages=outgoing.outbox.dropped_messages,
                     round_trips=self._parts.driver.round_trips.durations(node_id),
                 )
-                for node_id, link in self._parts.peers.links.items()
+                for node_id, outgoing in self._parts.peers.outgoing.items()
             },
         )
 
@@ -113,20 +113,19 @@ class NodeView:
         members = []
         for node_id, member in sorted(self._parts.applier.membership.envelope.members.items()):
             progress = status.progress.get(node_id)
-            link = self._parts.peers.links.get(node_id)
+            outgoing = self._parts.peers.outgoing.get(node_id)
+            transfer = self._parts.peers.transfer(node_id)
             members.append(
                 MemberStatus(
                     id=node_id,
                     url=member.address.url,
-                    client_url=link.client_url if link else self._parts.config.client_url,
+                    client_url=outgoing.client_url if outgoing else self._parts.config.client_url,
                     role="learner" if node_id in learners else "voter",
                     promote="manual" if member.is_promoted_by_hand else "auto",
                     is_active=self._parts.driver.changes.is_active(node_id) if leads else None,
                     match=progress.match if progress else None,
                     state=progress.state.name.lower() if progress else None,
-                    snapshot=link.transfer.text(self._parts.world.clock.now())
-                    if link and link.transfer
-                    else None,
+                    snapshot=transfer.text(self._parts.world.clock.now()) if transfer else None,
                 )
             )
         return members
@@ -136,9 +135,6 @@ class NodeView:
             return f"{self._parts.proposals.no_room}; make some"
         if self._parts.driver.raw.leader_id is not None:
             return None
-        away = [
-            f"node {link.node_id}: {link.trouble}"
-            for link in self._parts.peers.links.values()
-            if link.trouble
-        ]
+        outgoing = self._parts.peers.outgoing.values()
+        away = [f"node {peer.node_id}: {peer.trouble}" for peer in outgoing if peer.trouble]
         return "no leader is known; " + ("; ".join(away) if away else "an election is under way")

@@ -8,8 +8,9 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake import HANDSHAKE_TIMEOUT_S, MAX_HANDSHAKE_BYTES, receive_payload
+from raftkv_trio.peers.handshake import HANDSHAKE_TIMEOUT_S, MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.handshake_frames import (
     PROTOCOL_VERSIONS,
     JoinAnswer,

@@ -1,6 +1,7 @@
-"""What waits for one peer's connection: bounded in bytes, and dropped rather than waited for.
+"""What waits for the stream to one member. It is bounded in bytes: if it is full, items are dropped.
 
-Raft repairs a dropped message by itself; a dropped Forward is handed back to whoever offered it.
+Raft repairs the loss of a message by itself. A Forward that was dropped before it left is given back, so that
+its proposals can be forwarded again.
 """
 
 from collections import deque
@@ -28,7 +29,7 @@ Item = Message | Forward | ForwardChange | Refused
 
 
 def size_of(item: Item) -> int:
-    """Roughly what an item takes on the wire and in memory, in bytes."""
+    """About how many bytes an item takes on the wire and in memory."""
     if isinstance(item, Message):
         entries = sum([len(e.data) for e in item.entries]) + 16 * len(item.entries)
         return _OVERHEAD_BYTES + entries + (len(item.snapshot.data) if item.snapshot else 0)
@@ -40,21 +41,29 @@ def size_of(item: Item) -> int:
 
 
 class Outbox:
-    """One peer's queue. It takes nothing while there is no connection."""
+    """The queue of one member's stream. It is closed, and takes nothing, while there is no connection.
+
+    Attributes:
+        is_open: whether there is a connection.
+        dropped_messages, dropped_bytes: of all items that were refused, or given back by `close`.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._items: deque[Item] = deque()
         self._bytes = 0
         self._filled = trio.Event()
-        self.connected = False
+        self.is_open = False
         self.dropped_messages = 0
         self.dropped_bytes = 0
 
     def offer(self, items: Sequence[Item]) -> bool:
-        """Queue all of `items`, or none: False where there is no connection or no room."""
+        """Queue all of `items` or none of them; False if there is no connection or no room.
+
+        Items that are larger than the whole bound are taken if nothing else waits, so that they can leave.
+        """
         size = sum([size_of(item) for item in items])
-        if not self.connected or (self._items and self._bytes + size > self._max_bytes):
+        if not self.is_open or (self._items and self._bytes + size > self._max_bytes):
             self.dropped_messages += len(items)
             self.dropped_bytes += size
             return False
@@ -64,7 +73,7 @@ class Outbox:
         return True
 
     async def take_frame(self) -> bytes:
-        """Wait for items and encode the oldest into one frame. Cancellation takes nothing out."""
+        """Wait for items, and encode the oldest ones into one frame. Cancellation takes nothing out."""
         while not self._items:
             self._filled = trio.Event()
             await self._filled.wait()
@@ -83,13 +92,17 @@ class Outbox:
             messages.append(message)
         return encode_messages(messages)
 
-    def clear(self) -> list[Item]:
-        """The connection is gone: what had not been taken yet, and so certainly never left."""
+    def open(self) -> None:
+        """There is a connection: items are taken from now on."""
+        self.is_open = True
+
+    def close(self) -> list[Item]:
+        """The connection has ended: return the items that were not taken, and so certainly never left."""
         unsent, self._items = list(self._items), deque()
         self.dropped_messages += len(unsent)
         self.dropped_bytes += self._bytes
         self._bytes = 0
-        self.connected = False
+        self.is_open = False
         return unsent
 
     def _pop(self) -> Item:
@@ -98,11 +111,16 @@ class Outbox:
         return item
 
 
-class Post(Protocol):
-    """Takes what is for another member, all or nothing; False where it cannot (see `Peers.offer`)."""
+class PeerTransport(Protocol):
+    """What the driver sends with: `Peers`, or its simulated form. Neither method waits."""
 
-    def offer(self, peer_id: int, items: Sequence[Item]) -> bool: ...
+    def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
+        """Queue items for a member, all or none; False if they cannot be sent now."""
+        ...
 
     def send_snapshot(self, message: Message) -> bool:
-        """Begin to send a snapshot; how that ends, the driver's `snapshot_sent` is told."""
+        """Begin to send the file of a SNAP message; the driver's `snapshot_sent` is told how it ends.
+
+        False if the addressee is unknown; then `snapshot_sent` is not called.
+        """
         ...

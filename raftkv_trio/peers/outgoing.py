@@ -1,222 +1,298 @@
-"""The way to one other member: a stream on which this node only speaks, and connections for snapshots.
+"""What goes out to one member: messages on one stream, and each snapshot on a connection of its own.
 
-A connection that ends is dialled again, with jittered backoff, or at once when the peer has connected to us.
+This node only speaks on them; what the member has to say comes on connections that it opens
+(`incoming.py`). A connection that ends is dialled again after a jittered backoff, or at once if the member
+connects to this node, since then it is up. An error of a connection ends that connection.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import Random
 
 import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import DirectoryRefused, PeerProtocolError, RemovedFromCluster
-from raftkv_trio.peers.handshake import CheckDirectory, LocalMember, introduce
-from raftkv_trio.peers.outbox import Outbox
+from raftkv_trio.peers.connection import CONNECTION_ERRORS
+from raftkv_trio.peers.handshake import Handshake
+from raftkv_trio.peers.outbox import Item, Outbox
 from raftkv_trio.peers.snapshot_streams import Transfer, send_snapshot
 from raftkv_trio.peers.wire import Forward, ForwardChange
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import NodeStorage
-from raftkv_trio.sync import Wakeup, cancel_when
+from raftkv_trio.sync import Wakeup, cancelled_when
 from raftkv_trio.world import World, reason_of
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
+#: The first and the longest pause before a member is dialled again, before jitter.
 BACKOFF_S = (0.05, 1.0)
-CONNECTION_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
 
-class Link:
-    """What this node has of one other member: the way to it, and the stream from it, if any.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerEvents:
+    """What the node is told of its connections to members. These are called from the peers' tasks.
 
     Attributes:
-        address: where it is dialled.
-        member_address: where it is as a member.
-        said_address: where it has said that it is, if that has not been tried since.
-        scope: of the tasks that keep it.
-        dialling: of the connection to its present address.
+        snapshot_sent: given a peer's id, and whether the snapshot that was sent last is durable there.
+        unreachable: given the id of a peer whose stream has ended.
+        unsent: given each proposal that was queued for a peer and certainly never left.
+        directory_refused: given the id of a peer that knows this node by another data directory. May raise.
+        told_removed: given the id of a peer that says that this node was removed, and the index at which.
     """
 
-    def __init__(self, node_id: int, address: PeerAddress, max_outbox_bytes: int) -> None:
-        self.node_id = node_id
-        self.address = self.member_address = address
-        self.said_address: PeerAddress | None = None
-        self.scope = trio.CancelScope()
-        self.dialling = trio.CancelScope()
-        self.outbox = Outbox(max_outbox_bytes)
-        self.sent_bytes = 0
-        self.trouble: str | None = "not connected yet"
-        self.client_url: str | None = None  # what the peer said of itself when last met
-        self.receiving: trio.CancelScope | None = None
-        self.heard = trio.Event()  # set when the peer connects to us: it is up, so dial it at once
-        self.snapshot: Message | None = None  # to be sent
-        self.snapshot_wakeup = Wakeup()
-        self.sending_snapshot = trio.CancelScope()
-        self.transfer: Transfer | None = None  # the snapshot under way to or from it
-
-    def try_elsewhere(self) -> None:
-        """It is not where it was dialled: it may have moved, and this node not have heard of that yet."""
-        self.address, self.said_address = self.said_address or self.member_address, None
+    snapshot_sent: Callable[[int, bool], None]
+    unreachable: Callable[[int], None]
+    unsent: Callable[[Forward | ForwardChange], None]
+    directory_refused: Callable[[int], None]
+    told_removed: Callable[[int, int], None]
 
 
-class Dialler:
-    """Keeps links: what `Peers` has to send goes out here.
+class Outgoing:
+    """All that goes out to one member.
 
     Args:
-        local: what this node says of itself at present.
-        check_directory: see `introduce`.
-        told_removed: told a peer's id, and the index at which this node was removed, by its word.
-        snapshot_sent, unreachable, unsent, directory_refused: see `Peers`.
+        node_id: the member's.
+        address: where it listens, as far as this node knows.
+        handshake: this node's part in handshakes.
+        world: what this node runs on.
+        storage: where snapshots are read.
+        max_outbox_bytes: bound of what waits for the stream.
+        events: what the node is told.
+
+    Attributes:
+        node_id: the member's.
+        recorded_address: where it listens, as far as this node knows.
+        address: where it is dialled at present; not always there, see `announce`.
+        outbox: what waits for the stream; open while there is one.
+        client_url: where the member listens for clients, as it said when it was last met.
+        trouble: why there is no stream; None while there is one.
+        sent_bytes: on the streams so far, without handshakes and snapshots.
     """
 
     def __init__(
         self,
+        node_id: int,
+        address: PeerAddress,
         *,
-        local: Callable[[], LocalMember],
-        check_directory: CheckDirectory,
+        handshake: Handshake,
         world: World,
         storage: NodeStorage,
-        snapshot_sent: Callable[[int, bool], None],
-        unreachable: Callable[[int], None],
-        unsent: Callable[[Forward | ForwardChange], None],
-        directory_refused: Callable[[int], None],
-        told_removed: Callable[[int, int], None],
+        max_outbox_bytes: int,
+        events: PeerEvents,
     ) -> None:
-        self._local = local
-        self._check_directory = check_directory
+        self.node_id = node_id
+        self.outbox = Outbox(max_outbox_bytes)
+        self.client_url: str | None = None
+        self.trouble: str | None = "not connected yet"
+        self.sent_bytes = 0
+        self.address = self.recorded_address = address
+        self._announced_address: PeerAddress | None = None  # by the member, and not tried since
+        self._handshake = handshake
         self._network = world.network
         self._clock = world.clock
         self._random = world.random
-        self._storage = storage
-        self._bulk_worker = world.bulk_worker
-        self._snapshot_sent = snapshot_sent
-        self._unreachable = unreachable
-        self._unsent = unsent
-        self._directory_refused = directory_refused
-        self._told_removed = told_removed
+        self._events = events
+        self._snapshots = SnapshotSender(self._dial_for_snapshot, world, storage, events.snapshot_sent)
+        self._scope = trio.CancelScope()
+        self._connection = trio.CancelScope()  # of the stream, from its dialling to its end
+        self._is_up = trio.Event()
 
-    async def keep(self, link: Link) -> None:
-        """Send what is for this peer until `link.scope` is cancelled, dialling again whenever it has to.
+    @property
+    def transfer(self) -> Transfer | None:
+        """The snapshot that is on its way to the member."""
+        return self._snapshots.transfer
 
-        Raises StorageError, and what `directory_refused` does.
+    def offer(self, items: Sequence[Item]) -> bool:
+        """Queue all of `items` for the stream, or none of them; False if there is no stream or no room."""
+        return self.outbox.offer(items)
+
+    def send_snapshot(self, message: Message) -> None:
+        """Send the file of a SNAP message; if another one is being sent, it is given up."""
+        self._snapshots.send(message)
+
+    def redial(self, address: PeerAddress) -> None:
+        """The cluster says that the member listens here: end the stream, and dial the member here."""
+        self.address = self.recorded_address = address
+        self._connection.cancel()
+
+    def announce(self, address: PeerAddress | None, client_url: str | None) -> None:
+        """The member says where it listens for members, and where for clients.
+
+        Its address is tried once, if the member is not reached where it is dialled.
         """
-        with link.scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_sending, link)
-                nursery.start_soon(self._keep_sending_snapshots, link)
+        self._announced_address = address or self._announced_address
+        self.client_url = client_url
 
-    async def _keep_sending(self, link: Link) -> None:
+    def has_connected(self) -> None:
+        """The member has connected to this node, so it is up: end the backoff."""
+        self._is_up.set()
+
+    def close(self) -> None:
+        """End `run`."""
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Send what is for this member until `close` or cancellation, which close the connections.
+
+        Raises StorageError, and what `directory_refused` raises.
+        """
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_sending)
+                nursery.start_soon(self._snapshots.run)
+
+    async def _keep_sending(self) -> None:
         backoff_s = BACKOFF_S[0]
         while True:
-            with trio.CancelScope() as link.dialling:
+            with trio.CancelScope() as self._connection:
                 try:
-                    stream = await self._dial(link)
+                    stream = await self._dial()
                 except (PeerProtocolError, *CONNECTION_ERRORS) as error:
-                    _note_trouble(link, error)
-                    link.try_elsewhere()
-                    if isinstance(error, DirectoryRefused):
-                        self._directory_refused(link.node_id)
-                    elif isinstance(error, RemovedFromCluster):
-                        self._told_removed(link.node_id, error.index)
+                    self._has_failed(error)
                 else:
                     backoff_s = BACKOFF_S[0]
                     async with stream:
-                        await self._send(link, stream)
-            link.heard = trio.Event()
-            with trio.CancelScope() as pause:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(cancel_when, link.heard, pause)
-                    await self._clock.sleep_until(
-                        self._clock.now() + backoff_s * (0.5 + self._random.random())
-                    )
-                    pause.cancel()
+                        await self._send(stream)
+            self._is_up = trio.Event()
+            async with cancelled_when(self._is_up.wait):
+                await self._clock.sleep_until(self._clock.now() + _jittered(backoff_s, self._random))
             backoff_s = min(backoff_s * 2, BACKOFF_S[1])
 
-    async def _keep_sending_snapshots(self, link: Link) -> None:
-        while True:
-            await link.snapshot_wakeup.wait()
-            message, link.snapshot = link.snapshot, None
-            if message is None:
-                continue
-            with trio.CancelScope() as link.sending_snapshot:
-                self._snapshot_sent(link.node_id, await self._send_snapshot(link, message))
+    def _has_failed(self, error: Exception) -> None:
+        self._note_trouble(error)
+        # It may listen elsewhere by now, which this node has not heard yet: it may have been down when the
+        # address was changed, and hears of the change only once it is connected. So it tries the address that
+        # the member announced, and then the recorded one again.
+        self.address, self._announced_address = self._announced_address or self.recorded_address, None
+        if isinstance(error, DirectoryRefused):
+            self._events.directory_refused(self.node_id)
+        elif isinstance(error, RemovedFromCluster):
+            self._events.told_removed(self.node_id, error.index)
 
-    async def _send_snapshot(self, link: Link, message: Message) -> bool:
-        """Send it, however often the connection breaks, as long as something of it gets through each time."""
-
-        has_moved = False
-
-        def under_way(transfer: Transfer | None) -> None:
-            nonlocal has_moved
-            if transfer is None and link.transfer is not None:
-                has_moved = link.transfer.done_bytes > link.transfer.begun_bytes
-            link.transfer = transfer
-
-        while True:
-            has_moved = False
-            try:
-                async with await self._dial(link, is_for_snapshot=True) as stream:
-                    await send_snapshot(
-                        stream, message, self._storage, self._bulk_worker, self._clock, under_way
-                    )
-                return True
-            except (PeerProtocolError, *CONNECTION_ERRORS) as error:
-                logger.warning("the snapshot for node %d stops: %s", link.node_id, reason_of(error))
-                if not has_moved:
-                    return False
-            await self._clock.sleep_until(self._clock.now() + BACKOFF_S[0] * (0.5 + self._random.random()))
-
-    async def _dial(self, link: Link, *, is_for_snapshot: bool = False) -> trio.abc.Stream:
+    async def _dial(self, *, is_for_snapshot: bool = False) -> trio.abc.Stream:
         with trio.fail_after(CONNECT_TIMEOUT_S):
-            stream = await self._network.connect(link.address.host, link.address.port)
+            stream = await self._network.connect(self.address.host, self.address.port)
         try:
-            welcome = await introduce(
-                stream,
-                self._local(),
-                link.node_id,
-                self._check_directory,
-                is_for_snapshot=is_for_snapshot,
-            )
+            welcome = await self._handshake.introduce(stream, self.node_id, is_for_snapshot=is_for_snapshot)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
-        link.client_url = welcome.client_url
+        self.client_url = welcome.client_url
         return stream
 
-    async def _send(self, link: Link, stream: trio.abc.Stream) -> None:
-        logger.info("connected to node %d at %s", link.node_id, link.address.url)
-        link.trouble = None
-        link.outbox.connected = True
+    async def _dial_for_snapshot(self) -> trio.abc.Stream:
+        return await self._dial(is_for_snapshot=True)
+
+    async def _send(self, stream: trio.abc.Stream) -> None:
+        logger.info("connected to node %d at %s", self.node_id, self.address.url)
+        self.trouble = None
+        self.outbox.open()
         try:
-            with trio.CancelScope() as until_closed:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_cancel_when_closed, stream, until_closed)
-                    try:
-                        while True:
-                            frame = await link.outbox.take_frame()
-                            await stream.send_all(frame)
-                            link.sent_bytes += len(frame)
-                    except CONNECTION_ERRORS:
-                        until_closed.cancel()  # told below, the same as when the peer closes it
+            # While nothing is sent, only reading shows that the peer has closed the connection.
+            async with cancelled_when(_wait_closed, stream):
+                try:
+                    while True:
+                        frame = await self.outbox.take_frame()
+                        await stream.send_all(frame)
+                        self.sent_bytes += len(frame)
+                except CONNECTION_ERRORS:
+                    pass  # told below, as if the peer had closed it
         finally:
-            for item in link.outbox.clear():
+            # A frame that was taken may have arrived; what is still queued certainly has not, so that its
+            # proposals may be forwarded again. Raft learns that all messages may be lost, and probes.
+            for item in self.outbox.close():
                 if isinstance(item, Forward | ForwardChange):
-                    self._unsent(item)
-            self._unreachable(link.node_id)
-        _note_trouble(link, PeerProtocolError("the connection was closed by the peer"))
+                    self._events.unsent(item)
+            self._events.unreachable(self.node_id)
+        self._note_trouble(PeerProtocolError("the peer closed the connection"))
+
+    def _note_trouble(self, error: Exception) -> None:
+        trouble = reason_of(error)
+        if trouble != self.trouble:  # one line while it lasts, not one for each attempt
+            logger.warning("node %d at %s: %s", self.node_id, self.address.url, trouble)
+        self.trouble = trouble
 
 
-async def _cancel_when_closed(stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
-    """A peer never speaks on a stream that we opened: whatever comes, at best its end, ends it."""
+class SnapshotSender:
+    """Sends snapshots to one member, one at a time.
+
+    Args:
+        dial: opens a connection for a snapshot to the member, after its handshake.
+        world: what this node runs on.
+        storage: where snapshots are read.
+        snapshot_sent: see `PeerEvents`.
+
+    Attributes:
+        transfer: the one that is on its way.
+    """
+
+    def __init__(
+        self,
+        dial: Callable[[], Awaitable[trio.abc.Stream]],
+        world: World,
+        storage: NodeStorage,
+        snapshot_sent: Callable[[int, bool], None],
+    ) -> None:
+        self.transfer: Transfer | None = None
+        self._dial = dial
+        self._clock = world.clock
+        self._random = world.random
+        self._worker = world.bulk_worker
+        self._storage = storage
+        self._snapshot_sent = snapshot_sent
+        self._next: Message | None = None
+        self._wakeup = Wakeup()
+        self._sending = trio.CancelScope()
+
+    def send(self, message: Message) -> None:
+        """Send the file of a SNAP message; if another one is being sent, it is given up."""
+        self._next = message
+        self._sending.cancel()
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        """Send what `send` is given. Cancellation closes the connection."""
+        while True:
+            await self._wakeup.wait()
+            message, self._next = self._next, None
+            if message is None:
+                continue
+            with trio.CancelScope() as self._sending:
+                is_sent = await self._send(message)
+                self._snapshot_sent(message.to, is_sent)
+
+    async def _send(self, message: Message) -> bool:
+        """Send it, over as many connections as it takes, as long as each brings it forward."""
+        while True:
+            try:
+                async with await self._dial() as stream:
+                    await send_snapshot(
+                        stream, message, self._storage, self._worker, self._clock, self._begun
+                    )
+                return True
+            except (PeerProtocolError, *CONNECTION_ERRORS) as error:
+                logger.warning("sending a snapshot to node %d failed: %s", message.to, reason_of(error))
+                if self.transfer is None or not self.transfer.has_moved:
+                    return False  # the core sends another one, maybe a newer one, when it hears of the member
+            finally:
+                self.transfer = None
+            await self._clock.sleep_until(self._clock.now() + _jittered(BACKOFF_S[0], self._random))
+
+    def _begun(self, transfer: Transfer) -> None:
+        self.transfer = transfer
+
+
+async def _wait_closed(stream: trio.abc.Stream) -> None:
+    """Return when the peer closes a stream on which only this node speaks, or breaks that rule."""
     try:
         await stream.receive_some(1)
     except CONNECTION_ERRORS:
-        pass
-    scope.cancel()
+        pass  # closed all the same
 
 
-def _note_trouble(link: Link, error: Exception) -> None:
-    trouble = reason_of(error)
-    if trouble != link.trouble:  # an unreachable peer is one line, not one a second
-        logger.warning("node %d at %s: %s", link.node_id, link.address.url, trouble)
-    link.trouble = trouble
+def _jittered(seconds: float, random: Random) -> float:
+    """Between half and one and a half of it, so that nodes that failed together do not retry together."""
+    return seconds * (0.5 + random.random())

@@ -1,11 +1,12 @@
-"""Snapshots between members, each over a connection of its own, so that nothing else waits for them.
+"""Snapshots between members, each on a connection of its own, so that no message waits behind a file.
 
     sender   -> Hello (for a snapshot), SnapshotOffer, SnapshotPiece, SnapshotPiece, ...
     receiver -> Welcome, SnapshotWanted (from which byte on), SnapshotTaken
 
-What travels is the file's bytes. The receiver verifies them part by part, and keeps what has come when the
-connection ends, so that the next one goes on from there. When the file is whole and durable its SNAP message
-goes the way of all messages, and the core decides what becomes of it.
+The bytes of the sender's file travel as they are. The receiver verifies them part by part, and keeps what
+has arrived if the connection ends, so that the next connection resumes there. As soon as the file is
+complete and durable, its SNAP message goes to the core like every other message, and the core decides
+whether to restore it.
 """
 
 import logging
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 import trio
 
 from raftkv_trio.errors import CorruptLog, PeerProtocolError
+from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake import RECEIVE_BYTES
 from raftkv_trio.peers.wire import (
     SnapshotFrame,
     SnapshotOffer,
@@ -33,7 +34,7 @@ from raftkv_trio.world import Clock, Worker
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 512 * 1024
-PROGRESS_INTERVAL_S = 5.0
+LOG_INTERVAL_S = 5.0
 
 
 @dataclass(slots=True)
@@ -41,7 +42,11 @@ class Transfer:
     """How far a snapshot has come on its way between this node and a peer.
 
     Attributes:
-        begun_bytes, begun_at: where this connection took it up, and when.
+        peer_id: the node at the other end.
+        snapshot: which snapshot.
+        size_bytes: of the file.
+        done_bytes: how much of the file has been transferred so far.
+        begun_bytes, begun_at: `done_bytes` and the clock's time when this connection began.
     """
 
     peer_id: int
@@ -51,35 +56,42 @@ class Transfer:
     begun_bytes: int
     begun_at: float
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether this connection has brought the transfer forward."""
+        return self.done_bytes > self.begun_bytes
+
     def text(self, now: float) -> str:
-        """Percentage, rate and time left, for the reader."""
+        """Percentage, rate and remaining time, for people."""
         rate = (self.done_bytes - self.begun_bytes) / max(now - self.begun_at, 1e-9)
         percent = 100 * self.done_bytes / max(self.size_bytes, 1)
         left = f", {(self.size_bytes - self.done_bytes) / rate:.0f} s left" if rate > 0 else ""
         return f"{percent:.0f} % of {self.size_bytes} bytes at {rate / 1e6:.1f} MB/s{left}"
 
 
-class Progress:
-    """Says in the log, now and then, how far a transfer has come."""
+class TransferLog:
+    """Keeps a transfer's count, and logs it every few seconds."""
 
-    def __init__(self, clock: Clock, verb: str, transfer: Transfer) -> None:
+    def __init__(self, clock: Clock, action: str, transfer: Transfer) -> None:
         self._clock = clock
-        self._verb = verb
+        self._action = action
         self._transfer = transfer
-        self._said_at = clock.now()
+        self._logged_at = clock.now()
 
     def advance(self, done_bytes: int) -> None:
+        """So many bytes of the file have been transferred."""
         self._transfer.done_bytes = done_bytes
         now = self._clock.now()
-        if now - self._said_at >= PROGRESS_INTERVAL_S:
-            self._said_at = now
-            self.say()
+        if now - self._logged_at >= LOG_INTERVAL_S:
+            self._logged_at = now
+            self.log()
 
-    def say(self) -> None:
+    def log(self) -> None:
+        """One line of progress."""
         transfer = self._transfer
         logger.info(
             "%s node %d, snapshot at index %d: %s",
-            self._verb,
+            self._action,
             transfer.peer_id,
             transfer.snapshot.index,
             transfer.text(self._clock.now()),
@@ -87,24 +99,22 @@ class Progress:
 
 
 class SnapshotConnection:
-    """Frames of one snapshot's connection, behind its handshake."""
+    """The frames of a snapshot's connection, after its handshake."""
 
-    def __init__(self, stream: trio.abc.Stream, decoder: FrameDecoder | None = None) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self._decoder = decoder or FrameDecoder()
+        self._decoder = FrameDecoder()
 
     async def send(self, frame: SnapshotFrame) -> None:
+        """Send one frame. Raises what a stream raises; after a cancellation the stream is of no use."""
         await self._stream.send_all(encode_snapshot_frame(frame))
 
     async def receive(self) -> SnapshotFrame:
-        """The next frame; raises PeerProtocolError at the end of the stream."""
-        while True:
-            for payload in self._decoder:
-                return decode_snapshot_frame(payload)
-            data = await self._stream.receive_some(RECEIVE_BYTES)
-            if not data:
-                raise PeerProtocolError("the connection was closed by the peer")
-            self._decoder.feed(data)
+        """The next frame. Raises PeerProtocolError, also at the end of the stream, and what a stream raises.
+
+        A cancellation loses nothing.
+        """
+        return decode_snapshot_frame(await receive_payload(self._stream, self._decoder))
 
 
 async def send_snapshot(
@@ -113,16 +123,19 @@ async def send_snapshot(
     storage: NodeStorage,
     worker: Worker,
     clock: Clock,
-    under_way: Callable[[Transfer | None], None],
+    begun: Callable[[Transfer], None],
 ) -> None:
-    """Send the file of a SNAP message over a connection that has introduced itself.
+    """Send the file of a SNAP message on a connection to its addressee, after the handshake.
 
-    Returns when the peer has all of it, durably. Raises PeerProtocolError, what a stream raises, and OSError
-    where the file cannot be read. `under_way` is told the transfer, and None at its end. Cancellation leaves
-    at the peer what has come.
+    Returns when the peer has all of it, durably. `begun` is given the transfer once the peer has said which
+    part it wants.
+
+    Raises PeerProtocolError, what a stream raises, and OSError if the file cannot be read. After a
+    cancellation the peer keeps what has arrived there.
     """
     assert message.snapshot is not None
     snapshot = SnapshotId(message.snapshot.term, message.snapshot.index)
+    # Open for the whole transfer: the file may be purged meanwhile, and its bytes stay readable.
     file = await worker.run(storage.open_snapshot, snapshot)
     try:
         size_bytes = file.size()
@@ -133,8 +146,8 @@ async def send_snapshot(
             raise PeerProtocolError(f"node {message.to} does not say which part of the snapshot it wants")
         offset = wanted.offset
         transfer = Transfer(message.to, snapshot, size_bytes, offset, offset, clock.now())
-        progress = Progress(clock, "sending to", transfer)
-        under_way(transfer)
+        progress = TransferLog(clock, "sending to", transfer)
+        begun(transfer)
         while offset < size_bytes:
             data = await worker.run(file.read_at, offset, PIECE_BYTES)
             await connection.send(SnapshotPiece(data))
@@ -142,9 +155,8 @@ async def send_snapshot(
             progress.advance(offset)
         if not isinstance(await connection.receive(), SnapshotTaken):
             raise PeerProtocolError(f"node {message.to} does not confirm the snapshot")
-        progress.say()
+        progress.log()
     finally:
-        under_way(None)
         file.close()
 
 
@@ -155,48 +167,54 @@ async def receive_snapshot(
     storage: NodeStorage,
     worker: Worker,
     clock: Clock,
-    under_way: Callable[[Transfer | None], None],
+    begun: Callable[[Transfer], None],
 ) -> Message:
-    """Receive a snapshot over a connection that was admitted; its SNAP message, once the file is durable.
+    """Receive a snapshot on a connection that was admitted; return its SNAP message once it is durable.
 
-    Raises PeerProtocolError, also where what came is no snapshot, what a stream raises, and OSError where it
-    cannot be written. Cancellation keeps what has come.
+    `begun` is given the transfer once the peer has made its offer, unless nothing of it is needed.
+
+    Raises PeerProtocolError, also if the bytes are not the snapshot that was offered, what a stream raises,
+    and OSError if the file cannot be written. Cancellation keeps what has arrived.
     """
     connection = SnapshotConnection(stream)
     offer = await connection.receive()
     message, meta = _checked(offer, peer_id, node_id)
     assert isinstance(offer, SnapshotOffer)
-    if meta.index <= storage.snapshot.index:  # the core will answer with what it has
+    if meta.index <= storage.snapshot.index:
+        # Nothing is needed. The core will answer the SNAP message with the index that it has, and so the
+        # sender goes on with entries.
         await connection.send(SnapshotWanted(offer.size_bytes))
         await connection.send(SnapshotTaken(offer.size_bytes))
         return message
     incoming = await worker.run(storage.receive_snapshot, meta.id, offer.size_bytes)
     try:
         transfer = Transfer(peer_id, meta.id, offer.size_bytes, incoming.offset, incoming.offset, clock.now())
-        progress = Progress(clock, "receiving from", transfer)
-        under_way(transfer)
+        progress = TransferLog(clock, "receiving from", transfer)
+        begun(transfer)
         await connection.send(SnapshotWanted(incoming.offset))
         while not incoming.is_whole:
             piece = await connection.receive()
             if not isinstance(piece, SnapshotPiece) or not piece.data:
-                raise PeerProtocolError(f"node {peer_id} sends something else than a piece of its snapshot")
+                raise PeerProtocolError(f"node {peer_id} sent another frame than a piece of its snapshot")
             await worker.run(incoming.write, piece.data)
             progress.advance(incoming.offset)
+        # The file says itself which snapshot it is; under another name it would be restored as what it is
+        # not.
         arrived = await worker.run(incoming.finish)
         if arrived != meta:
             await worker.run(incoming.abandon)
-            raise PeerProtocolError(f"node {peer_id} sent another snapshot than it had announced")
+            raise PeerProtocolError(f"node {peer_id} sent another snapshot than it had offered")
     except CorruptLog as error:
-        raise PeerProtocolError(f"what node {peer_id} sends is no snapshot: {error}") from error
+        raise PeerProtocolError(f"the bytes that node {peer_id} sent are not a snapshot: {error}") from error
     finally:
         incoming.close()
-        under_way(None)
-    progress.say()
+    progress.log()
     await connection.send(SnapshotTaken(incoming.offset))
     return message
 
 
 def _checked(offer: SnapshotFrame, peer_id: int, node_id: int) -> tuple[Message, SnapshotMeta]:
+    """The SNAP message of an offer and its snapshot; PeerProtocolError if the peer may not offer it."""
     if isinstance(offer, SnapshotOffer):
         message, snapshot = offer.message, offer.message.snapshot
         is_ours = (message.from_, message.to) == (peer_id, node_id)

@@ -186,15 +186,3 @@ def decode_snapshot_frame(payload: bytes) -> SnapshotFrame:
     if kind == FrameKind.SNAPSHOT_TAKEN:
         return SnapshotTaken(integer(body))
     raise PeerProtocolError(f"unknown frame kind {kind} on a snapshot's connection")
-
-
-# ---------------------------------------------------------------- what the driver gets of them
-
-
-class ReceivedSnapshot(NamedTuple):
-    """What a snapshot's connection comes to: a SNAP message whose file is durable here."""
-
-    message: Message
-
-
-InboxItem = PeerFrame | ReceivedSnapshot

@@ -11,8 +11,9 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.handshake_frames import Hello, encode_hello
+from raftkv_trio.peers.incoming import InboxItem
 from raftkv_trio.peers.peers import Peers
-from raftkv_trio.peers.wire import Forward, ForwardChange, InboxItem
+from raftkv_trio.peers.wire import Forward, ForwardChange
 from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, OsDisk, open_storage
 from raftkv_trio.sync import ByteBoundedQueue, Wakeup
@@ -93,11 +94,11 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def connected(member: Member, peer_id: int) -> None:
-    await until(lambda: member.peers.links[peer_id].outbox.connected)
+    await until(lambda: member.peers.outgoing[peer_id].outbox.is_open)
 
 
 async def in_trouble(member: Member, peer_id: int, words: str) -> None:
-    await until(lambda: words in (member.peers.links[peer_id].trouble or ""))
+    await until(lambda: words in (member.peers.outgoing[peer_id].trouble or ""))
 
 
 async def introduced(

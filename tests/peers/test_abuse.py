@@ -17,7 +17,7 @@ from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.framing import encode_frame
 from raftkv_trio.peers.handshake import MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.handshake_frames import Hello, encode_hello
-from raftkv_trio.peers.peers import MAX_HANDSHAKES, REJECTION_INTERVAL_S
+from raftkv_trio.peers.incoming import MAX_HANDSHAKES, REJECTION_INTERVAL_S
 from raftkv_trio.peers.wire import Forward, Refused, encode_forward, encode_messages, encode_refused
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.members import CLUSTER_ID, Member, admitted, connected, running
@@ -100,7 +100,7 @@ async def test_ten_thousand_first_frames_of_strangers(
         while attacks:
             await abuse(addresses[1], attacks.popleft())
 
-    caplog.set_level(logging.WARNING, "raftkv_trio.peers.peers")
+    caplog.set_level(logging.WARNING, "raftkv_trio.peers.incoming")
     async with running(one, two):
         await connected(two, 1)
         began = trio.current_time()
@@ -111,8 +111,8 @@ async def test_ten_thousand_first_frames_of_strangers(
                 assert two.peers.offer(1, [two.heartbeat(1, commit)])
                 assert await one.received(1)
         seconds = trio.current_time() - began
-        assert one.peers.handshakes_under_way == 0
-        assert two.peers.links[1].outbox.connected
+        assert one.peers.incoming.handshakes_under_way == 0
+        assert two.peers.outgoing[1].outbox.is_open
     said = [record for record in caplog.records if "is closed" in record.getMessage()]
     assert 0 < len(said) <= seconds / REJECTION_INTERVAL_S + 2
 
@@ -127,7 +127,7 @@ async def test_thousands_of_silent_connections(tmp_path: Path, addresses: dict[i
             if len(silent) > 2 * MAX_HANDSHAKES:
                 assert not await silent[0].receive_some()  # it was closed for those that came later
                 await silent.popleft().aclose()
-            assert one.peers.handshakes_under_way <= MAX_HANDSHAKES + 1
+            assert one.peers.incoming.handshakes_under_way <= MAX_HANDSHAKES + 1
             if number % 1000 == 999:
                 async with await admitted(addresses[1]) as member:
                     await member.send_all(encode_messages([Message(type=MessageType.BEAT, to=1, from_=2)]))

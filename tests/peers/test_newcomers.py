@@ -19,7 +19,7 @@ async def test_a_member_unheard_of_is_let_in(tmp_path: Path, addresses: dict[int
         assert two.peers.offer(1, [two.heartbeat(1)])
         assert [sender for sender, _ in await one.received(1)] == [2]
         await connected(one, 2)
-        assert one.peers.links[2].address == addresses[2]
+        assert one.peers.outgoing[2].address == addresses[2]
         assert one.peers.offer(2, [one.heartbeat(2)])
         assert [sender for sender, _ in await two.received(1)] == [1]
 
@@ -56,7 +56,7 @@ async def test_a_member_that_moves_is_dialled_where_it_is(
         one.peers.update(Envelope.of(elsewhere))
         await in_trouble(one, 2, "refused")
         with trio.fail_after(5):
-            await until(lambda: not one.peers.links[2].outbox.connected)
+            await until(lambda: not one.peers.outgoing[2].outbox.is_open)
 
 
 async def test_a_member_is_answered_where_it_says_that_it_is(
@@ -78,7 +78,7 @@ async def test_an_id_cannot_be_taken_before_it_is_a_members(
     async with running(one):
         stream, _ = await introduced(addresses[1], sender=2, peer_url="http://127.0.0.1:1")
         async with stream:
-            await until(lambda: 2 in one.peers.links and one.peers.links[2].receiving is not None)
+            await until(lambda: one.peers.incoming.is_connected(2))
             one.peers.update(Envelope.of(addresses))
             assert await stream.receive_some() == b""
         two = Member(2, addresses, tmp_path / "2")

@@ -17,8 +17,8 @@ async def test_a_member_that_cannot_be_remembered_is_met_when_there_is_room(
     disk.free_bytes = 0
     async with running(one, two):
         await in_trouble(one, 2, "No space left on device")
-        assert not one.peers.links[2].outbox.connected
-        assert not two.peers.links[1].outbox.connected
+        assert not one.peers.outgoing[2].outbox.is_open
+        assert not two.peers.outgoing[1].outbox.is_open
         assert not one.storage.known_directory_ids
         disk.free_bytes = None
         await connected(one, 2)

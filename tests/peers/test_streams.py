@@ -12,8 +12,8 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake import receive_payload
 from raftkv_trio.peers.handshake_frames import (
     Hello,
     Welcome,
@@ -22,7 +22,7 @@ from raftkv_trio.peers.handshake_frames import (
     encode_hello,
     encode_welcome,
 )
-from raftkv_trio.peers.peers import MAX_LINKS
+from raftkv_trio.peers.peers import MAX_PEERS
 from raftkv_trio.peers.wire import Forward, encode_messages
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.members import (
@@ -63,10 +63,10 @@ async def test_members_tell_each_other_where_clients_reach_them(
         await stream.send_all(
             encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16, client_url="http://node-2"))
         )
-        await until(lambda: dialling.peers.links[2].client_url == "http://node-2")
+        await until(lambda: dialling.peers.outgoing[2].client_url == "http://node-2")
     dialled = Member(1, addresses, tmp_path / "dialled")
     async with running(dialled), await admitted(addresses[1]):
-        await until(lambda: dialled.peers.links[2].client_url == "http://node-2")
+        await until(lambda: dialled.peers.outgoing[2].client_url == "http://node-2")
 
 
 async def test_what_never_left_is_told(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -80,8 +80,8 @@ async def test_what_never_left_is_told(tmp_path: Path, addresses: dict[int, Peer
         stream = await listener.accept()
         assert await stream.receive_some()
         await stream.send_all(encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16)))
-        outbox = one.peers.links[2].outbox
-        await until(lambda: outbox.connected)
+        outbox = one.peers.outgoing[2].outbox
+        await until(lambda: outbox.is_open)
         offered = 0
         while one.peers.offer(2, forwards):
             offered += len(forwards)
@@ -109,7 +109,7 @@ async def test_a_peer_that_comes_back_is_reached_again(
                 await connected(two, 1)
                 two.peers.offer(1, [two.heartbeat(1, life)])
                 await one.received(1)
-            await until(lambda: not one.peers.links[2].outbox.connected)
+            await until(lambda: not one.peers.outgoing[2].outbox.is_open)
 
 
 async def test_another_cluster_is_refused_on_both_sides(
@@ -121,7 +121,7 @@ async def test_another_cluster_is_refused_on_both_sides(
     async with running(one, two):
         await in_trouble(one, 2, "refused this node: cluster id")
         await until(lambda: "refused node 1: cluster id" in caplog.text)
-    assert not one.peers.links[2].outbox.connected
+    assert not one.peers.outgoing[2].outbox.is_open
 
 
 async def test_a_wiped_directory_is_refused(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -144,8 +144,8 @@ async def test_a_wiped_directory_is_refused(tmp_path: Path, addresses: dict[int,
     ("hello", "reason"),
     [
         ({"receiver": 2}, "node 2 was expected here, but this is node 1"),
-        ({"sender": 3}, "node 3 is no other member"),
-        ({"sender": 1}, "node 1 is no other member"),
+        ({"sender": 3}, "node 3 is not a member of this cluster"),
+        ({"sender": 1}, "node 1 is this node itself"),
         ({"versions": (7, 9)}, "protocol versions 7 to 9"),
         ({"cluster_id": 1}, "cluster id 1 is not this cluster's"),
     ],
@@ -198,10 +198,10 @@ async def test_strangers_fill_no_list_of_directory_ids(
     """None of theirs is remembered, and a bounded number of links kept, however many introduce themselves."""
     one = Member(1, addresses, tmp_path / "1")
     async with running(one):
-        for sender in range(10, 20 + MAX_LINKS):
+        for sender in range(10, 20 + MAX_PEERS):
             stream, _ = await introduced(addresses[1], sender=sender, peer_url=addresses[2].url)
             await stream.aclose()
-        assert len(one.peers.links) <= MAX_LINKS
+        assert len(one.peers.outgoing) <= MAX_PEERS
         assert not one.storage.known_directory_ids
 
 
@@ -215,7 +215,7 @@ async def test_members_may_change_behind_the_end_of_the_streams(
     one.peers.update(
         Envelope(members=Envelope.of({1: addresses[1], 3: addresses[2]}).members, removed={2: 7})
     )
-    assert list(one.peers.links) == [3]
+    assert list(one.peers.outgoing) == [3]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from contextlib import suppress
 import trio
 
 from raftkv_trio.node.applier import Commits, Restore
-from raftkv_trio.peers.outbox import Post
+from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.raft.confchange import decode_conf_change
 from raftkv_trio.raft.errors import PeerNotFound
 from raftkv_trio.raft.rawnode import RawNode
@@ -74,7 +74,7 @@ class Completions:
 
     # ------------------------------------------------------------ by the driver
 
-    def take(self, peers: Post) -> None:
+    def take(self, peers: PeerTransport) -> None:
         """Step the core with what is applied and durable, and send what had to wait for it."""
         if self._applied:
             self._applied = self._is_feeding = False
@@ -94,14 +94,14 @@ class Completions:
                 self._now_durable(message, peers)
         self._compact()
 
-    def _now_durable(self, message: Message, peers: Post) -> None:
+    def _now_durable(self, message: Message, peers: PeerTransport) -> None:
         if message.entries:
             self._log.append(message.entries)
         if message.term:
             self._log.set_hard_state(HardState(message.term, message.vote, message.commit))
         self._deliver(message.responses, peers)
 
-    def _restored(self, message: Message, peers: Post) -> None:
+    def _restored(self, message: Message, peers: PeerTransport) -> None:
         self._restoring = None
         assert message.snapshot is not None
         self._log.apply_snapshot(message.snapshot)
@@ -124,7 +124,7 @@ class Completions:
         if keep_from > first:
             self._log.compact(keep_from - 1)
 
-    def _deliver(self, responses: Sequence[Message], peers: Post) -> None:
+    def _deliver(self, responses: Sequence[Message], peers: PeerTransport) -> None:
         for response in responses:
             if response.to == self._raw.id:
                 # A leader that has applied its own removal may have written later entries meanwhile.

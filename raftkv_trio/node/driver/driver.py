@@ -21,8 +21,9 @@ from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.measures import RoundTrips
 from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.node.reads import PendingReads
-from raftkv_trio.peers.outbox import Item, Post
-from raftkv_trio.peers.wire import Forward, ForwardChange, InboxItem, ReceivedSnapshot, Refused
+from raftkv_trio.peers.incoming import InboxItem, ReceivedSnapshot
+from raftkv_trio.peers.outbox import Item, PeerTransport
+from raftkv_trio.peers.wire import Forward, ForwardChange, Refused
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import (
     APPEND_THREAD,
@@ -69,7 +70,7 @@ class Driver:
         changes: MembershipChanges,
         leadership: LeadershipTransfer,
         log_writer: LogWriter,
-        peers: Post,
+        peers: PeerTransport,
         clock: Clock,
         tick_interval_s: float,
     ) -> None:

@@ -7,7 +7,7 @@ from raftkv_trio.errors import ChangeRefused, NoSuchMember
 from raftkv_trio.node.driver.membership_changes import Later, MembershipChanges
 from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
-from raftkv_trio.peers.outbox import Post
+from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.peers.wire import Forward, ForwardChange, Refused
 from raftkv_trio.raft.errors import ProposalDropped
 from raftkv_trio.raft.rawnode import RawNode
@@ -41,7 +41,7 @@ class Proposer:
 
     # ------------------------------------------------------------ once a turn
 
-    def propose(self, peers: Post) -> None:
+    def propose(self, peers: PeerTransport) -> None:
         """Bring all that waits to the leader, as far as it is taken."""
         forwarded, self._forwarded = self._forwarded, []
         for peer_id, forward in forwarded:
@@ -50,7 +50,7 @@ class Proposer:
             self._propose_changes(peers, self.raw.leader_id)
             self._propose_commands(peers, self.raw.leader_id)
 
-    def _propose_commands(self, peers: Post, leader_id: int) -> None:
+    def _propose_commands(self, peers: PeerTransport, leader_id: int) -> None:
         while self._proposals.has_queued:
             batch = self._proposals.next_queued(self._max_batch_bytes)
             if leader_id == self.raw.id:
@@ -61,7 +61,7 @@ class Proposer:
                 return
             self._proposals.sent(batch, self.raw.term)
 
-    def _propose_changes(self, peers: Post, leader_id: int) -> None:
+    def _propose_changes(self, peers: PeerTransport, leader_id: int) -> None:
         for proposal in self._proposals.queued_changes:
             if leader_id != self.raw.id:
                 forward = ForwardChange(self.raw.term, proposal.id, proposal.command)
@@ -77,7 +77,7 @@ class Proposer:
                 case refusal:
                     self._proposals.refuse_change(proposal, refusal)
 
-    def _append_forwarded(self, peers: Post, peer_id: int, forward: Forward | ForwardChange) -> None:
+    def _append_forwarded(self, peers: PeerTransport, peer_id: int, forward: Forward | ForwardChange) -> None:
         reason: str | ChangeRefused | Later | None
         if self.raw.role is not StateRole.LEADER or self.raw.term != forward.term:
             reason = f"node {self.raw.id} does not lead term {forward.term}"

@@ -155,7 +155,7 @@ class Member(ABC):
         return (
             parts is not None
             and peer_id not in parts.membership.envelope.removed
-            and (peer_id in parts.peers.links or peer_id in self._introduced)
+            and (peer_id in parts.peers.outgoing or peer_id in self._introduced)
         )
 
     # ------------------------------------------------------------ clients

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from raftkv_trio.node.parts import NodeParts
-from raftkv_trio.peers.wire import ReceivedSnapshot
+from raftkv_trio.peers.incoming import ReceivedSnapshot
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshot_file import SnapshotFile

@@ -17,6 +17,7 @@ from raftkv_trio.node.log_writer import Write
 from raftkv_trio.node.node import run_node
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.state_machine import Committed, StateMachine
+from raftkv_trio.sync import cancelled_when
 from raftkv_trio.testing.simulator.member import Member, MemberClock, State
 from raftkv_trio.testing.simulator.simulation import Simulation
 from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
@@ -143,11 +144,9 @@ class NodeMember(Member):
         """What a disk call takes; it ends early where the process does."""
         over = trio.Event()
         self._timeline.after(self._disk_call_s(), over.set)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_after, life.ended, nursery.cancel_scope)
+        async with cancelled_when(life.ended.wait):
             await over.wait()
             await self.when_running()
-            nursery.cancel_scope.cancel()
 
     # ------------------------------------------------------------ the node's tasks
 
@@ -292,11 +291,6 @@ class NodeSimulation(Simulation):
                 return
             clock.jump(max(0.0, self.timeline.next_at - clock.current_time()))
             self.timeline.step()
-
-
-async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 def _leaves(error: BaseException | None) -> Iterator[BaseException]:

@@ -145,7 +145,7 @@ async def test_a_peer_that_is_away(tmp_path: Path, free_ports: Callable[[int], l
     cluster = open_cluster(tmp_path, free_ports(3))
     async with cluster as (leader, _, away), open_client(leader) as client:
         away_id = away.node.id
-        leader.parts.peers.links[away_id].outbox.clear()  # as when the connection breaks
+        leader.parts.peers.outgoing[away_id].outbox.close()  # as when the connection breaks
         assert (await client.put("/key", content=b"v" * 1000)).status_code == 204
         measures = leader.node.measures().peers[away_id]
         assert measures.dropped_messages >= 1

@@ -1,0 +1,271 @@
+"""Connections that other nodes open to this one: accept, admit, and receive frames or a snapshot.
+
+This node only listens on them; what it has to say goes out on connections of its own (`outgoing.py`). An
+error of a connection ends that connection. What a peer says is checked here before it reaches the driver's
+inbox.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import trio
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.errors import ConfigError, PeerProtocolError
+from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
+from raftkv_trio.peers.framing import FrameDecoder
+from raftkv_trio.peers.handshake import Handshake
+from raftkv_trio.peers.handshake_frames import Hello
+from raftkv_trio.peers.snapshot_streams import Transfer, receive_snapshot
+from raftkv_trio.peers.wire import Forward, ForwardChange, PeerFrame, Refused, decode_peer_frame
+from raftkv_trio.raft.types import Message, MessageType
+from raftkv_trio.storage import NodeStorage
+from raftkv_trio.sync import ByteBoundedQueue
+from raftkv_trio.world import Clock, Listener, Network, World, reason_of
+
+logger = logging.getLogger(__name__)
+
+MAX_HANDSHAKES = 64
+REJECTION_INTERVAL_S = 1.0
+ACCEPT_RETRY_S = 1.0
+
+#: The messages that travel between nodes. All others are between a node's own parts (`raft/types.py`); SNAP
+#: comes with a file, on a connection for snapshots.
+_NETWORK_TYPES = frozenset(
+    {
+        MessageType.APP,
+        MessageType.APP_RESP,
+        MessageType.VOTE,
+        MessageType.VOTE_RESP,
+        MessageType.PRE_VOTE,
+        MessageType.PRE_VOTE_RESP,
+        MessageType.HEARTBEAT,
+        MessageType.HEARTBEAT_RESP,
+        MessageType.TIMEOUT_NOW,
+        MessageType.TRANSFER_LEADER,
+        MessageType.READ_INDEX,
+        MessageType.READ_INDEX_RESP,
+    }
+)
+
+
+class ReceivedSnapshot(NamedTuple):
+    """What a snapshot's connection comes to: a SNAP message whose file is durable here."""
+
+    message: Message
+
+
+#: What the driver gets from a peer.
+InboxItem = PeerFrame | ReceivedSnapshot
+
+
+class Incoming:
+    """All connections that other nodes open to this one.
+
+    Args:
+        handshake: this node's part in handshakes.
+        objection: a reason to refuse a Hello that is right in itself, or None.
+        introduced: told each Hello that was admitted; may raise PeerProtocolError to close its connection.
+        world: what this node runs on.
+        storage: where snapshots are received.
+        inbox: gets `(peer id, item)`. While it is full, the peers' connections are not read.
+    """
+
+    def __init__(
+        self,
+        *,
+        handshake: Handshake,
+        objection: Callable[[Hello], str | None],
+        introduced: Callable[[Hello], None],
+        world: World,
+        storage: NodeStorage,
+        inbox: ByteBoundedQueue[tuple[int, InboxItem]],
+    ) -> None:
+        self._handshake = handshake
+        self._objection = objection
+        self._introduced = introduced
+        self._clock = world.clock
+        self._bulk_worker = world.bulk_worker
+        self._storage = storage
+        self._inbox = inbox
+        self._node_id = handshake.identity.node_id
+        self._rejections = Rejections(world.clock)
+        self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
+        self._streams: dict[int, trio.CancelScope] = {}  # by peer id; at most one each
+        self._snapshot = trio.CancelScope()  # the newest connection for a snapshot
+        self._one_snapshot = trio.Lock()
+        self._transfer: Transfer | None = None
+
+    @property
+    def handshakes_under_way(self) -> int:
+        """How many connections have not introduced themselves yet."""
+        return len(self._handshakes)
+
+    def is_connected(self, peer_id: int) -> bool:
+        """Whether this node has a stream from that peer."""
+        return peer_id in self._streams
+
+    def transfer_from(self, peer_id: int) -> Transfer | None:
+        """The snapshot that is on its way from that peer."""
+        transfer = self._transfer
+        return transfer if transfer is not None and transfer.peer_id == peer_id else None
+
+    def close(self, peer_id: int) -> None:
+        """Close the stream from a peer, if there is one. The peer may connect again."""
+        if peer_id in self._streams:
+            self._streams[peer_id].cancel()
+
+    async def accept(self, listener: Listener, handler_nursery: trio.Nursery) -> None:
+        """Accept connections, and receive from each in a task of `handler_nursery`.
+
+        Cancellation closes the listener. The tasks end with their connections, or raise StorageError.
+        """
+        try:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:  # most likely no file descriptor is free; some will be closed
+                    logger.warning("cannot accept a connection to the peer port: %s", error)
+                    await self._clock.sleep_until(self._clock.now() + ACCEPT_RETRY_S)
+                    continue
+                handler_nursery.start_soon(self._receive, stream)
+        finally:
+            with trio.CancelScope() as at_once:
+                at_once.cancel()
+                await listener.aclose()
+
+    async def _receive(self, stream: trio.abc.Stream) -> None:
+        async with stream:
+            hello = await self._admit(stream)
+            if hello is None:
+                return
+            try:
+                self._introduced(hello)
+                if hello.is_for_snapshot:
+                    await self._receive_snapshot(hello.sender, stream)
+                else:
+                    await self._receive_stream(hello.sender, stream)
+            except PeerProtocolError as error:
+                self._rejections.note(f"node {hello.sender} broke the protocol: {error}")
+            except CONNECTION_ERRORS:
+                pass  # its sender sees the same, and connects again
+
+    async def _admit(self, stream: trio.abc.Stream) -> Hello | None:
+        """The Hello of a node that may speak; None if there is nothing to receive, with the reason logged."""
+        with trio.CancelScope() as handshake:
+            self._handshakes.append(handshake)
+            if len(self._handshakes) > MAX_HANDSHAKES:
+                # The oldest gives way, not the newest: a member introduces itself within a moment, so that
+                # the oldest belongs to a node that says nothing. Refusing the newest would let as many silent
+                # connections keep the members away.
+                self._handshakes.popleft().cancel()
+            try:
+                return await self._handshake.admit(stream, self._objection)
+            except (PeerProtocolError, *CONNECTION_ERRORS) as error:
+                self._rejections.note(reason_of(error))
+            finally:
+                if handshake in self._handshakes:
+                    self._handshakes.remove(handshake)
+        if handshake.cancelled_caught:
+            self._rejections.note(f"{MAX_HANDSHAKES} others came before it had introduced itself")
+        return None
+
+    async def _receive_stream(self, peer_id: int, stream: trio.abc.Stream) -> None:
+        # The newest connection wins: a peer opens a new one only after its old one has ended, even if this
+        # end of the old one has not noticed that yet, and would never notice if the peer's host had died.
+        self.close(peer_id)
+        with trio.CancelScope() as scope:
+            self._streams[peer_id] = scope
+            try:
+                await self._receive_frames(peer_id, stream)
+            finally:
+                if self._streams[peer_id] is scope:  # else a newer one has taken its place
+                    del self._streams[peer_id]
+
+    async def _receive_frames(self, peer_id: int, stream: trio.abc.Stream) -> None:
+        decoder = FrameDecoder()
+        while data := await stream.receive_some(RECEIVE_BYTES):
+            decoder.feed(data)
+            for payload in decoder:
+                frame = decode_peer_frame(payload)
+                self._check(peer_id, frame)
+                if not self._inbox.try_put((peer_id, frame), len(payload)):
+                    await self._inbox.put((peer_id, frame), len(payload))
+
+    def _check(self, peer_id: int, frame: PeerFrame) -> None:
+        """Raises PeerProtocolError unless that peer may say this: it speaks for itself, and to this node."""
+        if isinstance(frame, Forward):
+            if any(proposal_id.node_id != peer_id for proposal_id, _ in frame.proposals):
+                raise PeerProtocolError(f"node {peer_id} forwards proposals of another node")
+            return
+        if isinstance(frame, ForwardChange):
+            if frame.id.node_id != peer_id:
+                raise PeerProtocolError(f"node {peer_id} forwards a change of another node")
+            return
+        if isinstance(frame, Refused):
+            return
+        for message in frame:
+            if message.from_ != peer_id or message.to != self._node_id:
+                raise PeerProtocolError(
+                    f"a message from node {message.from_} to {message.to} came on node {peer_id}'s stream"
+                )
+            if message.type not in _NETWORK_TYPES:
+                raise PeerProtocolError(f"a {message.type.name} message does not travel between nodes")
+
+    async def _receive_snapshot(self, peer_id: int, stream: trio.abc.Stream) -> None:
+        """Receive one snapshot at a time, the newest offer: the sender of an older one may lead no more."""
+        self._snapshot.cancel()
+        with trio.CancelScope() as self._snapshot:
+            async with self._one_snapshot:  # the older one leaves its file first: both may be of one snapshot
+                try:
+                    message = await receive_snapshot(
+                        stream,
+                        peer_id,
+                        self._node_id,
+                        self._storage,
+                        self._bulk_worker,
+                        self._clock,
+                        self._begun,
+                    )
+                    # After its file, and of size 0, so that it never waits for room.
+                    await self._inbox.put((peer_id, ReceivedSnapshot(message)), 0)
+                except (PeerProtocolError, *CONNECTION_ERRORS) as error:
+                    logger.warning("receiving a snapshot from node %d failed: %s", peer_id, reason_of(error))
+                finally:
+                    self._transfer = None
+
+    def _begun(self, transfer: Transfer) -> None:
+        self._transfer = transfer
+
+
+class Rejections:
+    """Logs why connections are closed, in at most one line an interval: strangers must not fill the log."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._quiet_until = clock.now()
+        self._unlogged = 0
+
+    def note(self, reason: str) -> None:
+        """Log this, or count it until the next line."""
+        now = self._clock.now()
+        if now < self._quiet_until:
+            self._unlogged += 1
+            return
+        more = f"; {self._unlogged} more since the last line" if self._unlogged else ""
+        logger.warning("a connection to the peer port is closed: %s%s", reason, more)
+        self._quiet_until = now + REJECTION_INTERVAL_S
+        self._unlogged = 0
+
+
+async def open_peer_listener(network: Network, address: PeerAddress) -> Listener:
+    """Bind the peer address; raises ConfigError if that fails. Cancellation leaves nothing bound."""
+    try:
+        return await network.listen(address.host, address.port)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen for peers at {address.host}:{address.port}: {error.strerror or error};"
+            " free that address, or name another with --listen-peer"
+        ) from error
