@@ -1,9 +1,12 @@
-"""Who leads: the election clock, campaigns and votes (paper, section 5.2), and leadership transfer.
+"""Elections: the election timeout, campaigns, votes (paper, section 5.2), and leadership transfer.
 
-Rules: one vote a term, and only for a log at least as good as ours (section 5.4.1); nobody begins a campaign
-with a committed but unapplied conf change, for it may not know who votes (one that the votes tell of is the
-last in its log, so that the configurations before and after it overlap); with CheckQuorum, who has heard from
-a leader within an election timeout votes for nobody, unless that leader itself asked for the campaign.
+Rules:
+
+- A node gives one vote a term, and only to a candidate whose log is at least as up-to-date as its own
+  (section 5.4.1).
+- A node does not campaign while a conf change is committed but not applied: it may not know who votes.
+- With CheckQuorum, a node that has heard from a leader within an election timeout votes for nobody, unless
+  that leader itself asked for the campaign.
 """
 
 from raftkv_trio.raft import reads, texts
@@ -25,10 +28,11 @@ from raftkv_trio.raft.types import Entry, EntryType, Message, MessageType, State
 
 
 def tick(raft: Raft) -> None:
-    """One tick has passed."""
+    """Advance the clocks by one tick; campaign, send heartbeats or check for a quorum if it is time."""
     raft.election_elapsed += 1
     if raft.role is StateRole.LEADER:
         _tick_leader(raft)
+    # A node that may not campaign goes on counting: its lease on the leader ends all the same.
     elif raft.promotable and raft.election_elapsed >= raft.randomized_election_ticks:
         raft.election_elapsed = 0
         campaign(raft)
@@ -36,18 +40,24 @@ def tick(raft: Raft) -> None:
 
 def _tick_leader(raft: Raft) -> None:
     raft.heartbeat_elapsed += 1
+    # A leader has no election timeout of its own. It uses this clock for what takes one: CheckQuorum, and the
+    # time that a leadership transfer may take.
     if raft.election_elapsed >= raft.config.election_ticks:
         raft.election_elapsed = 0
         if raft.config.check_quorum:
             _check_quorum(raft)
-        raft.transferee = None  # it did not take over in time, so we lead on
+        # The transferee did not take over in time. Accept proposals again (dissertation 3.10).
+        raft.transferee = None
+    # The quorum check may have ended our leadership.
     if raft.role is StateRole.LEADER and raft.heartbeat_elapsed >= raft.config.heartbeat_ticks:
         raft.heartbeat_elapsed = 0
         reads.broadcast_heartbeat(raft)
 
 
 def _check_quorum(raft: Raft) -> None:
-    """Step down if no quorum was heard since the last time: somebody else may lead."""
+    """Step down if no quorum was heard from since the last check (dissertation, section 6.2)."""
+    # A leader that is cut off commits nothing, but its clients and followers would wait for it for ever. Its
+    # term stays: another node may lead in a later one, or this node may be elected again.
     if not raft.tracker.quorum_active():
         raft.logger.warning(texts.QUORUM_NOT_ACTIVE, raft.id)
         become_follower(raft, raft.term, None)
@@ -59,15 +69,21 @@ def _check_quorum(raft: Raft) -> None:
 
 
 def campaign(raft: Raft, *, transfer: bool = False) -> None:
-    """Run for leader unless something forbids it; `transfer`: the leader asked us to, so no pre-vote."""
+    """Campaign, unless something forbids it. `transfer`: the leader asked for it, so without pre-vote."""
     if raft.role is StateRole.LEADER:
         raft.logger.debug(texts.HUP_WHILE_LEADER, raft.id)
     elif not raft.promotable:
         raft.logger.warning(texts.UNPROMOTABLE, raft.id)
+    # Configurations take effect when they are applied. If a committed change is not applied yet, this node
+    # may be two configurations behind the others, and then its quorum need not overlap with theirs. If it
+    # knows of no such change, it is one behind at most. Further behind, it would lack committed entries, and
+    # the nodes that have them would not vote for it (section 5.4.1).
     elif _has_unapplied_conf_change(raft):
         raft.logger.warning(texts.UNAPPLIED_CONF_CHANGE, raft.id, raft.term)
     else:
         raft.logger.info(texts.NEW_ELECTION, raft.id, raft.term)
+        # After a transfer request, the others are still in the leader's lease and would refuse a pre-vote.
+        # And nothing has to be tried out: the leader has checked that our log is complete.
         if raft.config.pre_vote and not transfer:
             become_pre_candidate(raft)
             _ask_for_votes(raft, MessageType.PRE_VOTE, raft.term + 1, b"")
@@ -81,10 +97,13 @@ def _run(raft: Raft, context: bytes) -> None:
 
 
 def _ask_for_votes(raft: Raft, kind: MessageType, term: int, context: bytes) -> None:
+    # The last entry says how up-to-date the log is (section 5.4.1). It need not be durable: a leader counts
+    # itself for an entry only when it is.
     log_term, index = raft.log.last_term(), raft.log.last_index()
+    # Of a joint configuration, both halves vote (section 6).
     for voter in raft.tracker.voters():
         if voter == raft.id:
-            # our own vote counts like any other: when it is durable
+            # Our own vote counts when it is durable, as any other: the answer waits in `after_append`.
             own = raft.reply(_response_to(kind), voter)
             own.term = term
             raft.send(own)
@@ -104,12 +123,13 @@ def _response_to(kind: MessageType) -> MessageType:
 
 def _has_unapplied_conf_change(raft: Raft) -> bool:
     log = raft.log
+    # In pages, because after a restart there may be more committed entries than fit into memory at once.
     pages = log.pages(log.applied + 1, log.committed + 1, raft.config.max_message_bytes)
     return any(entry.type is not EntryType.NORMAL for page in pages for entry in page)
 
 
 def handle_vote_response(raft: Raft, message: Message) -> None:
-    """Candidate or pre-candidate: a vote, or a refusal, of the kind we asked for."""
+    """Candidate or pre-candidate: count a vote, or a refusal, of the kind that this node asked for."""
     name = texts.MESSAGE_NAMES[message.type]
     received = texts.RECEIVED_VOTE_REJECTION if message.reject else texts.RECEIVED_VOTE
     raft.logger.info(received, raft.id, name, message.from_, raft.term)
@@ -117,9 +137,12 @@ def handle_vote_response(raft: Raft, message: Message) -> None:
     granted, rejected, result = raft.tracker.tally()
     raft.logger.info(texts.VOTES_SO_FAR, raft.id, granted, name, rejected)
     if result is VoteResult.LOST:
-        become_follower(raft, raft.term, None)  # a pre-vote's refusal is of a later term than ours
+        # No quorum can be reached any more. Wait for another candidate, or for the next timeout. The term is
+        # ours, not the message's: answers to pre-votes name a term that this node is not in.
+        become_follower(raft, raft.term, None)
     elif result is VoteResult.WON:
         if raft.role is StateRole.PRE_CANDIDATE:
+            # A quorum would vote for us. Only now a new term begins, and real votes are asked for.
             _run(raft, b"")
         else:
             become_leader(raft)
@@ -127,15 +150,19 @@ def handle_vote_response(raft: Raft, message: Message) -> None:
 
 
 def become_leader(raft: Raft) -> None:
-    """Lead this term, beginning with an empty entry: only with it can earlier ones be committed."""
+    """Lead this term, and begin it with an empty entry."""
     reset(raft, raft.term)
     raft.leader_id = raft.id
     raft.role = StateRole.LEADER
     own = raft.tracker.progress[raft.id]
     own.become_replicate()
     own.recent_active = True
-    # some entry that is not applied yet may be a conf change, and to look for it may take long
+    # Any entry that is not applied yet may be a conf change, and only one may be pending. To look through the
+    # entries may take long, so take the last one for a change.
     raft.pending_conf_index = raft.log.last_index()
+    # A leader commits entries of earlier terms only together with one of its own (section 5.4.2, figure 8).
+    # The empty entry makes that happen at once, without waiting for a client, and tells the leader up to
+    # where the log was committed before: no read is answered earlier (section 8).
     append(raft, [Entry(0, 0)])
     raft.logger.info(texts.BECAME_LEADER, raft.id, raft.term)
 
@@ -144,12 +171,15 @@ def become_leader(raft: Raft) -> None:
 
 
 def in_lease(raft: Raft, message: Message) -> bool:
-    """Whether a request for votes of a later term is ignored: we have heard from a leader just now."""
+    """Whether to ignore a vote request of a later term, because a leader is alive (dissertation 4.2.3)."""
+    # `election_ticks` is the shortest timeout that any node draws. Until it has passed, no node with the same
+    # leader had a reason to campaign, except one that was cut off, paused or removed.
     leader_is_alive = (
         raft.config.check_quorum
         and raft.leader_id is not None
         and raft.election_elapsed < raft.config.election_ticks
     )
+    # The leader itself asked for this campaign, so it is not an intruder (dissertation 3.10).
     if not leader_is_alive or message.context == CAMPAIGN_TRANSFER:
         return False
     _log_vote(raft, texts.IGNORED_VOTE_IN_LEASE, message, raft.config.election_ticks - raft.election_elapsed)
@@ -157,28 +187,41 @@ def in_lease(raft: Raft, message: Message) -> bool:
 
 
 def handle_vote_request(raft: Raft, message: Message) -> None:
-    """Anybody: grant or refuse a vote. Learners vote too: the candidate may know that they are voters."""
+    """In any role: grant or refuse a vote or a pre-vote."""
+    # Learners vote as well. This node may be a learner in its own configuration but a voter in a newer one
+    # that the candidate has applied; if it refused, that configuration might never elect a leader. The
+    # candidate counts only votes of those that are voters in its own configuration.
     is_pre_vote = message.type is MessageType.PRE_VOTE
     free = (
+        # The same vote again: the first answer may have been lost.
         raft.vote == message.from_
+        # No vote in this term, and no leader, which would have a quorum of this term's votes already.
         or (raft.vote is None and raft.leader_id is None)
+        # A pre-vote for a later term binds this node to nothing, so it may give any number of them.
         or (is_pre_vote and message.term > raft.term)
     )
+    # Every committed entry is in the log of one node at least of any quorum. If that node votes only for logs
+    # that are at least as up-to-date as its own, every leader has all committed entries (section 5.4.1;
+    # Leader Completeness, section 5.4.3).
     if not free or not raft.log.is_up_to_date(message.index, message.log_term):
         refuse_vote(raft, message)
         return
     _log_vote(raft, texts.CAST_VOTE, message)
     reply = raft.reply(_response_to(message.type), message.from_)
-    reply.term = message.term  # a pre-vote is for a term that we are not in
+    # A granted pre-vote names the term that was asked about. The candidate would ignore an answer that names
+    # our term, which may be an earlier one than its own.
+    reply.term = message.term
     _tell_commit(raft, reply)
     raft.send(reply)
+    # The reply waits in `after_append` until the vote below is durable.
     if not is_pre_vote:
+        # Give the candidate time to win before this node campaigns itself (section 5.2).
         raft.election_elapsed = 0
         raft.vote = message.from_
 
 
 def refuse_vote(raft: Raft, message: Message) -> None:
-    """Answer no, with our term, so that a candidate that is behind catches up."""
+    """Answer no, with this node's term, so that a candidate of an earlier term enters it."""
     _log_vote(raft, texts.REJECTED_VOTE, message)
     reply = raft.reply(_response_to(message.type), message.from_)
     reply.reject = True
@@ -188,17 +231,20 @@ def refuse_vote(raft: Raft, message: Message) -> None:
 
 
 def _tell_commit(raft: Raft, reply: Message) -> None:
-    """The last entry that is committed as far as this node knows, so that a candidate knows it too.
+    """Add the last entry that this node knows to be committed.
 
-    Otherwise a candidate may need votes of members that a committed change has removed, and that have ended:
-    with the longest log, it alone can be elected, and without a leader nobody tells it of that commit.
+    Suppose a conf change that removes members is committed, but the candidate does not know that. It needs
+    the votes of the removed members, which have ended. If its log is the longest, no other node can be
+    elected, and without a leader nobody tells the candidate of the commit. So its voters do.
     """
     if raft.config.votes_tell_commit:
         reply.index, reply.log_term = raft.log.committed, raft.log.term_or_zero(raft.log.committed)
 
 
 def learn_commit(raft: Raft, message: Message) -> None:
-    """What a voter knows to be committed is so in this log too, if it has that entry (Log Matching)."""
+    """Take over a commit index that a voter has told."""
+    # Safe by Log Matching (section 5.3): if an entry of the same index and term is in this log, all entries
+    # up to it are the voter's, and those are committed. Whoever told it need not be a leader.
     if message.index > raft.log.committed and raft.log.matches(message.index, message.log_term):
         raft.log.commit_to(message.index)
 
@@ -223,8 +269,9 @@ def _log_vote(raft: Raft, text: str, message: Message, *more: int) -> None:
 
 
 def handle_transfer(raft: Raft, message: Message, progress: Progress) -> None:
-    """Leader: hand over to `message.from_`: bring it up to date, then ask it to campaign at once."""
+    """Leader: bring `message.from_` up to date, then ask it to campaign at once."""
     target = message.from_
+    # A learner has no vote, so it cannot become leader.
     if progress.is_learner:
         raft.logger.debug(texts.TRANSFER_TO_LEARNER, raft.id)
         return
@@ -232,14 +279,19 @@ def handle_transfer(raft: Raft, message: Message, progress: Progress) -> None:
         if raft.transferee == target:
             raft.logger.info(texts.TRANSFER_IN_PROGRESS, raft.id, raft.term, target, target)
             return
+        # The newest request counts. If the earlier transferee was asked to campaign already, it still may:
+        # that is an ordinary election in a later term, which is safe at any time.
         before, raft.transferee = raft.transferee, None
         raft.logger.info(texts.TRANSFER_ABORTED, raft.id, raft.term, before)
     if target == raft.id:
         raft.logger.debug(texts.TRANSFER_TO_SELF, raft.id)
         return
     raft.logger.info(texts.TRANSFER_STARTS, raft.id, raft.term, target)
-    raft.election_elapsed = 0  # it has one election timeout
+    # The transfer has one election timeout from now on (`_tick_leader`). As long as `transferee` is set,
+    # proposals are refused, so that the log stays still and the target can catch up with it.
+    raft.election_elapsed = 0
     raft.transferee = target
+    # With the whole log, no voter has a reason to refuse the target (section 5.4.1).
     if progress.match == raft.log.last_index():
         send_timeout_now(raft, target)
         raft.logger.info(texts.TRANSFER_UP_TO_DATE, raft.id, target, target)
@@ -248,7 +300,7 @@ def handle_transfer(raft: Raft, message: Message, progress: Progress) -> None:
 
 
 def forward_transfer(raft: Raft, message: Message) -> None:
-    """Follower: the leader is to hand over; dropped where there is none."""
+    """Follower: send the request for a transfer on to the leader. It is dropped if no leader is known."""
     if raft.leader_id is None:
         raft.logger.info(texts.TRANSFER_NO_LEADER, raft.id, raft.term)
         return
@@ -257,19 +309,21 @@ def forward_transfer(raft: Raft, message: Message) -> None:
 
 
 def handle_timeout_now(raft: Raft, message: Message) -> None:
-    """Follower: the leader asks us to take over."""
+    """Follower: the leader asks this node to campaign at once (dissertation, section 3.10)."""
     raft.logger.info(texts.TIMEOUT_NOW, raft.id, raft.term, message.from_)
     campaign(raft, transfer=True)
 
 
 def ignore_timeout_now(raft: Raft, message: Message) -> None:
-    """Candidate: we campaign already."""
+    """Candidate: this node campaigns already."""
     role = texts.ROLE_NAMES[raft.role]
     raft.logger.debug(texts.TIMEOUT_NOW_IGNORED, raft.id, raft.term, role, message.from_)
 
 
 def forget_leader(raft: Raft) -> None:
-    """Follower: vote as if no leader were known, in this term; ignored with lease reads, which rely on it."""
+    """Follower: vote as if no leader were known in this term."""
+    # A lease means that no follower votes while it hears from the leader. So with reads by lease, a follower
+    # must not forget its leader.
     if raft.config.read_only is ReadOnlyOption.LEASE_BASED:
         raft.logger.error(texts.FORGET_LEADER_LEASE_BASED)
     elif raft.leader_id is not None:

@@ -1,8 +1,7 @@
-"""One node's state, its outbox, and the change of its role; who acts on messages lives in the modules above.
+"""One node's state, its outgoing messages, and the changes of its role. Other modules act on messages.
 
-Invariants (paper, figure 2): the term never falls; a vote is never changed within a term; messages that
-promise something (votes, requests for them, acknowledgements of appends) wait in `after_append` until what
-they promise is durable.
+Invariants (paper, figure 2): the term never decreases; a vote never changes within a term; a message that
+promises something waits in `after_append` until what it promises is durable.
 """
 
 import logging
@@ -25,17 +24,19 @@ from raftkv_trio.raft.types import (
     StateRole,
 )
 
-#: Context of the votes of a campaign that a leader asked for: they are not held up by its lease.
+#: Context of the vote requests of a campaign that a leader asked for. Its own lease does not stop them.
 CAMPAIGN_TRANSFER = b"CampaignTransfer"
 
-#: What other nodes rely on once they hear it; what it says must be durable before it leaves.
+#: Other nodes rely on these once they receive them, so what they say must be durable before they leave. A
+#: node must not vote twice in a term, or lose an entry that a leader has counted (dissertation 3.8).
+#: PRE_VOTE_RESP promises nothing; it is held back with the votes, as in etcd's raft.
 _PROMISES = frozenset({MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP})
-#: Forwarded on behalf of a client: of no term.
+#: Forwarded for a client. They belong to no term, so that a leader of any term accepts them.
 _WITHOUT_TERM = frozenset({MessageType.PROP, MessageType.READ_INDEX})
 
 
 def silent_logger() -> logging.Logger:
-    """A logger that tells nobody and belongs to no hierarchy."""
+    """A logger that drops everything and belongs to no hierarchy."""
     logger = logging.Logger("raftkv_trio.raft")
     logger.disabled = True
     return logger
@@ -45,16 +46,17 @@ class Raft:
     """The state of one node (paper, figure 2, and what etcd's raft adds to it).
 
     Attributes:
-        messages: may leave at once.
-        after_append: may leave when everything handed out so far is durable; those to this node are stepped
-            then.
-        transferee: whom this leader is handing over to.
-        lease_broken: this leader has told somebody to campaign in this term, past every lease.
+        messages: messages that may leave at once.
+        after_append: messages that may leave when everything handed out so far is durable. Those to this node
+            are stepped then.
+        transferee: the node that this leader is transferring leadership to; None: no transfer is under way.
+        lease_broken: this leader has told another node to campaign in this term, past every lease.
         pending_conf_index: no conf change may be proposed before this index is applied.
-        unwritten_commit: up to here a quorum has the log; it is committed when that is written down.
-        uncommitted_bytes: data bytes of this term's proposals that are not applied; entries from `own_index`
-            on count.
-        randomized_election_ticks: this election timeout.
+        unwritten_commit: a quorum has the log up to this index, but it counts as committed only when this
+            node has written that down (`Config.durable_conf_changes`).
+        uncommitted_bytes: data bytes of this term's proposals that are not applied yet.
+        own_index: the first index of this leader's term. Entries from there on count in `uncommitted_bytes`.
+        randomized_election_ticks: the election timeout that was drawn last.
     """
 
     def __init__(self, config: Config, storage: Storage) -> None:
@@ -81,6 +83,9 @@ class Raft:
         self.unwritten_commit = 0
         self.uncommitted_bytes = 0
         self.own_index = 0
+        # A candidate of five may win with three votes of others. If it had not written down its own term, it
+        # could crash, forget the term, campaign in it again, get the same votes again, and append other
+        # entries under the same indexes: Log Matching (section 5.3) would no longer hold.
         self._promises = _PROMISES | {MessageType.VOTE} if config.durable_campaigns else _PROMISES
         self._load(storage)
 
@@ -89,15 +94,21 @@ class Raft:
         self.tracker.switch(conf_state, self.log.last_index())
         self.logger.info(texts.SWITCHED_CONFIGURATION, self.id, describe(self.tracker.conf_state))
         if hard_state != HardState():
+            # A commit index beyond the log means that acknowledged entries are lost. The node must not go on
+            # to vote and acknowledge as if it had them.
             if not self.log.committed <= hard_state.commit <= self.log.last_index():
                 raise InvalidState(
-                    f"the saved commit index {hard_state.commit} is not from {self.log.committed} to "
-                    f"{self.log.last_index()}, where the log is"
+                    f"the saved commit index {hard_state.commit} is outside the log, which reaches from "
+                    f"{self.log.committed} to {self.log.last_index()}"
                 )
             self.term, self.vote, self.log.committed = hard_state
         if self.config.applied is not None:
             self.log.applied_to(self.config.applied, 0)
+        # Nodes start as followers (section 5.2), former leaders too: leadership is not durable, and while the
+        # node was down another one may have been elected.
         become_follower(self, self.term, None)
+        # A short first timeout may make this node campaign while a leader is alive. PreVote makes that
+        # harmless: the others refuse, and no term changes.
         left = self.config.initial_election_ticks_left
         if left is not None:
             self.election_elapsed = max(0, self.randomized_election_ticks - left)
@@ -113,6 +124,7 @@ class Raft:
         )
 
     def hard_state(self) -> HardState:
+        # A commit that must be durable before it counts has to be in the hard state before it counts.
         return HardState(self.term, self.vote, max(self.log.committed, self.unwritten_commit))
 
     def soft_state(self) -> SoftState:
@@ -124,19 +136,22 @@ class Raft:
 
     @property
     def promotable(self) -> bool:
-        """Whether this node may campaign: a voter, and not in the middle of installing a snapshot."""
+        """Whether this node may campaign: it is a voter and is not installing a snapshot."""
+        # While a snapshot is being installed, the entries from the applied index to the snapshot are neither
+        # applied nor in the log, so nobody can tell which conf changes are among them (see `campaign`).
         progress = self.tracker.progress.get(self.id)
         return progress is not None and not progress.is_learner and self.log.unstable.snapshot is None
 
     def send(self, message: Message) -> None:
-        """Queue `message`, with this node's term unless it has one, where its kind has to wait."""
+        """Queue `message`, with this node's term unless it has one; promises wait for the disk."""
         kind = message.type
+        # Votes set the term themselves: pre-votes name a term that this node is not in.
         if not message.term and kind not in _WITHOUT_TERM:
             message.term = self.term
         (self.after_append if kind in self._promises else self.messages).append(message)
 
     def reply(self, kind: MessageType, to: int) -> Message:
-        """A message from this node, to be filled in and sent."""
+        """A new message from this node; the caller fills it in and sends it."""
         return Message(type=kind, to=to, from_=self.id)
 
 
@@ -144,7 +159,7 @@ class Raft:
 
 
 def become_follower(raft: Raft, term: int, leader_id: int | None) -> None:
-    """Follow `leader_id`, or nobody yet, in `term`."""
+    """Follow `leader_id` in `term`; None: no leader is known yet."""
     reset(raft, term)
     raft.leader_id = leader_id
     raft.role = StateRole.FOLLOWER
@@ -152,7 +167,9 @@ def become_follower(raft: Raft, term: int, leader_id: int | None) -> None:
 
 
 def become_candidate(raft: Raft) -> None:
-    """Begin a term of our own and vote for ourselves (paper, section 5.2)."""
+    """Start a new term and vote for this node in it (paper, section 5.2)."""
+    # The vote blocks every other candidate of this term here at once. It counts for this node's election only
+    # when it is durable: then `_ask_for_votes`'s answer to itself is stepped.
     reset(raft, raft.term + 1)
     raft.vote = raft.id
     raft.role = StateRole.CANDIDATE
@@ -160,7 +177,9 @@ def become_candidate(raft: Raft) -> None:
 
 
 def become_pre_candidate(raft: Raft) -> None:
-    """Ask before beginning a term: neither term nor vote changes (dissertation, section 9.6)."""
+    """Ask first whether a campaign could succeed (dissertation, section 9.6)."""
+    # No `reset`: neither term nor vote changes, so nothing has to be durable, and a node that cannot win
+    # disturbs nobody. The leader is forgotten, so that this node grants the pre-votes of others, too.
     raft.tracker.votes = {}
     raft.leader_id = None
     raft.role = StateRole.PRE_CANDIDATE
@@ -168,13 +187,16 @@ def become_pre_candidate(raft: Raft) -> None:
 
 
 def reset(raft: Raft, term: int) -> None:
-    """What every change of role but that to pre-candidate forgets; a new term also forgets the vote."""
+    """Forget what belongs to the old role; every change of role but that to pre-candidate does so."""
+    # The vote belongs to its term: forgotten earlier, this node could vote twice in one term (section 5.2).
     if raft.term != term:
         raft.term = term
         raft.vote = None
     raft.leader_id = None
     raft.election_elapsed = 0
     raft.heartbeat_elapsed = 0
+    # A new timeout is drawn each time, so that nodes whose votes were split do not split them for ever
+    # (section 5.2). None is shorter than `election_ticks`, which the lease in `election.in_lease` relies on.
     ticks = raft.config.election_ticks
     raft.randomized_election_ticks = ticks + raft.config.random.randrange(ticks)
     raft.transferee = None
@@ -182,5 +204,9 @@ def reset(raft: Raft, term: int) -> None:
     raft.pending_conf_index = 0
     raft.uncommitted_bytes = 0
     raft.own_index = raft.log.last_index() + 1
+    # Our own match index is the end of the log though that may not be durable yet. This is safe: only an
+    # entry of the leader's own term can commit by counting (section 5.4.2), those come behind this index, and
+    # for those this node counts when its disk has answered (`replication.append`).
     raft.tracker.reset(raft.id, raft.log.last_index())
+    # A round confirms the leader of one term; readers that got no answer ask again.
     raft.reads.clear()

@@ -1,30 +1,7 @@
-"""The consensus core as its driver sees it: feed it ticks, messages and proposals; do what each Ready says.
+"""The core as its driver sees it: input as method calls, output as one Ready at a time.
 
-The Ready contract. `ready()` hands out what has to be done since the last one and takes it as accepted:
-nothing is handed out twice. Nothing in it may be changed by the receiver.
-
-With `Config.async_storage_writes` everything to be done is in `Ready.messages`, to be taken in order:
-
-- `to == APPEND_THREAD`: for whoever writes the log. Make durable, in this order: `snapshot` if there is one,
-  `entries` (they replace whatever is stored from the first one's index on), and the hard state `(term, vote,
-  commit)` if `term` is not 0. Then, and only then, put the same into the `Storage` that the core reads, and
-  deliver `responses` in order: step those whose `to` is this node, send the others. These messages must be
-  worked off in the order they came; several may share one sync. A message whose `entries` and `snapshot` are
-  empty, whose term and vote are unchanged, and whose commit reaches no conf change that was not committed
-  before, needs no sync of its own, but its responses still wait for everything before it. `Ready.must_sync`
-  says so, but for a commit that a follower hears of, which storage has to look at itself.
-- `to == APPLY_THREAD`: for the state machine. Apply `entries` in order; call `apply_conf_change` for each
-  entry of a conf change, with `decode_conf_change` of it, before the responses are delivered; then step
-  `responses`. Skip what is not above a snapshot that was installed meanwhile, conf changes too.
-- any other `to`: send it to that node. It may be lost, repeated or overtaken. It may leave before anything is
-  durable.
-
-An APPEND_THREAD message with a snapshot: install it into the state machine too before its responses are
-delivered. `read_states` and `soft_state` are news for the driver; the other fields repeat what the messages
-hold.
-
-Without it: make `snapshot`, `entries` and `hard_state` durable and known to the `Storage`, send `messages`,
-apply `committed_entries`, then call `advance()`, before the next `ready()`.
+The Ready contract, which the driver keeps, is written down in the docstring of the package. This module
+keeps the core's side of it: what is in a Ready, in which order, and what waits for which write.
 """
 
 from raftkv_trio.raft import election, inbound, membership, replication
@@ -51,7 +28,9 @@ from raftkv_trio.raft.types import (
 class RawNode:
     """One node's consensus core: no I/O, no clock, not thread-safe.
 
-    Raises InvalidState or InvalidConfiguration where `storage` contradicts itself or `config.applied`.
+    Raises:
+        InvalidState: `storage` contradicts itself or `config.applied`.
+        InvalidConfiguration: the configuration in `storage` breaks a rule of joint consensus.
     """
 
     def __init__(self, config: Config, storage: Storage) -> None:
@@ -93,13 +72,13 @@ class RawNode:
 
     @property
     def is_changing(self) -> bool:
-        """Whether a conf change may be under way, so that another one cannot be proposed yet."""
+        """Whether a conf change may be under way. While it is, no other one can be proposed."""
         raft = self.raft
         return raft.pending_conf_index > raft.log.applied or is_joint(raft.conf_state)
 
     @property
     def may_leave_joint(self) -> bool:
-        """Whether this node leads a joint configuration that is to be left, and nobody has proposed it."""
+        """Whether this node leads a joint configuration with auto-leave, and has not proposed to leave it."""
         raft = self.raft
         return (
             raft.role is StateRole.LEADER
@@ -117,30 +96,31 @@ class RawNode:
         election.tick(self.raft)
 
     def campaign(self) -> None:
-        """Run for leader now, as if the election timeout had passed; does nothing where this node may not."""
+        """Campaign now, as if the election timeout had passed. Does nothing if this node may not campaign."""
         election.campaign(self.raft)
 
     def propose(self, *data: bytes) -> int | None:
-        """Propose one NORMAL entry for each of `data`, appended together or not at all.
+        """Propose one NORMAL entry for each of `data`. They are appended together or not at all.
 
         Returns:
-            On the leader, the index of the first; None on a follower, which has queued them for the leader.
-            Either way they may still be lost.
+            On the leader, the index of the first entry. On a follower None: it forwards the entries to the
+            leader. In both cases the entries may still be lost.
 
         Raises:
-            ProposalDropped: nothing was appended or queued; the subclass says why.
+            ProposalDropped: nothing was appended or forwarded; the subclass says why.
         """
         return self._propose(tuple([Entry(0, 0, data=item) for item in data]))
 
     def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> int | None:
         """Propose a change of the configuration; an empty `ConfChangeV2` leaves a joint one.
 
-        Returns as `propose`. Where another change is pending, or `change` does not fit the configuration, the
-        entry at the returned index is an empty NORMAL one instead.
+        Returns:
+            As `propose`. If another change is pending, or `change` does not fit the configuration, the entry
+            at the returned index is an empty NORMAL entry instead.
 
         Raises:
             ProposalDropped: as in `propose`.
-            InvalidConfiguration: `change` cannot be written down.
+            InvalidConfiguration: `change` cannot be encoded.
         """
         return self._propose((conf_change_entry(change),))
 
@@ -154,10 +134,10 @@ class RawNode:
         return None
 
     def apply_conf_change(self, change: ConfChange | ConfChangeV2) -> ConfState:
-        """A committed change is being applied: returns the configuration from now on.
+        """Put a committed change into force; returns the new configuration.
 
         Raises:
-            InvalidConfiguration: `change` does not fit; the configuration stays.
+            InvalidConfiguration: `change` does not fit; the configuration stays as it was.
         """
         return membership.apply_conf_change(self.raft, change)
 
@@ -165,40 +145,44 @@ class RawNode:
         """Act on a message from another node, or on a response from this node's own storage.
 
         Raises:
-            LocalMessage: its kind never travels between nodes.
-            PeerNotFound: a response from a node that is not a member (any more); ignore it. That can be this
-                node itself, after its removal.
-            InvalidMessage: no correct member can have sent it; nothing has changed.
-            ProposalDropped: a forwarded proposal.
+            LocalMessage: messages of this kind never travel between nodes.
+            PeerNotFound: a response from a node that is not, or no longer, a member; ignore it. After its
+                removal, this node itself is such a node.
+            InvalidMessage: no correct member can have sent the message; nothing has changed.
+            ProposalDropped: the message is a forwarded proposal, and this node cannot take it.
             InvalidState: a storage response that fits no Ready of this core.
         """
         inbound.check(self.raft, message)
         step(self.raft, message)
 
     def read_index(self, context: bytes) -> None:
-        """Ask for an index at which a read is linearizable; it comes as a ReadState with `context`.
+        """Ask for an index at which a read is linearizable. The answer is a ReadState with `context`.
 
-        There may be no answer, if there is no leader or a message is lost: ask again. Contexts need not be
-        unique here, but answers can only be told apart by them.
+        There may be no answer, if there is no leader or if a message is lost; then ask again. The core does
+        not need unique contexts, but the caller can only tell answers apart by them.
         """
         raft = self.raft
         step(raft, Message(type=MessageType.READ_INDEX, to=raft.id, from_=raft.id, context=context))
 
     def transfer_leader(self, target_id: int) -> None:
-        """Ask the leader to hand over to `target_id`; gives up after an election timeout."""
+        """Ask the leader to transfer leadership to `target_id`; it gives up after an election timeout."""
         step(self.raft, self._local(MessageType.TRANSFER_LEADER, target_id))
 
     def forget_leader(self) -> None:
-        """Stop believing in the leader without leaving its term: this node may vote for somebody else."""
+        """Forget the leader without leaving its term, so that this node may vote for another node."""
         if self.raft.role is StateRole.FOLLOWER:
             election.forget_leader(self.raft)
 
     def report_unreachable(self, node_id: int) -> None:
-        """The last message to `node_id` may not have arrived."""
+        """Report that messages to `node_id` may be lost."""
         step(self.raft, self._local(MessageType.UNREACHABLE, node_id))
 
     def report_snapshot(self, node_id: int, *, ok: bool) -> None:
-        """A snapshot message to `node_id` was delivered, or failed; without this a leader waits for ever."""
+        """Report that a snapshot message to `node_id` was delivered, or failed.
+
+        Without the report of a failure the leader sends that node nothing but heartbeats, for ever: it waits
+        until the node has installed the snapshot.
+        """
         message = self._local(MessageType.SNAP_STATUS, node_id)
         message.reject = not ok
         step(self.raft, message)
@@ -209,7 +193,7 @@ class RawNode:
     # ---------------------------------------------------------------- output
 
     def has_ready(self) -> bool:
-        """Whether `ready()` would hold anything."""
+        """Whether `ready()` would hand out any work."""
         raft = self.raft
         unstable = raft.log.unstable
         return bool(
@@ -224,9 +208,13 @@ class RawNode:
         )
 
     def ready(self) -> Ready:
-        """What is to be done now; taken as accepted. Raises InvalidState where `advance()` is due."""
+        """Hand out all work that has come up since the last Ready; the core counts it as accepted.
+
+        Raises:
+            InvalidState: storage is synchronous, and `advance()` was not called for the last Ready.
+        """
         if self._on_advance is not None:
-            raise InvalidState("the last Ready has not been advanced past")
+            raise InvalidState("the last Ready was not finished; call advance() first")
         raft, log = self.raft, self.raft.log
         soft_state, hard_state = raft.soft_state(), raft.hard_state()
         last = self._last_hard_state
@@ -236,8 +224,13 @@ class RawNode:
             read_states=tuple(raft.read_states),
             entries=log.unstable.next_entries(),
             snapshot=log.unstable.next_snapshot(),
+            # Asynchronously, the applier may be faster than the log writer: only durable entries are handed
+            # out, or after a crash the state machine could be ahead of its log. Synchronously, the driver
+            # writes the entries of this Ready before it applies them.
             committed_entries=log.next_committed(not self._asynchronous),
         )
+        # A new commit index alone needs no sync: in figure 2 it is volatile, since a leader tells it again
+        # after a restart. It needs one if a conf change waits for it (`replication.maybe_commit`).
         writes_commit = hard_state.commit != last.commit and raft.unwritten_commit > log.committed
         ready.must_sync = bool(ready.entries) or hard_state[:2] != last[:2] or writes_commit
         stored = self._storage_append_response(ready)
@@ -246,6 +239,8 @@ class RawNode:
         if self._asynchronous:
             self._add_storage_messages(messages, ready, stored, applied)
         else:
+            # The caller sends `messages` when it has written everything, so promises may be among them. What
+            # this node promises itself is stepped by `advance()`, which says that the same is durable.
             messages += [m for m in raft.after_append if m.to != raft.id]
             own = [m for m in raft.after_append if m.to == raft.id]
             self._on_advance = [*own, *stored, *applied]
@@ -255,7 +250,9 @@ class RawNode:
         return ready
 
     def _accept(self, ready: Ready) -> None:
+        """Mark what `ready` hands out as handed out. It stays in the log until storage answers for it."""
         raft = self.raft
+        # New lists, not cleared ones: the Ready and its messages keep the old ones.
         raft.messages, raft.after_append, raft.read_states = [], [], []
         raft.log.unstable.accept()
         if ready.committed_entries:
@@ -265,7 +262,10 @@ class RawNode:
         self, messages: list[Message], ready: Ready, stored: list[Message], applied: list[Message]
     ) -> None:
         raft = self.raft
+        # Promises need a STORAGE_APPEND even if this Ready has nothing to write: what they promise may be in
+        # an earlier write that is still under way, and writes are answered in order.
         if ready.entries or ready.hard_state or ready.snapshot or raft.after_append:
+            # Term 0 says that the hard state has not changed: one with that term is never handed out.
             hard_state = ready.hard_state or HardState()
             messages.append(
                 Message(
@@ -277,7 +277,7 @@ class RawNode:
                     commit=hard_state.commit,
                     entries=ready.entries,
                     snapshot=ready.snapshot,
-                    # our own acknowledgements first, while the entries are still at hand in memory
+                    # The node's own acknowledgements come first: what they commit is still in memory then.
                     responses=[*raft.after_append, *stored],
                 )
             )
@@ -293,13 +293,10 @@ class RawNode:
             )
 
     def _storage_append_response(self, ready: Ready) -> list[Message]:
-        """What storage answers when this Ready's entries and snapshot, and all before, are durable.
+        """What storage answers when the entries and snapshot of this Ready, and all before, are durable.
 
-        It names the last entry of the log and the present term, even where this Ready holds no entries but
-        some are still being written. Otherwise, if entries are overwritten and then overwritten back while
-        all three writes are under way (ABA), the answer to the first could pass for the answer to the third.
-        An answer of an earlier term than the node's is ignored, and the first answer of a new term is behind
-        all writes of the earlier ones.
+        Usually the response acknowledges the last entry of the log. It is attached while anything is not
+        durable yet, even if this Ready itself has no entries.
         """
         raft, unstable = self.raft, self.raft.log.unstable
         unwritten = raft.unwritten_commit if raft.unwritten_commit > raft.log.committed else 0
@@ -312,19 +309,28 @@ class RawNode:
             term=raft.term,
             commit=unwritten,
         )
+        # The ABA trap. Three writes are under way: entry A; entry B of another leader in its place; A again,
+        # from a leader that has the first one's log. When the first write is answered, the log does hold an
+        # entry of that index and term, but on disk B is about to replace it. So the response names the term
+        # of the node as well. To accept B the node had to enter a later term, and responses of an earlier
+        # term acknowledge no entries (`step._answer_earlier_term`).
+        #
+        # No entry waits for ever for a response that is then ignored: the first Ready of a new term has a new
+        # hard state to write, and its response, which comes after all writes of the earlier terms,
+        # acknowledges the whole log, entries that earlier Readys handed out included.
         if unstable.entries:
             response.index, response.log_term = raft.log.last_index(), raft.log.last_term()
         response.snapshot = ready.snapshot
         return [response]
 
     def advance(self) -> None:
-        """The last Ready is done (synchronous mode only).
+        """Report that the last Ready is durable and applied (synchronous mode only).
 
         Raises:
-            InvalidState: there is none, or storage is asynchronous.
+            InvalidState: there is no such Ready, or storage is asynchronous.
         """
         if self._on_advance is None:
-            raise InvalidState("there is no Ready to advance past")
+            raise InvalidState("there is no unfinished Ready; advance() follows ready(), in synchronous mode")
         messages, self._on_advance = self._on_advance, None
         for message in messages:
             step(self.raft, message)
