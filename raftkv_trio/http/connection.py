@@ -20,7 +20,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.http.protocol import CHUNK_BYTES, HttpProtocol
+from raftkv_trio.http.protocol import SEND_CHUNK_BYTES, HttpProtocol
 
 READ_BYTES = 16 * 1024  # a connection may hold this several times over
 LINGER_S = 1.0
@@ -126,9 +126,9 @@ class Connection:
         except trio.WouldBlock:
             await self._sending.acquire()
         try:
-            for start in range(0, len(data), CHUNK_BYTES):
+            for start in range(0, len(data), SEND_CHUNK_BYTES):
                 self._lifetime.deadline = trio.current_time() + self._config.send_timeout_s
-                await self._stream.send_all(memoryview(data)[start : start + CHUNK_BYTES])
+                await self._stream.send_all(memoryview(data)[start : start + SEND_CHUNK_BYTES])
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._lifetime.cancel()  # the client is gone
         finally:

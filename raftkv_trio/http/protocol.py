@@ -1,6 +1,6 @@
 """HTTP/1.1: Hypercorn's protocol over h11, and what we change in it.
 
-- A response leaves in one write, as far as it fits into `CHUNK_BYTES`.
+- A response leaves in one write, as far as it fits into `SEND_CHUNK_BYTES`.
 - A refusal has a sentence, and is counted.
 - The app gets the request target byte for byte as it was sent.
 - Upgrades are ignored, as a server may (RFC 9110, section 7.8): this server speaks only HTTP/1.1.
@@ -24,7 +24,7 @@ from hypercorn.utils import parse_socket_addr
 
 #: Under this name the ASGI scope's `state` holds the request target, byte for byte as it was sent.
 TARGET = "raftkv_trio.target"
-CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
+SEND_CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
 _SENTENCES = {
     HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The request's head is too large",
@@ -161,7 +161,7 @@ class HttpProtocol(H11Protocol):
                 raise
             return  # the client was refused already; the app's response has nowhere to go
         if not isinstance(event, h11.Response) and (
-            type(event) is not h11.Data or len(self._unsent) > CHUNK_BYTES
+            type(event) is not h11.Data or len(self._unsent) > SEND_CHUNK_BYTES
         ):
             data, self._unsent = self._unsent, b""
             await self.send(RawData(data))

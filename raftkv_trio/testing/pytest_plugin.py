@@ -15,7 +15,7 @@ from raftkv_trio.testing.schedules.schedule import Limits
 from raftkv_trio.testing.simulator.simulation import Simulation
 from raftkv_trio.testing.world.message_network import Conditions
 
-SHOWN_LINES = 40
+REPORTED_LINES = 40
 
 _made = pytest.StashKey[list[tuple[int, Simulation]]]()
 
@@ -58,5 +58,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for seed, simulation in item.stash.get(_made, []):
             lines = simulation.trace.lines or []
             title = f"raft simulation, seed {seed}, the last of {len(lines)} lines"
-            report.sections.append((title, "\n".join(lines[-SHOWN_LINES:])))
+            report.sections.append((title, "\n".join(lines[-REPORTED_LINES:])))
     return report

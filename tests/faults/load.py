@@ -7,7 +7,7 @@ from itertools import pairwise
 import httpx
 import trio
 
-from raftkv_trio.testing import Get, History
+from raftkv_trio.testing import History, RegisterGet
 from tests.faults.namespaced import NamespacedCluster
 from tests.integration.clients import Client, RegisterHistory
 from tests.integration.cluster import POLL_S
@@ -74,6 +74,6 @@ class Load:
             o.ended_at
             for o in self.history.operations
             if o.ended_at is not None and o.answer is not None and o.answer.applied
-            if not isinstance(o.request, Get)
+            if not isinstance(o.request, RegisterGet)
         ]
         return max(after - before for before, after in pairwise(sorted(acknowledged)))

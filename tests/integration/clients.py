@@ -4,12 +4,21 @@ import random
 
 import httpx
 
-from raftkv_trio.testing import ABSENT, Answer, Delete, Get, History, Operation, Put, Seen
-from raftkv_trio.testing.histories.register import RegisterRequest
+from raftkv_trio.testing import (
+    ABSENT,
+    History,
+    RecordedOperation,
+    RegisterAnswer,
+    RegisterDelete,
+    RegisterGet,
+    RegisterPut,
+    RegisterRequest,
+    Seen,
+)
 from tests.integration.cluster import Cluster
 
-RegisterHistory = History[RegisterRequest, Answer]
-RegisterOperation = Operation[RegisterRequest, Answer]
+RegisterHistory = History[RegisterRequest, RegisterAnswer]
+RegisterOperation = RecordedOperation[RegisterRequest, RegisterAnswer]
 
 KEYS = [f"/key-{number}" for number in range(8)]
 _REFUSED = (429, 503, 507)
@@ -43,9 +52,9 @@ class Client:
         key = self._rng.choice(KEYS)
         condition = self._seen.get(key, ABSENT) if self._rng.random() < 0.3 else None
         choices: list[RegisterRequest] = [
-            Get(),
-            Put(self._new_value(), condition),
-            Delete(condition if condition and condition.present else None),
+            RegisterGet(),
+            RegisterPut(self._new_value(), condition),
+            RegisterDelete(condition if condition and condition.present else None),
         ]
         request: RegisterRequest = self._rng.choices(choices, weights=[5, 5, 1])[0]
         return await self.ask(node_id, key, request)
@@ -53,14 +62,14 @@ class Client:
     async def create(self, node_id: int) -> RegisterOperation:
         """Write a key that nobody else writes, and this client never again."""
         value = self._new_value()
-        return await self.ask(node_id, f"/{value.decode()}", Put(value))
+        return await self.ask(node_id, f"/{value.decode()}", RegisterPut(value))
 
     async def get(self, node_id: int, key: str) -> RegisterOperation:
-        return await self.ask(node_id, key, Get())
+        return await self.ask(node_id, key, RegisterGet())
 
     async def put(self, node_id: int, key: str) -> RegisterOperation:
         """Write a new value."""
-        return await self.ask(node_id, key, Put(self._new_value()))
+        return await self.ask(node_id, key, RegisterPut(self._new_value()))
 
     async def ask(self, node_id: int, key: str, request: RegisterRequest) -> RegisterOperation:
         """Ask one node, and record how it ended."""
@@ -83,11 +92,11 @@ class Client:
 
     async def _send(self, url: str, request: RegisterRequest) -> httpx.Response:
         match request:
-            case Get():
+            case RegisterGet():
                 return await self._http.get(url)
-            case Put(value, expects):
+            case RegisterPut(value, expects):
                 return await self._http.put(url, content=value, headers=_condition(expects))
-            case Delete(expects):
+            case RegisterDelete(expects):
                 return await self._http.delete(url, headers=_condition(expects))
 
     def _record(self, operation: RegisterOperation, key: str, response: httpx.Response) -> None:
@@ -108,26 +117,28 @@ def _condition(expects: Seen | None) -> dict[str, str]:
     return {"If-Match": f'"{expects.revision}"'} if expects.present else {"If-None-Match": "*"}
 
 
-def _answer(request: RegisterRequest, response: httpx.Response) -> Answer:
+def _answer(request: RegisterRequest, response: httpx.Response) -> RegisterAnswer:
     revision = int(response.headers["ETag"].strip('"')) if "ETag" in response.headers else None
     match response.status_code, request:
-        case 200, Get():
-            return Answer(seen=Seen(True, response.content, revision))
-        case 404, Get() | Delete():
-            expected_more = isinstance(request, Delete) and request.expects is not None
-            return Answer(applied=not expected_more, seen=ABSENT)
-        case 204, Put():
-            return Answer(revision=revision)
-        case 204, Delete():
-            return Answer(seen=Seen(True))
-        case 412, Put() | Delete():
-            return Answer(applied=False, seen=ABSENT if revision is None else Seen(True, revision=revision))
+        case 200, RegisterGet():
+            return RegisterAnswer(seen=Seen(True, response.content, revision))
+        case 404, RegisterGet() | RegisterDelete():
+            expected_more = isinstance(request, RegisterDelete) and request.expects is not None
+            return RegisterAnswer(applied=not expected_more, seen=ABSENT)
+        case 204, RegisterPut():
+            return RegisterAnswer(revision=revision)
+        case 204, RegisterDelete():
+            return RegisterAnswer(seen=Seen(True))
+        case 412, RegisterPut() | RegisterDelete():
+            return RegisterAnswer(
+                applied=False, seen=ABSENT if revision is None else Seen(True, revision=revision)
+            )
     raise AssertionError(f"{request} was answered {response.status_code}: {response.text}")
 
 
-def _seen_after(request: RegisterRequest, answer: Answer) -> Seen:
-    if isinstance(request, Put) and answer.applied:
+def _seen_after(request: RegisterRequest, answer: RegisterAnswer) -> Seen:
+    if isinstance(request, RegisterPut) and answer.applied:
         return Seen(True, revision=answer.revision)
-    if isinstance(request, Delete) and answer.applied:
+    if isinstance(request, RegisterDelete) and answer.applied:
         return ABSENT
     return ABSENT if answer.seen is None else answer.seen._replace(value=None)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import trio
 
-from raftkv_trio.testing import Get, History, Put, Register, check_linearizable
+from raftkv_trio.testing import History, Register, RegisterGet, RegisterPut, check_linearizable
 from tests.integration.clients import Client, RegisterHistory
 from tests.integration.cluster import Cluster
 
@@ -57,8 +57,8 @@ async def test_kill_9_of_all_loses_nothing_acknowledged(
         assert clients[0].status in (200, 404)
     check_linearizable(history, Register())
     answered = [o for o in history.operations if o.answer is not None and o.answer.applied]
-    assert sum(isinstance(o.request, Put) for o in answered) >= 50 * rounds
-    assert sum(isinstance(o.request, Get) for o in answered) >= 10 * rounds
+    assert sum(isinstance(o.request, RegisterPut) for o in answered) >= 50 * rounds
+    assert sum(isinstance(o.request, RegisterGet) for o in answered) >= 10 * rounds
 
 
 async def ask_until_killed(client: Client, cluster: Cluster, rng: random.Random, writes: Countdown) -> None:

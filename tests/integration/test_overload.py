@@ -8,7 +8,16 @@ import httpx
 import pytest
 import trio
 
-from raftkv_trio.testing import ABSENT, Answer, Get, History, Put, Register, Seen, check_linearizable
+from raftkv_trio.testing import (
+    ABSENT,
+    History,
+    Register,
+    RegisterAnswer,
+    RegisterGet,
+    RegisterPut,
+    Seen,
+    check_linearizable,
+)
 from tests.integration.clients import RegisterHistory
 from tests.integration.cluster import Cluster
 from tests.rest.serving import Wire
@@ -34,12 +43,14 @@ class Flood:
             wire = Wire(stream)
             while not self.is_over:
                 value = f"{key} {sum(self.statuses.values())} ".encode().ljust(self._value_bytes, b".")
-                operation = self._history.invoke(key, key, Put(digest(value)))
+                operation = self._history.invoke(key, key, RegisterPut(digest(value)))
                 length = b"Content-Length: %d" % len(value)
                 answer = await wire.ask(b"PUT " + key.encode(), length, content=value)
                 self.statuses[answer.status] += 1
                 if answer.status == 204:
-                    self._history.complete(operation, Answer(revision=int(answer.headers["ETag"].strip('"'))))
+                    self._history.complete(
+                        operation, RegisterAnswer(revision=int(answer.headers["ETag"].strip('"')))
+                    )
                 elif answer.status == 429:
                     assert "Retry-After" in answer.headers
                     self._history.fail(operation)
@@ -80,10 +91,10 @@ async def test_a_flood_of_writes(
     cluster.start()
     await cluster.wait_ready(http)
     for number in range(clients):
-        operation = history.invoke("reader", f"/flood-{number}", Get())
+        operation = history.invoke("reader", f"/flood-{number}", RegisterGet())
         got = await http.get(cluster.url(number % 3 + 1, f"/flood-{number}"))
         seen = ABSENT if got.status_code == 404 else Seen(True, digest(got.content))
-        history.complete(operation, Answer(seen=seen))
+        history.complete(operation, RegisterAnswer(seen=seen))
     check_linearizable(history, Register())
 
 

@@ -10,8 +10,15 @@ import httpx
 import pytest
 import trio
 
-from raftkv_trio.testing import Get, History, Outcome, Put, Register, check_linearizable
-from raftkv_trio.testing.histories.register import RegisterRequest
+from raftkv_trio.testing import (
+    History,
+    Outcome,
+    Register,
+    RegisterGet,
+    RegisterPut,
+    RegisterRequest,
+    check_linearizable,
+)
 from tests.integration.clients import Client, RegisterHistory, RegisterOperation
 from tests.integration.cluster import PATIENCE_S, POLL_S, Cluster
 from tests.integration.proxy import Proxy
@@ -43,7 +50,7 @@ async def test_a_halted_leader_serves_nothing_stale(
             background.start_soon(ask_for_ever, at_others.put, *others)
             background.start_soon(ask_for_ever, at_others.get, *others)
             background.start_soon(ask_for_ever, at_old.get, old)
-            await answers(history, at_old, Get, more=20)
+            await answers(history, at_old, RegisterGet, more=20)
             async with trio.open_nursery() as gathered:
                 if not hears_them:
                     proxies[old].hold()
@@ -53,12 +60,12 @@ async def test_a_halted_leader_serves_nothing_stale(
                 async with trio.open_nursery() as senders:
                     senders.start_soon(send_every, POLL_S, at_old, old, gathered)
                     await cluster.leader(http, *others)
-                    await answers(history, at_others, Put, more=20)
+                    await answers(history, at_others, RegisterPut, more=20)
                     await trio.sleep_until(resume_at)
                     senders.cancel_scope.cancel()
                 cluster.resume(old)
             proxies[old].release()
-            await answers(history, at_old, Get, more=20)
+            await answers(history, at_old, RegisterGet, more=20)
             background.cancel_scope.cancel()
         status = await cluster.status(http, old)
     assert status["role"] == "follower"

@@ -3,8 +3,17 @@
 import random
 from dataclasses import dataclass, field
 
-from raftkv_trio.testing import ABSENT, Answer, Delete, Get, History, Operation, Put, Seen
-from raftkv_trio.testing.histories.register import RegisterRequest
+from raftkv_trio.testing import (
+    ABSENT,
+    History,
+    RecordedOperation,
+    RegisterAnswer,
+    RegisterDelete,
+    RegisterGet,
+    RegisterPut,
+    RegisterRequest,
+    Seen,
+)
 
 
 @dataclass
@@ -19,43 +28,43 @@ class TrueRegister:
     def seen(self) -> Seen:
         return ABSENT if self.value is None else Seen(True, self.value, self.revision)
 
-    def execute(self, request: RegisterRequest) -> Answer:
+    def execute(self, request: RegisterRequest) -> RegisterAnswer:
         """What a client is told that hears back."""
-        if isinstance(request, Get):
-            return Answer(seen=self.seen)
+        if isinstance(request, RegisterGet):
+            return RegisterAnswer(seen=self.seen)
         expects = request.expects
         if expects is not None:
             same = expects.present == self.seen.present
             same = same and expects.value in (None, self.value) and expects.revision in (None, self.revision)
             if not same:
-                return Answer(applied=False, seen=self.seen._replace(value=None))
-        if isinstance(request, Put):
+                return RegisterAnswer(applied=False, seen=self.seen._replace(value=None))
+        if isinstance(request, RegisterPut):
             self.newest += 1
             self.value, self.revision = request.value, self.newest
-            return Answer(revision=self.revision)
+            return RegisterAnswer(revision=self.revision)
         was_there = self.value is not None
         self.newest += was_there
         self.value = None
-        return Answer(seen=Seen(was_there))
+        return RegisterAnswer(seen=Seen(was_there))
 
 
 @dataclass
 class _Client:
     name: str
-    operation: Operation[RegisterRequest, Answer] | None = None
+    operation: RecordedOperation[RegisterRequest, RegisterAnswer] | None = None
     key: int = 0
-    request: RegisterRequest = field(default_factory=Get)
-    answer: Answer | None = None
+    request: RegisterRequest = field(default_factory=RegisterGet)
+    answer: RegisterAnswer | None = None
 
 
 def random_history(
     rng: random.Random, *, operations: int, keys: int = 1, clients: int = 5, lost_share: float = 0.1
-) -> History[RegisterRequest, Answer]:
+) -> History[RegisterRequest, RegisterAnswer]:
     """`operations` operations of concurrent clients; of `lost_share` of them the outcome is unknown.
 
     A lost one may have been applied, may be applied at any later time, or never is. Values are unique.
     """
-    history: History[RegisterRequest, Answer] = History()
+    history: History[RegisterRequest, RegisterAnswer] = History()
     registers = [TrueRegister() for _ in range(keys)]
     everyone = [_Client(f"client {number}") for number in range(clients)]
     late: list[tuple[int, RegisterRequest]] = []
@@ -88,5 +97,11 @@ def random_history(
 def _random_request(rng: random.Random, register: TrueRegister, number: int) -> RegisterRequest:
     value = b"%d" % number
     expects = rng.choice([register.seen, register.seen._replace(value=None), Seen(True), ABSENT])
-    requests: list[RegisterRequest] = [Get(), Put(value), Put(value, expects), Delete(), Delete(expects)]
+    requests: list[RegisterRequest] = [
+        RegisterGet(),
+        RegisterPut(value),
+        RegisterPut(value, expects),
+        RegisterDelete(),
+        RegisterDelete(expects),
+    ]
     return rng.choices(requests, weights=[8, 6, 4, 1, 1])[0]

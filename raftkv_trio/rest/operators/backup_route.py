@@ -13,7 +13,7 @@ from raftkv_trio.node.open_snapshot import OpenSnapshot
 from raftkv_trio.rest.operators.documents import Response, problem
 from raftkv_trio.rest.waiting import wait_readable
 
-PIECE_BYTES = 256 * 1024
+DOWNLOAD_PIECE_BYTES = 256 * 1024
 
 
 def add_backup_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
@@ -61,7 +61,7 @@ class _SnapshotBody(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        piece = await self._snapshot.read_at(self._offset, PIECE_BYTES)
+        piece = await self._snapshot.read_at(self._offset, DOWNLOAD_PIECE_BYTES)
         if not piece:
             raise StopAsyncIteration
         self._offset += len(piece)

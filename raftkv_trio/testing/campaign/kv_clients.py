@@ -5,9 +5,12 @@ from random import Random
 
 from raftkv_trio.kv import (
     Compare,
+    Delete,
+    Get,
     GetResult,
     KeyValue,
     Operation,
+    Put,
     PutResult,
     Relation,
     Store,
@@ -16,22 +19,19 @@ from raftkv_trio.kv import (
     TxnResult,
     encode_txn,
 )
-from raftkv_trio.kv import Delete as DeleteKey
-from raftkv_trio.kv import Get as GetKey
-from raftkv_trio.kv import Put as PutKey
-from raftkv_trio.testing.histories.history import Operation as Recorded
+from raftkv_trio.testing.histories.history import RecordedOperation
 from raftkv_trio.testing.histories.register import (
     ABSENT,
     PRESENT,
-    Answer,
-    Delete,
-    Get,
-    Put,
+    RegisterAnswer,
+    RegisterDelete,
+    RegisterGet,
+    RegisterPut,
     RegisterRequest,
     Seen,
 )
 
-Record = Recorded[RegisterRequest, Answer]
+RegisterOperation = RecordedOperation[RegisterRequest, RegisterAnswer]
 
 
 def draw_request(random: Random, value: bytes, known: Seen | None) -> RegisterRequest:
@@ -39,24 +39,24 @@ def draw_request(random: Random, value: bytes, known: Seen | None) -> RegisterRe
     expects = known if known is not None and random.random() < 0.8 else None
     draw = random.random()
     if draw < 0.4:
-        return Get()
+        return RegisterGet()
     if draw < 0.65:
-        return Put(value)
+        return RegisterPut(value)
     if draw < 0.9:
-        return Put(value, _without_value(expects))
-    return Delete(_without_value(expects) if random.random() < 0.5 else None)
+        return RegisterPut(value, _without_value(expects))
+    return RegisterDelete(_without_value(expects) if random.random() < 0.5 else None)
 
 
 def _without_value(seen: Seen | None) -> Seen | None:
     return None if seen is None else seen._replace(value=None)
 
 
-def command_of(key: bytes, request: Put | Delete) -> bytes:
+def command_of(key: bytes, request: RegisterPut | RegisterDelete) -> bytes:
     """The store's command for a write: a txn, as the REST API makes it."""
-    write: Operation = PutKey(key, request.value) if isinstance(request, Put) else DeleteKey(key)
+    write: Operation = Put(key, request.value) if isinstance(request, RegisterPut) else Delete(key)
     if request.expects is None:
         return encode_txn(Txn(success=(write,)))
-    return encode_txn(Txn((_compare(key, request.expects),), (write,), (GetKey(key),)))
+    return encode_txn(Txn((_compare(key, request.expects),), (write,), (Get(key),)))
 
 
 def _compare(key: bytes, expects: Seen) -> Compare:
@@ -67,20 +67,20 @@ def _compare(key: bytes, expects: Seen) -> Compare:
     return Compare(key, Target.MOD_REVISION, Relation.EQUAL, expects.revision)
 
 
-def answer_to_write(result: object) -> Answer:
+def answer_to_write(result: object) -> RegisterAnswer:
     """What the store's result says to a client."""
     assert isinstance(result, TxnResult), result
     (operation,) = result.results
     if isinstance(operation, PutResult):
-        return Answer(revision=operation.key_value.mod_revision)
+        return RegisterAnswer(revision=operation.key_value.mod_revision)
     if isinstance(operation, GetResult):  # the compare did not hold
-        return Answer(applied=False, seen=seen(operation.key_values))
-    return Answer(seen=PRESENT if operation.deleted else ABSENT)
+        return RegisterAnswer(applied=False, seen=seen(operation.key_values))
+    return RegisterAnswer(seen=PRESENT if operation.deleted else ABSENT)
 
 
-def answer_to_read(store: Store, key: bytes) -> Answer:
+def answer_to_read(store: Store, key: bytes) -> RegisterAnswer:
     record = store.get(key)
-    return Answer(seen=seen(() if record is None else (record,)))
+    return RegisterAnswer(seen=seen(() if record is None else (record,)))
 
 
 def seen(records: Sequence[KeyValue]) -> Seen:

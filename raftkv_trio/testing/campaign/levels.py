@@ -9,7 +9,7 @@ from raftkv_trio.testing.schedules.draw import draw_schedule
 from raftkv_trio.testing.schedules.schedule import Schedule
 
 
-class Run(Protocol):
+class RunSchedule(Protocol):
     """Runs a schedule to its end, or to the first thing that must not be."""
 
     def __call__(self, schedule: Schedule, *, keep_trace: bool = False) -> Verdict: ...
@@ -20,7 +20,7 @@ class Level:
     """How the seeds of a level are drawn and run."""
 
     draw: Callable[[int], Schedule]
-    run: Run
+    run: RunSchedule
 
 
 def _run_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:

@@ -17,7 +17,7 @@ from raftkv_trio.testing.simulator.member import Member
 from raftkv_trio.testing.simulator.simulation import Simulation, address_of
 
 MAX_ATTEMPTS = 5
-PATIENCE_S = 3.0
+ANSWER_TIMEOUT_S = 3.0
 #: With more, a seed would take too long.
 MAX_NODES = 9
 
@@ -116,7 +116,7 @@ class _Request:
         except ProposalError as error:
             self._answered(error)
             return
-        _Attempt(self, member, member.node, proposal)
+        _PendingChange(self, member, member.node, proposal)
 
     def confirmed(self, term: int, index: int) -> None:
         self._note("is told that it is done")
@@ -148,14 +148,14 @@ class _Request:
         return f"{changes}{', by force' if self._request.is_forced else ''}"
 
 
-class _Attempt:
+class _PendingChange:
     def __init__(self, request: _Request, member: Member, node: Node, proposal: Proposal) -> None:
         self._request = request
         self._member = member
         self._node = node
         self._proposal = proposal
         self._is_over = False
-        request._simulation.timeline.after(PATIENCE_S, self._give_up)
+        request._simulation.timeline.after(ANSWER_TIMEOUT_S, self._give_up)
         member.look(self._look)
 
     def _look(self) -> bool:

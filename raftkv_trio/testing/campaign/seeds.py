@@ -11,7 +11,7 @@ from raftkv_trio.kv import Store
 from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.campaign.faults import mend_all, strike
 from raftkv_trio.testing.campaign.kv_clients import (
-    Record,
+    RegisterOperation,
     answer_to_read,
     answer_to_write,
     command_of,
@@ -19,7 +19,13 @@ from raftkv_trio.testing.campaign.kv_clients import (
 )
 from raftkv_trio.testing.histories.history import History, Outcome
 from raftkv_trio.testing.histories.linearizability import HistoryError, check_linearizable
-from raftkv_trio.testing.histories.register import Answer, Get, Register, RegisterRequest, Seen
+from raftkv_trio.testing.histories.register import (
+    Register,
+    RegisterAnswer,
+    RegisterGet,
+    RegisterRequest,
+    Seen,
+)
 from raftkv_trio.testing.invariants.violation import LINEARIZABILITY, LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import PATIENCE_S, Fault, Occasion, Schedule
 from raftkv_trio.testing.simulator.member import Member, State
@@ -86,7 +92,7 @@ class SeedRun:
         self.simulation.supervised = True
         for member in self.simulation.members.values():
             member.disk_call_s = schedule.disk_call_s
-        self.history: History[RegisterRequest, Answer] = History(lambda: self.simulation.now)
+        self.history: History[RegisterRequest, RegisterAnswer] = History(lambda: self.simulation.now)
         self.struck: Counter[str] = Counter()
         self.clients = [_Client(number, self) for number in range(1, schedule.clients + 1)]
 
@@ -264,7 +270,7 @@ class _Client:
         self._favourite = member.id
         return member
 
-    def ended(self, key: bytes, record: Record) -> None:
+    def ended(self, key: bytes, record: RegisterOperation) -> None:
         """The operation is over; its record says how."""
         answer = record.answer
         if answer is not None:
@@ -282,7 +288,7 @@ class _Client:
 class _Attempt:
     """One operation at one node."""
 
-    def __init__(self, client: _Client, member: Member, key: bytes, record: Record) -> None:
+    def __init__(self, client: _Client, member: Member, key: bytes, record: RegisterOperation) -> None:
         self._client = client
         self._run = client._run
         self._member = member
@@ -296,7 +302,7 @@ class _Attempt:
     def begin(self, timeout_s: float) -> None:
         request = self._record.request
         try:
-            if isinstance(request, Get):
+            if isinstance(request, RegisterGet):
                 self._round = self._parts.reads.join()
                 self._look = self._look_at_read
             else:
@@ -339,12 +345,12 @@ class _Attempt:
     def _give_up(self) -> None:
         if self._is_over:
             return
-        if isinstance(self._record.request, Get):
+        if isinstance(self._record.request, RegisterGet):
             self._end(Outcome.FAILED)
         else:
             self._end(_told(self._proposal.give_up()))
 
-    def _end(self, outcome: Outcome, answer: Answer | None = None) -> None:
+    def _end(self, outcome: Outcome, answer: RegisterAnswer | None = None) -> None:
         self._is_over = True
         history = self._run.history
         if answer is not None:

@@ -21,7 +21,7 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
 
 
-class Operation(Generic[Request, Answer]):
+class RecordedOperation(Generic[Request, Answer]):
     """One operation on one key. Made by `History.invoke`, and changed by its history only.
 
     Attributes:
@@ -72,25 +72,25 @@ class History(Generic[Request, Answer]):
     def __init__(self, now: Callable[[], float] | None = None) -> None:
         self._now = now
         self._position = 0
-        self._operations: list[Operation[Request, Answer]] = []
+        self._operations: list[RecordedOperation[Request, Answer]] = []
 
     def __len__(self) -> int:
         return len(self._operations)
 
     @property
-    def operations(self) -> Sequence[Operation[Request, Answer]]:
+    def operations(self) -> Sequence[RecordedOperation[Request, Answer]]:
         """All operations, in the order of their invocation."""
         return self._operations
 
-    def invoke(self, client: str, key: Hashable, request: Request) -> Operation[Request, Answer]:
+    def invoke(self, client: str, key: Hashable, request: Request) -> RecordedOperation[Request, Answer]:
         """Record that `client` is about to send `request`; to be called before anything leaves."""
-        operation: Operation[Request, Answer] = Operation(
+        operation: RecordedOperation[Request, Answer] = RecordedOperation(
             client, key, request, self._next_position(), self._time()
         )
         self._operations.append(operation)
         return operation
 
-    def complete(self, operation: Operation[Request, Answer], answer: Answer) -> None:
+    def complete(self, operation: RecordedOperation[Request, Answer], answer: Answer) -> None:
         """Record its answer; to be called after the answer has arrived.
 
         Raises ValueError a second time, and for the answer None, which stands for what is not known.
@@ -100,15 +100,15 @@ class History(Generic[Request, Answer]):
         self._end(operation, Outcome.COMPLETED)
         operation.answer = answer
 
-    def fail(self, operation: Operation[Request, Answer]) -> None:
+    def fail(self, operation: RecordedOperation[Request, Answer]) -> None:
         """Record that it was certainly not applied, and never will be. Raises ValueError a second time."""
         self._end(operation, Outcome.FAILED)
 
-    def give_up(self, operation: Operation[Request, Answer]) -> None:
+    def give_up(self, operation: RecordedOperation[Request, Answer]) -> None:
         """Record that its client stopped waiting, its outcome unknown. Raises ValueError a second time."""
         self._end(operation, Outcome.UNKNOWN)
 
-    def _end(self, operation: Operation[Request, Answer], outcome: Outcome) -> None:
+    def _end(self, operation: RecordedOperation[Request, Answer], outcome: Outcome) -> None:
         if operation.ended is not None:
             raise ValueError(f"an operation ends once: {operation}")
         operation.ended = self._next_position()

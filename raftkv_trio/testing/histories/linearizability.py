@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from raftkv_trio.testing.histories.history import Answer, History, Operation, Outcome, Request
+from raftkv_trio.testing.histories.history import Answer, History, Outcome, RecordedOperation, Request
 
 S = TypeVar("S", bound=Hashable)
 RequestIn = TypeVar("RequestIn", contravariant=True)
@@ -82,7 +82,7 @@ def check_linearizable(
         NotLinearizable: with the place at which the longest order found cannot go on.
         Undecided: counts as a failure as well.
     """
-    by_key: dict[Hashable, list[Operation[Request, Answer]]] = {}
+    by_key: dict[Hashable, list[RecordedOperation[Request, Answer]]] = {}
     for operation in history.operations:
         by_key.setdefault(operation.key, []).append(operation)
     steps = 0
@@ -108,7 +108,7 @@ class _Configuration(NamedTuple, Generic[S]):
 class _Completed(NamedTuple, Generic[Request, Answer]):
     """`lower`: bits of the completed ones of lower rank; `sees`: of the lost ones that it may see."""
 
-    operation: Operation[Request, Answer]
+    operation: RecordedOperation[Request, Answer]
     ended: int
     answer: Answer
     only_reads: bool
@@ -135,7 +135,7 @@ class Search(Generic[S, Request, Answer]):
         self,
         model: Model[S, Request, Answer],
         key: Hashable,
-        operations: Iterable[Operation[Request, Answer]],
+        operations: Iterable[RecordedOperation[Request, Answer]],
         max_steps: int,
     ) -> None:
         self.steps = 0
@@ -299,8 +299,8 @@ def _is_news(known: dict[Place, list[int]], place: Place, used: int) -> bool:
 
 
 def _seen_ones(
-    model: Model[S, Request, Answer], operations: Iterable[Operation[Request, Answer]]
-) -> list[Operation[Request, Answer]]:
+    model: Model[S, Request, Answer], operations: Iterable[RecordedOperation[Request, Answer]]
+) -> list[RecordedOperation[Request, Answer]]:
     """The lost ones that a completed operation may see, or a lost one that is seen itself."""
     lost = [o for o in operations if o.outcome is Outcome.UNKNOWN]
     seers = [o for o in operations if o.outcome is Outcome.COMPLETED]

@@ -26,14 +26,14 @@ ABSENT = Seen(present=False)
 PRESENT = Seen(present=True)
 
 
-class Get(NamedTuple):
+class RegisterGet(NamedTuple):
     """Read the key."""
 
     def __str__(self) -> str:
         return "get"
 
 
-class Put(NamedTuple):
+class RegisterPut(NamedTuple):
     """Set the value, where the key is as `expects` says (If-Match, If-None-Match: *, or a value)."""
 
     value: bytes
@@ -43,7 +43,7 @@ class Put(NamedTuple):
         return f"put {self.value!r}" + _if(self.expects)
 
 
-class Delete(NamedTuple):
+class RegisterDelete(NamedTuple):
     """Remove the key, where it is as `expects` says."""
 
     expects: Seen | None = None
@@ -52,7 +52,7 @@ class Delete(NamedTuple):
         return "delete" + _if(self.expects)
 
 
-class Answer(NamedTuple):
+class RegisterAnswer(NamedTuple):
     """What a completed operation was told.
 
     Attributes:
@@ -73,7 +73,7 @@ class Answer(NamedTuple):
         return ", ".join(parts) or "applied"
 
 
-RegisterRequest = Get | Put | Delete
+RegisterRequest = RegisterGet | RegisterPut | RegisterDelete
 
 
 class Version(NamedTuple):
@@ -96,7 +96,9 @@ class Register:
     def initial(self, key: Hashable) -> Version:
         return Version()
 
-    def step(self, state: Version, request: RegisterRequest, answer: Answer | None) -> Sequence[Version]:
+    def step(
+        self, state: Version, request: RegisterRequest, answer: RegisterAnswer | None
+    ) -> Sequence[Version]:
         """The states that `request` may leave behind; none where `answer` contradicts `state`.
 
         Without an answer: those that it leaves if it is applied. Raises ValueError for an answer that says
@@ -107,38 +109,40 @@ class Register:
             if narrowed is None:
                 return ()
             state = narrowed
-        if isinstance(request, Get):
+        if isinstance(request, RegisterGet):
             return (state,)
         if answer is not None and not answer.applied:
             return () if _certainly_meets(state, request.expects) else (state,)
         met = state if request.expects is None else _narrow(state, request.expects)
         if met is None:
             return ()
-        if isinstance(request, Delete):
+        if isinstance(request, RegisterDelete):
             return (Version(None, None, met.newest),)
         revision = None if answer is None else answer.revision
         if revision is None:
             return (Version(request.value, None, met.newest),)
         return (Version(request.value, revision, revision),) if revision > met.newest else ()
 
-    def only_reads(self, request: RegisterRequest, answer: Answer) -> bool:
+    def only_reads(self, request: RegisterRequest, answer: RegisterAnswer) -> bool:
         """Whether it changes no state, wherever it stands in an order."""
-        return isinstance(request, Get) or not answer.applied
+        return isinstance(request, RegisterGet) or not answer.applied
 
-    def rank(self, request: RegisterRequest, answer: Answer) -> int | None:
+    def rank(self, request: RegisterRequest, answer: RegisterAnswer) -> int | None:
         """By the highest revision that it tells of; who wrote that one comes before those who saw it."""
         if answer.revision is not None:
             return 2 * answer.revision
         seen = [s.revision for s in _seen_before(request, answer) if s.revision is not None]
         return 2 * max(seen) + 1 if seen else None
 
-    def may_see(self, request: RegisterRequest, answer: Answer | None, write: RegisterRequest) -> bool:
+    def may_see(
+        self, request: RegisterRequest, answer: RegisterAnswer | None, write: RegisterRequest
+    ) -> bool:
         """Whether `request` may get on only because `write`, whose answer was lost, came right before it."""
-        if isinstance(write, Get):
+        if isinstance(write, RegisterGet):
             return False
         if answer is not None and not answer.applied and answer.seen is None:
             return True  # something did not meet what it expected
-        written = Seen(True, write.value) if isinstance(write, Put) else ABSENT
+        written = Seen(True, write.value) if isinstance(write, RegisterPut) else ABSENT
         seen = _seen_before(request, answer)
         return bool(seen) and all(_fits(written, one) for one in seen)
 
@@ -147,10 +151,10 @@ def _if(expects: Seen | None) -> str:
     return "" if expects is None else f" if {expects}"
 
 
-def _seen_before(request: RegisterRequest, answer: Answer | None) -> list[Seen]:
+def _seen_before(request: RegisterRequest, answer: RegisterAnswer | None) -> list[Seen]:
     """What is certain of the key right before `request`, if that was, or is to be, applied with `answer`."""
     seen = None if answer is None else answer.seen
-    expects = None if isinstance(request, Get) or (answer and not answer.applied) else request.expects
+    expects = None if isinstance(request, RegisterGet) or (answer and not answer.applied) else request.expects
     return [one for one in (seen, expects) if one is not None]
 
 

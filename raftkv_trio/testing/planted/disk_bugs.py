@@ -22,7 +22,7 @@ def _(original: Any) -> object:
 
 @bug(BUGS, "skip-directory-sync", "a new segment's name is not synced", WriteAheadLog, "_cut")
 def _(original: Any) -> object:
-    class Careless:
+    class CarelessDisk:
         def __init__(self, disk: object) -> None:
             self._disk = disk
 
@@ -33,7 +33,7 @@ def _(original: Any) -> object:
             pass
 
     def cut(log: Any, *arguments: Any) -> None:
-        disk, log._disk = log._disk, Careless(log._disk)
+        disk, log._disk = log._disk, CarelessDisk(log._disk)
         try:
             original(log, *arguments)
         finally:
@@ -44,7 +44,7 @@ def _(original: Any) -> object:
 
 @bug(BUGS, "trust-page-cache", "what a start reads is taken for durable", WriteAheadLog, "recover")
 def _(original: Any) -> object:
-    class Unsynced:
+    class UnsyncedFile:
         def __init__(self, file: object) -> None:
             self._file = file
 
@@ -54,7 +54,7 @@ def _(original: Any) -> object:
         def datasync(self) -> None:
             pass
 
-    class Disk:
+    class UnsyncedDisk:
         def __init__(self, disk: Any) -> None:
             self._disk = disk
 
@@ -62,18 +62,18 @@ def _(original: Any) -> object:
             return getattr(self._disk, name)
 
         def open(self, path: object, **how: object) -> object:
-            return self._disk.open(path, **how) if how else Unsynced(self._disk.open(path))
+            return self._disk.open(path, **how) if how else UnsyncedFile(self._disk.open(path))
 
         def sync_directory(self, path: object) -> None:
             pass
 
     def recover(log: Any) -> None:
-        disk, log._disk = log._disk, Disk(log._disk)
+        disk, log._disk = log._disk, UnsyncedDisk(log._disk)
         try:
             original(log)
         finally:
             log._disk = disk
-            if isinstance(log._file, Unsynced):
+            if isinstance(log._file, UnsyncedFile):
                 log._file = log._file._file
 
     return recover

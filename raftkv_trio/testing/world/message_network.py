@@ -220,7 +220,7 @@ class MessageNetwork:
         pair, conditions, random = (sender, receiver), self.conditions, self._random
         if pair in self._cut or (conditions.loss and random.random() < conditions.loss):
             self.lost += 1
-            self._trace.note(f"{sender}->{receiver}", f"lost {describe(frame)}")
+            self._trace.note(f"{sender}->{receiver}", f"lost {describe_frame(frame)}")
             return
         arrival = self._timeline.now + random.uniform(*conditions.delay_s)
         if conditions.stray and random.random() < conditions.stray:
@@ -233,14 +233,14 @@ class MessageNetwork:
         sender, receiver = pair
         if self._connections.get(pair) != connection or pair in self._cut:
             self.lost += 1
-            self._trace.note(f"{sender}->{receiver}", f"lost {describe(frame)}")
+            self._trace.note(f"{sender}->{receiver}", f"lost {describe_frame(frame)}")
             return
         self.delivered += 1
-        self._trace.note(f"{sender}->{receiver}", describe(frame))
+        self._trace.note(f"{sender}->{receiver}", describe_frame(frame))
         self._receivers[receiver].receive(sender, frame)
 
 
-def describe(frame: PeerFrame) -> str:
+def describe_frame(frame: PeerFrame) -> str:
     """A frame in a few words."""
     if isinstance(frame, Forward):
         return f"forwards {len(frame.proposals)} in term {frame.term}"

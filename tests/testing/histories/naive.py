@@ -3,10 +3,17 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from raftkv_trio.testing import Answer, Get, Operation, Outcome, Put, Seen
-from raftkv_trio.testing.histories.register import RegisterRequest
+from raftkv_trio.testing import (
+    Outcome,
+    RecordedOperation,
+    RegisterAnswer,
+    RegisterGet,
+    RegisterPut,
+    RegisterRequest,
+    Seen,
+)
 
-Operations = Sequence[Operation[RegisterRequest, Answer]]
+Operations = Sequence[RecordedOperation[RegisterRequest, RegisterAnswer]]
 
 
 class State(NamedTuple):
@@ -35,15 +42,20 @@ def _can_finish(state: State, left: Operations, revisions: list[int]) -> bool:
     return False
 
 
-def _ends_before(one: Operation[RegisterRequest, Answer], other: Operation[RegisterRequest, Answer]) -> bool:
+def _ends_before(
+    one: RecordedOperation[RegisterRequest, RegisterAnswer],
+    other: RecordedOperation[RegisterRequest, RegisterAnswer],
+) -> bool:
     return one.outcome is Outcome.COMPLETED and one.ended is not None and one.ended < other.invoked
 
 
-def _after(state: State, one: Operation[RegisterRequest, Answer], revisions: list[int]) -> Iterator[State]:
+def _after(
+    state: State, one: RecordedOperation[RegisterRequest, RegisterAnswer], revisions: list[int]
+) -> Iterator[State]:
     request, answer = one.request, one.answer
     if answer is not None and answer.seen is not None and not _is(state, answer.seen):
         return
-    if isinstance(request, Get):
+    if isinstance(request, RegisterGet):
         yield state
         return
     met = request.expects is None or _is(state, request.expects)
@@ -51,7 +63,7 @@ def _after(state: State, one: Operation[RegisterRequest, Answer], revisions: lis
         return
     if not met:
         yield state
-    elif isinstance(request, Put):
+    elif isinstance(request, RegisterPut):
         told = None if answer is None else answer.revision
         if told is None:
             yield State(request.value, None, state.newest)
@@ -74,6 +86,8 @@ def _told_revisions(operations: Operations) -> set[int]:
         told.add(one.answer and one.answer.revision)
         told.add(one.answer and one.answer.seen and one.answer.seen.revision)
         told.add(
-            None if isinstance(one.request, Get) else one.request.expects and one.request.expects.revision
+            None
+            if isinstance(one.request, RegisterGet)
+            else one.request.expects and one.request.expects.revision
         )
     return {revision for revision in told if revision is not None}

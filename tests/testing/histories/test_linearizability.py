@@ -9,23 +9,23 @@ from hypothesis import strategies as st
 from raftkv_trio.testing import (
     ABSENT,
     PRESENT,
-    Answer,
-    Delete,
-    Get,
     History,
     NotLinearizable,
-    Operation,
-    Put,
+    RecordedOperation,
     Register,
+    RegisterAnswer,
+    RegisterDelete,
+    RegisterGet,
+    RegisterPut,
+    RegisterRequest,
     Seen,
     Undecided,
     check_linearizable,
 )
-from raftkv_trio.testing.histories.register import RegisterRequest
 from tests.testing.histories.naive import is_linearizable
 from tests.testing.runs import random_history
 
-RegisterHistory = History[RegisterRequest, Answer]
+RegisterHistory = History[RegisterRequest, RegisterAnswer]
 Line = tuple[int, int, RegisterRequest, object]  # invoked, ended, request, and an answer or LOST or FAILED
 LOST = object()
 FAILED = object()
@@ -38,12 +38,12 @@ def history_of(*lines: Line) -> RegisterHistory:
         [(invoked, number, True) for number, (invoked, _, _, _) in enumerate(lines)]
         + [(ended, number, False) for number, (_, ended, _, _) in enumerate(lines)]
     )
-    open_ones: dict[int, Operation[RegisterRequest, Answer]] = {}
+    open_ones: dict[int, RecordedOperation[RegisterRequest, RegisterAnswer]] = {}
     for _, number, begins in events:
         _, _, request, answer = lines[number]
         if begins:
             open_ones[number] = history.invoke(f"c{number}", "k", request)
-        elif isinstance(answer, Answer):
+        elif isinstance(answer, RegisterAnswer):
             history.complete(open_ones[number], answer)
         elif answer is FAILED:
             history.fail(open_ones[number])
@@ -52,125 +52,138 @@ def history_of(*lines: Line) -> RegisterHistory:
     return history
 
 
-def saw(value: bytes | None, revision: int | None = None) -> Answer:
-    return Answer(seen=ABSENT if value is None else Seen(True, value, revision))
+def saw(value: bytes | None, revision: int | None = None) -> RegisterAnswer:
+    return RegisterAnswer(seen=ABSENT if value is None else Seen(True, value, revision))
 
 
-APPLIED = Answer()
-A, B, C = Put(b"a"), Put(b"b"), Put(b"c")
+APPLIED = RegisterAnswer()
+A, B, C = RegisterPut(b"a"), RegisterPut(b"b"), RegisterPut(b"c")
 REVISION_1 = Seen(True, revision=1)
 
 GOOD: dict[str, list[Line]] = {
     "nothing": [],
-    "a read before any write": [(1, 2, Get(), saw(None))],
+    "a read before any write": [(1, 2, RegisterGet(), saw(None))],
     "concurrent writes in either order": [
         (1, 9, A, APPLIED),
         (2, 8, B, APPLIED),
-        (10, 11, Get(), saw(b"a")),
+        (10, 11, RegisterGet(), saw(b"a")),
     ],
     "reads during a write see it or not": [
         (1, 9, A, APPLIED),
-        (2, 3, Get(), saw(None)),
-        (4, 5, Get(), saw(b"a")),
+        (2, 3, RegisterGet(), saw(None)),
+        (4, 5, RegisterGet(), saw(b"a")),
     ],
-    "a lost write that nobody saw": [(1, 2, A, LOST), (3, 4, Get(), saw(None))],
-    "a lost write seen later": [(1, 2, A, LOST), (3, 4, Get(), saw(None)), (5, 6, Get(), saw(b"a"))],
+    "a lost write that nobody saw": [(1, 2, A, LOST), (3, 4, RegisterGet(), saw(None))],
+    "a lost write seen later": [
+        (1, 2, A, LOST),
+        (3, 4, RegisterGet(), saw(None)),
+        (5, 6, RegisterGet(), saw(b"a")),
+    ],
     "a lost write that overwrites much later": [
         (1, 2, A, LOST),
         (3, 4, B, APPLIED),
-        (5, 6, Get(), saw(b"b")),
-        (7, 8, Get(), saw(b"a")),
+        (5, 6, RegisterGet(), saw(b"b")),
+        (7, 8, RegisterGet(), saw(b"a")),
     ],
-    "a lost delete": [(1, 2, A, APPLIED), (3, 4, Delete(), LOST), (5, 6, Get(), saw(None))],
+    "a lost delete": [(1, 2, A, APPLIED), (3, 4, RegisterDelete(), LOST), (5, 6, RegisterGet(), saw(None))],
     "a lost compare-and-set on a lost write": [
         (1, 2, A, LOST),
-        (3, 4, Put(b"b", Seen(True, b"a")), LOST),
-        (5, 6, Get(), saw(None)),
-        (7, 8, Get(), saw(b"b")),
+        (3, 4, RegisterPut(b"b", Seen(True, b"a")), LOST),
+        (5, 6, RegisterGet(), saw(None)),
+        (7, 8, RegisterGet(), saw(b"b")),
     ],
     "a lost write that made a compare-and-set fail, seen by nobody else": [
         (1, 2, A, APPLIED),
         (3, 4, B, LOST),
-        (5, 6, Put(b"c", Seen(True, b"a")), Answer(applied=False)),
+        (5, 6, RegisterPut(b"c", Seen(True, b"a")), RegisterAnswer(applied=False)),
         (7, 8, A, APPLIED),
-        (9, 10, Get(), saw(b"a")),
+        (9, 10, RegisterGet(), saw(b"a")),
     ],
     "two lost writes of one value, of which the one with a condition must come first": [
         (1, 3, B, LOST),
-        (2, 6, Put(b"b", ABSENT), LOST),
-        (4, 7, Put(b"c", REVISION_1), Answer(applied=False, seen=Seen(True, revision=3))),
-        (5, 8, Get(), saw(b"b", 2)),
+        (2, 6, RegisterPut(b"b", ABSENT), LOST),
+        (4, 7, RegisterPut(b"c", REVISION_1), RegisterAnswer(applied=False, seen=Seen(True, revision=3))),
+        (5, 8, RegisterGet(), saw(b"b", 2)),
     ],
     "the revision of a lost write, learnt by whoever sees it": [
         (1, 2, A, LOST),
-        (3, 4, Put(b"c", Seen(True, revision=7)), Answer(applied=False, seen=Seen(True, revision=5))),
-        (5, 6, Get(), saw(b"a", 5)),
+        (
+            3,
+            4,
+            RegisterPut(b"c", Seen(True, revision=7)),
+            RegisterAnswer(applied=False, seen=Seen(True, revision=5)),
+        ),
+        (5, 6, RegisterGet(), saw(b"a", 5)),
     ],
-    "a failed write that did nothing": [(1, 2, A, FAILED), (3, 4, Get(), saw(None))],
+    "a failed write that did nothing": [(1, 2, A, FAILED), (3, 4, RegisterGet(), saw(None))],
     "compare-and-set in a chain": [
-        (1, 2, Put(b"a", ABSENT), Answer(revision=1)),
-        (3, 6, Put(b"b", REVISION_1), Answer(revision=2)),
-        (4, 5, Put(b"c", REVISION_1), Answer(applied=False, seen=Seen(True, revision=2))),
-        (7, 8, Get(), saw(b"b", 2)),
+        (1, 2, RegisterPut(b"a", ABSENT), RegisterAnswer(revision=1)),
+        (3, 6, RegisterPut(b"b", REVISION_1), RegisterAnswer(revision=2)),
+        (4, 5, RegisterPut(b"c", REVISION_1), RegisterAnswer(applied=False, seen=Seen(True, revision=2))),
+        (7, 8, RegisterGet(), saw(b"b", 2)),
     ],
     "delete and create again": [
-        (1, 2, A, Answer(revision=1)),
-        (3, 4, Delete(PRESENT), APPLIED),
-        (5, 6, Put(b"a", ABSENT), Answer(revision=3)),
+        (1, 2, A, RegisterAnswer(revision=1)),
+        (3, 4, RegisterDelete(PRESENT), APPLIED),
+        (5, 6, RegisterPut(b"a", ABSENT), RegisterAnswer(revision=3)),
     ],
 }
 
 BAD: dict[str, list[Line]] = {
-    "a value that nobody wrote": [(1, 2, Get(), saw(b"a"))],
-    "a stale read": [(1, 2, A, APPLIED), (3, 4, B, APPLIED), (5, 6, Get(), saw(b"a"))],
-    "a lost update": [(1, 2, A, APPLIED), (3, 4, Get(), saw(None))],
+    "a value that nobody wrote": [(1, 2, RegisterGet(), saw(b"a"))],
+    "a stale read": [(1, 2, A, APPLIED), (3, 4, B, APPLIED), (5, 6, RegisterGet(), saw(b"a"))],
+    "a lost update": [(1, 2, A, APPLIED), (3, 4, RegisterGet(), saw(None))],
     "two reads that go back in time": [
         (1, 9, A, APPLIED),
-        (2, 3, Get(), saw(b"a")),
-        (4, 5, Get(), saw(None)),
+        (2, 3, RegisterGet(), saw(b"a")),
+        (4, 5, RegisterGet(), saw(None)),
     ],
-    "a read from the future": [(1, 2, Get(), saw(b"a")), (3, 4, A, APPLIED)],
-    "a failed write that was applied": [(1, 2, A, FAILED), (3, 4, Get(), saw(b"a"))],
+    "a read from the future": [(1, 2, RegisterGet(), saw(b"a")), (3, 4, A, APPLIED)],
+    "a failed write that was applied": [(1, 2, A, FAILED), (3, 4, RegisterGet(), saw(b"a"))],
     "a lost write seen, gone, and seen again": [
         (1, 2, A, LOST),
         (3, 4, B, APPLIED),
-        (5, 6, Get(), saw(b"a")),
-        (7, 8, Get(), saw(b"b")),
-        (9, 10, Get(), saw(b"a")),
+        (5, 6, RegisterGet(), saw(b"a")),
+        (7, 8, RegisterGet(), saw(b"b")),
+        (9, 10, RegisterGet(), saw(b"a")),
     ],
-    "a lost write seen before it was invoked": [(1, 2, Get(), saw(b"a")), (3, 4, A, LOST)],
+    "a lost write seen before it was invoked": [(1, 2, RegisterGet(), saw(b"a")), (3, 4, A, LOST)],
     "two creations of one key": [
-        (1, 4, Put(b"a", ABSENT), APPLIED),
-        (2, 3, Put(b"b", ABSENT), APPLIED),
+        (1, 4, RegisterPut(b"a", ABSENT), APPLIED),
+        (2, 3, RegisterPut(b"b", ABSENT), APPLIED),
     ],
     "two compare-and-sets on one revision": [
-        (1, 2, A, Answer(revision=1)),
-        (3, 6, Put(b"b", REVISION_1), Answer(revision=2)),
-        (4, 5, Put(b"c", REVISION_1), Answer(revision=3)),
+        (1, 2, A, RegisterAnswer(revision=1)),
+        (3, 6, RegisterPut(b"b", REVISION_1), RegisterAnswer(revision=2)),
+        (4, 5, RegisterPut(b"c", REVISION_1), RegisterAnswer(revision=3)),
     ],
     "a compare-and-set that failed without a reason": [
         (1, 2, A, APPLIED),
-        (3, 4, Put(b"b", Seen(True, b"a")), Answer(applied=False)),
+        (3, 4, RegisterPut(b"b", Seen(True, b"a")), RegisterAnswer(applied=False)),
     ],
     "one write applied twice": [
-        (1, 2, A, Answer(revision=1)),
-        (3, 4, Get(), saw(b"a", 1)),
-        (5, 6, Get(), saw(b"a", 2)),
+        (1, 2, A, RegisterAnswer(revision=1)),
+        (3, 4, RegisterGet(), saw(b"a", 1)),
+        (5, 6, RegisterGet(), saw(b"a", 2)),
     ],
-    "revisions that go back": [(1, 2, A, Answer(revision=2)), (3, 4, B, Answer(revision=1))],
+    "revisions that go back": [(1, 2, A, RegisterAnswer(revision=2)), (3, 4, B, RegisterAnswer(revision=1))],
     "writes seen in two orders": [
         (1, 2, A, APPLIED),
         (3, 8, B, APPLIED),
         (3, 8, C, APPLIED),
-        (9, 10, Get(), saw(b"b")),
-        (11, 12, Get(), saw(b"c")),
+        (9, 10, RegisterGet(), saw(b"b")),
+        (11, 12, RegisterGet(), saw(b"c")),
     ],
     "a delete of what was there already gone": [
         (1, 2, A, APPLIED),
-        (3, 4, Delete(), Answer(seen=PRESENT)),
-        (5, 6, Delete(), Answer(seen=PRESENT)),
+        (3, 4, RegisterDelete(), RegisterAnswer(seen=PRESENT)),
+        (5, 6, RegisterDelete(), RegisterAnswer(seen=PRESENT)),
     ],
-    "a delete undone": [(1, 2, A, APPLIED), (3, 4, Delete(), APPLIED), (5, 6, Get(), saw(b"a"))],
+    "a delete undone": [
+        (1, 2, A, APPLIED),
+        (3, 4, RegisterDelete(), APPLIED),
+        (5, 6, RegisterGet(), saw(b"a")),
+    ],
 }
 
 
@@ -192,11 +205,13 @@ def test_the_explanation_names_what_contradicts() -> None:
     lines: list[Line] = []
     for number in range(20):
         position = 10 * number
-        lines.append((position, position + 1, Put(b"%d" % number), Answer(revision=number + 1)))
-        lines.append((position + 2, position + 4, Get(), saw(b"%d" % number, number + 1)))
-        lines.append((position + 3, position + 5, Get(), saw(b"%d" % number, number + 1)))
+        lines.append(
+            (position, position + 1, RegisterPut(b"%d" % number), RegisterAnswer(revision=number + 1))
+        )
+        lines.append((position + 2, position + 4, RegisterGet(), saw(b"%d" % number, number + 1)))
+        lines.append((position + 3, position + 5, RegisterGet(), saw(b"%d" % number, number + 1)))
     for revision in (None, 10):
-        stale = (106, 107, Get(), saw(b"9", revision))
+        stale = (106, 107, RegisterGet(), saw(b"9", revision))
         with pytest.raises(NotLinearizable) as caught:
             check_linearizable(history_of(*lines, stale), Register())
         text = str(caught.value)
@@ -218,7 +233,7 @@ def test_keys_are_judged_alone() -> None:
     for key in ("one", "two", "three"):
         history.complete(history.invoke("c", key, A), APPLIED)
     check_linearizable(history, Register())
-    history.complete(history.invoke("c", "two", Get()), saw(b"b"))
+    history.complete(history.invoke("c", "two", RegisterGet()), saw(b"b"))
     with pytest.raises(NotLinearizable, match="'two'"):
         check_linearizable(history, Register())
 
@@ -226,7 +241,7 @@ def test_keys_are_judged_alone() -> None:
 def test_an_operation_ends_once() -> None:
     """A second end of an operation is an error of whoever records, not a change of the history."""
     history: RegisterHistory = History()
-    operation = history.invoke("c", "k", Get())
+    operation = history.invoke("c", "k", RegisterGet())
     history.give_up(operation)
     with pytest.raises(ValueError, match="ends once"):
         history.complete(operation, saw(None))
@@ -254,16 +269,16 @@ def test_a_planted_stale_read_is_found(rng: random.Random, data: st.DataObject) 
     stale = [
         (read, old)
         for read in history.operations
-        if isinstance(read.request, Get) and read.answer
+        if isinstance(read.request, RegisterGet) and read.answer
         for new in history.operations
         if new.ended and new.ended < read.invoked and new.answer and new.answer.revision
         for old in history.operations
-        if isinstance(old.request, Put) and old.ended and old.ended < new.invoked
+        if isinstance(old.request, RegisterPut) and old.ended and old.ended < new.invoked
         if old.answer and old.answer.revision
     ]
     if stale:
         read, old = data.draw(st.sampled_from(stale))
-        assert isinstance(old.request, Put)
+        assert isinstance(old.request, RegisterPut)
         assert old.answer is not None
         read.answer = saw(old.request.value, data.draw(st.sampled_from([None, old.answer.revision])))
         with pytest.raises(NotLinearizable):
@@ -275,7 +290,11 @@ def test_a_planted_stale_read_is_found(rng: random.Random, data: st.DataObject) 
 values = st.sampled_from([b"a", b"b"])
 revisions = st.integers(1, 3)
 seen = st.just(ABSENT) | st.builds(Seen, st.just(True), st.none() | values, st.none() | revisions)
-requests = st.just(Get()) | st.builds(Put, values, st.none() | seen) | st.builds(Delete, st.none() | seen)
+requests = (
+    st.just(RegisterGet())
+    | st.builds(RegisterPut, values, st.none() | seen)
+    | st.builds(RegisterDelete, st.none() | seen)
+)
 
 
 @st.composite
@@ -286,14 +305,14 @@ def lines(draw: st.DrawFn) -> Line:
     request = draw(requests)
     if draw(st.integers(0, 3)) == 0:
         return invoked, ended, request, draw(st.sampled_from([LOST, LOST, FAILED]))
-    if isinstance(request, Get):
-        return invoked, ended, request, Answer(seen=draw(seen))
+    if isinstance(request, RegisterGet):
+        return invoked, ended, request, RegisterAnswer(seen=draw(seen))
     if request.expects is not None and draw(st.booleans()):
         must_say = request.expects.revision is not None
         told = st.just(ABSENT) | st.builds(Seen, st.just(True), st.none() | values, revisions)
-        return invoked, ended, request, Answer(False, draw(told if must_say else st.none() | seen))
-    revision = draw(st.none() | revisions) if isinstance(request, Put) else None
-    return invoked, ended, request, Answer(True, draw(st.none() | seen), revision)
+        return invoked, ended, request, RegisterAnswer(False, draw(told if must_say else st.none() | seen))
+    revision = draw(st.none() | revisions) if isinstance(request, RegisterPut) else None
+    return invoked, ended, request, RegisterAnswer(True, draw(st.none() | seen), revision)
 
 
 @given(st.lists(lines(), max_size=6))

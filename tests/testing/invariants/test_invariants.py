@@ -12,7 +12,7 @@ from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot, StateRole
 from raftkv_trio.state_machine import Committed
 from raftkv_trio.testing.campaign.seeds import SeedRun, run_schedule
-from raftkv_trio.testing.histories.register import Answer, Get, Put, Seen
+from raftkv_trio.testing.histories.register import RegisterAnswer, RegisterGet, RegisterPut, Seen
 from raftkv_trio.testing.invariants import violation as named
 from raftkv_trio.testing.invariants.invariants import Invariants
 from raftkv_trio.testing.invariants.violation import Violation
@@ -334,10 +334,10 @@ def test_a_read_of_the_past() -> None:
     run = SeedRun(short(), Simulation, keep_trace=False)
     run.simulation.leader()
     for value in (b"old", b"new"):
-        written = run.history.invoke("client 1", b"key", Put(value))
-        run.history.complete(written, Answer(revision=int(value == b"new") + 1))
-    read = run.history.invoke("client 2", b"key", Get())
-    run.history.complete(read, Answer(seen=Seen(True, b"old", 1)))
+        written = run.history.invoke("client 1", b"key", RegisterPut(value))
+        run.history.complete(written, RegisterAnswer(revision=int(value == b"new") + 1))
+    read = run.history.invoke("client 2", b"key", RegisterGet())
+    run.history.complete(read, RegisterAnswer(seen=Seen(True, b"old", 1)))
     with violated(named.LINEARIZABILITY):
         run.judge()
 
