@@ -67,20 +67,20 @@ def parse_cluster(text: str) -> dict[int, PeerAddress]:
     """
     items = [item.strip() for item in text.split(",")]
     if not any(items):
-        raise ConfigError("--cluster is empty; name at least one peer URL such as http://127.0.0.1:9021")
+        raise ConfigError("`members` is empty; name at least one peer URL such as http://127.0.0.1:9021")
     if not all(items):
-        raise ConfigError("--cluster has an empty entry; it would shift the ids, which are the positions")
+        raise ConfigError("`members` has an empty entry; it would shift the ids, which are the positions")
     with_ids = [re.fullmatch(r"([^=/:]+)=(.*)", item) for item in items]
     if any(with_ids) and not all(with_ids):
-        raise ConfigError("--cluster mixes plain URLs and id=url pairs; use one form for all")
+        raise ConfigError("`members` mixes plain URLs and id=url pairs; use one form for all")
     members: dict[int, PeerAddress] = {}
     for position, (item, pair) in enumerate(zip(items, with_ids, strict=True), start=1):
         member_id, url = (parse_node_id(pair[1]), pair[2]) if pair else (position, item)
         address = PeerAddress.parse(url)
         if member_id in members:
-            raise ConfigError(f"--cluster names id {member_id} twice")
+            raise ConfigError(f"`members` names id {member_id} twice")
         if address in members.values():
-            raise ConfigError(f"--cluster names {address.url} twice")
+            raise ConfigError(f"`members` names {address.url} twice")
         members[member_id] = address
     return members
 

@@ -78,23 +78,23 @@ class NodeConfig:
     def __post_init__(self) -> None:
         if self.node_id not in self.members:
             known = ", ".join(map(str, sorted(self.members)))
-            raise ConfigError(f"--id {self.node_id} is not in --cluster, which names {known}")
+            raise ConfigError(f"`node_id` {self.node_id} is not in `members`, which names {known}")
         if self.join and len(self.members) == 1:
-            raise ConfigError("--join needs the peer URL of a member in --cluster, beside this node's own")
+            raise ConfigError("`join` needs the peer URL of a member in `members`, beside this node's own")
         if max(self.max_command_bytes, self.max_message_bytes) > MAX_MESSAGE_BYTES:
-            raise ConfigError(f"max_command_bytes and max_message_bytes are at most {MAX_MESSAGE_BYTES}")
-        if self.segment_bytes < MIN_SEGMENT_BYTES:
-            raise ConfigError(f"segment_bytes must be at least {MIN_SEGMENT_BYTES}")
-        if min(self.snapshot_entries, self.snapshot_log_bytes) < 1:
-            raise ConfigError("--snapshot-entries and --snapshot-log-size must be at least 1")
-        if min(self.catch_up_entries, self.catch_up_bytes) < 0:
-            raise ConfigError("--catch-up-entries must not be negative")
-        if self.tick_interval_s <= 0:
-            raise ConfigError("the tick interval must be positive")
-        if not 1 <= self.heartbeat_ticks < self.election_ticks:
             raise ConfigError(
-                "an election timeout must be more ticks than a heartbeat, and a heartbeat at least 1"
+                f"`max_command_bytes` and `max_message_bytes` must be at most {MAX_MESSAGE_BYTES}"
             )
+        if self.segment_bytes < MIN_SEGMENT_BYTES:
+            raise ConfigError(f"`segment_bytes` must be at least {MIN_SEGMENT_BYTES}")
+        if min(self.snapshot_entries, self.snapshot_log_bytes) < 1:
+            raise ConfigError("`snapshot_entries` and `snapshot_log_bytes` must be at least 1")
+        if min(self.catch_up_entries, self.catch_up_bytes) < 0:
+            raise ConfigError("`catch_up_entries` and `catch_up_bytes` must not be negative")
+        if self.tick_interval_s <= 0:
+            raise ConfigError("`tick_interval_s` must be positive")
+        if not 1 <= self.heartbeat_ticks < self.election_ticks:
+            raise ConfigError("`heartbeat_ticks` must be at least 1, and less than `election_ticks`")
 
     @property
     def cluster_id(self) -> int:
@@ -138,15 +138,15 @@ class RestConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
-            raise ConfigError(f"--port {self.port} is not a TCP port; use 0 to 65535")
+            raise ConfigError(f"`port` {self.port} is not a TCP port; use 0 to 65535")
         for name in ("request", "idle", "header", "body", "send"):
-            if not getattr(self, f"{name}_timeout_s") > 0:
-                raise ConfigError(f"--{name}-timeout must be positive")
+            if not getattr(self, f"{name}_timeout_s") > 0:  # so that NaN is refused too
+                raise ConfigError(f"`{name}_timeout_s` must be positive")
         for name, least in (("header", 256), ("value", 0), ("receiving", self.max_value_bytes)):
             if getattr(self, f"max_{name}_bytes") < least:
-                raise ConfigError(f"--max-{name}-size must be at least {least}")
+                raise ConfigError(f"`max_{name}_bytes` must be at least {least}")
         if self.max_connections < 1:
-            raise ConfigError("--max-connections must be at least 1")
+            raise ConfigError("`max_connections` must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +159,11 @@ class ServerConfig:
     def __post_init__(self) -> None:
         largest = self.node.max_command_bytes - MAX_COMMAND_OVERHEAD_BYTES
         if self.rest.max_value_bytes > largest:
-            raise ConfigError(f"--max-value-size must be at most {largest}")
+            raise ConfigError(f"`max_value_bytes` must be at most {largest}")
         peers = self.node.listen or self.node.members[self.node.node_id]
         if self.rest.port == peers.port:
             raise ConfigError(
-                f"--port {self.rest.port} is the port for peers too; choose another for clients"
+                f"`port` {self.rest.port} is the port for peers too; choose another for clients"
             )
 
     def client_url(self, port: int) -> str:

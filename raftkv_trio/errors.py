@@ -4,6 +4,7 @@ The tree says who must act: a `ConfigError` is the operator's, a `ProposalError`
 `PeerProtocolError` ends one connection, a `StorageError` ends the node.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,15 @@ class RaftKVError(Exception):
 
 
 class ConfigError(RaftKVError):
-    """A flag, an environment variable, a Procfile or a data directory does not fit; nothing was started."""
+    """A configuration, a Procfile or a data directory is wrong; nothing was started or changed.
+
+    The text has the names of configuration fields in backticks. The command line replaces them by its flags.
+    """
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The configuration fields that the text names, in its order."""
+        return tuple(re.findall(r"`(\w+)`", str(self)))
 
 
 class ProposalError(RaftKVError):

@@ -21,6 +21,7 @@ from typing import NoReturn
 import click
 from click.core import ParameterSource
 
+from raftkv_trio.cli.flags import naming_flags
 from raftkv_trio.errors import ConfigError, RaftKVError, leaves
 from raftkv_trio.logs import logs_json
 
@@ -43,7 +44,7 @@ def exit_code_and_sentence(error: BaseException) -> tuple[int, str | None]:
     for leaf in parts:
         if not isinstance(leaf, ConfigError):
             return EXIT_FAILED, _sentence(leaf)
-    return EXIT_USAGE, str(parts[0])
+    return EXIT_USAGE, naming_flags(str(parts[0]))
 
 
 def _sentence(error: BaseException) -> str:

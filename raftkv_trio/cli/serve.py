@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from raftkv_trio.addresses import parse_cluster, parse_node_id
-from raftkv_trio.cli.flags import address, option
+from raftkv_trio.cli.flags import FLAG_OF, address, option, variable_of
 from raftkv_trio.cli.open_files import make_room_for_clients
 from raftkv_trio.config import (
     DEFAULT_CLUSTER,
@@ -28,14 +28,14 @@ _METAVARS = {"timeout": "SECONDS", "size": "BYTES", "connections": "COUNT", "ent
 
 
 def _bound(
-    flag: str, field: str, help_text: str, *, of: type[RestConfig | NodeConfig] = RestConfig
+    field: str, help_text: str, *, of: type[RestConfig | NodeConfig] = RestConfig
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """A flag for a field of a configuration, with its default."""
-    default = of.__dataclass_fields__[field].default
+    """The flag for a field of a configuration, with the field's default."""
+    flag, default = FLAG_OF[field], of.__dataclass_fields__[field].default
     return option(
         flag,
         field,
-        envvar=f"RAFTKV_TRIO_{flag.strip('-').replace('-', '_').upper()}",
+        envvar=variable_of(flag),
         metavar=_METAVARS[flag.rpartition("-")[2]],
         type=type(default),
         default=default,
@@ -73,27 +73,25 @@ def _bound(
     default=DEFAULT_REQUEST_TIMEOUT_S,
     help="How long a request may wait for a leader and a quorum.",
 )
-@_bound("--snapshot-entries", "snapshot_entries", "Entries after which a snapshot is taken.", of=NodeConfig)
+@_bound("snapshot_entries", "Entries after which a snapshot is taken.", of=NodeConfig)
 @_bound(
-    "--snapshot-log-size",
     "snapshot_log_bytes",
     "Bytes of entries after which one is taken in any case.",
     of=NodeConfig,
 )
 @_bound(
-    "--catch-up-entries",
     "catch_up_entries",
     "Entries kept behind a snapshot, for members that lag a little.",
     of=NodeConfig,
 )
-@_bound("--idle-timeout", "idle_timeout_s", "How long a client's connection may be without a request.")
-@_bound("--header-timeout", "header_timeout_s", "How long a request's head may take, from its first byte on.")
-@_bound("--body-timeout", "body_timeout_s", "How long a value may take to arrive.")
-@_bound("--send-timeout", "send_timeout_s", "How long a client may take to read 64 KiB of an answer.")
-@_bound("--max-header-size", "max_header_bytes", "Longest head of a request, with its key.")
-@_bound("--max-value-size", "max_value_bytes", "Largest value of a key.")
-@_bound("--max-receiving-size", "max_receiving_bytes", "Most of all values that are arriving at once.")
-@_bound("--max-connections", "max_connections", "Most clients at once.")
+@_bound("idle_timeout_s", "How long a client's connection may be without a request.")
+@_bound("header_timeout_s", "How long a request's head may take, from its first byte on.")
+@_bound("body_timeout_s", "How long a value may take to arrive.")
+@_bound("send_timeout_s", "How long a client may take to read 64 KiB of an answer.")
+@_bound("max_header_bytes", "Longest head of a request, with its key.")
+@_bound("max_value_bytes", "Largest value of a key.")
+@_bound("max_receiving_bytes", "Most of all values that are arriving at once.")
+@_bound("max_connections", "Most clients at once.")
 @option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of the log.")
 @option("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="Least severity that is logged.")
 def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:

@@ -35,7 +35,7 @@ async def fetch_backup(
     Cancellation removes the temporary file.
     """
     if await trio.Path(file).exists() and not force:
-        raise ConfigError(f"{file} exists already; name another file, or replace it with --force")
+        raise ConfigError(f"{file} exists already; name another file, or set `force` to replace it")
     temporary = file.with_name(f"{file.name}.part")
     try:
         await _download(endpoint, temporary, timeout_s, shows_progress)

@@ -98,7 +98,7 @@ async def _listen(config: RestConfig) -> list[trio.SocketListener]:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
             f"cannot listen for clients on {config.host}, port {config.port}: {reason};"
-            " choose another --host or --port"
+            " choose another `host` or `port`"
         ) from error
 
 

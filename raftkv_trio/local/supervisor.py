@@ -139,7 +139,7 @@ def _read_procfile(procfile: Path) -> dict[str, str]:
         text = procfile.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read {procfile}: {reason}; name another with --procfile") from error
+        raise ConfigError(f"cannot read {procfile}: {reason}; name another with `procfile`") from error
     return parse_procfile(text)
 
 

@@ -42,7 +42,7 @@ async def open_or_join(
     """
     joined: Bootstrap | None = None
     if await world.worker.run(is_new, disk, Path(config.data_dir)):
-        # Before a directory is made that would remember a --cluster which does not fit this machine.
+        # Before a directory is made: it would remember members that do not fit this machine.
         await (
             await open_peer_listener(world.network, config.listen or config.members[config.node_id])
         ).aclose()
@@ -105,25 +105,30 @@ def committed_membership(envelope: Envelope, log: MemoryStorage) -> Envelope:
 
 
 def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) -> None:
-    """After the first start `--cluster` is ignored, but for one that can only be a mistake: ConfigError."""
+    """Warn if the configured `members` are not those of the first start, which are the ones that count.
+
+    Raises ConfigError if they have no member of this cluster, which can only be a mistake.
+    """
     cluster_id, origin = config.cluster_id, storage.origin
     is_made_with_these = storage.identity.cluster_id == (
         cluster_id if origin is None else restored_cluster_id(cluster_id, origin)
     )
     if config.join and is_made_with_these:
         logger.warning(
-            "--join is ignored: %s was made without it, and is of a cluster of its own; to join another,"
-            " remove it, or name another with --data-dir",
+            "join is ignored: %s was created without it, and belongs to a cluster of its own; to join another"
+            " cluster, remove the directory or configure another one",
             config.data_dir,
         )
     if config.join or is_made_with_these:
         return
     if config.members.items().isdisjoint(envelope.addresses.items()):
         raise ConfigError(
-            f"{config.data_dir} belongs to another cluster, of which --cluster names no member;"
-            " check --cluster and --data-dir"
+            f"{config.data_dir} belongs to another cluster, of which `members` names no member;"
+            " check `members` and `data_dir`"
         )
-    logger.warning("--cluster differs from what %s was made with, and is ignored", config.data_dir)
+    logger.warning(
+        "the configured members differ from those that %s was created with, and are ignored", config.data_dir
+    )
 
 
 def check_own_directory(config: NodeConfig, raw: RawNode, peer_id: int) -> None:

@@ -58,7 +58,7 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
     acknowledged may be lost. But of its own removal, where that is not known to be committed, nothing comes:
     whoever could tell is lost. The old directory stays as a clean stop leaves it. The cluster id is hashed
     from the old one, the remaining member and the state, so that no two members make the same; and as for
-    `restore`, so that a start with that member as --cluster knows its own.
+    `restore`, so that a start with that member as `members` knows its own.
 
     Raises ConfigError where one of the two is not as it must be, StorageError, OSError.
     """
@@ -66,7 +66,7 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
     work = target.with_name(f"{target.name}.forcing")
     for taken in (target, work):
         if taken.exists():
-            raise ConfigError(f"{taken} exists already; remove it, or name another with --data-dir")
+            raise ConfigError(f"{taken} exists already; remove it, or name another with `data_dir`")
     if is_new(disk, directory):
         raise ConfigError(f"{directory} is no data directory of a node that has run")
     node_id = read_identity(disk, directory).node_id

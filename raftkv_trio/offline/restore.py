@@ -51,7 +51,7 @@ def restore_directory(
     unfinished = path.with_name(f"{path.name}.restoring")
     for taken in (path, unfinished):
         if disk.exists(taken):
-            raise ConfigError(f"{taken} exists already; remove it, or name another with --data-dir")
+            raise ConfigError(f"{taken} exists already; remove it, or name another with `data_dir`")
     for directory in (unfinished / "wal", unfinished / "snap"):
         disk.make_directory(directory)
     disk.open(unfinished / "lock", create=True).close()

@@ -267,5 +267,5 @@ async def open_peer_listener(network: Network, address: PeerAddress) -> Listener
     except OSError as error:
         raise ConfigError(
             f"cannot listen for peers at {address.host}:{address.port}: {error.strerror or error};"
-            " free that address, or name another with --listen-peer"
+            " free that address, or name another with `listen`"
         ) from error

@@ -57,7 +57,7 @@ async def find_cluster(
                 logger.info("joining cluster %x, of which %s told", answer.cluster_id, address.url)
                 return told
             doubts[told] = None
-        doubt = "; ".join(doubts) or "none of --cluster can be reached yet"
+        doubt = "; ".join(doubts) or "no member can be reached yet"
         if doubt != said:
             logger.warning("waiting to join: %s", doubt)
             waits(doubt)
@@ -84,8 +84,8 @@ def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Boot
         )
     if url != address.url:
         return (
-            f"node {node_id} was added with {url}, but --cluster says {address.url}; name the same address,"
-            f" or change it with raftkv-trio member update {node_id} {address.url}"
+            f"node {node_id} was added with {url}, but its configuration says {address.url}; configure the"
+            f" same address, or change it with raftkv-trio member update {node_id} {address.url}"
         )
     return _bootstrap(answer)
 

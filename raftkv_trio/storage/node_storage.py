@@ -240,7 +240,7 @@ def open_storage(
         return _open_storage(disk, path, node_id, bootstrap, rng, segment_bytes)
     except OSError as error:
         raise ConfigError(
-            f"data directory {path} cannot be used: {trouble(error, path)}; name another with --data-dir"
+            f"data directory {path} cannot be used: {trouble(error, path)}; name another with `data_dir`"
         ) from error
 
 
@@ -253,7 +253,7 @@ def _open_storage(
     strangers = set(disk.list_directory(path)) - {"wal", "snap"} if disk.exists(path) else set()
     if strangers and not disk.exists(path / "lock"):
         raise ConfigError(
-            f"{path} is not empty and no data directory of raftkv-trio; name another with --data-dir"
+            f"{path} is not empty and no data directory of raftkv-trio; name another with `data_dir`"
         )
     for directory in (path, path / "wal", path / "snap"):
         disk.make_directory(directory)
@@ -262,7 +262,7 @@ def _open_storage(
     try:
         if not lock.lock():
             raise ConfigError(
-                f"data directory {path} is in use by a running node; stop it, or name another by --data-dir"
+                f"data directory {path} is in use by a running node; stop it, or name another with `data_dir`"
             )
         if bootstrap is not None and is_new(disk, path):
             _bootstrap(disk, path, node_id, bootstrap, rng, segment_bytes)
@@ -272,7 +272,8 @@ def _open_storage(
         identity = read_identity(disk, path)
         if identity.node_id != node_id:
             raise ConfigError(
-                f"{path} belongs to node {identity.node_id}, not to node {node_id}; check --id and --data-dir"
+                f"{path} belongs to node {identity.node_id}, not to node {node_id};"
+                " check `node_id` and `data_dir`"
             )
         _check_not_removed(disk, path, node_id)
         log = open_log(disk, path / "wal", identity.encode(), segment_bytes=segment_bytes)

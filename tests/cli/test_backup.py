@@ -24,7 +24,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.stdout.startswith("file: index 2, ")
         assert (directory / "file").stat().st_mode & 0o777 == 0o600
         said = refusal("backup", "--endpoint", node.url, "file", directory=directory)
-        assert said == "file exists already; name another file, or replace it with --force"
+        assert said == "file exists already; name another file, or set --force to replace it"
         assert backup(node, directory, "--force").returncode == 0
         assert not list(directory.glob("*.part"))
     return directory / "file"

@@ -36,7 +36,9 @@ def test_the_directory_of_another_first_configuration(copied: Path, tmp_path: Pa
         "--data-dir", "data", "--cluster", "http://127.0.0.1:1,http://b:2", directory=tmp_path
     ) as node:
         node.wait_answer(200, "/-/ready")
-        node.wait_said("WARNING .*: --cluster differs from what data was made with, and is ignored")
+        node.wait_said(
+            "WARNING .*: the configured members differ from those that data was created with, and are ignored"
+        )
 
 
 def test_the_directory_of_a_newer_program(copied: Path, tmp_path: Path) -> None:
@@ -53,7 +55,7 @@ def test_the_directory_of_a_running_node(tmp_path: Path) -> None:
         node.wait_answer(200, "/-/ready")
         said = refusal_of("data", directory=tmp_path)
         assert said == (
-            "data directory data is in use by a running node; stop it, or name another by --data-dir"
+            "data directory data is in use by a running node; stop it, or name another with --data-dir"
         )
         node.wait_answer(200, "/-/ready")
     with serving_alone("--data-dir", "data", directory=tmp_path) as node:

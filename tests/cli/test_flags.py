@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import pytest
 from raftkv_trio._version import __version__
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.cli import program
+from raftkv_trio.cli.flags import FLAG_OF
 from raftkv_trio.cli.serve import serve, server_config
 from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
 from tests.cli.program import run, serving
@@ -85,6 +86,23 @@ def configured(*arguments: str) -> ServerConfig:
     flags = parse(*arguments)
     del flags["log_format"], flags["log_level"]
     return server_config(**flags)
+
+
+def test_every_field_that_a_flag_sets_is_in_the_table() -> None:
+    """So that an error of the library, which names fields, can name the flag instead."""
+    fields_of = {
+        flag.name: {
+            field
+            for part in ("node", "rest")
+            for field, value in asdict(getattr(flag.configured, part)).items()
+            if value != asdict(getattr(BASE, part))[field]
+        }
+        for flag in FLAGS
+    }
+    fields_of["--id"].remove("data_dir")  # its default is made from the id
+    assert fields_of | {"--join": {"join"}} == {
+        flag: {field} for field, flag in FLAG_OF.items() if flag not in ("--force", "--procfile")
+    }
 
 
 def test_defaults() -> None:

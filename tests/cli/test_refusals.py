@@ -127,6 +127,10 @@ def test_the_environment_is_refused_alike(tmp_path: Path) -> None:
     """A variable that does not fit is told as its flag is."""
     said = refusal("serve", directory=tmp_path, environment={"RAFTKV_TRIO_ID": "0"})
     assert said == "node id '0' is not a positive integer below 2**63"
+    said = refusal("serve", *THREE, directory=tmp_path, environment={"RAFTKV_TRIO_ID": "4"})
+    assert said == "RAFTKV_TRIO_ID 4 is not in --cluster, which names 1, 2, 3"
+    said = refusal("serve", *THREE, "--id=4", directory=tmp_path, environment={"RAFTKV_TRIO_ID": "1"})
+    assert said == "--id 4 is not in --cluster, which names 1, 2, 3"
     said = refusal("serve", directory=tmp_path, environment={"RAFTKV_TRIO_PORT": "http"})
     assert "'http' is not a valid integer (from RAFTKV_TRIO_PORT); see raftkv-trio serve --help" in said
 

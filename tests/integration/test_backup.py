@@ -84,7 +84,7 @@ async def test_a_new_cluster_begins_with_the_backup(
         for node_id in new.ids:
             assert new.stop(node_id) == 0
             said = new.log(node_id).read_text()
-            assert "--cluster differs" not in said
+            assert "members differ" not in said
             assert "ERROR" not in said
             checked = await trio.to_thread.run_sync(check, new, node_id, tmp_path)
             assert checked.returncode == 0, checked

@@ -75,7 +75,9 @@ async def test_a_joiner_at_another_address_waits(tmp_path: Path, http: httpx.Asy
         added = await http.post(cluster.url(1, "/3"), content="http://127.0.0.1:1")
         assert added.status_code == 204
         cluster.start(3)
-        await wait_said(cluster, 3, f"with http://127.0.0.1:1, but --cluster says {cluster.peer_url(3)}")
+        await wait_said(
+            cluster, 3, f"with http://127.0.0.1:1, but its configuration says {cluster.peer_url(3)}"
+        )
         assert (await http.get(cluster.url(3, "/key"))).status_code == 503
         body = {"url": cluster.peer_url(3)}
         assert (await http.put(cluster.url(2, "/-/members/3"), json=body)).status_code == 200
@@ -93,7 +95,7 @@ async def test_a_node_joins_while_none_of_the_members_can_be_reached(
         await http.post(cluster.url(1, "/2"), content=cluster.peer_url(2))
         cluster.kill(1)
         cluster.start(2)
-        await wait_said(cluster, 2, "none of --cluster can be reached yet")
+        await wait_said(cluster, 2, "no member can be reached yet")
         cluster.start(1)
         await cluster.wait_ready(http)
         await wait_role(http, cluster, 1, 2, "voter")

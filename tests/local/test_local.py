@@ -284,7 +284,7 @@ async def test_cancelled_it_kills_what_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "names", "sentence"),
     [
-        (None, [], "cannot read .*Procfile: No such file or directory; name another with --procfile"),
+        (None, [], "cannot read .*Procfile: No such file or directory; name another with `procfile`"),
         (b"\xff", [], "cannot read .*Procfile: 'utf-8' codec can't decode"),
         (b"a: true", ["b"], "no process is named 'b'; the Procfile names a"),
     ],

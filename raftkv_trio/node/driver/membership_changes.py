@@ -138,7 +138,7 @@ class MembershipChanges:
                     return Later("the leader is new, and has not heard from all yet")
                 return ChangeRefused(
                     f"of the voters {_names(voters)} only {_names(active) or 'none'} would answer, which is"
-                    " no quorum; bring the others back first, or force the change (--force, ?force=true)"
+                    " no quorum; bring the others back first, or force the change"
                 )
         return None
 

@@ -1,0 +1,70 @@
+"""Configurations are checked when they are made, and their errors speak of fields, not of flags."""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raftkv_trio.addresses import PeerAddress, parse_cluster
+from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
+from raftkv_trio.errors import ConfigError
+
+PACKAGE = Path(__file__).parents[1] / "raftkv_trio"
+MEMBERS = {1: PeerAddress("127.0.0.1", 9021)}
+FIELDS = {field.name for kind in (NodeConfig, RestConfig) for field in fields(kind)}
+
+
+def node(node_id: int = 1, **values: Any) -> NodeConfig:
+    return NodeConfig(node_id=node_id, members=MEMBERS, data_dir=Path("data"), **values)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: node(4), ("node_id", "members")),
+        (lambda: node(join=True), ("join", "members")),
+        (lambda: node(max_command_bytes=2**30), ("max_command_bytes", "max_message_bytes")),
+        (lambda: node(segment_bytes=1), ("segment_bytes",)),
+        (lambda: node(snapshot_entries=0), ("snapshot_entries", "snapshot_log_bytes")),
+        (lambda: node(catch_up_bytes=-1), ("catch_up_entries", "catch_up_bytes")),
+        (lambda: node(tick_interval_s=0), ("tick_interval_s",)),
+        (lambda: node(heartbeat_ticks=10), ("heartbeat_ticks", "election_ticks")),
+        (lambda: RestConfig(port=65536), ("port",)),
+        (lambda: RestConfig(body_timeout_s=float("nan")), ("body_timeout_s",)),
+        (lambda: RestConfig(max_header_bytes=1), ("max_header_bytes",)),
+        (lambda: RestConfig(max_connections=0), ("max_connections",)),
+        (lambda: ServerConfig(node=node(max_command_bytes=2**20)), ("max_value_bytes",)),
+        (lambda: ServerConfig(node=node(), rest=RestConfig(port=9021)), ("port",)),
+        (lambda: parse_cluster("http://a:1,"), ("members",)),
+    ],
+)
+def test_what_is_wrong_is_a_field(make: Callable[[], object], named: tuple[str, ...]) -> None:
+    """The error has the names of the fields, so that a program or a command line can name its own."""
+    with pytest.raises(ConfigError) as raised:
+        make()
+    assert raised.value.fields == named
+    assert set(named) <= FIELDS
+
+
+def strings(tree: ast.Module) -> Iterator[str]:
+    """All strings of a module that are no docstrings."""
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def test_only_the_command_line_names_flags() -> None:
+    """Whoever embeds a node has no flags: only whole commands to run (`raftkv-trio ...`) may have them."""
+    found = [
+        text
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0] != "cli"
+        for text in strings(ast.parse(path.read_text()))
+        if re.search(r"(?<!\S)--[a-z]", text) and "raftkv-trio " not in text
+    ]
+    assert found == []
