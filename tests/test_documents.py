@@ -1,5 +1,6 @@
 """What the documents name is there: files, links, commands, flags, names in Python. Pictures are current."""
 
+import builtins
 import importlib
 import re
 import runpy
@@ -23,6 +24,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+VIOLATION = "raftkv_trio.testing.invariants.violation"
 PICTURES = ROOT / "docs" / "pictures"
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -195,6 +197,21 @@ def test_public_names_can_be_imported(document: Path) -> None:
             except ModuleNotFoundError:
                 owner = importlib.import_module(".".join(parts[:-1]))
                 assert hasattr(owner, parts[-1]), code
+
+
+@pytest.mark.parametrize(
+    ("page", "homes"),
+    [
+        ("embedding.md", ("raftkv_trio", "raftkv_trio.errors")),
+        ("testing.md", ("raftkv_trio.testing", "raftkv_trio.errors", VIOLATION)),
+    ],
+)
+def test_classes_can_be_imported(page: str, homes: tuple[str, ...]) -> None:
+    """Each class that a page for programmers names is a public name, an error, or Python's own."""
+    known = {*dir(builtins), *(name for home in homes for name in dir(importlib.import_module(home)))}
+    code = inline_code(ROOT / "docs" / page)
+    named = {match[1] for c in code if (match := re.fullmatch(r"([A-Z]\w*[a-z]\w*)(?:\(.*\))?", c))}
+    assert named - known == set()
 
 
 def table_below(document: Path, heading: str) -> list[str]:
