@@ -1,6 +1,8 @@
-"""Plain CBOR, checked field by field, and raft's words in it: what the wire and the log are made of.
+"""CBOR, checked field by field, and the forms of raft's types in it, for the log, snapshots and the wire.
 
-Nonsense raises PeerProtocolError, and nothing else escapes; who reads from a disk turns that into CorruptLog.
+Everything that is decoded is input, from a peer or from a disk: each field is checked for its type and
+range before it is used. Bytes that fail a check raise PeerProtocolError and nothing else. A caller that
+reads from a disk turns that into CorruptLog.
 """
 
 from collections.abc import Sequence
@@ -11,15 +13,17 @@ import cbor2
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot
 
+#: Nesting of a value. The deepest one of ours, a SnapshotOffer, has 6 levels.
 MAX_DEPTH = 8
 _MAX_INT = 2**63 - 1
+_MAX_TEXT = 4096
 
 
 def decode_payload(payload: bytes) -> Any:
-    """The value that `payload` is; raises PeerProtocolError for anything that is not plain CBOR."""
+    """The value that `payload` encodes; raises PeerProtocolError if it is not plain CBOR."""
     try:
         return cbor2.loads(payload, max_depth=MAX_DEPTH, allow_indefinite=False)
-    except (
+    except (  # cbor2 raises all of these for some bytes, not only its own error
         cbor2.CBORDecodeError,
         RecursionError,
         MemoryError,
@@ -35,38 +39,45 @@ def decode_payload(payload: bytes) -> Any:
 
 
 def integer(value: object) -> int:
+    """An integer from 0 to 2**63-1; raises PeerProtocolError. So do all checks below."""
     if type(value) is not int or not 0 <= value <= _MAX_INT:
         raise PeerProtocolError(f"expected an integer from 0 to 2**63-1, got {_short(value)}")
     return value
 
 
 def optional_integer(value: object) -> int | None:
+    """None or an integer."""
     return None if value is None else integer(value)
 
 
 def octets(value: object) -> bytes:
+    """Bytes, of any length: the frame bounds it."""
     if type(value) is not bytes:
         raise PeerProtocolError(f"expected bytes, got {_short(value)}")
     return value
 
 
 def text(value: object) -> str:
-    if type(value) is not str or len(value) > 4096:
-        raise PeerProtocolError(f"expected a text of at most 4096 characters, got {_short(value)}")
+    """A text of bounded length: it may end up in a log line or an answer."""
+    if type(value) is not str or len(value) > _MAX_TEXT:
+        raise PeerProtocolError(f"expected a text of at most {_MAX_TEXT} characters, got {_short(value)}")
     return value
 
 
 def optional_text(value: object) -> str | None:
+    """None or a text."""
     return None if value is None else text(value)
 
 
 def boolean(value: object) -> bool:
+    """True or False, not a number."""
     if type(value) is not bool:
         raise PeerProtocolError(f"expected true or false, got {_short(value)}")
     return value
 
 
 def items(value: object, length: int | None = None) -> list[Any]:
+    """A list, of that many items if `length` is given."""
     if type(value) is not list or (length is not None and len(value) != length):
         of_length = "" if length is None else f" of {length}"
         raise PeerProtocolError(f"expected a list{of_length}, got {_short(value)}")
@@ -85,7 +96,7 @@ def _short(value: object) -> str:
     return type(value).__name__
 
 
-# ---------------------------------------------------------------- raft's words
+# ---------------------------------------------------------------- raft's types
 
 
 def pack_entries(entries: Sequence[Entry]) -> list[object]:
@@ -94,6 +105,7 @@ def pack_entries(entries: Sequence[Entry]) -> list[object]:
 
 
 def unpack_entries(value: object) -> tuple[Entry, ...]:
+    """The entries of such a list; raises PeerProtocolError. So do all `unpack` functions below."""
     return tuple([_unpack_entry(item) for item in items(value)])
 
 
@@ -106,11 +118,13 @@ def _unpack_entry(value: object) -> Entry:
 
 
 def unpack_hard_state(value: object) -> HardState:
+    """A list `[term, vote, commit]`."""
     term, vote, commit = items(value, 3)
     return HardState(integer(term), optional_integer(vote), integer(commit))
 
 
 def pack_conf_state(conf: ConfState) -> list[object]:
+    """A list of its fields, in their order."""
     return [
         list(conf.voters),
         list(conf.learners),
@@ -121,11 +135,13 @@ def pack_conf_state(conf: ConfState) -> list[object]:
 
 
 def unpack_conf_state(value: object) -> ConfState:
+    """What `pack_conf_state` made."""
     voters, learners, outgoing, learners_next, auto_leave = items(value, 5)
     return ConfState(_ids(voters), _ids(learners), _ids(outgoing), _ids(learners_next), boolean(auto_leave))
 
 
 def pack_message(m: Message) -> list[object]:
+    """A list of the fields that travel between nodes; `responses` stay in their node."""
     snapshot = m.snapshot and [
         m.snapshot.index,
         m.snapshot.term,
@@ -150,6 +166,7 @@ def pack_message(m: Message) -> list[object]:
 
 
 def unpack_message(value: object) -> Message:
+    """What `pack_message` made. The form alone is checked: `peers/incoming.py` checks who may send it."""
     kind, to, from_, term, log_term, index, entries, commit, vote, snapshot, reject, hint, context = items(
         value, 13
     )

@@ -1,4 +1,8 @@
-"""What every node replicates whatever its state machine is: the part of a snapshot that is the node's own."""
+"""The node's own part of each snapshot: the members, and the ids of removed nodes.
+
+Every node replicates this, whatever its state machine is. The configuration itself (who votes) is in the
+snapshot's metadata, since the core needs it (`raft/types.py`, ConfState).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,11 +14,16 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError
 from raftkv_trio.payload.cbor import boolean, decode_payload, integer, items, text
 
-_VERSION = 2  # of version 1 were addresses alone
+_VERSION = 2  # version 1 had addresses only
 
 
 class Member(NamedTuple):
-    """One member: where its peers reach it, and whether it is an operator who makes a voter of it."""
+    """One member of the cluster.
+
+    Attributes:
+        address: where it listens for other members.
+        is_promoted_by_hand: if it is a learner: an operator makes it a voter, not the leader by itself.
+    """
 
     address: PeerAddress
     is_promoted_by_hand: bool = False
@@ -22,27 +31,35 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """The members by id, and at which index each id that is no more was removed, as of a snapshot's index."""
+    """The members as of some index of the log.
+
+    Attributes:
+        members: by node id.
+        removed: by node id, the index of the entry that removed it. Ids stay here for ever: a removed id is
+            never taken again.
+    """
 
     members: Mapping[int, Member]
     removed: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, addresses: Mapping[int, PeerAddress]) -> "Envelope":
-        """That of a new cluster."""
+        """An envelope of members at these addresses, without removed ids."""
         return cls(members={i: Member(address) for i, address in addresses.items()})
 
     @property
     def addresses(self) -> dict[int, PeerAddress]:
+        """Where each member listens, by node id."""
         return {i: member.address for i, member in self.members.items()}
 
     def encode(self) -> bytes:
+        """As CBOR; the same bytes on every node, since the order is that of the ids."""
         members = [[i, m.address.url, m.is_promoted_by_hand] for i, m in sorted(self.members.items())]
         return cbor2.dumps([_VERSION, members, [list(pair) for pair in sorted(self.removed.items())]])
 
     @classmethod
     def decode(cls, data: bytes) -> "Envelope":
-        """What `encode` made; raises CorruptLog, since it comes from behind a CRC."""
+        """What `encode` made. Raises CorruptLog: a CRC protects the bytes, so a bug or damage made them."""
         try:
             match decode_payload(data):
                 case [1, dict(urls)]:
@@ -54,7 +71,8 @@ class Envelope:
                     )
                 case [int(version), *_] if version > _VERSION:
                     raise CorruptLog(
-                        f"the snapshot's envelope has version {version}, this program knows {_VERSION}"
+                        f"the snapshot's envelope has version {version}, and this program reads up to"
+                        f" {_VERSION}; use the program's newer version"
                     )
         except (PeerProtocolError, ConfigError, ValueError, TypeError) as error:
             raise CorruptLog(f"the snapshot's envelope cannot be read: {error}") from error

@@ -1,7 +1,8 @@
-"""Who is in the cluster: what a change asks for, its bytes, and the members as of what is applied.
+"""The members of the cluster: requests to change them, their form in the log, and the members at present.
 
-Which change may be appended the leader alone decides, when it has applied all earlier ones (`changes.py`); so
-the configuration that an entry meets is the one that it was checked against, and applying never refuses.
+Only the leader decides whether a change may be appended, and only after it has applied all earlier changes
+(`node/driver/membership_changes.py`). So each entry is applied to the same members for which the leader has
+checked it, and applying one never refuses it.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ _VERSION = 1
 
 
 class Action(IntEnum):
-    """What happens to one member; the numbers stand in logs."""
+    """What happens to one member. The numbers are part of the log's format."""
 
     ADD = 0  # as a learner
     REMOVE = 1
@@ -48,7 +49,14 @@ _CONF_CHANGE_TYPES = {
 
 
 class MemberChange(NamedTuple):
-    """One member's change; `address` of ADD and UPDATE."""
+    """The change of one member.
+
+    Attributes:
+        action: what happens to it.
+        node_id: which member, or for ADD, which node becomes one.
+        address: where it listens for members from then on, for ADD and UPDATE; else None.
+        is_promoted_by_hand: see `Member`; for ADD.
+    """
 
     action: Action
     node_id: int
@@ -57,15 +65,18 @@ class MemberChange(NamedTuple):
 
 
 class ChangeRequest(NamedTuple):
-    """Changes that take effect together, through a joint configuration where they are several.
+    """Changes of members that take effect together; if they are several, through a joint configuration.
 
-    `is_forced`: append it even where those that answer now would be no quorum afterwards.
+    Attributes:
+        changes: at most one for each member.
+        is_forced: append it even if the members that respond now would not form a quorum afterwards.
     """
 
     changes: tuple[MemberChange, ...]
     is_forced: bool = False
 
     def encode(self) -> bytes:
+        """As CBOR: what follows the proposal's id in the conf change's context, and in a ForwardChange."""
         changes = [
             [int(c.action), c.node_id, c.address and c.address.url, c.is_promoted_by_hand]
             for c in self.changes
@@ -77,11 +88,13 @@ class ChangeRequest(NamedTuple):
         """What `encode` made; raises PeerProtocolError."""
         version, changes, is_forced = items(decode_payload(data), 3)
         if integer(version) != _VERSION:
-            raise PeerProtocolError(f"a change of members has version {version}, not {_VERSION}")
+            raise PeerProtocolError(
+                f"a change of members has version {version}; this program reads {_VERSION}"
+            )
         return cls(tuple([_unpack_change(item) for item in items(changes)]), boolean(is_forced))
 
     def conf_change(self, proposal_id: ProposalId) -> ConfChangeV2:
-        """What the core is to append for it."""
+        """The conf change that the core appends for this request."""
         changes = [ConfChangeSingle(_CONF_CHANGE_TYPES[c.action], c.node_id) for c in self.changes]
         return ConfChangeV2(tuple(changes), context=encode_proposal(proposal_id, self.encode()))
 
@@ -96,19 +109,21 @@ def _unpack_change(value: object) -> MemberChange:
     except (ConfigError, ValueError) as error:
         raise PeerProtocolError(f"a change of a member cannot be read: {error}") from error
     if (address is None) == (change.action in (Action.ADD, Action.UPDATE)):
-        raise PeerProtocolError(f"{change.action.name} of node {node_id} has an address too few or too many")
+        has = "no address" if address is None else "an address"
+        raise PeerProtocolError(f"a change of a member cannot be read: {change.action.name} with {has}")
     return change
 
 
 class Membership:
-    """The members as of what is applied here. The applier changes it; all others read it.
-
-    Attributes:
-        conf_state: the configuration.
-        envelope: addresses, and ids that were removed.
+    """The members as of the last entry that is applied here. The applier changes it; all others read it.
 
     Args:
+        envelope, conf_state: see Attributes; as of the newest snapshot.
         changed: called with the new envelope after each change.
+
+    Attributes:
+        envelope: the members' addresses, and the removed ids.
+        conf_state: the configuration: who votes and who learns.
     """
 
     def __init__(
@@ -122,19 +137,19 @@ class Membership:
         self.conf_state = conf_state
 
     def restore(self, envelope: Envelope, conf_state: ConfState) -> None:
-        """A snapshot has replaced everything."""
+        """A snapshot has replaced all state."""
         self.envelope, self.conf_state = envelope, conf_state
         self._changed(self.envelope)
 
     def apply(self, entry: Entry) -> ProposalId | None:
-        """Apply a conf change's entry; who had proposed it, if anybody. Raises CorruptLog."""
+        """Apply the entry of a conf change, and return its proposal's id if it has one; raises CorruptLog."""
         try:
             change = decode_conf_change(entry).as_v2()
             self.conf_state = apply_change(self.conf_state, change).conf_state
             proposal_id, request = _unpack_context(change.context)
         except (InvalidConfiguration, PeerProtocolError) as error:
             raise CorruptLog(
-                f"committed entry {entry.index}, a conf change, cannot be applied: {error}"
+                f"committed entry {entry.index} is a conf change that cannot be applied: {error}"
             ) from error
         self._update(entry.index, request)
         self._changed(self.envelope)
@@ -147,19 +162,21 @@ class Membership:
                 members[change.node_id] = Member(change.address, change.is_promoted_by_hand)
             elif change.action is Action.UPDATE and change.address is not None:
                 members[change.node_id] = members[change.node_id]._replace(address=change.address)
+        # From the configuration, not from the request: a removed member leaves with the end of the joint
+        # configuration, whose entry names nobody. Until then it votes in the old half, and has to be dialled.
         gone = members.keys() - set(all_members(self.conf_state))
         self.envelope = Envelope(
             members={i: member for i, member in members.items() if i not in gone},
             removed={**self.envelope.removed, **dict.fromkeys(sorted(gone), index)},
         )
 
-    # ------------------------------------------------------------ what cannot be asked for
+    # ------------------------------------------------------------ requests that make no sense
 
     def objection(self, request: ChangeRequest) -> ChangeRefused | None:
-        """Why this request makes no sense for these members, whoever answers now; None where it does."""
+        """Why these members cannot be changed so, whether they respond or not; None if they can."""
         ids = [change.node_id for change in request.changes]
         if len(set(ids)) < len(ids) or not ids:
-            return ChangeRefused("a change names each member that it is about, and each once")
+            return ChangeRefused("a change has to name at least one member, and each member only once")
         for change in request.changes:
             if (objection := self._objection(change)) is not None:
                 return objection
@@ -174,7 +191,7 @@ class Membership:
     def _objection(self, change: MemberChange) -> ChangeRefused | None:
         node_id, members, removed = change.node_id, self.envelope.members, self.envelope.removed
         if node_id < 1:
-            return ChangeRefused("a node id is a positive integer")
+            return ChangeRefused("a node id must be a positive integer")
         if change.action is Action.ADD:
             if node_id in members:
                 return ChangeRefused(f"node {node_id} is a member already, at {members[node_id].address.url}")
@@ -184,13 +201,13 @@ class Membership:
                 )
         elif node_id not in members:
             was = ": it was removed" if node_id in removed else ""
-            return NoSuchMember(f"node {node_id} is no member of this cluster{was}")
+            return NoSuchMember(f"node {node_id} is not a member of this cluster{was}")
         elif change.action is Action.PROMOTE and node_id in all_voters(self.conf_state):
             return ChangeRefused(f"node {node_id} is a voter already")
         return None
 
     def _shared_address(self, request: ChangeRequest) -> ChangeRefused | None:
-        """Whether two members would have one address afterwards; one that goes leaves its own to another."""
+        """An objection if two members would have the same address afterwards. A removed one's is free."""
         ids: dict[PeerAddress, int] = {}
         for node_id, address in self._addresses_after(request).items():
             if (other_id := ids.setdefault(address, node_id)) != node_id:
@@ -203,13 +220,14 @@ class Membership:
             if change.action is Action.REMOVE:
                 del addresses[change.node_id]
             elif change.address is not None:
-                addresses.pop(change.node_id, None)  # who asks for an address comes behind who has it
+                # Behind all others, so that the objection names the member that has the address already.
+                addresses.pop(change.node_id, None)
                 addresses[change.node_id] = change.address
         return addresses
 
 
 def _unpack_context(context: bytes) -> tuple[ProposalId | None, ChangeRequest]:
-    if not context:  # the end of a joint configuration, which whoever leads proposes
+    if not context:  # the end of a joint configuration, which the leader proposes by itself
         return None, ChangeRequest(())
     proposal_id, data = decode_proposal(context)
     return proposal_id, ChangeRequest.decode(data)

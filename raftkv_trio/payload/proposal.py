@@ -1,4 +1,4 @@
-"""A proposal as the log holds it: the id of whoever proposed, then the command of the state machine."""
+"""A proposal as the log has it: its id, then the command of the state machine."""
 
 import struct
 from typing import NamedTuple
@@ -7,7 +7,15 @@ from raftkv_trio.errors import PeerProtocolError
 
 
 class ProposalId(NamedTuple):
-    """Names one proposal for ever: the proposing node, a random number of its start, a counter."""
+    """Identifies one proposal for ever, also among those of earlier runs of the same node.
+
+    By it the proposing node recognizes its own entry in the log, and answers the client who waits for it.
+
+    Attributes:
+        node_id: of the node that a client gave the command to.
+        boot_nonce: a random number that the node draws when it starts.
+        sequence: counts the node's proposals since then.
+    """
 
     node_id: int
     boot_nonce: int
@@ -15,18 +23,16 @@ class ProposalId(NamedTuple):
 
 
 _PROPOSAL_HEADER = struct.Struct(">BQQQ")
-
-
 _PROPOSAL_VERSION = 1
 
 
 def encode_proposal(proposal_id: ProposalId, command: bytes) -> bytes:
-    """The data of a NORMAL entry: a fixed header naming the proposal, then the command as it is."""
+    """The data of a NORMAL entry: a header of fixed size with the id, then the command as it is."""
     return _PROPOSAL_HEADER.pack(_PROPOSAL_VERSION, *proposal_id) + command
 
 
 def decode_proposal(data: bytes) -> tuple[ProposalId, bytes]:
-    """What `encode_proposal` made; raises PeerProtocolError for another version or a short header."""
+    """The id and the command of an entry's data; raises PeerProtocolError for any other data."""
     if len(data) < _PROPOSAL_HEADER.size or data[0] != _PROPOSAL_VERSION:
         raise PeerProtocolError("an entry's data does not begin with a proposal header of version 1")
     _, node_id, boot_nonce, sequence = _PROPOSAL_HEADER.unpack_from(data)

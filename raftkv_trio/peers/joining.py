@@ -1,4 +1,4 @@
-"""How a node without a directory finds the cluster that it is to join: it asks, until it has been added."""
+"""How a node without a data directory finds the cluster that it is to join: it asks until it is added."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.connection import receive_payload
+from raftkv_trio.peers.connection import CONNECTION_ERRORS, receive_payload
 from raftkv_trio.peers.framing import FrameDecoder
 from raftkv_trio.peers.handshake import HANDSHAKE_TIMEOUT_S, MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.handshake_frames import (
@@ -34,42 +34,48 @@ async def find_cluster(
     clock: Clock,
     waits: Callable[[str], None] = lambda reason: None,
 ) -> Bootstrap:
-    """Ask the others of `members` for their cluster until one of them knows this node as a member.
+    """Ask the other `members` which cluster this is, until one of them knows this node as a member.
 
-    Returns what its directory is to begin with: nothing, and the addresses to begin with. `waits` is told why
-    that takes longer, each time that it is for another reason.
+    Returns how this node's directory begins: without state, which a snapshot of the leader brings, but with
+    the cluster's id and the members' addresses.
 
-    Raises ConfigError where this node was removed. Without a deadline of its own; cancellation leaves nothing
-    behind.
+    Args:
+        node_id: this node's.
+        members: as this node is configured; itself too.
+        network, clock: what this node runs on.
+        waits: given the reason why this node has to wait, each time that it is another one.
+
+    Raises ConfigError if this node was removed from the cluster. There is no deadline; cancellation leaves
+    nothing behind.
     """
-    said: str | None = None
+    last_reason: str | None = None
     while True:
-        doubts: dict[str, None] = {}  # ordered, and each once
+        reasons: dict[str, None] = {}  # ordered, and each once
         for other_id in sorted(members.keys() - {node_id}):
             address = members[other_id]
             try:
                 answer = await _ask(network, address, node_id)
-            except (PeerProtocolError, OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
+            except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                 logger.debug("%s: %s", address.url, reason_of(error))
                 continue
-            told = what_to_join(answer, node_id, members[node_id])
-            if isinstance(told, Bootstrap):
-                logger.info("joining cluster %x, of which %s told", answer.cluster_id, address.url)
-                return told
-            doubts[told] = None
-        doubt = "; ".join(doubts) or "no member can be reached yet"
-        if doubt != said:
-            logger.warning("waiting to join: %s", doubt)
-            waits(doubt)
-            said = doubt
+            result = what_to_join(answer, node_id, members[node_id])
+            if isinstance(result, Bootstrap):
+                logger.info("joining cluster %x, as %s says", answer.cluster_id, address.url)
+                return result
+            reasons[result] = None
+        reason = "; ".join(reasons) or "no member can be reached yet"
+        if reason != last_reason:
+            logger.warning("waiting to join: %s", reason)
+            waits(reason)
+            last_reason = reason
         await clock.sleep_until(clock.now() + ASK_INTERVAL_S)
 
 
 def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Bootstrap | str:
-    """What a member's answer makes of this node's directory, or why nothing yet.
+    """How this node's directory begins, by a member's answer, or why this node has to wait.
 
-    Who answers may not have heard yet that this node was added, or that its address was changed; only that it
-    was removed is final: ConfigError.
+    A member may not have applied yet that this node was added, or that its address was changed: these answers
+    are not final. A removal is final: ConfigError.
     """
     if answer.removed_at is not None:
         raise ConfigError(
@@ -79,9 +85,10 @@ def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Boot
     url = answer.urls.get(node_id)
     if url is None:
         return (
-            f"node {node_id} is no member of cluster {answer.cluster_id:x} yet; add it with POST /-/members,"
-            f" or raftkv-trio member add {node_id} {address.url}"
+            f"node {node_id} is not a member of cluster {answer.cluster_id:x} yet; add it with POST"
+            f" /-/members, or raftkv-trio member add {node_id} {address.url}"
         )
+    # Members dial the address that the log has. Under another one this node would join, and hear nobody.
     if url != address.url:
         return (
             f"node {node_id} was added with {url}, but its configuration says {address.url}; configure the"
@@ -101,7 +108,9 @@ def _bootstrap(answer: JoinAnswer) -> Bootstrap:
     try:
         envelope = Envelope.of({i: PeerAddress.parse(url) for i, url in answer.urls.items()})
     except ConfigError as error:
-        raise ConfigError(f"a member of the cluster gives an address that is none: {error}") from error
+        raise ConfigError(f"a member of the cluster gives an address that is not valid: {error}") from error
+    # Index 0 and no voters: nothing that this node could vote or campaign by until the leader's snapshot
+    # comes.
     return Bootstrap(
         cluster_id=answer.cluster_id, conf_state=ConfState(), envelope=envelope.encode(), index=0, term=0
     )

@@ -116,7 +116,7 @@ async def test_members_as_raftexample_has_them(client: httpx.AsyncClient) -> Non
         ("POST", "/5", url, 409, "is the address of node 4"),
         ("POST", "/5", b"five", 400, "does not begin with http://"),
         ("POST", "/0", url, 400, "Failed on POST"),
-        ("DELETE", "/5", b"", 404, "node 5 is no member"),
+        ("DELETE", "/5", b"", 404, "node 5 is not a member"),
         ("DELETE", "/1", b"", 409, "the last voter cannot be removed"),
         ("DELETE", "/4", b"", 204, ""),
         ("DELETE", "/4", b"", 404, "it was removed"),

@@ -116,14 +116,14 @@ async def test_ids_that_are_none_or_unknown(client: httpx.AsyncClient) -> None:
         ("0", 400, "not a positive integer"),
         ("four", 400, "not a positive integer"),
         ("99999999999999999999", 400, "not a positive integer"),
-        ("9", 404, "node 9 is no member of this cluster"),
+        ("9", 404, "node 9 is not a member of this cluster"),
     ):
         path = f"/-/members/{member_id}"
         check_problem(await client.delete(path), status, words)
         check_problem(await client.post(f"{path}/promote"), status, words)
         check_problem(await client.put(path, json={"url": url(9)}), status, words)
     removed = await client.delete("/9")
-    assert (removed.status_code, removed.text.strip()) == (404, "node 9 is no member of this cluster")
+    assert (removed.status_code, removed.text.strip()) == (404, "node 9 is not a member of this cluster")
 
 
 async def test_a_member_is_added_promoted_too_early_and_removed(client: httpx.AsyncClient) -> None:
@@ -137,7 +137,7 @@ async def test_a_member_is_added_promoted_too_early_and_removed(client: httpx.As
     check_problem(await client.post("/-/members/1/promote"), 409, "a voter already")
     removed = await client.delete("/-/members/2")
     assert (removed.status_code, [m["id"] for m in removed.json()["members"]]) == (200, [1])
-    check_problem(await client.delete("/-/members/2"), 404, "no member of this cluster: it was removed")
+    check_problem(await client.delete("/-/members/2"), 404, "not a member of this cluster: it was removed")
     check_problem(await client.post("/-/members", json=learner(2)), 409, "a removed id is never taken again")
     root = await client.post("/2", content=url(2))
     assert (root.status_code, "a removed id is never taken again" in root.text) == (409, True)
@@ -177,9 +177,9 @@ async def test_a_member_moves(client: httpx.AsyncClient) -> None:
 async def test_several_changes_make_sense_together(client: httpx.AsyncClient, served: Served) -> None:
     """All are made, or none; each member is named once."""
     twice = {"changes": [{"action": "add", **learner(2)}, {"action": "remove", "id": 2}]}
-    check_problem(await client.post("/-/members", json=twice), 409, "each once")
+    check_problem(await client.post("/-/members", json=twice), 409, "each member only once")
     half = {"changes": [{"action": "add", **learner(2)}, {"action": "remove", "id": 9}]}
-    check_problem(await client.post("/-/members", json=half), 404, "node 9 is no member")
+    check_problem(await client.post("/-/members", json=half), 404, "node 9 is not a member")
     assert list(served.parts.membership.envelope.members) == [1]
     both = {"changes": [{"action": "add", **learner(i)} for i in (2, 3)]}
     assert (await client.post("/-/members", json=both)).status_code == 200
@@ -191,7 +191,7 @@ async def test_a_dry_run(client: httpx.AsyncClient, served: Served) -> None:
     path = "/-/members/dry-run"
     assert (await client.post(path, json=learner(2))).json() == {"waits_for": None}
     check_problem(await client.post(path, json={"action": "remove", "id": 1}), 409, "the last voter")
-    check_problem(await client.post(path, json={"action": "remove", "id": 9}), 404, "no member")
+    check_problem(await client.post(path, json={"action": "remove", "id": 9}), 404, "not a member")
     check_problem(await client.post(path, content=b"[]"), 400, "no JSON object")
     assert list(served.parts.membership.envelope.members) == [1]
     await client.post("/-/members", json=learner(2))
@@ -226,7 +226,7 @@ async def test_the_last_voter_stays(client: httpx.AsyncClient, path: str) -> Non
 async def test_one_post_makes_the_change_that_it_names(client: httpx.AsyncClient) -> None:
     """Without a list too: nothing is added where something else was asked for."""
     moved = {"action": "update", "id": 9, "url": url(9)}
-    check_problem(await client.post("/-/members", json=moved), 404, "node 9 is no member")
+    check_problem(await client.post("/-/members", json=moved), 404, "node 9 is not a member")
 
 
 async def test_a_leader_with_nobody_to_hand_over_to_stays(client: httpx.AsyncClient) -> None:
