@@ -11,9 +11,9 @@ logger = logging.getLogger(__name__)
 class DiskRoom:
     """Without room the node refuses writes, and transfers leadership to a node that may have room."""
 
-    def __init__(self, proposals: ProposalTable, leadership: LeadershipTransfer) -> None:
+    def __init__(self, proposals: ProposalTable, leadership_transfer: LeadershipTransfer) -> None:
         self._proposals = proposals
-        self._leadership = leadership
+        self._leadership_transfer = leadership_transfer
 
     def report(self, shortage: str | None) -> None:
         """The snapshotter: what there is no room for, in words; None if there is room."""
@@ -21,8 +21,8 @@ class DiskRoom:
             return
         if shortage is None:
             logger.warning("there is room on the disk again")
-            self._leadership.drop()
+            self._leadership_transfer.withdraw()
         else:
             logger.warning("%s: no writes are taken", shortage)
-            self._leadership.want()
+            self._leadership_transfer.request()
         self._proposals.no_room = shortage

@@ -112,7 +112,7 @@ class Node:
 
         Raises ChangeRefused as the change itself would, and NoLeader where this node does not lead.
         """
-        if self._parts.driver.raw.role is not StateRole.LEADER:
+        if self._parts.raw.role is not StateRole.LEADER:
             raise NoLeader(f"only a leader can tell, and node {self.id} does not lead")
         verdict = self._parts.driver.changes.verdict(request)
         if isinstance(verdict, ChangeRefused):
@@ -153,14 +153,14 @@ class Node:
         Without an active follower it waits as long as its caller lets it. Cancellation leaves a transfer that
         has begun to succeed or to time out after an election timeout.
         """
-        if self._parts.driver.raw.status().configuration.voters == (self.id,):
+        if self._parts.raw.status().configuration.voters == (self.id,):
             return
-        self._parts.driver.leadership.want(to)
+        self._parts.leadership_transfer.request(to)
         try:
-            while self._parts.driver.raw.role is StateRole.LEADER:
-                await self._parts.driver.leader_changed.wait()
+            while self._parts.raw.role is StateRole.LEADER:
+                await self._parts.leader.changed.wait()
         finally:
-            self._parts.driver.leadership.drop()
+            self._parts.leadership_transfer.withdraw()
 
     async def take_snapshot(self) -> SnapshotMeta:
         """Have a snapshot of all that is applied here now, and return it, or a newer one.

@@ -15,8 +15,10 @@ import trio
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.node.applier import Applier, Commits
 from raftkv_trio.node.disk_room import DiskRoom
+from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.completions import Completions
 from raftkv_trio.node.driver.driver import Driver
+from raftkv_trio.node.driver.known_leader import KnownLeader
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import MembershipChanges
 from raftkv_trio.node.driver.peer_reports import PeerReports
@@ -97,7 +99,11 @@ class NodeParts:
         self.raw = RawNode(core_config(config, storage.snapshot.index, world.random), log)
         self.removal = Removal(config.node_id, self.applied, world.clock, self._refuse_requests)
         self.reports = PeerReports(self.proposals, wakeup)
-        self._leadership = LeadershipTransfer(self.raw, wakeup, world.clock, config.election_timeout_s)
+        self.active = ActiveMembers(config.node_id, world.clock, config.election_timeout_s)
+        self.leader = KnownLeader(world.clock)
+        self.leadership_transfer = LeadershipTransfer(
+            self.raw, wakeup, world.clock, self.active, config.election_timeout_s
+        )
         commits, commit_stream = trio.open_memory_channel[Commits](1)
         self._completions = Completions(
             self.raw,
@@ -195,7 +201,7 @@ class NodeParts:
             self.world.bulk_worker,
             self.world.clock,
             self._snapshotter_wakeup,
-            DiskRoom(self.proposals, self._leadership).report,
+            DiskRoom(self.proposals, self.leadership_transfer).report,
             entries=self.config.snapshot_entries,
             log_bytes=self.config.snapshot_log_bytes,
         )
@@ -207,6 +213,8 @@ class NodeParts:
             log,
             self.membership,
             self.world.clock,
+            self.active,
+            self.leadership_transfer,
             self.config.election_timeout_s,
             self.snapshotter.want,
         )
@@ -221,7 +229,9 @@ class NodeParts:
             reads=self.reads,
             proposer=proposer,
             changes=changes,
-            leadership=self._leadership,
+            active=self.active,
+            leader=self.leader,
+            leadership_transfer=self.leadership_transfer,
             log_writer=self.log_writer,
             peers=post,
             clock=self.world.clock,

@@ -66,11 +66,7 @@ class NodeView:
 
     def status(self) -> NodeStatus:
         """This node as it sees itself at this moment."""
-        raw = self._parts.driver.raw
-        # A leader hears itself, but no more than it works: after a halt others may lead.
-        leads = raw.role is StateRole.LEADER
-        heard_at = self._parts.driver.turned_at if leads else self._parts.driver.leader_heard_at
-        age_s = None if heard_at is None else self._parts.world.clock.now() - heard_at
+        raw = self._parts.raw
         return NodeStatus(
             id=self._parts.config.node_id,
             cluster_id=self._parts.storage.identity.cluster_id,
@@ -82,13 +78,13 @@ class NodeView:
             last_index=raw.last_index,
             snapshot_index=self._parts.storage.snapshot.index,
             health=self._health(),
-            leader_contact_age_s=age_s,
+            leader_contact_age_s=self._parts.leader.contact_age_s,
         )
 
     def measures(self) -> NodeMeasures:
         """What this node has counted and timed of itself since it started."""
         return NodeMeasures(
-            leader_changes=self._parts.driver.leader_changes,
+            leader_changes=self._parts.leader.changes,
             proposals=self._parts.proposals.outcomes(),
             pending_proposals=len(self._parts.proposals),
             pending_bytes=self._parts.proposals.open_bytes,
@@ -107,7 +103,7 @@ class NodeView:
 
     def members(self) -> Sequence[MemberStatus]:
         """The members of the configuration, by id."""
-        status = self._parts.driver.raw.status()
+        status = self._parts.raw.status()
         leads = status.role is StateRole.LEADER
         learners = set(self._parts.applier.membership.conf_state.learners)
         members = []
@@ -122,7 +118,7 @@ class NodeView:
                     client_url=outgoing.client_url if outgoing else self._parts.config.client_url,
                     role="learner" if node_id in learners else "voter",
                     promote="manual" if member.is_promoted_by_hand else "auto",
-                    is_active=self._parts.driver.changes.is_active(node_id) if leads else None,
+                    is_active=node_id in self._parts.active if leads else None,
                     match=progress.match if progress else None,
                     state=progress.state.name.lower() if progress else None,
                     snapshot=transfer.text(self._parts.world.clock.now()) if transfer else None,
@@ -133,7 +129,7 @@ class NodeView:
     def _health(self) -> str | None:
         if self._parts.proposals.no_room is not None:
             return f"{self._parts.proposals.no_room}; make some"
-        if self._parts.driver.raw.leader_id is not None:
+        if self._parts.raw.leader_id is not None:
             return None
         outgoing = self._parts.peers.outgoing.values()
         away = [f"node {peer.node_id}: {peer.trouble}" for peer in outgoing if peer.trouble]

@@ -51,7 +51,7 @@ async def test_a_leader_that_gave_up(tmp_path: Path, free_ports: Callable[[int],
         leader.clock.gate.open()
         with trio.fail_after(PATIENCE_S):
             while leader.node.status().leader_id is not None:
-                await leader.parts.driver.leader_changed.wait()
+                await leader.parts.leader.changed.wait()
         leader.clock.gate.close()
         assert (await ask(client, "max-stale=60")).status_code == 404
         leader.clock.ahead_s = 160

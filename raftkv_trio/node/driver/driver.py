@@ -9,10 +9,10 @@ heartbeats that wait for it before it thinks of an election.
 import logging
 from collections.abc import Callable, Sequence
 
-import trio
-
 from raftkv_trio.errors import RaftError
+from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.completions import Completions
+from raftkv_trio.node.driver.known_leader import KnownLeader
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import MembershipChanges
 from raftkv_trio.node.driver.peer_reports import PeerReports
@@ -68,7 +68,9 @@ class Driver:
         reads: PendingReads,
         proposer: Proposer,
         changes: MembershipChanges,
-        leadership: LeadershipTransfer,
+        active: ActiveMembers,
+        leader: KnownLeader,
+        leadership_transfer: LeadershipTransfer,
         log_writer: LogWriter,
         peers: PeerTransport,
         clock: Clock,
@@ -77,7 +79,9 @@ class Driver:
         self.raw = raw
         self.wakeup = wakeup
         self.changes = changes
-        self.leadership = leadership
+        self._active = active
+        self._leader = leader
+        self._leadership_transfer = leadership_transfer
         self.on_turned: Callable[[], None] | None = None
         self._inbox = inbox
         self._completions = completions
@@ -90,13 +94,7 @@ class Driver:
         self._clock = clock
         self._tick_interval_s = tick_interval_s
         self._tick_due = False
-        self.leader_changes = 0
         self.round_trips = RoundTrips()
-        self._last_leader_id: int | None = None
-        self._leads = False
-        self.leader_changed = trio.Event()
-        self.leader_heard_at: float | None = None
-        self.turned_at = clock.now()
 
     # ------------------------------------------------------------ what other tasks tell; all return at once
 
@@ -139,11 +137,11 @@ class Driver:
         self._reports.take(self.raw)
         self._take_messages()
         self._take_tick()
-        self.leadership.transfer()
+        self._leadership_transfer.begin_if_requested()
         self._proposer.propose(self._peers)
         self._read()
         self._hand_out()
-        self.turned_at = self._clock.now()
+        self._leader.turned()
         if self.on_turned is not None:
             self.on_turned()
 
@@ -173,11 +171,11 @@ class Driver:
         except RaftError as error:
             logger.warning("message %s of node %d is dropped: %s", message.type.name, peer_id, error)
             return
-        self.changes.heard(peer_id)
+        self._active.heard(peer_id)
         if message.type is MessageType.APP_RESP and not message.reject and message.term == self.raw.term:
             self.round_trips.durable(peer_id, message.index, self._clock.now())
         if peer_id == self.raw.leader_id and message.term == self.raw.term:
-            self.leader_heard_at = self._clock.now()
+            self._leader.heard()
 
     def _is_full(self) -> bool:
         """Whether the disk has no room, and what is left of the log is for votes and hard states."""
@@ -189,7 +187,7 @@ class Driver:
         if self._tick_due:
             self._tick_due = False
             self.raw.tick()
-            self.leadership.tick(self._log_writer.writing_since)
+            self._leadership_transfer.tick(self._log_writer.writing_since)
             self._reads.tick()
             self._proposals.retry_refused()
             self.changes.tick()
@@ -228,26 +226,10 @@ class Driver:
     def _note_soft_state(self, ready: Ready) -> None:
         if ready.soft_state is None:
             return
-        leader_id, role = ready.soft_state
-        logger.info(
-            "%s at term %d, leader %s",
-            role.name.lower(),
-            self.raw.term,
-            "unknown" if leader_id is None else leader_id,
-        )
-        if leader_id is not None:
-            self.leader_heard_at = self._clock.now()
-        elif self._leads:
-            self.leader_heard_at = self.turned_at  # it heard itself so long; after a halt others may have led
-        self._leads = role is StateRole.LEADER
+        self._leader.update(ready.soft_state, self.raw.term)
         self._reads.leader_changed()
         self.round_trips.forget()
-        if leader_id not in (None, self._last_leader_id):
-            self._last_leader_id = leader_id
-            self.leader_changes += 1
-        self.leader_changed.set()
-        self.leader_changed = trio.Event()
-        if leader_id is not None:
+        if ready.soft_state.leader_id is not None:
             self.wakeup.set()  # proposals and reads may have waited for it
 
 

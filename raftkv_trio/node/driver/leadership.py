@@ -1,78 +1,94 @@
-"""The driver's part that has another node lead: an operator's wish, a stop, a disk without room or answer."""
+"""Leadership transfer: who asks for one, and to which member it goes (dissertation, section 3.10).
 
-from collections.abc import Iterable
+Four parts ask for a transfer:
 
+- an operator, or a server that shuts down (`Node.transfer_leadership`), maybe to one given voter;
+- the snapshotter, if the disk has no room: another node may have some;
+- this module, if a write to the disk takes longer than an election timeout;
+- membership changes, before a change that removes the leader.
+
+The first three make a request, which stays pending until a transfer begins, this node no longer leads, or the
+request is withdrawn. The last one asks again by itself for as long as its change waits.
+"""
+
+from collections.abc import Collection
+
+from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.raft.rawnode import RawNode
-from raftkv_trio.raft.status import Status
 from raftkv_trio.raft.types import StateRole
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock
 
 
 class LeadershipTransfer:
-    """Of a leader; wanted until it has begun, another leads, or it is not wanted any more.
+    """Transfers leadership to an active voter, if this node leads and a transfer is requested.
 
     Args:
         wakeup: the driver's.
     """
 
-    def __init__(self, raw: RawNode, wakeup: Wakeup, clock: Clock, election_timeout_s: float) -> None:
+    def __init__(
+        self, raw: RawNode, wakeup: Wakeup, clock: Clock, active: ActiveMembers, election_timeout_s: float
+    ) -> None:
         self._raw = raw
         self._wakeup = wakeup
         self._clock = clock
+        self._active = active
         self._election_timeout_s = election_timeout_s
-        self._is_wanted = False
-        self._successor: int | None = None
+        self._is_requested = False
+        self._successor_id: int | None = None
 
-    # ------------------------------------------------------------ what other tasks tell; all return at once
+    # ------------------------------------------------------------ by other tasks; all return at once
 
-    def want(self, to: int | None = None) -> None:
-        """This voter, or the furthest one that answers, is to lead."""
-        self._is_wanted, self._successor = True, to
+    def request(self, to: int | None = None) -> None:
+        """Have voter `to` lead, or the active voter with most of the log if None."""
+        self._is_requested, self._successor_id = True, to
         self._wakeup.set()
 
-    def drop(self) -> None:
-        """Whoever leads may go on, unless a transfer has begun."""
-        self._is_wanted, self._successor = False, None
+    def withdraw(self) -> None:
+        """Let this node go on leading, unless the transfer has begun."""
+        self._is_requested, self._successor_id = False, None
         self._wakeup.set()
 
     # ------------------------------------------------------------ by the driver
 
     def tick(self, writing_since: float | None) -> None:
-        """Where this node's disk has not answered for an election timeout, another is to lead.
-
-        Heartbeats need no disk, so that the others would wait for it as long as it takes.
-        """
+        """Request a transfer if a write to the disk, begun at `writing_since`, takes an election timeout."""
+        # Heartbeats need no disk. So the followers would go on following a leader that can commit nothing
+        # with its own log, for as long as its disk does not answer.
         if writing_since is not None and self._clock.now() - writing_since > self._election_timeout_s:
-            self._is_wanted = True
+            self._is_requested = True
 
-    def transfer(self) -> None:
-        """Once a turn: begin, where it is wanted and there is somebody to take over."""
+    def begin_if_requested(self) -> None:
+        """Once a turn: begin the transfer that is requested, if there is a member to transfer it to."""
         if self._raw.role is not StateRole.LEADER:
-            self._is_wanted = False
-        if not self._is_wanted:
+            self._is_requested = False
+        if not self._is_requested:
             return
+        # In a joint configuration a voter of the outgoing half may be on its way out. It would have to
+        # transfer leadership again soon, so only the incoming half counts.
+        voters = self._raw.status().configuration.voters
+        if self.begin(voters if self._successor_id is None else {self._successor_id}.intersection(voters)):
+            # From here on the core is responsible: it completes the transfer, or gives it up after an
+            # election timeout and accepts proposals again.
+            self._is_requested = False
+
+    def begin(self, candidate_ids: Collection[int]) -> bool:
+        """Begin a transfer to the active candidate with most of the log; False without an active voter.
+
+        The target needs all entries before it may campaign (section 3.10), so the voter with most of them is
+        ready first. Of several such voters the one with the lowest id is taken.
+        """
         status = self._raw.status()
-        successor = furthest_voter(
-            status,
-            [
-                node_id
-                for node_id, progress in status.progress.items()
-                if node_id != self._raw.id and progress.recent_active
-                if node_id in status.configuration.voters  # who is on its way out would only hand over again
-                if self._successor in (None, node_id)
-            ],
-        )
-        if successor is not None:
-            self._is_wanted = False  # the core sees to it, or gives up after an election timeout
-            self._raw.transfer_leader(successor)
-
-
-def furthest_voter(status: Status, among: Iterable[int]) -> int | None:
-    """Who of these that vote already has most of the leader's log; the lowest id where several do."""
-    voters = [
-        (status.progress[i].match, -i)
-        for i in among
-        if i in status.progress and not status.progress[i].is_learner
-    ]
-    return -max(voters)[1] if voters else None
+        matches = [
+            (progress.match, -node_id)
+            for node_id, progress in status.progress.items()
+            if node_id in candidate_ids
+            and node_id != self._raw.id
+            and not progress.is_learner
+            and node_id in self._active
+        ]
+        if not matches:
+            return False
+        self._raw.transfer_leader(-max(matches)[1])
+        return True

@@ -5,11 +5,12 @@ what it is checked against is what it will meet.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from raftkv_trio.errors import ChangeRefused, PeerProtocolError
-from raftkv_trio.node.driver.leadership import furthest_voter
+from raftkv_trio.node.driver.active_members import ActiveMembers
+from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange, Membership
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.raft.confchange import ConfChangeV2, all_members, apply_change
@@ -55,6 +56,8 @@ class MembershipChanges:
         log: MemoryStorage,
         membership: Membership,
         clock: Clock,
+        active: ActiveMembers,
+        leadership_transfer: LeadershipTransfer,
         election_timeout_s: float,
         want_snapshot: Callable[[], None],
     ) -> None:
@@ -63,22 +66,12 @@ class MembershipChanges:
         self._log = log
         self._membership = membership
         self._clock = clock
+        self._active = active
+        self._leadership_transfer = leadership_transfer
         self._election_timeout_s = election_timeout_s
         self._want_snapshot = want_snapshot
-        self._heard_at: dict[int, float] = {}
         self._rounds: dict[int, CatchUpRound] = {}
         self._leads_since: float | None = None
-
-    def heard(self, peer_id: int) -> None:
-        """A message of this member has come."""
-        self._heard_at[peer_id] = self._clock.now()
-
-    def is_active(self, node_id: int) -> bool:
-        """Whether a member was heard from within an election timeout."""
-        heard_at = self._heard_at.get(node_id)
-        return node_id == self._node_id or (
-            heard_at is not None and self._clock.now() - heard_at <= self._election_timeout_s
-        )
 
     # ------------------------------------------------------------ requests
 
@@ -89,8 +82,9 @@ class MembershipChanges:
         except PeerProtocolError as error:
             return ChangeRefused(str(error))
         if (verdict := self.verdict(request)) is not None:
-            if isinstance(verdict, Later) and verdict.successors:
-                self._hand_over(verdict.successors)
+            is_transferring = self._raw.status().transferee is not None
+            if isinstance(verdict, Later) and verdict.successors and not is_transferring:
+                self._leadership_transfer.begin(verdict.successors)
             return verdict
         try:
             self._raw.propose_conf_change(request.conf_change(proposal_id))
@@ -132,7 +126,7 @@ class MembershipChanges:
                     f"node {change.node_id} has not caught up yet; wait, or let it be promoted by itself"
                 )
         for voters in (configuration.voters, configuration.voters_outgoing):
-            active = [i for i in voters if self.is_active(i)]
+            active = [i for i in voters if i in self._active]
             if len(active) <= len(voters) // 2 and voters:
                 if self._is_new_leader:
                     return Later("the leader is new, and has not heard from all yet")
@@ -146,18 +140,11 @@ class MembershipChanges:
         """Who is to be removed, answers, and has not been probed yet: it would miss the commit of that."""
         progress = self._raw.status().progress
         for change in request.changes:
-            if change.action is Action.REMOVE and self.is_active(change.node_id):
+            if change.action is Action.REMOVE and change.node_id in self._active:
                 one = progress.get(change.node_id)
                 if one is not None and one.state is ProgressState.PROBE:
                     return change.node_id
         return None
-
-    def _hand_over(self, successors: Iterable[int]) -> None:
-        """To whoever stays and is furthest ahead; one that goes as well would only hand over again."""
-        status = self._raw.status()
-        successor = furthest_voter(status, [i for i in successors if self.is_active(i)])
-        if successor is not None and status.transferee is None:
-            self._raw.transfer_leader(successor)
 
     @property
     def _is_new_leader(self) -> bool:
@@ -178,7 +165,7 @@ class MembershipChanges:
         if configuration.learners:
             self._watch_learners(configuration)
         known = all_members(self._log.snapshot().conf_state)
-        if any(i not in known and self.is_active(i) for i in all_members(configuration)):
+        if any(i not in known and i in self._active for i in all_members(configuration)):
             self._serve_newcomers(known)
 
     def _leave_joint(self) -> None:
@@ -208,7 +195,7 @@ class MembershipChanges:
             catch_up is not None
             and catch_up.was_short
             and self._clock.now() - catch_up.begun_at < self._election_timeout_s
-            and self.is_active(node_id)
+            and node_id in self._active
         )
 
     def _waits_for_operator(self, node_id: int) -> bool:
@@ -227,7 +214,7 @@ class MembershipChanges:
         """The log begins behind a snapshot in which they are no members, and which they would refuse."""
         first_index = self._log.first_index()
         for node_id, progress in self._raw.status().progress.items():
-            if node_id not in known and self.is_active(node_id) and progress.match + 1 < first_index:
+            if node_id not in known and node_id in self._active and progress.match + 1 < first_index:
                 self._want_snapshot()
                 return
 

@@ -188,7 +188,7 @@ class Member(ABC):
 
     def _hand_over(self) -> None:
         assert self.parts is not None
-        self.parts.driver.leadership.want()
+        self.parts.leadership_transfer.request()
 
     # ------------------------------------------------------------ what is seen of it
 

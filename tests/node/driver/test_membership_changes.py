@@ -4,12 +4,15 @@ import pytest
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ChangeRefused
+from raftkv_trio.node.driver.active_members import ActiveMembers
+from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import Later, MembershipChanges
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange, Membership
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.raft.confchange import is_joint
 from raftkv_trio.raft.types import ConfState, EntryType, Message, MessageType
+from raftkv_trio.sync import Wakeup
 from tests.raft.cores import ELECTION_TICKS, Network, bootstrap
 
 TICK_S = 0.1
@@ -57,8 +60,18 @@ class Cluster:
         core = self.network[1]
         envelope = Envelope.of({node_id: address(node_id) for node_id in voters})
         self.membership = Membership(envelope, core.configuration)
+        timeout_s = ELECTION_TICKS * TICK_S
+        self.active = ActiveMembers(1, self.clock, timeout_s)
         self.changes = MembershipChanges(
-            1, core.raw, core.storage, self.membership, self.clock, ELECTION_TICKS * TICK_S, self._want
+            1,
+            core.raw,
+            core.storage,
+            self.membership,
+            self.clock,
+            self.active,
+            LeadershipTransfer(core.raw, Wakeup(), self.clock, self.active, timeout_s),
+            timeout_s,
+            self._want,
         )
         self._applied = 0
         self.network.elect(1)
@@ -103,7 +116,7 @@ class Cluster:
     def _is_lost(self, message: Message) -> bool:
         is_lost = (message.type, message.to) in self.lost
         if not is_lost and message.to == 1:
-            self.changes.heard(message.from_)
+            self.active.heard(message.from_)
         return is_lost
 
 
@@ -134,7 +147,7 @@ def test_a_learner_votes_after_a_short_round_only() -> None:
     cluster.tick(2)
     cluster.take_snapshot()
     cluster.tick(ELECTION_TICKS + 2)
-    assert cluster.changes.is_active(2)
+    assert 2 in cluster.active
     cluster.lost = set()
     cluster.network[1].raw.report_snapshot(2, ok=True)
     cluster.tick()
