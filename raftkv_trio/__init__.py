@@ -1,7 +1,15 @@
 """raftkv-trio: a replicated key-value node, and a replicated state machine inside any Trio program.
 
-A program of one's own needs `run_node`, a `NodeConfig` and a `StateMachine`. The public names are imported
-when they are first used, so that the command line answers `--version` without loading Trio and the node.
+A program that replicates its own state machine needs `run_node`, a `NodeConfig` and a `StateMachine`.
+
+What is public: the names in `__all__` of `raftkv_trio`, `raftkv_trio.kv` (the key-value store and its
+transactions), `raftkv_trio.raft` (the consensus core alone) and `raftkv_trio.testing` (simulated clusters for
+tests of a state machine), and the attributes of these that do not begin with an underscore. All other modules
+and names are internal: they may change or go in any release. Import public names from these four packages,
+not from the modules that define them.
+
+The names of this package are imported when they are first used, so that the command line can answer
+`--version` without loading Trio and the node.
 """
 
 from importlib import import_module
@@ -12,27 +20,96 @@ from raftkv_trio._version import __version__
 if TYPE_CHECKING:
     from raftkv_trio.addresses import PeerAddress, parse_cluster
     from raftkv_trio.config import NodeConfig
+    from raftkv_trio.errors import (
+        ChangeRefused,
+        ConfigError,
+        CorruptLog,
+        DirectoryRefused,
+        DiskFull,
+        MalformedRequest,
+        NodeRemoved,
+        NoLeader,
+        NoSuchMember,
+        OutcomeUnknown,
+        Overloaded,
+        PeerProtocolError,
+        ProposalError,
+        RaftError,
+        RaftKVError,
+        RemovedFromCluster,
+        SlowRequest,
+        StorageError,
+        TooLarge,
+    )
+    from raftkv_trio.node.measures import Durations, NodeMeasures, PeerMeasures
     from raftkv_trio.node.node import Node, run_node
+    from raftkv_trio.node.open_snapshot import OpenSnapshot
     from raftkv_trio.node.proposals import Applied, Proposal
+    from raftkv_trio.node.status import MemberStatus, NodeStatus
+    from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
     from raftkv_trio.state_machine import Committed, StateMachine
+    from raftkv_trio.storage import Disk, DiskFile, OsDisk, SnapshotId, SnapshotMeta
+    from raftkv_trio.world import (
+        Clock,
+        Listener,
+        Network,
+        TcpNetwork,
+        ThreadWorker,
+        TrioClock,
+        Worker,
+        World,
+    )
 else:
-    _HOMES = {
-        "Applied": "node.proposals",
-        "Committed": "state_machine",
-        "Node": "node.node",
-        "NodeConfig": "config",
-        "PeerAddress": "addresses",
-        "Proposal": "node.proposals",
-        "StateMachine": "state_machine",
-        "parse_cluster": "addresses",
-        "run_node": "node.node",
+    _NAMES_OF = {
+        "addresses": ("PeerAddress", "parse_cluster"),
+        "config": ("NodeConfig",),
+        "errors": (
+            "ChangeRefused",
+            "ConfigError",
+            "CorruptLog",
+            "DirectoryRefused",
+            "DiskFull",
+            "MalformedRequest",
+            "NoLeader",
+            "NoSuchMember",
+            "NodeRemoved",
+            "OutcomeUnknown",
+            "Overloaded",
+            "PeerProtocolError",
+            "ProposalError",
+            "RaftError",
+            "RaftKVError",
+            "RemovedFromCluster",
+            "SlowRequest",
+            "StorageError",
+            "TooLarge",
+        ),
+        "node.measures": ("Durations", "NodeMeasures", "PeerMeasures"),
+        "node.node": ("Node", "run_node"),
+        "node.open_snapshot": ("OpenSnapshot",),
+        "node.proposals": ("Applied", "Proposal"),
+        "node.status": ("MemberStatus", "NodeStatus"),
+        "payload.membership": ("Action", "ChangeRequest", "MemberChange"),
+        "state_machine": ("Committed", "StateMachine"),
+        "storage": ("Disk", "DiskFile", "OsDisk", "SnapshotId", "SnapshotMeta"),
+        "world": (
+            "Clock",
+            "Listener",
+            "Network",
+            "TcpNetwork",
+            "ThreadWorker",
+            "TrioClock",
+            "Worker",
+            "World",
+        ),
     }
+    _HOME_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
-    # Unseen by type checkers, to which any name of the package would be good otherwise.
+    # Type checkers must not see this function: they would accept any name of the package.
     def __getattr__(name: str) -> object:
-        if name not in _HOMES:
+        if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
         globals()[name] = value
         return value
 
@@ -41,13 +118,54 @@ else:
 
 
 __all__ = [
+    "Action",
     "Applied",
+    "ChangeRefused",
+    "ChangeRequest",
+    "Clock",
     "Committed",
+    "ConfigError",
+    "CorruptLog",
+    "DirectoryRefused",
+    "Disk",
+    "DiskFile",
+    "DiskFull",
+    "Durations",
+    "Listener",
+    "MalformedRequest",
+    "MemberChange",
+    "MemberStatus",
+    "Network",
+    "NoLeader",
+    "NoSuchMember",
     "Node",
     "NodeConfig",
+    "NodeMeasures",
+    "NodeRemoved",
+    "NodeStatus",
+    "OpenSnapshot",
+    "OsDisk",
+    "OutcomeUnknown",
+    "Overloaded",
     "PeerAddress",
+    "PeerMeasures",
+    "PeerProtocolError",
     "Proposal",
+    "ProposalError",
+    "RaftError",
+    "RaftKVError",
+    "RemovedFromCluster",
+    "SlowRequest",
+    "SnapshotId",
+    "SnapshotMeta",
     "StateMachine",
+    "StorageError",
+    "TcpNetwork",
+    "ThreadWorker",
+    "TooLarge",
+    "TrioClock",
+    "Worker",
+    "World",
     "__version__",
     "parse_cluster",
     "run_node",

@@ -18,6 +18,7 @@ class PeerAddress:
 
     @property
     def url(self) -> str:
+        """The address as `http://host:port`, with brackets around an IPv6 address."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 

@@ -98,6 +98,7 @@ class NodeConfig:
 
     @property
     def cluster_id(self) -> int:
+        """The id of the cluster that a bootstrap with these members and this token makes."""
         return cluster_id_of(self.members, self.cluster_token)
 
     @property

@@ -43,9 +43,13 @@ class Network(Protocol):
 class Clock(Protocol):
     """A node's own monotonic clock, in seconds from an arbitrary start."""
 
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """The time, in seconds."""
+        ...
 
-    async def sleep_until(self, deadline: float) -> None: ...
+    async def sleep_until(self, deadline: float) -> None:
+        """Sleep until `now` is `deadline`; returns after a checkpoint if it has passed."""
+        ...
 
 
 class Worker(Protocol):
@@ -63,12 +67,11 @@ class Worker(Protocol):
 UNACKNOWLEDGED_S = 5.0
 
 
-class TcpNetwork:
+class TcpNetwork(Network):
     """TCP with TCP_NODELAY, as Trio's high-level sockets have it.
 
-    Where the system can (Linux), a connection over a network that drops everything breaks after
-    `UNACKNOWLEDGED_S`. TCP alone would go on trying for minutes, less and less often, so that long after the
-    network has healed a peer would still seem cut off.
+    On Linux a connection breaks if the network drops everything for 5 s. TCP alone would retry for minutes,
+    less and less often, so that a peer would seem cut off long after the network has healed.
     """
 
     async def listen(self, host: str, port: int) -> Listener:
@@ -84,7 +87,7 @@ class TcpNetwork:
         return stream
 
 
-class TrioClock:
+class TrioClock(Clock):
     """The clock of the Trio run: real time, or a MockClock's."""
 
     def now(self) -> float:
@@ -94,7 +97,7 @@ class TrioClock:
         await trio.sleep_until(deadline)
 
 
-class ThreadWorker:
+class ThreadWorker(Worker):
     """One worker thread at a time, so that disk work keeps its order and never holds up the event loop."""
 
     def __init__(self) -> None:

@@ -54,7 +54,7 @@ _STATE = Struct(">Q16s")
 
 
 class Store:
-    """The map, as `raftkv_trio.state_machine.StateMachine`; reads show what is applied so far.
+    """The map, a `StateMachine`; reads show what is applied so far.
 
     Attributes:
         revision: of the last txn that changed something; 1 before any.
@@ -119,7 +119,7 @@ class Store:
     # ------------------------------------------------------------ txns
 
     def run(self, txn: Txn) -> TxnResult:
-        """Run one txn as the log would; it must have passed `check_txn`."""
+        """Run one txn as the log would. The txn must be one that `encode_txn` accepts."""
         succeeded = all(map(self._holds, txn.compares))
         operations = txn.success if succeeded else txn.failure
         revision = self.revision + 1

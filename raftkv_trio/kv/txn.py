@@ -69,10 +69,12 @@ class Compare(NamedTuple):
 
     @classmethod
     def exists(cls, key: bytes) -> "Compare":
+        """A compare that holds if the key exists."""
         return cls(key, Target.CREATE_REVISION, Relation.GREATER, 0)
 
     @classmethod
     def absent(cls, key: bytes) -> "Compare":
+        """A compare that holds if the key does not exist."""
         return cls(key, Target.CREATE_REVISION, Relation.EQUAL, 0)
 
 

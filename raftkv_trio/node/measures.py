@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 #: Upper bounds of a histogram's buckets; what takes longer is in one more.
 BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -10,7 +11,15 @@ BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long something took: how often in each bucket of `BOUNDS_S` and beyond, and all together."""
+    """A histogram of how long something took.
+
+    Attributes:
+        bounds_s: the upper bounds of the buckets.
+        counts: how often, by bucket; the last one, after those of `bounds_s`, is for all that took longer.
+        total_s: the sum of all durations.
+    """
+
+    bounds_s: ClassVar[tuple[float, ...]] = BOUNDS_S
 
     counts: tuple[int, ...]
     total_s: float

@@ -84,6 +84,7 @@ class Proposal:
 
     @property
     def is_settled(self) -> bool:
+        """Whether its outcome is known."""
         return self._done.is_set()
 
     def result(self) -> Applied:
@@ -100,6 +101,7 @@ class Proposal:
         return self._table.give_up(self)
 
     def settle(self, outcome: Applied | ProposalError) -> None:
+        """Give it its outcome and wake its waiters. Only the node calls this."""
         self._outcome = outcome
         self._done.set()
 

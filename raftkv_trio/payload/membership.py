@@ -55,7 +55,8 @@ class MemberChange(NamedTuple):
         action: what happens to it.
         node_id: which member, or for ADD, which node becomes one.
         address: where it listens for members from then on, for ADD and UPDATE; else None.
-        is_promoted_by_hand: see `Member`; for ADD.
+        is_promoted_by_hand: for ADD, whether the learner stays one until an operator promotes it; else the
+            leader promotes it when it has caught up.
     """
 
     action: Action
@@ -76,7 +77,7 @@ class ChangeRequest(NamedTuple):
     is_forced: bool = False
 
     def encode(self) -> bytes:
-        """As CBOR: what follows the proposal's id in the conf change's context, and in a ForwardChange."""
+        """As CBOR: what follows the proposal's id in the conf change's context, and when it is forwarded."""
         changes = [
             [int(c.action), c.node_id, c.address and c.address.url, c.is_promoted_by_hand]
             for c in self.changes
@@ -85,7 +86,7 @@ class ChangeRequest(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> "ChangeRequest":
-        """What `encode` made; raises PeerProtocolError."""
+        """The request that `encode` wrote; raises PeerProtocolError for any other bytes."""
         version, changes, is_forced = items(decode_payload(data), 3)
         if integer(version) != _VERSION:
             raise PeerProtocolError(

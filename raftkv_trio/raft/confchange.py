@@ -53,6 +53,7 @@ class ConfChange(NamedTuple):
     context: bytes = b""
 
     def as_v2(self) -> "ConfChangeV2":
+        """The same change as a list of one."""
         return ConfChangeV2((ConfChangeSingle(self.type, self.node_id),), Transition.AUTO, self.context)
 
 
@@ -64,18 +65,22 @@ class ConfChangeV2(NamedTuple):
     context: bytes = b""
 
     def as_v2(self) -> "ConfChangeV2":
+        """This change itself."""
         return self
 
     @property
     def leaves_joint(self) -> bool:
+        """Whether it has no changes, which means: leave the joint configuration."""
         return not self.changes and self.transition is Transition.AUTO
 
     @property
     def uses_joint(self) -> bool:
+        """Whether it takes effect through a joint configuration: as asked for, or for several changes."""
         return self.transition is not Transition.AUTO or len(self.changes) > 1
 
     @property
     def auto_leave(self) -> bool:
+        """Whether the leader leaves the joint configuration by itself, as soon as it is applied."""
         return self.transition is not Transition.EXPLICIT
 
 
@@ -100,7 +105,7 @@ def conf_change_entry(change: ConfChange | ConfChangeV2) -> Entry:
 
 
 def decode_conf_change(entry: Entry) -> ConfChange | ConfChangeV2:
-    """What `conf_change_entry` made; raises InvalidConfiguration for any other bytes."""
+    """The change that an entry holds; raises InvalidConfiguration for any other bytes."""
     data = entry.data
     if not data:
         v2 = ConfChangeV2()

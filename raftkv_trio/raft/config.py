@@ -28,7 +28,7 @@ class Config:
             `election_ticks .. 2 * election_ticks - 1`.
         heartbeat_ticks: ticks between a leader's heartbeats.
         applied: last index that the state machine has applied; None: up to storage's first entry.
-        async_storage_writes: storage work leaves as messages (see `rawnode.Ready`'s contract).
+        async_storage_writes: storage work leaves as messages (see the contract of `Ready`).
         max_message_bytes: most bytes of entries in one APP; one entry may be larger.
         max_committed_bytes_per_ready: most bytes of committed entries handed out and not yet applied; None:
             as `max_message_bytes`.

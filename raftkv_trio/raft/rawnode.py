@@ -29,7 +29,7 @@ class RawNode:
     """One node's consensus core: no I/O, no clock, not thread-safe.
 
     Raises:
-        InvalidState: `storage` contradicts itself or `config.applied`.
+        InvalidState: `storage` contradicts itself or `Config.applied`.
         InvalidConfiguration: the configuration in `storage` breaks a rule of joint consensus.
     """
 
@@ -44,30 +44,37 @@ class RawNode:
 
     @property
     def id(self) -> int:
+        """The id of this node."""
         return self.raft.id
 
     @property
     def term(self) -> int:
+        """The current term."""
         return self.raft.term
 
     @property
     def leader_id(self) -> int | None:
+        """The leader of the current term; None if this node knows none."""
         return self.raft.leader_id
 
     @property
     def role(self) -> StateRole:
+        """The role of this node."""
         return self.raft.role
 
     @property
     def commit(self) -> int:
+        """The index of the last entry that this node knows to be committed."""
         return self.raft.log.committed
 
     @property
     def applied(self) -> int:
+        """The index of the last entry that the state machine has applied."""
         return self.raft.log.applied
 
     @property
     def last_index(self) -> int:
+        """The index of the last entry of the log, durable or not."""
         return self.raft.log.last_index()
 
     @property
@@ -87,6 +94,7 @@ class RawNode:
         )
 
     def status(self) -> Status:
+        """What this node knows of itself, and as a leader of the other members."""
         return status_of(self.raft)
 
     # ---------------------------------------------------------------- input

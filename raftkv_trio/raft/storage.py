@@ -57,9 +57,13 @@ class Storage(Protocol):
         """Term of the entry at `index`, from `first_index() - 1` on; raises Compacted or Unavailable."""
         ...
 
-    def first_index(self) -> int: ...
+    def first_index(self) -> int:
+        """Index of the first entry that is kept."""
+        ...
 
-    def last_index(self) -> int: ...
+    def last_index(self) -> int:
+        """Index of the last entry; if there is none, that of the snapshot."""
+        ...
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot; raises SnapshotTemporarilyUnavailable while it is being made.
@@ -70,7 +74,7 @@ class Storage(Protocol):
         ...
 
 
-class MemoryStorage:
+class MemoryStorage(Storage):
     """A log in memory behind a snapshot; the node keeps here what its log writer has made durable."""
 
     def __init__(
@@ -117,6 +121,7 @@ class MemoryStorage:
         return self._snapshot
 
     def set_hard_state(self, hard_state: HardState) -> None:
+        """Replace the hard state, which `initial_state` returns from now on."""
         self._hard_state = hard_state
 
     def append(self, entries: Sequence[Entry]) -> None:

@@ -31,7 +31,9 @@ class DiskFile(Protocol):
         """Give the file at least this size, of zeros, with its blocks reserved."""
         ...
 
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """The size of the file in bytes."""
+        ...
 
     def datasync(self) -> None:
         """Return once everything written is durable (fdatasync)."""
@@ -41,7 +43,9 @@ class DiskFile(Protocol):
         """Take the file's exclusive lock, until it is closed; False where somebody holds it."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file and give up its lock."""
+        ...
 
 
 class Disk(Protocol):
@@ -51,7 +55,9 @@ class Disk(Protocol):
         """Make it, and its parents, where missing."""
         ...
 
-    def exists(self, path: Path) -> bool: ...
+    def exists(self, path: Path) -> bool:
+        """Whether a file or directory has this name."""
+        ...
 
     def list_directory(self, path: Path) -> list[str]:
         """The names in it, sorted."""
@@ -61,14 +67,20 @@ class Disk(Protocol):
         """Open a file; `read_only` asks for no right to write, which a copy or a mount may not give."""
         ...
 
-    def rename(self, old: Path, new: Path) -> None: ...
+    def rename(self, old: Path, new: Path) -> None:
+        """Rename a file or directory; a file of the new name is replaced, atomically."""
+        ...
 
-    def unlink(self, path: Path) -> None: ...
+    def unlink(self, path: Path) -> None:
+        """Remove a file."""
+        ...
 
-    def sync_directory(self, path: Path) -> None: ...
+    def sync_directory(self, path: Path) -> None:
+        """Return when the names in this directory are durable (fsync)."""
+        ...
 
 
-class OsFile:
+class OsFile(DiskFile):
     """A file descriptor, and the name by which it was opened."""
 
     def __init__(self, descriptor: int, path: Path) -> None:
@@ -115,7 +127,7 @@ class OsFile:
         os.close(self._descriptor)
 
 
-class OsDisk:
+class OsDisk(Disk):
     """The operating system's file system."""
 
     def make_directory(self, path: Path) -> None:

@@ -31,18 +31,19 @@ SYNC_EVERY_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, order=True)
 class SnapshotId:
-    """Which moment of the log: that right after this entry."""
+    """The moment of the log that a snapshot holds: right after this entry."""
 
     term: int
     index: int
 
     @property
     def file_name(self) -> str:
+        """The name of its file in `snap/`; names sort as the snapshots do."""
         return f"{self.term:016x}-{self.index:016x}.snap"
 
     @classmethod
     def parse(cls, name: str) -> "SnapshotId | None":
-        """Whose file this is, whole or not; None where it is no snapshot's."""
+        """The snapshot that a file of this name holds, whole or not; None if the name is not of that form."""
         term, dash, index = name.partition(".")[0].partition("-")
         try:
             return cls(int(term, 16), int(index, 16)) if dash and ".snap" in name else None
@@ -56,7 +57,7 @@ NO_SNAPSHOT = SnapshotId(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class SnapshotMeta:
-    """What a snapshot says of the moment that it holds."""
+    """The head of a snapshot: the entry that it ends with, and the configuration in force there."""
 
     index: int
     term: int
@@ -64,6 +65,7 @@ class SnapshotMeta:
 
     @property
     def id(self) -> SnapshotId:
+        """The moment of the log that it holds."""
         return SnapshotId(self.term, self.index)
 
 

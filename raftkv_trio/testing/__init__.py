@@ -19,13 +19,17 @@ from raftkv_trio.testing.histories.register import (
     RegisterRequest,
     Seen,
 )
+from raftkv_trio.testing.schedules.schedule import Limits
 from raftkv_trio.testing.simulator.simulation import Simulation
+from raftkv_trio.testing.world.message_network import Conditions
 
 __all__ = [
     "ABSENT",
     "PRESENT",
+    "Conditions",
     "History",
     "HistoryError",
+    "Limits",
     "Model",
     "NotLinearizable",
     "Outcome",

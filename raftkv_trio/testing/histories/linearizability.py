@@ -32,7 +32,9 @@ SHOWN_BEFORE = 5  # operations, in an explanation
 class Model(Protocol[S, RequestIn, AnswerIn]):
     """The sequential specification of one key. States and requests are hashable values, never changed."""
 
-    def initial(self, key: Hashable) -> S: ...
+    def initial(self, key: Hashable) -> S:
+        """The state before the first operation on `key`."""
+        ...
 
     def step(self, state: S, request: RequestIn, answer: AnswerIn | None) -> Sequence[S]:
         """The states that `request` may leave behind; none where `answer` contradicts `state`.

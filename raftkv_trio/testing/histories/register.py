@@ -94,6 +94,7 @@ class Register:
     """The sequential specification of one key, for `check_linearizable`."""
 
     def initial(self, key: Hashable) -> Version:
+        """The state of a key that nothing was written to."""
         return Version()
 
     def step(
@@ -102,7 +103,7 @@ class Register:
         """The states that `request` may leave behind; none where `answer` contradicts `state`.
 
         Without an answer: those that it leaves if it is applied. Raises ValueError for an answer that says
-        too little (see `Answer.seen`).
+        too little (see `RegisterAnswer.seen`).
         """
         if answer is not None and answer.seen is not None:
             narrowed = _narrow(state, answer.seen)

@@ -242,6 +242,7 @@ class Simulation:
         self.members[node].pause()
 
     def resume(self, node: int) -> None:
+        """Let a paused node go on (SIGCONT)."""
         self.members[node].resume()
 
     def plan_restart(self, node: int, down_s: float, *, again_s: float | None = None) -> None:
