@@ -86,7 +86,7 @@ class Applier:
 
     async def run(self) -> None:
         """Apply until cancelled. Cancellation falls between slices, and the next start rebuilds all."""
-        await run_steps(self.steps(), self._worker)
+        await run_steps(self.steps(), self._worker, self._clock)
 
     def steps(self) -> Steps[None]:
         """The task, step by step; raises CorruptLog, StorageError."""

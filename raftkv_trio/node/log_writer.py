@@ -98,7 +98,7 @@ class LogWriter:
 
         Cancellation lets the disk call under way finish; what it wrote is then simply never acknowledged.
         """
-        await run_steps(self.steps(), self._worker)
+        await run_steps(self.steps(), self._worker, self._clock)
 
     def steps(self) -> Steps[None]:
         """The task, step by step; raises StorageError."""

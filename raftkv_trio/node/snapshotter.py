@@ -15,13 +15,13 @@ import trio
 from raftkv_trio.errors import StorageError
 from raftkv_trio.node.applier import Applier
 from raftkv_trio.node.log_writer import LogWriter
+from raftkv_trio.node.steps import Steps, checkpoint, in_worker, run_steps, wait
 from raftkv_trio.storage import NodeStorage, SnapshotMeta, is_no_room, trouble
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock, Worker
 
 logger = logging.getLogger(__name__)
 
-#: Chunks are handed to the disk in pieces of about this size.
 PIECE_BYTES = 1024 * 1024
 RETRY_S = 5.0
 
@@ -40,6 +40,10 @@ class _Overtaken(Exception):
 
 class Snapshotter:
     """Takes a snapshot when enough was applied since the last one, or when asked to.
+
+    Attributes:
+        piece_bytes: chunks are handed to the disk in pieces of at least this size.
+        on_begun: called with each snapshot that is begun; None: nobody follows.
 
     Args:
         worker: where files are written and removed, beside the log writer's.
@@ -63,6 +67,8 @@ class Snapshotter:
         log_bytes: int,
     ) -> None:
         self.wakeup = wakeup
+        self.piece_bytes = PIECE_BYTES
+        self.on_begun: Callable[[SnapshotMeta], None] | None = None
         self._storage = storage
         self._applier = applier
         self._worker = worker
@@ -116,27 +122,25 @@ class Snapshotter:
 
         Cancellation may leave a file half-written, which the next start removes.
         """
-        async with trio.open_nursery() as nursery:
-            while True:
-                await self.wakeup.wait()
-                if self.is_resting:
-                    continue
-                try:
-                    if self._storage.is_untidy:  # first: the log's next segment needs less room
-                        await self._worker.run(self._storage.tidy)
-                    if self.is_due():
-                        await self._write()
-                    elif self._wanted and not self._is_recording and not self._applier.is_restoring:
-                        self._end(None)  # a snapshot that was received has come before it
-                except OSError as error:
-                    self.failed(error)
-                    nursery.start_soon(self._try_again)
-                else:
-                    self.tidied()
+        await run_steps(self.steps(), self._worker, self._clock)
 
-    async def _try_again(self) -> None:
-        await self._clock.sleep_until(self._clock.now() + RETRY_S)
-        self.wakeup.set()
+    def steps(self) -> Steps[None]:
+        """The task, step by step; raises StorageError."""
+        while True:
+            yield from wait(self.wakeup, self._retry_at)
+            if self.is_resting:
+                continue
+            try:
+                if self._storage.is_untidy:  # first: the log's next segment needs less room
+                    yield from in_worker(self._storage.tidy)
+                if self.is_due():
+                    yield from self._write()
+                elif self._wanted and not self._is_recording and not self._applier.is_restoring:
+                    self._end(None)  # a snapshot that was received has come before it
+            except OSError as error:
+                self.failed(error)
+            else:
+                self.tidied()
 
     def failed(self, error: OSError) -> None:
         """Without room the node takes no new writes, until there is some; any other error ends it.
@@ -184,19 +188,21 @@ class Snapshotter:
         self._is_recording = True
         self._log_writer.record(meta, self.recorded)
 
-    async def _write(self) -> None:
+    def _write(self) -> Steps[None]:
         begun_at = self._clock.now()
         restores = self._applier.restores
         meta, envelope, chunks = self.begin()
-        file = await self._worker.run(self._storage.begin_snapshot, meta, envelope)
+        if self.on_begun is not None:
+            self.on_begun(meta)
+        file = yield from in_worker(self._storage.begin_snapshot, meta, envelope)
         try:
-            while piece := await self._next_piece(chunks, restores):
-                await self._worker.run(file.write, piece)
+            while piece := (yield from self._next_piece(chunks, restores)):
+                yield from in_worker(file.write, piece)
                 if self._storage.is_untidy:  # the log has taken its spare segment meanwhile
-                    await self._worker.run(self._storage.tidy)
-            await self._worker.run(file.finish)
+                    yield from in_worker(self._storage.tidy)
+            yield from in_worker(file.finish)
         except (OSError, _Overtaken) as error:
-            await self._worker.run(file.abandon)
+            yield from in_worker(file.abandon)
             if isinstance(error, OSError):
                 raise
             self._end(None)
@@ -212,12 +218,12 @@ class Snapshotter:
         )
         self.finished(meta)
 
-    async def _next_piece(self, chunks: Iterator[bytes], restores: int) -> list[bytes]:
+    def _next_piece(self, chunks: Iterator[bytes], restores: int) -> Steps[list[bytes]]:
         """Some more chunks, made between the event loop's other work; empty at the end."""
         piece: list[bytes] = []
         size = 0
-        while size < PIECE_BYTES:
-            await trio.lowlevel.checkpoint()
+        while size < self.piece_bytes:
+            yield from checkpoint()
             if self._applier.restores != restores:
                 raise _Overtaken
             chunk = next(chunks, None)

@@ -1,8 +1,8 @@
 """Steps: what a task of the node does next, as a value that something else carries out.
 
-Log writer and applier are generators of steps. A generator decides the order of the steps; it never waits
-itself. `run_steps` carries the steps out as a Trio task. Level 1 of the simulator carries out the same steps
-as events on virtual time, and can halt or pause the node between any two of them.
+Log writer, applier and snapshotter are generators of steps. A generator decides the order of the steps; it
+never waits itself. `run_steps` carries the steps out as a Trio task. Level 1 of the simulator carries out the
+same steps as events on virtual time, and can halt or pause the node between any two of them.
 """
 
 from collections.abc import Callable, Generator
@@ -12,17 +12,22 @@ from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 import trio
 
-from raftkv_trio.sync import Wakeup
-from raftkv_trio.world import Worker
+from raftkv_trio.sync import Wakeup, cancelled_when
+from raftkv_trio.world import Clock, Worker
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
 class Wait(NamedTuple):
-    """Wait until a wakeup is set, and clear it."""
+    """Wait until a wakeup is set, and clear it; or until a deadline.
+
+    Attributes:
+        deadline: by the node's clock; None: there is none.
+    """
 
     wakeup: Wakeup
+    deadline: float | None
 
 
 class Receive(NamedTuple):
@@ -50,9 +55,9 @@ Step = Wait | Receive | Call | Checkpoint
 Steps = Generator[Step, Any, T]
 
 
-def wait(wakeup: Wakeup) -> Steps[None]:
-    """Wait until `wakeup` is set, and clear it."""
-    yield Wait(wakeup)
+def wait(wakeup: Wakeup, deadline: float | None = None) -> Steps[None]:
+    """Wait until `wakeup` is set, and clear it; or until `deadline` by the node's clock."""
+    yield Wait(wakeup, deadline)
 
 
 def receive(channel: trio.MemoryReceiveChannel[T]) -> Steps[T]:
@@ -78,7 +83,7 @@ def checkpoint() -> Steps[None]:
     yield Checkpoint()
 
 
-async def run_steps(steps: Steps[None], worker: Worker) -> None:
+async def run_steps(steps: Steps[None], worker: Worker, clock: Clock) -> None:
     """Carry out steps until the generator returns; raises what it raises.
 
     If a step fails, its error is raised inside the generator, where the step was asked for. Cancellation
@@ -92,21 +97,24 @@ async def run_steps(steps: Steps[None], worker: Worker) -> None:
             except StopIteration:
                 return
             try:
-                result = await _carry_out(step, worker)
+                result = await _carry_out(step, worker, clock)
             except Exception as error:
                 resume = partial(steps.throw, error)
             else:
                 resume = partial(steps.send, result)
 
 
-async def _carry_out(step: Step, worker: Worker) -> Any:
+async def _carry_out(step: Step, worker: Worker, clock: Clock) -> Any:
     match step:
         case Call(fn, True):
             return await worker.run(fn)
         case Call(fn, False):
             return fn()
-        case Wait(wakeup):
+        case Wait(wakeup, None):
             await wakeup.wait()
+        case Wait(wakeup, float(deadline)):
+            async with cancelled_when(clock.sleep_until, deadline):
+                await wakeup.wait()
         case Receive(channel):
             return await channel.receive()
         case Checkpoint():

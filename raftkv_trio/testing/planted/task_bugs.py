@@ -34,14 +34,13 @@ def _(original: Any) -> object:
     "the snapshotter has the log continue a snapshot before its file is durable",
     Snapshotter,
     "_write",
-    level=2,
 )
 def _(original: Any) -> object:
-    async def write(snapshotter: Any) -> None:
+    def write(snapshotter: Any) -> Steps[None]:
         meta, envelope, chunks = snapshotter.begin()
-        file = await snapshotter._worker.run(snapshotter._storage.begin_snapshot, meta, envelope)
-        await snapshotter._worker.run(file.write, chunks)
+        file = yield from in_worker(snapshotter._storage.begin_snapshot, meta, envelope)
+        yield from in_worker(file.write, chunks)
         snapshotter.finished(meta)
-        await snapshotter._worker.run(file.finish)
+        yield from in_worker(file.finish)
 
     return write

@@ -12,7 +12,7 @@ from raftkv_trio.errors import ConfigError, StorageError
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.node.recovery import open_directory, restore_machine
 from raftkv_trio.node.removal import GRACE_PERIOD_S
-from raftkv_trio.node.steps import Call
+from raftkv_trio.node.steps import Call, Checkpoint
 from raftkv_trio.peers.handshake import join_answer
 from raftkv_trio.peers.handshake_frames import PROTOCOL_VERSIONS, JoinAnswer, JoinQuery
 from raftkv_trio.peers.joining import ASK_INTERVAL_S, what_to_join
@@ -20,23 +20,24 @@ from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.peers import PARTING_S
 from raftkv_trio.peers.wire import PeerFrame
 from raftkv_trio.raft.types import Message
-from raftkv_trio.storage import Bootstrap, NodeStorage, is_new
+from raftkv_trio.storage import Bootstrap, SnapshotMeta, is_new
 from raftkv_trio.testing.simulator.member import DATA_DIR, Look, Member, State
-from raftkv_trio.testing.simulator.stepped_snapshots import SnapshotSteps
+from raftkv_trio.testing.simulator.snapshot_transfers import SnapshotTransfers
 from raftkv_trio.testing.simulator.stepped_task import SteppedTask
 from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
 from raftkv_trio.testing.world.message_network import MessageNetwork
 from raftkv_trio.testing.world.simulated_disk import Halted
 from raftkv_trio.world import World
 
+MAX_STEP_S = 0.0005  # of a step that does not wait for the disk
+
 
 class SteppedMember(Member):
     """One node, whose tasks are events."""
 
-    _storage: NodeStorage | None = None
-    _snapshots: SnapshotSteps | None = None
+    _transfers: SnapshotTransfers
     _log_writer: SteppedTask
-    _applier: SteppedTask
+    _tasks: Sequence[SteppedTask] = ()
     _turn_planned = False
     _is_leaving = False
 
@@ -74,36 +75,33 @@ class SteppedMember(Member):
                 self.state = self._refused(error)
             return
         self._step_tasks(parts)
-        self._snapshots = SnapshotSteps(
-            parts,
-            storage,
-            soon=self._soon,
-            disk_call_s=self._disk_call_s,
-            note=self._note,
-            recorded=self._log_writer.go_on,
-        )
-        self._storage, self._introduced, self._is_leaving = storage, set(), False
-        self._turn_planned = False
+        self._transfers = SnapshotTransfers(parts, self._note)
+        self._introduced, self._is_leaving, self._turn_planned = set(), False, False
         self.state = State.UP
         self._has_started(parts, machine)
         self._network.join(self.id, self)
-        parts.driver.start()
         self._plan_tick(self._random.random())
-        self._after()
+        self._do(parts.driver.start, ())
 
     def _step_tasks(self, parts: NodeParts) -> None:
-        """Have the node's tasks as events, each with times of its own."""
-
-        def write_s(call: Call) -> float:
-            return self._disk_call_s() if call.in_worker else self._random.uniform(0, 0.0001)
-
-        def apply_s(call: Call) -> float:
-            return self._random.random() * 0.0005
-
         parts.log_writer.on_written = self._tell_of
         parts.applier.on_restored = self._tell_of_restore
-        self._log_writer = SteppedTask(parts.log_writer.steps(), plan=self._plan_write, call_s=write_s)
-        self._applier = SteppedTask(parts.applier.steps(), plan=self._plan_apply, call_s=apply_s)
+        parts.snapshotter.on_begun = self._tell_of_snapshot
+        parts.snapshotter.piece_bytes = 1
+        self._tasks = [
+            SteppedTask(steps, clock=self.clock, plan=self._soon, step_s=self._step_s)
+            for steps in (parts.log_writer.steps(), parts.applier.steps(), parts.snapshotter.steps())
+        ]
+        self._log_writer = self._tasks[0]
+
+    def _step_s(self, step: Call | Checkpoint) -> float:
+        """How long a step takes."""
+        if isinstance(step, Call) and step.in_worker:
+            return self._disk_call_s()
+        return self._random.uniform(0, MAX_STEP_S)
+
+    def _tell_of_snapshot(self, meta: SnapshotMeta) -> None:
+        self._note(f"takes a snapshot at index {meta.index}")
 
     def _find_cluster(self) -> Bootstrap | None:
         for answer in self._network.ask(JoinQuery(PROTOCOL_VERSIONS, self.id)):
@@ -136,19 +134,27 @@ class SteppedMember(Member):
     def _close(self, why: str) -> None:
         """What `run_node` does as it unwinds."""
         assert self.parts is not None
-        assert self._storage is not None
+        storage = self.parts.storage
+        for task in self._tasks:
+            task.close()
         self.parts.close("the node is stopping")
         self.poll()
         try:
             if (removed_at := self.parts.removal.confirmed_index) is not None:
-                self._storage.mark_removed(removed_at)
-            self._storage.close(clean=True)
+                storage.mark_removed(removed_at)
+            storage.close(clean=True)
         except Halted as halted:
             why += f", and halts: {halted}"
         except StorageError as error:
             why += f"; {error}"
         self.disk.kill()
         self._end(why)
+
+    def _end(self, why: str) -> None:
+        for task in self._tasks:
+            task.close()
+        self._tasks = ()
+        super()._end(why)
 
     # ------------------------------------------------------------ the world's events
 
@@ -182,6 +188,8 @@ class SteppedMember(Member):
     def _do(self, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         try:
             action(*arguments)
+            for task in self._tasks:
+                task.go_on()
         except Halted as halted:
             self._end(f"halts: {halted}")
         except StorageError as error:
@@ -215,7 +223,6 @@ class SteppedMember(Member):
     def _tick(self) -> None:
         assert self.parts is not None
         self.parts.driver.tick_due()
-        self._step_snapshots()
         self._plan_tick(1)
 
     def _turn(self) -> None:
@@ -225,8 +232,6 @@ class SteppedMember(Member):
         parts.driver.wakeup.clear()
         parts.driver.turn()
         self._observe(parts)
-        self._log_writer.go_on()
-        self._applier.go_on()
 
     def _members_changed(self, parts: NodeParts) -> None:
         is_first = self._envelope is None
@@ -238,32 +243,12 @@ class SteppedMember(Member):
     def _part_with(self, removed: Iterable[int]) -> None:
         self._network.cut_off(self.id, removed)
 
-    def _plan_write(self, delay_s: float, action: Callable[[], None]) -> None:
-        self._soon(delay_s, self._go_on_writing, action)
-
-    def _go_on_writing(self, action: Callable[[], None]) -> None:
-        action()
-        self._step_snapshots()
-
-    def _plan_apply(self, delay_s: float, action: Callable[[], None]) -> None:
-        self._soon(delay_s, self._go_on_applying, action)
-
-    def _go_on_applying(self, action: Callable[[], None]) -> None:
-        action()
-        if self._applier.call is None:
-            self._step_snapshots()
-
     # ------------------------------------------------------------ snapshots
-
-    def _step_snapshots(self) -> None:
-        assert self._snapshots is not None
-        self._snapshots.step()
 
     def _send_snapshot(self, message: Message) -> None:
         parts, life = self.parts, self._life
         assert parts is not None
-        assert self._snapshots is not None
-        data = self._snapshots.read(message) if self.dials(message.to) else None
+        data = self._transfers.read(message) if self.dials(message.to) else None
 
         def ended(ok: bool) -> None:
             self._act(life, parts.reports.snapshot_sent, (message.to, ok))
@@ -274,8 +259,8 @@ class SteppedMember(Member):
             self._network.send_snapshot(message, data, ended)
 
     def receive_snapshot(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
-        if self._snapshots is not None:
-            self._act(self._life, self._snapshots.take, (sender, message, data, arrives_bytes))
+        if self.parts is not None:
+            self._act(self._life, self._transfers.take, (sender, message, data, arrives_bytes))
 
 
 class Post:

@@ -1,0 +1,52 @@
+"""Snapshots that a node at level 1 sends and receives."""
+
+from collections.abc import Callable
+
+from raftkv_trio.node.parts import NodeParts
+from raftkv_trio.peers.incoming import ReceivedSnapshot
+from raftkv_trio.raft.types import Message
+from raftkv_trio.storage import SnapshotId
+
+
+class SnapshotTransfers:
+    """Reads the snapshot files that a node sends, and writes those that it receives.
+
+    Args:
+        note: adds a line to the trace.
+    """
+
+    def __init__(self, parts: NodeParts, note: Callable[[str], None]) -> None:
+        self._parts = parts
+        self._note = note
+
+    def read(self, message: Message) -> bytes | None:
+        """The file that a SNAP message speaks of; None where it cannot be read."""
+        try:
+            file = self._parts.storage.open_snapshot(_id(message))
+            data = file.read_at(0, file.size())
+            file.close()
+        except OSError:
+            return None
+        return data
+
+    def take(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
+        """So much of a file has come, over one connection; when all is here its message goes to the core."""
+        snapshot = _id(message)
+        if snapshot.index > self._parts.storage.snapshot.index:
+            try:
+                incoming = self._parts.storage.receive_snapshot(snapshot, len(data))
+                if not incoming.is_whole and arrives_bytes > incoming.offset:
+                    incoming.write(data[incoming.offset : arrives_bytes])
+                if not incoming.is_whole:
+                    incoming.close()
+                    return
+                incoming.finish()
+            except OSError as error:
+                self._note(f"cannot receive a snapshot: {error}")
+                return
+        self._parts.inbox.try_put((sender, ReceivedSnapshot(message)), 0)
+
+
+def _id(message: Message) -> SnapshotId:
+    assert message.snapshot is not None
+    return SnapshotId(message.snapshot.term, message.snapshot.index)
