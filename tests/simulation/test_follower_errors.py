@@ -8,7 +8,7 @@ import pytest
 from raftkv_trio.testing.campaign.level_2 import run_schedule_on_tasks
 from raftkv_trio.testing.campaign.seeds import Verdict
 from raftkv_trio.testing.schedules.schedule import Fault, FaultKind, Limits, Schedule
-from raftkv_trio.testing.simulator.member import DATA_DIR
+from raftkv_trio.testing.simulator.simulated_member import DATA_DIR
 from raftkv_trio.testing.world.message_network import Conditions
 
 FOLLOWER = 3

@@ -8,7 +8,7 @@ import pytest
 from raftkv_trio.errors import ProposalError
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
 from raftkv_trio.testing.schedules.schedule import Limits
-from raftkv_trio.testing.simulator.member import DATA_DIR, Member, State
+from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, Member, State
 from raftkv_trio.testing.simulator.simulation import Simulation
 
 SEGMENT_BYTES = Limits().segment_bytes

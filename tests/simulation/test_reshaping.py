@@ -5,7 +5,7 @@ from raftkv_trio.testing.campaign.reshaping import can_lose
 from raftkv_trio.testing.campaign.seeds import SeedRun
 from raftkv_trio.testing.schedules.draw import draw_schedule
 from raftkv_trio.testing.schedules.schedule import RESHAPING
-from raftkv_trio.testing.simulator.member import State
+from raftkv_trio.testing.simulator.simulated_member import State
 from raftkv_trio.testing.simulator.simulation import Simulation
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raftkv_trio.testing.campaign.reshaping import can_lose, join, remove, replace_member
 from raftkv_trio.testing.schedules.schedule import RESHAPING, Fault, FaultKind, one_way
-from raftkv_trio.testing.simulator.member import DATA_DIR, Member, State
+from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, Member, State
 from raftkv_trio.testing.simulator.simulation import Simulation
 from raftkv_trio.testing.world.message_network import Conditions
 

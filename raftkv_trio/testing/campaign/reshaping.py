@@ -13,7 +13,7 @@ from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.raft.confchange import all_members
 from raftkv_trio.testing.invariants.configurations import halves
 from raftkv_trio.testing.schedules.schedule import Fault
-from raftkv_trio.testing.simulator.member import Member
+from raftkv_trio.testing.simulator.simulated_member import Member
 from raftkv_trio.testing.simulator.simulation import Simulation, address_of
 
 MAX_ATTEMPTS = 5

@@ -28,7 +28,7 @@ from raftkv_trio.testing.histories.register import (
 )
 from raftkv_trio.testing.invariants.violation import LINEARIZABILITY, LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import PATIENCE_S, Fault, Occasion, Schedule
-from raftkv_trio.testing.simulator.member import Member, State
+from raftkv_trio.testing.simulator.simulated_member import Member, State
 from raftkv_trio.testing.simulator.simulation import Simulation
 
 #: After all has healed the clients must come to their end within this time.

@@ -22,7 +22,7 @@ from raftkv_trio.testing.invariants.configurations import halves
 from raftkv_trio.testing.invariants.invariants import Invariants
 from raftkv_trio.testing.invariants.violation import LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import Limits, Occasion
-from raftkv_trio.testing.simulator.member import Member, State
+from raftkv_trio.testing.simulator.simulated_member import Member, State
 from raftkv_trio.testing.simulator.stepped_member import SteppedMember
 from raftkv_trio.testing.world.message_network import Conditions, MessageNetwork
 from raftkv_trio.testing.world.timeline import Timeline, Trace

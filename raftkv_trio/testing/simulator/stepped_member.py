@@ -21,7 +21,7 @@ from raftkv_trio.peers.peers import PARTING_S
 from raftkv_trio.peers.wire import PeerFrame
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import Bootstrap, SnapshotMeta, is_new
-from raftkv_trio.testing.simulator.member import DATA_DIR, Look, Member, State
+from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, Look, Member, State
 from raftkv_trio.testing.simulator.snapshot_transfers import SnapshotTransfers
 from raftkv_trio.testing.simulator.stepped_task import SteppedTask
 from raftkv_trio.testing.simulator.watched_machine import WatchedMachine

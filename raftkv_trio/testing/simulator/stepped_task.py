@@ -6,7 +6,7 @@ from typing import Any
 import trio
 
 from raftkv_trio.node.steps import Call, Checkpoint, Receive, Step, Steps, Wait
-from raftkv_trio.testing.simulator.member import MemberClock
+from raftkv_trio.testing.simulator.simulated_member import MemberClock
 
 _TOLERANCE_S = 1e-9  # of sums of floating-point seconds
 

@@ -18,7 +18,7 @@ from raftkv_trio.node.node import run_node
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.state_machine import Committed, StateMachine
 from raftkv_trio.sync import cancelled_when
-from raftkv_trio.testing.simulator.member import Member, MemberClock, State
+from raftkv_trio.testing.simulator.simulated_member import Member, MemberClock, State
 from raftkv_trio.testing.simulator.simulation import Simulation
 from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
 from raftkv_trio.testing.world.simulated_disk import Halted
