@@ -8,7 +8,7 @@ import pytest
 from raftkv_trio.errors import ProposalError
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
 from raftkv_trio.testing.schedules.schedule import Limits
-from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, Member, State
+from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
 
 SEGMENT_BYTES = Limits().segment_bytes
@@ -19,7 +19,7 @@ def put(simulation: Simulation, numbers: range) -> None:
         simulation.propose(encode_txn(Txn(success=(Put(b"%d" % number, bytes(500)),))))
 
 
-def applied(member: Member) -> int:
+def applied(member: SimulatedMember) -> int:
     assert member.parts is not None
     return member.parts.applied.index
 
@@ -35,7 +35,7 @@ def test_a_follower_without_room_votes_and_takes_entries_when_there_is_some(
     third, full = [simulation.members[n] for n in simulation.members if n != leader]
     full.disk.free_bytes = free_bytes
     put(simulation, range(50))
-    assert (full.state, full.restarts) == (State.UP, 0)
+    assert (full.state, full.restarts) == (ProcessState.UP, 0)
     assert applied(full) < applied(simulation.members[leader]) - 10
     assert simulation.leader() == leader
     simulation.crash(leader)
@@ -50,7 +50,7 @@ def test_a_follower_without_room_votes_and_takes_entries_when_there_is_some(
     store = simulation.machine(full.id)
     assert isinstance(store, Store)
     assert all(store.get(b"%d" % number) for number in (*range(50), *range(51, 60)))
-    assert (full.state, full.restarts) == (State.UP, 0)
+    assert (full.state, full.restarts) == (ProcessState.UP, 0)
 
 
 @pytest.mark.parametrize("seed", range(5))

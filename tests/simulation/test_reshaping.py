@@ -5,7 +5,7 @@ from raftkv_trio.testing.campaign.reshaping import can_lose
 from raftkv_trio.testing.campaign.seeds import SeedRun
 from raftkv_trio.testing.schedules.draw import draw_schedule
 from raftkv_trio.testing.schedules.schedule import RESHAPING
-from raftkv_trio.testing.simulator.simulated_member import State
+from raftkv_trio.testing.simulator.simulated_member import ProcessState
 from raftkv_trio.testing.simulator.simulation import Simulation
 
 
@@ -22,7 +22,7 @@ def test_members_come_and_go() -> None:
         joined.update([i for i in configuration.conf_state.voters if i > schedule.nodes])
         removed.update(configuration.removed)
         states = [run.simulation.members[i].state for i in configuration.removed]
-        assert set(states) <= {State.REMOVED}, seed
+        assert set(states) <= {ProcessState.REMOVED}, seed
         unchanged += not any(fault.kind in RESHAPING for fault in schedule.faults)
     assert joined
     assert removed

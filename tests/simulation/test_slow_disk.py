@@ -17,7 +17,7 @@ def test_a_stalled_disk_ends_leadership_within_two_election_timeouts(seed: int) 
     member.disk_call_s = (1000.0, 1000.0)
     assert member.node is not None
     member.node.submit(encode_txn(Txn(success=(Put(b"sent", b"on"),))))
-    member.look(lambda: True)
+    member.add_poll(lambda: True)
     simulation.run_until(lambda: not member.leads, within_s=2 * ELECTION_TIMEOUT_S)
     simulation.run_until(lambda: simulation.leader() != stalled)
     simulation.propose(encode_txn(Txn(success=(Put(b"after", b"it"),))))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raftkv_trio.testing.campaign.reshaping import can_lose, join, remove, replace_member
 from raftkv_trio.testing.schedules.schedule import RESHAPING, Fault, FaultKind, one_way
-from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, Member, State
+from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
 from raftkv_trio.testing.world.message_network import Conditions
 
@@ -37,13 +37,13 @@ def mend_all(simulation: Simulation) -> None:
         simulation.start(member.id)
 
 
-def _end_disk_faults(member: Member) -> None:
+def _end_disk_faults(member: SimulatedMember) -> None:
     member.disk.disarm()
     member.disk.free_bytes = None
     member.disk_is_slow_s = 0.0
 
 
-def _member(simulation: Simulation, fault: Fault) -> Member:
+def _member(simulation: Simulation, fault: Fault) -> SimulatedMember:
     assert fault.node is not None
     return simulation.members[fault.node]
 
@@ -171,7 +171,7 @@ def _rot(simulation: Simulation, fault: Fault) -> None:
         simulation.plan_restart(member.id, fault.duration_s)
         member.halt(power=fault.power)
     # Looked at from without: a halt that is planned for a disk call of the node is not for this.
-    is_here = member.state is State.DOWN and bool(member.disk.files(Path("/")))
+    is_here = member.state is ProcessState.DOWN and bool(member.disk.files(Path("/")))
     if is_here and can_lose(simulation, rotten=member.id):
         member.is_rotten = True
         log = DATA_DIR / "wal"

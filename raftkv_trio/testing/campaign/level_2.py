@@ -9,14 +9,14 @@ from raftkv_trio.testing.campaign.faults import mend_all
 from raftkv_trio.testing.campaign.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
 from raftkv_trio.testing.invariants.violation import LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import Schedule
-from raftkv_trio.testing.simulator.task_member import NodeSimulation, _leaves
+from raftkv_trio.testing.simulator.task_member import TaskSimulation, _leaves
 from raftkv_trio.testing.world.determinism import deterministic_scheduling
 
 
 def run_schedule_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
     """As `run_schedule`, at level 2."""
     begun_at = perf_counter()
-    run = SeedRun(schedule, NodeSimulation, keep_trace=keep_trace)
+    run = SeedRun(schedule, TaskSimulation, keep_trace=keep_trace)
     failure, text = None, ""
     try:
         with deterministic_scheduling(f"scheduler {schedule.seed}"):
@@ -30,7 +30,7 @@ def run_schedule_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Ve
 
 async def _run(run: SeedRun) -> None:
     simulation = run.simulation
-    assert isinstance(simulation, NodeSimulation)
+    assert isinstance(simulation, TaskSimulation)
     async with trio.open_nursery() as nursery:
         simulation.run_in(nursery)
         try:

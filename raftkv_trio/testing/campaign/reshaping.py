@@ -13,7 +13,7 @@ from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.raft.confchange import all_members
 from raftkv_trio.testing.invariants.configurations import halves
 from raftkv_trio.testing.schedules.schedule import Fault
-from raftkv_trio.testing.simulator.simulated_member import Member
+from raftkv_trio.testing.simulator.simulated_member import SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation, address_of
 
 MAX_ATTEMPTS = 5
@@ -149,16 +149,16 @@ class _Request:
 
 
 class _PendingChange:
-    def __init__(self, request: _Request, member: Member, node: Node, proposal: Proposal) -> None:
+    def __init__(self, request: _Request, member: SimulatedMember, node: Node, proposal: Proposal) -> None:
         self._request = request
         self._member = member
         self._node = node
         self._proposal = proposal
         self._is_over = False
         request._simulation.timeline.after(ANSWER_TIMEOUT_S, self._give_up)
-        member.look(self._look)
+        member.add_poll(self._poll)
 
-    def _look(self) -> bool:
+    def _poll(self) -> bool:
         if self._is_over:
             return True
         if self._proposal.is_settled:

@@ -28,7 +28,7 @@ from raftkv_trio.testing.histories.register import (
 )
 from raftkv_trio.testing.invariants.violation import LINEARIZABILITY, LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import PATIENCE_S, Fault, Occasion, Schedule
-from raftkv_trio.testing.simulator.simulated_member import Member, State
+from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
 
 #: After all has healed the clients must come to their end within this time.
@@ -175,11 +175,11 @@ class SeedRun:
         committed = self.simulation.invariants.committed_index
         return all(m.parts is not None and m.parts.applied.index == committed for m in members)
 
-    def _members(self) -> list[Member]:
+    def _members(self) -> list[SimulatedMember]:
         """The members of the configuration whose disks are whole."""
         ids = all_members(self.simulation.invariants.configuration.conf_state)
         members = [self.simulation.members[i] for i in ids]
-        return [m for m in members if m.state is not State.REFUSED]
+        return [m for m in members if m.state is not ProcessState.REFUSED]
 
     def _is_settled(self) -> bool:
         conf = self.simulation.invariants.configuration.conf_state
@@ -193,7 +193,7 @@ class SeedRun:
         """Whether all removed nodes have, but for those that know nobody any more who could tell them."""
         present = self._members()
         return all(
-            m.state in (State.REMOVED, State.REFUSED)
+            m.state in (ProcessState.REMOVED, ProcessState.REFUSED)
             or (m.node is not None and not any(m.dials(other.id) for other in present))
             for m in self.simulation.members.values()
             if m.id in self.simulation.invariants.configuration.removed
@@ -258,7 +258,7 @@ class _Client:
         self._note(f"asks node {member.id}: {request} of {key.decode()}")
         _Attempt(self, member, key, record).begin(self._random.choice(REQUEST_TIMEOUTS_S))
 
-    def _choose(self) -> Member | None:
+    def _choose(self) -> SimulatedMember | None:
         """A node that is up; mostly the same one, of all nodes or of those that lead."""
         up = [m for m in self._simulation.members.values() if m.node is not None]
         if self._simulation.now >= self._run.schedule.duration_s:  # people have noticed who is gone for good
@@ -288,7 +288,9 @@ class _Client:
 class _Attempt:
     """One operation at one node."""
 
-    def __init__(self, client: _Client, member: Member, key: bytes, record: RegisterOperation) -> None:
+    def __init__(
+        self, client: _Client, member: SimulatedMember, key: bytes, record: RegisterOperation
+    ) -> None:
         self._client = client
         self._run = client._run
         self._member = member
@@ -304,18 +306,18 @@ class _Attempt:
         try:
             if isinstance(request, RegisterGet):
                 self._round = self._parts.reads.join()
-                self._look = self._look_at_read
+                self._poll = self._poll_read
             else:
                 self._command = command_of(self._key, request)
                 self._proposal = self._node.submit(self._command)
-                self._look = self._look_at_write
+                self._poll = self._poll_write
         except ProposalError:
             self._end(Outcome.FAILED)
             return
         self._run.simulation.timeline.after(timeout_s, self._give_up)
-        self._member.look(self._look)
+        self._member.add_poll(self._poll)
 
-    def _look_at_write(self) -> bool:
+    def _poll_write(self) -> bool:
         if self._is_over:
             return True
         if self._proposal.is_settled:
@@ -330,7 +332,7 @@ class _Attempt:
             self._end(Outcome.UNKNOWN)  # the connection broke
         return self._is_over
 
-    def _look_at_read(self) -> bool:
+    def _poll_read(self) -> bool:
         if self._is_over:
             return True
         index = self._round.index

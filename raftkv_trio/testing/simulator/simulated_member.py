@@ -32,10 +32,10 @@ from raftkv_trio.world import TrioClock
 DATA_DIR = Path("/srv/raftkv-trio")
 
 #: A client's look at what it waits for: True once it need not look again.
-Look = Callable[[], bool]
+Poll = Callable[[], bool]
 
 
-class State(Enum):
+class ProcessState(Enum):
     """What a node is doing."""
 
     DOWN = "down"
@@ -46,11 +46,11 @@ class State(Enum):
     REMOVED = "removed"
 
 
-class Member(ABC):
+class SimulatedMember(ABC):
     """One node and its machine room: disk and clock outlive its halts. How it runs, the level says.
 
     Attributes:
-        state: see `State`.
+        state: see `ProcessState`.
         node, parts: the node and what it is made of; None while it is down.
         turn_delay_s: longest time from a ring of the driver's wakeup to its turn.
         disk_call_s: shortest and longest time of a disk call.
@@ -77,8 +77,8 @@ class Member(ABC):
         random: Random,
         network: MessageNetwork,
         invariants: Invariants,
-        went_down: Callable[["Member"], None],
-        happened: Callable[["Member", Occasion], None],
+        went_down: Callable[["SimulatedMember"], None],
+        happened: Callable[["SimulatedMember", Occasion], None],
         joins: bool = False,
     ) -> None:
         self.id = node_id
@@ -91,7 +91,7 @@ class Member(ABC):
         )
         self.disk = SimulatedDisk(Random(random.getrandbits(64)))
         self.clock = MemberClock(timeline)
-        self.state = State.DOWN
+        self.state = ProcessState.DOWN
         self.node: Node | None = None
         self.parts: NodeParts | None = None
         self.machine: StateMachine | None = None
@@ -111,7 +111,7 @@ class Member(ABC):
         self._happened = happened
         self._life = 0
         self._held: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-        self._looks: list[Look] = []
+        self._polls: list[Poll] = []
         self._seen: object = None
         self._led: int | None = None  # the last term that it led
         self._envelope: Envelope | None = None  # as it was seen last
@@ -133,14 +133,14 @@ class Member(ABC):
 
     def pause(self) -> None:
         """Nothing of the process moves until `resume` (SIGSTOP)."""
-        if self.state is State.UP:
+        if self.state is ProcessState.UP:
             self._note("is paused")
-            self.state = State.PAUSED
+            self.state = ProcessState.PAUSED
 
     def resume(self) -> None:
-        if self.state is State.PAUSED:
+        if self.state is ProcessState.PAUSED:
             self._note("resumes")
-            self.state = State.UP
+            self.state = ProcessState.UP
             held, self._held = self._held, []
             for action, arguments in held:
                 self._timeline.after(0, self._act, self._life, action, arguments)
@@ -160,14 +160,14 @@ class Member(ABC):
 
     # ------------------------------------------------------------ clients
 
-    def look(self, look: Look) -> None:
+    def add_poll(self, poll: Poll) -> None:
         """Have a client look after each of this node's events, until it need not any more."""
-        self._looks.append(look)
+        self._polls.append(poll)
 
-    def poll(self) -> None:
+    def run_polls(self) -> None:
         """Let clients look."""
-        if self._looks:
-            self._looks = [look for look in self._looks if not look()]
+        if self._polls:
+            self._polls = [look for look in self._polls if not look()]
 
     # ------------------------------------------------------------ events of the node
 
@@ -177,14 +177,14 @@ class Member(ABC):
     def _act(self, life: int, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         if life != self._life or self.parts is None:
             return
-        if self.state is State.PAUSED:
+        if self.state is ProcessState.PAUSED:
             self._held.append((action, arguments))
             return
         self._do(action, arguments)
 
     def _do(self, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         action(*arguments)
-        self.poll()
+        self.run_polls()
 
     def _hand_over(self) -> None:
         assert self.parts is not None
@@ -200,12 +200,12 @@ class Member(ABC):
         if snapshot_index > BOOTSTRAP_INDEX:
             self._invariants.restored(self.id, snapshot_index, state_hash(machine))
 
-    def _refused(self, error: BaseException) -> State:
+    def _refused(self, error: BaseException) -> ProcessState:
         """It does not start, and never will; raises Violation where it should."""
         if isinstance(error, ConfigError) and self.id in self._invariants.configuration.removed:
-            return State.REMOVED
+            return ProcessState.REMOVED
         if self.is_rotten:
-            return State.REFUSED
+            return ProcessState.REFUSED
         raise Violation(DURABILITY, f"node {self.id} refuses its directory: {error}") from error
 
     def _observe(self, parts: NodeParts) -> None:
@@ -254,9 +254,9 @@ class Member(ABC):
             return
         self._note(why)
         parts, self.parts, self.node = self.parts, None, None
-        self.state = State.DOWN
+        self.state = ProcessState.DOWN
         self._life += 1
-        self._held, looks, self._looks = [], self._looks, []
+        self._held, looks, self._polls = [], self._polls, []
         self._invariants.halted(self.id, parts.raw.raft)
         self._network.leave(self.id)
         for look in looks:

@@ -22,7 +22,7 @@ from raftkv_trio.testing.invariants.configurations import halves
 from raftkv_trio.testing.invariants.invariants import Invariants
 from raftkv_trio.testing.invariants.violation import LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import Limits, Occasion
-from raftkv_trio.testing.simulator.simulated_member import Member, State
+from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.stepped_member import SteppedMember
 from raftkv_trio.testing.world.message_network import Conditions, MessageNetwork
 from raftkv_trio.testing.world.timeline import Timeline, Trace
@@ -51,7 +51,7 @@ class Simulation:
     """
 
     network_type: ClassVar[type[MessageNetwork]] = MessageNetwork
-    member_type: ClassVar[type[Member]] = SteppedMember
+    member_type: ClassVar[type[SimulatedMember]] = SteppedMember
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class Simulation:
         if asked.node is None:
             raise NoLeader(f"node {asked.id} is down")
         proposal = asked.node.submit(command)
-        asked.look(lambda: proposal.is_settled)
+        asked.add_poll(lambda: proposal.is_settled)
         life, deadline = asked.restarts, self.timeline.now + within_s
         while not proposal.is_settled and asked.restarts == life and asked.node is not None:
             if self.timeline.next_at > deadline:
@@ -170,7 +170,7 @@ class Simulation:
         if asked.parts is None:
             raise NoLeader(f"node {node} is down")
         round_, running = asked.parts.reads.join(), asked.parts
-        asked.look(lambda: True)
+        asked.add_poll(lambda: True)
 
         def is_readable() -> bool:
             return round_.index is not None and running.applied.index >= round_.index
@@ -222,7 +222,7 @@ class Simulation:
             raise ValueError(f"there is no node {node}; there are {sorted(self.members)}")
         self.members[node].halt(power=power)
 
-    def add(self, node: int) -> Member:
+    def add(self, node: int) -> SimulatedMember:
         """A node that is to join, once it is started: it asks all others, until one knows it as a member."""
         addresses = {i: address_of(i) for i in (*self.members, node)}
         member = self.members[node] = self._make_member(node, addresses, joins=True)
@@ -232,7 +232,7 @@ class Simulation:
     def start(self, node: int) -> None:
         """Start a node that is down from what is on its disk."""
         self._restarting.discard(node)
-        if self.members[node].state is State.DOWN:
+        if self.members[node].state is ProcessState.DOWN:
             self.members[node].start()
             if node in self._again_s:
                 self.timeline.after(self._again_s.pop(node), self.crash, node)
@@ -265,12 +265,12 @@ class Simulation:
         self._awaiting[occasion].append(act)
         self.timeline.after(within_s, act, None)
 
-    def _happened(self, member: Member, occasion: Occasion) -> None:
+    def _happened(self, member: SimulatedMember, occasion: Occasion) -> None:
         waiting, self._awaiting[occasion] = self._awaiting[occasion], []
         for act in waiting:
             self.timeline.after(0, act, member.id)
 
-    def _went_down(self, member: Member) -> None:
+    def _went_down(self, member: SimulatedMember) -> None:
         if self.supervised and member.id not in self._restarting:
             self._restarting.add(member.id)
             seconds = self._down_s.pop(member.id, None) or self.random.uniform(0.1, 1.0)

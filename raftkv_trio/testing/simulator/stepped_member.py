@@ -21,7 +21,7 @@ from raftkv_trio.peers.peers import PARTING_S
 from raftkv_trio.peers.wire import PeerFrame
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import Bootstrap, SnapshotMeta, is_new
-from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, Look, Member, State
+from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, Poll, ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.snapshot_transfers import SnapshotTransfers
 from raftkv_trio.testing.simulator.stepped_task import SteppedTask
 from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
@@ -32,7 +32,7 @@ from raftkv_trio.world import World
 MAX_STEP_S = 0.0005  # of a step that does not wait for the disk
 
 
-class SteppedMember(Member):
+class SteppedMember(SimulatedMember):
     """One node, whose tasks are events."""
 
     _transfers: SnapshotTransfers
@@ -52,7 +52,7 @@ class SteppedMember(Member):
             if self.config.join and is_new(self.disk, DATA_DIR):
                 joined = self._find_cluster()
                 if joined is None:
-                    self.state = State.JOINING
+                    self.state = ProcessState.JOINING
                     self._timeline.after(ASK_INTERVAL_S, self._ask_again, self._life)
                     return
             storage = open_directory(self.disk, self.config, self._random, joined)
@@ -68,7 +68,7 @@ class SteppedMember(Member):
         except (Halted, ConfigError, StorageError) as error:
             self.disk.kill()
             self._note(f"does not start: {error}")
-            self.state = State.DOWN
+            self.state = ProcessState.DOWN
             if isinstance(error, Halted) or isinstance(error.__cause__, OSError):
                 self._went_down(self)  # another time it may
             else:
@@ -77,7 +77,7 @@ class SteppedMember(Member):
         self._step_tasks(parts)
         self._transfers = SnapshotTransfers(parts, self._note)
         self._introduced, self._is_leaving, self._turn_planned = set(), False, False
-        self.state = State.UP
+        self.state = ProcessState.UP
         self._has_started(parts, machine)
         self._network.join(self.id, self)
         self._plan_tick(self._random.random())
@@ -111,7 +111,7 @@ class SteppedMember(Member):
         return None
 
     def _ask_again(self, life: int) -> None:
-        if self._life == life and self.state is State.JOINING:
+        if self._life == life and self.state is ProcessState.JOINING:
             self.start()
 
     def halt(self, *, power: bool) -> None:
@@ -138,7 +138,7 @@ class SteppedMember(Member):
         for task in self._tasks:
             task.close()
         self.parts.close("the node is stopping")
-        self.poll()
+        self.run_polls()
         try:
             if (removed_at := self.parts.removal.confirmed_index) is not None:
                 storage.mark_removed(removed_at)
@@ -175,12 +175,12 @@ class SteppedMember(Member):
             self._act(self._life, self.parts.removal.told_by_member, (index,))
 
     def answer(self, query: JoinQuery) -> JoinAnswer | None:
-        if self.parts is None or self.state is not State.UP:
+        if self.parts is None or self.state is not ProcessState.UP:
             return None
         return join_answer(query, self.parts.storage.identity.cluster_id, self.parts.membership.envelope)
 
-    def look(self, look: Look) -> None:
-        super().look(look)
+    def add_poll(self, poll: Poll) -> None:
+        super().add_poll(poll)
         self._after()
 
     # ------------------------------------------------------------ the node's tasks, in steps
@@ -204,7 +204,7 @@ class SteppedMember(Member):
         if parts.driver.wakeup.is_set and not self._turn_planned:
             self._turn_planned = True
             self._soon(self._random.random() * self.turn_delay_s, self._turn)
-        self.poll()
+        self.run_polls()
         if parts.removal.confirmed.is_set() and not self._is_leaving:
             self._is_leaving = True
             self._soon(GRACE_PERIOD_S / self.clock.rate, self._close, "was removed")

@@ -18,7 +18,7 @@ from raftkv_trio.node.node import run_node
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.state_machine import Committed, StateMachine
 from raftkv_trio.sync import cancelled_when
-from raftkv_trio.testing.simulator.simulated_member import Member, MemberClock, State
+from raftkv_trio.testing.simulator.simulated_member import MemberClock, ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
 from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
 from raftkv_trio.testing.world.simulated_disk import Halted
@@ -45,7 +45,7 @@ class Life:
 class InlineWorker:
     """The `Worker` port: each call takes its virtual time and then happens at once; after a halt none."""
 
-    def __init__(self, member: "NodeMember", life: Life, *, writes_log: bool) -> None:
+    def __init__(self, member: "TaskMember", life: Life, *, writes_log: bool) -> None:
         self._member = member
         self._life = life
         self._writes_log = writes_log
@@ -67,10 +67,10 @@ class InlineWorker:
                 raise
 
 
-class NodeClock(MemberClock):
+class TaskClock(MemberClock):
     """A node's clock, for which its tasks wait on the timeline."""
 
-    def __init__(self, member: "NodeMember", clock: MemberClock) -> None:
+    def __init__(self, member: "TaskMember", clock: MemberClock) -> None:
         super().__init__(clock._timeline)
         self._member = member
         self._clock = clock
@@ -87,7 +87,7 @@ class NodeClock(MemberClock):
         await self._member.when_running()
 
 
-class NodeMember(Member):
+class TaskMember(SimulatedMember):
     """One node: its tasks, and the machine room around them."""
 
     nursery: trio.Nursery
@@ -100,7 +100,7 @@ class NodeMember(Member):
         """Let `run_node` begin."""
         self._life += 1
         self.restarts += 1
-        self.state = State.UP
+        self.state = ProcessState.UP
         self.nursery.start_soon(self._live)
 
     def halt(self, *, power: bool) -> None:
@@ -129,13 +129,13 @@ class NodeMember(Member):
             self._current.scope.cancel()
 
     def resume(self) -> None:
-        if self.state is State.PAUSED:
+        if self.state is ProcessState.PAUSED:
             super().resume()
             self._wake()
 
     async def when_running(self) -> None:
         """Wait while the process is paused."""
-        while self.state is State.PAUSED:
+        while self.state is ProcessState.PAUSED:
             if self._resumed is None:
                 self._resumed = trio.Event()
             await self._resumed.wait()
@@ -165,7 +165,7 @@ class NodeMember(Member):
                     disk=self.disk,
                     world=World(
                         network=NodeNetwork(self.id, network, self.when_running),
-                        clock=NodeClock(self, self.clock),
+                        clock=TaskClock(self, self.clock),
                         worker=InlineWorker(self, life, writes_log=True),
                         bulk_worker=InlineWorker(self, life, writes_log=False),
                         random=self._random,
@@ -189,7 +189,7 @@ class NodeMember(Member):
         if self.node is None and not isinstance(first.__cause__, OSError):
             self._note(f"does not start: {first}")
             state = self._refused(first)
-            self._die("is removed" if state is State.REMOVED else "refuses its directory", tell=False)
+            self._die("is removed" if state is ProcessState.REMOVED else "refuses its directory", tell=False)
             self.state = state
             return
         self._die(f"ends: {first}")
@@ -228,7 +228,7 @@ class NodeMember(Member):
             self._end(why)
         else:
             self._note(why)
-            self.state = State.DOWN
+            self.state = ProcessState.DOWN
             self._network.leave(self.id)
             if tell:
                 self._went_down(self)
@@ -239,7 +239,7 @@ class NodeMember(Member):
         if self._current is not None:
             self._current.ended.set()
             self._current.scope.cancel()
-        self.state = State.DOWN
+        self.state = ProcessState.DOWN
         self._wake()
 
     def _wake(self) -> None:
@@ -248,11 +248,11 @@ class NodeMember(Member):
             self._resumed = None
 
 
-class NodeSimulation(Simulation):
+class TaskSimulation(Simulation):
     """A cluster whose nodes run as tasks; to be stepped within a Trio run with a MockClock."""
 
     network_type = StreamNetwork
-    member_type = NodeMember
+    member_type = TaskMember
 
     _nursery: trio.Nursery
 
@@ -260,19 +260,19 @@ class NodeSimulation(Simulation):
         """Let nodes run there."""
         self._nursery = nursery
         for member in self.members.values():
-            assert isinstance(member, NodeMember)
+            assert isinstance(member, TaskMember)
             member.nursery = nursery
 
-    def add(self, node: int) -> Member:
+    def add(self, node: int) -> SimulatedMember:
         member = super().add(node)
-        assert isinstance(member, NodeMember)
+        assert isinstance(member, TaskMember)
         member.nursery = self._nursery
         return member
 
     def abandon(self) -> None:
         """Time has ended: so have all processes, wherever they are."""
         for member in self.members.values():
-            assert isinstance(member, NodeMember)
+            assert isinstance(member, TaskMember)
             member.abandon()
 
     async def step_until(self, deadline: float, condition: Callable[[], bool] = lambda: False) -> None:
@@ -282,8 +282,8 @@ class NodeSimulation(Simulation):
         while True:
             await trio.testing.wait_all_tasks_blocked()
             for member in self.members.values():
-                assert isinstance(member, NodeMember)
-                member.poll()
+                assert isinstance(member, TaskMember)
+                member.run_polls()
             if condition():
                 return
             if self.timeline.next_at > deadline:
