@@ -1,4 +1,4 @@
-"""What one core is told at start: frozen, and checked when it is built."""
+"""The configuration of one core: frozen, and checked when it is made."""
 
 import logging
 import random
@@ -11,47 +11,52 @@ from raftkv_trio.errors import ConfigError
 class ReadOnlyOption(Enum):
     """How a leader makes sure that it still leads before it answers a read (dissertation, section 6.4)."""
 
-    #: One round of heartbeats answered by a quorum; depends on no clock.
+    #: By a round of heartbeats that a quorum answers. It depends on no clock.
     SAFE = "safe"
-    #: Believe the lease that CheckQuorum implies; stale after a pause or with drifting clocks.
+    #: By the lease that CheckQuorum implies. Reads may be stale after a pause, or if clocks drift.
     LEASE_BASED = "lease-based"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """One core's configuration; raises ConfigError where it makes no sense.
+    """One core's configuration.
 
     Attributes:
         id: this node, a positive integer.
-        random: draws the randomized election timeouts and nothing else.
-        election_ticks: ticks without word from a leader before an election; each timeout is drawn from
+        random: draws the randomized election timeouts, and nothing else.
+        election_ticks: ticks without a message from a leader before an election. Each timeout is drawn from
             `election_ticks .. 2 * election_ticks - 1`.
         heartbeat_ticks: ticks between a leader's heartbeats.
-        applied: last index that the state machine has applied; None: up to storage's first entry.
-        async_storage_writes: storage work leaves as messages (see the contract of `Ready`).
-        max_message_bytes: most bytes of entries in one APP; one entry may be larger.
-        max_committed_bytes_per_ready: most bytes of committed entries handed out and not yet applied; None:
-            as `max_message_bytes`.
-        max_uncommitted_bytes: most bytes of proposals that the leader has not seen applied; None: no limit.
-        max_inflight_messages, max_inflight_bytes: APPs to one follower that are not answered yet; None of
-            bytes: no limit.
-        check_quorum: a leader steps down when a quorum is silent for an election timeout, and nobody votes
-            within one of hearing from a leader.
-        pre_vote: ask for votes without a new term first (dissertation, section 9.6).
-        durable_campaigns: a candidate asks for votes only when its own term and vote are durable. Without it,
-            as in etcd's raft, it may win without its own vote, forget the term in a crash, and win the same
-            term again with other entries.
-        votes_tell_commit: an answer to a request for votes tells what is committed. Without it, as in etcd's
-            raft, whoever has the longest log can wait for ever for the votes of members that a change which
-            others know to be committed has removed.
-        durable_conf_changes: the leader that commits a conf change counts it when it has written that down.
-            Without it, as in etcd's raft, those it removes can hear of it before, and end; and a leader that
-            forgets it in a crash waits for ever for their votes. Needs the validation of conf changes.
+        applied: the last index that the state machine has applied; None: that of storage's snapshot.
+        async_storage_writes: hand out storage work as messages (see the contract of `Ready`).
+        max_message_bytes: the most bytes of entries in one APP; a single entry may be larger.
+        max_committed_bytes_per_ready: the most bytes of committed entries that are handed out and not yet
+            applied; None: as `max_message_bytes`.
+        max_uncommitted_bytes: the most bytes of proposals that the leader has not seen applied; None: no
+            limit.
+        max_inflight_messages: the most APPs to one follower that are not answered yet.
+        max_inflight_bytes: the most bytes in these APPs; None: no limit.
+        check_quorum: a leader steps down if no quorum answers for an election timeout, and a node does not
+            vote within an election timeout after it has heard from a leader.
+        pre_vote: ask for votes before a new term begins (dissertation, section 9.6).
+        durable_campaigns: a candidate asks for votes when its own term and vote are durable. Without it, as
+            in etcd's raft, a candidate may win without its own vote, forget the term in a crash, and win the
+            same term again with other entries.
+        votes_tell_commit: an answer to a vote request tells what is committed. Without it, as in etcd's raft,
+            the node with the longest log may wait for ever for the votes of members that a committed change
+            has removed.
+        durable_conf_changes: a leader regards a conf change as committed when it has written that down.
+            Without it, as in etcd's raft, members that the change removes can hear of the commit, and end,
+            while the leader forgets it in a crash and waits for ever for their votes. Requires the validation
+            of conf changes.
         step_down_on_removal: a leader that is removed or demoted becomes a follower at once.
         disable_proposal_forwarding: a follower refuses proposals instead of sending them to the leader.
-        disable_conf_change_validation: append conf changes even where the applied configuration forbids them.
-        initial_election_ticks_left: ticks to the first election of this run; None: a whole timeout.
-        logger: told what happens, in etcd's words (`texts.py`); None: silence.
+        disable_conf_change_validation: append conf changes even if the applied configuration forbids them.
+        initial_election_ticks_left: ticks to the first election after the start; None: a whole timeout.
+        logger: logs what happens, in the words of etcd's raft (`texts.py`); None: nothing is logged.
+
+    Raises:
+        ConfigError: a value is out of its range, or contradicts another one.
     """
 
     id: int

@@ -1,6 +1,6 @@
-"""The core's errors, all under `RaftError`: misuse of its interface, a peer's nonsense, or a log that ends.
+"""The core's errors, all under `RaftError`: misuse of its interface, nonsense of a peer, limits of the log.
 
-Whatever raises leaves the core's state as it was before the call.
+A call that raises leaves the core's state as it was before the call.
 """
 
 from raftkv_trio.errors import RaftError
@@ -11,19 +11,19 @@ class ProposalDropped(RaftError):
 
 
 class LeaderUnknown(ProposalDropped):
-    """This node neither leads nor knows who does."""
+    """This node does not lead, and knows no leader."""
 
 
 class ForwardingDisabled(ProposalDropped):
-    """This node does not lead, and its configuration forbids to forward."""
+    """This node does not lead, and its configuration forbids forwarding."""
 
 
 class TransferInProgress(ProposalDropped):
-    """The leader is handing over; a proposal now would keep the successor behind."""
+    """The leader is transferring its leadership. New entries would keep the next leader behind."""
 
 
 class UncommittedLimit(ProposalDropped):
-    """Too many bytes of the leader's log are not committed yet (`Config.max_uncommitted_bytes`)."""
+    """Too many bytes of proposals are not applied yet (`Config.max_uncommitted_bytes`)."""
 
 
 class NotAMember(ProposalDropped):
@@ -35,11 +35,11 @@ class StepError(RaftError):
 
 
 class LocalMessage(StepError):
-    """A kind of message that never leaves a node came from the network."""
+    """A message of a kind that never leaves a node came from another node."""
 
 
 class PeerNotFound(StepError):
-    """A response from a node that is not in this node's configuration (any more); safe to ignore."""
+    """A response from a node that is not, or no longer, in this node's configuration; safe to ignore."""
 
 
 class InvalidMessage(StepError):
@@ -51,7 +51,7 @@ class InvalidConfiguration(RaftError):
 
 
 class InvalidState(RaftError):
-    """What storage or the driver says does not fit this log: an index beyond its end or before its start."""
+    """Storage or the driver contradicts this log, or the driver breaks the Ready contract."""
 
 
 class LogError(RaftError):
@@ -71,4 +71,4 @@ class SnapshotTemporarilyUnavailable(LogError):
 
 
 class SnapshotOutOfDate(LogError):
-    """A snapshot older than the one that storage has."""
+    """The snapshot is older than the one that storage has."""

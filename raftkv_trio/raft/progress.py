@@ -1,8 +1,13 @@
 """What a leader knows of one follower's log, and how fast it may send to it (flow control).
 
-Rules: `match < next` always. PROBE sends one append and waits for its answer; REPLICATE streams, bounded by
-`Inflights`; SNAPSHOT sends nothing until the snapshot is answered. A paused follower gets its next append
-when it answers anything at all, a heartbeat included.
+Always `match < next`. There are three states:
+
+- PROBE: the leader does not know where the logs agree. It sends one append and waits for the answer.
+- REPLICATE: the leader streams appends without waiting for answers (dissertation, section 10.2.2), as many as
+  `Inflights` allows.
+- SNAPSHOT: the leader sends no append until the snapshot is installed or has failed.
+
+A paused follower gets its next append when it answers anything at all, heartbeats included.
 """
 
 from collections import deque
@@ -18,9 +23,10 @@ class ProgressState(Enum):
 
 
 class Inflights:
-    """Appends sent and not answered: (last index, bytes) in order, bounded in number and in bytes.
+    """Appends that were sent and not answered: (last index, bytes), bounded in number and in bytes.
 
-    The message that reaches the limit of bytes may go over it; the one after it waits.
+    The append that reaches the limit of bytes may exceed it; the next one waits. So an append that is larger
+    than the limit can be sent at all.
     """
 
     __slots__ = ("_max_bytes", "_max_messages", "_sent", "bytes")
@@ -46,6 +52,7 @@ class Inflights:
 
     def free_up_to(self, index: int) -> None:
         """Forget the appends whose last index is at most `index`."""
+        # One answer acknowledges all entries up to its index. Answers to earlier appends may be lost.
         sent = self._sent
         while sent and sent[0][0] <= index:
             self.bytes -= sent.popleft()[1]
@@ -59,12 +66,13 @@ class Progress:
     """One follower, as its leader sees it.
 
     Attributes:
-        match: highest index known to be in the follower's log.
-        next: index of the first entry of the next append.
+        match: the highest index known to be in the follower's log, and durable there.
+        next: the index of the first entry of the next append.
         pending_snapshot: in SNAPSHOT, the index of the snapshot that was sent; else None.
-        recent_active: whether it was heard since the last CheckQuorum.
-        append_paused: in PROBE and REPLICATE, no append leaves until something is answered.
-        sent_commit: highest commit index told to it and not known to be lost.
+        recent_active: whether the follower was heard from since the last CheckQuorum.
+        append_paused: in PROBE and REPLICATE, no append is sent until the follower answers something.
+        sent_commit: the highest commit index that the follower was told, unless that message is known to be
+            lost.
     """
 
     __slots__ = (
@@ -110,64 +118,84 @@ class Progress:
         return self.append_paused or self.state is ProgressState.SNAPSHOT
 
     def _enter(self, state: ProgressState) -> None:
+        # Each state starts with a clean sheet: old appends in flight must not hold up what it sends.
         self.state = state
         self.append_paused = False
         self.pending_snapshot = None
         self.inflights.clear()
 
     def become_probe(self) -> None:
-        """Look for the follower's end of log, from behind the snapshot if one was sent."""
+        """Look for the end of the follower's log, from behind the snapshot if one was sent."""
+        # Appends in flight may be lost, so begin again behind `match`, or behind the snapshot if it arrived.
         behind_snapshot = (self.pending_snapshot or 0) + 1
         self._enter(ProgressState.PROBE)
         self.next = max(self.match + 1, behind_snapshot)
+        # A follower commits up to its last new entry at most. So of what it was told, only this is certain.
         self.sent_commit = min(self.sent_commit, self.next - 1)
 
     def become_replicate(self) -> None:
+        """Stream from behind `match` on."""
         self._enter(ProgressState.REPLICATE)
         self.next = self.match + 1
 
     def become_snapshot(self, index: int) -> None:
+        """Send nothing until the snapshot at `index` is installed, or has failed."""
         self._enter(ProgressState.SNAPSHOT)
+        # `match` stays as it is: the snapshot counts for commit when the follower acknowledges it. What a
+        # snapshot covers is committed, so with it the follower knows that commit index.
         self.pending_snapshot = index
         self.next = index + 1
         self.sent_commit = index
 
     def sent_entries(self, count: int, size_bytes: int) -> None:
-        """An append of `count` entries has left; never called in SNAPSHOT."""
+        """Note that an append of `count` entries was sent; never called in SNAPSHOT."""
         if self.state is ProgressState.REPLICATE:
             if count:
+                # As if it arrived. If it is lost, the follower refuses the next append, which then does not
+                # match its log, and the leader probes.
                 self.next += count
                 self.inflights.add(self.next - 1, size_bytes)
             self.append_paused = self.inflights.full
         elif count:
+            # In PROBE, until it is known where the logs agree, more entries would most likely be refused. A
+            # probe without entries costs nothing and does not pause, as in etcd.
             self.append_paused = True
 
     def can_bump_commit(self, commit: int) -> bool:
-        """Whether telling `commit` may move the follower's commit index further than what it was told."""
+        """Whether an append that tells `commit` may move the follower's commit index."""
+        # Not if all that was sent is committed by what the follower was told: it cannot commit entries that
+        # it does not have.
         return commit > self.sent_commit and self.sent_commit < self.next - 1
 
     def maybe_update(self, index: int) -> bool:
-        """The follower has everything up to `index`; False where that is no news."""
+        """Note that the follower has everything up to `index`; False if that is nothing new."""
+        # Answers can be overtaken, and entries that a follower has acknowledged are durable: never backwards.
         if index <= self.match:
             return False
         self.match = index
+        # While streaming, `next` is ahead of the answers.
         self.next = max(self.next, index + 1)
         self.append_paused = False
         return True
 
     def maybe_decrease(self, rejected: int, match_hint: int) -> bool:
-        """The follower refused an append behind `rejected`; False where that is old news.
+        """Move `next` back after a refused append; False if the answer is an old one.
 
-        `match_hint` is the highest index at which the logs may still agree.
+        `rejected` is the index before the entries of that append, `match_hint` the highest index at which the
+        two logs may agree.
         """
         if self.state is ProgressState.REPLICATE:
+            # A follower never loses what it has acknowledged, so up to `match` the logs agree, and no guess
+            # is needed. The refusal was sent before the answer that moved `match`.
             if rejected <= self.match:
                 return False
             self.next = self.match + 1
         else:
-            # a probe is outstanding one at a time, so only an answer to the last one counts
+            # One probe is under way at a time, so only the answer to the last one counts.
             if self.next - 1 != rejected:
                 return False
+            # Back by one entry at least, by the hint if it is further, and never behind what is known to
+            # match.
             self.next = max(min(rejected, match_hint + 1), self.match + 1)
             self.append_paused = False
         self.sent_commit = min(self.sent_commit, self.next - 1)

@@ -1,7 +1,8 @@
 """Majorities, plain and joint (paper, sections 5.3 and 6): pure arithmetic over sets of voter ids.
 
-An empty half decides nothing: it has committed everything and has won every vote, so that a joint quorum
-with one empty half is the other half. `votes` and `acked` may name ids that are no voters; they do not count.
+An empty half decides nothing: it has committed everything and has won every vote. So a joint quorum with one
+empty half is a quorum of the other half. `votes` and `acked` may name ids that are not voters; those do not
+count.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,21 +26,23 @@ def quorum_size(voters: Collection[int]) -> int:
 
 
 def majority_committed(voters: Collection[int], acked: Mapping[int, int]) -> int:
-    """The largest index that a majority has acknowledged; who is missing in `acked` has acknowledged 0."""
+    """The largest index that a majority has acknowledged. A voter that `acked` lacks has acknowledged 0."""
     if not voters:
         return INFINITE_INDEX
+    # Sorted in ascending order, the voters from this position on are a smallest majority, and all of them
+    # have acknowledged at least this much.
     return sorted([acked.get(voter, 0) for voter in voters])[len(voters) - quorum_size(voters)]
 
 
 def joint_committed(incoming: Collection[int], outgoing: Collection[int], acked: Mapping[int, int]) -> int:
-    """The largest index that both majorities have acknowledged (paper, section 6)."""
+    """The largest index that a majority of each half has acknowledged (paper, section 6)."""
     if not outgoing:
         return majority_committed(incoming, acked)
     return min(majority_committed(incoming, acked), majority_committed(outgoing, acked))
 
 
 def majority_vote(voters: Collection[int], votes: Mapping[int, bool]) -> VoteResult:
-    """Won once a majority granted, lost once none can be reached any more, else pending."""
+    """Won when a majority has granted, lost when no majority can grant any more, else pending."""
     if not voters:
         return VoteResult.WON
     granted = missing = 0

@@ -91,6 +91,8 @@ class Raft:
 
     def _load(self, storage: Storage) -> None:
         hard_state, conf_state = storage.initial_state()
+        # The configuration as of the applied index. Changes behind it come again when their entries are
+        # applied.
         self.tracker.switch(conf_state, self.log.last_index())
         self.logger.info(texts.SWITCHED_CONFIGURATION, self.id, describe(self.tracker.conf_state))
         if hard_state != HardState():

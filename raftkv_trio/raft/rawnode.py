@@ -36,6 +36,7 @@ class RawNode:
     def __init__(self, config: Config, storage: Storage) -> None:
         self.raft = Raft(config, storage)
         self._asynchronous = config.async_storage_writes
+        # What the driver knows already. A Ready holds what differs from it.
         self._last_soft_state = self.raft.soft_state()
         self._last_hard_state = self.raft.hard_state()
         self._on_advance: list[Message] | None = None
@@ -136,6 +137,8 @@ class RawNode:
         if not entries:
             raise InvalidMessage("a proposal without entries")
         raft = self.raft
+        # A leader appends at once, so that the caller learns the index. Any other role decides as for a
+        # proposal that another node sent: forward it, or drop it.
         if raft.role is StateRole.LEADER:
             return replication.propose(raft, entries)
         step(raft, Message(type=MessageType.PROP, to=raft.id, from_=raft.id, entries=entries))
@@ -178,6 +181,7 @@ class RawNode:
 
     def forget_leader(self) -> None:
         """Forget the leader without leaving its term, so that this node may vote for another node."""
+        # A leader is its own leader, and candidates have none.
         if self.raft.role is StateRole.FOLLOWER:
             election.forget_leader(self.raft)
 
@@ -196,6 +200,7 @@ class RawNode:
         step(self.raft, message)
 
     def _local(self, kind: MessageType, about: int) -> Message:
+        # As if the node that the message is about had sent it: the leader finds its progress by `from_`.
         return Message(type=kind, to=self.raft.id, from_=about)
 
     # ---------------------------------------------------------------- output
@@ -204,6 +209,7 @@ class RawNode:
         """Whether `ready()` would hand out any work."""
         raft = self.raft
         unstable = raft.log.unstable
+        # Promises alone are a reason, too: they need a write to travel with (`_add_storage_messages`).
         return bool(
             raft.messages
             or raft.after_append

@@ -1,9 +1,11 @@
-"""Linearizable reads without a log entry (dissertation, section 6.4): rounds that confirm a leader.
+"""Rounds that confirm a leader, for linearizable reads without a log entry (dissertation, section 6.4).
 
-A round is a number that the leader's heartbeats carry from then on; whoever answers a heartbeat of round n
-confirms that this node still led after every read up to round n had arrived. Numbers are the leader's own,
-fresh in each term, and never the callers' contexts: so two reads of one context are two reads, each with its
-own index, and no late answer to an earlier round can confirm a later one.
+A round is a number that the leader's heartbeats carry from then on. A voter that answers a heartbeat of
+round n confirms that this node still led when it answered, which was after all reads up to round n came in.
+
+The leader counts the rounds itself, from 1 in each term, and does not use the callers' contexts. So two reads
+of the same context are two reads, each with its own index, and no late answer to an earlier round can confirm
+a later one.
 """
 
 import struct
@@ -17,7 +19,13 @@ _ROUND = struct.Struct(">Q")
 
 
 class PendingRead(NamedTuple):
-    """A read that waits for its round: who asked, its context, and the commit index when it arrived."""
+    """A read that waits for its round.
+
+    Attributes:
+        reader: the node that asked.
+        context: the reader's own.
+        read_index: the leader's commit index when the read came in.
+    """
 
     reader: int
     context: bytes
@@ -30,8 +38,8 @@ class ReadIndexRounds:
 
     Attributes:
         waiting_for_commit: reads `(reader, context)` that came before the leader committed an entry of its
-            term; until then its commit index may lag behind what an earlier leader acknowledged (paper,
-            section 8).
+            term. Until then its commit index may be behind what an earlier leader has acknowledged to clients
+            (paper, section 8).
     """
 
     __slots__ = ("_acked", "_pending", "_round", "_self_id", "waiting_for_commit")
@@ -41,31 +49,38 @@ class ReadIndexRounds:
         self.clear()
 
     def clear(self) -> None:
-        """A new term, or no leader any more: nobody waits."""
+        """Forget all reads: the term or the role has changed."""
         self.waiting_for_commit: list[tuple[int, bytes]] = []
         self._pending: deque[PendingRead] = deque()
         self._acked: dict[int, int] = {}
         self._round = 0
 
     def add(self, reader: int, context: bytes, read_index: int) -> None:
-        """Begin a round for this read; the node itself confirms it."""
+        """Begin a round for this read."""
         self._round += 1
+        # The leader knows that it leads. If it is not a voter any more, quorums do not count this.
         self._acked[self._self_id] = self._round
         self._pending.append(PendingRead(reader, context, read_index, self._round))
 
     def heartbeat_context(self) -> bytes:
-        """What heartbeats carry: the newest round, empty where no read waits."""
+        """What heartbeats carry: the newest round; empty if no read waits."""
+        # The newest is enough: an answer to it confirms all rounds before it as well.
         return _ROUND.pack(self._round) if self._pending else b""
 
     def acknowledge(self, voter: int, context: bytes) -> None:
-        """`voter` answered a heartbeat that carried `context`; nonsense in it confirms nothing."""
+        """Note that `voter` answered a heartbeat that carried `context`."""
+        # Old answers, and numbers that this leader has not given out, confirm nothing.
         if len(context) == _ROUND.size:
             (round_number,) = _ROUND.unpack(context)
             if self._acked.get(voter, 0) < round_number <= self._round:
                 self._acked[voter] = round_number
 
     def take_confirmed(self, conf: ConfState) -> list[PendingRead]:
-        """The reads whose rounds a quorum of `conf` has confirmed; they wait no longer."""
+        """Take out the reads whose rounds a quorum of `conf` has confirmed."""
+        # The same arithmetic as for commit: the largest round that a quorum has acknowledged. A leader of a
+        # later term would have the votes of a quorum, so one of these voters would be in that term, and would
+        # not have answered. So no such leader existed when the reads came in, and nothing newer was
+        # committed.
         confirmed = quorum.joint_committed(conf.voters, conf.voters_outgoing, self._acked)
         pending, ready = self._pending, []
         while pending and pending[0].round_number <= confirmed:

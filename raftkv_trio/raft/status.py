@@ -1,4 +1,4 @@
-"""A core as it can be seen from outside, at one moment: for operators, and for whoever decides by it."""
+"""A core's state at one moment, for operators and for the driver's decisions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,11 @@ from raftkv_trio.raft.types import ConfState, StateRole
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressStatus:
-    """A leader's view of one member (see `progress.Progress`); `text` is the form that etcd's raft prints."""
+    """What a leader knows of one member (see `progress.Progress`), as a copy.
+
+    Attributes:
+        text: the form that etcd's raft prints.
+    """
 
     match: int
     next: int
@@ -42,7 +46,7 @@ class Status:
 
 
 def status_of(raft: Raft) -> Status:
-    """How `raft` is now; what it becomes later does not change it."""
+    """A copy of the state of `raft`. Later changes of `raft` do not affect it."""
     leads = raft.role is StateRole.LEADER
     progress = {member: _progress_status(p) for member, p in raft.tracker.progress.items()} if leads else {}
     return Status(

@@ -1,7 +1,8 @@
-"""The log that is durable already: the port through which the core reads it, and its form in memory.
+"""The durable part of the log: the port through which the core reads it, and an implementation in memory.
 
-The core never writes here. Whoever makes entries durable appends them to the `MemoryStorage` before it
-delivers the responses of that write; until then the core keeps them itself (`unstable.py`).
+The core never writes here. The log writer makes entries durable, then the driver appends them to the
+`MemoryStorage`, then it delivers the responses of that write. Until then the core keeps the entries itself
+(`unstable.py`).
 """
 
 from collections.abc import Sequence
@@ -10,22 +11,22 @@ from typing import Protocol
 from raftkv_trio.raft.errors import Compacted, InvalidState, SnapshotOutOfDate, Unavailable
 from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot
 
-#: What an entry counts beside its data, where bytes are limited: about its header on the wire.
+#: What an entry counts besides its data when bytes are limited: about the size of its header on the wire.
 ENTRY_OVERHEAD_BYTES = 16
 
 
 def entries_size(entries: Sequence[Entry]) -> int:
-    """Bytes of `entries`, data and headers, as the limits on messages and Readys count them."""
+    """Bytes of `entries`, data and headers, as the limits of messages and Readys count them."""
     return sum([len(entry.data) for entry in entries]) + ENTRY_OVERHEAD_BYTES * len(entries)
 
 
 def payloads_size(entries: Sequence[Entry]) -> int:
-    """Bytes of the data of `entries`; an empty entry counts nothing."""
+    """Bytes of the data of `entries`; an empty entry counts 0."""
     return sum([len(entry.data) for entry in entries])
 
 
 def limit_size(entries: Sequence[Entry], max_bytes: int | None) -> Sequence[Entry]:
-    """The longest beginning of `entries` of at most `max_bytes`, but never less than one entry."""
+    """The first of `entries`, as many as fit into `max_bytes`, but at least one."""
     if max_bytes is None or len(entries) <= 1 or entries_size(entries) <= max_bytes:
         return entries
     size = 0
@@ -37,17 +38,17 @@ def limit_size(entries: Sequence[Entry], max_bytes: int | None) -> Sequence[Entr
 
 
 class Storage(Protocol):
-    """The durable log behind a core; indexes count from `first_index()` to `last_index()`, both included.
+    """The durable log of a core, from `first_index()` to `last_index()`, both included.
 
-    The entry before the first one is known by its term only: it is the last one of the snapshot.
+    Of the entry before the first one, the last one that the snapshot covers, only the term is known.
     """
 
     def initial_state(self) -> tuple[HardState, ConfState]:
-        """Hard state as last saved, and the configuration at the applied index."""
+        """The hard state as saved last, and the configuration at the applied index."""
         ...
 
     def entries(self, low: int, high: int, max_bytes: int | None) -> Sequence[Entry]:
-        """Entries of `low <= index < high`, cut after `max_bytes` but at least one.
+        """Entries of `low <= index < high`, at most `max_bytes` of them but at least one entry.
 
         Raises Compacted below the first index, Unavailable above the last one.
         """
@@ -58,24 +59,24 @@ class Storage(Protocol):
         ...
 
     def first_index(self) -> int:
-        """Index of the first entry that is kept."""
+        """The index of the first entry, or of the next one to be appended if there is none."""
         ...
 
     def last_index(self) -> int:
-        """Index of the last entry; if there is none, that of the snapshot."""
+        """The index of the last entry, or of the snapshot if there is none."""
         ...
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot; raises SnapshotTemporarilyUnavailable while it is being made.
 
-        Its `conf_state` is the one in force at its index, never a newer one. It can be sent to nobody who is
-        not a member in it: storage that keeps an old one has to make a newer one for a new member.
+        Its `conf_state` is the one in force at its index, never a newer one. The core sends it only to nodes
+        that are members in it. So for a new member, storage has to make a newer snapshot.
         """
         ...
 
 
 class MemoryStorage(Storage):
-    """A log in memory behind a snapshot; the node keeps here what its log writer has made durable."""
+    """A log in memory. The node keeps here what its log writer has made durable."""
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class MemoryStorage(Storage):
     ) -> None:
         self._snapshot = snapshot or Snapshot()
         self._hard_state = hard_state or HardState()
-        # the entry before the first one that is kept: compacted, or the snapshot's last
+        # The entry before the first one that is kept. Appends and votes compare its term.
         self._base_index, self._base_term = self._snapshot.index, self._snapshot.term
         self._entries: list[Entry] = []
         self.append(entries)
@@ -125,9 +126,9 @@ class MemoryStorage(Storage):
         self._hard_state = hard_state
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Append consecutive `entries`, replacing what was there from the first one's index on.
+        """Append consecutive `entries`, in place of what was there from the index of the first one on.
 
-        What is compacted already is skipped. Raises InvalidState where a gap would open.
+        Entries that are compacted already are skipped. Raises InvalidState if there would be a gap.
         """
         if not entries:
             return
@@ -143,7 +144,7 @@ class MemoryStorage(Storage):
         self._entries.extend(entries)
 
     def apply_snapshot(self, snapshot: Snapshot) -> None:
-        """Replace everything by `snapshot`; raises SnapshotOutOfDate where it is older than the one here."""
+        """Replace everything by `snapshot`; raises SnapshotOutOfDate if it is not newer than the one here."""
         if snapshot.index <= self._snapshot.index:
             raise SnapshotOutOfDate(
                 f"a snapshot at {snapshot.index} cannot replace the one at {self._snapshot.index}"
@@ -153,9 +154,9 @@ class MemoryStorage(Storage):
         self._entries = []
 
     def create_snapshot(self, index: int, conf_state: ConfState, data: bytes) -> Snapshot:
-        """Make `data`, the state right after `index`, the newest snapshot; the log stays until `compact`.
+        """Make `data`, the state right after `index`, the newest snapshot. The log stays until `compact`.
 
-        Raises SnapshotOutOfDate where a newer one exists, Unavailable beyond the end of the log.
+        Raises SnapshotOutOfDate if there is a newer one, Unavailable beyond the end of the log.
         """
         if index <= self._snapshot.index:
             raise SnapshotOutOfDate(f"a snapshot at {index} is older than the one at {self._snapshot.index}")
@@ -163,9 +164,9 @@ class MemoryStorage(Storage):
         return self._snapshot
 
     def compact(self, index: int) -> None:
-        """Forget all entries up to and including `index`.
+        """Drop all entries up to and including `index`.
 
-        Raises Compacted where that has happened, Unavailable beyond the end of the log.
+        Raises Compacted if that was done before, Unavailable beyond the end of the log.
         """
         if index <= self._base_index:
             raise Compacted(f"entry {index} is compacted already")

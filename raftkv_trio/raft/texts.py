@@ -1,7 +1,7 @@
-"""What a core tells its logger: %-formats for `logging`, ids in hexadecimal.
+"""The log messages of the core: %-formats for `logging`, with ids in hexadecimal.
 
-The texts are those of etcd's raft, so that operators find what is written about them, and so that recorded
-transcripts pin our internal state. An unset id is told as 0.
+The texts are those of etcd's raft, so that what is written about them elsewhere helps operators, and so that
+the recorded transcripts pin our internal state. An id that is unset is logged as 0.
 """
 
 from raftkv_trio.raft.types import MessageType, StateRole

@@ -1,7 +1,7 @@
-"""The words that the core, its log and its peers share; names after etcd's raft (raftpb) where it has one.
+"""The types that the core, its log and its peers share. Names are those of etcd's raft (raftpb), if possible.
 
-Node ids are positive integers. Terms and indexes count from 0, which is the state before any election and
-before any entry. `None` means unset.
+Node ids are positive integers. Terms and indexes count from 0, the state before any election and before any
+entry. `None` means unset.
 """
 
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from raftkv_trio.records import record
 
-#: Addressee of `STORAGE_APPEND` messages: whoever writes the log (etcd's LocalAppendThread).
+#: Addressee of STORAGE_APPEND messages: the log writer (etcd's LocalAppendThread).
 APPEND_THREAD = -1
-#: Addressee of `STORAGE_APPLY` messages: whoever applies committed entries (etcd's LocalApplyThread).
+#: Addressee of STORAGE_APPLY messages: the applier (etcd's LocalApplyThread).
 APPLY_THREAD = -2
 
 
 class EntryType(IntEnum):
-    """What an entry's data is; the numbers are those of raftpb and stand in logs."""
+    """What an entry's data is. The numbers are those of raftpb and part of the log format."""
 
     NORMAL = 0
     CONF_CHANGE = 1
@@ -35,7 +35,10 @@ class Entry:
 
 
 class HardState(NamedTuple):
-    """What must be durable before messages of its term leave (paper, figure 2); commit is a hint only."""
+    """What must be durable before a node promises anything in its term (paper, figure 2).
+
+    `commit` is not needed for safety. It saves a restarted node from waiting for a leader to tell it.
+    """
 
     term: int = 0
     vote: int | None = None
@@ -43,7 +46,15 @@ class HardState(NamedTuple):
 
 
 class ConfState(NamedTuple):
-    """A configuration: `voters_outgoing` is non-empty while it is joint (paper, section 6)."""
+    """A configuration of the cluster (paper, section 6).
+
+    Attributes:
+        voters: the voters; in a joint configuration, those of the incoming half.
+        learners: members that receive the log and count in no quorum.
+        voters_outgoing: in a joint configuration, the voters of the half that is left behind; else empty.
+        learners_next: voters of the outgoing half that become learners when the configuration is left.
+        auto_leave: the leader leaves the joint configuration without being asked to.
+    """
 
     voters: tuple[int, ...] = ()
     learners: tuple[int, ...] = ()
@@ -54,7 +65,7 @@ class ConfState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A state machine's state right after `index`, with the configuration in force there."""
+    """The state of a state machine right after entry `index`, with the configuration in force there."""
 
     index: int = 0
     term: int = 0
@@ -63,7 +74,7 @@ class Snapshot:
 
 
 class MessageType(IntEnum):
-    """Kinds of messages; the numbers are ours and stand on the wire."""
+    """Kinds of messages. The numbers are this project's own, and part of the wire format."""
 
     HUP = 1
     BEAT = 2
@@ -96,14 +107,17 @@ class Message:
     """A message between cores, or between a core and its storage (raftpb.Message).
 
     Attributes:
-        term: the sender's term; 0 on messages that stay on a node.
-        log_term, index: the entry before `entries` in APP; the last entry of a candidate in VOTE.
-        commit: the sender's commit index; in STORAGE_APPEND_RESP, one that is durable now, or 0.
+        to, from_: node ids, or APPEND_THREAD or APPLY_THREAD. In TRANSFER_LEADER, UNREACHABLE and
+            SNAP_STATUS, `from_` is the node that the message is about.
+        term: the sender's term; 0 on messages that stay on a node, or that belong to no term.
+        log_term, index: in APP, the entry before `entries`; in VOTE, the candidate's last entry; in answers
+            to votes, the last entry that the voter knows to be committed.
+        commit: the sender's commit index. In STORAGE_APPEND_RESP, a commit index that is durable now, or 0.
         vote: in STORAGE_APPEND, the vote to make durable.
-        snapshot: in SNAP, and in STORAGE_APPEND where one is to be installed.
-        reject, reject_hint: a refused APP or VOTE, with the conflict hint of the former.
-        context: of READ_INDEX rounds and forced campaigns.
-        responses: in STORAGE_APPEND and STORAGE_APPLY: what to deliver once the work is durable, in order.
+        snapshot: in SNAP, the snapshot; in STORAGE_APPEND, a snapshot to install.
+        reject, reject_hint: in answers, that APP or VOTE was refused; for APP with the conflict hint.
+        context: of reads and their rounds, and of campaigns that a leader asked for.
+        responses: in STORAGE_APPEND and STORAGE_APPLY, what to deliver, in order, when the work is done.
     """
 
     type: MessageType
@@ -132,7 +146,7 @@ class StateRole(IntEnum):
 
 
 class SoftState(NamedTuple):
-    """What need not be durable: who leads, and what this node is."""
+    """State that need not be durable: the leader, and the role of this node."""
 
     leader_id: int | None
     role: StateRole
@@ -140,7 +154,7 @@ class SoftState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReadState:
-    """A ReadIndex round's answer (dissertation, section 6.4): reads at `index` applied are linearizable."""
+    """The answer to a read: it is linearizable once `index` is applied (dissertation, section 6.4)."""
 
     index: int
     context: bytes
@@ -148,10 +162,10 @@ class ReadState:
 
 @dataclass(slots=True, kw_only=True)
 class Ready:
-    """What a core wants done (etcd's Ready); the contract of its fields stands in `rawnode.py`.
+    """The work that a core hands out (etcd's Ready). The package's docstring has the contract.
 
-    With asynchronous storage writes `messages` holds everything, STORAGE_APPEND and STORAGE_APPLY included,
-    and the fields above it only repeat what is in those.
+    With asynchronous storage writes, `messages` holds all work, as STORAGE_APPEND and STORAGE_APPLY; the
+    fields `hard_state`, `entries`, `snapshot` and `committed_entries` repeat it.
     """
 
     soft_state: SoftState | None = None
