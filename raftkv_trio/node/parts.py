@@ -170,9 +170,7 @@ class NodeParts:
             client_url=self.config.client_url,
             inbox=self.inbox,
             storage=self.storage,
-            snapshot_sent=self.reports.snapshot_sent,
-            unreachable=self.reports.unreachable,
-            unsent=self.reports.unsent,
+            events=self.reports,
             directory_refused=partial(check_own_directory, self.config, self.raw),
             told_removed=self.removal.told_by_member,
         )

@@ -7,8 +7,8 @@ connects to this node, since then it is up. An error of a connection ends that c
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 import trio
 
@@ -31,23 +31,20 @@ CONNECT_TIMEOUT_S = 5.0
 BACKOFF_S = (0.05, 1.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerEvents:
-    """What the node is told of its connections to members. These are called from the peers' tasks.
+class PeerEvents(Protocol):
+    """What the driver is told of the connections to members. Each method returns at once."""
 
-    Attributes:
-        snapshot_sent: given a peer's id, and whether the snapshot that was sent last is durable there.
-        unreachable: given the id of a peer whose stream has ended.
-        unsent: given each proposal that was queued for a peer and certainly never left.
-        directory_refused: given the id of a peer that knows this node by another data directory. May raise.
-        told_removed: given the id of a peer that says that this node was removed, and the index at which.
-    """
+    def snapshot_sent(self, peer_id: int, ok: bool) -> None:
+        """The snapshot that was sent last to this peer is durable there (`ok`), or sending it has failed."""
+        ...
 
-    snapshot_sent: Callable[[int, bool], None]
-    unreachable: Callable[[int], None]
-    unsent: Callable[[Forward | ForwardChange], None]
-    directory_refused: Callable[[int], None]
-    told_removed: Callable[[int, int], None]
+    def unreachable(self, peer_id: int) -> None:
+        """The stream to this peer has ended: messages may be lost."""
+        ...
+
+    def unsent(self, forward: Forward | ForwardChange) -> None:
+        """This was queued for a peer, and certainly never left."""
+        ...
 
 
 class Outgoing:
@@ -60,7 +57,9 @@ class Outgoing:
         world: what this node runs on.
         storage: where snapshots are read.
         max_outbox_bytes: bound of what waits for the stream.
-        events: what the node is told.
+        events: what the driver is told.
+        directory_refused: given the member's id if it knows this node by another data directory. May raise.
+        told_removed: given the member's id if it says that this node was removed, and the index at which.
 
     Attributes:
         node_id: the member's.
@@ -82,6 +81,8 @@ class Outgoing:
         storage: NodeStorage,
         max_outbox_bytes: int,
         events: PeerEvents,
+        directory_refused: Callable[[int], None],
+        told_removed: Callable[[int, int], None],
     ) -> None:
         self.node_id = node_id
         self.outbox = Outbox(max_outbox_bytes)
@@ -95,7 +96,9 @@ class Outgoing:
         self._clock = world.clock
         self._random = world.random
         self._events = events
-        self._snapshots = SnapshotSender(self._dial_for_snapshot, world, storage, events.snapshot_sent)
+        self._directory_refused = directory_refused
+        self._told_removed = told_removed
+        self._snapshots = SnapshotSender(self._dial_for_snapshot, world, storage, events)
         self._scope = trio.CancelScope()
         self._connection = trio.CancelScope()  # of the stream, from its dialling to its end
         self._is_up = trio.Event()
@@ -168,9 +171,9 @@ class Outgoing:
         # the member announced, and then the recorded one again.
         self.address, self._announced_address = self._announced_address or self.recorded_address, None
         if isinstance(error, DirectoryRefused):
-            self._events.directory_refused(self.node_id)
+            self._directory_refused(self.node_id)
         elif isinstance(error, RemovedFromCluster):
-            self._events.told_removed(self.node_id, error.index)
+            self._told_removed(self.node_id, error.index)
 
     async def _dial(self, *, is_for_snapshot: bool = False) -> trio.abc.Stream:
         with trio.fail_after(CONNECT_TIMEOUT_S):
@@ -223,7 +226,7 @@ class SnapshotSender:
         dial: opens a connection for a snapshot to the member, after its handshake.
         world: what this node runs on.
         storage: where snapshots are read.
-        snapshot_sent: see `PeerEvents`.
+        events: told how each transfer ends.
 
     Attributes:
         transfer: the one that is on its way.
@@ -234,7 +237,7 @@ class SnapshotSender:
         dial: Callable[[], Awaitable[trio.abc.Stream]],
         world: World,
         storage: NodeStorage,
-        snapshot_sent: Callable[[int, bool], None],
+        events: PeerEvents,
     ) -> None:
         self.transfer: Transfer | None = None
         self._dial = dial
@@ -242,7 +245,7 @@ class SnapshotSender:
         self._random = world.random
         self._worker = world.bulk_worker
         self._storage = storage
-        self._snapshot_sent = snapshot_sent
+        self._events = events
         self._next: Message | None = None
         self._wakeup = Wakeup()
         self._sending = trio.CancelScope()
@@ -262,7 +265,7 @@ class SnapshotSender:
                 continue
             with trio.CancelScope() as self._sending:
                 is_sent = await self._send(message)
-                self._snapshot_sent(message.to, is_sent)
+                self._events.snapshot_sent(message.to, is_sent)
 
     async def _send(self, message: Message) -> bool:
         """Send it, over as many connections as it takes, as long as each brings it forward."""

@@ -19,7 +19,6 @@ from raftkv_trio.peers.incoming import InboxItem, Incoming, open_peer_listener
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.outgoing import Outgoing, PeerEvents
 from raftkv_trio.peers.snapshot_streams import Transfer
-from raftkv_trio.peers.wire import Forward, ForwardChange
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import Identity, NodeStorage
 from raftkv_trio.sync import ByteBoundedQueue
@@ -43,7 +42,8 @@ class Peers:
         client_url: where this node listens for clients, to be told to peers.
         inbox: gets `(peer id, item)` for all that peers say. While it is full, no peer's connection is read.
         storage: where snapshots are read and received.
-        snapshot_sent, unreachable, unsent, directory_refused: see `PeerEvents`.
+        events: what the driver is told.
+        directory_refused: given the id of a peer that knows this node by another data directory. May raise.
         told_removed: given the index at which this node was removed, when a member says so.
 
     Attributes:
@@ -62,9 +62,7 @@ class Peers:
         client_url: str | None,
         inbox: ByteBoundedQueue[tuple[int, InboxItem]],
         storage: NodeStorage,
-        snapshot_sent: Callable[[int, bool], None],
-        unreachable: Callable[[int], None],
-        unsent: Callable[[Forward | ForwardChange], None],
+        events: PeerEvents,
         directory_refused: Callable[[int], None],
         told_removed: Callable[[int], None],
     ) -> None:
@@ -72,14 +70,9 @@ class Peers:
         self._world = world
         self._storage = storage
         self._max_outbox_bytes = max_outbox_bytes
+        self._events = events
+        self._directory_refused = directory_refused
         self._told_removed = told_removed
-        self._events = PeerEvents(
-            snapshot_sent=snapshot_sent,
-            unreachable=unreachable,
-            unsent=unsent,
-            directory_refused=directory_refused,
-            told_removed=self._removed_by,
-        )
         self._handshake = Handshake(identity, client_url, envelope, directory_ids)
         self._nursery: trio.Nursery | None = None  # while `run` runs
         self.outgoing: dict[int, Outgoing] = {}
@@ -204,6 +197,8 @@ class Peers:
             storage=self._storage,
             max_outbox_bytes=self._max_outbox_bytes,
             events=self._events,
+            directory_refused=self._directory_refused,
+            told_removed=self._removed_by,
         )
         if self._nursery is not None:
             self._nursery.start_soon(outgoing.run)

@@ -22,8 +22,26 @@ from raftkv_trio.world import ThreadWorker, World
 CLUSTER_ID = 77
 
 
-class Member:
-    """The peers of one node, and what a driver would be told."""
+class RecordedEvents:
+    """What a driver would be told, in order."""
+
+    def __init__(self) -> None:
+        self.sent_snapshots: list[tuple[int, bool]] = []
+        self.lost_peers: list[int] = []
+        self.unsent_forwards: list[Forward | ForwardChange] = []
+
+    def snapshot_sent(self, peer_id: int, ok: bool) -> None:
+        self.sent_snapshots.append((peer_id, ok))
+
+    def unreachable(self, peer_id: int) -> None:
+        self.lost_peers.append(peer_id)
+
+    def unsent(self, forward: Forward | ForwardChange) -> None:
+        self.unsent_forwards.append(forward)
+
+
+class BareMember:
+    """The peers of one node, and what the rest of the node would be told."""
 
     def __init__(
         self,
@@ -41,11 +59,9 @@ class Member:
         self.address = addresses[node_id]
         self.wakeup = Wakeup()
         self.inbox: ByteBoundedQueue[tuple[int, InboxItem]] = ByteBoundedQueue(self.wakeup, 1 << 20)
-        self.unreachable: list[int] = []
-        self.unsent: list[Forward | ForwardChange] = []
+        self.events = RecordedEvents()
         self.directory_refused: list[int] = []
         self.told_removed: list[int] = []
-        self.sent_snapshots: list[tuple[int, bool]] = []
         self.peers = Peers(
             identity=self.storage.identity,
             envelope=Envelope.of(addresses),
@@ -55,9 +71,7 @@ class Member:
             client_url=f"http://node-{node_id}",
             inbox=self.inbox,
             storage=self.storage,
-            snapshot_sent=lambda peer_id, ok: self.sent_snapshots.append((peer_id, ok)),
-            unreachable=self.unreachable.append,
-            unsent=self.unsent.append,
+            events=self.events,
             directory_refused=self.directory_refused.append,
             told_removed=self.told_removed.append,
         )
@@ -74,7 +88,7 @@ class Member:
 
 
 @asynccontextmanager
-async def running(*members: Member) -> AsyncIterator[None]:
+async def running(*members: BareMember) -> AsyncIterator[None]:
     try:
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
@@ -93,11 +107,11 @@ async def until(condition: Callable[[], object]) -> None:
         await trio.sleep(0.01)
 
 
-async def connected(member: Member, peer_id: int) -> None:
+async def connected(member: BareMember, peer_id: int) -> None:
     await until(lambda: member.peers.outgoing[peer_id].outbox.is_open)
 
 
-async def in_trouble(member: Member, peer_id: int, words: str) -> None:
+async def in_trouble(member: BareMember, peer_id: int, words: str) -> None:
     await until(lambda: words in (member.peers.outgoing[peer_id].trouble or ""))
 
 

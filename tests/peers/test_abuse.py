@@ -20,7 +20,7 @@ from raftkv_trio.peers.handshake_frames import Hello, encode_hello
 from raftkv_trio.peers.incoming import MAX_HANDSHAKES, REJECTION_INTERVAL_S
 from raftkv_trio.peers.wire import Forward, Refused, encode_forward, encode_messages, encode_refused
 from raftkv_trio.raft.types import Entry, Message, MessageType
-from tests.peers.members import CLUSTER_ID, Member, admitted, connected, running
+from tests.peers.members import CLUSTER_ID, BareMember, admitted, connected, running
 
 HELLO = Hello(cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
 STRANGERS = 20
@@ -93,7 +93,7 @@ async def test_ten_thousand_first_frames_of_strangers(
 ) -> None:
     """Each is cut off, with a reason in the log at most once a second, and the members' messages arrive."""
     rng = random.Random(5)
-    one, two = (Member(i, addresses, tmp_path / str(i)) for i in (1, 2))
+    one, two = (BareMember(i, addresses, tmp_path / str(i)) for i in (1, 2))
     attacks = deque(first_bytes(rng) for _ in range(10_000))
 
     async def stranger() -> None:
@@ -119,7 +119,7 @@ async def test_ten_thousand_first_frames_of_strangers(
 
 async def test_thousands_of_silent_connections(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
     """No more than a bound of them is held, and a member that comes while they do is let in."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     silent: deque[trio.SocketStream] = deque()
     async with running(one):
         for number in range(3000):
@@ -165,7 +165,7 @@ def damaged(rng: random.Random) -> bytes:
 async def test_damaged_frames_of_a_member(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
     """Behind the handshake, too, a frame is taken or ends its connection; nothing else happens."""
     rng = random.Random(6)
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     taken = 0
     async with running(one):
         for _ in range(1000):
@@ -179,7 +179,7 @@ async def test_damaged_frames_of_a_member(tmp_path: Path, addresses: dict[int, P
 
 async def test_a_frame_too_large_for_a_member(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
     """A length over the limit ends the connection when its header is seen, before the bytes have come."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     async with running(one), await admitted(addresses[1]) as member:
         await member.send_all(struct.pack(">II", 2**32 - 1, 0))
         assert not await member.receive_some()

@@ -7,13 +7,13 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.envelope import Envelope
-from tests.peers.members import Member, connected, in_trouble, introduced, running, until
+from tests.peers.members import BareMember, connected, in_trouble, introduced, running, until
 
 
 async def test_a_member_unheard_of_is_let_in(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
     """It says where it is: what it sends arrives, and it is answered there; it may be the leader."""
-    one = Member(1, {1: addresses[1]}, tmp_path / "1")
-    two = Member(2, addresses, tmp_path / "2")
+    one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
+    two = BareMember(2, addresses, tmp_path / "2")
     async with running(one, two):
         await connected(two, 1)
         assert two.peers.offer(1, [two.heartbeat(1)])
@@ -29,7 +29,7 @@ async def test_a_removed_member_hears_all_and_is_cut_off(
 ) -> None:
     """What was on its way to it arrives; then whoever it dials tells it the index of its removal."""
     monkeypatch.setattr("raftkv_trio.peers.peers.PARTING_S", 0.2)
-    one, two = (Member(i, addresses, tmp_path / str(i)) for i in (1, 2))
+    one, two = (BareMember(i, addresses, tmp_path / str(i)) for i in (1, 2))
     async with running(one, two):
         await connected(one, 2)
         await connected(two, 1)
@@ -45,9 +45,9 @@ async def test_a_member_that_moves_is_dialled_where_it_is(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
     """The connection to its old address is given up, whoever answers there."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     elsewhere = {1: addresses[1], 2: PeerAddress("127.0.0.1", 1)}
-    two = Member(2, elsewhere | {2: addresses[2]}, tmp_path / "2")
+    two = BareMember(2, elsewhere | {2: addresses[2]}, tmp_path / "2")
     one.peers.update(Envelope.of(elsewhere))
     async with running(one, two):
         await in_trouble(one, 2, "refused")
@@ -63,8 +63,8 @@ async def test_a_member_is_answered_where_it_says_that_it_is(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
     """This node was down when the other one moved, and would not hear of that without answering it."""
-    one = Member(1, {1: addresses[1], 2: PeerAddress("127.0.0.1", 1)}, tmp_path / "1")
-    two = Member(2, addresses, tmp_path / "2")
+    one = BareMember(1, {1: addresses[1], 2: PeerAddress("127.0.0.1", 1)}, tmp_path / "1")
+    two = BareMember(2, addresses, tmp_path / "2")
     async with running(one, two):
         await connected(two, 1)
         await connected(one, 2)
@@ -74,14 +74,14 @@ async def test_an_id_cannot_be_taken_before_it_is_a_members(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
     """Whoever introduced itself by it before has to do so again; the directory that counts is then learnt."""
-    one = Member(1, {1: addresses[1]}, tmp_path / "1")
+    one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
     async with running(one):
         stream, _ = await introduced(addresses[1], sender=2, peer_url="http://127.0.0.1:1")
         async with stream:
             await until(lambda: one.peers.incoming.is_connected(2))
             one.peers.update(Envelope.of(addresses))
             assert await stream.receive_some() == b""
-        two = Member(2, addresses, tmp_path / "2")
+        two = BareMember(2, addresses, tmp_path / "2")
         async with running(two):
             await connected(two, 1)
             await connected(one, 2)
@@ -93,8 +93,8 @@ async def test_who_becomes_a_member_is_known_by_its_directory_from_then_on(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
     """Although it was connected, both ways, before this node had heard of that."""
-    one = Member(1, {1: addresses[1]}, tmp_path / "1")
-    two = Member(2, addresses, tmp_path / "2")
+    one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
+    two = BareMember(2, addresses, tmp_path / "2")
     async with running(one, two):
         await connected(two, 1)
         await connected(one, 2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
-from tests.peers.members import Member, connected, in_trouble, running
+from tests.peers.members import BareMember, connected, in_trouble, running
 
 
 async def test_a_member_that_cannot_be_remembered_is_met_when_there_is_room(
@@ -13,7 +13,7 @@ async def test_a_member_that_cannot_be_remembered_is_met_when_there_is_room(
 ) -> None:
     """Nobody is spoken to whose directory is not known for good; but the node goes on, and tries again."""
     disk = SimulatedDisk(random.Random(1))
-    one, two = Member(1, addresses, Path("/data"), disk=disk), Member(2, addresses, tmp_path)
+    one, two = BareMember(1, addresses, Path("/data"), disk=disk), BareMember(2, addresses, tmp_path)
     disk.free_bytes = 0
     async with running(one, two):
         await in_trouble(one, 2, "No space left on device")

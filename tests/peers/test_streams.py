@@ -27,7 +27,7 @@ from raftkv_trio.peers.wire import Forward, encode_messages
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.members import (
     CLUSTER_ID,
-    Member,
+    BareMember,
     admitted,
     connected,
     in_trouble,
@@ -39,7 +39,7 @@ from tests.peers.members import (
 
 async def test_messages_arrive_once_and_in_order(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
     """What is offered to a connected peer comes out of its inbox, in order, under the sender's id."""
-    one, two = (Member(i, addresses, tmp_path / str(i)) for i in (1, 2))
+    one, two = (BareMember(i, addresses, tmp_path / str(i)) for i in (1, 2))
     async with running(one, two):
         await connected(one, 2)
         for commit in range(300):
@@ -57,21 +57,21 @@ async def test_members_tell_each_other_where_clients_reach_them(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
     """Who connects learns it from the answer, who is connected to from the Hello."""
-    dialling = Member(1, addresses, tmp_path / "dialling")
+    dialling = BareMember(1, addresses, tmp_path / "dialling")
     (listener,) = await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1")
     async with listener, running(dialling), await listener.accept() as stream:
         await stream.send_all(
             encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16, client_url="http://node-2"))
         )
         await until(lambda: dialling.peers.outgoing[2].client_url == "http://node-2")
-    dialled = Member(1, addresses, tmp_path / "dialled")
+    dialled = BareMember(1, addresses, tmp_path / "dialled")
     async with running(dialled), await admitted(addresses[1]):
         await until(lambda: dialled.peers.outgoing[2].client_url == "http://node-2")
 
 
 async def test_what_never_left_is_told(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
     """When a peer that does not read goes away, exactly the Forwards that were not being sent come back."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     forwards = [Forward(1, ((ProposalId(1, 2, n), bytes(10_000)),)) for n in range(50)]
     assert not one.peers.offer(2, forwards), "nothing is taken for a peer that is not connected"
     (listener,) = await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1")
@@ -86,22 +86,23 @@ async def test_what_never_left_is_told(tmp_path: Path, addresses: dict[int, Peer
         while one.peers.offer(2, forwards):
             offered += len(forwards)
             await trio.testing.wait_all_tasks_blocked()
-        assert one.unsent == []
+        assert one.events.unsent_forwards == []
         await trio.aclose_forcefully(stream)
-        await until(lambda: one.unreachable)
-    assert one.unreachable[0] == 2
-    assert 0 < len(one.unsent) < offered
-    assert one.unsent == (forwards * offered)[offered - len(one.unsent) : offered]
+        await until(lambda: one.events.lost_peers)
+    assert one.events.lost_peers[0] == 2
+    unsent = one.events.unsent_forwards
+    assert 0 < len(unsent) < offered
+    assert unsent == (forwards * offered)[offered - len(unsent) : offered]
 
 
 async def test_a_peer_that_comes_back_is_reached_again(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
     """After a restart of a peer on the same directory, messages flow both ways again."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         for life in range(3):
-            two = Member(2, addresses, tmp_path / "2")
+            two = BareMember(2, addresses, tmp_path / "2")
             async with running(two):
                 await connected(one, 2)
                 one.peers.offer(2, [one.heartbeat(2, life)])
@@ -116,8 +117,8 @@ async def test_another_cluster_is_refused_on_both_sides(
     tmp_path: Path, addresses: dict[int, PeerAddress], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Both ends of a connection between clusters say why it was closed, and nothing passes."""
-    one = Member(1, addresses, tmp_path / "1")
-    two = Member(2, addresses, tmp_path / "2", cluster_id=CLUSTER_ID + 1)
+    one = BareMember(1, addresses, tmp_path / "1")
+    two = BareMember(2, addresses, tmp_path / "2", cluster_id=CLUSTER_ID + 1)
     async with running(one, two):
         await in_trouble(one, 2, "refused this node: cluster id")
         await until(lambda: "refused node 1: cluster id" in caplog.text)
@@ -129,8 +130,8 @@ async def test_a_wiped_directory_is_refused(tmp_path: Path, addresses: dict[int,
     remembers.
     """
     for life in range(3):
-        one = Member(1, addresses, tmp_path / "1")
-        two = Member(2, addresses, tmp_path / ("2" if life == 0 else "2-wiped"))
+        one = BareMember(1, addresses, tmp_path / "1")
+        two = BareMember(2, addresses, tmp_path / ("2" if life == 0 else "2-wiped"))
         async with running(one, two):
             if life == 0:
                 await connected(one, 2)
@@ -155,7 +156,7 @@ async def test_a_handshake_that_does_not_fit_is_told_why(
 ) -> None:
     """The answer to a Hello names what is wrong with it, and then the connection is closed."""
     fields: dict[str, Any] = {"cluster_id": CLUSTER_ID, "sender": 2, "directory_id": b"d" * 16, "receiver": 1}
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         stream = await trio.open_tcp_stream("127.0.0.1", addresses[1].port)
         async with stream:
@@ -171,7 +172,7 @@ async def test_only_a_member_can_tell_a_node_that_it_was_removed(
     tmp_path: Path, addresses: dict[int, PeerAddress], liar: int
 ) -> None:
     """Whoever is not known to be one is dialled, and not believed: its word would end the node for good."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     listener = (await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1"))[0]
     removed = Welcome(
         version=1, node_id=liar, directory_id=b"l" * 16, reason="you were removed", removed_at=99
@@ -196,7 +197,7 @@ async def test_strangers_fill_no_list_of_directory_ids(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
     """None of theirs is remembered, and a bounded number of links kept, however many introduce themselves."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         for sender in range(10, 20 + MAX_PEERS):
             stream, _ = await introduced(addresses[1], sender=sender, peer_url=addresses[2].url)
@@ -209,7 +210,7 @@ async def test_members_may_change_behind_the_end_of_the_streams(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
     """As by a snapshot whose restoring goes on while the node stops: whoever is new is not dialled."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         pass
     one.peers.update(
@@ -232,7 +233,7 @@ async def test_a_message_that_may_not_come_from_there_ends_its_connection(
     tmp_path: Path, addresses: dict[int, PeerAddress], message: Message
 ) -> None:
     """A peer speaks for itself, to us, and only what travels between nodes; else it is cut off."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         async with await admitted(addresses[1]) as stream:
             await stream.send_all(encode_messages([message]))
@@ -244,7 +245,7 @@ async def test_the_newer_connection_of_a_peer_replaces_the_older(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
     """A peer that reconnects before we saw its old connection end is heard on the new one alone."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     message = Message(type=MessageType.APP, to=1, from_=2, term=1, entries=(Entry(1, 2),))
     async with running(one), await admitted(addresses[1]) as old, await admitted(addresses[1]) as new:
         assert not await old.receive_some()
@@ -254,7 +255,7 @@ async def test_the_newer_connection_of_a_peer_replaces_the_older(
 
 async def test_an_address_in_use_is_a_config_error(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
     """Where the peer address cannot be bound, `run` says which one and why, and nothing starts."""
-    one = Member(1, addresses, tmp_path / "1")
+    one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         with pytest.raises(ConfigError, match=f"127.0.0.1:{addresses[1].port}: Address already in use"):
             await one.peers.run(addresses[1])
