@@ -1,4 +1,4 @@
-"""What a node asks of the state machine that it replicates. Nothing here knows what the machine does."""
+"""The state machine that a node replicates, as the node sees it. The node knows nothing else about it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from raftkv_trio.records import record
 
 @record
 class Committed:
-    """A committed command, in log order, as every node applies it."""
+    """A committed command, as every node applies it, in log order."""
 
     term: int
     index: int
@@ -16,24 +16,26 @@ class Committed:
 
 
 class StateMachine(Protocol):
-    """A deterministic machine: the same commands in the same order give the same state on every node.
+    """A deterministic state machine: the same commands in the same order give the same state on every node.
 
-    The node calls these one at a time. `restore` is called in a thread, since it can take long: read the
-    machine only after `Node.wait_readable`, which returns when none is under way.
+    The node calls one method at a time. It calls `restore` in a worker thread, because that can take long. So
+    read the state machine only after `Node.wait_readable`, which returns when no restore is under way.
     """
 
     def apply(self, batch: Sequence[Committed]) -> Sequence[object]:
-        """Apply commands; return one result a command, in order, for whoever proposed it.
+        """Apply commands in order; return one result for each, in the same order.
 
-        A command that makes no sense is a result like any other. An exception ends the node: by then the
-        command is committed, and there is nothing else that a replica could truthfully do.
+        The node gives each result to the caller that proposed the command. For a command that makes no sense,
+        return a result that says so. An exception ends the node: the command is committed, so the node can
+        neither skip it nor go on without it.
         """
         ...
 
     def snapshot(self) -> Iterator[bytes]:
-        """The state as it is at this call, as chunks made lazily while commands go on being applied.
+        """The state at this call, as chunks, which are made lazily while the node goes on applying commands.
 
-        Chunks are not empty, and take little time each to make; 64 KiB are a good size.
+        Chunks must not be empty, and each must be made quickly, because the node does nothing else meanwhile;
+        64 KiB are a good size.
         """
         ...
 

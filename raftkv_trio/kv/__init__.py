@@ -1,8 +1,53 @@
-"""The key-value state machine and its commands: pure, deterministic, in the sense of etcd v3."""
+"""The key-value store, and the transactions (txns) that change it: pure and deterministic, after etcd v3.
+
+A `Store` is a `StateMachine`: `run_node` replicates it, and it runs without a node just as well. Its only
+command is the `Txn`: if all compares hold, run one list of operations, else the other, at one revision.
+
+>>> from raftkv_trio import Committed
+>>> from raftkv_trio.kv import *
+>>> store = Store()
+>>> create = Txn(
+...     compares=(Compare.absent(b"color"),),
+...     success=(Put(b"color", b"red"),),
+...     failure=(Get(b"color"),),
+... )
+
+A log holds a txn as bytes, its command. The log index is the node's matter; the store counts revisions.
+
+>>> [first] = store.apply([Committed(term=1, index=2, command=encode_txn(create))])
+>>> first.succeeded, first.revision
+(True, 2)
+
+The same command a second time finds the key, so it runs the other list:
+
+>>> [second] = store.apply([Committed(term=1, index=3, command=encode_txn(create))])
+>>> second.succeeded, second.results[0].key_values[0].value
+(False, b'red')
+
+Reads show what is applied so far:
+
+>>> store.get(b"color").mod_revision
+2
+>>> [record.key for record in store.range(b"c", prefix_end(b"c"))]
+[b'color']
+
+A command that is not a valid txn changes nothing, on any node, and has a result all the same:
+
+>>> store.apply([Committed(term=1, index=4, command=b"?")])
+[Rejected(reason='a command is not valid CBOR')]
+
+Two stores with the same state have the same hash, and a snapshot restores a state exactly:
+
+>>> copy = Store()
+>>> copy.restore(store.snapshot())
+>>> copy.state_hash == store.state_hash
+True
+"""
 
 from raftkv_trio.kv.codec import decode_txn, encode_txn
 from raftkv_trio.kv.store import Store
 from raftkv_trio.kv.txn import (
+    MAX_OPERATIONS,
     TO_THE_LAST,
     Compare,
     Delete,
@@ -24,6 +69,7 @@ from raftkv_trio.kv.txn import (
 )
 
 __all__ = [
+    "MAX_OPERATIONS",
     "TO_THE_LAST",
     "Compare",
     "Delete",

@@ -1,10 +1,10 @@
-"""Commands as bytes: the CBOR form of a txn, version 1. Logs hold them, so numbers and order are for ever.
+"""Commands as bytes: the CBOR form of a txn, version 1. Logs hold it, so numbers and order never change.
 
     [1, [[key, target, relation, operand] ...], [operation ...], [operation ...]]
     operation: [1, key, value, lease] put | [2, key, range end] delete | [3, key, range end, limit] get
 
-Every node decodes the same bytes to the same txn, or every node refuses them. So each field is checked for
-the exact type written above, whatever else CBOR could have put there.
+Every node must decode the same bytes to the same txn, or refuse them. So each field must have exactly the
+type that is written above, whatever other types CBOR allows.
 """
 
 from enum import IntEnum
@@ -42,21 +42,21 @@ _KINDS: dict[type[Operation], int] = {Put: _Kind.PUT, Delete: _Kind.DELETE, Get:
 
 
 def encode_txn(txn: Txn) -> bytes:
-    """The command of a txn; raises InvalidTxn where no store would run it."""
+    """The command of a txn; raises InvalidTxn if no store would run the txn."""
     check_txn(txn)
     compares = [[c.key, int(c.target), int(c.relation), c.operand] for c in txn.compares]
     return cbor2.dumps([VERSION, compares, _pack(txn.success), _pack(txn.failure)])
 
 
 def decode_txn(command: bytes) -> Txn:
-    """What `encode_txn` made; raises InvalidTxn, and nothing else, for any other bytes."""
+    """Decode what `encode_txn` encoded; raises InvalidTxn, and nothing else, for any other bytes."""
     try:
         value = cbor2.loads(command, max_depth=_MAX_DEPTH, allow_indefinite=False)
     except (cbor2.CBORError, RecursionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InvalidTxn("a command is not valid CBOR") from error
     version, compares, success, failure = _list(value, 4)
     if type(version) is not int or version != VERSION:
-        raise InvalidTxn(f"a command's version is not {VERSION}")
+        raise InvalidTxn(f"a command has another version than {VERSION}")
     txn = Txn(
         tuple([_compare(item) for item in _list(compares)]),
         tuple([_operation(item) for item in _list(success)]),
@@ -87,24 +87,24 @@ def _operation(item: object) -> Operation:
             return Delete(_bytes(key), _optional_bytes(range_end))
         case _Kind.GET, [key, range_end, limit]:
             return Get(_bytes(key), _optional_bytes(range_end), _optional_int(limit))
-    raise InvalidTxn("an operation is none of put, delete and get")
+    raise InvalidTxn("an operation is neither put, delete nor get, or has other fields")
 
 
 def _list(value: object, length: int | None = None) -> list[Any]:
     if type(value) is not list or (length is not None and len(value) != length):
-        raise InvalidTxn("a command is not laid out as a txn")
+        raise InvalidTxn("a command does not have the form of a txn")
     return value
 
 
 def _bytes(value: object) -> bytes:
     if type(value) is not bytes:
-        raise InvalidTxn("a command has something else where bytes belong")
+        raise InvalidTxn("a field of a command is not bytes")
     return value
 
 
 def _int(value: object) -> int:
     if type(value) is not int or not 0 <= value <= _MAX_INT:
-        raise InvalidTxn("a command has something else where an integer from 0 to 2**63-1 belongs")
+        raise InvalidTxn("a field of a command is not an integer from 0 to 2**63-1")
     return value
 
 

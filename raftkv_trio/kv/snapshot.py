@@ -1,6 +1,6 @@
 """A store's state as chunks: a view pinned to one moment, and the form in which it is written and read.
 
-Chunks are CBOR, version 1, and their boundaries belong to the form:
+Chunks are CBOR, version 1. Their boundaries are part of the form:
 
     [1, revision, number of key-values]
     [[key, value, create revision, mod revision, version, lease] ...]    any number of times, keys ascending
@@ -24,31 +24,32 @@ _MAX_DEPTH = 2
 
 
 class PinnedView:
-    """Key-values in order, as they were when the view was made, though the map goes on changing.
+    """All key-values in order, as they were when the view was made, while the map goes on changing.
 
-    Copy on write, by key: before a key changes that the view has not passed, the map's owner calls `keep`. So
-    a view costs nothing where nothing changes, and one reference a changed key at most.
+    Copy on write, by key: before the map's owner changes a key, it calls `keep`. So a view costs nothing if
+    nothing changes, and at most one reference for each key that changes before the view has passed it.
     """
 
     def __init__(self, records: SortedDict) -> None:
         self._records = records
-        self._kept = SortedDict()  # key -> KeyValue, or None where it did not exist; only keys not passed yet
+        self._kept = SortedDict()  # key -> KeyValue; None: it did not exist. Only keys not passed yet
         self._passed: bytes | None = None
         self.count = len(records)
 
     def keep(self, key: bytes, old: KeyValue | None) -> None:
-        """The map is about to change `key`, which holds `old` now."""
+        """Note that the map is about to change `key`, which holds `old` now."""
         if self._passed is None or key > self._passed:
             self._kept.setdefault(key, old)
 
     def take(self, max_bytes: int) -> list[KeyValue]:
-        """The next key-values, of `max_bytes` at least in all if there are so many; empty at the end."""
+        """The next key-values, until they have `max_bytes` together or none is left; empty at the end."""
         taken: list[KeyValue] = []
         size = 0
         previous = None
         now = self._records.irange(self._passed, inclusive=(False, True))
         for key in merge(now, self._kept):
-            if key == previous:  # it is in both: it was there, and has changed since
+            # A key that is in both existed when the view was made, and has changed since.
+            if key == previous:
                 continue
             previous = key
             record: KeyValue | None = self._kept[key] if key in self._kept else self._records[key]
@@ -68,7 +69,7 @@ class PinnedView:
 
 
 def write_snapshot(view: PinnedView, revision: int, state_hash: str) -> Iterator[bytes]:
-    """Chunks of a view, made one at a time as they are asked for."""
+    """Chunks of a view, each made when it is asked for."""
     yield cbor2.dumps([VERSION, revision, view.count])
     while records := view.take(CHUNK_BYTES):
         yield cbor2.dumps([list(record) for record in records])
@@ -76,16 +77,18 @@ def write_snapshot(view: PinnedView, revision: int, state_hash: str) -> Iterator
 
 
 class SnapshotReader:
-    """Iterates over the key-values of a snapshot; `verify` comes after the last.
+    """Iterates over the key-values of a snapshot. After the last one, call `verify`.
 
-    Raises CorruptLog, here and in iteration, for chunks that `write_snapshot` did not make.
+    Raises CorruptLog, here and in the iteration, for chunks that `write_snapshot` did not make.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
         version, revision, count = self._next_chunk(3)
         if version != VERSION:
-            raise CorruptLog(f"the store's snapshot has version {version}, this program knows {VERSION}")
+            raise CorruptLog(
+                f"the store's snapshot has version {version}, but this program reads version {VERSION}"
+            )
         self.revision: int = _natural(revision)
         self._count = _natural(count)
 
@@ -101,17 +104,15 @@ class SnapshotReader:
                 read += 1
                 yield record
         if read > self._count:
-            raise CorruptLog("the store's snapshot has more key-values than it says")
+            raise CorruptLog("the store's snapshot has more key-values than its first chunk says")
 
     def verify(self, state_hash: str) -> None:
-        """Compare the restored state's hash with the one that was written."""
+        """Compare the hash of the restored state with the hash in the snapshot; raises CorruptLog."""
         (written,) = self._next_chunk(1)
         if written != bytes.fromhex(state_hash):
-            raise CorruptLog(
-                "the state that a snapshot restored has another state hash than the one it was of"
-            )
+            raise CorruptLog("the state that was restored does not have the state hash of its snapshot")
         for _ in self._chunks:
-            raise CorruptLog("the store's snapshot goes on behind its end")
+            raise CorruptLog("the store's snapshot has data after its end")
 
     def _next_chunk(self, length: int | None = None) -> list[Any]:
         try:
@@ -121,7 +122,7 @@ class SnapshotReader:
         except (cbor2.CBORError, ValueError, TypeError) as error:
             raise CorruptLog(f"the store's snapshot cannot be read: {error}") from error
         if type(value) is not list or len(value) != (length or len(value)) or not value:
-            raise CorruptLog("the store's snapshot is not laid out as one")
+            raise CorruptLog("the store's snapshot has a chunk of another form")
         return value
 
 
@@ -130,7 +131,7 @@ def _record(fields: Any) -> KeyValue:
         raise CorruptLog("the store's snapshot has a key-value of another form")
     key, value, create_revision, mod_revision, version, lease = fields
     if type(key) is not bytes or type(value) is not bytes:
-        raise CorruptLog("the store's snapshot has a key-value without key or value")
+        raise CorruptLog("the store's snapshot has a key or value that is not bytes")
     return KeyValue(
         key,
         value,
@@ -143,5 +144,5 @@ def _record(fields: Any) -> KeyValue:
 
 def _natural(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise CorruptLog("the store's snapshot has something else where a number belongs")
+        raise CorruptLog("the store's snapshot has a number that is not an integer from 0 to 2**63-1")
     return value

@@ -2,20 +2,23 @@
 
 Pure and deterministic: no clock, no I/O, no hash order. The same log gives the same revisions, results, state
 hash and bytes of snapshot on every node. The rules:
-- an empty store is at revision 1, as in etcd, so the first change makes 2; 0 stands for what does not exist;
-- a txn that changes something takes exactly one revision, one that changes nothing takes none;
-- a command that makes no sense is a result (`Rejected`), the same everywhere, and never an exception;
-- records are immutable and replaced whole, so whoever holds one may keep it.
 
-The **state hash** depends on the state alone, not on the way to it: each key-value has a 128-bit digest, the
-store keeps their sum modulo 2**128, which a change updates in O(1), and the hash is a digest of that sum and
-the revision. It tells nodes that went apart, and checks what a snapshot restores; it is no defence against
-someone who may choose the values.
+- An empty store is at revision 1, as in etcd, so the first change makes revision 2. Revision 0 stands for a
+  key that does not exist.
+- A txn that changes something takes exactly one revision. A txn that changes nothing takes none.
+- A command that is not a valid txn has a result, `Rejected`, the same on every node, and never raises.
+- Records are immutable and replaced as a whole, so a caller may keep what it has read.
+
+The **state hash** depends on the state alone, not on how it came about: each key-value has a 128-bit digest;
+the store keeps the sum of all digests modulo 2**128, which a change updates in O(1); the hash is a digest of
+that sum and the revision. It shows when the states of two nodes differ, and it checks a restored snapshot. It
+is no protection against a client that chooses values in order to make two states collide.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from struct import Struct
+from typing import TypeVar
 from weakref import WeakSet
 
 from sortedcontainers import SortedDict
@@ -43,21 +46,23 @@ from raftkv_trio.kv.txn import (
 )
 from raftkv_trio.state_machine import Committed
 
-#: The revision of a store that nothing was ever written to.
+#: The revision of a store before its first write.
 EMPTY_REVISION = 1
 
 _DIGEST_BYTES = 16
 _DIGEST_MASK = 2 ** (8 * _DIGEST_BYTES) - 1
 _NO_LEASE = 2**64 - 1
+Operand = TypeVar("Operand", int, bytes)
+
 _RECORD = Struct(">QQQQQ")
 _STATE = Struct(">Q16s")
 
 
 class Store:
-    """The map, a `StateMachine`; reads show what is applied so far.
+    """The key-value store, a `StateMachine`. Reads show what is applied so far.
 
     Attributes:
-        revision: of the last txn that changed something; 1 before any.
+        revision: the revision of the last txn that changed something; 1 before the first one.
     """
 
     def __init__(self) -> None:
@@ -70,46 +75,50 @@ class Store:
         return len(self._records)
 
     def get(self, key: bytes) -> KeyValue | None:
-        """The key as it stands, or None where it does not exist."""
+        """The key-value of `key`; None if the key does not exist."""
         record: KeyValue | None = self._records.get(key)
         return record
 
     def range(self, start: bytes, end: bytes = TO_THE_LAST, limit: int | None = None) -> list[KeyValue]:
-        """The keys from `start` up to and without `end`, in order, at most `limit` of them."""
+        """The key-values from `start` up to, but not including, `end`, in order, at most `limit` of them."""
         first, last = self._bounds(start, end)
         stop = last if limit is None else min(last, first + limit)
         return [self._records[key] for key in self._records.islice(first, stop)]
 
     @property
     def state_hash(self) -> str:
-        """32 hexadecimal digits, equal where revision and key-values are equal."""
+        """32 hexadecimal digits, equal if revision and key-values are equal."""
         state = _STATE.pack(self.revision, self._digest_sum.to_bytes(_DIGEST_BYTES, "big"))
         return blake2b(state, digest_size=_DIGEST_BYTES).hexdigest()
 
     # ------------------------------------------------------------ the state machine
 
     def apply(self, batch: Sequence[Committed]) -> list[TxnResult | Rejected]:
-        """Run encoded txns in order; one result each."""
+        """Run encoded txns in order; returns one result for each."""
         return [self._apply(committed.command) for committed in batch]
 
     def snapshot(self) -> Iterator[bytes]:
-        """The state at this call, in chunks of about 64 KiB, or of one key-value that is larger.
+        """The state at this call, in chunks of about 64 KiB; a larger key-value is a chunk of its own.
 
-        The call itself takes no time and no memory. What is changed while the chunks are consumed is kept in
-        its old form until they have passed it. To be consumed by the task that applies, between two calls of
-        `apply`; dropping the iterator ends it.
+        The call itself takes next to no time and memory. While chunks are left, the store keeps the old form
+        of each key-value that changes and was not in a chunk yet. Take chunks only between calls of `apply`,
+        in the same thread. To give up early, drop the iterator.
         """
         view = PinnedView(self._records)
         self._views.add(view)
         return write_snapshot(view, self.revision, self.state_hash)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Become the state that was written as these chunks.
+        """Replace the state with that of a snapshot.
 
-        Raises CorruptLog where they do not verify, the state hash included; the store is of no use then.
+        Raises:
+            CorruptLog: the chunks are no snapshot, or do not have its state hash. The store must not be used
+                after that.
         """
-        self._records, self._digest_sum = SortedDict(), 0  # first, so that two states need not be in memory
-        self._views = WeakSet()  # which go on reading the records that they were made of
+        # Drop the old state first, so that memory need not hold two.
+        self._records, self._digest_sum = SortedDict(), 0
+        # Views of the old state go on with the old records.
+        self._views = WeakSet()
         reader = SnapshotReader(chunks)
         self.revision = reader.revision
         self._records.update((record.key, record) for record in reader)
@@ -119,7 +128,11 @@ class Store:
     # ------------------------------------------------------------ txns
 
     def run(self, txn: Txn) -> TxnResult:
-        """Run one txn as the log would. The txn must be one that `encode_txn` accepts."""
+        """Run one txn as if it came from the log.
+
+        Raises InvalidTxn if a compare's operand does not fit its target. Apart from that, the txn must be one
+        that `encode_txn` accepts.
+        """
         succeeded = all(map(self._holds, txn.compares))
         operations = txn.success if succeeded else txn.failure
         revision = self.revision + 1
@@ -136,19 +149,17 @@ class Store:
 
     def _holds(self, compare: Compare) -> bool:
         record = self.get(compare.key)
-        actual: int | bytes
-        match compare.target:
-            case Target.VALUE:
-                if record is None:
-                    return False
-                actual = record.value
-            case Target.VERSION:
-                actual = record.version if record else 0
-            case Target.CREATE_REVISION:
-                actual = record.create_revision if record else 0
-            case Target.MOD_REVISION:
-                actual = record.mod_revision if record else 0
-        return _stands(actual, compare.relation, compare.operand)
+        relation = compare.relation
+        match compare.target, compare.operand:
+            case Target.VALUE, bytes() as value:
+                return record is not None and _stands(record.value, relation, value)
+            case Target.VERSION, int() as number:
+                return _stands(record.version if record else 0, relation, number)
+            case Target.CREATE_REVISION, int() as number:
+                return _stands(record.create_revision if record else 0, relation, number)
+            case Target.MOD_REVISION, int() as number:
+                return _stands(record.mod_revision if record else 0, relation, number)
+        raise InvalidTxn("the operand of a compare must be bytes for VALUE, else an integer")
 
     def _operate(self, operation: Operation, revision: int) -> OperationResult:
         match operation:
@@ -187,7 +198,7 @@ class Store:
         return len(doomed)
 
     def _before_change(self, key: bytes) -> KeyValue | None:
-        """Take the record out of the digest, and keep it for the snapshots that have not passed it."""
+        """Take the record out of the digest, and keep it for snapshots that have not passed it yet."""
         old = self.get(key)
         if old is not None:
             self._digest_sum = (self._digest_sum - _digest(old)) & _DIGEST_MASK
@@ -196,7 +207,7 @@ class Store:
         return old
 
     def _bounds(self, start: bytes, end: bytes) -> tuple[int, int]:
-        """Positions of a range in the order of keys."""
+        """The positions of a range in the order of keys: first, and behind the last."""
         first: int = self._records.bisect_left(start)
         last: int = len(self._records) if end == TO_THE_LAST else self._records.bisect_left(end)
         return first, max(first, last)
@@ -206,16 +217,16 @@ def _has_changed(result: OperationResult) -> bool:
     return isinstance(result, PutResult) or (isinstance(result, DeleteResult) and result.deleted > 0)
 
 
-def _stands(actual: int | bytes, relation: Relation, operand: int | bytes) -> bool:
+def _stands(actual: Operand, relation: Relation, operand: Operand) -> bool:
     match relation:
         case Relation.EQUAL:
             return actual == operand
         case Relation.NOT_EQUAL:
             return actual != operand
         case Relation.GREATER:
-            return actual > operand  # type: ignore[operator]  # both sides are what the target is
+            return actual > operand
         case Relation.LESS:
-            return actual < operand  # type: ignore[operator]
+            return actual < operand
 
 
 def _digest(record: KeyValue) -> int:

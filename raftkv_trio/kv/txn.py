@@ -1,7 +1,7 @@
-"""The store's words, after etcd's v3 API: key-values, and the txn, its one kind of command.
+"""The store's types, after etcd's v3 API: key-values, and the txn, the only kind of command.
 
-Everything here is immutable. A *range* is `key` alone where `range_end` is None, else the keys from `key` up
-to and without `range_end`; the range end `TO_THE_LAST` (etcd's zero byte) means that it has no end.
+Everything here is immutable. A *range* is a `key` alone if `range_end` is None. Otherwise it is all keys from
+`key` up to, but not including, `range_end`. The range end `TO_THE_LAST` (etcd's zero byte) stands for no end.
 """
 
 from enum import IntEnum
@@ -9,24 +9,24 @@ from typing import NamedTuple
 
 from raftkv_trio.errors import RaftKVError
 
-#: A range end that is no key: the range goes on to the last key.
+#: The range end of a range that goes on to the last key. It is not a key.
 TO_THE_LAST = b"\0"
-#: Most compares of a txn, and most operations in each of its two lists (etcd's `--max-txn-ops`).
+#: The most compares of a txn, and the most operations in each of its two lists (etcd's `--max-txn-ops`).
 MAX_OPERATIONS = 128
 
 
 class InvalidTxn(RaftKVError):
-    """A txn that no store would run; the text says what is wrong with it."""
+    """A txn that no store runs; the text says what is wrong with it."""
 
 
 class KeyValue(NamedTuple):
-    """A key as it stands at some revision.
+    """A key with its value at some revision.
 
     Attributes:
-        create_revision: the revision that created it, after it was last absent.
-        mod_revision: the revision that last changed it.
-        version: how many times it was put since it was created, that put included.
-        lease: None until leases come.
+        create_revision: the revision at which the key came into existence the last time.
+        mod_revision: the revision that changed it last.
+        version: the number of puts since the key came into existence, including the first.
+        lease: None; leases do not exist yet.
     """
 
     key: bytes
@@ -38,7 +38,7 @@ class KeyValue(NamedTuple):
 
 
 class Target(IntEnum):
-    """What of a key a compare looks at; the numbers stand in logs."""
+    """The part of a key-value that a compare looks at. The numbers are part of the log format."""
 
     VERSION = 0
     CREATE_REVISION = 1
@@ -47,7 +47,7 @@ class Target(IntEnum):
 
 
 class Relation(IntEnum):
-    """How the key's side must stand to the compare's `operand`; the numbers stand in logs."""
+    """The relation that a compare asks for. The numbers are part of the log format."""
 
     EQUAL = 0
     NOT_EQUAL = 1
@@ -56,10 +56,10 @@ class Relation(IntEnum):
 
 
 class Compare(NamedTuple):
-    """Holds where `target` of `key` stands in `relation` to `operand`: bytes for VALUE, else an integer.
+    """Holds if the `target` of `key` is in this `relation` to `operand`: bytes for VALUE, else an integer.
 
-    An absent key has 0 for version and revisions, so `CREATE_REVISION EQUAL 0` means that it does not exist.
-    It has no value: a compare of VALUE with an absent key never holds, NOT_EQUAL included.
+    A key that does not exist has version and revisions of 0, so CREATE_REVISION EQUAL 0 means that the key
+    does not exist. It has no value: a compare of its VALUE never holds, not even NOT_EQUAL.
     """
 
     key: bytes
@@ -79,7 +79,7 @@ class Compare(NamedTuple):
 
 
 class Put(NamedTuple):
-    """Set a key, creating it where it does not exist."""
+    """Set a key; creates it if it does not exist."""
 
     key: bytes
     value: bytes
@@ -87,14 +87,14 @@ class Put(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """Remove the keys of a range; one that is absent already is no error."""
+    """Delete the keys of a range. It is no error if there are none."""
 
     key: bytes
     range_end: bytes | None = None
 
 
 class Get(NamedTuple):
-    """Read the first `limit` keys of a range (None: all), as the operations before it left them."""
+    """Read the first `limit` keys of a range (None: all), after the operations before this one."""
 
     key: bytes
     range_end: bytes | None = None
@@ -105,7 +105,7 @@ Operation = Put | Delete | Get
 
 
 class Txn(NamedTuple):
-    """If all `compares` hold then `success`, else `failure`: atomically, in order, at one revision."""
+    """If all `compares` hold, run `success`, else `failure`: atomically, in order, at one revision."""
 
     compares: tuple[Compare, ...] = ()
     success: tuple[Operation, ...] = ()
@@ -113,19 +113,19 @@ class Txn(NamedTuple):
 
 
 class PutResult(NamedTuple):
-    """The key as the put left it."""
+    """The result of a put: the key-value that it made."""
 
     key_value: KeyValue
 
 
 class DeleteResult(NamedTuple):
-    """How many keys were there to be removed."""
+    """The result of a delete: how many keys it deleted."""
 
     deleted: int
 
 
 class GetResult(NamedTuple):
-    """The keys found, in order, and how many the range holds whatever the limit."""
+    """The result of a get: the key-values in order, and how many the range has without the limit."""
 
     key_values: tuple[KeyValue, ...]
     in_range: int
@@ -135,12 +135,12 @@ OperationResult = PutResult | DeleteResult | GetResult
 
 
 class TxnResult(NamedTuple):
-    """What became of a txn.
+    """The result of a txn.
 
     Attributes:
-        succeeded: whether the compares held, and so which list was run.
-        revision: the store's revision after it.
-        results: one an operation of that list.
+        succeeded: whether all compares held, so that `Txn.success` was run.
+        revision: the store's revision after the txn.
+        results: one result for each operation that was run.
     """
 
     succeeded: bool
@@ -149,7 +149,7 @@ class TxnResult(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """The result of a command that is no valid txn: nothing was changed, on any node."""
+    """The result of a command that is not a valid txn. Nothing was changed, on any node."""
 
     reason: str
 
@@ -158,9 +158,9 @@ def check_txn(txn: Txn) -> None:
     """Raise InvalidTxn for what etcd refuses too: an empty key, too many parts, a put key changed twice."""
     for part in txn:
         if len(part) > MAX_OPERATIONS:
-            raise InvalidTxn(f"a txn has more than {MAX_OPERATIONS} compares or operations in a list")
+            raise InvalidTxn(f"a txn has more than {MAX_OPERATIONS} compares, or operations in one list")
         if not all(item.key for item in part):
-            raise InvalidTxn("a txn names an empty key")
+            raise InvalidTxn("a txn has an empty key")
     _check_puts(txn.success)
     _check_puts(txn.failure)
 
@@ -173,11 +173,11 @@ def _check_puts(operations: tuple[Operation, ...]) -> None:
         raise InvalidTxn("a txn puts the same key twice")
     deletes = [operation for operation in operations if isinstance(operation, Delete)]
     if any(in_range(key, delete.key, delete.range_end) for delete in deletes for key in put):
-        raise InvalidTxn("a txn both puts and deletes a key")
+        raise InvalidTxn("a txn puts and deletes the same key")
 
 
 def in_range(key: bytes, start: bytes, range_end: bytes | None) -> bool:
-    """Whether `key` is in the range that begins with `start`."""
+    """Whether `key` is in the range from `start` to `range_end`."""
     if range_end is None:
         return key == start
     return key >= start and (range_end == TO_THE_LAST or key < range_end)

@@ -64,13 +64,16 @@ class Model:
         record = self.records.get(compare.key, KeyValue(compare.key, b"", 0, 0, 0))
         if compare.target is Target.VALUE and compare.key not in self.records:
             return False
-        actual = {
+        numbers = {
             Target.VERSION: record.version,
             Target.CREATE_REVISION: record.create_revision,
             Target.MOD_REVISION: record.mod_revision,
-            Target.VALUE: record.value,
-        }[compare.target]
-        order = (actual > compare.operand) - (actual < compare.operand)  # type: ignore[operator]
+        }
+        if isinstance(compare.operand, bytes):
+            order = (record.value > compare.operand) - (record.value < compare.operand)
+        else:
+            number = numbers[compare.target]
+            order = (number > compare.operand) - (number < compare.operand)
         return {
             Relation.EQUAL: order == 0,
             Relation.NOT_EQUAL: order != 0,

@@ -1,5 +1,6 @@
 """The store against a naive model, and etcd's rules of revisions one by one."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from raftkv_trio.kv import (
     DeleteResult,
     Get,
     GetResult,
+    InvalidTxn,
     KeyValue,
     Operation,
     Put,
@@ -102,6 +104,18 @@ def test_nothing_changed_takes_no_revision() -> None:
     store.run(Txn(success=(Get(b"a"), Delete(b"x"), Delete(b"x", b"z"))))
     store.run(Txn((Compare.absent(b"a"),), success=(Put(b"a", b"2"),)))
     assert isinstance(store.apply([Committed(1, 9, b"nonsense")])[0], Rejected)
+    assert (store.revision, store.state_hash) == before
+
+
+@pytest.mark.parametrize("target", list(Target))
+def test_an_operand_of_the_wrong_type_is_refused(target: Target) -> None:
+    """A compare whose operand does not fit its target is an error, and the txn changes nothing."""
+    operand = 1 if target is Target.VALUE else b"1"
+    store = Store()
+    put(store, b"a")
+    before = (store.revision, store.state_hash)
+    with pytest.raises(InvalidTxn, match="operand"):
+        store.run(Txn((Compare(b"a", target, Relation.GREATER, operand),), success=(Put(b"b", b""),)))
     assert (store.revision, store.state_hash) == before
 
 
