@@ -93,7 +93,7 @@ class Incoming:
         self._node_id = handshake.identity.node_id
         self._rejections = Rejections(world.clock)
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
-        self._streams: dict[int, trio.CancelScope] = {}  # by peer id; at most one each
+        self._streams: dict[int, trio.CancelScope] = {}  # by peer id; one each
         self._snapshot = trio.CancelScope()  # the newest connection for a snapshot
         self._one_snapshot = trio.Lock()
         self._transfer: Transfer | None = None
@@ -142,7 +142,6 @@ class Incoming:
             if hello is None:
                 return
             try:
-                self._introduced(hello)
                 if hello.is_for_snapshot:
                     await self._receive_snapshot(hello.sender, stream)
                 else:
@@ -162,7 +161,10 @@ class Incoming:
                 # connections keep the members away.
                 self._handshakes.popleft().cancel()
             try:
-                return await self._handshake.admit(stream, self._objection)
+                hello = await self._handshake.admit(stream, self._objection)
+                if hello is not None:
+                    self._introduced(hello)
+                return hello
             except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                 self._rejections.note(reason_of(error))
             finally:
@@ -181,7 +183,7 @@ class Incoming:
             try:
                 await self._receive_frames(peer_id, stream)
             finally:
-                if self._streams[peer_id] is scope:  # else a newer one has taken its place
+                if self._streams.get(peer_id) is scope:  # else a newer one has taken its place
                     del self._streams[peer_id]
 
     async def _receive_frames(self, peer_id: int, stream: trio.abc.Stream) -> None:
@@ -191,6 +193,8 @@ class Incoming:
             for payload in decoder:
                 frame = decode_peer_frame(payload)
                 self._check(peer_id, frame)
+                # `put` costs a turn of the scheduler even if there is room, so it is left to a full inbox.
+                # While it waits, this stream is not read, and TCP holds the peer back.
                 if not self._inbox.try_put((peer_id, frame), len(payload)):
                     await self._inbox.put((peer_id, frame), len(payload))
 
@@ -229,7 +233,7 @@ class Incoming:
                         self._clock,
                         self._begun,
                     )
-                    # After its file, and of size 0, so that it never waits for room.
+                    # Of size 0, since its file is on the disk already.
                     await self._inbox.put((peer_id, ReceivedSnapshot(message)), 0)
                 except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                     logger.warning("receiving a snapshot from node %d failed: %s", peer_id, reason_of(error))

@@ -176,7 +176,7 @@ class Peers:
         outgoing = self.outgoing.get(hello.sender)
         if outgoing is None:
             if address is None or hello.sender in self._handshake.envelope.removed:
-                raise PeerProtocolError("it was removed while it introduced itself")
+                raise PeerProtocolError(f"node {hello.sender} was removed while it introduced itself")
             logger.info("node %d at %s is not known to be a member yet", hello.sender, address.url)
             outgoing = self._add(hello.sender, address)
         outgoing.announce(address, hello.client_url)

@@ -36,6 +36,8 @@ from tests.peers.members import (
     until,
 )
 
+HELLO = Hello(cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
+
 
 async def test_messages_arrive_once_and_in_order(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
     """What is offered to a connected peer comes out of its inbox, in order, under the sender's id."""
@@ -251,6 +253,25 @@ async def test_the_newer_connection_of_a_peer_replaces_the_older(
         assert not await old.receive_some()
         await new.send_all(encode_messages([message]))
         assert await one.received(1) == [(2, [message])]
+
+
+async def test_a_newer_connection_may_end_before_the_older(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """It ends as soon as it is admitted, while the older one is being closed for it; the node goes on."""
+    one = BareMember(1, addresses, tmp_path / "1")
+    async with running(one):
+        for _ in range(30):
+            async with await admitted(addresses[1]) as old:
+                new = await trio.open_tcp_stream(addresses[1].host, addresses[1].port)
+                async with new:
+                    await new.send_all(encode_hello(HELLO))
+                    await new.send_eof()
+                    assert not await old.receive_some()
+                    assert b"".join([bytes(data) async for data in new]), "it was admitted"
+        async with await admitted(addresses[1]):
+            await until(lambda: one.peers.incoming.is_connected(2))
+        await until(lambda: not one.peers.incoming.is_connected(2))
 
 
 async def test_an_address_in_use_is_a_config_error(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
