@@ -123,3 +123,8 @@ class CorruptLog(StorageError):
         super().__init__(sentence)
         self.file = file
         self.offset = offset
+
+    @classmethod
+    def at(cls, file: Path, offset: int) -> "CorruptLog":
+        """The error for a file that does not verify from `offset` on."""
+        return cls(f"{file} is corrupt at offset {offset}: {REMEDY}", file, offset)

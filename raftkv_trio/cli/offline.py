@@ -40,7 +40,8 @@ def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: st
     damaged log is kept as DIR/wal.damaged-1. Where it cannot be known what was lost nothing is changed, and
     the exit code is 2.
     """
-    from raftkv_trio.offline.report import as_json, as_text, inspect_directory
+    from raftkv_trio.offline.inspection import inspect_directory
+    from raftkv_trio.offline.report import as_json, as_text
 
     if others and not repair:
         raise ConfigError("--with is for --repair")

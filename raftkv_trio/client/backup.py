@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -11,13 +12,13 @@ from click.termui import progressbar
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.rest import open_rest_client
-from raftkv_trio.errors import ConfigError, RaftKVError
-from raftkv_trio.storage import Backup, OsDisk, verify_backup
+from raftkv_trio.errors import ConfigError, CorruptLog, RaftKVError
+from raftkv_trio.storage import OsDisk, VerifiedSnapshot, verify_snapshot
 
 
 async def fetch_backup(
     endpoint: PeerAddress, file: Path, *, timeout_s: float, force: bool, shows_progress: bool
-) -> Backup:
+) -> VerifiedSnapshot:
     """Write a backup of the cluster that `endpoint` belongs to.
 
     The backup is written to a temporary file, which gets the name `file` when it is verified and durable. So
@@ -44,7 +45,7 @@ async def fetch_backup(
         await trio.to_thread.run_sync(OsDisk().sync_directory, file.parent)
     finally:
         temporary.unlink(missing_ok=True)
-    return backup._replace(file=file)
+    return replace(backup, file=file)
 
 
 async def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, shows_progress: bool) -> None:
@@ -65,11 +66,13 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)  # it holds all keys and values
 
 
-def _verify(endpoint: PeerAddress, temporary: Path) -> Backup:
+def _verify(endpoint: PeerAddress, temporary: Path) -> VerifiedSnapshot:
     try:
-        return verify_backup(OsDisk(), temporary)
-    except ConfigError as error:
-        raise RaftKVError(f"{endpoint.url} sent a damaged backup: {error}; try again") from error
+        return verify_snapshot(OsDisk(), temporary)
+    except CorruptLog as error:
+        raise RaftKVError(
+            f"{endpoint.url} sent a damaged backup: it does not verify at offset {error.offset}; try again"
+        ) from error
 
 
 @contextmanager

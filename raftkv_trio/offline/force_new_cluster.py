@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import SystemRandom
 
@@ -12,7 +12,7 @@ from raftkv_trio.errors import ConfigError
 from raftkv_trio.kv import Store
 from raftkv_trio.node.applier import apply_entries
 from raftkv_trio.node.recovery import restore_machine
-from raftkv_trio.offline.restore import restore_directory
+from raftkv_trio.offline.restore import restore_directory, verify_backup
 from raftkv_trio.payload.envelope import Envelope, Member
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.raft.types import ConfState
@@ -25,9 +25,8 @@ from raftkv_trio.storage import (
     SnapshotMeta,
     is_new,
     open_storage,
-    verify_backup,
 )
-from raftkv_trio.storage.node_storage import read_identity
+from raftkv_trio.storage.small_files import read_identity
 from raftkv_trio.storage.snapshot_file import SnapshotFile
 
 
@@ -88,7 +87,7 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
         work.mkdir(parents=True)
         backup = verify_backup(disk, _write(disk, work, meta, alone, machine.snapshot()))
         origin = hashlib.sha256(b"forced\n%x\n%s" % (storage.identity.cluster_id, backup.hash)).digest()
-        backup = backup._replace(hash=origin)
+        backup = replace(backup, hash=origin)
         bootstrap = Bootstrap(
             cluster_id=restored_cluster_id(cluster_id_of({node_id: own.address}, ""), origin),
             conf_state=ConfState(voters=(node_id,)),

@@ -32,9 +32,8 @@ from raftkv_trio.offline.salvage import Pieces, Salvage
 from raftkv_trio.raft.confchange import all_voters, apply_change, decode_conf_change
 from raftkv_trio.raft.quorum import VoteResult, joint_vote
 from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState
-from raftkv_trio.storage.disk import Disk
-from raftkv_trio.storage.node_storage import read_identity
-from raftkv_trio.storage.snapshot_file import SnapshotId, SnapshotMeta, decode_meta, read_parts
+from raftkv_trio.storage import Disk, SnapshotId, SnapshotMeta, verify_snapshot
+from raftkv_trio.storage.small_files import read_identity
 
 
 class NewLog(NamedTuple):
@@ -52,7 +51,7 @@ class NewLog(NamedTuple):
         return SnapshotId(self.entries[-1].term, self.entries[-1].index)
 
 
-def mend(
+def rebuild_log(
     disk: Disk, path: Path, others: Sequence[Path], *, segment_bytes: int = DEFAULT_SEGMENT_BYTES
 ) -> list[str]:
     """Make good the log in `path`, from those in `others`; all are held by `hold_directory`.
@@ -192,13 +191,9 @@ def _id(file: Path) -> SnapshotId:
 def _whole_snapshot(disk: Disk, file: Path) -> SnapshotMeta:
     """What a snapshot's file says of itself, once all of it has verified."""
     try:
-        parts = read_parts(disk, file)
-        meta = decode_meta(file, next(parts))
-        for _ in parts:
-            pass
+        return verify_snapshot(disk, file).meta
     except (CorruptLog, OSError) as error:
         raise ConfigError(f"its snapshot {file.name} is damaged") from error
-    return meta
 
 
 def _hard_state(own: Salvage, rest: Sequence[Salvage], log: NewLog, commit: int) -> HardState:

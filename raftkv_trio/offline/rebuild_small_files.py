@@ -12,15 +12,15 @@ from pathlib import Path
 
 import cbor2
 
-from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError
-from raftkv_trio.storage.disk import Disk, write_whole_file
-from raftkv_trio.storage.log_reader import read_segment, segments
-from raftkv_trio.storage.node_storage import read_identity, read_known, read_origin
-from raftkv_trio.storage.record import decode_header, decode_payload, decode_record
-from raftkv_trio.storage.small_files import seal
+from raftkv_trio.errors import ConfigError, CorruptLog
+from raftkv_trio.offline.segment_scan import identity_in
+from raftkv_trio.storage import Disk
+from raftkv_trio.storage.disk import write_whole_file
+from raftkv_trio.storage.segments import list_segments, read_segment
+from raftkv_trio.storage.small_files import read_identity, read_origin, read_peers, seal
 
 
-def mend_files(disk: Disk, path: Path, others: Sequence[Path]) -> list[str]:
+def rebuild_small_files(disk: Disk, path: Path, others: Sequence[Path]) -> list[str]:
     """Make good what does not verify, or is missing, of `identity`, `peers` and `origin`; sentences on it.
 
     Raises ConfigError where that cannot be known, and CorruptLog where a file of another directory does not
@@ -29,7 +29,7 @@ def mend_files(disk: Disk, path: Path, others: Sequence[Path]) -> list[str]:
     done = []
     for name, read, find in (
         ("identity", read_identity, _find_identity),
-        ("peers", read_known, _find_known),
+        ("peers", read_peers, _find_peers),
         ("origin", read_origin, _find_origin),
     ):
         try:
@@ -43,22 +43,14 @@ def mend_files(disk: Disk, path: Path, others: Sequence[Path]) -> list[str]:
 def _find_identity(disk: Disk, path: Path, others: Sequence[Path]) -> bytes:
     """What the first record of the first segment says whose first record verifies."""
     directory = path / "wal"
-    for name in segments(disk, directory) if disk.exists(directory) else ():
-        data = read_segment(disk, directory / str(name))
-        header = decode_header(data, 0)
-        payload = decode_payload(data, 0, header, name.number) if header else None
-        if header is None or payload is None:
-            continue
-        try:
-            identity = decode_record(header.type, payload).identity
-        except PeerProtocolError:
-            continue
+    for name in list_segments(disk, directory) if disk.exists(directory) else ():
+        identity = identity_in(read_segment(disk, directory / str(name)), name.number)
         if identity is not None:
             return identity
     raise ConfigError(f"{path / 'identity'} cannot be made good: no segment of its log says what it was")
 
 
-def _find_known(disk: Disk, path: Path, others: Sequence[Path]) -> bytes:
+def _find_peers(disk: Disk, path: Path, others: Sequence[Path]) -> bytes:
     """The directory ids that the other members have, or know; raises ConfigError where these contradict."""
     own = read_identity(disk, path)
     found = {own.node_id: own.directory_id}
@@ -66,7 +58,7 @@ def _find_known(disk: Disk, path: Path, others: Sequence[Path]) -> bytes:
         identity = read_identity(disk, other)
         if identity.cluster_id != own.cluster_id:
             raise ConfigError(f"{other} is of another cluster than {path}")
-        for node_id, known in [(identity.node_id, identity.directory_id), *read_known(disk, other).items()]:
+        for node_id, known in [(identity.node_id, identity.directory_id), *read_peers(disk, other).items()]:
             if found.setdefault(node_id, known) != known:
                 raise ConfigError(f"{other} knows another directory of node {node_id} than the others")
     del found[own.node_id]

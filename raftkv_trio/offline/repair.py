@@ -8,8 +8,8 @@ as it is: it may have been acknowledged, and only other members have it (`mend.p
 from pathlib import Path
 
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
-from raftkv_trio.offline.check import Findings
-from raftkv_trio.storage.disk import Disk
+from raftkv_trio.offline.findings import Findings
+from raftkv_trio.storage import Disk
 from raftkv_trio.storage.wal import open_log
 
 

@@ -13,9 +13,7 @@ from pathlib import Path
 
 from raftkv_trio.offline.repair import move_aside
 from raftkv_trio.raft.types import Entry, HardState
-from raftkv_trio.storage.disk import Disk
-from raftkv_trio.storage.node_storage import Identity
-from raftkv_trio.storage.snapshot_file import SnapshotId
+from raftkv_trio.storage import Disk, Identity, SnapshotId
 from raftkv_trio.storage.wal import begin_log, open_log
 
 _UNFINISHED, _FINISHED = "wal.mending", "wal.mended"

@@ -2,56 +2,11 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 from raftkv_trio.errors import REMEDY
-from raftkv_trio.offline.check import Findings, Problem, check, hold_directory
-from raftkv_trio.offline.rebuild_log import mend
-from raftkv_trio.offline.rebuild_small_files import mend_files
-from raftkv_trio.offline.repair import repair
-from raftkv_trio.offline.replace_log import finish_swap
-from raftkv_trio.storage import OsDisk
-
-
-class Inspection(NamedTuple):
-    """What was found, after what was done where repairs were asked for; None where they were not."""
-
-    findings: Findings
-    repairs: Sequence[str] | None
-
-    @property
-    def is_sound(self) -> bool:
-        return not self.findings.problems
-
-
-def inspect_directory(path: Path, *, repairs: bool, others: Sequence[Path] = ()) -> Inspection:
-    """Check the directory of a stopped node, and repair it where that is wanted.
-
-    Args:
-        others: directories of other members, stopped too, from which what is damaged is taken.
-
-    Raises ConfigError where one of them is none, or its node runs, or its format is a newer one, or the log
-    cannot be made good; OSError and StorageError where a repair fails.
-    """
-    disk = OsDisk()
-    with ExitStack() as held:
-        for each in (path, *others):
-            held.enter_context(hold_directory(disk, each))
-        if not repairs:
-            return Inspection(check(disk, path), None)
-        done = []
-        if finish_swap(disk, path):
-            done.append(f"ended the repair of {path / 'wal'} that was cut short")
-        if others:
-            done += mend_files(disk, path, others)
-        findings = check(disk, path)
-        if others and not (findings.is_log_sound and findings.is_snapshot_whole):
-            done += mend(disk, path, others)
-            findings = check(disk, path)
-        done += repair(disk, findings)
-        return Inspection(check(disk, path) if done else findings, done)
+from raftkv_trio.offline.findings import Findings, Problem
+from raftkv_trio.offline.inspection import Inspection
 
 
 def as_text(inspection: Inspection) -> str:

@@ -5,48 +5,32 @@ directory has its name when all of it is durable: a start never finds a part, wh
 """
 
 import random
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from raftkv_trio.addresses import restored_cluster_id
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES, NodeConfig
-from raftkv_trio.errors import ConfigError
+from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.raft.types import ConfState
-from raftkv_trio.storage import OsDisk
-from raftkv_trio.storage.backup import Backup, verify_backup
-from raftkv_trio.storage.disk import Disk, write_whole_file
-from raftkv_trio.storage.node_storage import (
-    BOOTSTRAP_TERM,
-    DIRECTORY_ID_BYTES,
-    Bootstrap,
-    Identity,
-    sync_parents,
-    write_known,
-    write_origin,
-)
-from raftkv_trio.storage.small_files import seal
-from raftkv_trio.storage.snapshot_file import (
-    SnapshotFile,
-    SnapshotMeta,
-    read_parts,
-)
-from raftkv_trio.storage.wal import begin_log
+from raftkv_trio.storage import Bootstrap, Disk, OsDisk, SnapshotMeta, VerifiedSnapshot, verify_snapshot
+from raftkv_trio.storage.data_directory import make_data_directory, sync_parents
+from raftkv_trio.storage.snapshot_file import read_chunks
 
 
 def restore_directory(
     disk: Disk,
     path: Path,
-    backup: Backup,
+    backup: VerifiedSnapshot,
     *,
     node_id: int,
     bootstrap: Bootstrap,
     rng: random.Random,
     segment_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> SnapshotMeta:
-    """Make the data directory `path`, which must not exist; the snapshot that it begins with.
+    """Make the data directory `path`, which must not exist; returns the snapshot that it begins with.
 
-    Raises ConfigError where it, or what an earlier attempt left, exists; OSError.
+    Raises ConfigError if `path`, or what an earlier attempt left, exists; OSError.
     """
     unfinished = path.with_name(f"{path.name}.restoring")
     for taken in (path, unfinished):
@@ -55,39 +39,40 @@ def restore_directory(
     for directory in (unfinished / "wal", unfinished / "snap"):
         disk.make_directory(directory)
     disk.open(unfinished / "lock", create=True).close()
-    identity = Identity(
-        cluster_id=bootstrap.cluster_id,
-        node_id=node_id,
-        directory_id=rng.getrandbits(8 * DIRECTORY_ID_BYTES).to_bytes(DIRECTORY_ID_BYTES, "big"),
+    meta = make_data_directory(
+        disk,
+        unfinished,
+        node_id,
+        replace(bootstrap, index=backup.meta.index),
+        rng,
+        chunks=read_chunks(disk, backup.file),
+        origin=backup.hash,
+        segment_bytes=segment_bytes,
     )
-    meta = SnapshotMeta(backup.meta.index, BOOTSTRAP_TERM, bootstrap.conf_state)
-    begin_log(disk, unfinished / "wal", identity.encode(), meta.id, segment_bytes=segment_bytes)
-    snapshot = SnapshotFile(disk, unfinished / "snap", meta, bootstrap.envelope)
-    try:
-        for chunk in _chunks(disk, backup.file):
-            snapshot.write([chunk])
-        snapshot.finish()
-    finally:
-        snapshot.close()
-    write_origin(disk, unfinished, backup.hash)
-    write_known(disk, unfinished, {})
-    write_whole_file(disk, unfinished / "identity", seal(identity.encode()))
     disk.rename(unfinished, path)
     sync_parents(disk, path)
     return meta
 
 
-def _chunks(disk: Disk, file: Path) -> Iterator[bytes]:
-    parts = read_parts(disk, file)
-    next(parts), next(parts)
-    yield from parts
+def verify_backup(disk: Disk, file: Path) -> VerifiedSnapshot:
+    """Read all of a backup; raises ConfigError if it cannot be read or does not verify."""
+    try:
+        return verify_snapshot(disk, file)
+    except CorruptLog as error:
+        raise ConfigError(
+            f"{file} is no whole backup: it does not verify at offset {error.offset}"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def restore_node(config: NodeConfig, file: Path) -> tuple[int, SnapshotMeta]:
-    """Make the directory of a node of a new cluster; the cluster's id, and the snapshot it begins with.
+    """Make the data directory of one node of a new cluster from a backup.
 
-    Raises ConfigError where the backup does not verify, before anything is made, or the directory exists;
-    OSError where it cannot be written.
+    Returns the new cluster's id, and the snapshot that the directory begins with. Nothing is made if the
+    backup does not verify.
+
+    Raises ConfigError if the backup does not verify or the directory exists, OSError if it cannot be written.
     """
     disk = OsDisk()
     backup = verify_backup(disk, file)

@@ -12,23 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raftkv_trio.errors import ConfigError, PeerProtocolError
+from raftkv_trio.offline.segment_scan import Damaged, Verified, scan_segment
 from raftkv_trio.raft.types import Entry, HardState
-from raftkv_trio.storage.disk import Disk
-from raftkv_trio.storage.log_reader import SegmentName, possible_ends, read_segment, segments
-from raftkv_trio.storage.node_storage import Identity
-from raftkv_trio.storage.record import (
-    CUT,
-    INSTALL,
-    SEGMENT,
-    LogRecord,
-    decode_header,
-    decode_payload,
-    decode_record,
-    end_of_data,
-    is_torn,
-    next_record,
-)
-from raftkv_trio.storage.snapshot_file import NO_SNAPSHOT, SnapshotId
+from raftkv_trio.storage import Disk, Identity, SnapshotId
+from raftkv_trio.storage.record import CUT, INSTALL, SEGMENT, LogRecord, decode_record
+from raftkv_trio.storage.segments import SegmentName, list_segments, possible_ends, read_segment
+from raftkv_trio.storage.snapshot_file import NO_SNAPSHOT
 
 
 class Pieces:
@@ -104,7 +93,7 @@ class Salvage:
     def read(self, disk: Disk, pieces: Pieces) -> None:
         """Read it all, and add every entry to `pieces`; raises ConfigError, OSError."""
         directory = self.path / "wal"
-        names = segments(disk, directory) if disk.exists(directory) else []
+        names = list_segments(disk, directory) if disk.exists(directory) else []
         ends = possible_ends(disk, directory, names)
         kind = CUT
         for name in names:
@@ -153,20 +142,16 @@ def _records(
 ) -> Iterator[tuple[int, int, LogRecord | None]]:
     """Batch number, type and content of every record that verifies; without content where some do not."""
     data = read_segment(disk, directory / str(name))
-    end = end_of_data(data)
-    offset: int | None = 0
-    while offset is not None and offset < end:
-        header = decode_header(data, offset)
-        payload = decode_payload(data, offset, header, name.number) if header else None
-        if header is None or payload is None:
-            if may_end and is_torn(data, offset, name.number):
-                return
-            yield 0, 0, None
-            offset = next_record(data, offset, name.number)
-            continue
-        try:
-            record = decode_record(header.type, payload)
-        except PeerProtocolError:
-            record = None
-        yield header.batch, header.type, record
-        offset += header.record_bytes
+    for found in scan_segment(data, name.number, may_end=may_end):
+        match found:
+            case Verified(_, header, payload):
+                yield header.batch, header.type, _decoded(header.type, payload)
+            case Damaged():
+                yield 0, 0, None
+
+
+def _decoded(kind: int, payload: bytes) -> LogRecord | None:
+    try:
+        return decode_record(kind, payload)
+    except PeerProtocolError:
+        return None

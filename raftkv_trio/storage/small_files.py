@@ -1,18 +1,40 @@
-"""Small files that are written whole, as `identity` and `peers` are: `crc u32`, big endian, then CBOR."""
+"""The small files of a data directory, each written whole: `crc u32`, big endian, then CBOR.
+
+identity   [format version, cluster id, node id, directory id]
+peers      {node id: directory id}, the directory id that each other member showed first
+origin     the hash of the backup that the directory was restored from, if it was
+removed    the index at which the cluster removed this node, if it did
+"""
 
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import cbor2
 
-from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog, PeerProtocolError
 from raftkv_trio.payload.cbor import decode_payload
 from raftkv_trio.storage.disk import Disk, write_whole_file
-from raftkv_trio.storage.log_reader import corrupt
 
+FORMAT_VERSION = 1
 _CRC = struct.Struct(">I")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whose data directory this is."""
+
+    cluster_id: int
+    node_id: int
+    directory_id: bytes
+    format_version: int = FORMAT_VERSION
+
+    def encode(self) -> bytes:
+        """The content of `identity`, with which every segment of the log begins, too."""
+        return cbor2.dumps([self.format_version, self.cluster_id, self.node_id, self.directory_id])
 
 
 def seal(content: bytes) -> bytes:
@@ -34,8 +56,78 @@ def read_sealed(disk: Disk, path: Path) -> Any:
         file.close()
     content = data[_CRC.size :]
     if seal(content) != data:
-        raise corrupt(path, 0)
+        raise CorruptLog.at(path, 0)
     try:
         return decode_payload(content)
     except PeerProtocolError as error:
-        raise corrupt(path, 0) from error
+        raise CorruptLog.at(path, 0) from error
+
+
+def read_identity(disk: Disk, path: Path) -> Identity:
+    """Whose directory `path` is; raises ConfigError if its format is newer, CorruptLog, OSError."""
+    file = path / "identity"
+    match read_sealed(disk, file):
+        case [int(version), *_] if version > FORMAT_VERSION:
+            raise ConfigError(
+                f"{path} has format {version}, and this version of raftkv-trio reads formats up to"
+                f" {FORMAT_VERSION}: use a newer version"
+            )
+        case [int(), int(cluster_id), int(node_id), bytes(directory_id)]:
+            return Identity(cluster_id=cluster_id, node_id=node_id, directory_id=directory_id)
+    raise CorruptLog.at(file, 0)
+
+
+def write_identity(disk: Disk, path: Path, identity: Identity) -> None:
+    """Say whose directory `path` is; raises OSError."""
+    write_whole_file(disk, path / "identity", seal(identity.encode()))
+
+
+def read_peers(disk: Disk, path: Path) -> dict[int, bytes]:
+    """The directory id that each other member showed first; raises CorruptLog, OSError."""
+    file = path / "peers"
+    if not disk.exists(file):
+        raise CorruptLog(
+            f"{file} is missing; without it members that lost their votes are not recognized: {REMEDY}"
+        )
+    known = read_sealed(disk, file)
+    match known:
+        case dict() if all(type(i) is int and type(d) is bytes for i, d in known.items()):
+            return known
+    raise CorruptLog.at(file, 0)
+
+
+def write_peers(disk: Disk, path: Path, directory_ids: Mapping[int, bytes]) -> None:
+    """Record the other members' directory ids; raises OSError."""
+    write_sealed(disk, path / "peers", dict(directory_ids))
+
+
+def read_origin(disk: Disk, path: Path) -> bytes | None:
+    """The hash of the backup that a directory was restored from, if it was; raises CorruptLog, OSError."""
+    file = path / "origin"
+    if not disk.exists(file):
+        return None
+    match read_sealed(disk, file):
+        case bytes(origin):
+            return origin
+    raise CorruptLog.at(file, 0)
+
+
+def write_origin(disk: Disk, path: Path, origin: bytes) -> None:
+    """Record the hash of the backup that a directory is being restored from; raises OSError."""
+    write_sealed(disk, path / "origin", origin)
+
+
+def read_removed(disk: Disk, path: Path) -> int | None:
+    """The index at which the cluster removed this node, if it did; raises CorruptLog, OSError."""
+    file = path / "removed"
+    if not disk.exists(file):
+        return None
+    removed_at = read_sealed(disk, file)
+    if type(removed_at) is int:
+        return removed_at
+    raise CorruptLog.at(file, 0)
+
+
+def write_removed(disk: Disk, path: Path, removed_at: int) -> None:
+    """Record that the cluster removed this node; raises OSError."""
+    write_sealed(disk, path / "removed", removed_at)

@@ -5,20 +5,20 @@ from pathlib import Path
 
 from raftkv_trio.errors import REMEDY, CorruptLog
 from raftkv_trio.storage.disk import Disk, DiskFile
+from raftkv_trio.storage.incoming_snapshot import IncomingSnapshot
 from raftkv_trio.storage.snapshot_file import (
-    PartReader,
     SnapshotFile,
     SnapshotId,
     SnapshotMeta,
     decode_meta,
+    read_chunks,
     read_parts,
 )
 
 KEPT = 3
-_READ_BYTES = 1024 * 1024
 
 
-class Snapshots:
+class SnapshotDirectory:
     """What is in `snap/`. Every method may block on the disk, and raises OSError.
 
     Attributes:
@@ -34,7 +34,7 @@ class Snapshots:
         """Begin a snapshot of this node's own."""
         return SnapshotFile(self._disk, self._directory, meta, envelope)
 
-    def receive(self, snapshot: SnapshotId, size_bytes: int) -> "IncomingSnapshot":
+    def receive(self, snapshot: SnapshotId, size_bytes: int) -> IncomingSnapshot:
         """Begin to receive a snapshot, or go on with what is here of it."""
         path = self._directory / f"{snapshot.file_name}.part"
         incoming = IncomingSnapshot(self._disk, path)
@@ -56,9 +56,7 @@ class Snapshots:
 
     def chunks(self, snapshot: SnapshotId) -> Generator[bytes, None, None]:
         """The state machine's chunks, lazily; raises CorruptLog."""
-        parts = read_parts(self._disk, self._directory / snapshot.file_name)
-        next(parts), next(parts)
-        yield from parts
+        yield from read_chunks(self._disk, self._directory / snapshot.file_name)
 
     def tidy(self, *, starting: bool = False) -> None:
         """Keep the newest one and the two before it, and what is being received after it.
@@ -97,89 +95,3 @@ class Snapshots:
             return meta, next(parts)
         finally:
             parts.close()
-
-
-class IncomingSnapshot:
-    """A snapshot that is being received, in a file of its own, which a later connection can go on with.
-
-    Attributes:
-        offset: so many bytes are here, and verified; more is to come from there on.
-    """
-
-    def __init__(self, disk: Disk, path: Path) -> None:
-        self._disk = disk
-        self._path = path
-        self._reader = PartReader(path)
-        self._header = b""
-        is_known = disk.exists(path)
-        self._file: DiskFile | None = disk.open(path, create=True)
-        try:
-            if is_known:
-                self._read_again(self._file)
-        except OSError:
-            self.close()
-            raise
-        self.offset = self._reader.verified_bytes
-
-    @property
-    def is_whole(self) -> bool:
-        return self._reader.is_whole
-
-    def write(self, data: bytes) -> None:
-        """Take the next bytes; raises CorruptLog where they are none of a snapshot: then nothing counts."""
-        assert self._file is not None
-        try:
-            self._feed(data)
-            self._file.write_at(self.offset, data)
-        except (CorruptLog, OSError):
-            self.abandon()
-            raise
-        self.offset += len(data)
-
-    def finish(self) -> SnapshotMeta:
-        """Make durable what came; which snapshot it is. Raises CorruptLog where it is not the whole."""
-        assert self._file is not None
-        if not self.is_whole:
-            raise self._reader.missing()
-        try:
-            if self._file.size() > self.offset:  # an earlier connection left more, of which nothing verified
-                raise self._reader.missing()
-            self._file.datasync()
-        except (CorruptLog, OSError):  # what is in the page cache now is not to be believed
-            self.abandon()
-            raise
-        self.close()
-        return decode_meta(self._path, self._header)
-
-    def close(self) -> None:
-        """Leave what came, for a later connection; again does nothing."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def abandon(self) -> None:
-        """Leave nothing."""
-        self.close()
-        self._disk.unlink(self._path)
-
-    def _feed(self, data: bytes) -> None:
-        parts = self._reader.feed(data)
-        if parts and not self._header:
-            self._header = parts[0]
-
-    def _read_again(self, file: DiskFile) -> None:
-        """Verify what an earlier connection left, and count what is whole of it.
-
-        It is written again: after a sync that failed, the page cache takes for written what is not.
-        """
-        reader, offset = PartReader(self._path), 0
-        while data := file.read_at(offset, _READ_BYTES):
-            try:
-                reader.feed(data)
-            except CorruptLog:  # what is in front of it counts
-                break
-            offset += len(data)
-        for begin in range(0, reader.verified_bytes, _READ_BYTES):
-            data = file.read_at(begin, min(_READ_BYTES, reader.verified_bytes - begin))
-            self._feed(data)
-            file.write_at(begin, data)

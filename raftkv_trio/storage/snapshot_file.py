@@ -17,7 +17,7 @@ from zlib import crc32
 
 import cbor2
 
-from raftkv_trio.errors import REMEDY, CorruptLog, PeerProtocolError
+from raftkv_trio.errors import CorruptLog, PeerProtocolError
 from raftkv_trio.payload.cbor import decode_payload, pack_conf_state, unpack_conf_state
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage.disk import Disk, DiskFile
@@ -27,6 +27,7 @@ HASH_BYTES = 32
 MAX_PART_BYTES = 64 * 1024 * 1024
 #: So often a long file is synced while it is written, so that no single sync holds up the log's for long.
 SYNC_EVERY_BYTES = 8 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -140,6 +141,7 @@ class PartReader:
     Attributes:
         verified_bytes: so many form whole parts that verified; from here on a transfer can go on.
         is_whole: the end was reached, and the hash fits.
+        hash: the one at the end, once the snapshot is whole.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,6 +149,7 @@ class PartReader:
         self._buffer = bytearray()
         self._position = self.verified_bytes = 0
         self._hash = blake2b(digest_size=HASH_BYTES)
+        self.hash = b""
         self._ended = self.is_whole = False
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -172,6 +175,7 @@ class PartReader:
         if self._ended and not self.is_whole and len(self._buffer) >= HASH_BYTES:
             if self._buffer[:HASH_BYTES] != self._hash.digest():
                 raise self._corrupt()
+            self.hash = self._hash.digest()
             self._pass(HASH_BYTES)
             self.is_whole = True
         if self.is_whole and self._buffer:  # it goes on behind its end
@@ -188,17 +192,19 @@ class PartReader:
         self.verified_bytes += length
 
     def _corrupt(self) -> CorruptLog:
-        offset = self.verified_bytes
-        return CorruptLog(f"{self._path} is corrupt at offset {offset}: {REMEDY}", self._path, offset)
+        return CorruptLog.at(self._path, self.verified_bytes)
 
 
 def read_parts(disk: Disk, path: Path) -> Generator[bytes, None, None]:
     """The parts of a snapshot file, lazily: header, envelope, chunks; raises CorruptLog, OSError."""
-    reader = PartReader(path)
+    return _parts(disk, path, PartReader(path))
+
+
+def _parts(disk: Disk, path: Path, reader: PartReader) -> Generator[bytes, None, None]:
     file = disk.open(path, read_only=True)
     try:
         offset = 0
-        while data := file.read_at(offset, 1024 * 1024):
+        while data := file.read_at(offset, _READ_BYTES):
             yield from reader.feed(data)
             offset += len(data)
         if not reader.is_whole:
@@ -207,10 +213,37 @@ def read_parts(disk: Disk, path: Path) -> Generator[bytes, None, None]:
         file.close()
 
 
+def read_chunks(disk: Disk, path: Path) -> Generator[bytes, None, None]:
+    """The state machine's chunks of a snapshot file, lazily; raises CorruptLog, OSError."""
+    parts = read_parts(disk, path)
+    next(parts), next(parts)
+    yield from parts
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedSnapshot:
+    """A snapshot file that has verified to its end; a backup is one."""
+
+    file: Path
+    meta: SnapshotMeta
+    hash: bytes
+    size_bytes: int
+
+
+def verify_snapshot(disk: Disk, path: Path) -> VerifiedSnapshot:
+    """Read all of a snapshot file; raises CorruptLog, OSError."""
+    reader = PartReader(path)
+    parts = _parts(disk, path, reader)
+    header = next(parts)
+    for _ in parts:
+        pass
+    return VerifiedSnapshot(path, decode_meta(path, header), reader.hash, reader.verified_bytes)
+
+
 def decode_meta(path: Path, header: bytes) -> SnapshotMeta:
     """The header part of a snapshot file; raises CorruptLog."""
     try:
         index, term, conf_state = decode_payload(header)
         return SnapshotMeta(index, term, unpack_conf_state(conf_state))
     except (PeerProtocolError, ValueError, TypeError) as error:
-        raise CorruptLog(f"{path} has a header that cannot be read: {error}") from error
+        raise CorruptLog(f"{path} has a header that cannot be read: {error}", path, 0) from error

@@ -12,13 +12,12 @@ The rules of this file:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from raftkv_trio.errors import StorageError
 from raftkv_trio.raft.types import Entry, EntryType, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, trouble
-from raftkv_trio.storage.log_reader import LogReader, RecordRead, SegmentName, segments
+from raftkv_trio.storage.log_reader import LogReader, RecordRead
 from raftkv_trio.storage.record import (
     BATCH,
     CLOSE,
@@ -32,9 +31,8 @@ from raftkv_trio.storage.record import (
     aligned,
     encode_record,
 )
+from raftkv_trio.storage.segments import SPARE, SegmentName, list_segments
 from raftkv_trio.storage.snapshot_file import NO_SNAPSHOT, SnapshotId
-
-SPARE = "spare"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +58,7 @@ class WriteAheadLog:
         self._disk = disk
         self._directory = directory
         self._identity = identity
-        self._segment_bytes = segment_bytes
+        self.segment_bytes = segment_bytes
         self._file: DiskFile | None = None
         self._path = directory
         self.segment = 0
@@ -78,7 +76,7 @@ class WriteAheadLog:
     @property
     def has_half(self) -> bool:
         """Whether half of the segment that is written to is free."""
-        return self._room_ends - self._offset >= self._segment_bytes // 2
+        return self._room_ends - self._offset >= self.segment_bytes // 2
 
     def must_write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
         """Whether `append` of these writes: they are more than a commit index that need not be durable."""
@@ -131,23 +129,6 @@ class WriteAheadLog:
         self.hard_state, self.snapshot, self._changes = new, snapshot, []
         self._note_changes(entries)
         self.last_index = entries[-1].index if entries else snapshot.index
-
-    def prepare_spare(self) -> None:
-        """Have a segment ready for the next cut, where there is none; may run beside the writer.
-
-        Raises OSError.
-        """
-        spare, temporary = self._directory / SPARE, self._directory / f"{SPARE}.tmp"
-        if self._disk.exists(spare):
-            return
-        file = self._disk.open(temporary, create=True)
-        try:
-            file.preallocate(self._segment_bytes)
-            file.datasync()
-        finally:
-            file.close()
-        self._disk.rename(temporary, spare)
-        self._disk.sync_directory(self._directory)
 
     def close(self, *, clean: bool) -> None:
         """Leave a closing record where all went well and the segment has room for it, and close that."""
@@ -208,7 +189,7 @@ class WriteAheadLog:
         batch = self._batch + 2  # the number before it is that of the record that ends the last segment
         head = LogRecord(self.hard_state, (), self.snapshot, self._identity)
         begin = encode_record(SEGMENT, batch, head.encode(), segment=number, offset=0)
-        size_bytes = max(self._segment_bytes, len(begin) + record_bytes + CUT_BYTES)
+        size_bytes = max(self.segment_bytes, len(begin) + record_bytes + CUT_BYTES)
         if self._disk.exists(self._directory / SPARE):
             self._disk.rename(self._directory / SPARE, path)
         file = self._disk.open(path, create=True)
@@ -296,27 +277,10 @@ def begin_log(
     disk: Disk, directory: Path, identity: bytes, snapshot: SnapshotId, *, segment_bytes: int
 ) -> None:
     """Begin the log of a directory that is being made, in place of what is there of one; raises OSError."""
-    for name in segments(disk, directory):
+    for name in list_segments(disk, directory):
         disk.unlink(directory / str(name))
     log = WriteAheadLog(disk, directory, identity, segment_bytes)
     try:
         log.begin(snapshot)
     finally:
         log.close(clean=False)
-
-
-def purge_log(disk: Disk, directory: Path, snapshot: SnapshotId, segment: int) -> int:
-    """Remove the segments before `segment` of which a snapshot that the log continues covers all; how many.
-
-    May run beside the log's writer where `segment` is durable: a later one may not be. Raises OSError.
-    """
-    names = [name for name in segments(disk, directory) if name.number <= segment]
-    removed = 0
-    for name, following in pairwise(names):
-        if following.first_index > snapshot.index + 1:
-            break
-        disk.unlink(directory / str(name))
-        removed += 1
-    if removed:
-        disk.sync_directory(directory)
-    return removed

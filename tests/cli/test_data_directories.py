@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.storage import OsDisk
-from raftkv_trio.storage.node_storage import FORMAT_VERSION
-from raftkv_trio.storage.small_files import read_sealed, write_sealed
+from raftkv_trio.storage.small_files import FORMAT_VERSION, read_sealed, write_sealed
 from tests.cli.program import alone, damage, refusal, serving_alone
 
 
@@ -46,7 +45,9 @@ def test_the_directory_of_a_newer_program(copied: Path, tmp_path: Path) -> None:
     _, *rest = read_sealed(OsDisk(), copied / "identity")
     write_sealed(OsDisk(), copied / "identity", [FORMAT_VERSION + 1, *rest])
     said = refusal_of("data", directory=tmp_path)
-    assert said == "data has format 2; this program knows 1: use a newer one"
+    assert said == (
+        "data has format 2, and this version of raftkv-trio reads formats up to 1: use a newer version"
+    )
 
 
 def test_the_directory_of_a_running_node(tmp_path: Path) -> None:

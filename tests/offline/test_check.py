@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.errors import ConfigError, CorruptLog
-from raftkv_trio.offline.check import Findings, check, hold_directory
+from raftkv_trio.offline.check import check
+from raftkv_trio.offline.findings import Findings
+from raftkv_trio.offline.inspection import hold_directory
 from raftkv_trio.offline.repair import repair
+from raftkv_trio.offline.restore import verify_backup
 from raftkv_trio.raft.types import HardState
-from raftkv_trio.storage.backup import verify_backup
 from raftkv_trio.storage.record import HEADER_BYTES
 from raftkv_trio.storage.snapshot_file import SnapshotId, read_parts
 from raftkv_trio.testing.world.simulated_disk import Halted, SimulatedDisk, SimulatedFile

@@ -11,8 +11,8 @@ from raftkv_trio.errors import ConfigError
 from raftkv_trio.raft.errors import ProposalDropped
 from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage import NodeStorage
-from raftkv_trio.storage.log_reader import segments
 from raftkv_trio.storage.record import HEADER_BYTES, decode_header
+from raftkv_trio.storage.segments import list_segments
 from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.offline.test_rebuild_log import home, is_refused, mended, reopen
 from tests.raft.cores import ELECTION_TICKS, Network, bootstrap
@@ -76,7 +76,7 @@ def record_places(disk: SimulatedDisk, node_id: int) -> list[tuple[Path, int, in
     directory = home(node_id) / "wal"
     files = disk.files(directory)
     places = []
-    for name in segments(disk, directory):
+    for name in list_segments(disk, directory):
         data, offset = files[directory / str(name)], 0
         while header := decode_header(data, offset):
             places.append((directory / str(name), offset, HEADER_BYTES + header.length))

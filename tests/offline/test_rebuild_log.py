@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.errors import ConfigError, CorruptLog
-from raftkv_trio.offline.check import hold_directory
-from raftkv_trio.offline.rebuild_log import mend
+from raftkv_trio.offline.inspection import hold_directory
+from raftkv_trio.offline.rebuild_log import rebuild_log
 from raftkv_trio.offline.replace_log import finish_swap
 from raftkv_trio.raft.confchange import conf_change_entry
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage import Bootstrap, NodeStorage, open_storage
-from raftkv_trio.storage.log_reader import LogReader, SegmentName
-from raftkv_trio.storage.node_storage import read_identity
+from raftkv_trio.storage.log_reader import LogReader
 from raftkv_trio.storage.record import SEGMENT, LogRecord, encode_record
+from raftkv_trio.storage.segments import SegmentName
+from raftkv_trio.storage.small_files import read_identity
 from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.raft.cores import Network, adding, bootstrap
 
@@ -51,7 +52,7 @@ def mended(disk: SimulatedDisk, node_id: int, *others: int) -> list[str]:
             held.enter_context(hold_directory(disk, home(each)))
         if finish_swap(disk, home(node_id)):
             return []
-        return mend(disk, home(node_id), [home(each) for each in others], segment_bytes=SEGMENT_BYTES)
+        return rebuild_log(disk, home(node_id), [home(each) for each in others], segment_bytes=SEGMENT_BYTES)
 
 
 def entry(index: int, term: int) -> Entry:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.errors import ConfigError, CorruptLog
-from raftkv_trio.offline.rebuild_small_files import mend_files
-from raftkv_trio.storage.node_storage import read_identity, read_known, read_origin, write_known, write_origin
+from raftkv_trio.offline.rebuild_small_files import rebuild_small_files
+from raftkv_trio.storage.small_files import read_identity, read_origin, read_peers, write_origin, write_peers
 from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.offline.test_rebuild_log import NODES, four_entries, home
 
@@ -18,7 +18,7 @@ def met() -> SimulatedDisk:
     disk = four_entries((2, 2, 2, 2), clean=True)
     ids = {node_id: read_identity(disk, home(node_id)).directory_id for node_id in NODES}
     for node_id in NODES:
-        write_known(disk, home(node_id), {i: known for i, known in ids.items() if i != node_id})
+        write_peers(disk, home(node_id), {i: known for i, known in ids.items() if i != node_id})
         write_origin(disk, home(node_id), b"backup")
     return disk
 
@@ -34,16 +34,16 @@ def test_it_says_again_what_it_said(name: str) -> None:
     """To the byte, after damage and, but for `origin`, which need not be there, after a loss."""
     disk = met()
     before = disk.files(home(1))[home(1) / name]
-    assert mend_files(disk, home(1), OTHERS) == []
+    assert rebuild_small_files(disk, home(1), OTHERS) == []
     hit(disk, home(1) / name)
-    assert mend_files(disk, home(1), OTHERS) == [f"made {home(1) / name} anew"]
+    assert rebuild_small_files(disk, home(1), OTHERS) == [f"made {home(1) / name} anew"]
     assert disk.files(home(1))[home(1) / name] == before
     if name != "origin":
         disk.unlink(home(1) / name)
-        mend_files(disk, home(1), OTHERS)
+        rebuild_small_files(disk, home(1), OTHERS)
         assert disk.files(home(1))[home(1) / name] == before
     assert read_identity(disk, home(1)).node_id == 1
-    assert sorted(read_known(disk, home(1))) == [2, 3]
+    assert sorted(read_peers(disk, home(1))) == [2, 3]
     assert read_origin(disk, home(1)) == b"backup"
 
 
@@ -51,14 +51,14 @@ def test_what_cannot_be_known_is_refused() -> None:
     """A member whose directory is another than the others know, and an identity that no segment repeats."""
     disk = met()
     hit(disk, home(1) / "peers")
-    write_known(disk, home(3), {2: b"another"})
+    write_peers(disk, home(3), {2: b"another"})
     with pytest.raises(ConfigError, match="/srv/3 knows another directory of node 2"):
-        mend_files(disk, home(1), OTHERS)
+        rebuild_small_files(disk, home(1), OTHERS)
     hit(disk, home(2) / "identity")
     with pytest.raises(CorruptLog, match="/srv/2/identity is corrupt"):
-        mend_files(disk, home(1), OTHERS)
+        rebuild_small_files(disk, home(1), OTHERS)
     (segment,) = disk.files(home(1) / "wal")
     hit(disk, segment)
     hit(disk, home(1) / "identity")
     with pytest.raises(ConfigError, match="no segment of its log says what it was"):
-        mend_files(disk, home(1), OTHERS)
+        rebuild_small_files(disk, home(1), OTHERS)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.offline.restore import restore_directory
-from raftkv_trio.storage import Bootstrap, verify_backup
+from raftkv_trio.offline.restore import restore_directory, verify_backup
+from raftkv_trio.storage import Bootstrap
 from raftkv_trio.storage.snapshot_file import SnapshotId, SnapshotMeta
 from raftkv_trio.testing.world.simulated_disk import Halted, SimulatedDisk
 from tests.storage.test_crash_points import (

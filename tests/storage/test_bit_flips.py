@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.errors import ConfigError, CorruptLog
+from raftkv_trio.offline.restore import verify_backup
 from raftkv_trio.raft.types import Entry, HardState
-from raftkv_trio.storage import NodeStorage, SnapshotMeta, verify_backup
+from raftkv_trio.storage import NodeStorage, SnapshotMeta
 from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.storage.test_crash_points import (
     DATA,

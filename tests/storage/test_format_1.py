@@ -9,7 +9,8 @@ import pytest
 from raftkv_trio.addresses import parse_cluster
 from raftkv_trio.errors import CorruptLog
 from raftkv_trio.kv import Store
-from raftkv_trio.offline.check import check, hold_directory
+from raftkv_trio.offline.check import check
+from raftkv_trio.offline.inspection import hold_directory
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.proposal import decode_proposal
 from raftkv_trio.raft.types import Entry, HardState

@@ -219,5 +219,5 @@ def test_a_batch_that_is_larger_than_a_segment_gets_one_of_its_own_size(tmp_path
 def test_a_segment_has_room_for_what_begins_and_ends_it(segment_bytes: int) -> None:
     """Of none that is smaller, or has no size at all, a spare one could be made."""
     members = parse_cluster("http://one:1")
-    with pytest.raises(ConfigError, match="segment_bytes must be at least 1024"):
+    with pytest.raises(ConfigError, match="`segment_bytes` must be at least 1024"):
         NodeConfig(node_id=1, members=members, data_dir=Path("d"), segment_bytes=segment_bytes)

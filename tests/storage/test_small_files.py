@@ -8,8 +8,7 @@ import pytest
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.offline.check import check
 from raftkv_trio.storage import OsDisk
-from raftkv_trio.storage.node_storage import write_origin
-from raftkv_trio.storage.small_files import seal
+from raftkv_trio.storage.small_files import seal, write_origin
 from tests.storage.test_node_storage import reopen
 
 NAMES = ["identity", "peers", "origin", "removed"]

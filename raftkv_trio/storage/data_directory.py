@@ -1,0 +1,198 @@
+"""How a node's data directory is made, and opened: lock, identity, log and snapshots together, or not at all.
+
+lock          held while a node runs on it
+identity      whose it is; written last, so that it marks a directory that was made to the end
+peers  origin  removed    see `small_files.py`
+wal/  snap/   the log, and the snapshots it continues
+"""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
+from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog
+from raftkv_trio.raft.types import ConfState
+from raftkv_trio.storage.disk import Disk, trouble
+from raftkv_trio.storage.node_storage import NodeStorage
+from raftkv_trio.storage.record import has_record_behind
+from raftkv_trio.storage.segments import list_segments, read_segment
+from raftkv_trio.storage.small_files import (
+    Identity,
+    read_identity,
+    read_peers,
+    read_removed,
+    write_identity,
+    write_origin,
+    write_peers,
+)
+from raftkv_trio.storage.snapshot_file import SnapshotFile, SnapshotMeta
+from raftkv_trio.storage.wal import WriteAheadLog, begin_log, open_log
+
+BOOTSTRAP_INDEX = BOOTSTRAP_TERM = 1
+DIRECTORY_ID_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    """What a new directory begins with: a snapshot, of index 1 and term 1 unless others are given.
+
+    A joiner's is of index 0, with nobody in it.
+    """
+
+    cluster_id: int
+    conf_state: ConfState
+    envelope: bytes
+    index: int = BOOTSTRAP_INDEX
+    term: int = BOOTSTRAP_TERM
+
+
+def is_new(disk: Disk, path: Path) -> bool:
+    """Whether `open_storage` would make a data directory at `path`.
+
+    False if that cannot be seen; `open_storage` raises the reason then.
+    """
+    try:
+        return not disk.exists(path / "identity")
+    except OSError:
+        return False
+
+
+def open_storage(
+    disk: Disk,
+    path: Path,
+    *,
+    node_id: int,
+    bootstrap: Bootstrap | None,
+    rng: random.Random,
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+) -> NodeStorage:
+    """Open the data directory at `path`; if there is none, make it, unless `bootstrap` is None.
+
+    Raises:
+        ConfigError: the directory is another node's, in use, of a newer format, or is not there and cannot be
+            made.
+        CorruptLog: what it holds does not verify.
+    """
+    try:
+        return _open_storage(disk, path, node_id, bootstrap, rng, segment_bytes)
+    except OSError as error:
+        raise ConfigError(
+            f"data directory {path} cannot be used: {trouble(error, path)}; name another with `data_dir`"
+        ) from error
+
+
+def _open_storage(
+    disk: Disk, path: Path, node_id: int, bootstrap: Bootstrap | None, rng: random.Random, segment_bytes: int
+) -> NodeStorage:
+    if bootstrap is None and is_new(disk, path):
+        raise ConfigError(f"{path} is no data directory of raftkv-trio")
+    # A first start that was cut short may have left these two.
+    others = set(disk.list_directory(path)) - {"wal", "snap"} if disk.exists(path) else set()
+    if others and not disk.exists(path / "lock"):
+        raise ConfigError(
+            f"{path} is not empty and no data directory of raftkv-trio; name another with `data_dir`"
+        )
+    for directory in (path, path / "wal", path / "snap"):
+        disk.make_directory(directory)
+    lock = disk.open(path / "lock", create=True)
+    log: WriteAheadLog | None = None
+    try:
+        if not lock.lock():
+            raise ConfigError(
+                f"data directory {path} is in use by a running node; stop it, or name another with `data_dir`"
+            )
+        if bootstrap is not None and is_new(disk, path):
+            if not is_unfinished(disk, path):
+                raise CorruptLog(f"{path} holds a log or members' directory ids, but no identity: {REMEDY}")
+            make_data_directory(disk, path, node_id, bootstrap, rng, segment_bytes=segment_bytes)
+        # What a killed process has named, and not synced, is seen here and may still be lost.
+        for directory in (path / "snap", path):
+            disk.sync_directory(directory)
+        identity = read_identity(disk, path)
+        if identity.node_id != node_id:
+            raise ConfigError(
+                f"{path} belongs to node {identity.node_id}, not to node {node_id};"
+                " check `node_id` and `data_dir`"
+            )
+        _check_not_removed(disk, path, node_id)
+        log = open_log(disk, path / "wal", identity.encode(), segment_bytes=segment_bytes)
+        storage = NodeStorage(disk, path, lock, identity, log)
+        storage.snapshots.tidy(starting=True)
+        return storage
+    except BaseException:
+        if log is not None:
+            log.close(clean=False)
+        lock.close()
+        raise
+
+
+def make_data_directory(
+    disk: Disk,
+    path: Path,
+    node_id: int,
+    bootstrap: Bootstrap,
+    rng: random.Random,
+    *,
+    chunks: Iterable[bytes] = (),
+    origin: bytes | None = None,
+    segment_bytes: int,
+) -> SnapshotMeta:
+    """Fill a directory whose `wal/` and `snap/` exist; returns the snapshot that its log continues.
+
+    Durable when this returns. Raises OSError.
+
+    Args:
+        rng: gives the directory id.
+        chunks: the state machine's part of the snapshot.
+        origin: the hash of the backup that the chunks are from.
+    """
+    identity = Identity(
+        cluster_id=bootstrap.cluster_id,
+        node_id=node_id,
+        directory_id=rng.getrandbits(8 * DIRECTORY_ID_BYTES).to_bytes(DIRECTORY_ID_BYTES, "big"),
+    )
+    meta = SnapshotMeta(bootstrap.index, bootstrap.term, bootstrap.conf_state)
+    begin_log(disk, path / "wal", identity.encode(), meta.id, segment_bytes=segment_bytes)
+    snapshot = SnapshotFile(disk, path / "snap", meta, bootstrap.envelope)
+    try:
+        for chunk in chunks:
+            snapshot.write([chunk])
+        snapshot.finish()
+    finally:
+        snapshot.close()
+    disk.sync_directory(path)
+    sync_parents(disk, path)
+    if origin is not None:
+        write_origin(disk, path, origin)
+    write_peers(disk, path, {})
+    write_identity(disk, path, identity)
+    return meta
+
+
+def is_unfinished(disk: Disk, path: Path) -> bool:
+    """Whether a first start was cut short here, so that nothing was promised; raises CorruptLog, OSError."""
+    directory = path / "wal"
+    if disk.exists(path / "identity") or (disk.exists(path / "peers") and read_peers(disk, path)):
+        return False
+    names = list_segments(disk, directory) if disk.exists(directory) else []
+    return not any(has_record_behind(read_segment(disk, directory / str(n)), 0, n.number) for n in names)
+
+
+def _check_not_removed(disk: Disk, path: Path, node_id: int) -> None:
+    removed_at = read_removed(disk, path)
+    if removed_at is not None:
+        raise ConfigError(
+            f"node {node_id} was removed from its cluster, by entry {removed_at}, and does not start again;"
+            " add a node under a new id, with a data directory of its own"
+        )
+
+
+def sync_parents(disk: Disk, path: Path) -> None:
+    """Make durable the names of the directories that `make_directory` made for `path`; raises OSError."""
+    for directory in path.parents:
+        try:
+            disk.sync_directory(directory)
+        except PermissionError:
+            pass  # so it is none of those that `make_directory` made, which are ours
