@@ -113,8 +113,8 @@ def _agreed(
 ) -> tuple[HardState, NewLog]:
     """The log of all, and as committed whatever one of them knows to be.
 
-    Who has a conf change in its log must know that the one before is committed (`raft/membership.py`), and
-    the log that holds both may be another member's.
+    A node with a conf change in its log must know that the one before is committed; the log that holds both
+    may be another member's (`raft/reconfiguration.py`).
     """
     log = _agreed_log(disk, own, rest, files, pieces)
     return _hard_state(own, rest, log, _committed((own, *rest), log)), log

@@ -158,19 +158,19 @@ Sections of the Raft paper (extended version) and of Ongaro's dissertation:
 | 6 | 4.3 | joint consensus | `confchange.enter_joint`, `quorum.joint_committed`, `quorum.joint_vote` |
 | | 4.1 | changes of one voter | `confchange.simple` |
 | 6 | 4.2.1 | learners | `confchange.simple`; when to promote: `node/driver/membership_changes.py` |
-| 6 | 4.2.2 | a leader that is removed | `membership.apply_conf_change` |
+| 6 | 4.2.2 | a leader that is removed | `reconfiguration.apply_conf_change` |
 | 6 | 4.2.3 | disruptive servers | `election.in_lease` |
-| 7 | 5.1 | snapshots | `replication.send_append`, `membership.handle_snapshot` |
+| 7 | 5.1 | snapshots | `replication.send_append`, `reconfiguration.handle_snapshot` |
 | 8 | 6.2 | a leader without a quorum | `tracker.Tracker.quorum_active` |
 | 8 | 6.3 | a command is applied once | not in the core: `node/proposals.py` |
-| 8 | 6.4 | linearizable reads | `reads.handle_read_index`, `read_rounds.ReadIndexRounds` |
-| | 6.4.1 | reads by lease | `reads.handle_read_index`, `config.ReadOnlyOption` |
+| 8 | 6.4 | linearizable reads | `read_index.handle_read_index`, `read_rounds.ReadIndexRounds` |
+| | 6.4.1 | reads by lease | `read_index.handle_read_index`, `config.ReadOnlyOption` |
 | | 9.6 | PreVote | `election.campaign`, `raft.become_pre_candidate` |
 | | 10.2.1 | the leader writes while it sends | `replication.append` |
 | | 10.2.2 | pipelining, flow control | `progress.Progress`, `progress.Inflights` |
 
 One difference from the paper matters everywhere: a configuration takes effect when its entry is applied, not
-when it is appended. `membership.py` says why this is safe.
+when it is appended. `reconfiguration.py` says why this is safe.
 
 What differs from etcd's raft
 =============================

@@ -9,7 +9,7 @@ Rules:
   that leader itself asked for the campaign.
 """
 
-from raftkv_trio.raft import reads, texts
+from raftkv_trio.raft import read_index, texts
 from raftkv_trio.raft.config import ReadOnlyOption
 from raftkv_trio.raft.progress import Progress
 from raftkv_trio.raft.quorum import VoteResult
@@ -51,7 +51,7 @@ def _tick_leader(raft: Raft) -> None:
     # The quorum check may have ended our leadership.
     if raft.role is StateRole.LEADER and raft.heartbeat_elapsed >= raft.config.heartbeat_ticks:
         raft.heartbeat_elapsed = 0
-        reads.broadcast_heartbeat(raft)
+        read_index.broadcast_heartbeat(raft)
 
 
 def _check_quorum(raft: Raft) -> None:

@@ -60,8 +60,8 @@ _LIMIT = 2**63
 def check(raft: Raft, message: Message) -> None:
     """Raises LocalMessage, PeerNotFound or InvalidMessage if the core must not act on `message`."""
     kind, sender = message.type, message.from_
-    # From storage, which is part of this node. Its message was made by this core; `membership` and `unstable`
-    # check that it still fits.
+    # From storage, which is part of this node. Its message was made by this core; `reconfiguration` and
+    # `unstable` check that it still fits.
     if sender < 0:
         if _STORAGE_RESPONSES.get(sender) is not kind:
             raise LocalMessage(f"{kind.name} is not a response of node {raft.id}'s storage")
@@ -102,7 +102,7 @@ def _check_body(raft: Raft, message: Message) -> None:
     if kind is MessageType.APP:
         _check_entries(message)
     elif kind is MessageType.HEARTBEAT:
-        # A leader tells no more than this node has acknowledged (`reads.broadcast_heartbeat`).
+        # A leader tells no more than this node has acknowledged (`read_index.broadcast_heartbeat`).
         if message.commit > raft.log.last_index():
             raise InvalidMessage(
                 f"node {message.from_} says that this node has acknowledged entry {message.commit}, but "

@@ -4,7 +4,7 @@ The Ready contract, which the driver keeps, is written down in the docstring of 
 keeps the core's side of it: what is in a Ready, in which order, and what waits for which write.
 """
 
-from raftkv_trio.raft import election, inbound, membership, replication
+from raftkv_trio.raft import election, inbound, reconfiguration, replication
 from raftkv_trio.raft.confchange import ConfChange, ConfChangeV2, conf_change_entry, is_joint
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.errors import InvalidMessage, InvalidState
@@ -150,7 +150,7 @@ class RawNode:
         Raises:
             InvalidConfiguration: `change` does not fit; the configuration stays as it was.
         """
-        return membership.apply_conf_change(self.raft, change)
+        return reconfiguration.apply_conf_change(self.raft, change)
 
     def step(self, message: Message) -> None:
         """Act on a message from another node, or on a response from this node's own storage.

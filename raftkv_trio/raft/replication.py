@@ -8,7 +8,7 @@ append when the entries are durable.
 from collections.abc import Sequence
 
 from raftkv_trio.errors import RaftError
-from raftkv_trio.raft import reads, texts
+from raftkv_trio.raft import read_index, texts
 from raftkv_trio.raft.confchange import (
     ConfChange,
     ConfChangeV2,
@@ -221,7 +221,7 @@ def _send_snapshot(raft: Raft, to: int, progress: Progress) -> bool:
 def send_timeout_now(raft: Raft, to: int) -> None:
     """Ask `to` to campaign at once (dissertation, section 3.10)."""
     # The lease of this leader does not stop that campaign (`election.in_lease`). So from now on another
-    # leader may commit entries, and reads may not rely on the lease any more in this term (`reads`).
+    # leader may commit entries, and reads may not rely on the lease any more in this term (`read_index`).
     raft.lease_broken = True
     raft.send(raft.reply(MessageType.TIMEOUT_NOW, to))
 
@@ -309,7 +309,7 @@ def maybe_commit(raft: Raft) -> bool:
     if not log.maybe_commit(index, raft.term):
         return False
     # The first commit of the term lets reads begin that waited for it (section 8).
-    reads.release_waiting(raft)
+    read_index.release_waiting(raft)
     return True
 
 
@@ -323,7 +323,7 @@ def commit_written(raft: Raft, index: int) -> None:
     if raft.role is StateRole.LEADER:
         # Later entries may have reached a quorum while the disk was busy.
         maybe_commit(raft)
-        reads.release_waiting(raft)
+        read_index.release_waiting(raft)
         broadcast_append(raft)
 
 
@@ -335,7 +335,7 @@ def handle_heartbeat_response(raft: Raft, message: Message, progress: Progress) 
     progress.append_paused = False
     if progress.match < raft.log.last_index() or progress.state is ProgressState.PROBE:
         send_append(raft, message.from_, progress)
-    reads.acknowledge(raft, message)
+    read_index.acknowledge(raft, message)
 
 
 def handle_unreachable(raft: Raft, message: Message, progress: Progress) -> None:

@@ -9,7 +9,7 @@
 
 from collections.abc import Callable, Mapping
 
-from raftkv_trio.raft import election, membership, reads, replication, texts
+from raftkv_trio.raft import election, read_index, reconfiguration, replication, texts
 from raftkv_trio.raft.progress import Progress
 from raftkv_trio.raft.raft import Raft, become_follower
 from raftkv_trio.raft.types import Message, MessageType, StateRole
@@ -43,12 +43,12 @@ def step(raft: Raft, message: Message) -> None:
         election.handle_vote_request(raft, message)
     elif kind is MessageType.STORAGE_APPEND_RESP:
         if message.snapshot is not None:
-            membership.snapshot_installed(raft, message.snapshot)
+            reconfiguration.snapshot_installed(raft, message.snapshot)
         if message.index:
             raft.log.unstable.stable_to(message.index, message.log_term)
         replication.commit_written(raft, message.commit)
     elif kind is MessageType.STORAGE_APPLY_RESP:
-        membership.entries_applied(raft, message.entries)
+        reconfiguration.entries_applied(raft, message.entries)
     elif raft.role is StateRole.LEADER:
         _step_leader(raft, message)
     elif raft.role is StateRole.FOLLOWER:
@@ -105,7 +105,7 @@ def _answer_earlier_term(raft: Raft, message: Message) -> None:
             )
         # A snapshot holds committed entries only, and what is committed stays so in every later term.
         if message.snapshot is not None:
-            membership.snapshot_installed(raft, message.snapshot)
+            reconfiguration.snapshot_installed(raft, message.snapshot)
         replication.commit_written(raft, message.commit)
     else:
         raft.logger.info(
@@ -123,7 +123,7 @@ def _step_leader(raft: Raft, message: Message) -> None:
         replication.propose(raft, message.entries)
         return
     if kind is MessageType.READ_INDEX:
-        reads.handle_read_index(raft, message)
+        read_index.handle_read_index(raft, message)
         return
     # All else is about one member. In TRANSFER_LEADER, `from_` is the member that is to lead.
     progress = raft.tracker.progress.get(message.from_)
@@ -166,11 +166,11 @@ def _follow(handle: Callable[[Raft, Message], None]) -> Callable[[Raft, Message]
 
 _FOLLOWER: Mapping[MessageType, Callable[[Raft, Message], None]] = {
     MessageType.APP: _follow(replication.handle_append),
-    MessageType.HEARTBEAT: _follow(reads.handle_heartbeat),
-    MessageType.SNAP: _follow(membership.handle_snapshot),
+    MessageType.HEARTBEAT: _follow(read_index.handle_heartbeat),
+    MessageType.SNAP: _follow(reconfiguration.handle_snapshot),
     MessageType.PROP: replication.forward_proposal,
-    MessageType.READ_INDEX: reads.forward_read_index,
-    MessageType.READ_INDEX_RESP: reads.handle_read_index_response,
+    MessageType.READ_INDEX: read_index.forward_read_index,
+    MessageType.READ_INDEX_RESP: read_index.handle_read_index_response,
     MessageType.TRANSFER_LEADER: election.forward_transfer,
     MessageType.TIMEOUT_NOW: election.handle_timeout_now,
 }

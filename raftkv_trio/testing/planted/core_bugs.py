@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from raftkv_trio.raft import election, quorum, raft, reads
+from raftkv_trio.raft import election, quorum, raft, read_index
 from raftkv_trio.raft.log import RaftLog
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.tracker import Tracker
@@ -81,12 +81,12 @@ def _(original: Any) -> object:
     BUGS,
     "drop-read-index-round",
     "a leader answers reads without asking whether it still leads",
-    reads,
+    read_index,
     "_begin",
 )
 def _(original: Any) -> object:
     def begin(core: Raft, reader: int, context: bytes) -> None:
-        reads._answer(core, reader, context, core.log.committed)
+        read_index._answer(core, reader, context, core.log.committed)
 
     return begin
 
@@ -95,7 +95,7 @@ def _(original: Any) -> object:
     BUGS,
     "read-before-first-commit",
     "a new leader answers reads before it has committed anything",
-    reads,
+    read_index,
     "committed_in_own_term",
 )
 def _(original: Any) -> object:

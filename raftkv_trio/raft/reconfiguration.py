@@ -20,7 +20,7 @@ leader tries again with each applied entry until the change that leaves it is in
 
 from collections.abc import Sequence
 
-from raftkv_trio.raft import reads, texts
+from raftkv_trio.raft import read_index, texts
 from raftkv_trio.raft.confchange import (
     ConfChange,
     ConfChangeV2,
@@ -80,7 +80,7 @@ def _switch(raft: Raft, conf: ConfState, dropped: frozenset[int] = frozenset()) 
         for member, progress in tracker.others(raft.id):
             send_append(raft, member, progress, if_empty=False)
     # The same holds for the rounds of reads.
-    reads.answer_confirmed(raft)
+    read_index.answer_confirmed(raft)
     # A transferee that is not a voter any more cannot lead. Proposals need not wait for it.
     if raft.transferee is not None and raft.transferee not in tracker.voters():
         raft.transferee = None
