@@ -1,4 +1,4 @@
-"""One server: a node around the key-value store, and the REST app in front of it."""
+"""One server: a node that replicates the key-value store, and the REST app that speaks to clients."""
 
 import logging
 from dataclasses import replace
@@ -16,7 +16,7 @@ from raftkv_trio.sync import wait_any
 
 logger = logging.getLogger(__name__)
 
-TRANSFER_S = 0.5
+TRANSFER_TIMEOUT_S = 0.5
 
 
 async def serve(
@@ -25,21 +25,22 @@ async def serve(
     stop: trio.Event | None = None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stop` is set, then stop in order: leadership, requests, node.
+    """Serve until `stop` is set or the cluster has removed the node; then shut down in order.
 
-    `started` gives the REST port. Returns in the same order when the cluster has removed the node. Raises
-    ConfigError and StorageError, maybe in groups. Cancellation stops at once, without handing leadership
-    over.
+    First leadership is transferred, then requests end, then the node stops. `started` gives the REST port.
+
+    Raises ConfigError and StorageError, maybe in groups. Cancellation stops at once, without a leadership
+    transfer, and leaves a directory that starts again.
     """
     try:
         await _serve(config, stop, task_status)
     except* NodeRemoved:
-        pass  # a node that is removed ends in any case, also where this took longer
+        pass  # the node ended by itself before the orderly shutdown of a removed node was complete
 
 
 async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: trio.TaskStatus[int]) -> None:
     store = Store()
-    # Bound first of all, so that a port that is taken is said before the data directory is touched.
+    # Bound first, so that a port that is in use is reported before the data directory is created or changed.
     async with open_http_listeners(config.rest) as listeners, trio.open_nursery() as node_nursery:
         client_url = config.client_url(listeners[0].socket.getsockname()[1])
         config = replace(config, node=replace(config.node, client_url=client_url))
@@ -54,7 +55,9 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
             task_status.started(port)
             await wait_any(*(node.removed,) if stop is None else (node.removed, stop))
             logger.info("node %d is stopping", node.id)
-            with trio.move_on_after(TRANSFER_S):  # while the requests on their way can still follow
+            # First, while clients' connections are still open: the writes that are under way are then
+            # forwarded to the new leader, and end with an answer.
+            with trio.move_on_after(TRANSFER_TIMEOUT_S):
                 await node.transfer_leadership()
             rest_nursery.cancel_scope.cancel()
         node_nursery.cancel_scope.cancel()
@@ -63,7 +66,7 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
 async def _start_node(
     nursery: trio.Nursery, config: ServerConfig, store: Store, listeners: list[trio.SocketListener]
 ) -> Node:
-    """Start the node in `nursery`; while it has to wait to be added, clients are told that."""
+    """Start the node in `nursery`. While it waits to be added to its cluster, clients are told so."""
     reasons: list[str] = []
     async with trio.open_nursery() as meanwhile:
 

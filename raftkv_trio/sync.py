@@ -1,4 +1,4 @@
-"""How tasks reach each other: a wakeup, queues bounded in bytes that share it, blocks that an event ends."""
+"""How tasks reach each other: wakeups, queues that are bounded in bytes, blocks that an event ends."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,9 +12,9 @@ Ts = TypeVarTuple("Ts")
 
 
 class Wakeup:
-    """Wakes the one task that waits for it. Any number of `set` before a `wait` end that one wait.
+    """Wakes the one task that waits for it. However often it is set before a `wait`, it ends one wait.
 
-    An auto-reset event: Trio's `Event` stays set, and its waiter would have to replace it each time.
+    It is an auto-reset event. Trio's `Event` stays set, so its waiter would have to replace it each time.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Wakeup:
 
     @property
     def is_set(self) -> bool:
-        """Whether it was set since it was last cleared."""
+        """Whether it was set after it was last cleared."""
         return self._event.is_set()
 
     def set(self) -> None:
@@ -30,19 +30,22 @@ class Wakeup:
         self._event.set()
 
     def clear(self) -> None:
-        """The task is about to look for work: a `set` from now on wakes it again."""
+        """The task is about to look for work: a `set` from now on wakes the task again."""
         self._event = trio.Event()
 
     async def wait(self) -> None:
-        """Return when set, and clear. Cancellation keeps it set for the next call."""
+        """Return when set, and clear. Cancellation clears nothing."""
         await self._event.wait()
         self.clear()
 
 
 class ByteBoundedQueue(Generic[T]):
-    """A queue bounded in bytes: `put` waits for room, so that a full queue holds its producer back.
+    """A queue bounded in bytes. `put` waits for room, so a full queue slows its producers down.
 
-    An item larger than the whole bound is let in alone, so that nothing can be stuck for ever.
+    An item larger than the bound is accepted if the queue is empty. So no item waits for ever.
+
+    Args:
+        wakeup: set with each item; of the task that drains the queue. Several queues may share it.
     """
 
     def __init__(self, wakeup: Wakeup, max_bytes: int) -> None:
@@ -53,13 +56,13 @@ class ByteBoundedQueue(Generic[T]):
         self._drained = trio.Event()
 
     async def put(self, item: T, size_bytes: int) -> None:
-        """Queue an item. A cancelled put has queued nothing."""
+        """Queue an item once there is room. Cancellation queues nothing."""
         await trio.lowlevel.checkpoint()
         while not self.try_put(item, size_bytes):
             await self._drained.wait()
 
     def try_put(self, item: T, size_bytes: int) -> bool:
-        """Queue an item where there is room; say whether there was."""
+        """Queue an item if there is room; return whether there was."""
         if self._waiting_bytes and self._waiting_bytes + size_bytes > self._max_bytes:
             return False
         self._items.append(item)
@@ -68,7 +71,7 @@ class ByteBoundedQueue(Generic[T]):
         return True
 
     def drain(self) -> deque[T]:
-        """Everything that waits, oldest first."""
+        """Take out everything that waits, oldest first."""
         items, self._items = self._items, deque()
         self._waiting_bytes = 0
         self._drained.set()

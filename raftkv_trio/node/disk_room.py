@@ -17,7 +17,7 @@ class DiskRoom:
 
     def report(self, shortage: str | None) -> None:
         """The snapshotter: what there is no room for, in words; None if there is room."""
-        if shortage == self._proposals.no_room:
+        if shortage == self._proposals.disk_shortage:
             return
         if shortage is None:
             logger.warning("there is room on the disk again")
@@ -25,4 +25,4 @@ class DiskRoom:
         else:
             logger.warning("%s: no writes are taken", shortage)
             self._leadership_transfer.request()
-        self._proposals.no_room = shortage
+        self._proposals.disk_shortage = shortage

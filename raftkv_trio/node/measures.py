@@ -1,11 +1,11 @@
-"""What a node counts and times of itself. Counts only grow; whoever exports them takes a snapshot."""
+"""What a node counts and times of itself. Counts only grow; an exporter copies them at one moment."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-#: Upper bounds of a histogram's buckets; what takes longer is in one more.
+#: Upper bounds of a histogram's buckets; a last bucket counts everything longer.
 BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -26,7 +26,7 @@ class Durations:
 
 
 class Histogram:
-    """Durations that are still coming."""
+    """Collects durations of one kind."""
 
     __slots__ = ("_counts", "_total_s")
 
@@ -35,18 +35,20 @@ class Histogram:
         self._total_s = 0.0
 
     def observe(self, duration_s: float) -> None:
+        """Count one duration."""
         self._counts[bisect_left(BOUNDS_S, duration_s)] += 1
         self._total_s += duration_s
 
     def durations(self) -> Durations:
+        """Everything counted until now."""
         return Durations(tuple(self._counts), self._total_s)
 
 
 class RoundTrips:
-    """Times from entries that leave for a peer to its word that they are durable there.
+    """Times from the moment entries leave for a peer to its answer that they are durable there.
 
-    Of each peer one append is timed at a time, and the answer is told by its index. So nothing is kept for
-    those in between, and a lost answer makes the time longer, as it made the wait.
+    For each peer one append is timed at a time, and its answer is recognised by the index. So nothing is kept
+    for the appends in between; and if an answer is lost, the next one counts, which is when commits go on.
     """
 
     def __init__(self) -> None:
@@ -54,25 +56,28 @@ class RoundTrips:
         self._histograms: dict[int, Histogram] = {}
 
     def sent(self, peer_id: int, last_index: int, now_s: float) -> None:
+        """Entries up to `last_index` leave for a peer."""
         self._sent.setdefault(peer_id, (last_index, now_s))
 
     def durable(self, peer_id: int, index: int, now_s: float) -> None:
+        """A peer answers that its log is durable up to `index`."""
         last_index, sent_at_s = self._sent.get(peer_id, (index + 1, now_s))
         if last_index <= index:
             del self._sent[peer_id]
             self._histograms.setdefault(peer_id, Histogram()).observe(now_s - sent_at_s)
 
     def forget(self) -> None:
-        """What was sent is not waited for any more: another leads, or this node anew."""
+        """Time nothing that was sent before: there is a new term, and the answers may never come."""
         self._sent.clear()
 
     def durations(self, peer_id: int) -> Durations:
+        """Everything counted for this peer until now."""
         return self._histograms.get(peer_id, Histogram()).durations()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerMeasures:
-    """What went to one other member, and what was dropped before it; round trips as a leader only."""
+    """What was sent to one peer, and what was dropped instead; a leader alone measures round trips."""
 
     sent_bytes: int
     dropped_bytes: int
@@ -85,12 +90,12 @@ class NodeMeasures:
     """A node's counts at one moment.
 
     Attributes:
-        leader_changes: how often another leader than before was learnt of.
-        proposals: of this node's own clients, by outcome: `applied`, or the error's name in snake case.
-        pending_proposals, pending_bytes: what waits for its outcome now.
-        log_writes: from a batch that is handed to the disk to its being durable.
-        applies: slices of committed entries, in the state machine.
-        peers: by id.
+        leader_changes: how often this node learnt of a new leader.
+        proposals: those of this node's clients, by outcome: `applied`, or the error's name in snake case.
+        pending_proposals, pending_bytes: the proposals that wait for their outcome now.
+        log_writes: for each write of the log, the time until it was durable.
+        applies: for each slice of committed entries, the time in the state machine.
+        peers: by node id.
     """
 
     leader_changes: int

@@ -1,4 +1,4 @@
-"""One node around any state machine: `run_node` is its task tree, `Node` the handle on it."""
+"""One node around any state machine: `run_node` is its task tree, `Node` the handle for its program."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -62,7 +62,7 @@ async def run_node(
                 nursery.start_soon(parts.snapshotter.run)
                 await nursery.start(parts.peers.run, parts.listen)
                 nursery.start_soon(parts.driver.run)
-                nursery.start_soon(parts.driver.tick, world.random.random() * config.tick_interval_s)
+                nursery.start_soon(parts.driver.run_clock, world.random.random() * config.tick_interval_s)
                 nursery.start_soon(parts.removal.end_node)
                 task_status.started(Node(parts))
         finally:
@@ -97,33 +97,37 @@ class Node:
     # ------------------------------------------------------------ writes
 
     def submit(self, command: bytes) -> Proposal:
-        """Send a command on its way; raises TooLarge, Overloaded, DiskFull or NoLeader at once."""
+        """Queue a command for the leader, and return at once.
+
+        Raises TooLarge, Overloaded, DiskFull; NoLeader if the node is stopping.
+        """
         return self._parts.proposals.submit(command)
 
     def change_members(self, request: ChangeRequest) -> Proposal:
-        """Send a change of the members on its way, which waits its turn behind others.
+        """Queue a change of the members for the leader, which appends one change at a time; return at once.
 
-        Raises Overloaded, DiskFull or NoLeader at once; that it is refused, waiting for it tells.
+        Raises Overloaded, DiskFull; NoLeader if the node is stopping. If the leader refuses the change,
+        `Proposal.wait` raises ChangeRefused.
         """
         return self._parts.proposals.submit(request.encode(), is_change=True)
 
     def dry_run_change(self, request: ChangeRequest) -> str | None:
-        """What a change of the members would wait for if it were asked for now; None where for nothing.
+        """Check a change of the members without making it: what it would wait for; None if for nothing.
 
-        Raises ChangeRefused as the change itself would, and NoLeader where this node does not lead.
+        Raises ChangeRefused as the change itself would, and NoLeader if this node does not lead.
         """
         if self._parts.raw.role is not StateRole.LEADER:
-            raise NoLeader(f"only a leader can tell, and node {self.id} does not lead")
-        verdict = self._parts.driver.changes.verdict(request)
-        if isinstance(verdict, ChangeRefused):
-            raise verdict
-        return verdict and verdict.reason
+            raise NoLeader(f"node {self.id} does not lead; ask the leader")
+        objection = self._parts.membership_changes.check(request)
+        if isinstance(objection, ChangeRefused):
+            raise objection
+        return objection and objection.reason
 
     async def propose(self, command: bytes) -> object:
-        """Submit a command and return the state machine's result once it is applied here.
+        """Submit a command, and return the state machine's result once the command is applied here.
 
-        Raises ProposalError. Cancellation gives the command up, which may then be applied or not: whoever
-        needs to tell uses `submit`.
+        Raises ProposalError. Cancellation gives the command up; it may then be applied or not. A caller that
+        must know which uses `submit` and `Proposal.give_up`.
         """
         proposal = self.submit(command)
         try:
@@ -133,10 +137,10 @@ class Node:
             raise
 
     async def wait_readable(self) -> int:
-        """Wait until what this node has applied includes all that was acknowledged anywhere before this call.
+        """Wait until this node has applied everything that was acknowledged on any node before this call.
 
-        Returns the index reached. Raises NoLeader when the node stops; without a leader it waits as long as
-        its caller lets it. Cancellation leaves nothing behind.
+        Returns the index that it had to reach. Raises NoLeader if the node stops. Without a leader it waits
+        until the caller cancels it, which leaves nothing behind.
         """
         index = await self._parts.reads.wait_index()
         await self._parts.applied.wait(index)
@@ -148,10 +152,11 @@ class Node:
         return self._parts.applied.is_restoring
 
     async def transfer_leadership(self, to: int | None = None) -> None:
-        """If this node leads and is not the only voter, have another lead, or `to`; return when one does.
+        """Transfer leadership to voter `to`, or to any active voter; return when this node does not lead.
 
-        Without an active follower it waits as long as its caller lets it. Cancellation leaves a transfer that
-        has begun to succeed or to time out after an election timeout.
+        Returns at once if this node does not lead or is the only voter. Without an active voter to transfer
+        to, it waits. Cancellation withdraws the request; a transfer that has begun succeeds, or is given up
+        after an election timeout.
         """
         if self._parts.raw.status().configuration.voters == (self.id,):
             return
@@ -163,9 +168,9 @@ class Node:
             self._parts.leadership_transfer.withdraw()
 
     async def take_snapshot(self) -> SnapshotMeta:
-        """Have a snapshot of all that is applied here now, and return it, or a newer one.
+        """Take a snapshot of everything that is applied here now; return it, or a newer one.
 
-        Raises StorageError where it could not be written. Cancellation lets it be written all the same.
+        Raises StorageError if it could not be written. Cancellation does not stop the writing.
         """
         return await self._parts.snapshotter.take()
 
@@ -179,11 +184,11 @@ class Node:
         return OpenSnapshot(await worker.run(storage.open_snapshot, meta.id), worker)
 
     def status(self) -> NodeStatus:
-        """This node as it sees itself at this moment."""
+        """This node as it sees itself now."""
         return self._view.status()
 
     def measures(self) -> NodeMeasures:
-        """What this node has counted and timed of itself since it started."""
+        """What this node has counted and timed since it started."""
         return self._view.measures()
 
     def members(self) -> Sequence[MemberStatus]:

@@ -61,7 +61,7 @@ class NodeParts:
 
     Args:
         machine: in the state of the newest snapshot in `storage`.
-        post: takes what the driver sends to other members, instead of `peers`; for the simulator.
+        transport: takes what the driver sends to other members, in place of `peers`; for the simulator.
 
     Raises:
         ConfigError: `storage` does not fit `config`.
@@ -75,7 +75,7 @@ class NodeParts:
         storage: NodeStorage,
         world: World,
         *,
-        post: PeerTransport | None = None,
+        transport: PeerTransport | None = None,
     ) -> None:
         self.config, self.storage, self.world = config, storage, world
 
@@ -125,7 +125,8 @@ class NodeParts:
         self.snapshotter = self._make_snapshotter()
 
         # 4. The driver.
-        self.driver = self._make_driver(log, wakeup, post or self.peers)
+        self.membership_changes = self._make_membership_changes(log)
+        self.driver = self._make_driver(wakeup, transport or self.peers)
         self.removal.members_applied(envelope)  # its last process may have ended before anybody confirmed it
 
     def close(self, reason: str) -> None:
@@ -204,8 +205,8 @@ class NodeParts:
             log_bytes=self.config.snapshot_log_bytes,
         )
 
-    def _make_driver(self, log: MemoryStorage, wakeup: Wakeup, post: PeerTransport) -> Driver:
-        changes = MembershipChanges(
+    def _make_membership_changes(self, log: MemoryStorage) -> MembershipChanges:
+        return MembershipChanges(
             self.config.node_id,
             self.raw,
             log,
@@ -216,7 +217,11 @@ class NodeParts:
             self.config.election_timeout_s,
             self.snapshotter.want,
         )
-        proposer = Proposer(self.raw, self.proposals, changes, max_batch_bytes=self.config.max_message_bytes)
+
+    def _make_driver(self, wakeup: Wakeup, transport: PeerTransport) -> Driver:
+        proposer = Proposer(
+            self.raw, self.proposals, self.membership_changes, max_batch_bytes=self.config.max_message_bytes
+        )
         return Driver(
             raw=self.raw,
             wakeup=wakeup,
@@ -226,12 +231,12 @@ class NodeParts:
             proposals=self.proposals,
             reads=self.reads,
             proposer=proposer,
-            changes=changes,
+            changes=self.membership_changes,
             active=self.active,
             leader=self.leader,
             leadership_transfer=self.leadership_transfer,
             log_writer=self.log_writer,
-            peers=post,
+            peers=transport,
             clock=self.world.clock,
             tick_interval_s=self.config.tick_interval_s,
         )

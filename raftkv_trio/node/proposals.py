@@ -1,10 +1,16 @@
-"""Proposals that this node's clients wait for, and the one rule that tells their fate.
+"""Proposals that this node's clients wait for, and the one rule that tells the fate of each.
 
-A proposal is *queued* until it is appended here or forwarded, and from then on *sent under a term*: the
-leader of that term, and no other, may append it. So its entry, if it ever commits, has that term; and since
-terms never decrease along a log, once an entry of a later term is applied without the proposal having been
-seen before it, the proposal is certainly not applied and may be sent again. Nothing else may send it again
-but a leader's own word that it did not append it.
+A proposal is *queued* until this node appends or forwards it. From then on it is *sent under a term*: only
+the leader of that term may append it. Therefore:
+
+1. If its entry ever commits, the entry has that term.
+2. Terms never decrease along a log (paper, section 5.3). So no entry of that term follows an entry of a later
+   term.
+3. Hence, if an entry of a later term is applied here and the proposal was not among the entries before it,
+   the proposal is certainly not applied. It may be sent again.
+
+One other event proves the same: the leader of that term says itself that it did not append the proposal.
+Nothing else does: no new leader, no broken connection, no long wait.
 """
 
 import re
@@ -30,7 +36,7 @@ from raftkv_trio.sync import Wakeup
 
 @record
 class Applied:
-    """A proposal's entry was applied on this node, with this result of the state machine."""
+    """The entry of a proposal was applied on this node; `result` is the state machine's."""
 
     term: int
     index: int
@@ -38,12 +44,12 @@ class Applied:
 
 
 class Proposal:
-    """One command, or change of members, on its way through the log; made by `Node.submit`.
+    """A command, or a change of the members, on its way through the log; `Node.submit` makes it.
 
     Attributes:
-        is_change: whether `command` is a `ChangeRequest`.
-        term: the term it was sent under; None while queued.
-        held_up_by: why the leader has not taken it yet, where it says so.
+        is_change: whether `command` is an encoded `ChangeRequest`.
+        term: the term that it was sent under; None while it is queued.
+        deferred_because: why the leader has not appended it yet; None if the leader gave no reason.
     """
 
     __slots__ = (
@@ -52,7 +58,7 @@ class Proposal:
         "_outcome",
         "_table",
         "command",
-        "held_up_by",
+        "deferred_because",
         "id",
         "is_change",
         "term",
@@ -65,52 +71,53 @@ class Proposal:
         self.command = command
         self.is_change = is_change
         self.term: int | None = None
-        self.held_up_by: str | None = None
+        self.deferred_because: str | None = None
         self._table = table
         self._done = trio.Event()
-        self._outcome: Applied | ProposalError = OutcomeUnknown("the proposal is still on its way")
+        self._outcome: Applied | ProposalError = OutcomeUnknown("the outcome is not known yet")
 
     async def wait(self) -> Applied:
-        """Wait until it is applied here.
+        """Wait until the proposal is applied here.
 
         Raises:
-            NoLeader, OutcomeUnknown: the node stops; the former only if it is certainly not applied.
-            ChangeRefused: the leader does not take this change of members; certainly not applied.
+            NoLeader: the node stops, and the proposal is certainly not applied.
+            OutcomeUnknown: the node stops, or has installed a snapshot that may include the proposal.
+            ChangeRefused: the leader refuses this change of the members; it is certainly not applied.
 
-        Cancellation leaves it on its way; call `give_up` then to learn what may have become of it.
+        Cancellation leaves the proposal on its way. `give_up` then tells what may have become of it.
         """
         await self._done.wait()
         return self.result()
 
     @property
     def is_settled(self) -> bool:
-        """Whether its outcome is known."""
+        """Whether the outcome is known."""
         return self._done.is_set()
 
     def result(self) -> Applied:
-        """As `wait`; before it is settled, raises OutcomeUnknown."""
+        """Return or raise what `wait` does. Raises OutcomeUnknown before the proposal is settled."""
         if isinstance(self._outcome, ProposalError):
             raise self._outcome
         return self._outcome
 
     def give_up(self) -> ProposalError:
-        """Stop waiting, and return what its caller must be told: `NoLeader` where it never left this node.
+        """Stop waiting; return the error to tell the caller: `NoLeader` if the proposal was never sent.
 
-        A proposal given up while it was queued is never sent afterwards.
+        A proposal that was still queued is never sent afterwards. Otherwise the error is `OutcomeUnknown`.
         """
         return self._table.give_up(self)
 
     def settle(self, outcome: Applied | ProposalError) -> None:
-        """Give it its outcome and wake its waiters. Only the node calls this."""
+        """End every `wait` with this outcome. Only the node calls this."""
         self._outcome = outcome
         self._done.set()
 
 
 class ProposalTable:
-    """All proposals of this node that are not settled; bounded in number and bytes.
+    """All proposals of this node that are not settled, bounded in number and in bytes.
 
     Attributes:
-        no_room: why the disk can take no new ones, if so.
+        disk_shortage: what the disk has no room for, in words, so that no write is accepted; None if it has.
     """
 
     def __init__(
@@ -136,7 +143,7 @@ class ProposalTable:
         self._queued_changes: dict[ProposalId, Proposal] = {}
         self._refused: dict[ProposalId, Proposal] = {}
         self._closed: str | None = None
-        self.no_room: str | None = None
+        self.disk_shortage: str | None = None
         self._outcomes = Counter[type](dict.fromkeys((Applied, *ProposalError.__subclasses__()), 0))
 
     def __len__(self) -> int:
@@ -144,11 +151,11 @@ class ProposalTable:
 
     @property
     def open_bytes(self) -> int:
-        """Bytes of the commands that are not settled."""
+        """Bytes of all commands that are not settled."""
         return self._bytes
 
     def outcomes(self) -> Mapping[str, int]:
-        """How many proposals ended how: `applied`, or an error's name in snake case."""
+        """The number of proposals by outcome: `applied`, or the error's name in snake case."""
         return {
             re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower(): count
             for kind, count in self._outcomes.items()
@@ -156,23 +163,26 @@ class ProposalTable:
 
     @property
     def has_queued(self) -> bool:
+        """Whether a command waits to be sent."""
         return bool(self._queued)
 
     @property
     def queued_changes(self) -> list[Proposal]:
-        """The changes of members that are not sent, oldest first."""
+        """The changes of the members that wait to be sent, oldest first."""
         return list(self._queued_changes.values())
 
     def submit(self, command: bytes, *, is_change: bool = False) -> Proposal:
-        """Queue a command, or a change of members.
+        """Queue a command, or a change of the members.
 
-        Raises TooLarge, Overloaded, DiskFull, or NoLeader once the node stops.
+        Raises TooLarge, Overloaded, DiskFull; NoLeader if the node is stopping.
         """
         try:
             self._check(command)
         except ProposalError as error:
             self._outcomes[type(error)] += 1
             raise
+        # Unique over all nodes, and by the nonce over all starts of this node. An entry that an earlier
+        # process of this node proposed settles nothing here.
         self._sequence += 1
         proposal_id = ProposalId(self._node_id, self._boot_nonce, self._sequence)
         proposal = Proposal(proposal_id, command, self, is_change=is_change)
@@ -185,21 +195,22 @@ class ProposalTable:
     def _check(self, command: bytes) -> None:
         if self._closed is not None:
             raise NoLeader(self._closed)
-        if self.no_room is not None:
-            raise DiskFull(f"{self.no_room}; make some")
+        if self.disk_shortage is not None:
+            raise DiskFull(f"{self.disk_shortage}; free some space")
         if len(command) > self._max_command_bytes:
             raise TooLarge(
-                f"a command of {len(command)} bytes is over the limit of {self._max_command_bytes}"
+                f"a command of {len(command)} bytes is over the limit of {self._max_command_bytes}; split it"
             )
+        # A single command may be larger than the bound in bytes: it is accepted if no other one waits.
         if len(self._open) >= self._max_count or (
             self._bytes and self._bytes + len(command) > self._max_bytes
         ):
             raise Overloaded(
-                f"{len(self._open)} proposals of {self._bytes} bytes wait already; try again later"
+                f"{len(self._open)} proposals with {self._bytes} bytes are waiting already; retry later"
             )
 
     def next_queued(self, max_bytes: int) -> list[Proposal]:
-        """The oldest queued proposals, up to `max_bytes` of commands (one at least); queued until `sent`."""
+        """The oldest queued commands, at least one and up to `max_bytes`; they stay queued until `sent`."""
         batch: list[Proposal] = []
         size = 0
         for proposal in self._queued.values():
@@ -210,38 +221,41 @@ class ProposalTable:
         return batch
 
     def sent(self, proposals: Iterable[Proposal], term: int) -> None:
-        """From here on the leader of `term` may append these."""
+        """From now on the leader of `term` may append these."""
         for proposal in proposals:
             proposal.term = term
             del self._queue_of(proposal)[proposal.id]
 
     def refused(self, proposal_id: ProposalId, term: int, reason: str | ChangeRefused) -> None:
-        """The leader of `term` certainly did not append it.
+        """The leader of `term` certainly did not append the proposal.
 
-        It may be sent again, from the next tick on, but not where the reason is that a change makes no sense.
+        It is sent again after the next tick. But if the leader has refused a change for good, it is settled.
         """
         proposal = self._open.get(proposal_id)
+        # An answer that was under way for long may speak of an earlier term. Since then the proposal was sent
+        # to another leader, who may have appended it.
         if proposal is None or proposal.term != term:
             return
         proposal.term = None
         if isinstance(reason, ChangeRefused):
             self.refuse_change(proposal, reason)
         else:
-            proposal.held_up_by = reason
+            proposal.deferred_because = reason
             self._refused[proposal_id] = proposal
 
     def refuse_change(self, proposal: Proposal, error: ChangeRefused) -> None:
-        """A change that is not sent makes no sense."""
-        self._close(proposal, error)
+        """The leader refuses a change that is not in its log, for good."""
+        self._forget(proposal, error)
         proposal.settle(error)
 
     def retry_refused(self) -> None:
-        """Queue again what was refused; called once a tick, so that a refusing leader is not flooded."""
+        """Queue refused proposals again; once a tick, so that a leader that refuses is not flooded."""
         self._queue_again(self._refused.values())
         self._refused.clear()
 
     def applied(self, proposal_id: ProposalId, outcome: Applied) -> None:
-        """An entry with this id was applied; settles it if it is ours and still waited for."""
+        """An entry with this id was applied; this settles the proposal if it is open here."""
+        # Most ids are those of other nodes' clients.
         proposal = self._open.pop(proposal_id, None)
         if proposal is not None:
             self._bytes -= len(proposal.command)
@@ -249,7 +263,9 @@ class ProposalTable:
             proposal.settle(outcome)
 
     def term_applied(self, term: int) -> None:
-        """The first entry of `term` is applied: what was sent under an earlier one is queued again."""
+        """The first entry of `term` is applied: proposals sent under an earlier term are queued again."""
+        # Safe by the rule at the top of this file: each of these was not among the entries before this one,
+        # or `applied` would have taken it out of the table.
         lost = [p for p in self._open.values() if p.term is not None and p.term < term]
         for proposal in lost:
             proposal.term = None
@@ -258,27 +274,36 @@ class ProposalTable:
             self._wakeup.set()
 
     def snapshot_applied(self, term: int) -> None:
-        """A snapshot of that term stands in for entries that this node never sees.
+        """A snapshot whose last entry has this term has replaced entries that this node never applies itself.
 
-        What was sent under this term or an earlier one may be among them, and nobody can tell.
+        The entry of a proposal that was sent under this term or an earlier one may be among them. Nothing on
+        this node can tell, so the outcome is unknown.
         """
         for proposal in [p for p in self._open.values() if p.term is not None and p.term <= term]:
             proposal.settle(self.give_up(proposal))
 
     def give_up(self, proposal: Proposal) -> ProposalError:
+        """Take a proposal out of the table, and return the error to tell its caller."""
+        return self._give_up(proposal, None)
+
+    def _give_up(self, proposal: Proposal, reason: str | None) -> ProposalError:
         error: ProposalError
         what = "change" if proposal.is_change else "write"
+        # Without a term it was never sent, or each leader that it was sent to has certainly not appended it;
+        # and out of the table it cannot be sent again. With a term, the leader may still append it at any
+        # later time.
         if proposal.term is None:
-            why = f" ({proposal.held_up_by})" if proposal.is_change and proposal.held_up_by else ""
-            error = NoLeader(f"no leader took the {what} in time{why}; it is certainly not applied")
+            if reason is None:
+                why = proposal.deferred_because if proposal.is_change else None
+                reason = f"no leader accepted the {what} in time{f' ({why})' if why else ''}"
+            error = NoLeader(f"{reason}; it is certainly not applied")
         else:
-            error = OutcomeUnknown(
-                f"the {what} was sent but not confirmed in time; it may or may not be applied"
-            )
-        self._close(proposal, error)
+            reason = reason or f"the {what} was sent but not confirmed in time"
+            error = OutcomeUnknown(f"{reason}; it may or may not be applied")
+        self._forget(proposal, error)
         return error
 
-    def _close(self, proposal: Proposal, error: ProposalError) -> None:
+    def _forget(self, proposal: Proposal, error: ProposalError) -> None:
         if self._open.pop(proposal.id, None) is not None:
             self._queue_of(proposal).pop(proposal.id, None)
             self._refused.pop(proposal.id, None)
@@ -293,8 +318,7 @@ class ProposalTable:
             self._queue_of(proposal)[proposal.id] = proposal
 
     def close(self, reason: str) -> None:
-        """The node stops: settle everything truthfully, and refuse what comes later."""
+        """The node stops: settle all proposals, and refuse every later one."""
         self._closed = reason
         for proposal in list(self._open.values()):
-            error = self.give_up(proposal)
-            proposal.settle(type(error)(f"{reason}; {str(error).partition('; ')[2] or error}"))
+            proposal.settle(self._give_up(proposal, reason))

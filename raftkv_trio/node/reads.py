@@ -1,8 +1,11 @@
-"""Linearizable reads (ReadIndex; Raft dissertation, section 6.4): rounds of them, shared by all who wait.
+"""Linearizable reads without log entries (ReadIndex; dissertation, section 6.4), in rounds that reads share.
 
-A read may only use a round that was issued after the read arrived. So while one round is out, all that
-arrive gather for the next. A round is issued again, under a new context, when the leader changes or when
-it stays unanswered for some ticks: its request or its answer may have been lost.
+A read takes two waits. First for a commit index from the leader, after a quorum has confirmed that it still
+leads; then until the state machine here has applied up to that index. So the read sees everything that was
+acknowledged before it arrived.
+
+A read may only use a round that is issued after the read has arrived: the index of an earlier round may lack
+what was acknowledged in between. So while one round is issued, all reads that arrive share the next one.
 """
 
 import heapq
@@ -18,7 +21,11 @@ UNANSWERED_TICKS = 3
 
 
 class ReadRound:
-    """Reads that share one ReadIndex; `index` is set, or `reason`, when `done` is."""
+    """Reads that share one ReadIndex request.
+
+    Attributes:
+        done: set when the round has ended, with `index` or, if the node stops, with `reason`.
+    """
 
     __slots__ = ("done", "index", "reason")
 
@@ -29,22 +36,22 @@ class ReadRound:
 
 
 class PendingReads:
-    """The round that is out, if any, and the one that gathers."""
+    """The round that is issued, if any, and the round that gathers reads meanwhile."""
 
     def __init__(self, *, node_id: int, boot_nonce: int, wakeup: Wakeup) -> None:
         self._prefix = node_id.to_bytes(8, "big") + boot_nonce.to_bytes(8, "big")
         self._sequence = 0
         self._wakeup = wakeup
         self._gathering: ReadRound | None = None
-        self._out: ReadRound | None = None
-        self._context: bytes | None = None  # None while the round that is out must be issued (again)
+        self._issued: ReadRound | None = None
+        self._context: bytes | None = None  # of the issued round; None if it must be issued again
         self._unanswered_ticks = 0
         self._closed: str | None = None
 
     async def wait_index(self) -> int:
-        """The commit index of a moment after this call; raises NoLeader when the node stops.
+        """A commit index that the leader had after this call. Raises NoLeader if the node stops.
 
-        Cancellation leaves the round to the others who share it.
+        Without a leader it waits until there is one. Cancellation leaves the round to its other reads.
         """
         read_round = self.join()
         await read_round.done.wait()
@@ -53,7 +60,7 @@ class PendingReads:
         return read_round.index
 
     def join(self) -> ReadRound:
-        """The round that gathers now; raises NoLeader once the node is stopping."""
+        """The round that gathers reads now. Raises NoLeader if the node is stopping."""
         if self._closed is not None:
             raise NoLeader(self._closed)
         if self._gathering is None:
@@ -62,50 +69,56 @@ class PendingReads:
         return self._gathering
 
     def next_context(self) -> bytes | None:
-        """The context to issue a ReadIndex under now, or None where nothing is to be issued."""
-        if self._out is None:
-            self._out, self._gathering = self._gathering, None
-        if self._out is None or self._context is not None:
+        """The driver: the context of a ReadIndex request to issue now; None if there is none to issue."""
+        if self._issued is None:
+            self._issued, self._gathering = self._gathering, None
+        if self._issued is None or self._context is not None:
             return None
+        # A context of its own for each attempt, unique over all nodes and starts. An answer to an earlier
+        # attempt would be correct too, but an answer to another node's request, or to one before a restart of
+        # this node, could be older than the reads in this round.
         self._sequence += 1
         self._unanswered_ticks = 0
         self._context = self._prefix + self._sequence.to_bytes(8, "big")
         return self._context
 
     def answered(self, read_states: Iterable[ReadState]) -> None:
-        """The core has answered reads; those to contexts that are no longer out are dropped."""
+        """The driver: the core's answers; answers to earlier attempts are dropped."""
         for read_state in read_states:
-            if self._out is not None and read_state.context == self._context:
-                self._out.index = read_state.index
-                self._out.done.set()
-                self._out = self._context = None
+            if self._issued is not None and read_state.context == self._context:
+                self._issued.index = read_state.index
+                self._issued.done.set()
+                self._issued = self._context = None
                 self._wakeup.set()
 
     def tick(self) -> None:
+        """The driver, once a tick: issue a round again if it has had no answer for some ticks."""
+        # The request or its answer may be lost. Asking again is safe: a later index covers at least as much.
         if self._context is not None:
             self._unanswered_ticks += 1
             if self._unanswered_ticks >= UNANSWERED_TICKS:
                 self._context = None
 
     def leader_changed(self) -> None:
+        """The driver: issue the round again, since the leader that was asked may never answer."""
         self._context = None
         self._wakeup.set()
 
     def close(self, reason: str) -> None:
-        """The node stops: whoever waits is told."""
+        """The node stops: end all reads that wait, with this reason."""
         self._closed = reason
-        for read_round in (self._out, self._gathering):
+        for read_round in (self._issued, self._gathering):
             if read_round is not None:
                 read_round.reason = reason
                 read_round.done.set()
-        self._out = self._gathering = self._context = None
+        self._issued = self._gathering = self._context = None
 
 
 class AppliedIndex:
-    """How far the state machine has come, and those who wait for it to reach an index.
+    """The index up to which the state machine has applied the log, and the reads that wait for it.
 
     Attributes:
-        is_restoring: whether a snapshot is replacing its state, which is not to be read then.
+        is_restoring: whether a snapshot is replacing the machine's state, so that nothing may read it.
     """
 
     def __init__(self, index: int) -> None:
@@ -116,30 +129,31 @@ class AppliedIndex:
         self.is_restoring = False
 
     async def wait(self, index: int) -> None:
-        """Return once `index` is applied; raises NoLeader when the node stops before.
+        """Return once `index` is applied and no restore is under way. Raises NoLeader if the node stops.
 
-        While a snapshot is being restored the machine is not to be read, and nobody returns.
-        Cancellation leaves nothing but a spent event behind.
+        Cancellation leaves nothing behind but an event without a waiter.
         """
+        # Checked again after each wakeup: a restore may have begun before this task was scheduled.
         while index > self.index or self.is_restoring:
             if self._closed is not None:
                 raise NoLeader(self._closed)
-            self._count += 1  # orders equal indexes, which events cannot
+            self._count += 1  # orders equal indexes: events have no order
             event = trio.Event()
             heapq.heappush(self._waiting, (index, self._count, event))
             await event.wait()
 
     def close(self, reason: str) -> None:
-        """The node stops: whoever waits is told."""
+        """The node stops: end all waits, with this reason."""
         self._closed = reason
         while self._waiting:
             heapq.heappop(self._waiting)[2].set()
 
     def restoring(self) -> None:
-        """The machine is being replaced by a snapshot, until `advance`."""
+        """The applier: a snapshot is replacing the machine's state, until the next `advance`."""
         self.is_restoring = True
 
     def advance(self, index: int) -> None:
+        """The applier: everything up to `index` is applied, and the machine may be read."""
         self.index = index
         self.is_restoring = False
         while self._waiting and self._waiting[0][0] <= index:

@@ -1,4 +1,9 @@
-"""What a node begins with: its directory, its machine, its log, and the members that it knows from there."""
+"""How a node starts from its data directory: state machine, log, members, the core's configuration.
+
+A node that starts again must be the voter that it was: hard state and entries come back exactly as they were
+durable. Everything else (the state machine, the members) is made again from the newest snapshot and the log,
+so nothing of it has to be durable by itself.
+"""
 
 import logging
 from collections.abc import Callable
@@ -34,15 +39,17 @@ logger = logging.getLogger(__name__)
 async def open_or_join(
     config: NodeConfig, disk: Disk, world: World, waits_to_join: Callable[[str], None]
 ) -> NodeStorage:
-    """A node's data directory; made where there is none, by a joiner once it has found its cluster.
+    """Open a node's data directory; create it if there is none. A joining node finds its cluster before that.
 
-    `waits_to_join` is told why that takes longer.
+    `waits_to_join` is called with the reason if finding it takes longer.
 
-    Raises ConfigError, StorageError. Cancellation leaves a directory that is whole, or made again at a start.
+    Raises ConfigError, StorageError. Cancellation leaves a whole directory, or one that the next start
+    creates again.
     """
     joined: Bootstrap | None = None
     if await world.worker.run(is_new, disk, Path(config.data_dir)):
-        # Before a directory is made: it would remember members that do not fit this machine.
+        # If the address cannot be bound the members are probably those of another machine. Find that out
+        # before a directory is created: the directory would keep them for ever.
         await (
             await open_peer_listener(world.network, config.listen or config.members[config.node_id])
         ).aclose()
@@ -52,14 +59,19 @@ async def open_or_join(
             )
     storage = await world.worker.run(open_directory, disk, config, world.random, joined)
     if (torn := storage.torn_tail) is not None:
-        logger.warning("%s was torn at offset %d by a crash; kept as %s", torn.file, torn.offset, torn.kept)
+        logger.warning(
+            "%s: a crash has torn the last record, at offset %d; what was cut off is kept as %s",
+            torn.file,
+            torn.offset,
+            torn.kept,
+        )
     return storage
 
 
 def open_directory(
     disk: Disk, config: NodeConfig, random: Random, joined: Bootstrap | None = None
 ) -> NodeStorage:
-    """Open a node's data directory, or make it, of a new cluster or of that which was `joined`.
+    """Open a node's data directory, or create it: for a new cluster, or for the cluster that was `joined`.
 
     Raises ConfigError, StorageError.
     """
@@ -79,13 +91,17 @@ def open_directory(
 
 
 def restore_machine(machine: StateMachine, storage: NodeStorage) -> None:
-    """Give a new machine the state of the newest snapshot; raises CorruptLog, StorageError."""
-    if storage.snapshot.index > BOOTSTRAP_INDEX:  # the one of the bootstrap is of the initial state
+    """Give a new machine the state of the newest snapshot. Raises CorruptLog, StorageError."""
+    # The snapshot at the bootstrap index has no chunks: it is the machine's initial state.
+    if storage.snapshot.index > BOOTSTRAP_INDEX:
         machine.restore(storage.snapshot_chunks(storage.snapshot.id))
 
 
 def recovered_log(storage: NodeStorage) -> MemoryStorage:
-    """The log as it was when the node ended, behind its newest snapshot."""
+    """The log as it was durable when the node ended, from its newest snapshot on."""
+    # The hard state on the disk may be older than the snapshot: a new directory has none yet, and a commit
+    # index alone is not written each time that it moves. A snapshot holds committed entries only, so its term
+    # and index are lower bounds for both.
     meta, hard_state = storage.snapshot, storage.hard_state
     return MemoryStorage(
         Snapshot(meta.index, meta.term, meta.conf_state),
@@ -95,7 +111,11 @@ def recovered_log(storage: NodeStorage) -> MemoryStorage:
 
 
 def committed_membership(envelope: Envelope, log: MemoryStorage) -> Envelope:
-    """The members as of what is known to be committed, before any of it is applied."""
+    """The members as of the last entry that is known to be committed, before any entry is applied.
+
+    With these the node knows where to dial and who may connect, before the applier has caught up. The core
+    does not use them: it takes each configuration when its entry is applied.
+    """
     hard_state, conf_state = log.initial_state()
     membership = Membership(envelope, conf_state)
     for entry in log.entries(log.first_index(), min(hard_state.commit, log.last_index()) + 1, None):
@@ -147,7 +167,7 @@ def check_own_directory(config: NodeConfig, raw: RawNode, peer_id: int) -> None:
 
 
 def core_config(config: NodeConfig, applied: int, random: Random) -> Config:
-    """What the core is told."""
+    """The core's part of a node's configuration; entries up to `applied` are in the state machine."""
     return Config(
         id=config.node_id,
         election_ticks=config.election_ticks,
@@ -159,7 +179,10 @@ def core_config(config: NodeConfig, applied: int, random: Random) -> Config:
         max_uncommitted_bytes=config.max_uncommitted_bytes,
         max_inflight_messages=config.max_inflight_messages,
         max_inflight_bytes=config.max_inflight_bytes,
+        # The node forwards proposals itself, with the term that they are meant for (`node/proposals.py`).
         disable_proposal_forwarding=True,
+        # A cluster that was stopped as a whole should not wait a whole timeout for a leader. If there is one,
+        # an early campaign disturbs nothing: PreVote makes the others refuse while they hear from it.
         initial_election_ticks_left=1,
         random=random,
     )

@@ -1,4 +1,4 @@
-"""What a node says of itself and of the others, for operators."""
+"""What a node tells operators about itself and about the members."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ class NodeStatus:
     """One node as it sees itself.
 
     Attributes:
-        snapshot_index: of the newest snapshot here; the log holds what follows.
         role: follower, pre_candidate, candidate or leader.
-        leader_id: None while none is known.
-        health: None where all is well, else one sentence on what is not.
-        leader_contact_age_s: time since a leader was heard from, on the leader since it last worked; None
-            before the first.
+        leader_id: None while no leader is known.
+        snapshot_index: of the newest snapshot on this node; the log has the entries after it.
+        health: None if all is well; else what is wrong, in one sentence.
+        leader_contact_age_s: seconds since this node heard from a leader; on the leader, since its last turn.
+            None before the first leader.
     """
 
     id: int
@@ -39,12 +39,15 @@ class MemberStatus:
     """One member of the configuration.
 
     Attributes:
-        client_url: where clients reach it, as it told; None until it has been met, or if it tells nothing.
-        promote: how a learner becomes a voter: "auto", or "manual" by an operator.
-        is_active: whether the leader has heard of it within an election timeout.
-        match, state, is_active: None where this node does not lead.
-        snapshot: how far a snapshot on its way between that member and this node has come, in words; None
-            where there is none.
+        url: where its peers reach it.
+        client_url: where clients reach it, as the member announced; None before that.
+        role: voter or learner.
+        promote: how a learner becomes a voter: "auto", by the leader, or "manual", by an operator.
+        is_active: whether a message of it came within an election timeout; None if this node does not lead.
+        match: the last index that is known to be durable there; None if this node does not lead.
+        state: probe, replicate or snapshot, as in etcd; None if this node does not lead.
+        snapshot: the progress of a snapshot between that member and this node, in words; None if there is
+            none.
     """
 
     id: int
@@ -59,13 +62,13 @@ class MemberStatus:
 
 
 class NodeView:
-    """Looks at the parts of a node, and changes none."""
+    """Reads the parts of a node, and changes none of them."""
 
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
 
     def status(self) -> NodeStatus:
-        """This node as it sees itself at this moment."""
+        """This node as it sees itself now."""
         raw = self._parts.raw
         return NodeStatus(
             id=self._parts.config.node_id,
@@ -82,7 +85,7 @@ class NodeView:
         )
 
     def measures(self) -> NodeMeasures:
-        """What this node has counted and timed of itself since it started."""
+        """What this node has counted and timed since it started."""
         return NodeMeasures(
             leader_changes=self._parts.leader.changes,
             proposals=self._parts.proposals.outcomes(),
@@ -127,8 +130,8 @@ class NodeView:
         return members
 
     def _health(self) -> str | None:
-        if self._parts.proposals.no_room is not None:
-            return f"{self._parts.proposals.no_room}; make some"
+        if (shortage := self._parts.proposals.disk_shortage) is not None:
+            return f"{shortage}; free some space"
         if self._parts.raw.leader_id is not None:
             return None
         outgoing = self._parts.peers.outgoing.values()

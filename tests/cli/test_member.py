@@ -70,7 +70,7 @@ def test_members_by_command(cluster: Cluster) -> None:
     assert "a removed id is never taken again" in refusal(*again, directory=cluster.directory)
     leader = leading(cluster)
     said = member(cluster, "remove", str(leader), "--dry-run")
-    assert said.endswith("first     the leader hands over before it is removed\n")
+    assert said.endswith("first     leadership is transferred before the leader is removed\n")
     assert leading(cluster) == leader
     successor = next(i for i in (1, 2, 3) if i != leader)
     member(cluster, "transfer", str(successor))

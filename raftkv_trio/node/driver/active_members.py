@@ -1,8 +1,8 @@
 """Which members are active: the one answer to this question outside the core.
 
-`Progress.recent_active` serves the core's own quorum check only. The core clears it once an election timeout,
-so that right after that no member would seem active. And the core sets it for a new member that has not sent
-anything yet.
+`Progress.recent_active` serves the core alone, for its quorum check. The core clears it once an election
+timeout, so that right after that no member would seem active. And the core sets it for a new member that has
+not sent anything yet.
 """
 
 from raftkv_trio.world import Clock

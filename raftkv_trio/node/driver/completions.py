@@ -1,7 +1,14 @@
-"""The driver's part that deals with log writer and applier: what they answer, and what is applied next.
+"""Completions: what the log writer and the applier have done, and what the applier does next.
 
-What is durable goes into the log that the core reads, and only then are its responses delivered. The applier
-has one thing at a time: a batch of entries, or a snapshot behind all that were handed out before it.
+The core runs with asynchronous storage writes (`Config.async_storage_writes`): its Ready asks for work, and
+each piece of work carries the responses that may be delivered once it is done. This module delivers them:
+
+- a write that is durable goes into `log`, the memory from which the core reads entries; then its responses
+  are delivered. Votes, append responses and the leader's own acknowledgement are such responses, so none of
+  them can leave before the write is durable (dissertation, section 10.2.1);
+- a batch that is applied switches the core's configuration; then its responses are delivered.
+
+The applier has one thing at a time: a batch of entries, or a snapshot that replaces the machine's state.
 """
 
 from collections import deque
@@ -22,13 +29,13 @@ from raftkv_trio.sync import Wakeup
 
 
 class Completions:
-    """Takes the answers of log writer and applier once a turn, and feeds the applier at its end.
+    """Keeps completions until the driver's next turn, and gives the applier its next work.
 
     Args:
-        log: what the core reads, and what is durable.
+        log: the durable log, as the core reads it.
         wakeup: the driver's.
-        commits: to the applier; whoever runs the driver closes it.
-        catch_up_entries, catch_up_bytes: of what a snapshot covers, at most so much stays in `log`.
+        commits: to the applier; the driver's task closes it.
+        catch_up_entries, catch_up_bytes: how much of what a snapshot covers stays in `log`, at most.
     """
 
     def __init__(
@@ -48,75 +55,97 @@ class Completions:
         self._catch_up_entries = catch_up_entries
         self._catch_up_bytes = catch_up_bytes
         self._durable: deque[Message] = deque()
+        self._recorded: SnapshotMeta | None = None
         self._to_apply: list[Message] = []
         self._applying: list[Message] = []
-        self._is_feeding = False  # the applier has a batch, or a snapshot
-        self._applied = False
-        self._restoring: Message | None = None
-        self._recorded: SnapshotMeta | None = None
+        self._to_restore: Message | None = None
+        self._is_applier_busy = False
+        self._is_applied = False
 
-    # ------------------------------------------------------------ what other tasks tell; all return at once
+    # ------------------------------------------------------------ by other tasks; all return at once
 
     def durable(self, messages: Sequence[Message]) -> None:
-        """The log writer: these STORAGE_APPENDs are on disk, with the snapshots that they hold."""
+        """The log writer: these STORAGE_APPENDs are on the disk, including the snapshots in them."""
         self._durable.extend(messages)
         self._wakeup.set()
 
-    def applied(self) -> None:
-        """The applier: what was on the commit stream is applied."""
-        self._applied = True
-        self._wakeup.set()
-
     def recorded(self, snapshot: SnapshotMeta) -> None:
-        """The log writer: a snapshot of this node's own stands in for all entries up to it."""
+        """The log writer: the log on the disk continues this snapshot, which this node took itself."""
         self._recorded = snapshot
         self._wakeup.set()
 
-    # ------------------------------------------------------------ by the driver
+    def applied(self) -> None:
+        """The applier: everything that it was given is applied."""
+        self._is_applied = True
+        self._wakeup.set()
+
+    # ------------------------------------------------------------ by the driver: what is done
 
     def take(self, peers: PeerTransport) -> None:
-        """Step the core with what is applied and durable, and send what had to wait for it."""
-        if self._applied:
-            self._applied = self._is_feeding = False
-            applying, self._applying = self._applying, []
-            for message in applying:
-                for entry in message.entries:
-                    if entry.type is not EntryType.NORMAL:
-                        self._raw.apply_conf_change(decode_conf_change(entry))
-                self._deliver(message.responses, peers)
-            if not applying and self._restoring is not None:
-                self._restored(self._restoring, peers)
-        while self._durable and self._restoring is None:
+        """Tell the core what is applied and durable, and send what had to wait for that."""
+        if self._is_applied:
+            self._is_applied = self._is_applier_busy = False
+            self._take_applied(peers)
+        # A write with a snapshot is complete only when the state machine has the snapshot too. If the core
+        # learnt of it earlier, it could hand out entries behind the snapshot, and report an applied index
+        # that the machine has not reached. The writes after it wait as well: responses are in order.
+        while self._durable and self._to_restore is None:
             message = self._durable.popleft()
-            if message.snapshot is not None:  # it and what follows it is answered once the machine has it
-                self._restoring = message
+            if message.snapshot is not None:
+                self._to_restore = message
             else:
-                self._now_durable(message, peers)
+                self._take_durable(message, peers)
         self._compact()
 
-    def _now_durable(self, message: Message, peers: PeerTransport) -> None:
+    def _take_applied(self, peers: PeerTransport) -> None:
+        applying, self._applying = self._applying, []
+        for message in applying:
+            for entry in message.entries:
+                # A configuration takes effect in the core when its entry is applied, as in etcd, and not when
+                # it is appended, as in section 6 of the paper. The applier only changes `Membership`: the
+                # core belongs to the driver.
+                if entry.type is not EntryType.NORMAL:
+                    self._raw.apply_conf_change(decode_conf_change(entry))
+            self._deliver(message.responses, peers)
+        if not applying and self._to_restore is not None:
+            restored, self._to_restore = self._to_restore, None
+            assert restored.snapshot is not None
+            self._log.apply_snapshot(restored.snapshot)
+            self._take_durable(restored, peers)
+
+    def _take_durable(self, message: Message, peers: PeerTransport) -> None:
+        # First the log, then the responses: on a response the core drops the entries from its own memory of
+        # what is not stable yet, and reads them from `log` from then on.
         if message.entries:
             self._log.append(message.entries)
         if message.term:
             self._log.set_hard_state(HardState(message.term, message.vote, message.commit))
         self._deliver(message.responses, peers)
 
-    def _restored(self, message: Message, peers: PeerTransport) -> None:
-        self._restoring = None
-        assert message.snapshot is not None
-        self._log.apply_snapshot(message.snapshot)
-        self._now_durable(message, peers)
+    def _deliver(self, responses: Sequence[Message], peers: PeerTransport) -> None:
+        for response in responses:
+            if response.to == self._raw.id:
+                # A leader may have appended more entries before it applied its own removal. Their responses
+                # come from a node that is no member any more, and count for nothing.
+                with suppress(PeerNotFound):
+                    self._raw.step(response)
+            else:
+                # If the outbox is full the response is lost, as any message may be: the leader sends again.
+                peers.offer(response.to, (response,))
 
     def _compact(self) -> None:
-        """Let a snapshot stand in for the entries in memory, but for those that laggards may ask for."""
+        """Drop the entries in memory that a recorded snapshot covers, except those for lagging followers."""
         snapshot, self._recorded = self._recorded, None
+        # A snapshot from a leader may have replaced the whole log in the meantime.
         if snapshot is None or snapshot.index <= self._log.snapshot().index:
             return
         self._log.create_snapshot(snapshot.index, snapshot.conf_state, b"")
+        # A follower that lacks an entry which is dropped here is sent the whole snapshot. A follower that is
+        # slow for a moment must not cost that, so the newest of the covered entries stay.
         first = self._log.first_index()
-        behind = self._log.entries(first, snapshot.index + 1, None)[-self._catch_up_entries :]
+        covered = self._log.entries(first, snapshot.index + 1, None)[-self._catch_up_entries :]
         kept_bytes, keep_from = 0, snapshot.index + 1
-        for entry in reversed(behind if self._catch_up_entries else ()):
+        for entry in reversed(covered if self._catch_up_entries else ()):
             kept_bytes += len(entry.data)
             if kept_bytes > self._catch_up_bytes:
                 break
@@ -124,30 +153,25 @@ class Completions:
         if keep_from > first:
             self._log.compact(keep_from - 1)
 
-    def _deliver(self, responses: Sequence[Message], peers: PeerTransport) -> None:
-        for response in responses:
-            if response.to == self._raw.id:
-                # A leader that has applied its own removal may have written later entries meanwhile.
-                with suppress(PeerNotFound):
-                    self._raw.step(response)
-            else:
-                peers.offer(response.to, (response,))
-
-    # ------------------------------------------------------------ the commit stream
+    # ------------------------------------------------------------ by the driver: what is next
 
     def to_apply(self, message: Message) -> None:
-        """Queue one STORAGE_APPLY."""
+        """Queue one STORAGE_APPLY for the applier."""
         self._to_apply.append(message)
 
-    def feed(self) -> None:
-        """Unless the applier is busy, give it what is next: entries, and behind all of them, a snapshot."""
-        if self._is_feeding:
+    def feed_applier(self) -> None:
+        """Unless the applier is busy, give it everything that is committed; or else a snapshot to restore."""
+        # One batch at a time bounds the commit stream, so that `send_nowait` cannot fail and the driver never
+        # waits. What is committed meanwhile becomes one larger batch.
+        if self._is_applier_busy:
             return
         if self._to_apply:
             self._applying, self._to_apply = self._to_apply, []
             self.commits.send_nowait([entry for message in self._applying for entry in message.entries])
-        elif self._restoring is not None and self._restoring.snapshot is not None:
-            self.commits.send_nowait(Restore(self._restoring.snapshot))
+        elif self._to_restore is not None and self._to_restore.snapshot is not None:
+            # Only now, behind all entries that were handed out before the snapshot was received: a restore
+            # before them would be followed by entries that the snapshot includes already.
+            self.commits.send_nowait(Restore(self._to_restore.snapshot))
         else:
             return
-        self._is_feeding = True
+        self._is_applier_busy = True

@@ -1,9 +1,16 @@
-"""The raft driver: the one task that touches the core. It waits for its wakeup and for nothing else.
+"""The driver: the only task that touches the core. It waits for its wakeup, and for nothing else.
 
-In each turn it drains its sources in this order: completions of log writer and applier; what peers sent; a
-tick; proposals and reads. Then it hands out what the core made of them. Completions come first because they
-free what the rest waits for; messages of peers come before a tick so that a node that was paused hears the
-heartbeats that wait for it before it thinks of an election.
+In each turn the driver drains its sources in this order:
+
+1. completions of the log writer and the applier. They come first because they free what the rest waits for:
+   room in the uncommitted limit, and the responses that wait for the disk.
+2. messages of peers. They come before a tick, so that a node that was paused steps the heartbeats that wait
+   in its inbox before its election clock runs on. Otherwise each pause would end in an election.
+3. a tick, if its time has come.
+4. proposals and reads, in one batch each.
+
+Then it processes what the core made of all this, its Readies. A turn is synchronous. So cancellation falls
+between two turns, where the core, the log in memory and the tables of proposals and reads are consistent.
 """
 
 import logging
@@ -43,11 +50,11 @@ _HEARTBEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
 
 
 class Driver:
-    """Turns what the other tasks give it into steps of the core, and its Ready into work for the other tasks.
+    """Turns what other tasks give it into steps of the core, and Readies into work for other tasks.
 
     Attributes:
         wakeup: set by every task that gives the driver something to do.
-        on_turned: called after each turn; None: nobody follows.
+        on_turned: called after each turn, for the simulator; None by default.
 
     Args:
         inbox: what the peers sent.
@@ -76,9 +83,9 @@ class Driver:
         clock: Clock,
         tick_interval_s: float,
     ) -> None:
-        self.raw = raw
         self.wakeup = wakeup
-        self.changes = changes
+        self._raw = raw
+        self._changes = changes
         self._active = active
         self._leader = leader
         self._leadership_transfer = leadership_transfer
@@ -96,27 +103,28 @@ class Driver:
         self._tick_due = False
         self.round_trips = RoundTrips()
 
-    # ------------------------------------------------------------ what other tasks tell; all return at once
+    # ------------------------------------------------------------ the two tasks
 
-    def tick_due(self) -> None:
-        """A tick's time has come; two that come before the next turn are one."""
-        self._tick_due = True
-        self.wakeup.set()
-
-    # ------------------------------------------------------------ the tasks
-
-    async def tick(self, first_tick_s: float) -> None:
-        """Ask for a tick every interval, the first after `first_tick_s`; missed ones are not made up for."""
+    async def run_clock(self, first_tick_s: float) -> None:
+        """Ask for a tick in every interval, for the first one after `first_tick_s`, until cancelled."""
         due = self._clock.now() + first_tick_s
         while True:
             await self._clock.sleep_until(due)
             self.tick_due()
             due += self._tick_interval_s
+            # After a pause (SIGSTOP, a long garbage collection) missed ticks are not made up for: in that
+            # time this node could hear from nobody, so the time says nothing about the leader.
             if due <= self._clock.now():
                 due = self._clock.now() + self._tick_interval_s
 
+    def tick_due(self) -> None:
+        """The time of a tick has come. If two come before the next turn, they are one."""
+        self._tick_due = True
+        self.wakeup.set()
+
     async def run(self) -> None:
-        """Drive until cancelled. Cancellation falls between turns, never inside one."""
+        """Drive the core until cancelled. Cancellation falls between turns, never inside one."""
+        # Closing the commit stream ends the applier too, if the driver should end first.
         with self._completions.commits:
             self.start()
             while True:
@@ -126,32 +134,38 @@ class Driver:
     # ------------------------------------------------------------ turns; synchronous
 
     def start(self) -> None:
-        """What comes before the first turn."""
-        if self.raw.status().configuration.voters == (self.raw.id,):
-            self.raw.campaign()  # nobody else could be leading
-        self._hand_out()
+        """Do what comes before the first turn."""
+        # A single voter needs no election timeout: no other node can be the leader.
+        if self._raw.status().configuration.voters == (self._raw.id,):
+            self._raw.campaign()
+        self._process_readies()
 
     def turn(self) -> None:
-        """Drain all sources, in their order, and hand out what came of it; due when the wakeup was set."""
+        """Drain all sources, in their order, and process the Readies; due when the wakeup was set."""
         self._completions.take(self._peers)
-        self._reports.take(self.raw)
+        self._reports.take(self._raw)
         self._take_messages()
         self._take_tick()
+        # Before the proposals: once a transfer has begun the core accepts none. They stay queued here,
+        # certainly not applied, and go to the next leader.
         self._leadership_transfer.begin_if_requested()
         self._proposer.propose(self._peers)
         self._read()
-        self._hand_out()
+        self._process_readies()
         self._leader.turned()
         if self.on_turned is not None:
             self.on_turned()
 
-    # ------------------------------------------------------------ source 2: peers
+    # ------------------------------------------------------------ source 2: messages of peers
 
     def _take_messages(self) -> None:
         messages: list[tuple[int, Message]] = []
         for peer_id, frame in self._inbox.drain():
+            # Forwarded proposals are only collected here; the turn appends them after its tick.
             if isinstance(frame, Forward | ForwardChange):
                 self._proposer.forwarded(peer_id, frame)
+            # The snapshot's file is whole and durable here, or the frame would not have come. So what the
+            # core then asks the log writer for is only to let the log continue that file.
             elif isinstance(frame, ReceivedSnapshot):
                 messages.append((peer_id, frame.message))
             elif isinstance(frame, Refused):
@@ -162,75 +176,96 @@ class Driver:
             self._step(peer_id, message)
 
     def _step(self, peer_id: int, message: Message) -> None:
-        if message.type in _FOR_A_LEADER and self.raw.role is not StateRole.LEADER:
-            return  # passed on it would come on a stream that is not its sender's; who asks, asks again
-        if self._is_full() and any(entry.data for entry in message.entries):
-            return  # the leader sends it again; a new leader's empty entry is taken, or nobody could read
-        try:
-            self.raw.step(message)
-        except RaftError as error:
-            logger.warning("message %s of node %d is dropped: %s", message.type.name, peer_id, error)
+        # The core would forward these to the leader it knows, with the original sender in them. The leader
+        # refuses such a message: on a stream, a member may only speak for itself. Dropping is safe, because
+        # the sender repeats a read after a few ticks, and a transfer is only a wish.
+        if message.type in _FOR_A_LEADER and self._raw.role is not StateRole.LEADER:
             return
+        # What is left of the disk is for votes and hard states. A dropped append is a lost message: nothing
+        # is acknowledged, and the leader sends it again. But a new leader's empty entry needs little room,
+        # and nobody could read before it is committed (section 8), so that one is taken.
+        if self._is_full() and any(entry.data for entry in message.entries):
+            return
+        try:
+            self._raw.step(message)
+        except RaftError as error:
+            # No correct member sends such a message. The core has not changed, and the voter goes on.
+            logger.warning("dropped a %s message of node %d: %s", message.type.name, peer_id, error)
+            return
+        # Only now: a message that the core refuses is no sign of a working member.
         self._active.heard(peer_id)
-        if message.type is MessageType.APP_RESP and not message.reject and message.term == self.raw.term:
+        # An answer of an earlier term belongs to an append that is not timed any more.
+        if message.type is MessageType.APP_RESP and not message.reject and message.term == self._raw.term:
             self.round_trips.durable(peer_id, message.index, self._clock.now())
-        if peer_id == self.raw.leader_id and message.term == self.raw.term:
+        # Nor does the message of a leader that was deposed count as contact with the leader.
+        if peer_id == self._raw.leader_id and message.term == self._raw.term:
             self._leader.heard()
 
     def _is_full(self) -> bool:
-        """Whether the disk has no room, and what is left of the log is for votes and hard states."""
-        return self._proposals.no_room is not None and not self._log_writer.has_room
+        """Whether the disk has no room, and the rest of the log is reserved for votes and hard states."""
+        return self._proposals.disk_shortage is not None and not self._log_writer.has_room
 
-    # ------------------------------------------------------------ source 3: time
+    # ------------------------------------------------------------ source 3: a tick
 
     def _take_tick(self) -> None:
+        # Each of these looks at the state as it is, not at events. So nothing waits for ever because an event
+        # was lost: a read without an answer, a refused proposal, a learner that has caught up.
         if self._tick_due:
             self._tick_due = False
-            self.raw.tick()
+            self._raw.tick()
             self._leadership_transfer.tick(self._log_writer.writing_since)
             self._reads.tick()
             self._proposals.retry_refused()
-            self.changes.tick()
+            self._changes.tick()
 
     # ------------------------------------------------------------ source 4: proposals and reads
 
     def _read(self) -> None:
-        if self.raw.leader_id is not None and (context := self._reads.next_context()) is not None:
-            self.raw.read_index(context)
+        # Without a leader the core would drop the request, and the round would wait for some ticks more.
+        if self._raw.leader_id is not None and (context := self._reads.next_context()) is not None:
+            self._raw.read_index(context)
 
-    # ------------------------------------------------------------ what the core wants done
+    # ------------------------------------------------------------ what the core asks for
 
-    def _hand_out(self) -> None:
-        while self.raw.has_ready():
-            ready = self.raw.ready()
+    def _process_readies(self) -> None:
+        while self._raw.has_ready():
+            ready = self._raw.ready()
             self._note_soft_state(ready)
             self._reads.answered(ready.read_states)
             to_peers: dict[int, list[Item]] = {}
+            # Messages leave before the entries of this Ready are durable here. That is safe (dissertation,
+            # section 10.2.1): a leader counts itself only when its own write has completed, and every message
+            # that promises durability comes as a response of the write, through `Completions`.
             for message in ready.messages:
                 if message.to == APPEND_THREAD:
                     self._log_writer.submit(message)
                 elif message.to == APPLY_THREAD:
                     self._completions.to_apply(message)
                 elif message.type is MessageType.SNAP:
+                    # The leader sends nothing else to that member until it hears how the snapshot ended.
                     if not self._peers.send_snapshot(message):
                         self._reports.snapshot_sent(message.to, False)
                 else:
                     to_peers.setdefault(message.to, []).append(message)
+            # An outbox takes all of these messages or none. Dropping them is safe: the core hears that the
+            # peer is unreachable, probes it, and sends again what it lacks.
             for peer_id, messages in to_peers.items():
                 if not self._peers.offer(peer_id, messages):
                     self._reports.dropped(peer_id)
                 elif appended := _last_entry_index(messages):
                     self.round_trips.sent(peer_id, appended, self._clock.now())
-        self._completions.feed()
+        self._completions.feed_applier()
 
     def _note_soft_state(self, ready: Ready) -> None:
+        """Tell all who depend on the leader that the leader, or this node's role, has changed."""
         if ready.soft_state is None:
             return
-        self._leader.update(ready.soft_state, self.raw.term)
+        self._leader.update(ready.soft_state, self._raw.term)
         self._reads.leader_changed()
         self.round_trips.forget()
+        # Proposals and reads wait while no leader is known; the next turn sends them.
         if ready.soft_state.leader_id is not None:
-            self.wakeup.set()  # proposals and reads may have waited for it
+            self.wakeup.set()
 
 
 def _last_entry_index(items: Sequence[Item]) -> int | None:
@@ -239,10 +274,13 @@ def _last_entry_index(items: Sequence[Item]) -> int | None:
 
 
 def without_superseded_heartbeats(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Message]]:
-    """All of `messages` but the heartbeats, and answers to some, that a later one of the same term follows.
+    """`messages` without heartbeats, and answers to them, that a later one of that peer and term supersedes.
 
-    The later one says all that they said. Every read sends heartbeats, so that thousands may wait for a node
-    that was paused; the core would answer each, and send to each answer all entries that the node lacks.
+    Every ReadIndex round sends heartbeats, so thousands of them may wait for a node that was paused. The core
+    would answer each heartbeat, and react to each answer by sending all entries that the follower lacks.
+
+    Dropping them is safe: a leader's later heartbeat carries at least the commit index of an earlier one, and
+    its newest read round, whose confirmation confirms all rounds before it; or no round, if no read waits.
     """
     seen: set[tuple[int, MessageType, int]] = set()
     kept: list[tuple[int, Message]] = []

@@ -50,11 +50,13 @@ class KnownLeader:
         logger.info(
             "%s at term %d, leader %s", role.name.lower(), term, "unknown" if leader_id is None else leader_id
         )
+        # A leader becomes known by a message of it, or because it is this node itself.
         if leader_id is not None:
             self._heard_at = self._clock.now()
         elif self._is_own_node:
             self._heard_at = self._turned_at  # until then it heard itself, as in `contact_age_s`
         self._is_own_node = role is StateRole.LEADER
+        # That no leader is known is not counted, nor that the same one is known again after that.
         if leader_id not in (None, self._last_leader_id):
             self._last_leader_id = leader_id
             self.changes += 1

@@ -61,6 +61,8 @@ class LeadershipTransfer:
 
     def begin_if_requested(self) -> None:
         """Once a turn: begin the transfer that is requested, if there is a member to transfer it to."""
+        # Another node leads, or none does: the request is fulfilled. It must not survive, or it would depose
+        # this node when it is elected again for good reason.
         if self._raw.role is not StateRole.LEADER:
             self._is_requested = False
         if not self._is_requested:

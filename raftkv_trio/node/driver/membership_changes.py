@@ -1,7 +1,12 @@
-"""What a leader does about its members: which changes it appends, promotions, and who needs a snapshot.
+"""What the leader does about its members: which changes it appends, promotions, snapshots for new members.
 
-One change at a time: the next one waits until the last is applied here and no configuration is joint, so that
-what it is checked against is what it will meet.
+One change at a time: the next one waits until the last one is applied here and no configuration is joint. So
+the configuration that a change meets when it is applied is the one that it was checked against, and applying
+it never fails.
+
+Only the leader decides, because only the leader hears from all members. If it is wrong about them, that is
+never unsafe: the core keeps the rules of section 6. The checks here keep the cluster available: they refuse
+what would leave it without a quorum or a leader.
 """
 
 import logging
@@ -23,30 +28,41 @@ from raftkv_trio.world import Clock
 
 logger = logging.getLogger(__name__)
 
-#: Proposes what the leader changes of its own accord; no node has this id.
+#: The proposer of what the leader changes by itself. No node has id 0.
 _LEADER_ITSELF = ProposalId(0, 0, 0)
 
 
-class Later(NamedTuple):
-    """Why a change cannot be appended yet, and whom of the leader has to hand over to first, if anybody."""
+class Deferred(NamedTuple):
+    """A change that cannot be appended yet.
+
+    Attributes:
+        reason: in words, for the client that waits.
+        successor_ids: if the leader has to transfer leadership first, to one of these members.
+    """
 
     reason: str
-    successors: tuple[int, ...] = ()
+    successor_ids: tuple[int, ...] = ()
 
 
 class CatchUpRound(NamedTuple):
-    """A learner's catch-up (dissertation, section 4.2.1): from when, up to which index, after a short one?"""
+    """One round of a learner that catches up (dissertation, section 4.2.1).
+
+    Attributes:
+        begun_at: by the node's clock.
+        target: the leader's last index at that time; the round ends when the learner has it.
+        follows_short_round: whether the round before took less than an election timeout.
+    """
 
     begun_at: float
     target: int
-    was_short: bool
+    follows_short_round: bool
 
 
 class MembershipChanges:
-    """The driver's part that changes members; asked on the leader only.
+    """Decides about changes of the members; only a leader's driver asks it.
 
     Args:
-        want_snapshot: has one taken of what is applied now.
+        request_snapshot: has a snapshot taken of everything that is applied now.
     """
 
     def __init__(
@@ -59,7 +75,7 @@ class MembershipChanges:
         active: ActiveMembers,
         leadership_transfer: LeadershipTransfer,
         election_timeout_s: float,
-        want_snapshot: Callable[[], None],
+        request_snapshot: Callable[[], None],
     ) -> None:
         self._node_id = node_id
         self._raw = raw
@@ -69,91 +85,125 @@ class MembershipChanges:
         self._active = active
         self._leadership_transfer = leadership_transfer
         self._election_timeout_s = election_timeout_s
-        self._want_snapshot = want_snapshot
+        self._request_snapshot = request_snapshot
         self._rounds: dict[int, CatchUpRound] = {}
         self._leads_since: float | None = None
 
     # ------------------------------------------------------------ requests
 
-    def append(self, proposal_id: ProposalId, data: bytes) -> ChangeRefused | Later | None:
-        """Append a change to the log; None, or why that is not to be, or not yet."""
+    def append(self, proposal_id: ProposalId, data: bytes) -> ChangeRefused | Deferred | None:
+        """Append a change to the log; if that must not happen, or not yet, return why."""
         try:
             request = ChangeRequest.decode(data)
+        # The bytes may come from a follower. In the log they would stop every node that applies them.
         except PeerProtocolError as error:
             return ChangeRefused(str(error))
-        if (verdict := self.verdict(request)) is not None:
+        if (objection := self.check(request)) is not None:
+            # The core would abort a transfer under way for a new one to another member. A change that waits
+            # is checked in every turn, so it must leave the transfer that it has begun alone.
             is_transferring = self._raw.status().transferee is not None
-            if isinstance(verdict, Later) and verdict.successors and not is_transferring:
-                self._leadership_transfer.begin(verdict.successors)
-            return verdict
+            if isinstance(objection, Deferred) and objection.successor_ids and not is_transferring:
+                self._leadership_transfer.begin(objection.successor_ids)
+            return objection
         try:
             self._raw.propose_conf_change(request.conf_change(proposal_id))
+        # A transfer is under way, or too much is uncommitted. Both pass.
         except ProposalDropped as error:
-            return Later(str(error))
+            return Deferred(str(error))
         return None
 
-    def verdict(self, request: ChangeRequest) -> ChangeRefused | Later | None:
-        """Why a change is not to be appended, or not yet; None where nothing stands against it now."""
+    def check(self, request: ChangeRequest) -> ChangeRefused | Deferred | None:
+        """Why a change must not be appended, or not yet; None if it may be appended now. Appends nothing."""
+        # First, because the configuration that the other checks need is not known before that.
         if self._raw.is_changing:
-            return Later("an earlier change is not complete yet")
-        if (objection := self._membership.objection(request)) is not None:
-            return objection
-        change = request.conf_change(_LEADER_ITSELF)  # whose it is does not matter yet
+            return Deferred("an earlier change is not complete yet")
+        # What the request says about the members is wrong. Force does not help here: it is for members that
+        # do not answer, never for a change that cannot be applied.
+        if (refused := self._membership.objection(request)) is not None:
+            return refused
+        change = request.conf_change(_LEADER_ITSELF)  # any proposer: the result is dropped
         try:
             configuration = apply_change(self._membership.conf_state, change).conf_state
         except InvalidConfiguration as error:
             return ChangeRefused(str(error))
-        if (untimely := self._untimely(request, configuration)) is not None:
-            return untimely
-        if self._node_id not in configuration.voters:
-            if not {*configuration.voters} & {*self._membership.conf_state.voters}:
-                return ChangeRefused(
-                    "the leader is to be removed, and none of the voters that stay votes already, so that"
-                    " it could hand over; promote one first"
-                )
-            return Later("the leader hands over before it is removed", configuration.voters)
-        if self._is_new_leader and (behind := self._behind(request)) is not None:
-            return Later(f"node {behind} is to hear of its own removal, and has not been heard from yet")
-        return None
+        if not request.is_forced:
+            objection = self._check_promotions(request) or self._check_quorum(configuration)
+            if objection is not None:
+                return objection
+        return self._check_own_removal(configuration) or self._check_removed_hear_of_it(request)
 
-    def _untimely(self, request: ChangeRequest, configuration: ConfState) -> ChangeRefused | Later | None:
-        """Why a change that makes sense must not be made as things are now, unless it is forced."""
-        if request.is_forced:
-            return None
+    def _check_promotions(self, request: ChangeRequest) -> ChangeRefused | None:
+        # A voter with an old log adds to the quorum's size, but for a long time nothing to a quorum: until it
+        # has caught up, no entry can count on it (dissertation, section 4.2.1).
         for change in request.changes:
             if change.action is Action.PROMOTE and not self._has_caught_up(change.node_id):
                 return ChangeRefused(
-                    f"node {change.node_id} has not caught up yet; wait, or let it be promoted by itself"
-                )
-        for voters in (configuration.voters, configuration.voters_outgoing):
-            active = [i for i in voters if i in self._active]
-            if len(active) <= len(voters) // 2 and voters:
-                if self._is_new_leader:
-                    return Later("the leader is new, and has not heard from all yet")
-                return ChangeRefused(
-                    f"of the voters {_names(voters)} only {_names(active) or 'none'} would answer, which is"
-                    " no quorum; bring the others back first, or force the change"
+                    f"node {change.node_id} has not caught up yet; retry later, or leave its promotion to the"
+                    " leader"
                 )
         return None
 
-    def _behind(self, request: ChangeRequest) -> int | None:
-        """Who is to be removed, answers, and has not been probed yet: it would miss the commit of that."""
+    def _check_quorum(self, configuration: ConfState) -> ChangeRefused | Deferred | None:
+        # In a joint configuration each half needs a quorum of its own, even to leave the joint configuration.
+        for voters in (configuration.voters, configuration.voters_outgoing):
+            active = [i for i in voters if i in self._active]
+            if len(active) <= len(voters) // 2 and voters:
+                # A new leader has not had the time to hear from all. Members that are up must not make a
+                # request fail that another leader would have accepted a moment ago.
+                if self._is_new_leader:
+                    return Deferred("the leader is new and has not heard from all members yet")
+                return ChangeRefused(
+                    f"of the voters {_names(voters)} only {_names(active) or 'none'} would answer, which is"
+                    " no quorum; start the others first, or force the change"
+                )
+        return None
+
+    def _check_own_removal(self, configuration: ConfState) -> ChangeRefused | Deferred | None:
+        """A leader may not append a change that ends its own vote: another voter must lead first.
+
+        Raft allows it (section 6 of the paper): until the change is committed, the leader manages a cluster
+        that it is no part of. But then the cluster has no leader until an election timeout has passed.
+        """
+        if self._node_id in configuration.voters:
+            return None
+        # A voter that the same change adds is no help: it cannot be elected before the change.
+        if not {*configuration.voters} & {*self._membership.conf_state.voters}:
+            return ChangeRefused(
+                "cannot remove the leader: no remaining member is a voter yet; promote one first"
+            )
+        # The successor must stay a voter, or it would only have to transfer leadership again.
+        return Deferred("leadership is transferred before the leader is removed", configuration.voters)
+
+    def _check_removed_hear_of_it(self, request: ChangeRequest) -> Deferred | None:
+        """A removed node should hear that its removal is committed, or it waits for a leader for ever.
+
+        The leader tells the commit index with its last append before it drops the node. To a node in PROBE it
+        sends one append at a time, so that this last one may not leave. A new leader probes all members
+        first. It does not wait for a member that does not answer, nor for any member beyond an election
+        timeout.
+        """
+        if not self._is_new_leader:
+            return None
         progress = self._raw.status().progress
         for change in request.changes:
             if change.action is Action.REMOVE and change.node_id in self._active:
-                one = progress.get(change.node_id)
-                if one is not None and one.state is ProgressState.PROBE:
-                    return change.node_id
+                member = progress.get(change.node_id)
+                if member is not None and member.state is ProgressState.PROBE:
+                    return Deferred(
+                        f"node {change.node_id} must hear of its removal, and has not answered the new leader"
+                        " yet"
+                    )
         return None
 
     @property
     def _is_new_leader(self) -> bool:
         return self._leads_since is None or self._clock.now() - self._leads_since <= self._election_timeout_s
 
-    # ------------------------------------------------------------ of its own accord; once a tick
+    # ------------------------------------------------------------ by itself, once a tick
 
     def tick(self) -> None:
-        """Promote who has caught up, leave a joint configuration, have a snapshot taken for a newcomer."""
+        """Leave a joint configuration, promote learners that have caught up, and help new members start."""
+        # What this node has measured as a leader says nothing after another leader: rounds begin again.
         if self._raw.role is not StateRole.LEADER:
             self._rounds.clear()
             self._leads_since = None
@@ -166,10 +216,11 @@ class MembershipChanges:
             self._watch_learners(configuration)
         known = all_members(self._log.snapshot().conf_state)
         if any(i not in known and i in self._active for i in all_members(configuration)):
-            self._serve_newcomers(known)
+            self._request_snapshot_for_new_members(known)
 
     def _leave_joint(self) -> None:
-        """The core does so as it applies; but a transfer of leadership may have held that up."""
+        # The core proposes that itself when it applies the joint configuration. But it accepts no proposal
+        # during a leadership transfer; without this, a transfer that failed would leave the cluster joint.
         if self._raw.may_leave_joint:
             try:
                 self._raw.propose_conf_change(ConfChangeV2())
@@ -180,8 +231,12 @@ class MembershipChanges:
         progress = self._raw.status().progress
         now, last_index = self._clock.now(), self._raw.last_index
         for node_id in configuration.learners:
+            # The applier has applied a change that the core takes over in the driver's next turn.
             if node_id not in progress:
                 continue
+            # Each round is what was written during the round before. One that is shorter than an election
+            # timeout shows that the learner is faster than the writers, and that as a voter it would hold up
+            # commits for less time than an election does.
             catch_up = self._rounds.get(node_id) or CatchUpRound(now, last_index, False)
             if progress[node_id].match >= catch_up.target:
                 catch_up = CatchUpRound(now, last_index, now - catch_up.begun_at < self._election_timeout_s)
@@ -190,10 +245,11 @@ class MembershipChanges:
                 self._promote(node_id)
 
     def _has_caught_up(self, node_id: int) -> bool:
+        """Whether the last whole round was short, and the one since then is not long already."""
         catch_up = self._rounds.get(node_id)
         return (
             catch_up is not None
-            and catch_up.was_short
+            and catch_up.follows_short_round
             and self._clock.now() - catch_up.begun_at < self._election_timeout_s
             and node_id in self._active
         )
@@ -203,19 +259,24 @@ class MembershipChanges:
         return member is None or member.is_promoted_by_hand
 
     def _promote(self, node_id: int) -> None:
+        # The checks are those of a request of an operator: a promotion must not cost the quorum either.
         request = ChangeRequest((MemberChange(Action.PROMOTE, node_id),))
         outcome = self.append(_LEADER_ITSELF, request.encode())
         if outcome is None:
-            logger.info("node %d has caught up, and is to vote", node_id)
+            logger.info("node %d has caught up and becomes a voter", node_id)
         elif isinstance(outcome, ChangeRefused):
-            logger.debug("node %d has caught up, but: %s", node_id, outcome)
+            logger.debug("node %d has caught up, but is not promoted: %s", node_id, outcome)
 
-    def _serve_newcomers(self, known: tuple[int, ...]) -> None:
-        """The log begins behind a snapshot in which they are no members, and which they would refuse."""
+    def _request_snapshot_for_new_members(self, known: tuple[int, ...]) -> None:
+        """Request a snapshot if a new member needs one; `known` are the members in the newest snapshot.
+
+        A node that gets a snapshot in which it is no member cannot tell whether it was removed, and refuses
+        it. So the core does not send such a snapshot, and would wait for a newer one for ever.
+        """
         first_index = self._log.first_index()
         for node_id, progress in self._raw.status().progress.items():
             if node_id not in known and node_id in self._active and progress.match + 1 < first_index:
-                self._want_snapshot()
+                self._request_snapshot()
                 return
 
 

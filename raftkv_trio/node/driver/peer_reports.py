@@ -34,6 +34,7 @@ class PeerReports:
 
     def unsent(self, forward: Forward | ForwardChange) -> None:
         """A forwarded proposal certainly never left this node, so it may be sent again."""
+        # The outbox still held it when the connection ended. That proves as much as the leader's Refused.
         for proposal_id in proposal_ids(forward):
             self._proposals.refused(proposal_id, forward.term, "the leader cannot be reached")
 
@@ -47,6 +48,8 @@ class PeerReports:
 
     def take(self, raw: RawNode) -> None:
         """Pass all reports on to the core."""
+        # Without these the core would go on streaming to a peer that gets nothing, or send it nothing until
+        # it answers the snapshot that it never got.
         while self._unreachable:
             raw.report_unreachable(self._unreachable.pop())
         while self._snapshots:

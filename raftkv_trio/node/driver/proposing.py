@@ -1,10 +1,17 @@
-"""The driver's part that brings proposals to the leader: appends them where this node leads, forwards them
-where another does, and answers what others forward to this node."""
+"""How proposals reach the log of the leader.
+
+If this node leads, its own proposals are appended to the core, and the proposals that followers have
+forwarded. If another node leads, this node's proposals are forwarded to it. A forwarded proposal names the
+term that it is
+meant for, and only the leader of that term may append it: on this rests the rule that tells the fate of a
+proposal (`node/proposals.py`). If the leader does not append it, it answers Refused; if it does, it answers
+nothing: the follower learns the outcome from its own log.
+"""
 
 from collections.abc import Sequence
 
 from raftkv_trio.errors import ChangeRefused, NoSuchMember
-from raftkv_trio.node.driver.membership_changes import Later, MembershipChanges
+from raftkv_trio.node.driver.membership_changes import Deferred, MembershipChanges
 from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
 from raftkv_trio.peers.outbox import PeerTransport
@@ -15,74 +22,83 @@ from raftkv_trio.raft.types import StateRole
 
 
 class Proposer:
-    """Commands in batches, changes of members one by one."""
+    """Appends or forwards commands in batches, and membership changes one by one."""
 
     def __init__(
         self, raw: RawNode, proposals: ProposalTable, changes: MembershipChanges, *, max_batch_bytes: int
     ) -> None:
-        self.raw = raw
+        self._raw = raw
         self._proposals = proposals
         self._changes = changes
         self._max_batch_bytes = max_batch_bytes
         self._forwarded: list[tuple[int, Forward | ForwardChange]] = []
 
-    # ------------------------------------------------------------ told by the driver
+    # ------------------------------------------------------------ messages of peers
 
     def forwarded(self, peer_id: int, forward: Forward | ForwardChange) -> None:
-        """A follower asks this node to append; answered at the next `propose`."""
+        """A follower asks this node to append; the next `propose` does so, or refuses."""
         self._forwarded.append((peer_id, forward))
 
     def refused(self, refused: Refused) -> None:
-        """A leader's word that it did not append what this node had forwarded."""
+        """A leader says that it did not append what this node forwarded."""
         kind = NoSuchMember if refused.is_unknown else ChangeRefused
         reason = kind(refused.reason) if refused.is_final else refused.reason
         for proposal_id in refused.ids:
+            # The term in the answer lets the table ignore an answer to an earlier forward of the proposal.
             self._proposals.refused(proposal_id, refused.term, reason)
 
     # ------------------------------------------------------------ once a turn
 
     def propose(self, peers: PeerTransport) -> None:
-        """Bring all that waits to the leader, as far as it is taken."""
+        """Append or forward everything that waits, as far as the core or the outbox accepts it."""
         forwarded, self._forwarded = self._forwarded, []
         for peer_id, forward in forwarded:
             self._append_forwarded(peers, peer_id, forward)
-        if self.raw.leader_id is not None:
-            self._propose_changes(peers, self.raw.leader_id)
-            self._propose_commands(peers, self.raw.leader_id)
+        if self._raw.leader_id is not None:
+            self._propose_changes(peers, self._raw.leader_id)
+            self._propose_commands(peers, self._raw.leader_id)
 
     def _propose_commands(self, peers: PeerTransport, leader_id: int) -> None:
         while self._proposals.has_queued:
             batch = self._proposals.next_queued(self._max_batch_bytes)
-            if leader_id == self.raw.id:
-                taken = self._append([(p.id, p.command) for p in batch]) is None
+            if leader_id == self._raw.id:
+                is_accepted = self._append([(p.id, p.command) for p in batch]) is None
             else:
-                taken = peers.offer(leader_id, (_forward(self.raw.term, batch),))
-            if not taken:
+                is_accepted = peers.offer(leader_id, (_forward(self._raw.term, batch),))
+            # The rest stays queued until the next turn: the core has too many uncommitted bytes, or a
+            # transfer is under way, or the outbox is full.
+            if not is_accepted:
                 return
-            self._proposals.sent(batch, self.raw.term)
+            # Even if the connection breaks now, the batch counts as sent under this term: nobody here can
+            # know whether the leader has received it. Only an outbox that still held it may say so.
+            self._proposals.sent(batch, self._raw.term)
 
     def _propose_changes(self, peers: PeerTransport, leader_id: int) -> None:
         for proposal in self._proposals.queued_changes:
-            if leader_id != self.raw.id:
-                forward = ForwardChange(self.raw.term, proposal.id, proposal.command)
+            if leader_id != self._raw.id:
+                forward = ForwardChange(self._raw.term, proposal.id, proposal.command)
                 if peers.offer(leader_id, (forward,)):
-                    self._proposals.sent((proposal,), self.raw.term)
+                    self._proposals.sent((proposal,), self._raw.term)
                 continue
             match self._changes.append(proposal.id, proposal.command):
                 case None:
-                    self._proposals.sent((proposal,), self.raw.term)
-                case Later(reason):
-                    proposal.held_up_by = reason
+                    self._proposals.sent((proposal,), self._raw.term)
+                case Deferred(reason):
+                    # It stays queued and is tried in every turn. The changes behind it wait, so that changes
+                    # of one node are appended in the order in which they were submitted.
+                    proposal.deferred_because = reason
                     return
                 case refusal:
                     self._proposals.refuse_change(proposal, refusal)
 
     def _append_forwarded(self, peers: PeerTransport, peer_id: int, forward: Forward | ForwardChange) -> None:
-        reason: str | ChangeRefused | Later | None
-        if self.raw.role is not StateRole.LEADER or self.raw.term != forward.term:
-            reason = f"node {self.raw.id} does not lead term {forward.term}"
-        elif self._proposals.no_room is not None:
-            reason = self._proposals.no_room
+        reason: str | ChangeRefused | Deferred | None
+        # A leader of another term must refuse. The sender would take an entry of a later term as proof that
+        # its proposal is lost, and send it again; appended by both leaders, it would be applied twice.
+        if self._raw.role is not StateRole.LEADER or self._raw.term != forward.term:
+            reason = f"node {self._raw.id} does not lead term {forward.term}"
+        elif self._proposals.disk_shortage is not None:
+            reason = self._proposals.disk_shortage
         elif isinstance(forward, ForwardChange):
             reason = self._changes.append(forward.id, forward.request)
         else:
@@ -91,16 +107,18 @@ class Proposer:
             refused = Refused(
                 forward.term,
                 proposal_ids(forward),
-                reason.reason if isinstance(reason, Later) else str(reason),
+                reason.reason if isinstance(reason, Deferred) else str(reason),
                 is_final=isinstance(reason, ChangeRefused),
                 is_unknown=isinstance(reason, NoSuchMember),
             )
+            # If this answer is lost the sender cannot tell what became of its proposal: an unknown outcome,
+            # never a wrong one.
             peers.offer(peer_id, (refused,))
 
     def _append(self, proposals: Sequence[tuple[ProposalId, bytes]]) -> str | None:
-        """Append all or none to the log; None, or why the core takes none now."""
+        """Append all of these to the log, or none; the core's reason if none."""
         try:
-            self.raw.propose(*[encode_proposal(proposal_id, command) for proposal_id, command in proposals])
+            self._raw.propose(*[encode_proposal(proposal_id, command) for proposal_id, command in proposals])
         except ProposalDropped as error:
             return str(error)
         return None

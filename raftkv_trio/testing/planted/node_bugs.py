@@ -30,7 +30,7 @@ def _(original: Any) -> object:
 )
 def _(original: Any) -> object:
     def join(rounds: Any) -> ReadRound:
-        out: ReadRound | None = rounds._out
+        out: ReadRound | None = rounds._issued
         joined: ReadRound = original(rounds) if out is None else out
         return joined
 
@@ -78,7 +78,7 @@ def _(original: Any) -> object:
 )
 def _(original: Any) -> object:
     def append_forwarded(self: Any, peers: Any, peer_id: int, forward: Forward) -> None:
-        original(self, peers, peer_id, forward._replace(term=self.raw.term))
+        original(self, peers, peer_id, forward._replace(term=self._raw.term))
 
     return append_forwarded
 
@@ -94,7 +94,7 @@ def _(original: Any) -> object:
     def note_soft_state(self: Any, ready: Any) -> None:
         original(self, ready)
         if ready.soft_state is not None:
-            self._proposals.term_applied(self.raw.term)
+            self._proposals.term_applied(self._raw.term)
 
     return note_soft_state
 

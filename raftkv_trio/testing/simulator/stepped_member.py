@@ -63,7 +63,7 @@ class SteppedMember(SimulatedMember):
                 WatchedMachine(machine, self._told),
                 storage,
                 world,
-                post=Post(self.id, self._network, self._send_snapshot),
+                transport=Post(self.id, self._network, self._send_snapshot),
             )
         except (Halted, ConfigError, StorageError) as error:
             self.disk.kill()

@@ -17,7 +17,7 @@ from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from raftkv_trio.world import World
 
 
-class Post:
+class RecordingTransport:
     """Keeps what the driver sends."""
 
     def __init__(self) -> None:
@@ -45,8 +45,8 @@ class Turns:
         members = parse_cluster("http://one:1,http://two:2,http://three:3")
         config = NodeConfig(node_id=1, members=members, data_dir=Path("/data"), segment_bytes=64 * 1024)
         storage = open_directory(SimulatedDisk(rng), config, rng)
-        self.post = Post()
-        self.parts = NodeParts(config, Store(), storage, World(random=rng), post=self.post)
+        self.transport = RecordingTransport()
+        self.parts = NodeParts(config, Store(), storage, World(random=rng), transport=self.transport)
         self.parts.driver.start()
 
     def receive(self, *messages: Message) -> None:
@@ -65,14 +65,14 @@ class Turns:
 
     def lead(self) -> int:
         """Win an election with node 2; the term."""
-        self.parts.driver.raw.campaign()
+        self.parts.raw.campaign()
         self.parts.driver.wakeup.set()
         self.run()
-        term = self.parts.driver.raw.term
+        term = self.parts.raw.term
         for kind in (MessageType.PRE_VOTE_RESP, MessageType.VOTE_RESP):
             term += kind is MessageType.PRE_VOTE_RESP
             self.receive(Message(type=kind, to=1, from_=2, term=term))
-        assert self.parts.driver.raw.role is StateRole.LEADER
+        assert self.parts.raw.role is StateRole.LEADER
         return term
 
 
@@ -87,13 +87,13 @@ async def test_heartbeats_that_gathered_get_one_answer(turns: Turns) -> None:
     turns.receive(
         *(Message(type=MessageType.HEARTBEAT, to=1, from_=2, term=2, context=context) for context in rounds)
     )
-    (answer,) = turns.post.take(MessageType.HEARTBEAT_RESP)
+    (answer,) = turns.transport.take(MessageType.HEARTBEAT_RESP)
     assert answer.context == rounds[-1]
 
 
 async def test_answers_that_gathered_get_one_append(turns: Turns) -> None:
     """A follower that answers a thousand heartbeats at once is sent what it lacks once."""
     term = turns.lead()
-    turns.post.take(MessageType.APP)
+    turns.transport.take(MessageType.APP)
     turns.receive(*[Message(type=MessageType.HEARTBEAT_RESP, to=1, from_=2, term=term)] * 1000)
-    assert len(turns.post.take(MessageType.APP)) == 1
+    assert len(turns.transport.take(MessageType.APP)) == 1

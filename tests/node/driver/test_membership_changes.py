@@ -6,7 +6,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ChangeRefused
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
-from raftkv_trio.node.driver.membership_changes import Later, MembershipChanges
+from raftkv_trio.node.driver.membership_changes import Deferred, MembershipChanges
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange, Membership
 from raftkv_trio.payload.proposal import ProposalId
@@ -81,7 +81,7 @@ class Cluster:
     def configuration(self) -> ConfState:
         return self.network[1].configuration
 
-    def ask(self, *changes: MemberChange, is_forced: bool = False) -> ChangeRefused | Later | None:
+    def ask(self, *changes: MemberChange, is_forced: bool = False) -> ChangeRefused | Deferred | None:
         """Ask the leader for a change, and let nothing happen yet."""
         return self.changes.append(ProposalId(1, 1, 1), ChangeRequest(changes, is_forced).encode())
 
@@ -180,7 +180,7 @@ def test_a_change_waits_for_the_one_before_it() -> None:
     """Until that is applied it is not even looked at."""
     cluster = Cluster(1, 2, 3)
     assert cluster.ask(adding(4)) is None
-    assert isinstance(cluster.ask(adding(4)), Later)
+    assert isinstance(cluster.ask(adding(4)), Deferred)
     cluster.settle()
     refused = cluster.ask(adding(4))
     assert isinstance(refused, ChangeRefused)
@@ -203,7 +203,7 @@ def test_a_joint_configuration_that_a_transfer_held_up_is_left() -> None:
 def test_the_leader_hands_over_before_it_removes_itself() -> None:
     """It appends nothing; who leads then is asked again, and removes it."""
     cluster = Cluster(1, 2, 3)
-    assert isinstance(cluster.ask(removing(1)), Later)
+    assert isinstance(cluster.ask(removing(1)), Deferred)
     cluster.settle()
     assert cluster.network.leader.id in (2, 3)
     assert cluster.network.leader.configuration.voters == (1, 2, 3)
@@ -214,7 +214,7 @@ def test_the_leader_hands_over_to_one_that_stays(leaves: tuple[int, ...]) -> Non
     """Whoever goes with it would only hand over again, and maybe back."""
     cluster = Cluster(1, 2, 3, 4, 5)
     cluster.tick()
-    assert isinstance(cluster.ask(*map(removing, leaves)), Later)
+    assert isinstance(cluster.ask(*map(removing, leaves)), Deferred)
     cluster.settle()
     assert cluster.network.leader.id not in leaves
 
@@ -225,7 +225,7 @@ def test_no_quorum_would_be_left() -> None:
     cluster.network.isolated = {3}
     cluster.clock.now_s += 2 * ELECTION_TICKS * TICK_S
     cluster.network.tick()
-    assert isinstance(cluster.ask(removing(2)), Later)
+    assert isinstance(cluster.ask(removing(2)), Deferred)
     cluster.tick(ELECTION_TICKS + 2)
     refused = cluster.ask(removing(2))
     assert isinstance(refused, ChangeRefused)
@@ -241,6 +241,6 @@ def test_a_new_leader_removes_nobody_that_it_has_not_probed() -> None:
     cluster.network.elect(2)
     cluster.lost = {(MessageType.APP, 3)}
     cluster.network.elect(1)
-    assert isinstance(cluster.ask(removing(3)), Later)
+    assert isinstance(cluster.ask(removing(3)), Deferred)
     cluster.tick(ELECTION_TICKS + 2)
     assert cluster.ask(removing(3)) is None

@@ -207,10 +207,10 @@ async def test_a_dry_run_asks_the_leader(tmp_path: Path, free_ports: Ports) -> N
         body = {"action": "remove", "id": leader.node.id}
         async with open_client(follower) as client:
             refused = await client.post("/-/members/dry-run", json=body)
-            check_problem(refused, 503, f"only a leader can tell, and node {follower.node.id} does not lead")
+            check_problem(refused, 503, f"node {follower.node.id} does not lead; ask the leader")
         async with open_client(leader) as client:
             told = (await client.post("/-/members/dry-run", json=body)).json()
-            assert told == {"waits_for": "the leader hands over before it is removed"}
+            assert told == {"waits_for": "leadership is transferred before the leader is removed"}
         assert leader.parts.raw.status().transferee is None
 
 
@@ -249,7 +249,7 @@ async def test_a_change_without_a_leader(tmp_path: Path, free_ports: Ports) -> N
         survivor.parts.raw.forget_leader()
         async with open_client(survivor) as client:
             refused = await client.post("/-/members", json=learner(3))
-            check_problem(refused, 503, "no leader took the change in time; it is certainly not applied")
+            check_problem(refused, 503, "no leader accepted the change in time; it is certainly not applied")
             assert refused.headers["Retry-After"] == "1"
             assert (await client.post("/3", content=url(3))).status_code == 503
 
