@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from raftkv_trio.testing.campaign.level_2 import run_schedule_on_tasks
+from raftkv_trio.testing.campaign.schedule_on_tasks import run_schedule_on_tasks
 from raftkv_trio.testing.campaign.seeds import Verdict
 from raftkv_trio.testing.schedules.schedule import Fault, FaultKind, Limits, Schedule
 from raftkv_trio.testing.simulator.simulated_member import DATA_DIR

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 from trio._core import _run
 
-from raftkv_trio.testing.campaign.level_2 import run_schedule_on_tasks
+from raftkv_trio.testing.campaign.schedule_on_tasks import run_schedule_on_tasks
 from raftkv_trio.testing.campaign.seeds import Verdict
 from raftkv_trio.testing.planted import PLANTED
 from raftkv_trio.testing.schedules.draw import draw_schedule
@@ -45,7 +45,7 @@ def test_five_hundred_seeds(first: int) -> None:
 
 _DIGESTS = """
 import sys
-from raftkv_trio.testing.campaign.level_2 import run_schedule_on_tasks
+from raftkv_trio.testing.campaign.schedule_on_tasks import run_schedule_on_tasks
 from raftkv_trio.testing.schedules.draw import draw_schedule
 for seed in range(int(sys.argv[1]), int(sys.argv[2])):
     print(run_schedule_on_tasks(draw_schedule(seed)).digest)

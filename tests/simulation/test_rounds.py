@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from raftkv_trio.testing.campaign.level_2 import run_schedule_on_tasks
+from raftkv_trio.testing.campaign.schedule_on_tasks import run_schedule_on_tasks
 from raftkv_trio.testing.campaign.seeds import Verdict, run_schedule
 from raftkv_trio.testing.planted import PLANTED
 from raftkv_trio.testing.schedules.schedule import Fault, FaultKind, Limits, Schedule

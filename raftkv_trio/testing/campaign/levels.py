@@ -25,7 +25,7 @@ class Level:
 
 def _run_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
     # Brings Trio's tools for tests, and with them pytest where it is installed: level 1 has no need of them.
-    from raftkv_trio.testing.campaign.level_2 import run_schedule_on_tasks
+    from raftkv_trio.testing.campaign.schedule_on_tasks import run_schedule_on_tasks
 
     return run_schedule_on_tasks(schedule, keep_trace=keep_trace)
 

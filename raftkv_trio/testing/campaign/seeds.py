@@ -10,7 +10,7 @@ from raftkv_trio.errors import ProposalError
 from raftkv_trio.kv import Store
 from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.campaign.faults import mend_all, strike
-from raftkv_trio.testing.campaign.kv_clients import (
+from raftkv_trio.testing.campaign.kv_requests import (
     RegisterOperation,
     answer_to_read,
     answer_to_write,
