@@ -1,9 +1,11 @@
-"""A pytest fixture: clusters around state machines of your own, on virtual time.
+"""A pytest fixture: simulated clusters that replicate your own state machine.
+
+To load it, write this in a test module or in the topmost conftest.py:
 
     pytest_plugins = ["raftkv_trio.testing.pytest_plugin"]
 
-in a test module or in the topmost conftest.py brings it. Loaded by name only, so that whoever has this
-package installed, and tests something else, does not import it; nothing else in the package needs pytest.
+It is no automatic plugin, so tests that do not ask for it do not import it. Nothing else in this package
+needs pytest.
 """
 
 from collections.abc import Callable, Generator
@@ -22,7 +24,7 @@ _made = pytest.StashKey[list[tuple[int, Simulation]]]()
 
 @pytest.fixture
 def raft_simulation(request: pytest.FixtureRequest) -> Callable[..., Simulation]:
-    """Makes a Simulation of the same arguments; of a test that fails, seed and last lines are shown."""
+    """Makes a `Simulation` from the same arguments; a failed test shows its seed and its last lines."""
     made = request.node.stash.setdefault(_made, [])
 
     def make(
@@ -52,7 +54,7 @@ def raft_simulation(request: pytest.FixtureRequest) -> Callable[..., Simulation]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Give the report of a test that failed what its simulations did last."""
+    """Add the last lines of its simulations to the report of a failed test."""
     report = yield
     if report.failed:
         for seed, simulation in item.stash.get(_made, []):

@@ -1,4 +1,4 @@
-"""Many seeds, in as many processes as are wanted: what each did, in their order, and all in sum."""
+"""Runs many seeds in several processes: the verdicts in order, their sum, and the search for planted bugs."""
 
 import multiprocessing
 import signal
@@ -24,7 +24,7 @@ def run_seed(level: int, seed: int) -> Verdict:
 
 
 def run_seeds(level: int, seeds: Iterable[int], jobs: int) -> Generator[Verdict, None, None]:
-    """The verdicts on these seeds, in their order; seeds after the one that was taken last are run ahead."""
+    """Yield the verdicts on these seeds in order; processes run ahead of the caller."""
     arguments = ((level, seed) for seed in seeds)
     if jobs == 1:
         return (_run_seed(argument) for argument in arguments)
@@ -32,12 +32,12 @@ def run_seeds(level: int, seeds: Iterable[int], jobs: int) -> Generator[Verdict,
 
 
 class Finding(NamedTuple):
-    """What became of a planted bug.
+    """The result of the search for a planted bug.
 
     Attributes:
-        level: that was run.
-        seeds: how many were needed, or run where none found it.
-        failure: the invariant that broke first, or the kind of error; None: it was not found.
+        level: the level that was run.
+        seeds: number of seeds until the bug was found, or of all seeds if it was not.
+        failure: the first violated invariant, or the class of the error; None: not found.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Finding(NamedTuple):
 
     @property
     def is_found(self) -> bool:
-        """Whether a check found it, and not that the mutation itself no longer fits what it changes."""
+        """Whether a check found the bug; an error because the mutation no longer fits the code is no find."""
         return self.failure is not None and self.failure not in _MISFITS
 
 
@@ -55,15 +55,20 @@ _MISFITS = {error.__name__ for error in (AttributeError, ImportError, NameError,
 
 
 def find_planted(level: int, names: Iterable[str], max_seeds: int, jobs: int) -> Iterator[Finding]:
-    """Look for each of these bugs in a process of its own, with the seeds from 0 on.
+    """Search for each of these bugs in a process of its own, with the seeds from 0 on.
 
-    A bug that this level does not run is looked for at its own.
+    A bug that needs a higher level is searched at that level.
     """
     return _in_processes(_find_planted, ((level, name, max_seeds) for name in names), jobs, renewed=True)
 
 
 class Tally:
-    """The sum of many verdicts."""
+    """The sum of many verdicts.
+
+    Attributes:
+        faults: number of faults of each kind, by name.
+        operations: number of operations by outcome.
+    """
 
     def __init__(self) -> None:
         self.seeds = self.events = 0
@@ -73,6 +78,7 @@ class Tally:
         self._hash = blake2b(digest_size=16)
 
     def add(self, verdict: Verdict) -> None:
+        """Add one verdict; the order of verdicts counts for `digest`."""
         self.seeds += 1
         self.events += verdict.events
         self.simulated_s += verdict.simulated_s
@@ -99,7 +105,7 @@ def _find_planted(argument: tuple[int, str, int]) -> Finding:
                 failure = run_seed(level, seed).failure
                 if failure is not None:
                     return Finding(name, level, seed + 1, failure)
-    except AttributeError as error:  # what it replaces is there no more
+    except AttributeError as error:  # what the bug replaces no longer exists
         return Finding(name, level, 0, type(error).__name__)
     return Finding(name, level, max_seeds, None)
 
@@ -107,10 +113,10 @@ def _find_planted(argument: tuple[int, str, int]) -> Finding:
 def _in_processes(
     function: Callable[[Argument], Result], arguments: Iterable[Argument], jobs: int, *, renewed: bool
 ) -> Generator[Result, None, None]:
-    """Results in the order of the arguments; `renewed`: each in a process that has run nothing else."""
+    """Yield results in the order of the arguments; `renewed`: each from a process that ran nothing else."""
     remaining = iter(arguments)
     pending: deque[Future[Result]] = deque()
-    # Spawned, not forked: every process begins with a hash seed of its own, and without our threads.
+    # Spawned, not forked: each process starts with a hash seed of its own, and without our threads.
     executor = ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1 if renewed else None
     )
@@ -131,7 +137,7 @@ def _in_processes(
 
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """Processes that begin here never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    """Processes started here ignore Ctrl-C, which a terminal sends to all of them; their parent ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

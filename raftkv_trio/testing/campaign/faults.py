@@ -1,4 +1,4 @@
-"""What each kind of fault of a schedule does to a simulation, and how it ends."""
+"""What each kind of fault does to a simulation, and how the fault ends."""
 
 import errno
 from collections.abc import Callable, Mapping
@@ -15,18 +15,18 @@ Strike = Callable[[Simulation, Fault], None]
 
 
 def strike(simulation: Simulation, fault: Fault) -> None:
-    """Let a fault happen now, and plan its end."""
+    """Make a fault happen now, and plan its end."""
     leaders = [(m.parts.raw.term, m.id) for m in simulation.members.values() if m.parts and m.leads]
     if fault.leader and leaders:
         fault = replace(fault, node=max(leaders)[1])
     simulation.trace.note("fault", str(fault))
     if fault.node is not None and fault.node not in simulation.members and fault.kind not in RESHAPING:
-        return  # it has not joined yet
+        return  # the node has not joined yet
     _STRIKES[fault.kind](simulation, fault)
 
 
 def mend_all(simulation: Simulation) -> None:
-    """All heals: what is still wrong after this is what nobody can mend, a directory that does not verify."""
+    """End all faults; only a data directory that does not verify stays broken."""
     simulation.trace.note("fault", "all heals")
     simulation.network.mend_all()
     simulation.conditions = simulation.network.conditions = Conditions()
@@ -61,10 +61,10 @@ def _cut(simulation: Simulation, fault: Fault) -> None:
 
 
 def _cut_off(simulation: Simulation, fault: Fault) -> None:
-    """One node, with `number` others on its side, and a slow disk for as long."""
+    """Cut off one node with `number` others on its side; with a `factor`, its disk is slow meanwhile."""
     member = _member(simulation, fault)
     others = [i for i in simulation.members if i != member.id]
-    away_count = min(max(1, len(others) - fault.number), len(others))  # it may be the only one left
+    away_count = min(max(1, len(others) - fault.number), len(others))  # it may be the only node left
     away = simulation.random.sample(others, away_count)
     pairs = one_way([i for i in simulation.members if i not in away], away)
     number = simulation.network.cut([*pairs, *[(b, a) for a, b in pairs]])
@@ -165,12 +165,12 @@ def _halt_in_disk_call(simulation: Simulation, fault: Fault) -> None:
 
 
 def _rot(simulation: Simulation, fault: Fault) -> None:
-    """Bits flip while the node is down, so that it reads them when it starts."""
+    """Flip bits while the node is down, so that it reads them when it starts."""
     member = _member(simulation, fault)
     if member.node is not None:
         simulation.plan_restart(member.id, fault.duration_s)
         member.halt(power=fault.power)
-    # Looked at from without: a halt that is planned for a disk call of the node is not for this.
+    # `files` is no disk call of the node, so it does not trigger a halt planned for one.
     is_here = member.state is ProcessState.DOWN and bool(member.disk.files(Path("/")))
     if is_here and can_lose(simulation, rotten=member.id):
         member.is_rotten = True

@@ -1,4 +1,4 @@
-"""Clients of the key-value store, one operation at a time each, and the history of what they were told."""
+"""What simulated clients ask of the key-value store, and what its results tell them."""
 
 from collections.abc import Sequence
 from random import Random
@@ -19,7 +19,7 @@ from raftkv_trio.kv import (
     TxnResult,
     encode_txn,
 )
-from raftkv_trio.testing.histories.history import RecordedOperation
+from raftkv_trio.testing.histories.history import History, RecordedOperation
 from raftkv_trio.testing.histories.register import (
     ABSENT,
     PRESENT,
@@ -32,10 +32,11 @@ from raftkv_trio.testing.histories.register import (
 )
 
 RegisterOperation = RecordedOperation[RegisterRequest, RegisterAnswer]
+RegisterHistory = History[RegisterRequest, RegisterAnswer]
 
 
 def draw_request(random: Random, value: bytes, known: Seen | None) -> RegisterRequest:
-    """A read or a write of a key; `known` is what this client saw of it last."""
+    """Draw a read or a write of a key; `known` is what this client saw of the key last."""
     expects = known if known is not None and random.random() < 0.8 else None
     draw = random.random()
     if draw < 0.4:
@@ -68,7 +69,7 @@ def _compare(key: bytes, expects: Seen) -> Compare:
 
 
 def answer_to_write(result: object) -> RegisterAnswer:
-    """What the store's result says to a client."""
+    """What the store's result of a write tells a client."""
     assert isinstance(result, TxnResult), result
     (operation,) = result.results
     if isinstance(operation, PutResult):
@@ -79,10 +80,11 @@ def answer_to_write(result: object) -> RegisterAnswer:
 
 
 def answer_to_read(store: Store, key: bytes) -> RegisterAnswer:
+    """What a read of the store tells a client."""
     record = store.get(key)
     return RegisterAnswer(seen=seen(() if record is None else (record,)))
 
 
 def seen(records: Sequence[KeyValue]) -> Seen:
-    """A key as its record, if there is one, shows it."""
+    """A key as its record shows it; without a record, absent."""
     return Seen(True, records[0].value, records[0].mod_revision) if records else ABSENT

@@ -1,4 +1,7 @@
-"""The levels of the simulator: each draws a schedule from a seed, and runs it to a verdict."""
+"""The levels of the simulator: each draws a schedule from a seed, and runs the schedule to a verdict.
+
+Level 1 steps the parts of each node itself; level 2 runs whole nodes with their tasks, and is slower.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from raftkv_trio.testing.schedules.schedule import Schedule
 
 
 class RunSchedule(Protocol):
-    """Runs a schedule to its end, or to the first thing that must not be."""
+    """Runs a schedule to its end, or to the first violation."""
 
     def __call__(self, schedule: Schedule, *, keep_trace: bool = False) -> Verdict: ...
 
@@ -24,7 +27,7 @@ class Level:
 
 
 def _run_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
-    # Brings Trio's tools for tests, and with them pytest where it is installed: level 1 has no need of them.
+    # It imports trio.testing, and so pytest if that is installed; level 1 needs neither.
     from raftkv_trio.testing.campaign.schedule_on_tasks import run_schedule_on_tasks
 
     return run_schedule_on_tasks(schedule, keep_trace=keep_trace)

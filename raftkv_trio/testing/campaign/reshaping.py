@@ -1,7 +1,7 @@
-"""What an operator does in a simulation: adds members and starts their processes, removes and replaces some.
+"""The simulated operator: adds members and starts their processes, removes and replaces members.
 
-He asks any running member, may be left without an answer, and asks again, as people do. What he was told is
-checked: a change that was refused is in no log, one that was confirmed is.
+The operator asks any running member, and asks again if there is no answer, as people do. The answers are
+checked: a refused change must be in no log, a confirmed change must be in the log.
 """
 
 from collections.abc import Set
@@ -18,12 +18,12 @@ from raftkv_trio.testing.simulator.simulation import Simulation, address_of
 
 MAX_ATTEMPTS = 5
 ANSWER_TIMEOUT_S = 3.0
-#: With more, a seed would take too long.
+#: More nodes would make a seed take too long.
 MAX_NODES = 9
 
 
 def join(simulation: Simulation, fault: Fault) -> None:
-    """Add `number` nodes in one request, new ones or, where the fault names it, one that was there before."""
+    """Add `number` new nodes in one request; if the fault names a node, that one, removed before or not."""
     if fault.node is not None:
         ids = [fault.node]
     else:
@@ -35,7 +35,7 @@ def join(simulation: Simulation, fault: Fault) -> None:
 
 
 def remove(simulation: Simulation, fault: Fault) -> None:
-    """Remove `number` members in one request: the one that the fault names, or another, and more."""
+    """Remove `number` members in one request, first the member that the fault names."""
     changes = _removals(simulation, fault)
     if changes:
         _Request(simulation, changes, is_forced=fault.forced).ask()
@@ -56,7 +56,7 @@ def _additions(ids: list[int]) -> list[MemberChange]:
 
 
 def _begin(simulation: Simulation, ids: list[int], delay_s: float) -> None:
-    """Start the processes of those that are new, whatever becomes of the request."""
+    """Start the processes of new nodes, whatever becomes of the request."""
     for node_id in ids:
         if node_id not in simulation.members:
             simulation.add(node_id)
@@ -76,7 +76,12 @@ def _removals(simulation: Simulation, fault: Fault) -> list[MemberChange]:
 
 
 def can_lose(simulation: Simulation, *, leaving: Set[int] = frozenset(), rotten: int | None = None) -> bool:
-    """Whether a majority of voters stays whole and present, whatever becomes of the requests under way."""
+    """Whether a majority of voters keeps whole disks, whatever becomes of the pending requests.
+
+    Args:
+        leaving: members that are to be removed.
+        rotten: a member whose disk is to be damaged.
+    """
     lost = {m.id for m in simulation.members.values() if m.is_rotten or m.id == rotten}
     gone = simulation.leaving | leaving
     return not lost or all(
@@ -87,7 +92,7 @@ def can_lose(simulation: Simulation, *, leaving: Set[int] = frozenset(), rotten:
 
 
 class _Request:
-    """One request, until it is answered or given up."""
+    """One request, repeated until it is answered or given up."""
 
     def __init__(self, simulation: Simulation, changes: list[MemberChange], *, is_forced: bool) -> None:
         self._simulation = simulation
@@ -101,7 +106,7 @@ class _Request:
         return {c.node_id for c in self._request.changes if c.action is Action.REMOVE}
 
     def ask(self) -> None:
-        """Ask a member that is up, if there is one."""
+        """Ask any member that is up; if none is, try again later."""
         simulation = self._simulation
         self._attempts += 1
         up = [m for m in simulation.members.values() if m.node is not None]
@@ -119,10 +124,12 @@ class _Request:
         _PendingChange(self, member, member.node, proposal)
 
     def confirmed(self, term: int, index: int) -> None:
+        """A member says that the change is applied."""
         self._note("is told that it is done")
         self._simulation.invariants.check_acknowledged(term, index, self._request.encode())
 
     def refused(self, error: ProposalError, proposal: Proposal) -> None:
+        """A member refuses the change, or does not know its outcome."""
         if not isinstance(error, OutcomeUnknown):
             self._simulation.invariants.refused(proposal.id)
         self._answered(error)
@@ -149,6 +156,8 @@ class _Request:
 
 
 class _PendingChange:
+    """One request at one member, until it is answered."""
+
     def __init__(self, request: _Request, member: SimulatedMember, node: Node, proposal: Proposal) -> None:
         self._request = request
         self._member = member

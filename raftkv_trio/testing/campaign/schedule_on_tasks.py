@@ -1,20 +1,21 @@
-"""How a schedule is run at level 2: whole nodes, with all their tasks, in one Trio run."""
+"""Runs a schedule at level 2: whole nodes, with all their tasks, in one Trio run."""
 
 from time import perf_counter
 
 import trio
 import trio.testing
 
+from raftkv_trio.errors import leaves
 from raftkv_trio.testing.campaign.faults import mend_all
 from raftkv_trio.testing.campaign.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
 from raftkv_trio.testing.invariants.violation import LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import Schedule
-from raftkv_trio.testing.simulator.task_member import TaskSimulation, _leaves
+from raftkv_trio.testing.simulator.task_member import TaskSimulation
 from raftkv_trio.testing.world.determinism import deterministic_scheduling
 
 
 def run_schedule_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
-    """As `run_schedule`, at level 2."""
+    """Run a schedule at level 2, to its end or to the first violation."""
     begun_at = perf_counter()
     run = SeedRun(schedule, TaskSimulation, keep_trace=keep_trace)
     failure, text = None, ""
@@ -22,7 +23,7 @@ def run_schedule_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Ve
         with deterministic_scheduling(f"scheduler {schedule.seed}"):
             trio.run(_run, run, clock=trio.testing.MockClock())
     except Exception as error:
-        first = next(_leaves(error))
+        first = next(leaves(error))
         failure = first.invariant if isinstance(first, Violation) else type(first).__name__
         text = str(first) if isinstance(first, Violation) else f"{failure}: {first}"
     return run.verdict(failure, text, perf_counter() - begun_at)

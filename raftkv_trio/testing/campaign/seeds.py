@@ -1,39 +1,25 @@
-"""One seed, from its schedule to its verdict: key-value clients, faults, healing, and what they were told."""
+"""One seed, from schedule to verdict: clients work, faults strike, all heals, the history is judged."""
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from random import Random
 from time import perf_counter
 
-from raftkv_trio.errors import ProposalError
 from raftkv_trio.kv import Store
 from raftkv_trio.raft.confchange import all_members, is_joint
+from raftkv_trio.testing.campaign.clients import Client
 from raftkv_trio.testing.campaign.faults import mend_all, strike
-from raftkv_trio.testing.campaign.kv_requests import (
-    RegisterOperation,
-    answer_to_read,
-    answer_to_write,
-    command_of,
-    draw_request,
-)
-from raftkv_trio.testing.histories.history import History, Outcome
+from raftkv_trio.testing.campaign.kv_requests import RegisterHistory
+from raftkv_trio.testing.histories.history import History
 from raftkv_trio.testing.histories.linearizability import HistoryError, check_linearizable
-from raftkv_trio.testing.histories.register import (
-    Register,
-    RegisterAnswer,
-    RegisterGet,
-    RegisterRequest,
-    Seen,
-)
+from raftkv_trio.testing.histories.register import Register
 from raftkv_trio.testing.invariants.violation import LINEARIZABILITY, LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import PATIENCE_S, Fault, Occasion, Schedule
 from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
 
-#: After all has healed the clients must come to their end within this time.
+#: After all has healed, each condition of progress must hold within this time.
 PROGRESS_WITHIN_S = 20.0
-REQUEST_TIMEOUTS_S = (0.3, 1.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +27,13 @@ class Verdict:
     """What became of one seed.
 
     Attributes:
-        failure: the invariant that broke, or the kind of error; None where all is well.
-        text: the failure in one line or more.
-        faults: how many there were of each kind, by name.
-        operations: how many ended how.
+        failure: the violated invariant, or the class of the error; None if all is well.
+        text: the failure, in one line or more.
+        events: how many events were simulated.
+        faults: number of faults of each kind, by name.
+        operations: number of operations by outcome.
         digest: hash of the trace.
+        trace: the trace's lines, if they were kept.
     """
 
     schedule: Schedule
@@ -61,7 +49,7 @@ class Verdict:
 
 
 def run_schedule(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
-    """Run a schedule to its end, or to the first thing that must not be."""
+    """Run a schedule at level 1, to its end or to the first violation."""
     begun_at = perf_counter()
     run = SeedRun(schedule, Simulation, keep_trace=keep_trace)
     failure, text = None, ""
@@ -69,14 +57,18 @@ def run_schedule(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
         run.run()
     except Violation as error:
         failure, text = error.invariant, str(error)
-    except Exception as error:  # a bug of whatever kind, in the node or here
+    except Exception as error:  # a bug of any kind, in the node or in the simulator
         failure = type(error).__name__
         text = f"{failure}: {error}"
     return run.verdict(failure, text, perf_counter() - begun_at)
 
 
 class SeedRun:
-    """A simulation with clients of the store."""
+    """A simulation of one schedule, with its faults and its clients.
+
+    Attributes:
+        struck: number of faults so far, by kind.
+    """
 
     def __init__(self, schedule: Schedule, simulate: type[Simulation], *, keep_trace: bool) -> None:
         self.schedule = schedule
@@ -92,11 +84,15 @@ class SeedRun:
         self.simulation.supervised = True
         for member in self.simulation.members.values():
             member.disk_call_s = schedule.disk_call_s
-        self.history: History[RegisterRequest, RegisterAnswer] = History(lambda: self.simulation.now)
+        self.history: RegisterHistory = History(lambda: self.simulation.now)
         self.struck: Counter[str] = Counter()
-        self.clients = [_Client(number, self) for number in range(1, schedule.clients + 1)]
+        self.clients = [
+            Client(number, schedule, self.simulation, self.history)
+            for number in range(1, schedule.clients + 1)
+        ]
 
     def run(self) -> None:
+        """Run to the end. Raises Violation, or whatever a bug raises."""
         self.begin()
         self.simulation.timeline.run_until(self.schedule.duration_s)
         mend_all(self.simulation)
@@ -105,7 +101,7 @@ class SeedRun:
         self.judge()
 
     def begin(self) -> None:
-        """Plan all faults and let the clients begin."""
+        """Plan all faults, and start the clients."""
         simulation = self.simulation
         for fault in self.schedule.faults:
             simulation.timeline.at(fault.at_s, self._approach, fault)
@@ -113,7 +109,7 @@ class SeedRun:
             client.start()
 
     def conditions_of_progress(self) -> list[tuple[str, Callable[[], bool]]]:
-        """What must come, one after the other, once all has healed; and what it means where it does not."""
+        """What must become true in turn after all has healed, each with the failure if it does not."""
         return [
             ("the clients have not come to their end", self._are_done),
             ("a change of members is not complete", self._is_settled),
@@ -122,7 +118,7 @@ class SeedRun:
         ]
 
     def judge(self) -> None:
-        """Raise Violation where the clients' history is not linearizable, or the operator was told a lie."""
+        """Raise Violation if the history is not linearizable, or a refused change was made all the same."""
         self.simulation.invariants.check_refusals()
         try:
             check_linearizable(self.history, Register())
@@ -130,7 +126,7 @@ class SeedRun:
             raise Violation(LINEARIZABILITY, str(error)) from error
 
     def verdict(self, failure: str | None, text: str, wall_s: float) -> Verdict:
-        """What became of it."""
+        """The verdict, with the numbers of this run."""
         simulation = self.simulation
         return Verdict(
             schedule=self.schedule,
@@ -190,7 +186,7 @@ class SeedRun:
         return all(client.is_done for client in self.clients)
 
     def _have_ended(self) -> bool:
-        """Whether all removed nodes have, but for those that know nobody any more who could tell them."""
+        """Whether each removed node has ended, except nodes that know no member that could tell them."""
         present = self._members()
         return all(
             m.state in (ProcessState.REMOVED, ProcessState.REFUSED)
@@ -198,174 +194,3 @@ class SeedRun:
             for m in self.simulation.members.values()
             if m.id in self.simulation.invariants.configuration.removed
         )
-
-
-class _Client:
-    """One client: an operation at a time, at moments of its own while faults go on, in haste after that."""
-
-    def __init__(self, number: int, run: SeedRun) -> None:
-        schedule = run.schedule
-        self._name = f"client {number}"
-        self._run = run
-        self._simulation = run.simulation
-        self._random = Random(f"client {number} of {schedule.seed}")
-        quota = -(-schedule.operations // schedule.clients)
-        self._moments = sorted([self._random.uniform(0.5, schedule.duration_s) for _ in range(quota)])
-        self._moments.reverse()
-        self._count = 0
-        self._known: dict[bytes, Seen] = {}
-        self._favourite: int | None = None
-        self._is_waiting = False
-        self._plans = 0
-        self.is_done = False
-
-    def start(self) -> None:
-        self._next()
-
-    def hasten(self) -> None:
-        """A fault strikes: perhaps ask the leader something now, instead of later."""
-        if self._is_waiting and self._random.random() < self._run.schedule.haste:
-            leaders = [m.id for m in self._simulation.members.values() if m.leads]
-            if leaders:
-                self._favourite = self._random.choice(leaders)
-            self._plan(self._simulation.now + self._random.uniform(0, 0.05))
-
-    def _next(self) -> None:
-        if not self._moments:
-            self.is_done = True
-            return
-        think_s = self._random.uniform(0, 0.01)
-        self._plan(max(self._moments.pop(), self._simulation.now + think_s))
-
-    def _plan(self, at_s: float) -> None:
-        self._is_waiting = True
-        self._plans += 1
-        self._simulation.timeline.at(at_s, self._begin, self._plans)
-
-    def _begin(self, plan: int) -> None:
-        if plan != self._plans:
-            return  # it was hastened
-        member = self._choose()
-        if member is None:  # nobody to connect to
-            self._plan(self._simulation.now + self._random.uniform(0.05, 0.5))
-            return
-        self._is_waiting = False
-        self._count += 1
-        key = b"key%d" % self._random.randrange(self._run.schedule.keys)
-        value = b"%s-%d" % (self._name[7:].encode(), self._count)
-        request = draw_request(self._random, value, self._known.get(key))
-        record = self._run.history.invoke(self._name, key, request)
-        self._note(f"asks node {member.id}: {request} of {key.decode()}")
-        _Attempt(self, member, key, record).begin(self._random.choice(REQUEST_TIMEOUTS_S))
-
-    def _choose(self) -> SimulatedMember | None:
-        """A node that is up; mostly the same one, of all nodes or of those that lead."""
-        up = [m for m in self._simulation.members.values() if m.node is not None]
-        if self._simulation.now >= self._run.schedule.duration_s:  # people have noticed who is gone for good
-            up = [m for m in up if m.id not in self._simulation.invariants.configuration.removed]
-        if not up:
-            return None
-        same = [m for m in up if m.id == self._favourite]
-        member = same[0] if same and self._random.random() < 0.8 else self._random.choice(up)
-        self._favourite = member.id
-        return member
-
-    def ended(self, key: bytes, record: RegisterOperation) -> None:
-        """The operation is over; its record says how."""
-        answer = record.answer
-        if answer is not None:
-            if answer.seen is not None:
-                self._known[key] = answer.seen
-            elif answer.revision is not None:
-                self._known[key] = Seen(True, None, answer.revision)
-        self._note(f"{record.outcome.value}{'' if answer is None else f': {answer}'}")
-        self._next()
-
-    def _note(self, what: str) -> None:
-        self._simulation.trace.note(self._name, what)
-
-
-class _Attempt:
-    """One operation at one node."""
-
-    def __init__(
-        self, client: _Client, member: SimulatedMember, key: bytes, record: RegisterOperation
-    ) -> None:
-        self._client = client
-        self._run = client._run
-        self._member = member
-        self._key = key
-        self._record = record
-        assert member.node is not None
-        assert member.parts is not None
-        self._node, self._parts = member.node, member.parts
-        self._is_over = False
-
-    def begin(self, timeout_s: float) -> None:
-        request = self._record.request
-        try:
-            if isinstance(request, RegisterGet):
-                self._round = self._parts.reads.join()
-                self._poll = self._poll_read
-            else:
-                self._command = command_of(self._key, request)
-                self._proposal = self._node.submit(self._command)
-                self._poll = self._poll_write
-        except ProposalError:
-            self._end(Outcome.FAILED)
-            return
-        self._run.simulation.timeline.after(timeout_s, self._give_up)
-        self._member.add_poll(self._poll)
-
-    def _poll_write(self) -> bool:
-        if self._is_over:
-            return True
-        if self._proposal.is_settled:
-            try:
-                applied = self._proposal.result()
-            except ProposalError as error:
-                self._end(_told(error))
-            else:
-                self._run.simulation.invariants.check_acknowledged(applied.term, applied.index, self._command)
-                self._end(Outcome.COMPLETED, answer_to_write(applied.result))
-        elif self._member.node is not self._node:
-            self._end(Outcome.UNKNOWN)  # the connection broke
-        return self._is_over
-
-    def _poll_read(self) -> bool:
-        if self._is_over:
-            return True
-        index = self._round.index
-        if index is not None and self._parts.applied.index >= index:
-            store = self._member.machine
-            assert isinstance(store, Store)
-            self._end(Outcome.COMPLETED, answer_to_read(store, self._key))
-        elif (self._round.done.is_set() and index is None) or self._member.node is not self._node:
-            self._end(Outcome.FAILED)
-        return self._is_over
-
-    def _give_up(self) -> None:
-        if self._is_over:
-            return
-        if isinstance(self._record.request, RegisterGet):
-            self._end(Outcome.FAILED)
-        else:
-            self._end(_told(self._proposal.give_up()))
-
-    def _end(self, outcome: Outcome, answer: RegisterAnswer | None = None) -> None:
-        self._is_over = True
-        history = self._run.history
-        if answer is not None:
-            history.complete(self._record, answer)
-        elif outcome is Outcome.FAILED:
-            history.fail(self._record)
-        else:
-            history.give_up(self._record)
-        self._client.ended(self._key, self._record)
-
-
-def _told(error: ProposalError) -> Outcome:
-    """What a client makes of an error: the REST API answers 504 to the one, 503 to the others."""
-    from raftkv_trio.errors import OutcomeUnknown
-
-    return Outcome.UNKNOWN if isinstance(error, OutcomeUnknown) else Outcome.FAILED

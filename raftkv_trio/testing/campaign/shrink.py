@@ -1,8 +1,8 @@
-"""A schedule that fails, made smaller as long as the same invariant breaks.
+"""Makes a failing schedule smaller, as long as it violates the same invariant.
 
-Delta debugging over the faults (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input",
-2002), then everything else: fewer nodes, clients, keys and operations, a shorter time, what is left to its
-default. Again from the beginning, until nothing can be taken away any more.
+First the faults, by delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing
+input", 2002). Then everything else: defaults for the other fields; fewer nodes, clients, keys and operations;
+a shorter time. This repeats until nothing more can be taken away.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -18,12 +18,12 @@ _KEPT = {"seed", "faults"}
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """What is left of a schedule; its text is what `--only` takes.
+    """What is left of a schedule; `raftkv-trio simulate --only` takes its text.
 
     Attributes:
-        faults: positions of those that are left, from 0; None: all.
-        numbers: fields that have another value, by name.
-        defaults: names of fields that have their defaults.
+        faults: positions of the faults that are left, from 0; None: all.
+        numbers: names and values of the fields that are lowered.
+        defaults: names of the fields that are set to their defaults.
     """
 
     faults: tuple[int, ...] | None = None
@@ -40,7 +40,7 @@ class Reduction:
 
     @classmethod
     def parse(cls, text: str) -> "Reduction":
-        """The reduction of a text; raises ValueError where it is none."""
+        """Parse the text of a reduction; raises ValueError if it is malformed."""
         faults: tuple[int, ...] | None = None
         numbers: dict[str, int] = {}
         defaults: tuple[str, ...] = ()
@@ -54,13 +54,15 @@ class Reduction:
             elif name in LOWEST:
                 numbers[name] = int(value)
                 if numbers[name] < LOWEST[name]:
-                    raise ValueError(f"{part} is too low")
+                    raise ValueError(f"{part} is too low; the least is {LOWEST[name]}")
             else:
-                raise ValueError(f"{name!r} is nothing that a schedule has less of")
+                raise ValueError(
+                    f"a schedule has no {name!r} to reduce; use faults, default, {', '.join(LOWEST)}"
+                )
         return cls(faults, tuple(numbers.items()), defaults)
 
     def of(self, schedule: Schedule) -> Schedule:
-        """What is left; raises ValueError where the schedule has no such fault, field or node."""
+        """Apply to a schedule; raises ValueError if it lacks such a fault, field or node."""
         known = {f.name: f for f in fields(schedule) if _has_default(f)}
         changes: dict[str, Any] = dict(self.numbers)
         for name in self.defaults:
@@ -74,17 +76,17 @@ class Reduction:
             faults = tuple([faults[position] for position in self.faults])
         nodes = changes.get("nodes", schedule.nodes)
         named = {f.node for f in faults if f.node} | {i for f in faults for pair in f.pairs for i in pair}
-        if any(nodes < node <= schedule.nodes for node in named):  # others join, or are not there
+        if any(nodes < node <= schedule.nodes for node in named):  # higher ids join later
             raise ValueError(f"a fault names a node above {nodes}")
         return replace(schedule, faults=faults, **changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Shrunk:
-    """The smallest schedule so far that breaks the same invariant.
+    """The smallest schedule so far that violates the same invariant.
 
     Attributes:
-        runs: how many schedules were run.
+        runs: number of schedules run so far.
     """
 
     reduction: Reduction
@@ -93,11 +95,11 @@ class Shrunk:
 
 
 def shrink(failed: Verdict, run: Callable[[Schedule], Verdict]) -> Iterator[Shrunk]:
-    """Yield the smallest so far after each run, until nothing can be taken away; stop whenever you like.
+    """Yield the smallest schedule so far after each run; a caller may stop at any time.
 
     Args:
         failed: the verdict on the whole schedule.
-        run: runs a schedule; the same verdict for the same one.
+        run: runs a schedule; equal schedules must give equal verdicts.
     """
     return _Shrinking(failed, run).steps()
 
@@ -151,13 +153,13 @@ class _Shrinking:
         return self._best.reduction.faults
 
     def _try(self, reduction: Reduction) -> Generator[Shrunk, None, bool]:
-        """Whether the same invariant breaks with no more than this."""
+        """Whether the reduced schedule violates the same invariant."""
         if reduction in self._tried:
             return False
         self._tried.add(reduction)
         try:
             schedule = reduction.of(self._schedule)
-        except ValueError:  # a fault needs a node that would be gone
+        except ValueError:  # a fault names a node that would be gone
             return False
         verdict = self._run(schedule)
         fails = verdict.failure == self._failure

@@ -1,8 +1,8 @@
 """What clients did and were told: the evidence that a history checker judges.
 
 An operation is invoked, and ends in one of three ways: completed (with an answer), failed (certainly not
-applied) or unknown (it may be applied at any time after its invocation, or never). Whatever has not ended is
-unknown. What counts is the order in which a history was told of things; times are for the reader only.
+applied), or unknown (applied at any time after its invocation, or never). An operation that has not ended is
+unknown too. Only the order of the calls counts; times are for the reader.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -14,7 +14,7 @@ Answer = TypeVar("Answer")
 
 
 class Outcome(Enum):
-    """What a client knows of its operation."""
+    """What a client knows of the end of its operation."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -25,10 +25,10 @@ class RecordedOperation(Generic[Request, Answer]):
     """One operation on one key. Made by `History.invoke`, and changed by its history only.
 
     Attributes:
-        client: who asked; for the reader only.
-        invoked, ended: positions in the history; `ended` is None where nobody has said how it ended.
-        invoked_at, ended_at: seconds on the history's clock; None without one.
-        answer: None unless it is completed.
+        client: name of the client; for the reader only.
+        invoked, ended: positions in the history; `ended` is None while the operation is pending.
+        invoked_at, ended_at: seconds on the history's clock; None if it has no clock.
+        answer: None unless the operation is completed.
     """
 
     __slots__ = (
@@ -63,10 +63,10 @@ class RecordedOperation(Generic[Request, Answer]):
 
 
 class History(Generic[Request, Answer]):
-    """Records operations of any number of concurrent clients of one thread.
+    """Records the operations of any number of concurrent clients in one thread.
 
     Args:
-        now: the clock that times of operations are read from, in seconds; None: they have none.
+        now: clock of the operations' times, in seconds; None: they have no times.
     """
 
     def __init__(self, now: Callable[[], float] | None = None) -> None:
@@ -83,7 +83,7 @@ class History(Generic[Request, Answer]):
         return self._operations
 
     def invoke(self, client: str, key: Hashable, request: Request) -> RecordedOperation[Request, Answer]:
-        """Record that `client` is about to send `request`; to be called before anything leaves."""
+        """Record that `client` is about to send `request`; call it before anything is sent."""
         operation: RecordedOperation[Request, Answer] = RecordedOperation(
             client, key, request, self._next_position(), self._time()
         )
@@ -91,21 +91,21 @@ class History(Generic[Request, Answer]):
         return operation
 
     def complete(self, operation: RecordedOperation[Request, Answer], answer: Answer) -> None:
-        """Record its answer; to be called after the answer has arrived.
+        """Record the operation's answer; call it after the answer has arrived.
 
-        Raises ValueError a second time, and for the answer None, which stands for what is not known.
+        Raises ValueError if the operation has ended before, or if `answer` is None, which means unknown.
         """
         if answer is None:
-            raise ValueError(f"an operation that is completed has an answer: {operation}")
+            raise ValueError(f"a completed operation has an answer, not None: {operation}")
         self._end(operation, Outcome.COMPLETED)
         operation.answer = answer
 
     def fail(self, operation: RecordedOperation[Request, Answer]) -> None:
-        """Record that it was certainly not applied, and never will be. Raises ValueError a second time."""
+        """Record that it was not and will not be applied. Raises ValueError if it has ended before."""
         self._end(operation, Outcome.FAILED)
 
     def give_up(self, operation: RecordedOperation[Request, Answer]) -> None:
-        """Record that its client stopped waiting, its outcome unknown. Raises ValueError a second time."""
+        """Record that the client stopped waiting: unknown. Raises ValueError if it has ended before."""
         self._end(operation, Outcome.UNKNOWN)
 
     def _end(self, operation: RecordedOperation[Request, Answer], outcome: Outcome) -> None:

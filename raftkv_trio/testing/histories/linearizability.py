@@ -1,17 +1,18 @@
 """Whether a history can be explained by operations that take effect one at a time (Herlihy and Wing, 1990).
 
 Each key is judged alone, which is enough: linearizability is local. The search is Wing and Gong's, with
-Lowe's memory of configurations ("Testing for linearizability", 2017): it orders completed operations one by
-one, each before all that were invoked after its end, and keeps the state that the model is in. What answers
-tell of a common order, such as revisions, rules out most orders before they are tried (`Model.rank`).
+Lowe's memory of configurations ("Testing for linearizability", 2017). It orders completed operations one by
+one, each before all operations that were invoked after its end, and keeps the state that the model is in. If
+answers tell of a common order, as revisions do, most orders are ruled out before they are tried
+(`Model.rank`).
 
-Operations of unknown outcome (*lost* ones) may come at any time after their invocation, or never. Without
-more, every subset of them would have to be tried at every place. Three rules keep them few, and lose no
-order that could not be replaced by another:
-- one comes only right before an operation that may see it (`Model.may_see`), completed or lost itself; else
-  it may as well come later, or never. So those that nothing sees are dropped first;
-- of equal ones, the earliest is used first;
-- a state that was reached before with a part of the lost ones used now need not be looked at again.
+A *lost* operation, one of unknown outcome, may take effect at any time after its invocation, or never.
+Without further rules every subset of the lost operations would have to be tried at every place. Three rules
+keep them few; every order that they exclude can be replaced by one that they allow:
+- A lost operation comes only right before an operation that may see it (`Model.may_see`), completed or lost;
+  anywhere else it may as well come later, or never. So lost operations that nothing sees are dropped first.
+- Of equal lost operations the earliest is used first.
+- A state that was reached before with a subset of the lost operations used now is not examined again.
 """
 
 from collections import deque
@@ -30,38 +31,38 @@ SHOWN_BEFORE = 5  # operations, in an explanation
 
 
 class Model(Protocol[S, RequestIn, AnswerIn]):
-    """The sequential specification of one key. States and requests are hashable values, never changed."""
+    """The sequential specification of one key. States and requests are hashable, immutable values."""
 
     def initial(self, key: Hashable) -> S:
-        """The state before the first operation on `key`."""
+        """The state of `key` before any operation."""
         ...
 
     def step(self, state: S, request: RequestIn, answer: AnswerIn | None) -> Sequence[S]:
-        """The states that `request` may leave behind; none where `answer` contradicts `state`.
+        """The states that `request` may leave behind; none if `answer` contradicts `state`.
 
-        Without an answer: those that it leaves if it is applied, none if it would do nothing.
+        If `answer` is None: the states that `request` leaves if it is applied; none if it would do nothing.
         """
         ...
 
     def only_reads(self, request: RequestIn, answer: AnswerIn) -> bool:
-        """Whether it changes no state, wherever it stands in an order; it may narrow what is not known."""
+        """Whether `request` with `answer` changes no state in any order; it may narrow what is unknown."""
         ...
 
     def rank(self, request: RequestIn, answer: AnswerIn) -> int | None:
-        """A number that never falls along an order, such as a revision; None where nothing tells it."""
+        """A number that never falls along an order, such as a revision; None if the answer has none."""
         ...
 
     def may_see(self, request: RequestIn, answer: AnswerIn | None, write: RequestIn) -> bool:
-        """Whether `request` may get on only because `write`, whose answer was lost, came right before it.
+        """Whether `request` may be possible only because the lost `write` came right before it.
 
-        False only where, in any state, `request` with that answer either cannot come right after `write`, or
-        could as well come right before it, or without it. True if in doubt.
+        False only if this holds in any state: `request` with that answer cannot come right after `write`, or
+        it could as well come right before `write` or without it. True if in doubt.
         """
         ...
 
 
 class HistoryError(AssertionError):
-    """A history that could not be shown to be linearizable; the text says what the matter is."""
+    """A history that could not be shown to be linearizable; the text says why."""
 
 
 class NotLinearizable(HistoryError):
@@ -75,14 +76,14 @@ class Undecided(HistoryError):
 def check_linearizable(
     history: History[Request, Answer], model: Model[S, Request, Answer], *, max_steps: int = MAX_STEPS
 ) -> int:
-    """Return the number of steps that it took to find every key of `history` linearizable.
+    """Check that every key of `history` is linearizable; return the number of model steps it took.
 
     Args:
-        max_steps: how often the model may step for one key before the search is given up.
+        max_steps: bound of the model's steps for one key; beyond it the search is given up.
 
     Raises:
-        NotLinearizable: with the place at which the longest order found cannot go on.
-        Undecided: counts as a failure as well.
+        NotLinearizable: the text shows the longest order found, and what cannot follow it.
+        Undecided: `max_steps` was reached; a test should count this as a failure too.
     """
     by_key: dict[Hashable, list[RecordedOperation[Request, Answer]]] = {}
     for operation in history.operations:
@@ -100,7 +101,7 @@ def check_linearizable(
 
 
 class _Configuration(NamedTuple, Generic[S]):
-    """How far an order has come: bits of the completed and of the lost operations in it, and the state."""
+    """An order so far: bits of its completed and of its lost operations, and the state it leads to."""
 
     done: int
     lost: int
@@ -108,7 +109,7 @@ class _Configuration(NamedTuple, Generic[S]):
 
 
 class _Completed(NamedTuple, Generic[Request, Answer]):
-    """`lower`: bits of the completed ones of lower rank; `sees`: of the lost ones that it may see."""
+    """`lower`: bits of the completed operations of lower rank; `sees`: of lost operations it may see."""
 
     operation: RecordedOperation[Request, Answer]
     ended: int
@@ -119,7 +120,7 @@ class _Completed(NamedTuple, Generic[Request, Answer]):
 
 
 class _Lost(NamedTuple, Generic[Request]):
-    """`sees`: bits of the lost ones that it may see."""
+    """`sees`: bits of the lost operations it may see."""
 
     invoked: int
     request: Request
@@ -131,7 +132,7 @@ class _OutOfSteps(Exception):
 
 
 class Search(Generic[S, Request, Answer]):
-    """One search for an order of one key's operations; `steps` counts those of the model."""
+    """One search for an order of one key's operations; `steps` counts the model's steps."""
 
     def __init__(
         self,
@@ -210,7 +211,7 @@ class Search(Generic[S, Request, Answer]):
         next_ones, horizon = self._next_ones(done)
         for number in next_ones:
             one = self._completed[number]
-            # What reads and fits may as well come now: it gets in nobody's way.
+            # A read that fits may as well come now: it changes nothing for the operations after it.
             if one.only_reads and tuple(self._step(state, one.operation.request, one.answer)) == (state,):
                 yield _Configuration(done | 1 << number, lost, state)
                 return
@@ -222,13 +223,13 @@ class Search(Generic[S, Request, Answer]):
                         yield _Configuration(done | 1 << number, used, after)
 
     def _next_ones(self, done: int) -> tuple[list[int], int]:
-        """Completed operations that may come next, soonest ended first, and the first end of those left."""
+        """The completed operations that may come next, earliest end first; and the first end of all left."""
         present, horizon = self._present_ones(done)
         found = [number for number in present if not self._completed[number].lower & ~done]
         return sorted(found, key=lambda number: self._completed[number].ended), horizon
 
     def _present_ones(self, done: int) -> tuple[list[int], int]:
-        """Completed operations left that began before the first of these ended, and where that is."""
+        """The operations left that were invoked before the first of them ended, and that end."""
         present = []
         first_left = (~done & (done + 1)).bit_length() - 1
         horizon = self._completed[first_left].ended
@@ -244,9 +245,9 @@ class Search(Generic[S, Request, Answer]):
     def _with_lost(
         self, configuration: _Configuration[S], next_ones: Sequence[int], horizon: int
     ) -> Iterator[tuple[int, S, int | None]]:
-        """What chains of lost operations make of the state, the shortest (none) first; and the last of each.
+        """The states after chains of lost operations, shortest chain (none) first, each with its last one.
 
-        Each but the last is seen by the next.
+        In a chain each operation is seen by the next.
         """
         _, used, state = configuration
         useful = self._useful_lost(next_ones)
@@ -265,7 +266,7 @@ class Search(Generic[S, Request, Answer]):
                     )
 
     def _useful_lost(self, next_ones: Iterable[int]) -> int:
-        """Bits of the lost operations that those may see, or one that is useful itself."""
+        """Bits of the lost operations that one of `next_ones` or another useful lost operation may see."""
         useful = 0
         found = _union(self._completed[number].sees for number in next_ones)
         while found:
@@ -274,7 +275,7 @@ class Search(Generic[S, Request, Answer]):
         return useful
 
     def _lost_next(self, among: int, horizon: int) -> Iterator[int]:
-        """Those of the lost operations `among` that may come before `horizon`, of equal ones the first."""
+        """The lost operations in `among` that may come before `horizon`; of equal ones the first."""
         equal: set[Request] = set()
         for number in _numbers(among):
             one = self._lost[number]
@@ -292,7 +293,7 @@ class Search(Generic[S, Request, Answer]):
 
 
 def _is_news(known: dict[Place, list[int]], place: Place, used: int) -> bool:
-    """Note that `place` is reached with the lost operations `used`; False where a part of them was enough."""
+    """Note that `place` is reached with the lost operations `used`; False if a subset was enough before."""
     ways = known.setdefault(place, [])
     if any(way & used == way for way in ways):
         return False
@@ -303,7 +304,7 @@ def _is_news(known: dict[Place, list[int]], place: Place, used: int) -> bool:
 def _seen_ones(
     model: Model[S, Request, Answer], operations: Iterable[RecordedOperation[Request, Answer]]
 ) -> list[RecordedOperation[Request, Answer]]:
-    """The lost ones that a completed operation may see, or a lost one that is seen itself."""
+    """The lost operations that a completed operation may see, or a lost one that is seen itself."""
     lost = [o for o in operations if o.outcome is Outcome.UNKNOWN]
     seers = [o for o in operations if o.outcome is Outcome.COMPLETED]
     seen: set[int] = set()
@@ -324,7 +325,7 @@ def _seen_ones(
 
 
 def _lower_ones(ranks: Sequence[int | None]) -> list[int]:
-    """For each rank the bits of those that are lower."""
+    """For each rank, the bits of the operations of lower rank."""
     of_rank: dict[int, int] = {}
     for number, rank in enumerate(ranks):
         if rank is not None:

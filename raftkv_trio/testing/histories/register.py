@@ -1,7 +1,7 @@
-"""A key of a revisioned store as a sequential object: what the REST API of raftkv-trio promises of one key.
+"""One key of a revisioned store as a sequential object: what the REST API of raftkv-trio promises of a key.
 
-Revisions are those of etcd's v3 store (`mod revision`): every write that is applied gives the key a greater
-one. A write whose answer was lost has a revision that nobody was told; it is learnt from whoever sees it.
+Revisions are etcd's `mod revision`: each applied write gives the key a greater one. If the answer to a write
+was lost, its revision is unknown until an operation sees the value with its revision.
 """
 
 from collections.abc import Hashable, Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Seen(NamedTuple):
-    """What somebody saw of a key, or expects of it; None: not said."""
+    """What a client saw of a key, or expects of it; a field is None if it is not said."""
 
     present: bool
     value: bytes | None = None
@@ -34,7 +34,7 @@ class RegisterGet(NamedTuple):
 
 
 class RegisterPut(NamedTuple):
-    """Set the value, where the key is as `expects` says (If-Match, If-None-Match: *, or a value)."""
+    """Set the value, if the key is as `expects` says (If-Match, If-None-Match: *, or a value)."""
 
     value: bytes
     expects: Seen | None = None
@@ -44,7 +44,7 @@ class RegisterPut(NamedTuple):
 
 
 class RegisterDelete(NamedTuple):
-    """Remove the key, where it is as `expects` says."""
+    """Delete the key, if it is as `expects` says."""
 
     expects: Seen | None = None
 
@@ -53,13 +53,13 @@ class RegisterDelete(NamedTuple):
 
 
 class RegisterAnswer(NamedTuple):
-    """What a completed operation was told.
+    """The answer to a completed operation.
 
     Attributes:
-        applied: False where the key was not as a write expected, so that nothing was done.
-        seen: the key as it was right before the operation, as far as the answer says so. A write that
-            expected a revision and was not applied must say that the key was absent, or its revision.
-        revision: of the version that a put wrote; None: not told.
+        applied: False if the key was not as a write expected, so that nothing was done.
+        seen: the key right before the operation, as far as the answer tells. If a write expected a revision
+            and was not applied, it must tell the key's revision, or that the key was absent.
+        revision: revision of the version that a put wrote; None if the answer does not tell.
     """
 
     applied: bool = True
@@ -76,10 +76,13 @@ class RegisterAnswer(NamedTuple):
 RegisterRequest = RegisterGet | RegisterPut | RegisterDelete
 
 
-class Version(NamedTuple):
-    """A state of the register: `value` None is absent, `revision` None not known yet.
+class RegisterVersion(NamedTuple):
+    """A state of the register.
 
-    `newest` is the highest revision known so far; all that follow are greater.
+    Attributes:
+        value: None: the key is absent.
+        revision: None: not known yet.
+        newest: the highest revision known so far; all later revisions are greater.
     """
 
     value: bytes | None = None
@@ -93,17 +96,17 @@ class Version(NamedTuple):
 class Register:
     """The sequential specification of one key, for `check_linearizable`."""
 
-    def initial(self, key: Hashable) -> Version:
-        """The state of a key that nothing was written to."""
-        return Version()
+    def initial(self, key: Hashable) -> RegisterVersion:
+        """The state of `key` before any operation."""
+        return RegisterVersion()
 
     def step(
-        self, state: Version, request: RegisterRequest, answer: RegisterAnswer | None
-    ) -> Sequence[Version]:
-        """The states that `request` may leave behind; none where `answer` contradicts `state`.
+        self, state: RegisterVersion, request: RegisterRequest, answer: RegisterAnswer | None
+    ) -> Sequence[RegisterVersion]:
+        """The states that `request` may leave behind; none if `answer` contradicts `state`.
 
-        Without an answer: those that it leaves if it is applied. Raises ValueError for an answer that says
-        too little (see `RegisterAnswer.seen`).
+        If `answer` is None: the states that `request` leaves if it is applied. Raises ValueError if an answer
+        says too little (see `RegisterAnswer.seen`).
         """
         if answer is not None and answer.seen is not None:
             narrowed = _narrow(state, answer.seen)
@@ -118,18 +121,18 @@ class Register:
         if met is None:
             return ()
         if isinstance(request, RegisterDelete):
-            return (Version(None, None, met.newest),)
+            return (RegisterVersion(None, None, met.newest),)
         revision = None if answer is None else answer.revision
         if revision is None:
-            return (Version(request.value, None, met.newest),)
-        return (Version(request.value, revision, revision),) if revision > met.newest else ()
+            return (RegisterVersion(request.value, None, met.newest),)
+        return (RegisterVersion(request.value, revision, revision),) if revision > met.newest else ()
 
     def only_reads(self, request: RegisterRequest, answer: RegisterAnswer) -> bool:
-        """Whether it changes no state, wherever it stands in an order."""
+        """Whether `request` with `answer` changes no state in any order."""
         return isinstance(request, RegisterGet) or not answer.applied
 
     def rank(self, request: RegisterRequest, answer: RegisterAnswer) -> int | None:
-        """By the highest revision that it tells of; who wrote that one comes before those who saw it."""
+        """Ranked by the highest revision told; the write of a revision comes before those that saw it."""
         if answer.revision is not None:
             return 2 * answer.revision
         seen = [s.revision for s in _seen_before(request, answer) if s.revision is not None]
@@ -138,11 +141,11 @@ class Register:
     def may_see(
         self, request: RegisterRequest, answer: RegisterAnswer | None, write: RegisterRequest
     ) -> bool:
-        """Whether `request` may get on only because `write`, whose answer was lost, came right before it."""
+        """Whether `request` may be possible only because the lost `write` came right before it."""
         if isinstance(write, RegisterGet):
             return False
         if answer is not None and not answer.applied and answer.seen is None:
-            return True  # something did not meet what it expected
+            return True  # something made the key other than expected; it may have been this write
         written = Seen(True, write.value) if isinstance(write, RegisterPut) else ABSENT
         seen = _seen_before(request, answer)
         return bool(seen) and all(_fits(written, one) for one in seen)
@@ -153,14 +156,14 @@ def _if(expects: Seen | None) -> str:
 
 
 def _seen_before(request: RegisterRequest, answer: RegisterAnswer | None) -> list[Seen]:
-    """What is certain of the key right before `request`, if that was, or is to be, applied with `answer`."""
+    """What is certain of the key right before `request`, if `request` is applied with `answer`."""
     seen = None if answer is None else answer.seen
     expects = None if isinstance(request, RegisterGet) or (answer and not answer.applied) else request.expects
     return [one for one in (seen, expects) if one is not None]
 
 
-def _narrow(state: Version, seen: Seen) -> Version | None:
-    """`state` with what `seen` tells of it, or None where both cannot be."""
+def _narrow(state: RegisterVersion, seen: Seen) -> RegisterVersion | None:
+    """`state` narrowed by what `seen` tells; None if they contradict each other."""
     if seen.present != (state.value is not None):
         return None
     if not seen.present:
@@ -171,15 +174,15 @@ def _narrow(state: Version, seen: Seen) -> Version | None:
         return state
     if state.revision is not None or seen.revision <= state.newest:
         return None
-    return Version(state.value, seen.revision, seen.revision)
+    return RegisterVersion(state.value, seen.revision, seen.revision)
 
 
-def _certainly_meets(state: Version, expects: Seen | None) -> bool:
+def _certainly_meets(state: RegisterVersion, expects: Seen | None) -> bool:
     if expects is None:
         return True
     met = _narrow(state, expects)
     if met is not None and met != state:
-        raise ValueError("an answer that a revision did not match must say which one it was")
+        raise ValueError("the answer to a write that missed its revision must tell the key's revision")
     return met is not None
 
 

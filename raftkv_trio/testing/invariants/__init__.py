@@ -1,0 +1,7 @@
+"""What must hold in a cluster after every step, and how is it checked from outside?
+
+- `invariants.py`: watches the cores of all nodes: terms, votes, logs, commits, states, acknowledgements.
+- `configurations.py`: which members count from which index on.
+- `durability.py`: what a node must still have when it starts again: its vote, its durable log.
+- `violation.py`: the invariants' names, and the error that names the violated one.
+"""

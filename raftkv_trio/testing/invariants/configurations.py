@@ -1,9 +1,9 @@
-"""Which configuration is in force from which index on, by what is committed: to compare with what nodes have.
+"""Which configuration is in force from which index on, according to the committed entries.
 
-A configuration counts from where its entry is applied (etcd's rule), and not from where it is appended (the
-dissertation's). What makes that safe is that a change is appended only when its leader has applied the one
-before: whoever has the second in its log was told with it that the first is committed, so that nobody who
-campaigns is more than one change behind.
+A configuration counts from the point where its entry is applied (etcd's rule), not from where it is appended
+(the dissertation's rule). This is safe because a leader appends a change only after it has applied the change
+before. A node that has the second change in its log was told with it that the first is committed, so no
+candidate is more than one change behind.
 """
 
 from bisect import bisect_right
@@ -18,7 +18,7 @@ from raftkv_trio.testing.invariants.violation import CONFIGURATION, REMOVED, Vio
 
 
 class Configuration(NamedTuple):
-    """In force from `from_index` on; `removed` are all ids that were members and are none any more."""
+    """In force from `from_index` on; `removed` holds the ids of all former members."""
 
     from_index: int
     conf_state: ConfState
@@ -26,10 +26,11 @@ class Configuration(NamedTuple):
 
 
 class Configurations:
-    """All configurations of one cluster so far; whatever does not fit them raises Violation.
+    """All committed configurations of one cluster so far; the checks raise Violation.
 
     Args:
-        first: that of the bootstrap.
+        first: the configuration of the bootstrap.
+        from_index: index of the bootstrap's snapshot.
     """
 
     def __init__(self, first: ConfState, from_index: int) -> None:
@@ -39,14 +40,15 @@ class Configurations:
 
     @property
     def newest(self) -> Configuration:
+        """The newest committed configuration."""
         return self._all[-1]
 
     def at(self, index: int) -> Configuration:
-        """That of whoever has applied everything up to `index`."""
+        """The configuration of a node that has applied everything up to `index`."""
         return self._all[max(0, bisect_right(self._indexes, index) - 1)]
 
     def take(self, entry: Entry) -> Configuration:
-        """A conf change is committed."""
+        """Take a committed conf change; raises Violation if it cannot be applied, or re-adds a removed id."""
         before = self.newest
         try:
             conf = apply_change(before.conf_state, decode_conf_change(entry)).conf_state
@@ -60,7 +62,7 @@ class Configurations:
         return self.newest
 
     def check(self, node_id: int, index: int, conf: ConfState) -> Configuration:
-        """A node has this one, and has applied everything up to `index`."""
+        """Check the configuration `conf` of a node that has applied everything up to `index`."""
         due = self.at(index)
         if conf != due.conf_state:
             raise Violation(
@@ -69,7 +71,7 @@ class Configurations:
         return due
 
     def check_members(self, node_id: int, index: int, membership: Membership) -> None:
-        """A node knows these members, and has applied everything up to `index`."""
+        """Check the members that a node knows, which has applied everything up to `index`."""
         due = self.check(node_id, index, membership.conf_state)
         envelope = membership.envelope
         known = self._envelopes.setdefault(due.from_index, envelope)
@@ -83,5 +85,5 @@ class Configurations:
 
 
 def halves(conf: ConfState) -> list[tuple[int, ...]]:
-    """The voters, and while it is joint also those of the outgoing half: a quorum has a majority of each."""
+    """The voters, and if it is joint the outgoing voters too: a quorum has a majority of each half."""
     return [half for half in (conf.voters, conf.voters_outgoing) if half]

@@ -1,4 +1,4 @@
-"""What a node that has ended must come back with, whatever ended it."""
+"""What a node must still have when it starts again, whatever ended it."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from raftkv_trio.testing.invariants.violation import DURABILITY, Violation
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A node's durable log up to `index`, and its vote."""
+    """A node's durable log up to `index`, and its durable term and vote."""
 
     storage: Storage
     index: int
@@ -18,16 +18,16 @@ class Promise:
 
     @classmethod
     def of(cls, raft: Raft) -> "Promise":
-        """What `raft` knew to be durable as it ended."""
+        """What `raft` knew to be durable when the node ended."""
         storage, unstable = raft.log.storage, raft.log.unstable
         hard_state, _ = storage.initial_state()
-        index = min(storage.last_index(), unstable.offset - 1)  # behind that it may have been overwritten
-        if unstable.snapshot is not None:  # and so may all that is not committed: snapshots are on their way
+        index = min(storage.last_index(), unstable.offset - 1)  # later entries may have been overwritten
+        if unstable.snapshot is not None:  # a pending snapshot may replace all that is not committed
             index = min(index, hard_state.commit)
         return cls(storage, index, hard_state)
 
     def check(self, node_id: int, raft: Raft) -> None:
-        """The node has started again, with what its disk had; raises Violation."""
+        """Check what the node has after its next start; raises Violation."""
         hard_state, promised = raft.log.storage.initial_state()[0], self.hard_state
         if hard_state.term < promised.term or (
             hard_state.term == promised.term and promised.vote not in (None, hard_state.vote)
@@ -47,7 +47,7 @@ class Promise:
 
 
 def holds(storage: Storage, index: int, term: int) -> bool:
-    """Whether this entry is in a log, or in what the log begins behind."""
+    """Whether an entry is in a log, or in the snapshot before its first entry."""
     if index < storage.first_index():
         return True
     return index <= storage.last_index() and storage.term(index) == term

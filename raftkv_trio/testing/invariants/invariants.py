@@ -1,7 +1,7 @@
-"""What must hold of a cluster after every step, checked from outside while it runs.
+"""What must hold in a cluster after every step, checked from outside while it runs.
 
-Of each node its log is remembered as it was last seen, and what is new is compared with what all nodes ever
-held. So a check costs nothing where nothing has changed.
+The checker remembers each node's log as it last saw it, and compares only new entries with all entries that
+any node ever held. So a check costs nothing if nothing has changed.
 """
 
 from bisect import bisect_right
@@ -40,10 +40,10 @@ class _View:
     """One node as it was last seen.
 
     Attributes:
-        terms: of all entries behind the bootstrap snapshot, in order.
-        leads: the term that it leads; None where it leads none.
-        applied: index of the last command that its state machine was given.
-        conf: the configuration that its core has.
+        terms: the terms of all entries after the bootstrap snapshot, in order.
+        leads: the term that it leads; None if it is no leader.
+        applied: index of the last command that its state machine applied.
+        conf: the configuration of its core.
     """
 
     base: int
@@ -77,10 +77,10 @@ class Invariants:
         self._entries: dict[tuple[int, int], tuple[int, Entry]] = {}  # by index and term: term before, entry
         self._committed: list[Entry] = []
         self._proposals: dict[ProposalId, int] = {}  # the index at which each was committed
-        self._commit_terms: list[int] = []  # of the leader that committed it
+        self._commit_terms: list[int] = []  # by entry: the term of the leader that committed it
         self._configurations: Configurations | None = None
         self._states: dict[int, str] = {}  # by index
-        self._state_indexes: list[int] = []  # ascending, since whoever applies one knows those before
+        self._state_indexes: list[int] = []  # ascending, since commands are applied in order
         self._refused: set[ProposalId] = set()
         self.acknowledged = 0
 
@@ -90,7 +90,7 @@ class Invariants:
 
     @property
     def configuration(self) -> Configuration:
-        """The newest that is committed."""
+        """The newest committed configuration."""
         return self._known_configurations.newest
 
     @property
@@ -99,7 +99,7 @@ class Invariants:
         return self._configurations
 
     def configurations_in_force(self) -> list[ConfState]:
-        """The newest that is committed, and those of members that have not applied it, or would forget it."""
+        """The newest committed one, and those of members that have not applied it, or would forget it."""
         newest = self.configuration.conf_state
         confs = [newest]
         for node_id in all_members(newest):
@@ -122,13 +122,13 @@ class Invariants:
         self.observe(node_id, raft)
 
     def halted(self, node_id: int, raft: Raft) -> None:
-        """A node has ended, in whatever way. What it knew to be durable it must come back with."""
+        """A node has ended, in whatever way; it must come back with all that it knew to be durable."""
         self._promises[node_id] = Promise.of(raft)
 
     # ------------------------------------------------------------ after every step
 
     def observe(self, node_id: int, raft: Raft) -> None:
-        """A node may have changed."""
+        """A node may have changed: check what is new."""
         view = self._views[node_id]
         if raft.term == view.term:
             if view.vote is not None and raft.vote != view.vote:
@@ -141,7 +141,7 @@ class Invariants:
             self.voted(node_id, raft.term, raft.vote)
         view.term, view.vote = raft.term, raft.vote
         log = raft.log
-        is_joiner = log.last_index() < self._base  # it has nothing yet
+        is_joiner = log.last_index() < self._base  # its log is still empty
         if not is_joiner and (
             log.last_index() != view.last_index or log.last_term() != (view.terms or [log.last_term()])[-1]
         ):
@@ -158,7 +158,7 @@ class Invariants:
             raise Violation(REMOVED, f"node {node_id} leads term {raft.term}, and is no voter any more")
 
     def voted(self, node_id: int, term: int, candidate: int) -> None:
-        """A node gives its vote."""
+        """A node votes for `candidate`."""
         self._votes.setdefault((term, candidate), set()).add(node_id)
 
     def _take_configuration(self, node_id: int, view: _View, raft: Raft) -> None:
@@ -168,15 +168,14 @@ class Invariants:
             self._known_configurations.check(node_id, index, raft.conf_state)
 
     def members(self, node_id: int, index: int, membership: Membership) -> None:
-        """A node has applied a change of members, or begins with these, at `index`."""
-        if index >= self._base:  # a joiner has heard of the members, and applied nothing
+        """A node has applied a change of members, or starts with these members, at `index`."""
+        if index >= self._base:  # a joiner knows the members before it has applied anything
             self._known_configurations.check_members(node_id, index, membership)
 
     def _take_entries(self, node_id: int, view: _View, raft: Raft) -> None:
         log, terms, base = raft.log, view.terms, self._base
-        floor = max(
-            base, log.first_index() - 1
-        )  # up to here a snapshot holds it, which is of what is committed
+        # Up to here a snapshot holds the entries, and only committed entries are in a snapshot.
+        floor = max(base, log.first_index() - 1)
         if floor > base and (view.last_index < floor or terms[floor - base - 1] != log.term(floor)):
             self._take_snapshot(node_id, view, floor, log.term(floor))
         common = min(log.last_index(), view.last_index)
@@ -209,7 +208,7 @@ class Invariants:
                 self._check_change(node_id, view, raft, entry)
 
     def _check_change(self, node_id: int, view: _View, raft: Raft, change: Entry) -> None:
-        """A leader has appended a conf change."""
+        """A leader has appended a conf change; it must have applied all earlier ones."""
         for index in range(raft.log.applied + 1, change.index):
             earlier = self._entries[index, view.terms[index - self._base - 1]][1]
             if earlier.type is not EntryType.NORMAL:
@@ -220,7 +219,7 @@ class Invariants:
                 )
 
     def _take_snapshot(self, node_id: int, view: _View, index: int, term: int) -> None:
-        """A node's log begins behind a snapshot, which replaces what it held."""
+        """A snapshot has replaced the beginning of a node's log."""
         if index > self.committed_index or self._committed[index - self._base - 1].term != term:
             raise Violation(
                 STATE_MACHINE_SAFETY,
@@ -301,21 +300,21 @@ class Invariants:
                 )
 
     def _configuration_on_disk(self, node_id: int) -> ConfState:
-        """What a node would campaign in after a halt: first it applies what it knows to be committed."""
+        """The configuration in which a node would campaign after a halt: that of its durable commit index."""
         disk = self._views[node_id].disk
         assert disk is not None
         commit = max(disk.initial_state()[0].commit, disk.snapshot().index)
         return self._known_configurations.at(commit).conf_state if commit >= self._base else ConfState()
 
     def _voters_for(self, candidate: int) -> set[int]:
-        """Whose durable logs are no better than that node's (paper, section 5.4.1)."""
+        """The nodes whose durable logs let them vote for `candidate` (paper, section 5.4.1)."""
         ends = {i: _end(v.disk) for i, v in self._views.items() if v.disk is not None}
         return {i for i, end in ends.items() if candidate in ends and end <= ends[candidate]}
 
     # ------------------------------------------------------------ state machines and clients
 
     def applied(self, node_id: int, command: Committed, state: str) -> None:
-        """A node's state machine was given `command`, which left it in `state` (a hash)."""
+        """A node's state machine has applied `command`; its state hash is now `state`."""
         view = self._views[node_id]
         if command.index > view.commit:
             raise Violation(
@@ -344,7 +343,7 @@ class Invariants:
             )
 
     def restored(self, node_id: int, index: int, state: str) -> None:
-        """A node's state machine was restored from a snapshot at `index`, which left it in `state`."""
+        """A node's state machine was restored from a snapshot at `index`; its state hash is now `state`."""
         self._views[node_id].applied = index
         position = bisect_right(self._state_indexes, index)
         if position and self._states[self._state_indexes[position - 1]] != state:
@@ -353,11 +352,11 @@ class Invariants:
             )
 
     def refused(self, proposal_id: ProposalId) -> None:
-        """A client was told that its change is certainly not applied, and never will be."""
+        """A client was told that its change is not and will not be applied."""
         self._refused.add(proposal_id)
 
     def check_refusals(self) -> None:
-        """To be called at the end: what was told of was not applied later either."""
+        """Check that no refused change was applied later; to be called at the end."""
         for entry in self._committed:
             if entry.type is EntryType.NORMAL or not (context := decode_conf_change(entry).context):
                 continue
@@ -368,7 +367,7 @@ class Invariants:
                 )
 
     def check_acknowledged(self, term: int, index: int, command: bytes) -> None:
-        """A client was told that its command was applied by the entry of that term and index."""
+        """A client was told that the entry at this term and index applied its command."""
         self.acknowledged += 1
         entry = self._committed[index - self._base - 1] if index <= self.committed_index else None
         if entry is None or entry.term != term or not entry.data.endswith(command):

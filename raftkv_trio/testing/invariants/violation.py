@@ -1,7 +1,7 @@
-"""What must hold of a cluster, by name; and what is raised where it does not.
+"""The names of the invariants, and the error that a violated invariant raises.
 
-The names of the first five are the paper's (figure 3); the others are what an acknowledgement is worth, and
-what must be true of one node's disk.
+The first five names are the paper's (figure 3). The others say what an acknowledgement is worth, and what
+must be true of one node's disk.
 """
 
 ELECTION_SAFETY = "Election Safety"
@@ -24,10 +24,10 @@ LIVENESS = "liveness"
 
 
 class Violation(AssertionError):
-    """Something that must hold does not.
+    """An invariant is violated.
 
     Attributes:
-        invariant: its name.
+        invariant: its name, one of the constants above.
     """
 
     def __init__(self, invariant: str, text: str) -> None:

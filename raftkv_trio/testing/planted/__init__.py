@@ -1,7 +1,7 @@
-"""Bugs planted into the real code, one at a time, to see whether the simulator finds them.
+"""Does the simulator find real bugs? Bugs planted into the program, one at a time, answer that.
 
-Each is a mutation that somebody could have written, made by replacing a function of the program while a
-`with` block lasts. A checker that finds none of them is worth nothing.
+Each bug is a mistake that a programmer could have made. It replaces a function of the program while a `with`
+block lasts. `raftkv-trio simulate --planted all` searches for every one of them.
 """
 
 from collections.abc import Mapping

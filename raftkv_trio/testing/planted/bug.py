@@ -1,4 +1,4 @@
-"""What a planted bug is, and how it gets into the program."""
+"""What a planted bug is, and how it enters the program."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,11 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class PlantedBug:
-    """A mutation: within `plant()` the program has it.
+    """A mutation of the program.
 
     Attributes:
-        does: what the program does wrong, for the reader.
-        level: of the simulator, the lowest that runs what is changed.
+        does: what the program then does wrong, for the reader.
+        plant: while its context lasts, the program has the bug.
+        level: the lowest level of the simulator that runs the changed code.
     """
 
     name: str
@@ -23,7 +24,7 @@ class PlantedBug:
 
 @contextmanager
 def replaced(owner: object, name: str, replacement: object) -> Iterator[None]:
-    """Let an attribute of a module or class be something else."""
+    """Replace an attribute of a module or class while the context lasts."""
     original = getattr(owner, name)
     setattr(owner, name, replacement)
     try:
@@ -35,7 +36,7 @@ def replaced(owner: object, name: str, replacement: object) -> Iterator[None]:
 def bug(
     bugs: list[PlantedBug], name: str, does: str, owner: object, attribute: str, *, level: int = 1
 ) -> Callable[[Callable[[Any], object]], None]:
-    """Add a bug: the decorated function makes the replacement of `attribute` from the original."""
+    """Add a bug to `bugs`: the decorated function makes the replacement from the original attribute."""
 
     def add(make: Callable[[Any], object]) -> None:
         def plant() -> AbstractContextManager[None]:

@@ -27,7 +27,7 @@ def _(original: Any) -> object:
     return frozenset()
 
 
-@bug(BUGS, "vote-twice", "a node votes for whoever asks", election, "handle_vote_request")
+@bug(BUGS, "vote-twice", "a node votes for every candidate that asks", election, "handle_vote_request")
 def _(original: Any) -> object:
     def handle_vote_request(core: Raft, message: Message) -> None:
         if message.type is MessageType.VOTE and core.leader_id is None:
@@ -37,7 +37,7 @@ def _(original: Any) -> object:
     return handle_vote_request
 
 
-@bug(BUGS, "vote-for-short-log", "a vote is given whatever the candidate's log", RaftLog, "is_up_to_date")
+@bug(BUGS, "vote-for-short-log", "a node votes for a candidate with a shorter log", RaftLog, "is_up_to_date")
 def _(original: Any) -> object:
     return lambda log, index, term: True
 
@@ -45,7 +45,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "commit-old-term",
-    "an entry of an earlier term is committed by count (paper, figure 8)",
+    "an entry of an earlier term is committed by counting copies (paper, figure 8)",
     RaftLog,
     "maybe_commit",
 )
@@ -62,7 +62,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "append-without-matching",
-    "entries are taken over whatever comes before them",
+    "entries are appended without a check of the entry before them",
     RaftLog,
     "maybe_append",
 )
@@ -80,7 +80,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "drop-read-index-round",
-    "a leader answers reads without asking whether it still leads",
+    "a leader answers reads without asking a quorum whether it still leads",
     read_index,
     "_begin",
 )

@@ -1,4 +1,4 @@
-"""Bugs in the log on the disk and in what a start makes of it."""
+"""Bugs in the log on the disk, and in its recovery at a start."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,7 +42,7 @@ def _(original: Any) -> object:
     return cut
 
 
-@bug(BUGS, "trust-page-cache", "what a start reads is taken for durable", WriteAheadLog, "recover")
+@bug(BUGS, "trust-page-cache", "a start takes all that it reads for durable", WriteAheadLog, "recover")
 def _(original: Any) -> object:
     class UnsyncedFile:
         def __init__(self, file: object) -> None:
@@ -90,7 +90,13 @@ def _(original: Any) -> object:
     return recovered_log
 
 
-@bug(BUGS, "accept-truncated-log", "whatever does not verify is taken for a torn end", log_reader, "is_torn")
+@bug(
+    BUGS,
+    "accept-truncated-log",
+    "a record that does not verify is always taken for a torn end",
+    log_reader,
+    "is_torn",
+)
 def _(original: Any) -> object:
     return lambda data, offset, segment: True
 
@@ -106,7 +112,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "merge-without-cutting",
-    "an overwritten end is written together with what replaced it",
+    "overwritten entries are written together with their replacement",
     log_writer,
     "merge_appends",
 )

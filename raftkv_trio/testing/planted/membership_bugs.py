@@ -1,4 +1,4 @@
-"""Bugs in how members change, and in who counts meanwhile."""
+"""Bugs in changes of members, and in the quorums meanwhile."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ BUGS: list[PlantedBug] = []
 @bug(
     BUGS,
     "joint-commit-of-one-half",
-    "in a joint configuration the new half commits",
+    "in a joint configuration the new half alone commits",
     quorum,
     "joint_committed",
 )
@@ -28,12 +28,14 @@ def _(original: Any) -> object:
     return lambda incoming, outgoing, acked: quorum.majority_committed(incoming, acked)
 
 
-@bug(BUGS, "joint-vote-of-one-half", "in a joint configuration the new half elects", quorum, "joint_vote")
+@bug(
+    BUGS, "joint-vote-of-one-half", "in a joint configuration the new half alone elects", quorum, "joint_vote"
+)
 def _(original: Any) -> object:
     return lambda incoming, outgoing, votes: quorum.majority_vote(incoming, votes)
 
 
-@bug(BUGS, "learner-counts", "what a learner has counts in a quorum", Tracker, "committed")
+@bug(BUGS, "learner-counts", "a learner counts in a quorum", Tracker, "committed")
 def _(original: Any) -> object:
     def committed(tracker: Tracker) -> int:
         conf, matches = tracker.conf_state, {i: p.match for i, p in tracker.progress.items()}
@@ -58,7 +60,7 @@ def _(original: Any) -> object:
     return begin
 
 
-@bug(BUGS, "removed-id-again", "an id that was removed is taken again", Membership, "_objection")
+@bug(BUGS, "removed-id-again", "a removed id is used again", Membership, "_objection")
 def _(original: Any) -> object:
     def objection(membership: Membership, change: object) -> object:
         envelope, membership.envelope = membership.envelope, replace(membership.envelope, removed={})
@@ -73,7 +75,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "removed-starts-again",
-    "a directory does not note that its node was removed",
+    "a removed node does not note its removal in its directory",
     NodeStorage,
     "mark_removed",
 )

@@ -17,7 +17,13 @@ from raftkv_trio.testing.planted.bug import PlantedBug, bug
 BUGS: list[PlantedBug] = []
 
 
-@bug(BUGS, "stale-read", "a read does not wait until what it must see is applied", PendingReads, "answered")
+@bug(
+    BUGS,
+    "stale-read",
+    "a read does not wait until the entries that it must see are applied",
+    PendingReads,
+    "answered",
+)
 def _(original: Any) -> object:
     def answered(rounds: PendingReads, read_states: Sequence[ReadState]) -> None:
         original(rounds, [ReadState(0, state.context) for state in read_states])
@@ -26,7 +32,7 @@ def _(original: Any) -> object:
 
 
 @bug(
-    BUGS, "join-round-under-way", "a read shares a round that was issued before it came", PendingReads, "join"
+    BUGS, "join-round-under-way", "a read joins a round that was sent before it arrived", PendingReads, "join"
 )
 def _(original: Any) -> object:
     def join(rounds: Any) -> ReadRound:
@@ -45,7 +51,7 @@ def _(original: Any) -> object:
     return apply
 
 
-@bug(BUGS, "unknown-as-refused", "an unknown outcome is told as a refusal", ProposalTable, "give_up")
+@bug(BUGS, "unknown-as-refused", "an unknown outcome is reported as a refusal", ProposalTable, "give_up")
 def _(original: Any) -> object:
     def give_up(table: ProposalTable, proposal: Proposal) -> NoLeader:
         original(table, proposal)
@@ -57,7 +63,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "forward-twice",
-    "a proposal is sent again although nobody has refused it",
+    "a proposal is sent again although no leader has refused it",
     ProposalTable,
     "retry_refused",
 )
@@ -72,7 +78,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "forward-of-any-term",
-    "a leader appends what was sent to the one before it",
+    "a leader appends proposals that were sent to the leader before it",
     proposing.Proposer,
     "_append_forwarded",
 )
@@ -86,7 +92,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "retry-before-it-is-lost",
-    "a new leader is sent what the old one may still commit",
+    "a proposal is sent to a new leader although the old one may still commit it",
     driver.Driver,
     "_note_soft_state",
 )
@@ -100,7 +106,7 @@ def _(original: Any) -> object:
 
 
 @bug(
-    BUGS, "settle-by-another's-entry", "the answer of one proposal goes to the next", ProposalTable, "applied"
+    BUGS, "settle-by-another's-entry", "the result of one proposal goes to the next", ProposalTable, "applied"
 )
 def _(original: Any) -> object:
     def applied(table: ProposalTable, proposal_id: ProposalId, outcome: proposals.Applied) -> None:

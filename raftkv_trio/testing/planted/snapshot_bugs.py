@@ -1,4 +1,4 @@
-"""Bugs in how snapshots are taken, installed, and made the reason to remove what they cover."""
+"""Bugs in taking and installing snapshots, and in removing the log that they cover."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ BUGS: list[PlantedBug] = []
 @bug(
     BUGS,
     "snapshot-not-pinned",
-    "a snapshot's state is of a later moment than its index",
+    "a snapshot holds a later state than its index says",
     Snapshotter,
     "begin",
 )
@@ -32,7 +32,13 @@ def _(original: Any) -> object:
     return begin
 
 
-@bug(BUGS, "snapshot-one-short", "a snapshot says the index before its last entry's", Snapshotter, "begin")
+@bug(
+    BUGS,
+    "snapshot-one-short",
+    "a snapshot names the index before that of its last entry",
+    Snapshotter,
+    "begin",
+)
 def _(original: Any) -> object:
     def begin(snapshotter: Snapshotter) -> Pinned:
         pinned: Pinned = original(snapshotter)
@@ -44,7 +50,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "purge-before-name-is-durable",
-    "a snapshot is recorded, and what it covers removed, before its name is synced",
+    "a snapshot is recorded, and the log that it covers removed, before its name is synced",
     SnapshotFile,
     "finish",
 )
@@ -63,7 +69,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "purge-before-record",
-    "what a snapshot covers is removed before the log says that it continues it",
+    "the log that a snapshot covers is removed before a record says that the log continues the snapshot",
     Snapshotter,
     "finished",
 )
@@ -85,7 +91,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "install-keeps-the-log",
-    "entries behind a leader's snapshot are kept on the disk as it is installed",
+    "entries after a leader's snapshot stay on the disk when it is installed",
     WriteAheadLog,
     "install",
 )

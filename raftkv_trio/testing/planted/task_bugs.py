@@ -13,7 +13,7 @@ BUGS: list[PlantedBug] = []
 @bug(
     BUGS,
     "tell-before-written",
-    "the log writer tells that a write is durable before it is made",
+    "the log writer reports a write as durable before it writes",
     LogWriter,
     "steps",
 )
@@ -31,7 +31,7 @@ def _(original: Any) -> object:
 @bug(
     BUGS,
     "record-before-it-is-whole",
-    "the snapshotter has the log continue a snapshot before its file is durable",
+    "the log continues a snapshot before the snapshot's file is durable",
     Snapshotter,
     "_write",
 )

@@ -1,7 +1,7 @@
-"""The schedule of a seed.
+"""Draws the schedule of a seed.
 
-Swarm style (Groce et al., "Swarm testing", 2012): each seed turns some kinds of faults off and others up,
-since what one kind brings about another may hide.
+Swarm testing (Groce et al., 2012): each seed turns some kinds of faults off and others up, since one kind may
+hide what another brings about.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from raftkv_trio.testing.world.message_network import Conditions
 
 
 def draw_schedule(seed: int) -> Schedule:
-    """The schedule of a seed: the same for the same seed, always and everywhere."""
+    """The schedule of a seed: equal seeds give equal schedules, on every machine."""
     schedule = _draw_schedule(seed)
     faults = [*schedule.faults, *draw_reshaping(seed, schedule.nodes)]
     faults.sort(key=lambda fault: fault.at_s)
@@ -107,7 +107,7 @@ def _draw_faults(random: Random, nodes: int, election_timeout_s: float) -> list[
 
 
 def _draw_contest(random: Random) -> list[Fault]:
-    """Leaders cut off with writes under way, each as it is elected (as in the paper's figure 8)."""
+    """Leaders cut off with pending writes, each right after its election (as in the paper's figure 8)."""
     at_s = random.uniform(1, MIN_DURATION_S - 4 * PATIENCE_S)
     slow_disk_s = random.choice((0.0, 3.0))
     contest = []
@@ -128,7 +128,7 @@ def _draw_contest(random: Random) -> list[Fault]:
 
 
 def _with_returns_only(random: Random, schedule: Schedule) -> Schedule:
-    """Leaders that return, one after the other, where each has written much and the others' log is short."""
+    """Leaders that return one after the other, each with many entries of its own, and with short logs."""
     limits = replace(
         schedule.limits,
         election_ticks=random.choice((3, 5)),
@@ -146,9 +146,9 @@ def _with_returns_only(random: Random, schedule: Schedule) -> Schedule:
 
 
 def _draw_return(random: Random, election_timeout_s: float, at_s: float) -> list[Fault]:
-    """A leader cut off with writes under way comes back to another one, perhaps before its disk has answered.
+    """A leader, cut off with pending writes, comes back to a new leader, perhaps while its disk is busy.
 
-    What it has is overwritten, or replaced by a snapshot, and soon it is halted, to begin with what it wrote.
+    Its entries are overwritten, or replaced by a snapshot. Soon it is halted, and must start from its disk.
     """
     away_s = min(PATIENCE_S, random.uniform(1, 4) * election_timeout_s)
     faults = [
@@ -189,7 +189,7 @@ def _draw_return(random: Random, election_timeout_s: float, at_s: float) -> list
 
 
 def _draw_round_trip(random: Random) -> list[Fault]:
-    """Leadership goes away and comes back, perhaps before what was sent to the leader of then has arrived."""
+    """Leadership moves away and back, perhaps before messages to the earlier leader have arrived."""
     at_s = random.uniform(1, MIN_DURATION_S - 2 * PATIENCE_S)
     interval_s = random.choice((0.05, 0.1, 0.2))
     trips = [at_s + interval_s * number * random.uniform(0.8, 1.2) for number in range(6)]
@@ -207,7 +207,7 @@ def _draw_round_trip(random: Random) -> list[Fault]:
 
 
 def _draw_moments(random: Random, count: int) -> list[float]:
-    """Moments of faults: in half of all seeds in bunches, so that one begins before another is over."""
+    """Moments of faults: in half of all seeds in bunches, so that faults overlap."""
     last_s = MIN_DURATION_S - 2 * PATIENCE_S
     if random.random() < 0.5:
         return sorted([random.uniform(0, last_s) for _ in range(count)])

@@ -1,6 +1,6 @@
-"""What an operator changes in a seed's cluster, and what happens to it meanwhile.
+"""Draws an operator's changes of members, and faults that strike meanwhile.
 
-Drawn beside all else and in half of all seeds only, so that the others are what they were without it.
+It draws from random numbers of its own, and changes only half of all seeds.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from raftkv_trio.testing.schedules.schedule import (
 
 
 def draw_reshaping(seed: int, nodes: int) -> list[Fault]:
-    """Changes of members, and faults that wait for them, or aim at who has joined by then."""
+    """Changes of members, faults that wait for them, and faults that aim at new members."""
     random = Random(f"members {seed}")
     if random.random() < 0.5:
         return []
@@ -66,7 +66,7 @@ def _draw_change(random: Random, at_s: float, kind: FaultKind, nodes: int) -> Fa
 
 
 def _draw_disturbance(random: Random, at_s: float, ids: int) -> Fault:
-    """Something that strikes as a change is applied, or while it is on its way."""
+    """A fault that strikes when a change is applied, or while it is pending."""
     kind = random.choice(
         (
             FaultKind.POWER,

@@ -1,6 +1,6 @@
 """What a seed means: a cluster, the conditions of its network, its clients, and a list of faults.
 
-A schedule is drawn whole (`draw.py`) before anything runs, so that it can be shown, and shrunk, as it is.
+A schedule is drawn completely (`draw.py`) before anything runs, so that it can be shown, kept and shrunk.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,13 +13,13 @@ from raftkv_trio.testing.world.message_network import Conditions
 MIN_DURATION_S = 30.0
 MIN_OPERATIONS = 200
 MIN_FAULTS = 5
-#: How long a fault waits for its occasion.
+#: How long a fault waits for its occasion; then it strikes anyway.
 PATIENCE_S = 3.0
 DISK_CALL_S = (0.0003, 0.003)
 
 
 class FaultKind(Enum):
-    """What can go wrong; the value is its name for the reader."""
+    """What can go wrong; the value is the kind's name for the reader."""
 
     PARTITION = "partition"
     ONE_WAY = "one-way partition"
@@ -45,12 +45,12 @@ class FaultKind(Enum):
     REPLACE = "member replaced"
 
 
-#: Those that are no faults: what an operator does.
+#: Kinds that are no faults but acts of an operator.
 RESHAPING = frozenset({FaultKind.JOIN, FaultKind.REMOVE, FaultKind.REPLACE})
 
 
 class Occasion(Enum):
-    """What can happen to a node, and a fault can wait for; the value is for the reader."""
+    """What happens to a node, and a fault can wait for; the value is for the reader."""
 
     ELECTED = "is elected"
     INSTALLED = "has installed a snapshot"
@@ -60,7 +60,7 @@ class Occasion(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a node's configuration may bound tightly, to bring about what is rare; see `NodeConfig`."""
+    """Bounds of a node's configuration, tight enough to bring about rare events; see `NodeConfig`."""
 
     election_ticks: int = 10
     max_message_bytes: int = 1024 * 1024
@@ -76,18 +76,18 @@ class Fault:
     """One fault.
 
     Attributes:
-        at_s: when, from the beginning.
-        duration_s: until it is over, or until the node is started again.
-        node: where; None: everywhere, or where `pairs` says.
-        leader: where whoever leads then is, and at `node` where nobody does.
-        waits_for: not at once, but as soon as this happens to a node; to that node, but for an election.
-        pairs: (sender, receiver) that are cut.
+        at_s: start of the fault, in seconds from the beginning.
+        duration_s: time until the fault is over, or until the node is started again.
+        node: the node that it strikes; None: all nodes, or those in `pairs`.
+        leader: it strikes the leader of that moment instead, and `node` only if there is no leader.
+        waits_for: it strikes when this next happens to a node: that node, but for an election as above.
+        pairs: the pairs (sender, receiver) that are cut.
         number: disk operations until a halt or an error; bits flipped; bytes free; nodes on a leader's side;
-            members that are changed in one request.
-        factor: the clock's rate, the probability of loss or delay, seconds that a disk call takes at most.
-        power: whether a halt is one that loses what was not synced.
-        again_s: how long after its next start the node loses power; None: it does not.
-        forced: whether members are changed even where those that answer would be no quorum.
+            members changed in one request.
+        factor: the clock's rate; the probability of loss or delay; the longest disk call, in seconds.
+        power: whether a halt loses what was not synced.
+        again_s: the node loses power this long after its next start; None: it does not.
+        forced: whether members are changed although those that respond would not form a quorum.
     """
 
     at_s: float
@@ -132,11 +132,11 @@ class Schedule:
     """One simulation.
 
     Attributes:
-        seed: of everything that is random while it runs.
+        seed: seed of everything that is random during the run.
         duration_s: how long faults and clients go on; then all heals.
-        turn_delay_s: longest time that a node takes to act on what it was told.
-        haste: the probability that a client that waits asks the leader something when a fault strikes.
-        disk_call_s: shortest and longest time of a disk call.
+        turn_delay_s: the longest time until a node acts on an input.
+        haste: the probability that an idle client sends its next request when a fault strikes.
+        disk_call_s: the shortest and the longest time of a disk call.
     """
 
     seed: int
@@ -154,12 +154,12 @@ class Schedule:
 
 
 def one_way(senders: Iterable[int], receivers: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """The pairs to cut so that `receivers` hear nothing of `senders`."""
+    """The pairs to cut so that `receivers` hear nothing from `senders`."""
     return tuple([(a, b) for a in senders for b in receivers])
 
 
 def ring(nodes: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """The pairs to cut so that each node has two neighbours left in a ring, or, of three, in a row."""
+    """The pairs to cut so that each node keeps two neighbours in a ring; three nodes are left in a row."""
     neighbours = {frozenset(pair) for pair in zip(nodes, [*nodes[1:], nodes[0]], strict=True)}
     if len(nodes) == 3:
         neighbours.discard(frozenset((nodes[0], nodes[-1])))
@@ -167,5 +167,5 @@ def ring(nodes: Sequence[int]) -> tuple[tuple[int, int], ...]:
     return (*apart, *[(b, a) for a, b in apart])
 
 
-#: What each can be lowered to at most.
+#: The lowest value of each field that can be lowered.
 LOWEST: dict[str, int] = {"nodes": 1, "clients": 1, "keys": 1, "operations": 1, "duration_s": 1}

@@ -1,7 +1,7 @@
-"""A schedule as text (JSON): it can be kept, and means the same whatever later versions draw from its seed.
+"""A schedule as text (JSON): it can be kept, and keeps its meaning if later versions draw differently.
 
-One line for each field and each fault, behind the level and the planted bug that it was run with. What has
-its default is left out; enums go by their names.
+One line for each field and each fault, after the level and the planted bug of its run. Fields with their
+default values are left out; enums are written by name.
 """
 
 import json
@@ -15,11 +15,11 @@ from raftkv_trio.testing.schedules.schedule import LOWEST, Schedule
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A schedule, and what it was run with.
+    """A schedule, and how it was run.
 
     Attributes:
-        level: None where the text does not say, as older ones do not, which were mostly of level 1.
-        planted: name of the bug that was planted.
+        level: None if the text does not tell; old texts do not, and were mostly run at level 1.
+        planted: name of the planted bug; None: none.
     """
 
     schedule: Schedule
@@ -28,6 +28,7 @@ class Kept:
 
 
 def encode_kept(kept: Kept) -> str:
+    """The text of a kept schedule, with a newline at its end."""
     run_with = {"level": kept.level, "planted": kept.planted}
     named = {name: value for name, value in run_with.items() if value is not None}
     lines = []
@@ -38,7 +39,7 @@ def encode_kept(kept: Kept) -> str:
 
 
 def decode_kept(text: str) -> Kept:
-    """What `encode_kept` made; raises ValueError, whose text is one sentence."""
+    """Parse the text of `encode_kept`; raises ValueError with a text of one sentence."""
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -53,7 +54,7 @@ def decode_kept(text: str) -> Kept:
     assert isinstance(schedule, Schedule)
     for name, lowest in LOWEST.items():
         if getattr(schedule, name) < lowest:
-            raise ValueError(f"{name} is {getattr(schedule, name)}, and has to be {lowest} or more")
+            raise ValueError(f"{name} is {getattr(schedule, name)}; it must be at least {lowest}")
     return Kept(schedule, level, planted)
 
 
@@ -71,7 +72,7 @@ def _plain(value: Any) -> Any:
 
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
-    """A value of that type; raises ValueError where it is none, which says `where`."""
+    """A value of type `kind`; raises ValueError with the position `where` if it has another type."""
     if get_origin(kind) is UnionType:
         (inner,) = [k for k in get_args(kind) if k is not NoneType]
         return None if value is None else _typed(inner, value, where)
@@ -81,7 +82,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         return _typed_fields(cast("type[Any]", kind), value, where)
     if issubclass(kind, Enum):
         if not isinstance(value, str) or value not in kind.__members__:
-            raise ValueError(f"{where} is {value!r}, and has to be one of {', '.join(kind.__members__)}")
+            raise ValueError(f"{where} is {value!r}; it must be one of {', '.join(kind.__members__)}")
         return kind[value]
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise ValueError(f"{where} is {value!r}, which is no {kind.__name__}")
@@ -94,7 +95,7 @@ def _typed_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, .
     if kinds[1] is ...:
         kinds = (kinds[0],) * len(value)
     if len(value) != len(kinds):
-        raise ValueError(f"{where} has {len(value)} items, and has to have {len(kinds)}")
+        raise ValueError(f"{where} has {len(value)} items; it must have {len(kinds)}")
     pairs = enumerate(zip(kinds, value, strict=True))
     return tuple([_typed(kind, item, f"{where}[{position}]") for position, (kind, item) in pairs])
 
@@ -105,7 +106,7 @@ def _typed_fields(kind: type[Any], value: Any, where: str) -> Any:
     hints = get_type_hints(kind)
     unknown = [name for name in value if name not in hints]
     if unknown:
-        raise ValueError(f"{where} has {', '.join(map(repr, unknown))}, which is nothing that it can have")
+        raise ValueError(f"{where} has unknown fields: {', '.join(map(repr, unknown))}")
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     lacking = [name for name in needed if name not in value]
     if lacking:

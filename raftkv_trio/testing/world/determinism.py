@@ -1,8 +1,8 @@
-"""Trio's scheduler made to do the same again: the only file that touches what is private in Trio.
+"""Makes Trio's scheduler deterministic: the only file that touches private parts of Trio.
 
-Trio runs the tasks of a batch in an order that it draws at random. It has a switch, made for Hypothesis, that
-sorts them first and so makes the order depend on its random numbers alone; here it is thrown, and they are
-seeded, while a `with` block lasts.
+Trio runs the tasks of a batch in random order. It has a switch, made for Hypothesis, that sorts the tasks
+first, so that the order depends on its random numbers alone. While a `with` block lasts, this module turns
+the switch on and seeds the random numbers.
 """
 
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ _SWITCH, _RANDOM = "_ALLOW_DETERMINISTIC_SCHEDULING", "_r"
 
 @contextmanager
 def deterministic_scheduling(seed: str) -> Iterator[None]:
-    """Let every Trio run of this thread's schedule its tasks in the same order for the same seed.
+    """Make every Trio run in this thread schedule its tasks in an order given by `seed`.
 
-    Raises RuntimeError where Trio has changed what this depends on.
+    Raises RuntimeError if Trio no longer has the switch.
     """
     scheduler: Any = _run
     if not isinstance(getattr(scheduler, _SWITCH, None), bool) or not isinstance(

@@ -1,4 +1,4 @@
-"""What a simulated disk holds: contents and names, as they are seen, and what else may be on the disk."""
+"""What a simulated disk holds: contents and names as processes see them, and as the disk may have them."""
 
 from dataclasses import dataclass, field
 from random import Random
@@ -8,12 +8,13 @@ SECTOR_BYTES = 512
 
 @dataclass(eq=False, slots=True)
 class Inode:
-    """A file's content as it is read, and what else of it may be on the disk.
+    """A file's content as processes read it, and the older forms that may be on the disk instead.
 
     Attributes:
-        unsynced: per sector the forms that may be on the disk instead of the present one, oldest first.
-        doomed: the same, for sectors whose sync has failed: a later sync does not write them again.
-        sizes: the sizes that may be on the disk instead of the present one.
+        unsynced: by sector, the older forms that the disk may have instead of the present one, oldest first.
+        doomed: the same for sectors whose sync has failed: a later sync does not write them again.
+        sizes: the older sizes that the disk may have.
+        locked_by: the open file that holds the lock.
     """
 
     data: bytearray = field(default_factory=bytearray)
@@ -23,14 +24,17 @@ class Inode:
     locked_by: object | None = None
 
     def sector(self, number: int) -> bytes:
+        """One sector as processes read it; the last may be shorter."""
         return bytes(self.data[number * SECTOR_BYTES : (number + 1) * SECTOR_BYTES])
 
     def resize(self, size_bytes: int) -> None:
+        """Grow to this size, with zeros; never shrink."""
         if size_bytes > len(self.data):
             self.sizes.append(len(self.data))
             self.data.extend(bytes(size_bytes - len(self.data)))
 
     def write(self, offset: int, data: bytes) -> None:
+        """Write into the page cache; the old forms of its sectors may stay on the disk until a sync."""
         self.resize(offset + len(data))
         for number in range(offset // SECTOR_BYTES, -(-(offset + len(data)) // SECTOR_BYTES)):
             forms = self.doomed.pop(number, []) + self.unsynced.get(number, [])
@@ -38,17 +42,19 @@ class Inode:
         self.data[offset : offset + len(data)] = data
 
     def sync(self) -> None:
+        """Make the present content durable, except sectors whose sync has failed before."""
         self.unsynced.clear()
         self.sizes.clear()
 
     def fail_sync(self, random: Random) -> None:
-        """Some sectors are durable now, the others are only in the page cache, and clean (as on Linux)."""
+        """Make some sectors durable; the others stay in the page cache only, marked clean (as on Linux)."""
         for number, forms in self.unsynced.items():
             if random.random() < 0.5:
                 self.doomed[number] = forms
         self.unsynced.clear()
 
     def lose_power(self, random: Random) -> None:
+        """Keep of each sector, and of the size, one of the forms that the disk may have."""
         for number, forms in sorted({**self.unsynced, **self.doomed}.items()):
             form = random.choice([*forms, self.sector(number)])
             start = number * SECTOR_BYTES
@@ -63,13 +69,13 @@ class Inode:
 
 @dataclass(eq=False, slots=True)
 class Directory:
-    """Names as they are seen, and as they are on the disk."""
+    """Names as processes see them, and as they are on the disk."""
 
     names: dict[str, "Inode | Directory"] = field(default_factory=dict)
     durable: dict[str, "Inode | Directory"] = field(default_factory=dict)
 
     def forget_unsynced(self) -> None:
-        """Have the durable names only, here and below."""
+        """Keep only the durable names, here and below."""
         self.names = dict(self.durable)
         for node in self.names.values():
             if isinstance(node, Directory):
@@ -81,11 +87,12 @@ Node = Inode | Directory
 
 @dataclass(eq=False, slots=True)
 class Change:
-    """Names set or removed (None), all or none of which survive."""
+    """Names that are set or removed (None) together: all of them survive a loss of power, or none."""
 
     names: list[tuple[Directory, str, Node | None]]
 
     def apply(self, *, durably: bool) -> None:
+        """Set and remove the names: as processes see them, or on the disk."""
         for directory, name, node in self.names:
             entries = directory.durable if durably else directory.names
             if node is None:
@@ -94,7 +101,9 @@ class Change:
                 entries[name] = node
 
     def touches(self, directory: Directory) -> bool:
+        """Whether it changes a name in this directory."""
         return any(d is directory for d, _, _ in self.names)
 
     def shares_name(self, other: "Change") -> bool:
+        """Whether both change the same name."""
         return any(d is e and name == n for d, name, _ in self.names for e, n, _ in other.names)

@@ -1,7 +1,7 @@
-"""The network of the event-heap simulator: frames between nodes, each with a fate of its own.
+"""The network of level 1: frames between nodes; each is delivered, delayed, duplicated or lost on its own.
 
-It stands where `peers.py` stands in a real node, and keeps its promises: a frame that is offered without a
-connection is refused, a Forward or Refused arrives once at most, and whoever loses a connection is told.
+It stands where `peers/` stands in a real node, and keeps the same promises: a frame offered without a
+connection is refused, a Forward or Refused arrives at most once, and a node is told when a connection ends.
 """
 
 from collections import Counter
@@ -20,12 +20,13 @@ from raftkv_trio.testing.world.timeline import Timeline, Trace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What frames meet on their way.
+    """The conditions of a network.
 
     Attributes:
-        loss, duplication: probabilities.
-        delay_s: shortest and longest time on the way.
-        stray: the probability of `stray_delay_s` at most on top.
+        loss, duplication: probabilities for each frame.
+        delay_s: shortest and longest transit time.
+        stray: the probability of an extra delay.
+        stray_delay_s: the longest extra delay.
         reorders: whether a later frame may overtake an earlier one.
     """
 
@@ -40,10 +41,12 @@ class Conditions:
 class Receiver(Protocol):
     """A node, as the network sees it."""
 
-    def receive(self, sender: int, frame: PeerFrame) -> None: ...
+    def receive(self, sender: int, frame: PeerFrame) -> None:
+        """A frame arrives."""
+        ...
 
     def receive_snapshot(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
-        """A snapshot's file came as far as that, or to its end."""
+        """The first `arrives_bytes` of a snapshot's file arrive; fewer than all if the transfer broke off."""
         ...
 
     def disconnected(self, peer_id: int) -> None:
@@ -55,7 +58,7 @@ class Receiver(Protocol):
         ...
 
     def meet(self, peer_id: int) -> int | None:
-        """A peer connects to this node; None, or the index at which the peer was removed."""
+        """A peer connects to this node. Returns the index at which the peer was removed; None: it was not."""
         ...
 
     def told_removed(self, index: int) -> None:
@@ -63,7 +66,7 @@ class Receiver(Protocol):
         ...
 
     def answer(self, query: JoinQuery) -> JoinAnswer | None:
-        """Which cluster this is; None where the node does not answer."""
+        """Which cluster this is; None if the node does not answer."""
         ...
 
 
@@ -71,8 +74,8 @@ class MessageNetwork:
     """Carries frames between the nodes of one cluster.
 
     Attributes:
-        conditions: what frames meet from now on.
-        delivered, lost, duplicated: how many frames were.
+        conditions: the conditions from now on.
+        delivered, lost, duplicated: numbers of frames so far.
     """
 
     def __init__(self, timeline: Timeline, random: Random, trace: Trace, conditions: Conditions) -> None:
@@ -82,7 +85,7 @@ class MessageNetwork:
         self._random = random
         self._trace = trace
         self._receivers: dict[int, Receiver] = {}
-        self._lives: Counter[int] = Counter()  # of each node: frames do not arrive in another life
+        self._lives: Counter[int] = Counter()  # by node: a frame does not arrive after a restart
         self._connections: dict[tuple[int, int], int] = {}  # sender, receiver -> number
         self._count = 0
         self._cuts: dict[int, Sequence[tuple[int, int]]] = {}
@@ -92,7 +95,7 @@ class MessageNetwork:
     # ------------------------------------------------------------ nodes come and go
 
     def join(self, node_id: int, receiver: Receiver) -> None:
-        """A node is up; it and the others will find each other soon."""
+        """A node is up; it and the others connect to each other soon."""
         self._receivers[node_id] = receiver
         self._lives[node_id] += 1
         for other in list(self._receivers):
@@ -101,7 +104,7 @@ class MessageNetwork:
                 self._reconnect(other, node_id)
 
     def leave(self, node_id: int) -> None:
-        """A node is down; the others will notice soon, and what is under way to and from it is lost."""
+        """A node is down; the others notice soon, and frames to and from it are lost."""
         del self._receivers[node_id]
         self._lives[node_id] += 1
         for pair in [pair for pair in self._connections if node_id in pair]:
@@ -111,13 +114,13 @@ class MessageNetwork:
                 self._timeline.after(self._random.uniform(0, 0.05), self._tell, sender, receiver)
 
     def disconnect(self, sender: int, receiver: int) -> None:
-        """Break one connection; frames under way on it are lost, and it is made again."""
+        """Break one connection; its frames are lost, and it is made again."""
         if self._connections.pop((sender, receiver), None) is not None:
             self._tell(sender, receiver)
             self._reconnect(sender, receiver)
 
     def cut_off(self, node_id: int, removed: Iterable[int]) -> None:
-        """A node is done with those that were removed; they learn why when they come back."""
+        """A node parts with removed members; they learn the reason when they connect again."""
         for other in removed:
             self.disconnect(other, node_id)
             self._connections.pop((node_id, other), None)
@@ -149,7 +152,7 @@ class MessageNetwork:
         self._connections[sender, receiver] = self._count
 
     def ask(self, query: JoinQuery) -> list[JoinAnswer]:
-        """What the nodes say that a newcomer can reach."""
+        """The answers of all nodes that a newcomer can reach."""
         asker = query.node_id
         answers = [
             receiver.answer(query)
@@ -161,26 +164,26 @@ class MessageNetwork:
     # ------------------------------------------------------------ cuts
 
     def cut(self, pairs: Sequence[tuple[int, int]]) -> int:
-        """Lose every frame of these (sender, receiver), until the returned number is mended."""
+        """Lose every frame of these pairs (sender, receiver), until `mend` gets the returned number."""
         self._count += 1
         self._cuts[self._count] = pairs
         self._cut.update(pairs)
         return self._count
 
     def mend(self, number: int) -> None:
-        """Take one cut back; again does nothing."""
+        """End one cut; a second call does nothing."""
         self._cuts.pop(number, None)
         self._cut = {pair for pairs in self._cuts.values() for pair in pairs}
 
     def mend_all(self) -> None:
-        """Take all cuts back."""
+        """End all cuts."""
         self._cuts.clear()
         self._cut.clear()
 
     # ------------------------------------------------------------ frames
 
     def offer(self, sender: int, receiver: int, items: Sequence[Item]) -> bool:
-        """As `Peers.offer`."""
+        """Send frames, as `Peers.offer` does; False without a connection."""
         if (sender, receiver) not in self._connections:
             return False
         messages = [item for item in items if isinstance(item, Message)]
@@ -195,7 +198,7 @@ class MessageNetwork:
         return True
 
     def send_snapshot(self, message: Message, data: bytes, ended: Callable[[bool], None]) -> None:
-        """Carry a SNAP message with its file's bytes; `ended` is told whether they have all arrived."""
+        """Carry a SNAP message with its file; `ended` is called with whether the whole file has arrived."""
         lives = self._lives[message.from_], self._lives[message.to]
         delay_s = self._random.uniform(0.001, 0.5)
         self._timeline.after(delay_s, self._arrive_snapshot, message, data, ended, lives)

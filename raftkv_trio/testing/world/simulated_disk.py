@@ -1,14 +1,14 @@
 """A disk in memory that fails as disks do: the `Disk` port of `raftkv_trio.storage`, for simulations.
 
-What a process sees (the page cache) and what would survive a loss of power are kept apart:
-- a write is durable after `datasync` of its file; until then each 512-byte sector of it survives or not, on
-  its own, in any of the forms that it had since the last sync, and so does the file's size;
-- a name is durable after `sync_directory` of its directory; until then each change of names survives or not;
-- a sector is never torn, and damage is only what `flip_bit` does.
+It keeps apart what a process sees (the page cache) and what would survive a loss of power:
+- A write is durable after `datasync` of its file. Until then each 512-byte sector survives in any of the
+  forms that it had since the last sync, independently of the others; so does the file's size.
+- A name is durable after `sync_directory` of its directory. Until then each change of names survives or not.
+- A sector is never torn. Only `flip_bit` damages data.
 
 A *halt* ends the process that uses the disk: its files are closed, its locks released. `kill` is a halt that
-keeps the page cache, as `kill -9` does; `lose_power` is one that does not. Either can be made to strike in
-the middle of a later operation. Everything random is drawn from the `random` that the disk was given.
+keeps the page cache, as `kill -9` does; `lose_power` is a halt that loses it. Both can be planned to strike
+in the middle of a later operation. Everything random is drawn from the disk's `random`.
 """
 
 import errno
@@ -22,11 +22,11 @@ from raftkv_trio.testing.world.inodes import Change, Directory, Inode, Node
 
 
 class Halted(Exception):
-    """The machine or the process stopped in the middle of an operation: it has not returned, nor failed."""
+    """Machine or process stopped in the middle of an operation, which has neither succeeded nor failed."""
 
 
 class SimulatedFile:
-    """An open file of a `SimulatedDisk`; after a halt it raises Halted, since nobody is there to use it."""
+    """An open file of a `SimulatedDisk`; after a halt every call raises Halted, since its process is gone."""
 
     def __init__(self, disk: "SimulatedDisk", path: Path, inode: Inode, *, read_only: bool) -> None:
         self._disk = disk
@@ -84,7 +84,7 @@ class SimulatedFile:
             self._disk.forget(self)
 
     def halt(self) -> None:
-        """Closed by the system, because the process has ended."""
+        """Close the file because its process has ended."""
         self._release(self._open_inode())
         self._halted = True
 
@@ -105,9 +105,9 @@ class SimulatedDisk:
     """A file system in memory.
 
     Attributes:
-        random: all that is random is drawn from it.
-        operations: how many there were, of those that can fail or be interrupted.
-        free_bytes: what files may still grow by before ENOSPC; None: no limit.
+        random: source of everything random.
+        operations: number of operations so far that could fail or be interrupted.
+        free_bytes: how much files may still grow before ENOSPC; None: no limit.
         names_kept: the probability that an unsynced change of names survives a loss of power.
     """
 
@@ -203,14 +203,14 @@ class SimulatedDisk:
     # ------------------------------------------------------------ what goes wrong
 
     def kill(self) -> None:
-        """The process ends; what it wrote is still in the page cache."""
+        """End the process; what it wrote stays in the page cache."""
         for file in self._files:
             file.halt()
         self._files.clear()
         self.disarm()
 
     def lose_power(self) -> None:
-        """The machine ends; of what was not synced some survives."""
+        """Stop the machine; of what was not synced some survives."""
         self.kill()
         for change in self._changes:
             if self.random.random() < self.names_kept:
@@ -221,21 +221,21 @@ class SimulatedDisk:
             inode.lose_power(self.random)
 
     def halt_at(self, operations_from_now: int, *, power: bool) -> None:
-        """Halt in the middle of the operation that is so many from now (0: the next): it raises Halted."""
+        """Halt in the middle of an operation, counted from now (0: the next); the operation raises Halted."""
         self._halt_at = self.operations + operations_from_now, power
 
     def fail_at(self, operations_from_now: int, error: int) -> None:
-        """Fail with this errno the operation that is so many from now, or the first one after it that can."""
+        """Fail an operation, counted from now, or the first later one that can fail, with this errno."""
         self._fail_at = self.operations + operations_from_now, error
 
     def disarm(self) -> None:
-        """Take `halt_at` and `fail_at` back."""
+        """Cancel what `halt_at` and `fail_at` planned."""
         self._halt_at = self._fail_at = None
 
     def flip_bit(self, below: Path) -> str | None:
-        """Flip one bit of one file under a directory, and say where; None where there is nothing.
+        """Flip one bit of one file below a directory, and return where; None if there is no data.
 
-        In half of all cases zeros at the end of the file are spared.
+        In half of all cases the bit is not in the zeros at the end of the file.
         """
         files = [(path, inode) for path, inode in self._walk(below) if any(inode.data)]
         if not files:
@@ -248,14 +248,14 @@ class SimulatedDisk:
         return f"{path}, offset {offset}, bit {bit}"
 
     def files(self, below: Path) -> dict[Path, bytes]:
-        """Every file under a directory, as a process reads it now."""
+        """Content of every file below a directory, as a process reads it now; counts as no operation."""
         return {path: bytes(inode.data) for path, inode in self._walk(below)}
 
     # ------------------------------------------------------------ for its files
 
     @contextmanager
     def operation(self, path: Path | None = None) -> Iterator[None]:
-        """One operation: it may be the one that is interrupted or, where it names its path, fails."""
+        """One operation, which may be interrupted; with a `path` it may also fail."""
         number = self.operations
         self.operations += 1
         if self._fail_at is not None and path is not None and number >= self._fail_at[0]:
@@ -269,7 +269,7 @@ class SimulatedDisk:
             self._halt()
 
     def take_room(self, wanted_bytes: int) -> int:
-        """Room for so much growth, or as much as there is."""
+        """Take room for this much growth, or as much as is left; return how much."""
         if self.free_bytes is None or wanted_bytes <= 0:
             return max(0, wanted_bytes)
         granted = min(wanted_bytes, self.free_bytes)
@@ -277,10 +277,12 @@ class SimulatedDisk:
         return granted
 
     def give_back(self, size_bytes: int) -> None:
+        """Give back room that `take_room` took."""
         if self.free_bytes is not None:
             self.free_bytes += size_bytes
 
     def forget(self, file: SimulatedFile) -> None:
+        """A file was closed."""
         self._files.discard(file)
 
     # ------------------------------------------------------------ parts
@@ -327,7 +329,7 @@ _ROOT = Path("/")
 
 
 def _parts(path: Path) -> list[str]:
-    """Where a path leads from the root; a relative one begins there too."""
+    """The names on the path from the root; a relative path starts at the root too."""
     return [part for part in path.parts if part != path.anchor]
 
 

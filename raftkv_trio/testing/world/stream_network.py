@@ -1,8 +1,8 @@
-"""The network of level 2: byte streams between nodes, as TCP would carry them over a bad network.
+"""The network of level 2: byte streams between nodes, as TCP carries them over a bad network.
 
-What is lost is sent again and so comes late; nothing is overtaken. A cut, be it one-way, loses everything:
-what was sent waits until the cut is mended, or for `UNACKNOWLEDGED_S`, when the connection breaks. A process
-that ends resets its connections; whoever is cut off from it does not learn that.
+Lost bytes are sent again, and so arrive late, but never out of order. During a cut, also a one-way cut, no
+bytes arrive: they wait until the cut is mended, or for `UNACKNOWLEDGED_S`, when the connection breaks. A
+process that ends resets its connections; a node that is cut off from it does not learn that.
 """
 
 import errno
@@ -26,14 +26,20 @@ Gate = Callable[[], Awaitable[None]]
 
 
 class SimulatedStream(trio.abc.Stream):
-    """One end of a connection of `owner` with `other.owner`."""
+    """One end of a connection between `owner` and `other.owner`.
+
+    Attributes:
+        dialled: whether `owner` opened the connection.
+        flight: what was sent from this end and has not arrived: (arrival, bytes); empty bytes end the stream.
+        stalled_since: since when a cut has held the stream up; None: it is not held up.
+    """
 
     other: "SimulatedStream"
 
     def __init__(self, owner: int, network: "StreamNetwork", gate: Gate, *, dialled: bool) -> None:
         self.owner = owner
         self.dialled = dialled
-        self.flight: deque[tuple[float, bytes]] = deque()  # sent from here; empty: the end
+        self.flight: deque[tuple[float, bytes]] = deque()
         self.stalled_since: float | None = None
         self.is_broken = self.is_closed = self.has_ended = False
         self._network = network
@@ -43,7 +49,7 @@ class SimulatedStream(trio.abc.Stream):
 
     @property
     def unread_bytes(self) -> int:
-        """Of what was sent from here: under way, or not read by the other end."""
+        """Number of bytes sent from this end that are in transit, or not read at the other end."""
         return sum([len(data) for _, data in self.flight]) + len(self.other._received)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -88,7 +94,7 @@ class SimulatedStream(trio.abc.Stream):
     # ------------------------------------------------------------ told by the network
 
     def arrive(self, data: bytes) -> None:
-        """From the other end; empty: it sends no more."""
+        """Bytes from the other end arrive; empty: it sends no more."""
         if self.is_closed:
             self.other.break_off()
         elif data:
@@ -98,12 +104,13 @@ class SimulatedStream(trio.abc.Stream):
         self.wake()
 
     def break_off(self) -> None:
-        """This end is reset."""
+        """Reset this end."""
         self.is_broken = True
         self.flight.clear()
         self.wake()
 
     def wake(self) -> None:
+        """Let waiting calls look again."""
         self._changed.set()
         self._changed = trio.Event()
 
@@ -118,7 +125,7 @@ class SimulatedStream(trio.abc.Stream):
 
 
 class SimulatedListener:
-    """Where a node listens; connections wait here until they are accepted."""
+    """A node's listener; connections wait in it until they are accepted."""
 
     def __init__(self, closed: Callable[[], None], gate: Gate) -> None:
         self.backlog: deque[SimulatedStream] = deque()
@@ -140,7 +147,7 @@ class SimulatedListener:
 
 
 class NodeNetwork:
-    """The `Network` port of one life of a node."""
+    """The `Network` port of a node, from one start to its end."""
 
     def __init__(self, node_id: int, network: "StreamNetwork", gate: Gate) -> None:
         self._node_id = node_id
@@ -156,7 +163,7 @@ class NodeNetwork:
 
 
 class StreamNetwork(MessageNetwork):
-    """Carries bytes; cuts and conditions are those of the network of messages."""
+    """Carries bytes; cuts and conditions are those of `MessageNetwork`."""
 
     def __init__(self, timeline: Timeline, random: Random, trace: Trace, conditions: Conditions) -> None:
         super().__init__(timeline, random, trace, conditions)
@@ -167,11 +174,11 @@ class StreamNetwork(MessageNetwork):
     # ------------------------------------------------------------ nodes come and go
 
     def join(self, node_id: int, receiver: object) -> None:
-        """A node is up; it will listen, and is told nothing but by its streams."""
+        """A node is up; it listens itself, and everything reaches it through its streams."""
         self._up.add(node_id)
 
     def leave(self, node_id: int) -> None:
-        """A process has ended: its connections are reset, and nothing of it goes out any more."""
+        """A process has ended: its connections are reset, and it sends nothing any more."""
         self._up.discard(node_id)
         self._listeners.pop(node_id, None)
         for number, stream in list(self._streams.items()):
@@ -183,14 +190,14 @@ class StreamNetwork(MessageNetwork):
                 self._timeline.after(self._transit_s(), stream.other.break_off)
 
     def disconnect(self, sender: int, receiver: int) -> None:
-        """Reset the connections that one node opened to another."""
+        """Reset the connections that `sender` opened to `receiver`."""
         for stream in self._streams.values():
             if stream.dialled and (stream.owner, stream.other.owner) == (sender, receiver):
                 stream.break_off()
                 stream.other.break_off()
 
     def listen(self, node_id: int, gate: Gate) -> SimulatedListener:
-        """Raises OSError where that node listens already."""
+        """Listen for a node; raises OSError if it listens already."""
         listeners = self._listeners
         if node_id in listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
@@ -203,7 +210,7 @@ class StreamNetwork(MessageNetwork):
             del self._listeners[node_id]
 
     async def connect(self, sender: int, receiver: int, gate: Gate) -> trio.abc.Stream:
-        """Tries until there is an answer; raises OSError where it is a refusal."""
+        """Connect, however long a cut lasts; raises OSError if the connection is refused."""
         again_s = 1.0
         while True:
             await self.sleep(self._transit_s())
@@ -228,13 +235,13 @@ class StreamNetwork(MessageNetwork):
     # ------------------------------------------------------------ bytes
 
     def part(self, data: bytes) -> bytes:
-        """As much of it as goes, or comes, at once: mostly all."""
+        """The part of `data` that is sent, or read, at once: mostly all of it."""
         if len(data) > 1 and self._random.random() < 0.05:
             return data[: self._random.randrange(1, len(data))]
         return data
 
     def send(self, stream: SimulatedStream, data: bytes) -> None:
-        """Put bytes on their way."""
+        """Send bytes from this end of a connection; empty: the end of the stream."""
         arrival = self._timeline.now + self._transit_s()
         while self.conditions.loss and self._random.random() < self.conditions.loss:
             self.lost += 1
@@ -257,7 +264,7 @@ class StreamNetwork(MessageNetwork):
             stream.other.arrive(data)
 
     def _stall(self, stream: SimulatedStream) -> None:
-        """Nothing gets through: again later, or never."""
+        """A cut holds the stream up: try again later, or give the connection up."""
         now = self._timeline.now
         if stream.stalled_since is None:
             stream.stalled_since = now
@@ -268,7 +275,7 @@ class StreamNetwork(MessageNetwork):
             self._timeline.after(RETRANSMIT_S * (1 + self._random.random()), self._pump, stream)
 
     def _is_cut(self, one: int, other: int) -> bool:
-        """Whichever way: without acknowledgements nothing gets on."""
+        """Whether either direction is cut: without acknowledgements nothing moves."""
         return not self._cut.isdisjoint({(one, other), (other, one)})
 
     def _transit_s(self) -> float:
@@ -279,7 +286,7 @@ class StreamNetwork(MessageNetwork):
         return transit_s
 
     async def sleep(self, seconds: float) -> None:
-        """Until that moment of virtual time."""
+        """Sleep in virtual time."""
         over = trio.Event()
         self._timeline.after(seconds, over.set)
         await over.wait()

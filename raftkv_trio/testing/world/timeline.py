@@ -1,4 +1,4 @@
-"""Virtual time: actions in the order of their moments, and the trace of what they did."""
+"""Virtual time: planned actions run in the order of their moments; the trace says what they did."""
 
 import heapq
 from collections.abc import Callable
@@ -10,11 +10,11 @@ NEVER = float("inf")
 
 
 class Timeline:
-    """Actions on a virtual clock, of which any number can share a moment: the one planned first is first.
+    """Planned actions on a virtual clock; actions of the same moment run in the order of planning.
 
     Attributes:
         now: seconds since the beginning.
-        events: how many actions were taken.
+        events: number of actions run so far.
     """
 
     def __init__(self) -> None:
@@ -24,36 +24,40 @@ class Timeline:
         self._count = 0
 
     def at(self, when: float, action: Callable[..., object], *arguments: Any) -> None:
-        """Plan an action; one for a moment that has passed is taken next."""
+        """Plan an action for a moment; if that has passed, the action runs next."""
         self._count += 1
         heapq.heappush(self._planned, (max(when, self.now), self._count, action, arguments))
 
     def after(self, delay_s: float, action: Callable[..., object], *arguments: Any) -> None:
+        """Plan an action for `delay_s` from now."""
         self.at(self.now + delay_s, action, *arguments)
 
     @property
     def next_at(self) -> float:
-        """The moment of the next action; NEVER where nothing is planned."""
+        """The moment of the next action; NEVER if nothing is planned."""
         return self._planned[0][0] if self._planned else NEVER
 
     def step(self) -> None:
-        """Take the next action; raises IndexError where nothing is planned."""
+        """Run the next action; raises IndexError if nothing is planned."""
         self.now, _, action, arguments = heapq.heappop(self._planned)
         self.events += 1
         action(*arguments)
 
     def run_until(self, deadline: float) -> None:
-        """Take all actions up to a moment, and let it be now."""
+        """Run all actions up to `deadline`, and set the clock to it."""
         while self.next_at <= deadline:
             self.step()
         self.now = max(self.now, deadline)
 
 
 class Trace:
-    """One line for everything that happens: hashed always, kept where asked for.
+    """One line for everything that happens, hashed so that runs can be compared.
+
+    Attributes:
+        lines: all lines; None unless they are kept.
 
     Args:
-        keep: keep the lines.
+        keep: whether to keep the lines.
     """
 
     def __init__(self, timeline: Timeline, *, keep: bool = False) -> None:
@@ -62,6 +66,7 @@ class Trace:
         self._hash = blake2b(digest_size=16)
 
     def note(self, who: str, what: str) -> None:
+        """Add a line, with the present moment."""
         line = f"{self._timeline.now:12.6f} {who}: {what}"
         self._hash.update(line.encode())
         if self.lines is not None:

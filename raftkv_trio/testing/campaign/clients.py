@@ -1,0 +1,209 @@
+"""Simulated clients of the key-value store, and the history of their operations.
+
+A client sends one operation at a time: while faults go on at moments of its own, afterwards without delay. It
+times out as clients of the REST API do, and may ask another node next.
+"""
+
+from random import Random
+
+from raftkv_trio.errors import OutcomeUnknown, ProposalError
+from raftkv_trio.kv import Store
+from raftkv_trio.testing.campaign.kv_requests import (
+    RegisterHistory,
+    RegisterOperation,
+    answer_to_read,
+    answer_to_write,
+    command_of,
+    draw_request,
+)
+from raftkv_trio.testing.histories.history import Outcome
+from raftkv_trio.testing.histories.register import RegisterAnswer, RegisterGet, Seen
+from raftkv_trio.testing.schedules.schedule import Schedule
+from raftkv_trio.testing.simulator.simulated_member import SimulatedMember
+from raftkv_trio.testing.simulator.simulation import Simulation
+
+REQUEST_TIMEOUTS_S = (0.3, 1.0, 5.0)
+
+
+class Client:
+    """One client.
+
+    Attributes:
+        is_done: whether it has made all its operations.
+    """
+
+    def __init__(
+        self, number: int, schedule: Schedule, simulation: Simulation, history: RegisterHistory
+    ) -> None:
+        self.is_done = False
+        self._name = f"client {number}"
+        self._schedule = schedule
+        self._simulation = simulation
+        self._history = history
+        self._random = Random(f"client {number} of {schedule.seed}")
+        quota = -(-schedule.operations // schedule.clients)
+        self._moments = sorted([self._random.uniform(0.5, schedule.duration_s) for _ in range(quota)])
+        self._moments.reverse()
+        self._count = 0
+        self._known: dict[bytes, Seen] = {}
+        self._favourite: int | None = None
+        self._is_waiting = False
+        self._plans = 0
+
+    def start(self) -> None:
+        """Plan the first operation."""
+        self._next()
+
+    def hasten(self) -> None:
+        """A fault strikes: perhaps send the next operation to the leader now, instead of later."""
+        if self._is_waiting and self._random.random() < self._schedule.haste:
+            leaders = [m.id for m in self._simulation.members.values() if m.leads]
+            if leaders:
+                self._favourite = self._random.choice(leaders)
+            self._plan(self._simulation.now + self._random.uniform(0, 0.05))
+
+    def _next(self) -> None:
+        if not self._moments:
+            self.is_done = True
+            return
+        think_s = self._random.uniform(0, 0.01)
+        self._plan(max(self._moments.pop(), self._simulation.now + think_s))
+
+    def _plan(self, at_s: float) -> None:
+        self._is_waiting = True
+        self._plans += 1
+        self._simulation.timeline.at(at_s, self._begin, self._plans)
+
+    def _begin(self, plan: int) -> None:
+        if plan != self._plans:
+            return  # `hasten` has planned it anew
+        member = self._choose()
+        if member is None:  # every node is down
+            self._plan(self._simulation.now + self._random.uniform(0.05, 0.5))
+            return
+        self._is_waiting = False
+        self._count += 1
+        key = b"key%d" % self._random.randrange(self._schedule.keys)
+        value = b"%s-%d" % (self._name[7:].encode(), self._count)
+        request = draw_request(self._random, value, self._known.get(key))
+        record = self._history.invoke(self._name, key, request)
+        self._note(f"asks node {member.id}: {request} of {key.decode()}")
+        timeout_s = self._random.choice(REQUEST_TIMEOUTS_S)
+        _PendingOperation(self, self._simulation, self._history, member, key, record).begin(timeout_s)
+
+    def _choose(self) -> SimulatedMember | None:
+        """A node that is up: mostly the same as before; None if every node is down."""
+        up = [m for m in self._simulation.members.values() if m.node is not None]
+        if self._simulation.now >= self._schedule.duration_s:  # operators no longer list removed nodes
+            up = [m for m in up if m.id not in self._simulation.invariants.configuration.removed]
+        if not up:
+            return None
+        same = [m for m in up if m.id == self._favourite]
+        member = same[0] if same and self._random.random() < 0.8 else self._random.choice(up)
+        self._favourite = member.id
+        return member
+
+    def ended(self, key: bytes, record: RegisterOperation) -> None:
+        """The operation has ended; `record` says how. Plan the next one."""
+        answer = record.answer
+        if answer is not None:
+            if answer.seen is not None:
+                self._known[key] = answer.seen
+            elif answer.revision is not None:
+                self._known[key] = Seen(True, None, answer.revision)
+        self._note(f"{record.outcome.value}{'' if answer is None else f': {answer}'}")
+        self._next()
+
+    def _note(self, what: str) -> None:
+        self._simulation.trace.note(self._name, what)
+
+
+class _PendingOperation:
+    """One operation, sent to one node, until its outcome is in the history."""
+
+    def __init__(
+        self,
+        client: Client,
+        simulation: Simulation,
+        history: RegisterHistory,
+        member: SimulatedMember,
+        key: bytes,
+        record: RegisterOperation,
+    ) -> None:
+        self._client = client
+        self._simulation = simulation
+        self._history = history
+        self._member = member
+        self._key = key
+        self._record = record
+        assert member.node is not None
+        assert member.parts is not None
+        self._node, self._parts = member.node, member.parts
+        self._is_over = False
+
+    def begin(self, timeout_s: float) -> None:
+        """Send the operation, and poll its progress after each event of the node."""
+        request = self._record.request
+        try:
+            if isinstance(request, RegisterGet):
+                self._round = self._parts.reads.join()
+                self._poll = self._poll_read
+            else:
+                self._command = command_of(self._key, request)
+                self._proposal = self._node.submit(self._command)
+                self._poll = self._poll_write
+        except ProposalError:
+            self._end(Outcome.FAILED)
+            return
+        self._simulation.timeline.after(timeout_s, self._give_up)
+        self._member.add_poll(self._poll)
+
+    def _poll_write(self) -> bool:
+        if self._is_over:
+            return True
+        if self._proposal.is_settled:
+            try:
+                applied = self._proposal.result()
+            except ProposalError as error:
+                self._end(_outcome_of(error))
+            else:
+                self._simulation.invariants.check_acknowledged(applied.term, applied.index, self._command)
+                self._end(Outcome.COMPLETED, answer_to_write(applied.result))
+        elif self._member.node is not self._node:
+            self._end(Outcome.UNKNOWN)  # the connection broke
+        return self._is_over
+
+    def _poll_read(self) -> bool:
+        if self._is_over:
+            return True
+        index = self._round.index
+        if index is not None and self._parts.applied.index >= index:
+            store = self._member.machine
+            assert isinstance(store, Store)
+            self._end(Outcome.COMPLETED, answer_to_read(store, self._key))
+        elif (self._round.done.is_set() and index is None) or self._member.node is not self._node:
+            self._end(Outcome.FAILED)
+        return self._is_over
+
+    def _give_up(self) -> None:
+        if self._is_over:
+            return
+        if isinstance(self._record.request, RegisterGet):
+            self._end(Outcome.FAILED)
+        else:
+            self._end(_outcome_of(self._proposal.give_up()))
+
+    def _end(self, outcome: Outcome, answer: RegisterAnswer | None = None) -> None:
+        self._is_over = True
+        if answer is not None:
+            self._history.complete(self._record, answer)
+        elif outcome is Outcome.FAILED:
+            self._history.fail(self._record)
+        else:
+            self._history.give_up(self._record)
+        self._client.ended(self._key, self._record)
+
+
+def _outcome_of(error: ProposalError) -> Outcome:
+    """What a client knows after an error, as from the REST API: 504 is unknown, everything else failed."""
+    return Outcome.UNKNOWN if isinstance(error, OutcomeUnknown) else Outcome.FAILED
