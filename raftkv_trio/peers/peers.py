@@ -26,12 +26,14 @@ from raftkv_trio.world import World
 
 logger = logging.getLogger(__name__)
 
+#: Bound of the nodes that are dialled, as far as they are not members.
 MAX_PEERS = 64
+#: From the removal of a member to the end of the connections with it.
 PARTING_S = 1.0
 
 
 class Peers:
-    """The driver sends with it (`PeerTransport`), and gets what peers say in its inbox.
+    """All peers of a node: the driver sends with it (`PeerTransport`), and its inbox gets what peers say.
 
     Args:
         identity: of this node's data directory.
@@ -157,17 +159,18 @@ class Peers:
     # ------------------------------------------------------------ told by both directions
 
     def _objection(self, hello: Hello) -> str | None:
-        """Bounds the nodes that are dialled only because they have introduced themselves."""
+        """Refuse one node too many that is not a member: each that is admitted is dialled, and kept."""
         is_known = hello.sender in self._handshake.envelope.members or hello.sender in self.outgoing
         if is_known or len(self.outgoing) < MAX_PEERS:
             return None
         return f"node {hello.sender} is not a member yet, and this node has {MAX_PEERS} peers already"
 
     def _introduced(self, hello: Hello) -> None:
-        """A node was admitted. It is dialled from now on if this node did not know it.
+        """A node was admitted. If this node does not know it yet, it is dialled from now on.
 
-        The cluster may have added it without this node, which only its answers bring up to date. Raises
-        PeerProtocolError if its connection is to be closed.
+        The cluster may have added that node while this one was down, and it may lead by now: without an
+        answer to its messages this node would never hear of that. Raises PeerProtocolError if the
+        connection is to be closed.
         """
         try:
             address = None if hello.peer_url is None else PeerAddress.parse(hello.peer_url)
@@ -184,7 +187,7 @@ class Peers:
             outgoing.has_connected()
 
     def _removed_by(self, peer_id: int, index: int) -> None:
-        """Believe that of members only: everybody can have himself dialled, and the word ends this node."""
+        """Believe only a member: any node that introduces itself is dialled, and this word ends a node."""
         if peer_id in self._handshake.envelope.members:
             self._told_removed(index)
 
@@ -207,8 +210,8 @@ class Peers:
     async def _part_with(self, outgoing: Outgoing) -> None:
         """Disconnect a removed member, after the time that it needs to hear that its removal is committed.
 
-        A member that learns it from its own log can answer the client that asked for it. One that does not is
-        told so by each member that it dials after this.
+        So it can learn that from its own log, and answer the client that asked for it. If it does not, each
+        member that it dials later tells it so in the handshake.
         """
         await self._world.clock.sleep_until(self._world.clock.now() + PARTING_S)
         outgoing.close()

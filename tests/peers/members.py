@@ -90,7 +90,7 @@ class BareMember:
 @asynccontextmanager
 async def running(*members: BareMember) -> AsyncIterator[None]:
     try:
-        with trio.fail_after(60):
+        with trio.fail_after(180):  # a stuck test ends; ten thousand connections take a slow machine a minute
             async with trio.open_nursery() as nursery:
                 for member in members:
                     await nursery.start(member.peers.run, member.address)
@@ -102,7 +102,7 @@ async def running(*members: BareMember) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Poll, since what is waited for is told by a log line or by a peer, not by an event."""
+    """Poll: what is waited for shows in a log line or at a peer, where no event can be awaited."""
     while not condition():  # noqa: ASYNC110 - see above
         await trio.sleep(0.01)
 

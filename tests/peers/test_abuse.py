@@ -1,4 +1,4 @@
-"""The peer port among strangers: whatever they send, or do not send, the members go on hearing each other."""
+"""The peer port among strangers: whatever they send, or if nothing, the members hear each other."""
 
 import logging
 import random

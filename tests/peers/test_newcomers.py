@@ -1,4 +1,4 @@
-"""Members that this node has not heard of yet, or hears of no more, over real TCP."""
+"""Nodes that this node does not know as members yet, or no longer, over real TCP."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.peers.members import BareMember, connected, in_trouble, introduced, r
 
 
 async def test_a_member_unheard_of_is_let_in(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
-    """It says where it is: what it sends arrives, and it is answered there; it may be the leader."""
+    """It says where it listens: its messages arrive, and it is dialled there; it may be the leader."""
     one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
     two = BareMember(2, addresses, tmp_path / "2")
     async with running(one, two):
@@ -27,7 +27,7 @@ async def test_a_member_unheard_of_is_let_in(tmp_path: Path, addresses: dict[int
 async def test_a_removed_member_hears_all_and_is_cut_off(
     tmp_path: Path, addresses: dict[int, PeerAddress], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was on its way to it arrives; then whoever it dials tells it the index of its removal."""
+    """What was on its way to it arrives; then each member that it dials says the index of its removal."""
     monkeypatch.setattr("raftkv_trio.peers.peers.PARTING_S", 0.2)
     one, two = (BareMember(i, addresses, tmp_path / str(i)) for i in (1, 2))
     async with running(one, two):
@@ -44,7 +44,7 @@ async def test_a_removed_member_hears_all_and_is_cut_off(
 async def test_a_member_that_moves_is_dialled_where_it_is(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
-    """The connection to its old address is given up, whoever answers there."""
+    """The connection to its old address is closed, even if a node answers there."""
     one = BareMember(1, addresses, tmp_path / "1")
     elsewhere = {1: addresses[1], 2: PeerAddress("127.0.0.1", 1)}
     two = BareMember(2, elsewhere | {2: addresses[2]}, tmp_path / "2")
@@ -62,7 +62,7 @@ async def test_a_member_that_moves_is_dialled_where_it_is(
 async def test_a_member_is_answered_where_it_says_that_it_is(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
-    """This node was down when the other one moved, and would not hear of that without answering it."""
+    """This node was down when the other one moved, and hears of the move only if it answers."""
     one = BareMember(1, {1: addresses[1], 2: PeerAddress("127.0.0.1", 1)}, tmp_path / "1")
     two = BareMember(2, addresses, tmp_path / "2")
     async with running(one, two):
@@ -73,7 +73,7 @@ async def test_a_member_is_answered_where_it_says_that_it_is(
 async def test_an_id_cannot_be_taken_before_it_is_a_members(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
-    """Whoever introduced itself by it before has to do so again; the directory that counts is then learnt."""
+    """A node that introduced itself by it before has to do so again; only then is a directory id learnt."""
     one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
     async with running(one):
         stream, _ = await introduced(addresses[1], sender=2, peer_url="http://127.0.0.1:1")
@@ -92,7 +92,7 @@ async def test_an_id_cannot_be_taken_before_it_is_a_members(
 async def test_who_becomes_a_member_is_known_by_its_directory_from_then_on(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
-    """Although it was connected, both ways, before this node had heard of that."""
+    """Even if it was connected, both ways, before this node knew it as a member."""
     one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
     two = BareMember(2, addresses, tmp_path / "2")
     async with running(one, two):

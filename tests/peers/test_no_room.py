@@ -11,7 +11,7 @@ from tests.peers.members import BareMember, connected, in_trouble, running
 async def test_a_member_that_cannot_be_remembered_is_met_when_there_is_room(
     addresses: dict[int, PeerAddress], tmp_path: Path
 ) -> None:
-    """Nobody is spoken to whose directory is not known for good; but the node goes on, and tries again."""
+    """Without room its directory id cannot be written down: it is not connected, and tried again later."""
     disk = SimulatedDisk(random.Random(1))
     one, two = BareMember(1, addresses, Path("/data"), disk=disk), BareMember(2, addresses, tmp_path)
     disk.free_bytes = 0

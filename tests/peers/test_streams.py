@@ -58,7 +58,7 @@ async def test_messages_arrive_once_and_in_order(tmp_path: Path, addresses: dict
 async def test_members_tell_each_other_where_clients_reach_them(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
-    """Who connects learns it from the answer, who is connected to from the Hello."""
+    """The dialling node learns it from the Welcome, the dialled node from the Hello."""
     dialling = BareMember(1, addresses, tmp_path / "dialling")
     (listener,) = await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1")
     async with listener, running(dialling), await listener.accept() as stream:
@@ -128,9 +128,7 @@ async def test_another_cluster_is_refused_on_both_sides(
 
 
 async def test_a_wiped_directory_is_refused(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
-    """A member that comes back with another directory is refused, and knows it, also after a restart of who
-    remembers.
-    """
+    """A member that comes back with another directory is refused and told so, even by a restarted node."""
     for life in range(3):
         one = BareMember(1, addresses, tmp_path / "1")
         two = BareMember(2, addresses, tmp_path / ("2" if life == 0 else "2-wiped"))
@@ -173,7 +171,7 @@ async def test_a_handshake_that_does_not_fit_is_told_why(
 async def test_only_a_member_can_tell_a_node_that_it_was_removed(
     tmp_path: Path, addresses: dict[int, PeerAddress], liar: int
 ) -> None:
-    """Whoever is not known to be one is dialled, and not believed: its word would end the node for good."""
+    """A node that is not known as a member is dialled, but not believed: its word would end this node."""
     one = BareMember(1, addresses, tmp_path / "1")
     listener = (await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1"))[0]
     removed = Welcome(
@@ -198,7 +196,7 @@ async def test_only_a_member_can_tell_a_node_that_it_was_removed(
 async def test_strangers_fill_no_list_of_directory_ids(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
-    """None of theirs is remembered, and a bounded number of links kept, however many introduce themselves."""
+    """No id of theirs is learnt, and a bounded number is dialled, however many introduce themselves."""
     one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         for sender in range(10, 20 + MAX_PEERS):
@@ -211,7 +209,7 @@ async def test_strangers_fill_no_list_of_directory_ids(
 async def test_members_may_change_behind_the_end_of_the_streams(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
-    """As by a snapshot whose restoring goes on while the node stops: whoever is new is not dialled."""
+    """As by a snapshot that is restored while the node stops: a new member is not dialled then."""
     one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         pass
@@ -234,7 +232,7 @@ async def test_members_may_change_behind_the_end_of_the_streams(
 async def test_a_message_that_may_not_come_from_there_ends_its_connection(
     tmp_path: Path, addresses: dict[int, PeerAddress], message: Message
 ) -> None:
-    """A peer speaks for itself, to us, and only what travels between nodes; else it is cut off."""
+    """A peer speaks for itself, to this node, in messages that travel between nodes; else it is cut off."""
     one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         async with await admitted(addresses[1]) as stream:
@@ -246,7 +244,7 @@ async def test_a_message_that_may_not_come_from_there_ends_its_connection(
 async def test_the_newer_connection_of_a_peer_replaces_the_older(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
-    """A peer that reconnects before we saw its old connection end is heard on the new one alone."""
+    """A peer that reconnects before its old connection is seen to end is heard on the new one alone."""
     one = BareMember(1, addresses, tmp_path / "1")
     message = Message(type=MessageType.APP, to=1, from_=2, term=1, entries=(Entry(1, 2),))
     async with running(one), await admitted(addresses[1]) as old, await admitted(addresses[1]) as new:
@@ -275,7 +273,7 @@ async def test_a_newer_connection_may_end_before_the_older(
 
 
 async def test_an_address_in_use_is_a_config_error(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
-    """Where the peer address cannot be bound, `run` says which one and why, and nothing starts."""
+    """If the peer address cannot be bound, `run` says which one and why, and nothing starts."""
     one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         with pytest.raises(ConfigError, match=f"127.0.0.1:{addresses[1].port}: Address already in use"):
