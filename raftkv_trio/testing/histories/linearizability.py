@@ -22,37 +22,37 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from raftkv_trio.testing.histories.history import Answer, History, Outcome, RecordedOperation, Request
 
 S = TypeVar("S", bound=Hashable)
-RequestIn = TypeVar("RequestIn", contravariant=True)
-AnswerIn = TypeVar("AnswerIn", contravariant=True)
+RequestContra = TypeVar("RequestContra", contravariant=True)
+AnswerContra = TypeVar("AnswerContra", contravariant=True)
 Place = TypeVar("Place", bound=Hashable)
 
 MAX_STEPS = 1_000_000
 SHOWN_BEFORE = 5  # operations, in an explanation
 
 
-class Model(Protocol[S, RequestIn, AnswerIn]):
+class Model(Protocol[S, RequestContra, AnswerContra]):
     """The sequential specification of one key. States and requests are hashable, immutable values."""
 
     def initial(self, key: Hashable) -> S:
         """The state of `key` before any operation."""
         ...
 
-    def step(self, state: S, request: RequestIn, answer: AnswerIn | None) -> Sequence[S]:
+    def step(self, state: S, request: RequestContra, answer: AnswerContra | None) -> Sequence[S]:
         """The states that `request` may leave behind; none if `answer` contradicts `state`.
 
         If `answer` is None: the states that `request` leaves if it is applied; none if it would do nothing.
         """
         ...
 
-    def only_reads(self, request: RequestIn, answer: AnswerIn) -> bool:
+    def only_reads(self, request: RequestContra, answer: AnswerContra) -> bool:
         """Whether `request` with `answer` changes no state in any order; it may narrow what is unknown."""
         ...
 
-    def rank(self, request: RequestIn, answer: AnswerIn) -> int | None:
+    def rank(self, request: RequestContra, answer: AnswerContra) -> int | None:
         """A number that never falls along an order, such as a revision; None if the answer has none."""
         ...
 
-    def may_see(self, request: RequestIn, answer: AnswerIn | None, write: RequestIn) -> bool:
+    def may_see(self, request: RequestContra, answer: AnswerContra | None, write: RequestContra) -> bool:
         """Whether `request` may be possible only because the lost `write` came right before it.
 
         False only if this holds in any state: `request` with that answer cannot come right after `write`, or
