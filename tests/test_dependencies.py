@@ -1,0 +1,59 @@
+"""Every package that is imported is declared as a dependency, and nothing else is."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+#: Only `pytest_plugins = [...]` of a user who has pytest loads this module.
+PLUGIN = ROOT / "raftkv_trio" / "testing" / "pytest_plugin.py"
+#: pytest loads this plugin itself, and the Procfile's test runs this program.
+NOT_IMPORTED = {"pytest_trio", "honcho"}
+
+
+def declared(requirements: Iterable[str]) -> set[str]:
+    """The import names of requirements, which are their names with underscores."""
+    return {re.split(r"[<>=!~\[; ]", text)[0].replace("-", "_").lower() for text in requirements}
+
+
+def imported(*folders: str) -> Iterator[tuple[Path, str]]:
+    """The packages that modules import, and that are neither ours nor Python's own."""
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for package in {name.partition(".")[0] for name in names}:
+                is_ours = package in ("raftkv_trio", "tests") or (path.parent / f"{package}.py").exists()
+                if not is_ours and package not in sys.stdlib_module_names:
+                    yield path, package
+
+
+DEPENDENCIES = declared(PROJECT["dependencies"])
+TEST_DEPENDENCIES = declared(PROJECT["optional-dependencies"]["test"])
+
+
+def test_the_package_declares_what_it_imports() -> None:
+    """A dependency of a dependency may go away; and one that nothing imports is a burden."""
+    assert {package for path, package in imported("raftkv_trio") if path != PLUGIN} == DEPENDENCIES
+    assert {package for path, package in imported("raftkv_trio") if path == PLUGIN} == {"pytest"}
+
+
+def test_the_tests_declare_what_they_import() -> None:
+    """The extra `test` is enough to run the tests."""
+    packages = {package for _, package in imported("tests", "examples")}
+    assert packages - DEPENDENCIES == TEST_DEPENDENCIES - NOT_IMPORTED
+
+
+@pytest.mark.parametrize("name", ["hypercorn", "quart", "quart-trio"])
+def test_what_is_overridden_has_an_upper_bound(name: str) -> None:
+    """Inner methods change without notice."""
+    (requirement,) = (text for text in PROJECT["dependencies"] if re.match(rf"{name}[<>=]", text))
+    assert "<" in requirement
