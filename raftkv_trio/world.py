@@ -48,7 +48,7 @@ class Clock(Protocol):
         ...
 
     async def sleep_until(self, deadline: float) -> None:
-        """Sleep until `now` is `deadline`; returns after a checkpoint if it has passed."""
+        """Sleep until `now` is `deadline` or later; returns after a checkpoint if it has passed."""
         ...
 
 

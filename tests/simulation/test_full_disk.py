@@ -80,6 +80,7 @@ def test_without_room_for_a_snapshot_the_spare_segment_is_used() -> None:
     simulation = Simulation(Store, nodes=3, seed=0)
     leader = simulation.leader()
     full = next(simulation.members[n] for n in simulation.members if n != leader)
+    simulation.run_for(1)  # so that it has made a spare segment ready
     assert full.node is not None
     assert full.parts is not None
     full.disk.free_bytes = 0

@@ -30,6 +30,7 @@ from raftkv_trio.testing.world.timeline import Timeline, Trace
 from raftkv_trio.world import TrioClock
 
 DATA_DIR = Path("/srv/raftkv-trio")
+MIN_WAIT_S = 1e-9
 
 #: A client's look at what it waits for: True once it need not look again.
 Poll = Callable[[], bool]
@@ -284,6 +285,15 @@ class MemberClock(TrioClock):
 
     def now(self) -> float:
         return self._base + (self._timeline.now - self._base_at) * self.rate
+
+    def virtual_s_until(self, deadline: float) -> float:
+        """Virtual seconds from now until the clock shows `deadline`; 0 if it does.
+
+        They are never too small to change the virtual time, so waiting for them again and again comes to an
+        end, however the sums are rounded.
+        """
+        left_s = deadline - self.now()
+        return max(left_s / self.rate, MIN_WAIT_S) if left_s > 0 else 0.0
 
     def set_rate(self, rate: float) -> None:
         self._base, self._base_at = self.now(), self._timeline.now

@@ -8,8 +8,6 @@ import trio
 from raftkv_trio.node.steps import Call, Checkpoint, Receive, Step, Steps, Wait
 from raftkv_trio.testing.simulator.simulated_member import MemberClock
 
-_TOLERANCE_S = 1e-9  # of sums of floating-point seconds
-
 
 class SteppedTask:
     """Carries out a task's steps as `run_steps` does, with virtual time in place of real time.
@@ -80,9 +78,8 @@ class SteppedTask:
     def _look_at_deadline(self, step: Wait) -> None:
         if step is not self._step or step.deadline is None:
             return  # the wait is over, or has no deadline
-        left_s = step.deadline - self._clock.now()
-        if left_s > _TOLERANCE_S:
+        if wait_s := self._clock.virtual_s_until(step.deadline):
             # The clock's rate may change meanwhile, so the clock is read again then.
-            self._plan(left_s / self._clock.rate, self._look_at_deadline, step)
+            self._plan(wait_s, self._look_at_deadline, step)
         else:
             step.wakeup.set()

@@ -80,9 +80,9 @@ class TaskClock(MemberClock):
 
     async def sleep_until(self, deadline: float) -> None:
         await trio.lowlevel.checkpoint()
-        while deadline - self.now() > 1e-9:
+        while wait_s := self._clock.virtual_s_until(deadline):
             over = trio.Event()
-            self._timeline.after((deadline - self.now()) / self._clock.rate, over.set)
+            self._timeline.after(wait_s, over.set)
             await over.wait()
         await self._member.when_running()
 
