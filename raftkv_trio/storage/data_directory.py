@@ -1,9 +1,12 @@
-"""How a node's data directory is made, and opened: lock, identity, log and snapshots together, or not at all.
+"""How a node's data directory is made and opened: lock, identity, log and snapshots together, or not at all.
 
-lock          held while a node runs on it
-identity      whose it is; written last, so that it marks a directory that was made to the end
-peers  origin  removed    see `small_files.py`
-wal/  snap/   the log, and the snapshots it continues
+    lock                      held while a node runs on the directory
+    identity                  whose it is; written last, so it marks a directory that was made to the end
+    peers  origin  removed    see `small_files.py`
+    wal/   snap/              the log, and the snapshots that it continues
+
+Until `identity` is durable the directory promises nothing, and a start makes it anew. From then on all that
+it must hold is there, and anything that is missing was lost.
 """
 
 import random
@@ -36,9 +39,10 @@ DIRECTORY_ID_BYTES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """What a new directory begins with: a snapshot, of index 1 and term 1 unless others are given.
+    """What a new directory begins with: a snapshot, so that every log continues one.
 
-    A joiner's is of index 0, with nobody in it.
+    The members of a new cluster begin with the same snapshot, at index 1 of term 1. A joiner begins with an
+    empty one at index 0, in which nobody votes.
     """
 
     cluster_id: int
@@ -88,7 +92,8 @@ def _open_storage(
 ) -> NodeStorage:
     if bootstrap is None and is_new(disk, path):
         raise ConfigError(f"{path} is no data directory of raftkv-trio")
-    # A first start that was cut short may have left these two.
+    # Before anything is made: a directory with files that are not ours, named by mistake, is left alone. A
+    # first start that was cut short before it made the lock may have left `wal` and `snap`.
     others = set(disk.list_directory(path)) - {"wal", "snap"} if disk.exists(path) else set()
     if others and not disk.exists(path / "lock"):
         raise ConfigError(
@@ -96,6 +101,7 @@ def _open_storage(
         )
     for directory in (path, path / "wal", path / "snap"):
         disk.make_directory(directory)
+    # Before anything is read: another process may be writing what would be read.
     lock = disk.open(path / "lock", create=True)
     log: WriteAheadLog | None = None
     try:
@@ -104,10 +110,13 @@ def _open_storage(
                 f"data directory {path} is in use by a running node; stop it, or name another with `data_dir`"
             )
         if bootstrap is not None and is_new(disk, path):
+            # Records or met members mean that this node has run, so `identity` was lost and not never
+            # written. A new one would come with a new log, in which its votes are forgotten.
             if not is_unfinished(disk, path):
                 raise CorruptLog(f"{path} holds a log or members' directory ids, but no identity: {REMEDY}")
             make_data_directory(disk, path, node_id, bootstrap, rng, segment_bytes=segment_bytes)
-        # What a killed process has named, and not synced, is seen here and may still be lost.
+        # A process that was killed may have given files their names without a sync. They are seen here, and
+        # acted upon, and could still be lost. (`wal` is synced when the log is recovered.)
         for directory in (path / "snap", path):
             disk.sync_directory(directory)
         identity = read_identity(disk, path)
@@ -116,12 +125,15 @@ def _open_storage(
                 f"{path} belongs to node {identity.node_id}, not to node {node_id};"
                 " check `node_id` and `data_dir`"
             )
+        # A member that was removed must not vote again: the others count without it.
         _check_not_removed(disk, path, node_id)
         log = open_log(disk, path / "wal", identity.encode(), segment_bytes=segment_bytes)
+        # The log first: it says which snapshot is the newest.
         storage = NodeStorage(disk, path, lock, identity, log)
         storage.snapshots.tidy(starting=True)
         return storage
     except BaseException:
+        # Also if the caller is interrupted: in a test, or a program that goes on, the lock must be free.
         if log is not None:
             log.close(clean=False)
         lock.close()
@@ -141,7 +153,7 @@ def make_data_directory(
 ) -> SnapshotMeta:
     """Fill a directory whose `wal/` and `snap/` exist; returns the snapshot that its log continues.
 
-    Durable when this returns. Raises OSError.
+    Durable when this returns; before, a crash leaves a directory that can be made again. Raises OSError.
 
     Args:
         rng: gives the directory id.
@@ -162,17 +174,22 @@ def make_data_directory(
         snapshot.finish()
     finally:
         snapshot.close()
+    # Both before `identity`: with it and without `wal` the directory would count as one that lost its log.
     disk.sync_directory(path)
+    # The directory may itself be new. Without its own name all that is in it would be lost.
     sync_parents(disk, path)
     if origin is not None:
         write_origin(disk, path, origin)
     write_peers(disk, path, {})
+    # Last of all, and by one rename: from here on the directory counts.
     write_identity(disk, path, identity)
     return meta
 
 
 def is_unfinished(disk: Disk, path: Path) -> bool:
     """Whether a first start was cut short here, so that nothing was promised; raises CorruptLog, OSError."""
+    # A node meets members and writes records only after its directory was made to the end. Each of these is
+    # proof that it was, whatever became of `identity`. The record that begins the first segment is no proof.
     directory = path / "wal"
     if disk.exists(path / "identity") or (disk.exists(path / "peers") and read_peers(disk, path)):
         return False
@@ -195,4 +212,6 @@ def sync_parents(disk: Disk, path: Path) -> None:
         try:
             disk.sync_directory(directory)
         except PermissionError:
-            pass  # so it is none of those that `make_directory` made, which are ours
+            # A directory above that this user may not read. `make_directory` did not make it: those that it
+            # made belong to this user.
+            pass

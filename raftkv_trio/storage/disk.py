@@ -1,7 +1,8 @@
 """The port between storage and a file system: a few synchronous calls, in the words of POSIX.
 
-Every method raises OSError, which names the file, and nothing else when the system refuses; its callers turn
-that into our errors.
+If the system refuses a call it raises OSError, which names the file; callers turn that into our errors. The
+real form is `OsDisk`; the simulated one (`testing/world/simulated_disk.py`) loses what was not synced, tears
+writes and fails on demand.
 """
 
 import errno
@@ -24,11 +25,14 @@ class DiskFile(Protocol):
         ...
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """Write all of `data`; not durable before `datasync`."""
+        """Write all of `data`; not durable before `datasync`, and a crash may leave any sectors of it."""
         ...
 
     def preallocate(self, size_bytes: int) -> None:
-        """Give the file at least this size, of zeros, with its blocks reserved."""
+        """Give the file at least this size, with blocks reserved, so that later writes need no room.
+
+        New bytes are zeros; existing ones stay.
+        """
         ...
 
     def size(self) -> int:
@@ -36,23 +40,26 @@ class DiskFile(Protocol):
         ...
 
     def datasync(self) -> None:
-        """Return once everything written is durable (fdatasync)."""
+        """Return when everything written is durable (fdatasync).
+
+        After an error it is unknown what is durable, and a second call proves nothing.
+        """
         ...
 
     def lock(self) -> bool:
-        """Take the file's exclusive lock, until it is closed; False where somebody holds it."""
+        """Take the file's exclusive lock until it is closed; returns False if another process has it."""
         ...
 
     def close(self) -> None:
-        """Close the file and give up its lock."""
+        """Close the file and release its lock; makes nothing durable."""
         ...
 
 
 class Disk(Protocol):
-    """A file system. Names made, changed or removed are durable after `sync_directory` of their directory."""
+    """A file system. A name that was made, changed or removed is durable after `sync_directory`."""
 
     def make_directory(self, path: Path) -> None:
-        """Make it, and its parents, where missing."""
+        """Make a directory, and its parents, if they do not exist."""
         ...
 
     def exists(self, path: Path) -> bool:
@@ -60,11 +67,11 @@ class Disk(Protocol):
         ...
 
     def list_directory(self, path: Path) -> list[str]:
-        """The names in it, sorted."""
+        """The names in a directory, sorted."""
         ...
 
     def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
-        """Open a file; `read_only` asks for no right to write, which a copy or a mount may not give."""
+        """Open a file; with `read_only`, also one that this user may not write."""
         ...
 
     def rename(self, old: Path, new: Path) -> None:
@@ -72,7 +79,7 @@ class Disk(Protocol):
         ...
 
     def unlink(self, path: Path) -> None:
-        """Remove a file."""
+        """Remove a file's name; whoever has the file open can still read it."""
         ...
 
     def sync_directory(self, path: Path) -> None:
@@ -81,7 +88,7 @@ class Disk(Protocol):
 
 
 class OsFile(DiskFile):
-    """A file descriptor, and the name by which it was opened."""
+    """A file descriptor, with the name by which it was opened, for errors."""
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
@@ -89,6 +96,8 @@ class OsFile(DiskFile):
 
     def read_at(self, offset: int, length: int) -> bytes:
         parts = []
+        # pread and pwrite may do less than they are asked to, and have no position: several threads can read
+        # one open file.
         with naming(self._path):
             while length and (part := os.pread(self._descriptor, length, offset)):
                 parts.append(part)
@@ -106,6 +115,7 @@ class OsFile(DiskFile):
 
     def preallocate(self, size_bytes: int) -> None:
         with naming(self._path):
+            # Not ftruncate, which makes a hole: a write into that needs a block, and can fail with ENOSPC.
             os.posix_fallocate(self._descriptor, 0, size_bytes)
 
     def size(self) -> int:
@@ -114,9 +124,11 @@ class OsFile(DiskFile):
 
     def datasync(self) -> None:
         with naming(self._path):
+            # Also makes the file's size durable if it has grown, but not times, which nobody needs.
             os.fdatasync(self._descriptor)
 
     def lock(self) -> bool:
+        # The system releases this lock when the process ends, however it ends: a killed node leaves none.
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -140,16 +152,19 @@ class OsDisk(Disk):
         return sorted(os.listdir(path))
 
     def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
+        # O_CLOEXEC: a child process would otherwise keep the directory's lock after its parent has ended.
         flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         return OsFile(os.open(path, flags, FILE_MODE), path)
 
     def rename(self, old: Path, new: Path) -> None:
+        # Atomic: at any moment, and after a crash, the new name means all of the old file or all of the new.
         os.replace(old, new)
 
     def unlink(self, path: Path) -> None:
         os.unlink(path)
 
     def sync_directory(self, path: Path) -> None:
+        # A file's own sync says nothing about its name, which is an entry of the directory.
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with naming(path):
@@ -160,7 +175,7 @@ class OsDisk(Disk):
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an error of a call on a descriptor name the file, as those of calls on a path do."""
+    """Make errors of calls on a descriptor name the file, as errors of calls on a path do."""
     try:
         yield
     except OSError as error:
@@ -169,25 +184,28 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def is_no_room(error: OSError) -> bool:
-    """Whether the disk, or what this user may have of it, is full."""
+    """Whether the disk is full, or this user's share of it."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def trouble(error: OSError, what: Path | str) -> str:
-    """Which file failed, or else `what`, and how; for the reader."""
+    """An error in words: the file, or `what` if the error names none, and the reason."""
     return f"{error.filename or what}: {error.strerror or error}"
 
 
 def write_whole_file(disk: Disk, path: Path, data: bytes) -> None:
-    """Make `path` hold `data`, durably, or leave it as it was (temporary file, rename)."""
+    """Make `path` hold `data`, durably, or leave it as it was; raises OSError."""
     temporary = path.with_name(path.name + ".tmp")
+    # An earlier attempt may have left more bytes than are written now.
     if disk.exists(temporary):
         disk.unlink(temporary)
     file = disk.open(temporary, create=True)
     try:
         file.write_at(0, data)
+        # Before the rename: otherwise the new name could be durable first, of a file that is still empty.
         file.datasync()
     finally:
         file.close()
     disk.rename(temporary, path)
+    # Without this the old content could be back after a loss of power.
     disk.sync_directory(path.parent)

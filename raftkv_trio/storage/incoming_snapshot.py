@@ -1,4 +1,4 @@
-"""A snapshot that arrives from another member, in pieces and over several connections if need be."""
+"""A snapshot that another member sends: verified as it arrives, over several connections if one breaks."""
 
 from pathlib import Path
 
@@ -12,8 +12,10 @@ _READ_BYTES = 1024 * 1024
 class IncomingSnapshot:
     """A snapshot that is being received, in a file of its own, which a later connection can go on with.
 
+    Opening it verifies what an earlier connection left, which blocks on the disk and raises OSError.
+
     Attributes:
-        offset: so many bytes are here, and verified; more is to come from there on.
+        offset: the length of what is here and verified; the sender goes on from there.
     """
 
     def __init__(self, disk: Disk, path: Path) -> None:
@@ -33,11 +35,13 @@ class IncomingSnapshot:
 
     @property
     def is_whole(self) -> bool:
+        """Whether all bytes are here, and verified; not durable before `finish`."""
         return self._reader.is_whole
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes; raises CorruptLog where they are none of a snapshot: then nothing counts."""
+        """Take the next bytes; raises OSError, and CorruptLog if they do not verify: then all is removed."""
         assert self._file is not None
+        # Not synced here: `finish` syncs all, and a loss of power before it costs no more than the transfer.
         try:
             self._feed(data)
             self._file.write_at(self.offset, data)
@@ -47,48 +51,58 @@ class IncomingSnapshot:
         self.offset += len(data)
 
     def finish(self) -> SnapshotMeta:
-        """Make durable what came; which snapshot it is. Raises CorruptLog where it is not the whole."""
+        """Make the file durable; returns which snapshot it is.
+
+        Raises CorruptLog if it is not whole, OSError. The file keeps the name of one that is being received:
+        `SnapshotDirectory.adopt` gives it its own, right before the log's record.
+        """
         assert self._file is not None
         if not self.is_whole:
             raise self._reader.missing()
         try:
-            if self._file.size() > self.offset:  # an earlier connection left more, of which nothing verified
+            # An earlier connection left bytes behind these, which did not verify. A reader of the file would
+            # take them for damage behind its end.
+            if self._file.size() > self.offset:
                 raise self._reader.missing()
             self._file.datasync()
-        except (CorruptLog, OSError):  # what is in the page cache now is not to be believed
+        except (CorruptLog, OSError):
+            # After a failed sync the page cache shows bytes that may not be on the disk: a later connection
+            # that verified them would be deceived. So the file goes, and the transfer begins again.
             self.abandon()
             raise
         self.close()
         return decode_meta(self._path, self._header)
 
     def close(self) -> None:
-        """Leave what came, for a later connection; again does nothing."""
+        """Close the file and leave it for a later connection; a second call does nothing."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def abandon(self) -> None:
-        """Leave nothing."""
+        """Close the file and remove it."""
         self.close()
         self._disk.unlink(self._path)
 
     def _feed(self, data: bytes) -> None:
         parts = self._reader.feed(data)
-        if parts and not self._header:
+        if parts and not self._header:  # the chunks are only verified; they are read when they are restored
             self._header = parts[0]
 
     def _read_again(self, file: DiskFile) -> None:
-        """Verify what an earlier connection left, and count what is whole of it.
+        """Verify what an earlier connection left, take the whole parts of it, and write these again.
 
-        It is written again: after a sync that failed, the page cache takes for written what is not.
+        Written again, since a sync that failed in an earlier process leaves pages that are marked as written
+        and are not on the disk: the sync of `finish` would pass over them.
         """
         reader, offset = PartReader(self._path), 0
         while data := file.read_at(offset, _READ_BYTES):
             try:
                 reader.feed(data)
-            except CorruptLog:  # what is in front of it counts
+            except CorruptLog:  # the parts in front of the damage count
                 break
             offset += len(data)
+        # Only up to the last whole part: a part that a crash cut short is sent again from its beginning.
         for begin in range(0, reader.verified_bytes, _READ_BYTES):
             data = file.read_at(begin, min(_READ_BYTES, reader.verified_bytes - begin))
             self._feed(data)

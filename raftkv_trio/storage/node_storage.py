@@ -1,4 +1,8 @@
-"""An open data directory, as a running node uses it: what the log writer calls, and what runs beside it."""
+"""An open data directory, as a running node uses it.
+
+Two workers call it, each from one thread at a time. One writes the log and the small files. The other does
+what takes long beside it: it takes, receives and sends snapshots, and removes obsolete files.
+"""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +23,9 @@ class NodeStorage:
     """An open data directory. Made by `open_storage`; every method may block on the disk.
 
     Attributes:
-        snapshots: of which the log continues the newest.
-        origin: the hash of the backup that the directory was restored from; None where it was not.
+        identity: whose directory it is.
+        snapshots: the snapshot files; the log continues the newest.
+        origin: the hash of the backup that the directory was restored from; None if it was not restored.
     """
 
     def __init__(
@@ -34,7 +39,7 @@ class NodeStorage:
         self.snapshots = SnapshotDirectory(disk, path / "snap", log.snapshot)
         self.origin = read_origin(disk, path)
         self._known_directory_ids: dict[int, bytes] = read_peers(disk, path)
-        self._tidied: object = None
+        self._tidied: object = None  # the snapshot and the segment for which `tidy` has done its work
         self._spare_behind: int | None = None  # the segment that the log was in when a spare was there
 
     @property
@@ -44,26 +49,28 @@ class NodeStorage:
 
     @property
     def hard_state(self) -> HardState:
+        """Term, vote and commit index as the log has them."""
         return self._log.hard_state
 
     @property
     def torn_tail(self) -> TornTail | None:
-        """What the last crash left half-written, where it did."""
+        """What was cut off of a half-written record when the directory was opened; None if nothing was."""
         return self._log.torn_tail
 
     @property
     def known_directory_ids(self) -> Mapping[int, bytes]:
+        """The directory id that each other member showed first, by node id."""
         return self._known_directory_ids
 
     def take_entries(self) -> list[Entry]:
-        """The entries after the snapshot, as recovered; they are the caller's from here on."""
+        """The entries after the snapshot, as recovered. Given away: a second call returns none."""
         entries, self._log.entries = self._log.entries, []
         return entries
 
     # ------------------------------------------------------------ for the log writer, in its order
 
     def must_write(self, hard_state: HardState | None, entries: Sequence[Entry]) -> bool:
-        """Whether `append` of these goes to the disk; else it returns at once."""
+        """Whether `append` of these goes to the disk; otherwise `append` returns at once."""
         return self._log.must_write(hard_state, entries)
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
@@ -71,33 +78,41 @@ class NodeStorage:
         self._log.append(hard_state, entries)
 
     def continue_from(self, meta: SnapshotMeta) -> None:
-        """From here on the log continues this snapshot, which is whole on the disk. Raises StorageError.
+        """Let the log continue a snapshot of this node's own, whose file is whole and durable.
 
-        Without effect where it continues a later one already.
+        Does nothing if the log continues a later one already. Raises StorageError.
         """
+        # While this node wrote its own snapshot, a later one of the leader's may have been installed.
         if meta.index > self.snapshot.index:
             self._log.continue_from(meta.id)
+            # After the record: `tidy`, in the other worker, removes what this snapshot makes obsolete.
             self.snapshots.newest = meta
 
     def install(self, hard_state: HardState | None, snapshot: SnapshotId, entries: Sequence[Entry]) -> None:
-        """Replace log and snapshot by one that was received, and the entries after it.
+        """Replace the log by a snapshot that was received, and the entries after it; durable on return.
 
         Raises StorageError, CorruptLog.
         """
+        # Name, record, then the new truth in memory. A crash behind the name leaves a file that the log does
+        # not know of, and the old log with the old snapshot, both whole; a start removes the file.
         with self._ending_the_node("snap"):
             meta = self.snapshots.adopt(snapshot)
         self._log.install(hard_state, snapshot, entries)
-        self.snapshots.newest = meta  # only now: `tidy` may run, and removes what is superfluous with it
+        # Only now, as in `continue_from`: before the record, a start still needs the old log.
+        self.snapshots.newest = meta
 
     @property
     def has_room(self) -> bool:
-        """Whether entries are no risk: there is a segment for the next cut, or half of this one is free.
+        """Whether the log can take entries: there is a spare segment, or half of the current one is free.
 
-        That half is for votes and hard states, and for what is on its way to the log writer already.
+        The rest is kept for votes and hard states, which must be written even if the disk is full, and for
+        what is on its way to the log writer already.
         """
-        return self._spare_behind == self._log.segment or self._log.has_half
+        # A number and not a flag: when the log has taken the spare it is in another segment, and this is
+        # False at once, without a look at the disk.
+        return self._spare_behind == self._log.segment or self._log.is_half_free
 
-    # ------------------------------------------------------------ beside it
+    # ------------------------------------------------------------ beside the log writer
 
     def begin_snapshot(self, meta: SnapshotMeta, envelope: bytes) -> SnapshotFile:
         """Begin a snapshot of this node's own; raises OSError."""
@@ -108,16 +123,16 @@ class NodeStorage:
         return self.snapshots.open(snapshot)
 
     def receive_snapshot(self, snapshot: SnapshotId, size_bytes: int) -> IncomingSnapshot:
-        """Begin to receive one of that size, or go on with what is here of it; raises OSError."""
+        """Begin to receive a snapshot of that size, or go on with what is here of it; raises OSError."""
         return self.snapshots.receive(snapshot, size_bytes)
 
     def read_envelope(self, snapshot: SnapshotId) -> bytes:
-        """The node's own part of a snapshot that is here; raises CorruptLog, StorageError."""
+        """The node's own part of a snapshot; raises CorruptLog, StorageError."""
         with self._ending_the_node("snap"):
             return self.snapshots.read_head(snapshot)[1]
 
     def snapshot_chunks(self, snapshot: SnapshotId) -> Generator[bytes, None, None]:
-        """The state machine's chunks of one that is here, lazily; raises CorruptLog, StorageError."""
+        """The state machine's chunks of a snapshot, lazily; raises CorruptLog, StorageError."""
         with self._ending_the_node("snap"):
             yield from self.snapshots.chunks(snapshot)
 
@@ -127,36 +142,45 @@ class NodeStorage:
         return self._tidied != (self.snapshot.id, self._log.segment)
 
     def tidy(self) -> None:
-        """Remove what the newest snapshot makes superfluous, and have a segment ready for the log's next cut.
+        """Remove what the newest snapshot makes obsolete, and have a segment ready for the log's next cut.
 
         May run beside the log writer. Raises OSError.
         """
+        # Read once and before all else: what the log writer does meanwhile makes other files obsolete, or
+        # takes the spare, and is seen in the next call, since `is_untidy` compares with this state.
         state = snapshot, segment = self.snapshot.id, self._log.segment
         purge_segments(self._disk, self._path / "wal", snapshot, segment)
         self.snapshots.tidy()
+        # Last, when the removals have made room for it.
         prepare_spare(self._disk, self._path / "wal", segment_bytes=self._log.segment_bytes)
         self._spare_behind, self._tidied = segment, state
 
     def remember_directory_id(self, node_id: int, directory_id: bytes) -> None:
-        """Keep a member's directory id, durably; raises StorageError, and OSError where there is no room."""
+        """Record a member's directory id, durably; raises StorageError, and OSError if there is no room."""
         known = {**self._known_directory_ids, node_id: directory_id}
         try:
             write_peers(self._disk, self._path, known)
         except OSError as error:
+            # Without room the old file is whole and nothing was promised to the peer: the caller may try
+            # again. After any other error the disk is not to be trusted.
             if is_no_room(error):
                 raise
             raise StorageError(trouble(error, self._path / "peers")) from error
         self._known_directory_ids = known
 
     def mark_removed(self, index: int) -> None:
-        """The cluster has removed this node: the directory is not to be opened again. Raises StorageError."""
+        """Record that entry `index` removed this node, so that it never starts again. Raises StorageError."""
         with self._ending_the_node("removed"):
             write_removed(self._disk, self._path, index)
 
     def close(self, *, clean: bool) -> None:
-        """Close the log, with a closing record where `clean`, and release the lock; again does nothing."""
+        """Close the log, with a closing record if `clean`, and release the lock.
+
+        A second call does nothing. Raises StorageError, OSError.
+        """
         if self._lock is None:
             return
+        # The lock goes last, and whatever happens before: the next process must not find a log in use.
         lock, self._lock = self._lock, None
         try:
             self._log.close(clean=clean)

@@ -36,16 +36,21 @@ class SegmentName(NamedTuple):
             return None
 
     def __str__(self) -> str:
+        """The name of the segment's file."""
         return f"{self.number:08d}-{self.first_index:016x}{_SUFFIX}"
 
 
 def list_segments(disk: Disk, directory: Path) -> list[SegmentName]:
     """The segments in a directory, by number; raises OSError."""
+    # Sorted as numbers: as text, the order would break when a number outgrows its eight digits.
     return sorted([name for n in disk.list_directory(directory) if (name := SegmentName.parse(n))])
 
 
 def last_run(names: list[SegmentName]) -> list[SegmentName]:
     """The longest run of consecutive numbers that ends with the last segment."""
+    # A gap is a purge that a crash cut short: the unlinks of one purge reach the disk in any order. What is
+    # before the gap was being removed, so nothing is lost by ignoring it. A gap for another reason is found
+    # by the reader: the run then begins behind what the snapshot needs.
     first = len(names) - 1
     while first > 0 and names[first - 1].number == names[first].number - 1:
         first -= 1
@@ -71,6 +76,8 @@ def possible_ends(disk: Disk, directory: Path, names: list[SegmentName]) -> list
     if len(names) < 2:
         return names
     last = names[-1]
+    # A second record in the last segment is written only after the CUT is durable. With one there, damage at
+    # the end of the segment before cannot be a torn write, and must not be taken for one.
     is_used = has_record_behind(read_segment(disk, directory / str(last)), 0, last.number)
     return names[-1:] if is_used else names[-2:]
 
@@ -83,12 +90,15 @@ def prepare_spare(disk: Disk, directory: Path, *, segment_bytes: int) -> None:
     spare, temporary = directory / SPARE, directory / f"{SPARE}.tmp"
     if disk.exists(spare):
         return
+    # A file that an earlier attempt left is used again: nothing was ever written to it, so it is all zeros.
     file = disk.open(temporary, create=True)
     try:
         file.preallocate(segment_bytes)
+        # Before the rename: a file called spare always has its blocks, whatever a loss of power undoes.
         file.datasync()
     finally:
         file.close()
+    # The writer takes the spare by a rename too, so it gets all of it or finds none.
     disk.rename(temporary, spare)
     disk.sync_directory(directory)
 
@@ -99,13 +109,19 @@ def purge_segments(disk: Disk, directory: Path, snapshot: SnapshotId, segment: i
     May run beside the log's writer if the name of `segment` is durable and the log continues `snapshot`.
     Raises OSError.
     """
+    # A later segment may be in the making beside us. After a loss of power it could be gone, and a segment
+    # removed because of it would then be missing at the end of the log.
     names = [name for name in list_segments(disk, directory) if name.number <= segment]
     removed = 0
     for name, following in pairwise(names):
+        # The entries of `name` that count are below the first index of the following segment, and the
+        # snapshot covers these. The rest of `name` (hard state, snapshot, identity) stands again in the first
+        # record of `following`; the last of `names` has no such pair and always stays.
         if following.first_index > snapshot.index + 1:
             break
         disk.unlink(directory / str(name))
         removed += 1
+    # One sync for all: if the unlinks are lost the segments are back, and the next purge removes them.
     if removed:
         disk.sync_directory(directory)
     return removed

@@ -1,4 +1,4 @@
-"""The small files of a data directory, each written whole: `crc u32`, big endian, then CBOR.
+"""The small files of a data directory: each is `crc u32`, big endian, then CBOR, and is replaced as a whole.
 
 identity   [format version, cluster id, node id, directory id]
 peers      {node id: directory id}, the directory id that each other member showed first
@@ -38,7 +38,7 @@ class Identity:
 
 
 def seal(content: bytes) -> bytes:
-    """The bytes of a file that holds this CBOR."""
+    """The bytes of a file that holds this CBOR: a CRC, then the CBOR."""
     return _CRC.pack(crc32(content)) + content
 
 
@@ -55,6 +55,8 @@ def read_sealed(disk: Disk, path: Path) -> Any:
     finally:
         file.close()
     content = data[_CRC.size :]
+    # Such a file is replaced by one rename, so a crash never leaves half of it: if it does not verify it was
+    # damaged, and there is no part of it to go on with.
     if seal(content) != data:
         raise CorruptLog.at(path, 0)
     try:
@@ -67,6 +69,7 @@ def read_identity(disk: Disk, path: Path) -> Identity:
     """Whose directory `path` is; raises ConfigError if its format is newer, CorruptLog, OSError."""
     file = path / "identity"
     match read_sealed(disk, file):
+        # The version is the first item in every format, so that an older program can tell a newer one.
         case [int(version), *_] if version > FORMAT_VERSION:
             raise ConfigError(
                 f"{path} has format {version}, and this version of raftkv-trio reads formats up to"
@@ -85,12 +88,15 @@ def write_identity(disk: Disk, path: Path, identity: Identity) -> None:
 def read_peers(disk: Disk, path: Path) -> dict[int, bytes]:
     """The directory id that each other member showed first; raises CorruptLog, OSError."""
     file = path / "peers"
+    # The file is written when the directory is made, though it is empty then. So its loss is noticed, and is
+    # not taken for a node that has met nobody and would trust a member that comes back without its votes.
     if not disk.exists(file):
         raise CorruptLog(
             f"{file} is missing; without it members that lost their votes are not recognized: {REMEDY}"
         )
     known = read_sealed(disk, file)
     match known:
+        # The exact types: True is an int too, and would become the id 1.
         case dict() if all(type(i) is int and type(d) is bytes for i, d in known.items()):
             return known
     raise CorruptLog.at(file, 0)

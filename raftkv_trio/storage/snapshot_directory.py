@@ -1,4 +1,8 @@
-"""The snapshot files of a data directory. Which of them is the newest, the log says."""
+"""The snapshot files of a data directory, `snap/`. The log says which of them is the newest.
+
+So a whole file counts for nothing until a record of the log names it. A crash between the two leaves a file
+that a start removes; the other order would leave a log that continues a snapshot which is not there.
+"""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -15,14 +19,16 @@ from raftkv_trio.storage.snapshot_file import (
     read_parts,
 )
 
-KEPT = 3
+KEPT = 3  # whole snapshots
 
 
 class SnapshotDirectory:
-    """What is in `snap/`. Every method may block on the disk, and raises OSError.
+    """The files in `snap/`. Every method may block on the disk, and raises OSError.
 
     Attributes:
-        newest: the one that the log continues.
+        newest: the snapshot that the log continues. Its owner sets it when the log's record is durable.
+
+    Raises CorruptLog if the snapshot that the log continues is missing or its head does not verify.
     """
 
     def __init__(self, disk: Disk, directory: Path, newest: SnapshotId) -> None:
@@ -35,63 +41,83 @@ class SnapshotDirectory:
         return SnapshotFile(self._disk, self._directory, meta, envelope)
 
     def receive(self, snapshot: SnapshotId, size_bytes: int) -> IncomingSnapshot:
-        """Begin to receive a snapshot, or go on with what is here of it."""
+        """Begin to receive a snapshot of a member, or go on with what is here of it."""
         path = self._directory / f"{snapshot.file_name}.part"
         incoming = IncomingSnapshot(self._disk, path)
-        if incoming.offset > size_bytes:  # of another file of that name
+        # More is here than the sender has: another member's file of the same snapshot, of other length.
+        if incoming.offset > size_bytes:
             incoming.abandon()
             incoming = IncomingSnapshot(self._disk, path)
         return incoming
 
     def adopt(self, snapshot: SnapshotId) -> SnapshotMeta:
-        """What was received whole has its name from now on; raises CorruptLog."""
+        """Give a snapshot that was received, whole and durable, its name; raises CorruptLog.
+
+        It counts only when the log's record says so.
+        """
         path = self._directory / snapshot.file_name
         self._disk.rename(path.with_name(f"{path.name}.part"), path)
         self._disk.sync_directory(self._directory)
         return self.read_head(snapshot)[0]
 
     def open(self, snapshot: SnapshotId) -> DiskFile:
-        """The bytes of a snapshot; they can be read to the end even when it is removed meanwhile."""
+        """Open a snapshot's file; it can be read to its end even if `tidy` removes it meanwhile."""
         return self._disk.open(self._directory / snapshot.file_name, read_only=True)
 
     def chunks(self, snapshot: SnapshotId) -> Generator[bytes, None, None]:
-        """The state machine's chunks, lazily; raises CorruptLog."""
+        """The state machine's chunks of a snapshot, lazily; raises CorruptLog."""
         yield from read_chunks(self._disk, self._directory / snapshot.file_name)
 
     def tidy(self, *, starting: bool = False) -> None:
-        """Keep the newest one and the two before it, and what is being received after it.
+        """Remove obsolete files: keep the last three whole snapshots, and what is being received.
 
-        When `starting` nobody writes any file: what was being written, or never got into the log, goes too.
+        Older ones than the newest are kept since a message to a follower may name one that was the newest a
+        moment ago, and for a rebuild of a damaged log.
+
+        Args:
+            starting: nobody writes a file yet, so files that were being written, or that the log does not
+                know of, are obsolete too. If it is False this may run beside the log writer.
         """
-        newest = self.newest  # before the names are read: the log writer may adopt a later one meanwhile
+        # Read before the names: the log writer may adopt a later snapshot meanwhile. With the older one fewer
+        # files are obsolete, never more.
+        newest = self.newest
         whole: list[SnapshotId] = []
-        superfluous: list[str] = []
+        obsolete: list[str] = []
         for name in self._disk.list_directory(self._directory):
             snapshot = SnapshotId.parse(name)
             if snapshot is None:
                 continue
             is_newer = snapshot.index > newest.index
+            # A newer whole file waits for its record in the log. At a start there is none to come: the file
+            # was taken or received right before a crash, and can be again.
             if name == snapshot.file_name and (not is_newer or not starting):
                 whole.append(snapshot)
+            # Half of a received file is worth keeping over a restart, since a transfer goes on with it.
             elif not is_newer or (starting and not name.endswith(".part")):
-                superfluous.append(name)
+                obsolete.append(name)
         whole.sort(key=lambda snapshot: snapshot.index)
-        superfluous += [snapshot.file_name for snapshot in whole[:-KEPT]]
-        for name in superfluous:
+        # By index. The newest is among the last three: at most two others wait for their records, one that
+        # was taken here and one that was received.
+        obsolete += [snapshot.file_name for snapshot in whole[:-KEPT]]
+        for name in obsolete:
             self._disk.unlink(self._directory / name)
-        if superfluous:
+        # One sync for all: a file that comes back after a loss of power is removed the next time.
+        if obsolete:
             self._disk.sync_directory(self._directory)
 
     def read_head(self, snapshot: SnapshotId) -> tuple[SnapshotMeta, bytes]:
-        """Which moment a snapshot is of, and the node's own part of it; raises CorruptLog."""
+        """A snapshot's header and the node's own part of it; raises CorruptLog.
+
+        The chunks behind them are not read: that takes long, and they are verified when they are restored.
+        """
         path = self._directory / snapshot.file_name
         if not self._disk.exists(path):
-            raise CorruptLog(f"{path} is missing, which the log continues: {REMEDY}")
+            raise CorruptLog(f"{path} is missing, and the log continues it: {REMEDY}")
         parts = read_parts(self._disk, path)
         try:
             meta = decode_meta(path, next(parts))
             if meta.id != snapshot:
-                raise CorruptLog(f"{path} holds another snapshot: {REMEDY}")
+                raise CorruptLog(f"{path} holds another snapshot than its name says: {REMEDY}")
             return meta, next(parts)
         finally:
             parts.close()

@@ -1,11 +1,12 @@
-"""Snapshot files: a header, the node's envelope, then the state machine's chunks, each with a CRC.
+"""The format of a snapshot file: a header, the node's envelope, then the state machine's chunks.
 
-Each part is `length u32 | crc u32 | bytes`, the CRC seeded by its position; an empty part ends them, and then
-come 32 bytes, the BLAKE2b hash of everything before. A file has its name once it is whole and durable:
+Each of these parts is `length u32 | crc u32 | bytes`, big endian, the CRC seeded by the part's position. An
+empty part ends them. Then come 32 bytes, the BLAKE2b hash of everything before. A backup is such a file. In a
+data directory a file has its name when it is whole and durable:
 
     <term>-<index>.snap        whole
     <term>-<index>.snap.tmp    being written by this node
-    <term>-<index>.snap.part   being received from another one
+    <term>-<index>.snap.part   being received from another member
 """
 
 import struct
@@ -25,7 +26,8 @@ from raftkv_trio.storage.disk import Disk, DiskFile
 _PART = struct.Struct(">II")
 HASH_BYTES = 32
 MAX_PART_BYTES = 64 * 1024 * 1024
-#: So often a long file is synced while it is written, so that no single sync holds up the log's for long.
+#: After so many bytes a long file is synced while it is written: one large sync at its end would keep the
+#: disk busy for seconds, and the log's syncs would wait for it.
 SYNC_EVERY_BYTES = 8 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 
@@ -73,7 +75,11 @@ class SnapshotMeta:
 class SnapshotFile:
     """A snapshot that is being written; it has its name when `finish` returns.
 
-    Every method may block on the disk, and raises OSError.
+    Every method may block on the disk, and raises OSError. After an error, `abandon` it.
+
+    Args:
+        meta: goes into the header.
+        envelope: the node's own part; not empty.
     """
 
     def __init__(self, disk: Disk, directory: Path, meta: SnapshotMeta, envelope: bytes) -> None:
@@ -82,6 +88,7 @@ class SnapshotFile:
         self._temporary = directory / f"{meta.id.file_name}.tmp"
         self._position = self._unsynced = self.size_bytes = 0
         self._hash = blake2b(digest_size=HASH_BYTES)
+        # A killed process may have left one, and it may be longer than the new one will be.
         if disk.exists(self._temporary):
             disk.unlink(self._temporary)
         self._file: DiskFile | None = disk.open(self._temporary, create=True)
@@ -92,14 +99,18 @@ class SnapshotFile:
             raise
 
     def write(self, parts: Iterable[bytes]) -> None:
-        """Append parts; an empty one counts for nothing."""
+        """Append parts; an empty one is left out, since it would mean the end."""
         self._put(b"".join([self._framed(part) for part in parts if part]))
 
     def finish(self) -> Path:
         """End the file, and make it durable under its name."""
         self._put(self._framed(b""))
+        # Each part's CRC finds damage to the part. The hash also finds parts of two files: a transfer that
+        # one member began and another went on with, if their bytes should differ.
         self._put(self._hash.digest())
         assert self._file is not None
+        # In this order: whoever finds the name, after a loss of power too, finds all of the file behind it.
+        # That the log continues this snapshot is recorded later still, when the name is durable.
         self._file.datasync()
         self.close()
         self._disk.rename(self._temporary, self._path)
@@ -107,13 +118,13 @@ class SnapshotFile:
         return self._path
 
     def close(self) -> None:
-        """Stop here; the next start removes what was written. Again does nothing."""
+        """Close the file; the next start removes it if it has no name yet. A second call does nothing."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def abandon(self) -> None:
-        """Leave nothing behind that has not its name yet."""
+        """Close the file, and remove it if it has no name yet."""
         self.close()
         if self._disk.exists(self._temporary):
             self._disk.unlink(self._temporary)
@@ -121,6 +132,7 @@ class SnapshotFile:
     def _framed(self, part: bytes) -> bytes:
         if len(part) > MAX_PART_BYTES:
             raise ValueError(f"a chunk of a snapshot has {len(part)} bytes; {MAX_PART_BYTES} are the most")
+        # The position is in the CRC: two parts that changed places, or one that is missing, do not verify.
         position, self._position = self._position, self._position + 1
         return _PART.pack(len(part), crc32(part, position)) + part
 
@@ -136,12 +148,12 @@ class SnapshotFile:
 
 
 class PartReader:
-    """Verifies a snapshot file's bytes in order, however they come in pieces.
+    """Verifies a snapshot file's bytes in order, in pieces of any size.
 
     Attributes:
-        verified_bytes: so many form whole parts that verified; from here on a transfer can go on.
-        is_whole: the end was reached, and the hash fits.
-        hash: the one at the end, once the snapshot is whole.
+        verified_bytes: the length of the parts that verified so far, from where a transfer can go on.
+        is_whole: the end was reached, and the hash is right.
+        hash: the hash at the end, once the snapshot is whole; empty before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -153,17 +165,23 @@ class PartReader:
         self._ended = self.is_whole = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes; the parts that they complete. Raises CorruptLog, with file and offset."""
+        """Take the next bytes; returns the parts that they complete.
+
+        Raises CorruptLog, with file and offset.
+        """
         self._buffer += data
         parts: list[bytes] = []
         while not self._ended and len(self._buffer) >= _PART.size:
             length, crc = _PART.unpack_from(self._buffer)
             end = _PART.size + length
-            # The end of a snapshot without a header would look like zeros that nobody has written.
+            # The length is checked before memory is taken for it. An empty first part would be a snapshot
+            # without a header; bytes of a file that were never written look like that, since CRC32 of
+            # nothing is 0.
             if length > MAX_PART_BYTES or (length == 0 and self._position == 0):
                 raise self._corrupt()
             if len(self._buffer) < end:
                 break
+            # Parts are verified before anyone sees them, so that a state machine restores no damaged chunk.
             part = bytes(self._buffer[_PART.size : end])
             if crc32(part, self._position) != crc:
                 raise self._corrupt()
@@ -178,12 +196,12 @@ class PartReader:
             self.hash = self._hash.digest()
             self._pass(HASH_BYTES)
             self.is_whole = True
-        if self.is_whole and self._buffer:  # it goes on behind its end
+        if self.is_whole and self._buffer:  # bytes behind the end are damage too
             raise self._corrupt()
         return parts
 
     def missing(self) -> CorruptLog:
-        """What to say where the bytes end before the snapshot does."""
+        """The error for bytes that end before the snapshot does."""
         return self._corrupt()
 
     def _pass(self, length: int) -> None:
@@ -216,7 +234,7 @@ def _parts(disk: Disk, path: Path, reader: PartReader) -> Generator[bytes, None,
 def read_chunks(disk: Disk, path: Path) -> Generator[bytes, None, None]:
     """The state machine's chunks of a snapshot file, lazily; raises CorruptLog, OSError."""
     parts = read_parts(disk, path)
-    next(parts), next(parts)
+    next(parts), next(parts)  # header and envelope
     yield from parts
 
 
@@ -231,17 +249,17 @@ class VerifiedSnapshot:
 
 
 def verify_snapshot(disk: Disk, path: Path) -> VerifiedSnapshot:
-    """Read all of a snapshot file; raises CorruptLog, OSError."""
+    """Read all of a snapshot file; raises CorruptLog, with file and offset, and OSError."""
     reader = PartReader(path)
     parts = _parts(disk, path, reader)
     header = next(parts)
-    for _ in parts:
+    for _ in parts:  # verified as they are read
         pass
     return VerifiedSnapshot(path, decode_meta(path, header), reader.hash, reader.verified_bytes)
 
 
 def decode_meta(path: Path, header: bytes) -> SnapshotMeta:
-    """The header part of a snapshot file; raises CorruptLog."""
+    """What the header part of a snapshot file says; raises CorruptLog."""
     try:
         index, term, conf_state = decode_payload(header)
         return SnapshotMeta(index, term, unpack_conf_state(conf_state))
