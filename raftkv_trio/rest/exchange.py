@@ -52,7 +52,7 @@ class KeyRequest:
 
     @property
     def has_content(self) -> bool:
-        """Whether content follows the head, of whatever size."""
+        """Whether content of any size follows the head."""
         return bool(self.content_length or self.lines("Transfer-Encoding"))
 
     async def part(self) -> bytes | None:

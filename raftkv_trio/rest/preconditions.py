@@ -1,7 +1,7 @@
 """If-Match and If-None-Match (RFC 9110, section 13.1) as compares of a txn, and applied to what was read.
 
 An entity tag is a key's mod revision in quotes, a strong tag. Tags that this store never gives (weak tags,
-other texts) are well formed all the same, and match nothing. The exception: If-None-Match compares weakly,
+other texts) are well formed, and match nothing. The exception: If-None-Match compares weakly,
 so there `W/"17"` means `"17"`.
 """
 

@@ -23,7 +23,7 @@ async def wait_readable(node: Node, config: RestConfig) -> None:
 async def wait_applied(proposal: Proposal, config: RestConfig) -> Applied:
     """Wait until a proposal is applied on this node.
 
-    Raises ProposalError; if the time is up, the one that says whether the proposal may still be applied.
+    Raises ProposalError; its class says whether the proposal may still be applied when the time is up.
     Cancellation, because the client is gone or the server stops, gives the proposal up.
     """
     try:

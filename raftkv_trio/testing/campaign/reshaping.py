@@ -56,7 +56,7 @@ def _additions(ids: list[int]) -> list[MemberChange]:
 
 
 def _begin(simulation: Simulation, ids: list[int], delay_s: float) -> None:
-    """Start the processes of new nodes, whatever becomes of the request."""
+    """Start the processes of new nodes, whether or not the request succeeds."""
     for node_id in ids:
         if node_id not in simulation.members:
             simulation.add(node_id)
@@ -76,7 +76,7 @@ def _removals(simulation: Simulation, fault: Fault) -> list[MemberChange]:
 
 
 def can_lose(simulation: Simulation, *, leaving: Set[int] = frozenset(), rotten: int | None = None) -> bool:
-    """Whether a majority of voters keeps whole disks, whatever becomes of the pending requests.
+    """Whether a majority of voters keeps whole disks, whether or not the pending requests succeed.
 
     Args:
         leaving: members that are to be removed.

@@ -92,7 +92,7 @@ class SeedRun:
         ]
 
     def run(self) -> None:
-        """Run to the end. Raises Violation, or whatever a bug raises."""
+        """Run to the end. Raises Violation; a bug may raise anything else."""
         self.begin()
         self.simulation.timeline.run_until(self.schedule.duration_s)
         mend_all(self.simulation)
@@ -118,7 +118,7 @@ class SeedRun:
         ]
 
     def judge(self) -> None:
-        """Raise Violation if the history is not linearizable, or a refused change was made all the same."""
+        """Raise Violation if the history is not linearizable, or a refused change was applied."""
         self.simulation.invariants.check_refusals()
         try:
             check_linearizable(self.history, Register())

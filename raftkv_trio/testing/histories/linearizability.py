@@ -172,7 +172,7 @@ class Search(Generic[S, Request, Answer]):
         self._longest = _Configuration(0, 0, model.initial(key))
 
     def run(self) -> bool | None:
-        """Whether there is an order; None where the bound of steps was reached first."""
+        """Whether an order exists; None if the bound of steps was reached first."""
         everything = (1 << len(self._completed)) - 1
         path = [iter([self._longest])]
         try:

@@ -1,4 +1,4 @@
-"""What a node must still have when it starts again, whatever ended it."""
+"""What a node must still have when it starts again, after a clean stop or a crash."""
 
 from dataclasses import dataclass
 

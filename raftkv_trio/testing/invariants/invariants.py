@@ -122,7 +122,7 @@ class Invariants:
         self.observe(node_id, raft)
 
     def halted(self, node_id: int, raft: Raft) -> None:
-        """A node has ended, in whatever way; it must come back with all that it knew to be durable."""
+        """A node has ended, cleanly or not; it must come back with all that it knew to be durable."""
         self._promises[node_id] = Promise.of(raft)
 
     # ------------------------------------------------------------ after every step

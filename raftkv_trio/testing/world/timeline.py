@@ -65,9 +65,9 @@ class Trace:
         self._timeline = timeline
         self._hash = blake2b(digest_size=16)
 
-    def note(self, who: str, what: str) -> None:
+    def note(self, source: str, what: str) -> None:
         """Add a line, with the present moment."""
-        line = f"{self._timeline.now:12.6f} {who}: {what}"
+        line = f"{self._timeline.now:12.6f} {source}: {what}"
         self._hash.update(line.encode())
         if self.lines is not None:
             self.lines.append(line)
