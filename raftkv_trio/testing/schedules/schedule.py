@@ -26,10 +26,10 @@ class FaultKind(Enum):
     RING = "ring partition"
     LEADER_CUT_OFF = "leader cut off"
     BAD_NETWORK = "loss, duplication and reordering"
-    STRAGGLERS = "frames that come late"
+    STRAGGLERS = "late frames"
     DISCONNECT = "broken connection"
     POWER = "loss of power"
-    POWER_OF_ALL = "loss of power of all"
+    POWER_OF_ALL = "loss of power of all nodes"
     HALT_IN_DISK_CALL = "halt in a disk call"
     KILL = "kill"
     STOP = "clean restart"
@@ -109,7 +109,7 @@ class Fault:
         )
         parts = [f"{at}: {self.kind.value}"]
         if self.node is not None:
-            parts.append(f"node {self.node}{' or whoever leads' if self.leader else ''}")
+            parts.append(f"node {self.node}{' or the leader' if self.leader else ''}")
         if self.pairs:
             parts.append(", ".join([f"{sender}->{receiver}" for sender, receiver in self.pairs]))
         if self.number:
