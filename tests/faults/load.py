@@ -1,4 +1,4 @@
-"""Clients that go on asking whatever happens, and what became of their requests."""
+"""Clients that go on through all faults, and the outcomes of their requests."""
 
 import random
 from collections import Counter

@@ -1,7 +1,7 @@
 """Faults of nodes and disks, and faults of the network at the same time, one after another under load.
 
-What is drawn, for how long and when, the seed says; whom it hits depends on who leads. The machine is real: a
-seed does not do the same again, only the same kind of run.
+The seed decides which faults strike, when and for how long; which node a fault strikes depends on the leader.
+The machine is real, so equal seeds give similar runs, not equal ones.
 """
 
 import random
@@ -33,7 +33,7 @@ class Scene:
     rng: random.Random
 
     async def target(self) -> int:
-        """A node, mostly the leader where somebody says that it is."""
+        """A node, mostly the leader if a node knows it."""
         leader = await self.leader() if self.rng.random() < 0.7 else None
         return leader or self.rng.choice(self.cluster.ids)
 
@@ -138,7 +138,7 @@ async def partition(scene: Scene) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def one_way_cut(scene: Scene) -> AsyncIterator[None]:
-    """One node hears nobody, or is heard by nobody."""
+    """One node hears no other node, or is heard by none."""
     node_id = await scene.target()
     is_deaf = scene.rng.random() < 0.5
     with network_heals(scene):

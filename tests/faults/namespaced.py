@@ -51,7 +51,7 @@ class NamespacedCluster(Cluster):
         return ended
 
     async def wait_serving(self, http: httpx.AsyncClient, node_id: int) -> None:
-        """Return when the node answers clients, whatever the cluster's state."""
+        """Return when the node answers clients, with or without a leader."""
         with trio.fail_after(PATIENCE_S):
             while True:
                 try:

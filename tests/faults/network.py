@@ -103,7 +103,7 @@ class Network:
 
 @contextmanager
 def open_network(size: int) -> Iterator[Network]:
-    """Skip the test where namespaces are not allowed; what dead earlier runs left is removed first."""
+    """Skip the test if namespaces are not allowed; remove what earlier runs have left."""
     if shutil.which("ip") is None or shutil.which("tc") is None or os.geteuid() != 0:
         pytest.skip("network namespaces need root and iproute2's `ip` and `tc`")
     for pid in _owners():

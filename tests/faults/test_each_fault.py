@@ -138,7 +138,7 @@ async def test_frames_are_lost(tmp_path: Path, history: RegisterHistory) -> None
 async def test_a_snapshot_over_a_narrow_link_costs_no_leader(
     tmp_path: Path, history: RegisterHistory
 ) -> None:
-    """While it goes to who fell behind, at 25 kB/s, heartbeats and writes get through beside it."""
+    """While a snapshot goes to a follower at 25 kB/s, heartbeats and writes get through beside it."""
     arguments = (*ARGUMENTS, "--snapshot-entries", "20", "--catch-up-entries", "5")
     async with open_namespaced(tmp_path, arguments=arguments) as (cluster, http):
         client = client_of(cluster, http, history)
@@ -167,7 +167,7 @@ async def test_a_snapshot_over_a_narrow_link_costs_no_leader(
 
 
 async def test_a_ring_costs_no_leader(tmp_path: Path, history: RegisterHistory) -> None:
-    """Of five, who hears only its two neighbours and not the leader refuses, and unseats nobody."""
+    """Of five nodes, one that hears two neighbours but not the leader refuses, and unseats no leader."""
     async with open_namespaced(tmp_path, 5, ARGUMENTS) as (cluster, http):
         client = client_of(cluster, http, history)
         leader = await cluster.leader(http)

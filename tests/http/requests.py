@@ -1,4 +1,4 @@
-"""Requests as nobody should send them, made by hypothesis: bytes for one connection, and how it ends."""
+"""Bad requests, made by hypothesis: bytes for one connection, and how it ends."""
 
 from itertools import pairwise
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Strangers at the REST port of a real process: whatever they send, it serves the others."""
+"""Bad requests at the REST port of a real process: it goes on serving good clients."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def port_of(node: Node) -> int:
 
 
 def suffer(node: Node, abuse: Abuse) -> list[int]:
-    """Send it, and return the statuses that came back, if anybody stayed to read them."""
+    """Send it, and return the statuses of the responses, if the client stays to read them."""
     with socket.create_connection(("127.0.0.1", port_of(node)), DEADLINE_S) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:

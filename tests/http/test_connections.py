@@ -1,4 +1,4 @@
-"""Connections: their deadlines, their bounds, and clients that do not do as others do."""
+"""Connections: their deadlines, their bounds, and clients that behave unusually."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ async def test_idle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("begun", [b"G", b"GET /key", GET[:-2], b"PUT /\xff"])
 async def test_slow_head(tmp_path: Path, begun: bytes) -> None:
-    """A head that does not come whole in time is 408, whatever has come of it."""
+    """A head that does not arrive completely in time is 408, whichever part has arrived."""
     async with open_server(tmp_path / "data", RestConfig(port=0, header_timeout_s=0.2)) as served:
         async with served.connect() as wire:
             assert (await wire.ask(b"GET /none")).status == 404
@@ -78,7 +78,7 @@ async def test_a_head_that_trickles(tmp_path: Path) -> None:
 @pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("method", [b"PUT", b"DELETE", b"GET"])
 async def test_slow_content(tmp_path: Path, method: bytes, framing: bytes) -> None:
-    """Content that does not come whole in time is 408, also where it means nothing; nothing is written."""
+    """Content that does not arrive in time is 408, also if it has no meaning; nothing is written."""
     async with open_server(tmp_path / "data", RestConfig(port=0, body_timeout_s=0.2)) as served:
         async with served.connect() as wire:
             await wire.send(method, b" /key", HEAD, framing, b"\r\n\r\n5\r\n")
@@ -89,7 +89,7 @@ async def test_slow_content(tmp_path: Path, method: bytes, framing: bytes) -> No
 
 
 async def test_a_client_that_reads_slowly(tmp_path: Path) -> None:
-    """Who does not read is dropped; who reads a little in time gets the whole answer."""
+    """A client that does not read is dropped; one that reads a little in time gets the whole response."""
     async with open_server(tmp_path / "data", RestConfig(port=0, send_timeout_s=0.5)) as served:
         await put(served, b"v" * BIG_BYTES)
         async with served.connect() as lazy, served.connect() as slow:
@@ -176,7 +176,7 @@ async def test_long_heads(tmp_path: Path, in_one_piece: bool) -> None:
 
 
 async def test_a_slow_reader_holds_a_slice(tmp_path: Path) -> None:
-    """Who does not read the answers to pipelined requests is read from no further."""
+    """If a client does not read the responses to pipelined requests, the server stops reading from it."""
     async with open_server(tmp_path / "data") as served, served.connect() as wire:
         await put(served, b"v" * BIG_BYTES)
         sent = 0
@@ -265,7 +265,7 @@ async def test_half_closed(served: Served) -> None:
 
 
 async def test_an_answer_arrives_before_the_content_is_sent(served: Served) -> None:
-    """Who sends more than we want to read can send on for a while, and then read why it was refused."""
+    """A client that sends more than we read can go on for a while, and then read why it was refused."""
     async with served.connect() as wire:
         await wire.send(b"PUT /key", HEAD, b"Content-Length: 2000000\r\n\r\n")
         for _ in range(20):
@@ -276,7 +276,7 @@ async def test_an_answer_arrives_before_the_content_is_sent(served: Served) -> N
 
 @pytest.mark.parametrize("path", [b"/key", b"/-/status"])
 async def test_a_close_is_announced(served: Served, path: bytes) -> None:
-    """Who is answered before his request is read to its end is told that he needs another connection."""
+    """A response before the end of its request tells the client that the connection closes."""
     async with served.connect() as wire:
         await wire.send(b"PATCH " + path, HEAD, b"Content-Length: 5\r\n\r\n")
         answer = await wire.answer()
@@ -352,7 +352,7 @@ async def test_refused_heads(
 )
 @pytest.mark.parametrize("path", [b"/none", b"/-/none"])
 async def test_upgrades_are_ignored(served: Served, path: bytes, upgrade: list[bytes]) -> None:
-    """Who asks for another protocol is answered in HTTP/1.1, as it allows, and the connection goes on."""
+    """A request to upgrade is answered in HTTP/1.1, as the RFC allows, and the connection goes on."""
     async with served.connect() as wire:
         for _ in range(2):
             assert (await wire.ask(b"GET " + path, *upgrade)).status == 404

@@ -27,7 +27,7 @@ _REFUSED = (429, 503, 507)
 class Client:
     """One client: one request at a time, each through a node that it is told.
 
-    `status` is that of the last response, None where there was none.
+    `status` is that of the last response, None without a response.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Client:
         return await self.ask(node_id, key, request)
 
     async def create(self, node_id: int) -> RegisterOperation:
-        """Write a key that nobody else writes, and this client never again."""
+        """Write a key that no other client writes, and this client only once."""
         value = self._new_value()
         return await self.ask(node_id, f"/{value.decode()}", RegisterPut(value))
 

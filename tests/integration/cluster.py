@@ -23,7 +23,7 @@ class Cluster:
 
     Args:
         arguments: of `serve`, the same for every node.
-        is_proxied: peers dial ports where nobody listens unless `open_proxies` has made proxies.
+        is_proxied: peers dial ports without a listener until `open_proxies` has made proxies.
         founders: how many of the nodes make the cluster; the others are told to join it.
     """
 
@@ -49,7 +49,7 @@ class Cluster:
         return f"http://127.0.0.1:{self._dialled_ports[node_id - 1]}"
 
     def peer_urls(self, node_id: int = 1) -> str:
-        """What --cluster tells a node, whatever has moved since: the founders; one that joins, itself too."""
+        """The value of --cluster: the founders' first addresses; for a node that joins, its own too."""
         told = {i: self._first_urls[i] for i in self.ids[: self._founders]}
         if node_id > self._founders:
             own = self.peer_url(node_id)
@@ -141,7 +141,7 @@ class Cluster:
     # ------------------------------------------------------------ what they say
 
     async def status(self, http: httpx.AsyncClient, node_id: int) -> dict[str, Any]:
-        """`/-/status` of a node; it answers whatever the cluster's state."""
+        """`/-/status` of a node; it answers without a leader too."""
         return dict((await http.get(self.url(node_id, "/-/status"))).raise_for_status().json())
 
     async def leader(self, http: httpx.AsyncClient, *node_ids: int) -> int:

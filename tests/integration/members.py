@@ -10,7 +10,7 @@ import trio
 
 from tests.integration.cluster import PATIENCE_S, POLL_S, Cluster
 
-#: Snapshots are frequent, and little is kept behind them: whoever joins late needs one.
+#: Snapshots are frequent, and few entries are kept behind them: a node that joins late needs one.
 FREQUENT = ("--snapshot-entries", "500", "--catch-up-entries", "100")
 
 

@@ -35,7 +35,7 @@ class Terminal:
         os.write(self._keyboard, b"\x03")
 
     def session(self) -> list[int]:
-        """The pids of all processes of its session, also of those that nobody waits for any more."""
+        """The pids of all processes of its session, orphans included."""
         return [pid for pid in _pids() if _session_of(pid) == self.process.pid]
 
     async def read(self, screen: int) -> None:

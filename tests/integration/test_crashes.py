@@ -35,7 +35,7 @@ class Countdown:
 async def test_kill_9_of_all_loses_nothing_acknowledged(
     cluster: Cluster, http: httpx.AsyncClient, rounds: int
 ) -> None:
-    """Clients write and read through all nodes until all are killed; whatever they were told is linearizable.
+    """Clients write and read through all nodes until all are killed; their history is linearizable.
 
     In the end every key is read: what was written to it last is there, and each write to a key of its own.
     """

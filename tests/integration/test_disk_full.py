@@ -82,7 +82,7 @@ async def running(
 async def test_writes_are_refused_until_there_is_room_again(
     autojump_clock: trio.testing.MockClock, left_bytes: int
 ) -> None:
-    """None that was acknowledged is lost, whatever is full first: the next segment or a snapshot."""
+    """No acknowledged write is lost, whether the next segment or a snapshot finds the disk full."""
     disk, store, (port,) = SimulatedDisk(random.Random(1)), Store(), find_free_ports(1)
     acknowledged: list[int] = []
     async with running(disk, store, port) as node:

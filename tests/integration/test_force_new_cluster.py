@@ -106,7 +106,7 @@ def removal(directory: Path, *, commit: int) -> tuple[str, int]:
 
 
 def test_a_log_that_ends_in_its_own_removal(tmp_path: Path) -> None:
-    """Where nobody is left to commit that, it stays; the flags that are told start it without a warning."""
+    """If no quorum is left to commit the removal, the node stays; it starts with the printed flags."""
     url, port = removal(tmp_path / "old", commit=1)
     done = run("member", "force-new-cluster", "old", "--data-dir", "new", "--yes", directory=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done

@@ -69,7 +69,7 @@ async def test_a_node_that_nobody_added_waits_and_says_so(tmp_path: Path, http: 
 
 
 async def test_a_joiner_at_another_address_waits(tmp_path: Path, http: httpx.AsyncClient) -> None:
-    """Whoever told it may have been down when that changed; it says what differs, and joins when it fits."""
+    """The member that told it may have missed a change; it says what differs, and joins when both agree."""
     with started(tmp_path, 3, founders=2) as cluster:
         await cluster.wait_ready(http)
         added = await http.post(cluster.url(1, "/3"), content="http://127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""Real members that do not hear the others, and are heard: they are a nuisance, and disturb nobody."""
+"""Real members that hear no other member but are heard: they disturb no election and no client."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ async def test_a_member_that_hears_nobody_disturbs_nobody(tmp_path: Path, http: 
 async def test_a_removed_member_that_hears_nobody_disturbs_nobody(
     tmp_path: Path, http: httpx.AsyncClient
 ) -> None:
-    """It asks to be elected by those that removed it, and learns what became of it when it dials them."""
+    """It campaigns at the members that removed it, and learns of its removal when it dials them."""
     async with proxied(tmp_path) as (cluster, proxies):
         leader, deaf, term = await deafened(http, cluster, proxies)
         assert (await http.delete(cluster.url(leader, f"/{deaf}"))).status_code == 204
@@ -38,7 +38,7 @@ async def test_a_removed_member_that_hears_nobody_disturbs_nobody(
 async def deafened(
     http: httpx.AsyncClient, cluster: Cluster, proxies: Mapping[int, Proxy]
 ) -> tuple[int, int, int]:
-    """The leader, a follower that hears nobody any more and asks to be elected, and the term until then."""
+    """The leader, a follower that hears no member and campaigns, and the term before."""
     await cluster.wait_ready(http)
     leader = await cluster.leader(http)
     deaf = next(node_id for node_id in cluster.ids if node_id != leader)

@@ -17,7 +17,7 @@ WRITES_A_STEP = 100
 
 
 class Load:
-    """Clients that ask those that serve until they are cancelled."""
+    """Clients of the nodes that serve, until they are cancelled."""
 
     def __init__(self, cluster: Cluster, http: httpx.AsyncClient, rng: random.Random) -> None:
         self.history: RegisterHistory = History(trio.current_time)

@@ -61,7 +61,7 @@ async def test_a_node_that_was_down_learns_that_it_was_removed(
 
 
 async def test_a_node_that_was_down_finds_those_that_moved(tmp_path: Path, http: httpx.AsyncClient) -> None:
-    """Both of the others have other addresses than it remembers; it is told by those who dial it."""
+    """Both other members have moved; it learns their addresses when they dial it."""
     with started(tmp_path, 3, founders=3) as cluster:
         await cluster.wait_ready(http)
         cluster.kill(2)

@@ -1,4 +1,4 @@
-"""A leader that stands still for a while: the others go on, and it tells nobody what is no longer true."""
+"""A leader that is paused: the others go on, and it tells no client what is no longer true."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""`run_node` inside somebody else's nursery: the example, and cancellation at any moment."""
+"""`run_node` inside a user's nursery: the example, and cancellation at any moment."""
 
 import random
 import subprocess
@@ -89,7 +89,7 @@ class Load:
         self.refused: set[bytes] = set()
 
     async def propose(self, node: Node) -> bytes | None:
-        """Propose the next command; returns it where it was acknowledged."""
+        """Propose the next command; returns it if it was acknowledged."""
         self._count += 1
         command = b"%d" % self._count
         await trio.lowlevel.checkpoint()  # a node that is stopping refuses without one
@@ -169,7 +169,7 @@ async def test_cancelled_at_any_moment_it_unwinds_and_loses_nothing(tmp_path: Pa
 async def test_members_cancelled_at_any_moment_lose_nothing_together(tmp_path: Path) -> None:
     """One or two of three nodes are cancelled at random moments under load, and start again.
 
-    Whatever a client was told to be applied, every node knows at once; and none of it is lost.
+    Every command that was acknowledged is known to every node at once, and none is lost.
     """
     rng = random.Random(5)
     three = members(tmp_path, 3, tick_interval_s=0.01)

@@ -1,4 +1,4 @@
-"""Snapshots of real processes: taken, sent to whoever fell behind, and all that a restart needs."""
+"""Snapshots of real processes: taken, sent to a node that fell behind, and enough for a restart."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 
 class Ports:
-    """Other ports for those that documents and Procfile name: one another port for each, all free."""
+    """A free port for each port that documents and Procfile name."""
 
     def __init__(self) -> None:
         self._others: dict[str, int] = {}

@@ -260,5 +260,5 @@ async def open_client(served: Served) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def check_cache_control(status: int, headers: httpx.Headers) -> None:
-    """Every final response of this server, whatever it says, is not to be stored."""
+    """Every final response of this server forbids storing it."""
     assert status < 200 or headers.get_list("Cache-Control") == ["no-store"]

@@ -127,7 +127,7 @@ async def test_members_as_raftexample_has_them(client: httpx.AsyncClient) -> Non
 
 
 async def test_delete_of_a_path_that_is_node_and_key(client: httpx.AsyncClient) -> None:
-    """DELETE /3 where a key /3 exists removes nothing and names both ways; If-Match is for the key."""
+    """If a key /3 exists, DELETE /3 removes nothing and names both ways; with If-Match it deletes the key."""
     await client.put("/3", content=b"value")
     refused = await client.delete("/3")
     assert refused.status_code == 409

@@ -92,7 +92,7 @@ tags = st.none() | st.just(Tags(is_any=True)) | st.builds(Tags, st.just(False), 
 def test_guard_is_what_the_fields_say(
     puts: int, is_deleted: bool, if_match: Tags | None, if_none_match: Tags | None
 ) -> None:
-    """The txn writes exactly where both conditions hold of the key as it stands, and else reads the key."""
+    """The txn writes exactly if both conditions hold for the key, and otherwise reads the key."""
     store = Store()
     for _ in range(puts):
         store.run(Txn(success=(Put(KEY, b"old"),)))
@@ -142,7 +142,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(dict(case.fields)))
 @pytest.mark.parametrize("position", [0, 1, 2], ids=["GET", "PUT", "DELETE"])
 async def test_answers(client: httpx.AsyncClient, served: Served, case: Case, position: int) -> None:
-    """Each method answers each condition, where the key exists and where not; a refused write is not done."""
+    """Each method answers each condition, for a present and an absent key; a refused write is not done."""
     method = ("GET", "PUT", "DELETE")[position]
     await client.put("/existing", content=b"1")
     await client.put("/existing", content=b"old")

@@ -22,7 +22,7 @@ def check_try_later(status: int, headers: httpx.Headers) -> None:
 
 
 async def test_no_leader(tmp_path: Path) -> None:
-    """Without a quorum reads and writes are 503 within the request timeout, and say whom they miss."""
+    """Without a quorum reads and writes are 503 within the request timeout, and name the missing nodes."""
     async with (
         open_server(tmp_path / "data", HASTY, members=TWO) as served,
         open_client(served) as client,
@@ -82,7 +82,7 @@ async def put_chunked(served: Served, content: bytes) -> WireResponse:
 
 
 async def test_too_large(tmp_path: Path) -> None:
-    """A value over the limit is 413: unread where its length is told, else where it goes over."""
+    """A value over the limit is 413: unread if its length is announced, else at the limit."""
     config = RestConfig(port=0, max_value_bytes=1000)
     async with open_server(tmp_path / "data", config) as served:
         for size, status in ((1000, 204), (1001, 413)):
@@ -97,7 +97,7 @@ async def test_too_large(tmp_path: Path) -> None:
 
 
 async def test_values_being_received(tmp_path: Path) -> None:
-    """Values beyond what may be received at once are 429, unread where their length is told."""
+    """Values beyond what may be received at once are 429, unread if their length is announced."""
     config = RestConfig(port=0, max_value_bytes=1000, max_receiving_bytes=1500)
     async with open_server(tmp_path / "data", config) as served, served.connect() as slow:
         await slow.send(b"PUT /slow HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n", b"s" * 999)

@@ -34,7 +34,7 @@ async def test_a_follower_without_a_leader(tmp_path: Path, free_ports: Callable[
 
 
 async def test_a_leader_without_a_quorum(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
-    """Even who leads answers nobody by itself who accepts nothing stale."""
+    """Even a leader asks a quorum before it answers a request that accepts nothing stale."""
     config = RestConfig(port=0, request_timeout_s=0.1)
     survivor = open_survivor(tmp_path, free_ports(2), config, leads=True)
     async with survivor as leader, open_client(leader) as client:
@@ -43,7 +43,7 @@ async def test_a_leader_without_a_quorum(tmp_path: Path, free_ports: Callable[[i
 
 
 async def test_a_leader_that_gave_up(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
-    """Who led until the quorum was gone has heard from a leader until then, and no longer."""
+    """A leader that lost its quorum counts as its own contact until that moment, and no longer."""
     config = RestConfig(port=0, request_timeout_s=0.1)
     survivor = open_survivor(tmp_path, free_ports(2), config, leads=True)
     async with survivor as leader, open_client(leader) as client:
@@ -60,7 +60,7 @@ async def test_a_leader_that_gave_up(tmp_path: Path, free_ports: Callable[[int],
 
 
 async def test_without_any_leader(tmp_path: Path) -> None:
-    """Where no leader is known, only who accepts any age is answered."""
+    """If no leader is known, only requests that accept any age are answered."""
     members = {1: PeerAddress("127.0.0.1", 1), 2: PeerAddress("127.0.0.1", 2)}
     config = RestConfig(port=0, request_timeout_s=0.1)
     async with (

@@ -2,6 +2,7 @@
 
     simulation = Simulation(Counter, nodes=3, seed=7)
     simulation.partition([simulation.leader()])
+    simulation.run_for(5)  # the other nodes elect a leader
     assert simulation.propose(b"2") == 2
     simulation.heal()
 

@@ -18,12 +18,12 @@ IMPATIENT = RestConfig(port=0, request_timeout_s=0.3)
 
 
 def url(number: int) -> str:
-    """An address where nobody listens."""
+    """An address that no server listens on."""
     return f"http://127.0.0.1:{number}"
 
 
 def learner(node_id: int) -> dict[str, Any]:
-    """What adds a node that stays a learner, as nobody runs it."""
+    """A change that adds a node; no process runs it, so it stays a learner."""
     return {"id": node_id, "url": url(node_id), "promote": "manual"}
 
 
@@ -85,7 +85,7 @@ async def test_a_malformed_change(client: httpx.AsyncClient, served: Served, bod
 async def test_what_is_beside_the_changes(
     client: httpx.AsyncClient, served: Served, query: str, more: dict[str, Any], words: str
 ) -> None:
-    """A field or query that nobody knows is refused: it may have been meant to prevent the change."""
+    """An unknown field or query is refused: it may have been meant to prevent the change."""
     body = {"changes": [{"action": "add", **learner(2)}], **more}
     for path in ("/-/members", "/-/members/dry-run"):
         check_problem(await client.post(path + query, json=body), 400, words)
@@ -111,7 +111,7 @@ async def test_what_is_beside_a_path(client: httpx.AsyncClient, served: Served) 
 
 
 async def test_ids_that_are_none_or_unknown(client: httpx.AsyncClient) -> None:
-    """Id 0 and words are 400, and the id of nobody 404, under /-/ and at the root."""
+    """Id 0 and words are 400, and an unknown id is 404, under /-/ and at the root."""
     for member_id, status, words in (
         ("0", 400, "not a positive integer"),
         ("four", 400, "not a positive integer"),
@@ -202,7 +202,7 @@ async def test_a_dry_run(client: httpx.AsyncClient, served: Served) -> None:
 
 
 async def test_a_dry_run_asks_the_leader(tmp_path: Path, free_ports: Ports) -> None:
-    """Nobody else knows who answers; one that leads says what a removal of itself would wait for."""
+    """Only the leader knows which members respond; it says what its own removal would wait for."""
     async with open_cluster(tmp_path, free_ports(2)) as (leader, follower):
         body = {"action": "remove", "id": leader.node.id}
         async with open_client(follower) as client:
@@ -216,7 +216,7 @@ async def test_a_dry_run_asks_the_leader(tmp_path: Path, free_ports: Ports) -> N
 
 @pytest.mark.parametrize("path", ["/1", "/-/members/1", "/-/members/1?force=true"])
 async def test_the_last_voter_stays(client: httpx.AsyncClient, path: str) -> None:
-    """It cannot be removed, by force neither; nor where a learner stays."""
+    """The last voter cannot be removed, not even by force or if a learner stays."""
     await client.post("/-/members", json=learner(2))
     refused = await client.delete(path)
     assert (refused.status_code, "the last voter cannot be removed" in refused.text) == (409, True)
@@ -224,7 +224,7 @@ async def test_the_last_voter_stays(client: httpx.AsyncClient, path: str) -> Non
 
 
 async def test_one_post_makes_the_change_that_it_names(client: httpx.AsyncClient) -> None:
-    """Without a list too: nothing is added where something else was asked for."""
+    """Without a list too: a request for another change adds nothing."""
     moved = {"action": "update", "id": 9, "url": url(9)}
     check_problem(await client.post("/-/members", json=moved), 404, "node 9 is not a member")
 
@@ -237,7 +237,7 @@ async def test_a_leader_with_nobody_to_hand_over_to_stays(client: httpx.AsyncCli
 
 
 async def test_force_promotes_one_that_lags(client: httpx.AsyncClient) -> None:
-    """What is refused for the state that the members are in, and only that, is done where it is forced."""
+    """Force overrides refusals that are due to the members' present state, and no others."""
     await client.post("/-/members", json=learner(2))
     forced = await client.post("/-/members/2/promote?force=true")
     assert (forced.status_code, forced.json()["members"][1]["role"]) == (200, "voter")
@@ -255,7 +255,7 @@ async def test_a_change_without_a_leader(tmp_path: Path, free_ports: Ports) -> N
 
 
 async def test_a_change_without_a_quorum(tmp_path: Path, free_ports: Ports) -> None:
-    """A leader that nobody answers any more cannot tell what becomes of it: 504."""
+    """A leader without a quorum cannot tell whether the change will be applied: 504."""
     leader = open_survivor(tmp_path, free_ports(2), IMPATIENT, leads=True)
     async with leader as survivor, open_client(survivor) as client:
         unknown = await client.post("/-/members?force=true", json=learner(3))
@@ -283,5 +283,5 @@ async def test_a_manual_promotion(tmp_path: Path, free_ports: Ports) -> None:
 
 @pytest.mark.parametrize("path", ["/-/members", "/-/leader"])
 async def test_what_is_no_text(client: httpx.AsyncClient, path: str) -> None:
-    """Bytes that are not UTF-8 are no JSON, and nobody's fault but the client's."""
+    """Bytes that are not UTF-8 are no JSON, and an error of the client."""
     assert (await client.post(path, content=b'{"to": "\xff"}')).status_code in (400, 409)

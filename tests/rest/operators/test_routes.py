@@ -73,9 +73,9 @@ async def test_alone_there_is_nobody_to_hand_over_to(client: httpx.AsyncClient) 
 
 
 async def test_hand_over(tmp_path: Path, free_ports: Ports) -> None:
-    """The leader hands over, at once and without a failed write; a follower says who leads.
+    """The leader transfers leadership at once and no write fails; a follower says which node leads.
 
-    What is asked for in a form that nobody knows is refused.
+    A request in an unknown form is refused.
     """
     async with open_cluster(tmp_path, free_ports(3)) as nodes:
         leader, follower, _ = nodes
@@ -99,7 +99,7 @@ async def test_hand_over(tmp_path: Path, free_ports: Ports) -> None:
 
 
 async def test_hand_over_to_nobody(tmp_path: Path, free_ports: Ports) -> None:
-    """A leader whom nobody relieves in time says 503, and goes on."""
+    """If no voter takes over in time, the leader answers 503 and goes on."""
     survivor = open_survivor(tmp_path, free_ports(2), RestConfig(port=0, request_timeout_s=0.1), leads=True)
     async with survivor as leader, open_client(leader) as client:
         check_problem(await client.post("/-/leader"), 503, "No other voter took over")

@@ -17,7 +17,7 @@ Operations = Sequence[RecordedOperation[RegisterRequest, RegisterAnswer]]
 
 
 class State(NamedTuple):
-    """The key as it is; `revision` None where nobody is ever told it."""
+    """The state of the key; `revision` is None if no answer ever tells it."""
 
     value: bytes | None = None
     revision: int | None = None

@@ -239,7 +239,7 @@ def test_keys_are_judged_alone() -> None:
 
 
 def test_an_operation_ends_once() -> None:
-    """A second end of an operation is an error of whoever records, not a change of the history."""
+    """A second end of an operation is an error of its recorder, and does not change the history."""
     history: RegisterHistory = History()
     operation = history.invoke("c", "k", RegisterGet())
     history.give_up(operation)
@@ -257,7 +257,7 @@ def test_a_completed_operation_has_an_answer() -> None:
 @given(st.randoms(use_true_random=False), st.integers(2, 5), st.floats(0, 0.5))
 @settings(max_examples=300, deadline=None)
 def test_histories_of_a_true_register_are_accepted(rng: random.Random, clients: int, lost: float) -> None:
-    """No false alarm: whatever concurrent clients see of a real register is linearizable."""
+    """No false alarm: histories of concurrent clients of a real register are linearizable."""
     check_linearizable(random_history(rng, operations=40, clients=clients, lost_share=lost), Register())
 
 

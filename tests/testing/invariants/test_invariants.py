@@ -135,7 +135,7 @@ def test_another_entry_of_the_same_index_and_term(watched: Watched) -> None:
 
 
 def test_a_leader_without_what_is_committed(watched: Watched) -> None:
-    """Leader Completeness: who leads has all that was committed in earlier terms."""
+    """Leader Completeness: a leader has all that was committed in earlier terms."""
     first, _, third = watched.start(1, 1), watched.start(2, 1), watched.start(3)
     watched.commit(first, 2)
     with violated(named.LEADER_COMPLETENESS):
@@ -143,7 +143,7 @@ def test_a_leader_without_what_is_committed(watched: Watched) -> None:
 
 
 def test_a_commit_that_can_still_be_lost(watched: Watched) -> None:
-    """Leader Completeness: once an entry is committed nobody without it can be elected (paper, figure 8)."""
+    """Leader Completeness: a node without a committed entry cannot be elected (paper, figure 8)."""
     first, _, _ = watched.start(1, 2, term=3), watched.start(2, 2, term=3), watched.start(3, 3, term=3)
     with violated(named.LEADER_COMPLETENESS):
         watched.commit(first, 2)
@@ -260,7 +260,7 @@ def test_an_acknowledgement_of_what_is_not_committed(
 
 
 def test_a_leader_by_the_votes_of_a_minority(watched: Watched) -> None:
-    """Who leads has the votes of a quorum, while the configuration is joint of either half."""
+    """A leader has the votes of a quorum; in a joint configuration, of both halves."""
     raft = watched.start(1, term=2, vote=1)
     watched.invariants.voted(4, 2, 1)
     raft.tracker.conf_state = ConfState((1, 4), voters_outgoing=(1, 2, 3))
@@ -283,7 +283,7 @@ def test_a_change_while_one_is_pending(watched: Watched) -> None:
 
 @pytest.mark.parametrize("voters", [(1, 2, 3), (1,), (1, 2, 4)])
 def test_another_configuration_than_the_log_says(watched: Watched, voters: tuple[int, ...]) -> None:
-    """Whoever has applied a change of members has the configuration that it makes of the one before."""
+    """A node that has applied a change of members has the configuration that results from it."""
     first, second, _ = watched.start(1), watched.start(2), watched.start(3)
     watched.append(second, REMOVE_3)
     watched.append(first, REMOVE_3)
@@ -314,7 +314,7 @@ def test_a_removed_id_that_comes_back(watched: Watched) -> None:
 
 
 def test_a_leader_that_is_no_voter(watched: Watched) -> None:
-    """Who has applied its own removal leads no more."""
+    """A node that has applied its own removal does not lead."""
     first, second = watched.start(3), watched.start(2)
     watched.lead(first, 1)
     for raft in (second, first):
