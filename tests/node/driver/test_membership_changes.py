@@ -13,6 +13,7 @@ from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.raft.confchange import is_joint
 from raftkv_trio.raft.types import ConfState, EntryType, Message, MessageType
 from raftkv_trio.sync import Wakeup
+from tests.node.clocks import StillClock
 from tests.raft.cores import ELECTION_TICKS, Network, bootstrap
 
 TICK_S = 0.1
@@ -28,19 +29,6 @@ def adding(node_id: int, *, by_hand: bool = False) -> MemberChange:
 
 def removing(node_id: int) -> MemberChange:
     return MemberChange(Action.REMOVE, node_id)
-
-
-class StillClock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def now(self) -> float:
-        return self.now_s
-
-    async def sleep_until(self, deadline: float) -> None:
-        raise NotImplementedError("nothing here waits")
 
 
 class Cluster:
