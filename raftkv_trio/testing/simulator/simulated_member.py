@@ -1,9 +1,14 @@
-"""One node of the simulator, at either level: what outlives its halts, and what is seen of it."""
+"""A member of a simulated cluster, at either level: what outlives its process, and what is seen of it.
+
+A member keeps its disk and its clock when its process ends. How the process runs is the level's: as events
+(`stepped_member.py`, level 1) or as Trio tasks (`task_member.py`, level 2).
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +24,7 @@ from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.raft.confchange import describe_members
 from raftkv_trio.raft.types import StateRole
 from raftkv_trio.state_machine import Committed, StateMachine
-from raftkv_trio.storage import BOOTSTRAP_INDEX
+from raftkv_trio.storage import BOOTSTRAP_INDEX, SnapshotMeta
 from raftkv_trio.testing.invariants.invariants import Invariants
 from raftkv_trio.testing.invariants.violation import DURABILITY, Violation
 from raftkv_trio.testing.schedules.schedule import DISK_CALL_S, Limits, Occasion
@@ -32,37 +37,40 @@ from raftkv_trio.world import TrioClock
 DATA_DIR = Path("/srv/raftkv-trio")
 MIN_WAIT_S = 1e-9
 
-#: A client's look at what it waits for: True once it need not look again.
+#: A client's look at what it waits for: True as soon as the client waits no longer.
 Poll = Callable[[], bool]
 
 
 class ProcessState(Enum):
-    """What a node is doing."""
+    """What a member's process is doing."""
 
     DOWN = "down"
     UP = "up"
     PAUSED = "paused"
-    REFUSED = "refused"  # its own directory, because it does not verify
-    JOINING = "waiting to be a member"
-    REMOVED = "removed"
+    REFUSED = "refuses its directory"  # since it does not verify; the process never starts again
+    JOINING = "waits to join"
+    REMOVED = "removed"  # from the cluster; the process never starts again
 
 
 class SimulatedMember(ABC):
-    """One node and its machine room: disk and clock outlive its halts. How it runs, the level says.
+    """A node with its own disk and clock, whose process can end and start again.
 
     Attributes:
-        state: see `ProcessState`.
-        node, parts: the node and what it is made of; None while it is down.
-        turn_delay_s: longest time from a ring of the driver's wakeup to its turn.
+        state: what its process is doing.
+        node, parts: the running node and its parts; None while there is no process.
+        machine: the state machine; after the end of a process, as that process left it.
+        disk, clock: the node's own.
+        turn_delay_s: longest time from setting the driver's wakeup to its turn.
         disk_call_s: shortest and longest time of a disk call.
-        disk_is_slow_s: what a disk call may take on top.
+        disk_is_slow_s: longest time that a slow disk adds to each call.
         is_rotten: whether bits of its disk were flipped, so that it may refuse its directory.
-        restarts: how often it was started again.
+        restarts: how often it was started after the first time; -1 before that.
 
     Args:
-        went_down: told when it has halted or ended, or could not start.
-        happened: told when it has won an election, installed a snapshot, or applied a change of members.
-        joins: whether it is none of the first members.
+        members: the members that its configuration names.
+        went_down: called when its process has ended, or could not start.
+        happened: called for each occasion that faults can wait for.
+        joins: whether it joins a cluster that exists.
     """
 
     def __init__(
@@ -110,45 +118,80 @@ class SimulatedMember(ABC):
         self._invariants = invariants
         self._went_down = went_down
         self._happened = happened
-        self._life = 0
-        self._held: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._epoch = 0  # counts starts and ends: what was planned in an earlier epoch does not happen
+        self._held: list[tuple[Callable[..., object], tuple[Any, ...]]] = []  # until the process is resumed
         self._polls: list[Poll] = []
-        self._seen: object = None
-        self._led: int | None = None  # the last term that it led
-        self._envelope: Envelope | None = None  # as it was seen last
-        self._introduced: set[int] = set()  # peers that this node had not heard of when they came
+        self._last_seen: object = None
+        self._last_led_term: int | None = None
+        self._last_envelope: Envelope | None = None
+        self._introduced: set[int] = set()  # nodes that have connected to this process, members or not
 
-    # ------------------------------------------------------------ life
+    # ------------------------------------------------------------ the process starts and ends
 
     @abstractmethod
     def start(self) -> None:
-        """Open the directory and run; on failure it stays down, or refuses for good what does not verify."""
+        """Open the directory and run. A directory that does not verify is refused for good."""
 
     @abstractmethod
     def halt(self, *, power: bool) -> None:
-        """End at once, in the middle of the disk call under way if there is one."""
+        """End the process at once, in the middle of its disk call if there is one."""
 
     @abstractmethod
     def stop(self) -> None:
-        """A clean stop, without the time to hand over."""
+        """Stop the process cleanly, without a leadership transfer."""
 
     def pause(self) -> None:
-        """Nothing of the process moves until `resume` (SIGSTOP)."""
+        """Let nothing of the process go on until `resume`, as SIGSTOP does."""
         if self.state is ProcessState.UP:
             self._note("is paused")
             self.state = ProcessState.PAUSED
 
     def resume(self) -> None:
+        """Let a paused process go on."""
         if self.state is ProcessState.PAUSED:
             self._note("resumes")
             self.state = ProcessState.UP
             held, self._held = self._held, []
             for action, arguments in held:
-                self._timeline.after(0, self._act, self._life, action, arguments)
+                self._timeline.after(0, self._act, self._epoch, action, arguments)
+
+    def _process_ended(self, why: str) -> None:
+        """Forget the process, and tell everybody who has to know."""
+        if self.parts is None:
+            return
+        self._note(why)
+        parts, self.parts, self.node = self.parts, None, None
+        self.state = ProcessState.DOWN
+        self._epoch += 1
+        self._held, polls, self._polls = [], self._polls, []
+        self._invariants.halted(self.id, parts.raw.raft)
+        self._network.leave(self.id)
+        for poll in polls:
+            poll()
+        self._went_down(self)
+
+    def _state_after_refusal(self, error: BaseException) -> ProcessState:
+        """What becomes of a member that refuses its directory; raises Violation if it must not refuse it."""
+        if isinstance(error, ConfigError) and self.id in self._invariants.configuration.removed:
+            return ProcessState.REMOVED
+        if self.is_rotten:
+            return ProcessState.REFUSED
+        raise Violation(DURABILITY, f"node {self.id} refuses its directory: {error}") from error
+
+    # ------------------------------------------------------------ what others want from it
+
+    @property
+    def leads(self) -> bool:
+        """Whether its process runs and takes itself for the leader."""
+        return self.parts is not None and self.parts.raw.role is StateRole.LEADER
 
     def transfer_leadership(self) -> None:
-        """As an operator asks for it."""
-        self._soon(0, self._hand_over)
+        """Ask the node to transfer its leadership, as an operator does."""
+        self._plan(0, self._request_transfer)
+
+    def _request_transfer(self) -> None:
+        assert self.parts is not None
+        self.parts.leadership_transfer.request()
 
     def dials(self, peer_id: int) -> bool:
         """Whether it wants a connection to a peer."""
@@ -159,124 +202,113 @@ class SimulatedMember(ABC):
             and (peer_id in parts.peers.outgoing or peer_id in self._introduced)
         )
 
-    # ------------------------------------------------------------ clients
-
     def add_poll(self, poll: Poll) -> None:
-        """Have a client look after each of this node's events, until it need not any more."""
+        """Call `poll` after each of the node's events, until it returns True or the process ends."""
         self._polls.append(poll)
 
     def run_polls(self) -> None:
-        """Let clients look."""
+        """Call every poll."""
         if self._polls:
-            self._polls = [look for look in self._polls if not look()]
+            self._polls = [poll for poll in self._polls if not poll()]
 
-    # ------------------------------------------------------------ events of the node
+    # ------------------------------------------------------------ what the process does, as events
 
-    def _soon(self, delay_s: float, action: Callable[..., object], *arguments: Any) -> None:
-        self._timeline.after(delay_s, self._act, self._life, action, arguments)
+    def _plan(self, delay_s: float, action: Callable[..., object], *arguments: Any) -> None:
+        """Have the process act later, unless it has ended by then."""
+        self._timeline.after(delay_s, self._act, self._epoch, action, arguments)
 
-    def _act(self, life: int, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        if life != self._life or self.parts is None:
+    def _act(self, epoch: int, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        """Have the process act now; when it is resumed, if it is paused; not at all, if it has ended."""
+        if epoch != self._epoch or self.parts is None:
             return
         if self.state is ProcessState.PAUSED:
             self._held.append((action, arguments))
             return
-        self._do(action, arguments)
+        self._carry_out(action, arguments)
 
-    def _do(self, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    def _carry_out(self, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         action(*arguments)
         self.run_polls()
 
-    def _hand_over(self) -> None:
-        assert self.parts is not None
-        self.parts.leadership_transfer.request()
-
-    # ------------------------------------------------------------ what is seen of it
-
-    def _has_started(self, parts: NodeParts, machine: StateMachine) -> None:
-        raw, snapshot_index = parts.raw, parts.storage.snapshot.index
-        self.node, self.parts, self.machine, self._envelope = Node(parts), parts, machine, None
-        self._note(f"starts in term {raw.term} with entries up to {raw.last_index}")
-        self._invariants.started(self.id, raw.raft)
-        if snapshot_index > BOOTSTRAP_INDEX:
-            self._invariants.restored(self.id, snapshot_index, state_hash(machine))
-
-    def _refused(self, error: BaseException) -> ProcessState:
-        """It does not start, and never will; raises Violation where it should."""
-        if isinstance(error, ConfigError) and self.id in self._invariants.configuration.removed:
-            return ProcessState.REMOVED
-        if self.is_rotten:
-            return ProcessState.REFUSED
-        raise Violation(DURABILITY, f"node {self.id} refuses its directory: {error}") from error
-
-    def _observe(self, parts: NodeParts) -> None:
-        raw = parts.raw
-        self._invariants.observe(self.id, raw.raft)
-        seen = (raw.term, raw.role, raw.leader_id, raw.commit)
-        if seen != self._seen:
-            self._seen = seen
-            self._note(
-                f"{raw.role.name.lower()} t{raw.term} leader {raw.leader_id or '-'} commit {raw.commit}"
-            )
-        if raw.role is StateRole.LEADER and self._led != raw.term:
-            self._led = raw.term
-            self._happened(self, Occasion.ELECTED)
-        if parts.membership.envelope is not self._envelope:
-            self._members_changed(parts)
-
-    def _members_changed(self, parts: NodeParts) -> None:
-        is_first, self._envelope = self._envelope is None, parts.membership.envelope
-        self._invariants.members(self.id, parts.applier.position.index, parts.membership)
-        if not is_first:
-            self._note(f"has applied a change: {describe_members(parts.membership.conf_state)}")
-            self._happened(self, Occasion.CHANGED)
-
-    def _disk_call_s(self) -> float:
+    def _draw_disk_call_s(self) -> float:
         """How long the next disk call takes."""
         duration_s = self._random.uniform(*self.disk_call_s)
         if self.disk_is_slow_s:
             duration_s += self._random.uniform(0, self.disk_is_slow_s)
         return duration_s
 
-    def _tell_of(self, write: Write) -> None:
-        """A write is durable: what happened by it."""
-        assert self.parts is not None
+    # ------------------------------------------------------------ what is seen of the process
+
+    def _has_started(self, parts: NodeParts, machine: StateMachine) -> None:
+        """Follow the parts of a new process."""
+        raw, snapshot_index = parts.raw, parts.storage.snapshot.index
+        self.node, self.parts, self.machine, self._last_envelope = Node(parts), parts, machine, None
+        parts.driver.on_turned = partial(self._turned, parts)
+        parts.log_writer.on_written = partial(self._written, parts)
+        parts.applier.on_restored = partial(self._restored, parts)
+        parts.snapshotter.on_begun = partial(self._snapshot_begun, parts)
+        self._note(f"starts in term {raw.term} with entries up to {raw.last_index}")
+        self._invariants.started(self.id, raw.raft)
+        if snapshot_index > BOOTSTRAP_INDEX:
+            self._invariants.restored(self.id, snapshot_index, state_hash(machine))
+
+    # A process that has ended may still unwind: what its parts report then is not seen by anybody.
+
+    def _turned(self, parts: NodeParts) -> None:
+        if parts is not self.parts:
+            return
+        raw = parts.raw
+        self._invariants.observe(self.id, raw.raft)
+        seen = (raw.term, raw.role, raw.leader_id, raw.commit)
+        if seen != self._last_seen:
+            self._last_seen = seen
+            self._note(
+                f"{raw.role.name.lower()} t{raw.term} leader {raw.leader_id or '-'} commit {raw.commit}"
+            )
+        if raw.role is StateRole.LEADER and self._last_led_term != raw.term:
+            self._last_led_term = raw.term
+            self._happened(self, Occasion.ELECTED)
+        if parts.membership.envelope is not self._last_envelope:
+            self._members_changed(parts)
+
+    def _members_changed(self, parts: NodeParts) -> None:
+        is_first, self._last_envelope = self._last_envelope is None, parts.membership.envelope
+        self._invariants.members(self.id, parts.applier.position.index, parts.membership)
+        if not is_first:
+            self._note(f"has applied a change: {describe_members(parts.membership.conf_state)}")
+            self._happened(self, Occasion.CHANGED)
+
+    def _written(self, parts: NodeParts, write: Write) -> None:
+        if parts is not self.parts:
+            return
         if write.append.snapshot is not None:
             self._happened(self, Occasion.INSTALLED)
-        if self.parts.storage.is_untidy:
+        if parts.storage.is_untidy:
             self._happened(self, Occasion.UNTIDY)
 
-    def _tell_of_restore(self, restore: Restore) -> None:
-        assert self.machine is not None
-        self._invariants.restored(self.id, restore.snapshot.index, state_hash(self.machine))
+    def _restored(self, parts: NodeParts, restore: Restore) -> None:
+        if parts is self.parts:
+            assert self.machine is not None
+            self._invariants.restored(self.id, restore.snapshot.index, state_hash(self.machine))
 
-    def _end(self, why: str) -> None:
-        if self.parts is None:
-            return
-        self._note(why)
-        parts, self.parts, self.node = self.parts, None, None
-        self.state = ProcessState.DOWN
-        self._life += 1
-        self._held, looks, self._polls = [], self._polls, []
-        self._invariants.halted(self.id, parts.raw.raft)
-        self._network.leave(self.id)
-        for look in looks:
-            look()
-        self._went_down(self)
+    def _snapshot_begun(self, parts: NodeParts, meta: SnapshotMeta) -> None:
+        if parts is self.parts:
+            self._note(f"takes a snapshot at index {meta.index}")
 
-    def _told(self, committed: Committed, state: str) -> None:
-        self._invariants.applied(self.id, committed, state)
+    def _applied(self, machine: StateMachine, committed: Committed, state: str) -> None:
+        if machine is self.machine and self.parts is not None:
+            self._invariants.applied(self.id, committed, state)
 
     def _note(self, what: str) -> None:
         self._trace.note(self._name, what)
 
-    @property
-    def leads(self) -> bool:
-        return self.parts is not None and self.parts.raw.role is StateRole.LEADER
-
 
 class MemberClock(TrioClock):
-    """A node's clock: virtual time at a rate of its own."""
+    """A node's clock: virtual time at a rate of its own.
+
+    Attributes:
+        rate: seconds on this clock in each second of virtual time.
+    """
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
@@ -296,5 +328,6 @@ class MemberClock(TrioClock):
         return max(left_s / self.rate, MIN_WAIT_S) if left_s > 0 else 0.0
 
     def set_rate(self, rate: float) -> None:
+        """Go on at another rate from now on; the clock never jumps."""
         self._base, self._base_at = self.now(), self._timeline.now
         self.rate = rate

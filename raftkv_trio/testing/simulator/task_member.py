@@ -1,22 +1,18 @@
-"""Level 2 of the simulator: `run_node` as it is, with all its tasks, on simulated network, disk and clocks.
+"""Level 2 of the simulator: `run_node` with all its tasks, on simulated network, disks and clocks.
 
-Everything waits for the timeline of level 1, which is moved on to its next event whenever all tasks wait, and
-Trio's own clock with it. So schedules, faults, clients and checkers are those of level 1.
+Whatever a task waits for comes from the timeline of level 1: an event of it happens whenever all tasks wait,
+and Trio's clock moves with it. So level 2 has the schedules, faults, clients and checks of level 1.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 import trio
 import trio.testing
 
-from raftkv_trio.errors import ConfigError, NodeRemoved, StorageError
-from raftkv_trio.node.applier import Restore
-from raftkv_trio.node.log_writer import Write
+from raftkv_trio.errors import ConfigError, NodeRemoved, StorageError, leaves
 from raftkv_trio.node.node import run_node
-from raftkv_trio.node.parts import NodeParts
-from raftkv_trio.state_machine import Committed, StateMachine
 from raftkv_trio.sync import cancelled_when
 from raftkv_trio.testing.simulator.simulated_member import MemberClock, ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
@@ -29,36 +25,49 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Life:
-    """What a process has from its start to its end."""
+class Process:
+    """One process of a member, from its start to its end.
+
+    Attributes:
+        ended: set when it has ended; its tasks may still unwind then, and reach nothing.
+        scope: of all its tasks.
+        log_write: the disk call of the log writer under way; None if there is none.
+    """
 
     def __init__(self) -> None:
         self.ended = trio.Event()
         self.scope = trio.CancelScope()
-        self.writing: Callable[[], object] | None = None  # a disk call under way
+        self.log_write: Callable[[], object] | None = None
 
     @property
-    def is_over(self) -> bool:
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
         return self.ended.is_set()
 
 
 class InlineWorker:
-    """The `Worker` port: each call takes its virtual time and then happens at once; after a halt none."""
+    """The `Worker` port without a thread: a call takes virtual time, and is then made in the event loop.
 
-    def __init__(self, member: "TaskMember", life: Life, *, writes_log: bool) -> None:
+    After the end of the process no call is made.
+
+    Args:
+        writes_log: whether it is the log writer's.
+    """
+
+    def __init__(self, member: "TaskMember", process: Process, *, writes_log: bool) -> None:
         self._member = member
-        self._life = life
+        self._process = process
         self._writes_log = writes_log
         self._lock = trio.Lock()
 
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         async with self._lock:
             if self._writes_log:
-                self._life.writing = partial(fn, *args)
+                self._process.log_write = partial(fn, *args)
             with trio.CancelScope(shield=True):
-                await self._member.spend_disk_time(self._life)
-            self._life.writing = None
-            if self._life.is_over:
+                await self._member.spend_disk_time(self._process)
+            self._process.log_write = None
+            if self._process.has_ended:
                 raise Halted("the process has ended")
             try:
                 return fn(*args)
@@ -68,7 +77,7 @@ class InlineWorker:
 
 
 class TaskClock(MemberClock):
-    """A node's clock, for which its tasks wait on the timeline."""
+    """The `Clock` port: a member's clock, for which its tasks wait on the timeline."""
 
     def __init__(self, member: "TaskMember", clock: MemberClock) -> None:
         super().__init__(clock._timeline)
@@ -88,144 +97,70 @@ class TaskClock(MemberClock):
 
 
 class TaskMember(SimulatedMember):
-    """One node: its tasks, and the machine room around them."""
+    """A member whose process is `run_node` in a task.
+
+    Attributes:
+        nursery: where its processes run.
+    """
 
     nursery: trio.Nursery
-    _current: Life | None = None
+    _process: Process | None = None
     _resumed: trio.Event | None = None
 
-    # ------------------------------------------------------------ life
+    # ------------------------------------------------------------ the process starts and ends
 
     def start(self) -> None:
-        """Let `run_node` begin."""
-        self._life += 1
+        self._epoch += 1
         self.restarts += 1
         self.state = ProcessState.UP
-        self.nursery.start_soon(self._live)
+        self.nursery.start_soon(self._run_process)
 
     def halt(self, *, power: bool) -> None:
-        """End at once, in the middle of the disk call under way if there is one."""
-        life = self._current
-        if life is not None and life.writing is not None and self._random.random() < 0.8:
+        process = self._process
+        if process is not None and process.log_write is not None and self._random.random() < 0.8:
             self.disk.halt_at(self._random.choice((0, 1, 1, 2, 5)), power=power)
             try:
-                life.writing()
+                process.log_write()
             except (Halted, OSError, StorageError):
-                pass  # that is the point; what was written stays or not
+                pass  # as intended: some of what the call writes is there, some is not
         if power:
             self.disk.lose_power()
         else:
             self.disk.kill()
-        self._die("loses power" if power else "is killed")
+        self._end_process("loses power" if power else "is killed")
 
     def halted(self, halted: Halted) -> None:
-        """A disk call was the last."""
-        self._die(f"halts: {halted}")
+        """A disk call has halted: the process has ended in the middle of it."""
+        self._end_process(f"halts: {halted}")
 
     def stop(self) -> None:
-        """A clean stop, without the time to hand over."""
-        if self._current is not None:
+        if self._process is not None:
             self._note("is stopped")
-            self._current.scope.cancel()
+            self._process.scope.cancel()
 
-    def resume(self) -> None:
-        if self.state is ProcessState.PAUSED:
-            super().resume()
-            self._wake()
+    def abandon(self) -> None:
+        """End the process when the simulation is over: nobody is told, and nothing more is checked."""
+        if self._process is not None:
+            self._process.ended.set()
+            self._process.scope.cancel()
+        self.parts = self.node = None
+        self.state = ProcessState.DOWN
+        self._wake()
 
-    async def when_running(self) -> None:
-        """Wait while the process is paused."""
-        while self.state is ProcessState.PAUSED:
-            if self._resumed is None:
-                self._resumed = trio.Event()
-            await self._resumed.wait()
+    def _end_process(self, why: str, *, tell: bool = True) -> None:
+        """Let the process be gone at once. Its tasks unwind later, and reach nothing.
 
-    async def spend_disk_time(self, life: Life) -> None:
-        """What a disk call takes; it ends early where the process does."""
-        over = trio.Event()
-        self._timeline.after(self._disk_call_s(), over.set)
-        async with cancelled_when(life.ended.wait):
-            await over.wait()
-            await self.when_running()
-
-    # ------------------------------------------------------------ the node's tasks
-
-    async def _live(self) -> None:
-        life = self._current = Life()
-        network = self._network
-        assert isinstance(network, StreamNetwork)
-        network.join(self.id, self)
-        machine = self._make_machine()
-        error: Exception | None = None
-        try:
-            with life.scope:
-                await run_node(
-                    self.config,
-                    WatchedMachine(machine, partial(self._told_in, life)),
-                    disk=self.disk,
-                    world=World(
-                        network=NodeNetwork(self.id, network, self.when_running),
-                        clock=TaskClock(self, self.clock),
-                        worker=InlineWorker(self, life, writes_log=True),
-                        bulk_worker=InlineWorker(self, life, writes_log=False),
-                        random=self._random,
-                    ),
-                    watch=partial(self._watch, life, machine),
-                )
-        except Exception as raised:
-            error = raised
-        self._ended(life, error)
-
-    def _ended(self, life: Life, error: Exception | None) -> None:
-        for leaf in _leaves(error):
-            if not isinstance(leaf, (Halted, StorageError, ConfigError, NodeRemoved)):
-                raise leaf
-        if life.is_over:
-            return  # the world has been told
-        if error is None:
-            self._die("stops")
+        Args:
+            tell: tell the simulation too, which may start the member again.
+        """
+        process, self._process = self._process, None
+        if process is None:
             return
-        first = next(_leaves(error))
-        if self.node is None and not isinstance(first.__cause__, OSError):
-            self._note(f"does not start: {first}")
-            state = self._refused(first)
-            self._die("is removed" if state is ProcessState.REMOVED else "refuses its directory", tell=False)
-            self.state = state
-            return
-        self._die(f"ends: {first}")
-
-    def _watch(self, life: Life, machine: StateMachine, parts: NodeParts) -> None:
-        def turned() -> None:
-            if not life.is_over:
-                self._observe(parts)
-
-        def tell_of(write: Write) -> None:
-            if not life.is_over:
-                self._tell_of(write)
-
-        def tell_of_restore(restore: Restore) -> None:
-            if not life.is_over:
-                self._tell_of_restore(restore)
-
-        parts.driver.on_turned = turned
-        parts.log_writer.on_written = tell_of
-        parts.applier.on_restored = tell_of_restore
-        self._has_started(parts, machine)
-
-    def _told_in(self, life: Life, committed: Committed, state: str) -> None:
-        if not life.is_over:
-            self._told(committed, state)
-
-    def _die(self, why: str, *, tell: bool = True) -> None:
-        """The process is there no more; its tasks unwind, and reach nothing."""
-        life, self._current = self._current, None
-        if life is None:
-            return
-        life.ended.set()
-        life.scope.cancel()
+        process.ended.set()
+        process.scope.cancel()
         self.disk.kill()
-        if self.node is not None:
-            self._end(why)
+        if self.parts is not None:
+            self._process_ended(why)
         else:
             self._note(why)
             self.state = ProcessState.DOWN
@@ -234,33 +169,98 @@ class TaskMember(SimulatedMember):
                 self._went_down(self)
         self._wake()
 
-    def abandon(self) -> None:
-        """Let all tasks unwind; nobody is told."""
-        if self._current is not None:
-            self._current.ended.set()
-            self._current.scope.cancel()
-        self.state = ProcessState.DOWN
-        self._wake()
+    # ------------------------------------------------------------ pauses, and the time of disk calls
+
+    def resume(self) -> None:
+        if self.state is ProcessState.PAUSED:
+            super().resume()
+            self._wake()
 
     def _wake(self) -> None:
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None
 
+    async def when_running(self) -> None:
+        """Wait while the process is paused. Cancellation leaves nothing behind."""
+        while self.state is ProcessState.PAUSED:
+            if self._resumed is None:
+                self._resumed = trio.Event()
+            await self._resumed.wait()
+
+    async def spend_disk_time(self, process: Process) -> None:
+        """Wait as long as a disk call takes, or until the process has ended."""
+        over = trio.Event()
+        self._timeline.after(self._draw_disk_call_s(), over.set)
+        async with cancelled_when(process.ended.wait):
+            await over.wait()
+            await self.when_running()
+
+    # ------------------------------------------------------------ the process's tasks
+
+    async def _run_process(self) -> None:
+        process = self._process = Process()
+        network = self._network
+        assert isinstance(network, StreamNetwork)
+        network.join(self.id, self)
+        machine = self._make_machine()
+        error: Exception | None = None
+        try:
+            with process.scope:
+                await run_node(
+                    self.config,
+                    WatchedMachine(machine, partial(self._applied, machine)),
+                    disk=self.disk,
+                    world=World(
+                        network=NodeNetwork(self.id, network, self.when_running),
+                        clock=TaskClock(self, self.clock),
+                        worker=InlineWorker(self, process, writes_log=True),
+                        bulk_worker=InlineWorker(self, process, writes_log=False),
+                        random=self._random,
+                    ),
+                    watch=partial(self._has_started, machine=machine),
+                )
+        except Exception as raised:
+            error = raised
+        self._tasks_ended(process, error)
+
+    def _tasks_ended(self, process: Process, error: Exception | None) -> None:
+        """All tasks of a process have unwound, with an error or without one."""
+        for leaf in leaves(error):
+            if not isinstance(leaf, (Halted, StorageError, ConfigError, NodeRemoved)):
+                raise leaf  # a bug in the node
+        if process.has_ended:
+            return  # it was ended from outside, and everybody has been told
+        if error is None:
+            self._end_process("stops")
+            return
+        first = next(leaves(error))
+        if self.parts is None and not isinstance(first.__cause__, OSError):
+            self._note(f"does not start: {first}")
+            state = self._state_after_refusal(first)
+            is_removed = state is ProcessState.REMOVED
+            self._end_process("is removed" if is_removed else "refuses its directory", tell=False)
+            self.state = state
+            return
+        self._end_process(f"ends: {first}")
+
 
 class TaskSimulation(Simulation):
-    """A cluster whose nodes run as tasks; to be stepped within a Trio run with a MockClock."""
+    """A cluster whose nodes run as tasks. `step_until` moves it on, in a Trio run with a MockClock."""
 
     network_type = StreamNetwork
     member_type = TaskMember
 
     _nursery: trio.Nursery
 
+    @property
+    def _task_members(self) -> list[TaskMember]:
+        return [member for member in self.members.values() if isinstance(member, TaskMember)]
+
     def run_in(self, nursery: trio.Nursery) -> None:
-        """Let nodes run there."""
+        """Have all nodes run in this nursery."""
         self._nursery = nursery
-        for member in self.members.values():
-            assert isinstance(member, TaskMember)
+        for member in self._task_members:
             member.nursery = nursery
 
     def add(self, node: int) -> SimulatedMember:
@@ -270,19 +270,20 @@ class TaskSimulation(Simulation):
         return member
 
     def abandon(self) -> None:
-        """Time has ended: so have all processes, wherever they are."""
-        for member in self.members.values():
-            assert isinstance(member, TaskMember)
+        """End all processes, wherever they are: the simulation is over."""
+        for member in self._task_members:
             member.abandon()
 
     async def step_until(self, deadline: float, condition: Callable[[], bool] = lambda: False) -> None:
-        """Let time pass until a moment, or until `condition` holds."""
+        """Let time pass until a moment of virtual time, or until `condition` holds.
+
+        Cancellation leaves the simulation between two events.
+        """
         clock = trio.lowlevel.current_clock()
         assert isinstance(clock, trio.testing.MockClock)
         while True:
             await trio.testing.wait_all_tasks_blocked()
-            for member in self.members.values():
-                assert isinstance(member, TaskMember)
+            for member in self._task_members:
                 member.run_polls()
             if condition():
                 return
@@ -291,11 +292,3 @@ class TaskSimulation(Simulation):
                 return
             clock.jump(max(0.0, self.timeline.next_at - clock.current_time()))
             self.timeline.step()
-
-
-def _leaves(error: BaseException | None) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    elif error is not None:
-        yield error
