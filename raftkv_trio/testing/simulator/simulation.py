@@ -1,4 +1,4 @@
-"""A cluster on virtual time, in one thread and without tasks: the same seed always does the same.
+"""A cluster on virtual time, in one thread and without Trio: equal seeds give equal runs.
 
     simulation = Simulation(Counter, nodes=3, seed=7)
     simulation.partition([simulation.leader()])
@@ -6,8 +6,8 @@
     assert simulation.propose(b"2") == 2
     simulation.heal()
 
-Time passes while `run_for`, `run_until`, `propose` and their like run, and at no other time. All invariants
-are checked after every step; what breaks one raises Violation.
+Virtual time passes only inside `run_for`, `run_until`, `propose` and the other methods that wait. Raft's
+invariants are checked after each turn of a node's driver; a broken one raises Violation.
 """
 
 import logging
@@ -28,27 +28,35 @@ from raftkv_trio.testing.simulator.stepped_member import SteppedMember
 from raftkv_trio.testing.world.message_network import Conditions, MessageNetwork
 from raftkv_trio.testing.world.timeline import Timeline, Trace
 
-# What simulated nodes warn of goes where the user's logging says, and nowhere else: the trace has it too.
+# Without a handler Python prints warnings to stderr. Simulated nodes warn of simulated faults, and the trace
+# shows those anyway; if the user has configured logging, the warnings go there.
 logging.getLogger("raftkv_trio").addHandler(logging.NullHandler())
 
 
 def address_of(node: int) -> PeerAddress:
-    """Where a node is reached."""
+    """The address of a node."""
     return PeerAddress(f"node{node}", 9021)
 
 
 class Simulation:
-    """Nodes 1 to `nodes` around a state machine each, and what is between them.
+    """Nodes 1 to `nodes`, each with a state machine, a disk and a clock, and the network between them.
 
     Attributes:
-        supervised: whether a node that went down is started again by itself, as a supervisor does.
-        leaving: members whose removal somebody has asked for, and which may have happened.
+        members: by id; they have the disks and the clocks.
+        network, timeline, trace, invariants: what the members share.
+        supervised: whether a node that went down is started again after a while, as a supervisor does.
+        leaving: members that somebody has asked to remove; they may be removed already.
 
     Args:
-        make_machine: makes one node's state machine, in its initial state.
+        make_machine: makes one state machine in its initial state; called at each start of a node.
+        seed: of everything random in the simulation.
+        conditions: of the network; None: fast and without loss.
         limits: of every node's configuration.
-        turn_delay_s: longest time that a node takes to act on what it was told.
-        keep_trace: keep the trace's lines, in `trace.lines`.
+        turn_delay_s: longest time from an event to the driver's turn that takes it.
+        keep_trace: keep the lines of the trace, in `trace.lines`.
+
+    Raises:
+        ValueError, TypeError: an argument makes no sense.
     """
 
     network_type: ClassVar[type[MessageNetwork]] = MessageNetwork
@@ -107,11 +115,11 @@ class Simulation:
     # ------------------------------------------------------------ time
 
     def run_for(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Let this much virtual time pass."""
         self.timeline.run_until(self.timeline.now + seconds)
 
     def run_until(self, condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
-        """Let time pass until `condition` holds; raises Violation (liveness) where that takes too long."""
+        """Let time pass until `condition` holds; raises Violation (liveness) after `within_s`."""
         deadline = self.timeline.now + within_s
         while not condition():
             if self.timeline.next_at > deadline:
@@ -120,7 +128,7 @@ class Simulation:
             self.timeline.step()
 
     def _wait(self, condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
-        """For what needs a leader: raises NoLeader, saying `otherwise`, where it takes too long."""
+        """Wait for what needs a leader; raises NoLeader with the text `otherwise` after `within_s`."""
         try:
             self.run_until(condition, within_s=within_s)
         except Violation as error:
@@ -131,7 +139,7 @@ class Simulation:
     # ------------------------------------------------------------ clients
 
     def leader(self, *, within_s: float = 10.0) -> int:
-        """The node that a majority follows, as soon as there is one; raises NoLeader where there is none."""
+        """Wait for a leader that a majority follows, and return its id; raises NoLeader after `within_s`."""
         self._wait(
             lambda: self._leader() is not None, within_s, f"no majority follows a leader within {within_s} s"
         )
@@ -140,10 +148,15 @@ class Simulation:
         return leader_id
 
     def propose(self, command: bytes, *, node: int | None = None, within_s: float = 5.0) -> object:
-        """Have a node (None: the leader) propose a command; the state machine's result.
+        """Propose a command, wait until it is applied, and return the state machine's result.
 
-        Raises ProposalError where it is not applied within that time: NoLeader where it certainly is not and
-        never will be, OutcomeUnknown where it may still be.
+        Args:
+            node: where to propose it; None: at the leader.
+
+        Raises:
+            NoLeader: the command was not applied, and never will be.
+            OutcomeUnknown: it was not applied within `within_s`, and may still be.
+            ProposalError: the node refused it for another reason; it is never applied.
         """
         if not isinstance(command, bytes):
             raise TypeError(f"a command is bytes, and no {type(command).__name__}")
@@ -163,9 +176,9 @@ class Simulation:
         return applied.result
 
     def machine(self, node: int, *, within_s: float = 5.0) -> StateMachine:
-        """A node's state machine, once it has all that was acknowledged anywhere before this call.
+        """Wait until a node has applied all that was acknowledged before this call, and return its machine.
 
-        Raises NoLeader where that takes too long; `local_machine` does not wait.
+        This is a linearizable read. Raises NoLeader after `within_s`; `local_machine` does not wait.
         """
         asked = self.members[node]
         if asked.parts is None:
@@ -180,7 +193,7 @@ class Simulation:
         return self.local_machine(node)
 
     def local_machine(self, node: int) -> StateMachine:
-        """A node's state machine as it is, or as it was when the node went down."""
+        """A node's state machine as it is now, or as it was when the node went down."""
         machine = self.members[node].machine
         assert machine is not None, f"node {node} has never been up"
         return machine
@@ -196,7 +209,7 @@ class Simulation:
         return None
 
     def _followers(self, leader_id: int) -> set[int]:
-        """Who follows that leader, itself included."""
+        """The nodes that follow this leader, the leader included."""
         return {
             m.id for m in self.members.values() if m.parts is not None and m.parts.raw.leader_id == leader_id
         }
@@ -204,7 +217,7 @@ class Simulation:
     # ------------------------------------------------------------ faults
 
     def partition(self, *groups: Iterable[int]) -> None:
-        """Let no message pass between these groups; who is in none of them is in one more."""
+        """Let no message pass between these groups; all nodes in none of them form one more group."""
         sides = [set(group) for group in groups]
         sides.append(set(self.members).difference(*sides))
         self.cut([(a, b) for side in sides for a in side for b in self.members if b not in side])
@@ -214,24 +227,28 @@ class Simulation:
         self.network.cut(tuple(pairs))
 
     def heal(self) -> None:
-        """Take all partitions and cuts back."""
+        """End all partitions and cuts."""
         self.network.mend_all()
 
     def crash(self, node: int, *, power: bool = True) -> None:
-        """Halt a node at once; with `power` it loses what it had not synced. It stays down until `start`."""
+        """End a node's process at once. It stays down until `start`.
+
+        Args:
+            power: the machine loses power too, so that what was not synced may be lost.
+        """
         if node not in self.members:
             raise ValueError(f"there is no node {node}; there are {sorted(self.members)}")
         self.members[node].halt(power=power)
 
     def add(self, node: int) -> SimulatedMember:
-        """A node that is to join, once it is started: it asks all others, until one knows it as a member."""
+        """Add a node that is not started yet; once started, it waits until it is a member of the cluster."""
         addresses = {i: address_of(i) for i in (*self.members, node)}
         member = self.members[node] = self._make_member(node, addresses, joins=True)
         member.disk_call_s = self.members[1].disk_call_s
         return member
 
     def start(self, node: int) -> None:
-        """Start a node that is down from what is on its disk."""
+        """Start a node that is down, from what is on its disk."""
         self._restarting.discard(node)
         if self.members[node].state is ProcessState.DOWN:
             self.members[node].start()
@@ -239,24 +256,25 @@ class Simulation:
                 self.timeline.after(self._again_s.pop(node), self.crash, node)
 
     def pause(self, node: int) -> None:
-        """Nothing of a node moves until `resume` (SIGSTOP)."""
+        """Let nothing of a node go on until `resume`, as SIGSTOP does."""
         self.members[node].pause()
 
     def resume(self, node: int) -> None:
-        """Let a paused node go on (SIGCONT)."""
+        """Let a paused node go on, as SIGCONT does."""
         self.members[node].resume()
 
     def plan_restart(self, node: int, down_s: float, *, again_s: float | None = None) -> None:
-        """The next time that a supervised node goes down it stays so for `down_s`.
+        """Decide how long a supervised node stays down the next time.
 
-        `again_s`: so long after that start it loses power.
+        Args:
+            again_s: how long after the start that follows it loses power; None: it does not.
         """
         self._down_s[node] = down_s
         if again_s is not None:
             self._again_s[node] = again_s
 
     def at_next(self, occasion: Occasion, action: Callable[[int | None], None], *, within_s: float) -> None:
-        """Do something as soon as this happens to a node, of which `action` is told; or after that time."""
+        """Call `action` with the id of the node to which this happens next; with None after `within_s`."""
         waiting = [action]
 
         def act(node: int | None) -> None:

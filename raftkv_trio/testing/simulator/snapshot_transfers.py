@@ -20,7 +20,7 @@ class SnapshotTransfers:
         self._note = note
 
     def read(self, message: Message) -> bytes | None:
-        """The file that a SNAP message speaks of; None where it cannot be read."""
+        """The bytes of the snapshot that a SNAP message names; None if they cannot be read."""
         try:
             file = self._parts.storage.open_snapshot(_id(message))
             data = file.read_at(0, file.size())
@@ -30,7 +30,12 @@ class SnapshotTransfers:
         return data
 
     def take(self, sender: int, message: Message, data: bytes, arrives_bytes: int) -> None:
-        """So much of a file has come, over one connection; when all is here its message goes to the core."""
+        """Receive the beginning of a snapshot; once it is whole, give the driver its message.
+
+        Args:
+            data: the whole file.
+            arrives_bytes: how much of it one connection brought; the next one goes on from there.
+        """
         snapshot = _id(message)
         if snapshot.index > self._parts.storage.snapshot.index:
             try:

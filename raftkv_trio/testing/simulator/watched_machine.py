@@ -1,4 +1,4 @@
-"""What a simulated node is given in place of a real node's ports, and what watches it."""
+"""The state machine that a simulated node replicates, watched from outside."""
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
@@ -8,17 +8,22 @@ from raftkv_trio.state_machine import Committed, StateMachine
 
 
 class WatchedMachine:
-    """A state machine that tells the invariants what it was given, and its state after each command."""
+    """A state machine that reports each command that it applies, with a hash of the state after it.
 
-    def __init__(self, machine: StateMachine, told: Callable[[Committed, str], None]) -> None:
+    Args:
+        machine: the machine that does the work.
+        applied: called with each command and the hash.
+    """
+
+    def __init__(self, machine: StateMachine, applied: Callable[[Committed, str], None]) -> None:
         self.inner = machine
-        self._told = told
+        self._applied = applied
 
     def apply(self, batch: Sequence[Committed]) -> Sequence[object]:
         results: list[object] = []
         for committed in batch:
             results += self.inner.apply([committed])
-            self._told(committed, state_hash(self.inner))
+            self._applied(committed, state_hash(self.inner))
         return results
 
     def snapshot(self) -> Iterator[bytes]:
@@ -29,7 +34,7 @@ class WatchedMachine:
 
 
 def state_hash(machine: StateMachine) -> str:
-    """The machine's own `state_hash`, where it has one; else a hash of its snapshot."""
+    """The machine's own `state_hash` if it has one, else a hash of its snapshot."""
     own: str | None = getattr(machine, "state_hash", None)
     if own is not None:
         return own
