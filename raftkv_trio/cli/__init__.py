@@ -17,6 +17,7 @@ from raftkv_trio.cli.exit_codes import (
     exit_with,
     usage_sentence,
 )
+from raftkv_trio.cli.flags import check_utf_8
 from raftkv_trio.cli.local import local
 from raftkv_trio.cli.member import member
 from raftkv_trio.cli.offline import check, restore
@@ -28,6 +29,7 @@ from raftkv_trio.cli.simulate import simulate
 def main() -> NoReturn:
     """Run the command that argv names, and exit."""
     try:
+        check_utf_8()
         # Not standalone, so that every error takes the one way out below.
         code = program.main(prog_name=PROGRAM, standalone_mode=False)
     except click.UsageError as error:

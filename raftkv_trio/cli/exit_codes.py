@@ -60,7 +60,9 @@ def usage_sentence(error: click.UsageError) -> str:
     if context and isinstance(error, click.BadParameter) and error.param and error.param.name:
         name = error.param.name
         if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
-            message += f" (from {context.auto_envvar_prefix}_{name.upper()})"
+            # Not every variable has the name of the parameter: some parameters are fields, with units.
+            variable = error.param.envvar or f"{context.auto_envvar_prefix}_{name.upper()}"
+            message += f" (from {variable})"
     return f"{message}{'' if message.endswith('?') else ';'} see {where} --help"
 
 

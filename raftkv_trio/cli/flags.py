@@ -12,7 +12,19 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT
 from raftkv_trio.errors import ConfigError
 
-option = partial(click.option, show_envvar=True, show_default=True)
+# What Kubernetes sets for a Service named `raftkv-trio`: RAFTKV_TRIO_PORT=tcp://10.96.0.12:9121.
+_SERVICE_URL = re.compile("(tcp|udp|sctp)://")
+
+
+class _Option(click.Option):
+    """An option whose variable may be set by Kubernetes for its own ends; that value counts as unset."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        value = super().resolve_envvar_value(ctx)
+        return None if self.opts[0] == "--port" and value and _SERVICE_URL.match(value) else value
+
+
+option = partial(click.option, cls=_Option, show_envvar=True, show_default=True)
 procfile_option = click.option(
     "-f",
     "--procfile",
@@ -57,6 +69,34 @@ def variable_of(flag: str) -> str:
     return f"RAFTKV_TRIO_{flag.strip('-').replace('-', '_').upper()}"
 
 
+def ignored_service_url() -> str | None:
+    """The value of RAFTKV_TRIO_PORT, if that is the URL of a Kubernetes Service and so no port."""
+    value = os.environ.get(variable_of("--port"), "")
+    return value if _SERVICE_URL.match(value) else None
+
+
+def _sets_the_flag(variable: str) -> bool:
+    if variable == variable_of("--port") and ignored_service_url():
+        return False
+    return bool(os.environ.get(variable))  # an empty variable counts as unset
+
+
+def check_utf_8() -> None:
+    """Raise ConfigError if an argument, or a variable of ours, is not UTF-8.
+
+    Python decodes such bytes to characters that cannot be encoded: the log, a message or a hash would fail.
+    """
+    given = {f"argument {os.fsencode(argument)!r}": argument for argument in sys.argv[1:]}
+    for variable, value in os.environ.items():
+        if variable.startswith("RAFTKV_TRIO_"):
+            given[f"the variable {variable}, {os.fsencode(value)!r},"] = value
+    for what, text in given.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{what} is not UTF-8; write it in UTF-8") from error
+
+
 def naming_flags(sentence: str) -> str:
     """A sentence of the library with each field in backticks replaced by what the user has to change.
 
@@ -69,7 +109,8 @@ def naming_flags(sentence: str) -> str:
             return field[0]
         is_given = any(argument == flag or argument.startswith(f"{flag}=") for argument in sys.argv)
         variable = variable_of(flag)
-        return variable if variable in os.environ and not is_given and flag not in _WITHOUT_VARIABLE else flag
+        is_set = flag not in _WITHOUT_VARIABLE and _sets_the_flag(variable)
+        return variable if is_set and not is_given else flag
 
     return re.sub(r"`(\w+)`", name, sentence)
 

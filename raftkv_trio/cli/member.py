@@ -44,7 +44,11 @@ def member() -> None:
 @endpoints_option
 @_timeout_option
 @option(
-    "-w", "--write-out", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
+    "-w",
+    "--write-out",
+    type=click.Choice(["table", "json"], case_sensitive=False),
+    default="table",
+    help="Form of the output.",
 )
 def list_members(endpoints: tuple[str, ...], timeout: float, write_out: str) -> int:
     """Show the members as the leader sees them, or whoever answers."""

@@ -17,7 +17,11 @@ _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 @click.command(context_settings=_CONTEXT)
 @endpoints_option
 @option(
-    "-w", "--write-out", type=click.Choice(["table", "json"]), default="table", help="Form of the output."
+    "-w",
+    "--write-out",
+    type=click.Choice(["table", "json"], case_sensitive=False),
+    default="table",
+    help="Form of the output.",
 )
 @option(
     "--timeout", metavar="SECONDS", type=float, default=3.0, help="How long each member may take to answer."

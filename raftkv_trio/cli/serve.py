@@ -1,5 +1,6 @@
 """`raftkv-trio serve`: one node."""
 
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from raftkv_trio.addresses import parse_cluster, parse_node_id
-from raftkv_trio.cli.flags import FLAG_OF, address, option, variable_of
+from raftkv_trio.cli.flags import FLAG_OF, address, ignored_service_url, option, variable_of
 from raftkv_trio.cli.open_files import make_room_for_clients
 from raftkv_trio.config import (
     DEFAULT_CLUSTER,
@@ -24,6 +25,9 @@ from raftkv_trio.config import (
 )
 from raftkv_trio.logs import LOG_LEVELS, LogFormat, setup_logging
 
+logger = logging.getLogger(__name__)
+
+_word = partial(click.Choice, case_sensitive=False)
 _METAVARS = {"timeout": "SECONDS", "size": "BYTES", "connections": "COUNT", "entries": "COUNT"}
 
 
@@ -92,11 +96,17 @@ def _bound(
 @_bound("max_value_bytes", "Largest value of a key.")
 @_bound("max_receiving_bytes", "Most of all values that are arriving at once.")
 @_bound("max_connections", "Most clients at once.")
-@option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of the log.")
-@option("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="Least severity that is logged.")
+@option("--log-format", type=_word(["text", "json"]), default="text", help="Form of the log.")
+@option("--log-level", type=_word(LOG_LEVELS), default="info", help="Least severity that is logged.")
 def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     """Run one node until SIGINT or SIGTERM; a second one does not wait for a clean stop."""
     setup_logging(log_format, log_level)
+    if service_url := ignored_service_url():
+        logger.warning(
+            "RAFTKV_TRIO_PORT is %r, which Kubernetes sets for a Service named raftkv-trio; it is ignored."
+            " Give the port with --port",
+            service_url,
+        )
     config = server_config(**flags)
     max_connections = make_room_for_clients(config.rest.max_connections)
     config = replace(config, rest=replace(config.rest, max_connections=max_connections))

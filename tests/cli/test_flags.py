@@ -159,6 +159,38 @@ def test_the_flag_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert configured("--port", "2").rest.port == 2
 
 
+@pytest.mark.parametrize("scheme", ["tcp", "udp", "sctp"])
+def test_what_kubernetes_sets_is_no_port(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """The variables that Kubernetes sets for a Service named raftkv-trio change no flag."""
+    monkeypatch.setenv("RAFTKV_TRIO_PORT", f"{scheme}://10.96.0.12:9121")
+    monkeypatch.setenv("RAFTKV_TRIO_PORT_9121_TCP", f"{scheme}://10.96.0.12:9121")
+    monkeypatch.setenv("RAFTKV_TRIO_PORT_9121_TCP_PORT", "9121")
+    monkeypatch.setenv("RAFTKV_TRIO_SERVICE_PORT", "9121")
+    monkeypatch.setenv("RAFTKV_TRIO_SERVICE_HOST", "10.96.0.12")
+    assert configured() == replace(BASE, node=replace(BASE.node, members={1: MEMBERS[1]}))
+    assert configured("--port", "2").rest.port == 2
+
+
+def test_a_node_beside_a_kubernetes_service(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
+    """The node starts, and warns that the variable is not its own."""
+    peer_port, port = free_ports(2)
+    environment = {"RAFTKV_TRIO_PORT": "tcp://10.96.0.12:9121"}
+    arguments = ["--cluster", f"http://127.0.0.1:{peer_port}", "--port", str(port)]
+    with serving(*arguments, directory=tmp_path, port=port, environment=environment) as node:
+        node.wait_answer(200, "/-/ready")
+        node.wait_said(r"WARNING .*: RAFTKV_TRIO_PORT is 'tcp://10.96.0.12:9121'.* Kubernetes")
+        assert node.end(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("flag", ["--log-level", "--log-format"])
+def test_words_in_any_case(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`LOG_LEVEL=INFO` is as good as `info`, by flag and by variable."""
+    name = flag.strip("-").replace("-", "_")
+    assert parse(flag, OTHERS[flag].upper())[name] == OTHERS[flag]
+    monkeypatch.setenv(variable(flag), OTHERS[flag].upper())
+    assert parse()[name] == OTHERS[flag]
+
+
 def test_no_flag_is_forgotten_here() -> None:
     """The tests above name every flag that there is."""
     assert {option.opts[0] for option in serve.params} == {*(flag.name for flag in FLAGS), *OTHERS}

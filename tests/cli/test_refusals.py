@@ -1,14 +1,19 @@
 """What cannot be done as it was asked: exit code 2 and one line that says what is wrong, and no traceback."""
 
+import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from signal import SIGINT
 
+import click
 import pytest
 
-from tests.cli.program import refusal, serving
+from raftkv_trio.cli.exit_codes import usage_sentence
+from raftkv_trio.cli.flags import variable_of
+from raftkv_trio.cli.serve import serve
+from tests.cli.program import refusal, run, serving
 
 THREE = ("--cluster", "http://127.0.0.1:1,http://127.0.0.1:2,http://127.0.0.1:3")
 FORM = "is not of the form http://host:port"
@@ -133,6 +138,54 @@ def test_the_environment_is_refused_alike(tmp_path: Path) -> None:
     assert said == "--id 4 is not in --cluster, which names 1, 2, 3"
     said = refusal("serve", directory=tmp_path, environment={"RAFTKV_TRIO_PORT": "http"})
     assert "'http' is not a valid integer (from RAFTKV_TRIO_PORT); see raftkv-trio serve --help" in said
+
+
+@pytest.mark.parametrize(
+    "option",
+    [o for o in serve.params if not isinstance(o.type, click.types.StringParamType | click.Path)],
+    ids=lambda option: option.opts[0],
+)
+def test_a_variable_is_called_by_its_name(option: click.Option, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error about a variable names the variable that was set, and not one that does not exist."""
+    name = variable_of(option.opts[0])
+    monkeypatch.setenv(name, "nonsense")
+    with pytest.raises(click.UsageError) as raised:
+        serve.make_context("serve", [])
+    assert f"(from {name})" in usage_sentence(raised.value)
+
+
+def test_an_empty_variable_is_not_blamed(tmp_path: Path) -> None:
+    """An empty variable counts as unset, and so does Kubernetes' RAFTKV_TRIO_PORT: the flag is named."""
+    for value in ("", "tcp://10.96.0.12:9121"):
+        said = refusal(
+            "serve",
+            "--cluster",
+            "http://127.0.0.1:9121",
+            "--log-level",
+            "error",
+            directory=tmp_path,
+            environment={"RAFTKV_TRIO_PORT": value},
+        )
+        assert said.startswith("--port 9121 is the port for peers too")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["serve", "--cluster-token"], ["serve", "--cluster"], ["status", "--endpoint"], ["check"], []],
+)
+def test_arguments_are_utf_8(tmp_path: Path, arguments: list[str]) -> None:
+    """An argument that is not UTF-8 is a wrong request, and no bug."""
+    said = refusal(*arguments, os.fsdecode(b"caf\xe9"), directory=tmp_path)
+    assert said == r"argument b'caf\xe9' is not UTF-8; write it in UTF-8"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_variables_are_utf_8(tmp_path: Path) -> None:
+    """Likewise a variable of ours; other programs' variables do not matter."""
+    bad = os.fsdecode(b"caf\xe9")
+    said = refusal("serve", directory=tmp_path, environment={"RAFTKV_TRIO_CLUSTER_TOKEN": bad})
+    assert said == r"the variable RAFTKV_TRIO_CLUSTER_TOKEN, b'caf\xe9', is not UTF-8; write it in UTF-8"
+    assert run("--version", directory=tmp_path, environment={"OTHER": bad}).returncode == 0
 
 
 # ------------------------------------------------------------ addresses
