@@ -1,9 +1,9 @@
-"""What a stopped node's data directory holds, and what is wrong with it: all is read, and nothing written.
+"""What a stopped node's data directory holds, and what is wrong with it. All is read, and nothing is written.
 
-It is wrong if a start would refuse it, but not because the node was removed, or if a file that is kept does
-not verify. What a start mends by itself, a torn tail or what a crash left lying about, is no more than told.
-After damage the reading goes on with the next record that verifies, so that all of it is found at once; what
-the log adds up to is as of the first damage.
+Something is wrong if a start would refuse the directory, for another reason than that the node was removed,
+or if a file that is kept does not verify. What a start repairs by itself, a torn tail or files that a crash
+left, is reported and not wrong. After damage the reading goes on with the next record that verifies, so that
+all damage is found at once. What the log adds up to is reported as of the first damage.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from raftkv_trio.errors import CorruptLog
-from raftkv_trio.offline.findings import Findings, Leftover, Problem, SegmentSeen, SnapshotSeen, TornTail
+from raftkv_trio.offline.findings import Findings, Leftover, Problem, SegmentSeen, SnapshotSeen, TornTailSeen
 from raftkv_trio.offline.segment_scan import Damaged, Torn, Verified, identity_in, scan_segment
 from raftkv_trio.storage import Disk, SnapshotId, verify_snapshot
 from raftkv_trio.storage.data_directory import is_unfinished
@@ -22,8 +22,9 @@ from raftkv_trio.storage.small_files import read_identity, read_origin, read_pee
 
 
 def check(disk: Disk, path: Path) -> Findings:
-    """Read all of a directory that is held by `hold_directory`; raises ConfigError for a newer format."""
+    """Read all of a directory that is held by `hold_directory`; raises ConfigError if its format is newer."""
     findings = Findings(path)
+    # Each part is read for itself, so that damage to one does not hide damage to another.
     with _noting(findings, path / "wal"):
         findings.is_unfinished = is_unfinished(disk, path)
     if findings.is_unfinished:
@@ -53,7 +54,7 @@ def check(disk: Disk, path: Path) -> Findings:
 
 @contextmanager
 def _noting(findings: Findings, file: Path) -> Iterator[None]:
-    """Whatever keeps a part from being read is a problem, and the rest is read."""
+    """Turn what keeps a part from being read into a problem, so that the other parts are read."""
     try:
         yield
     except CorruptLog as error:
@@ -78,6 +79,7 @@ def _check_log(disk: Disk, findings: Findings) -> None:
     counting = last_run(names)
     before = len(findings.problems)
     identity = None if findings.identity is None else findings.identity.encode()
+    # If the last segment cannot be read, nothing excuses what does not verify in the one before.
     ends = counting[-1:]
     with _noting(findings, directory / str(counting[-1]) if counting else directory):
         ends = possible_ends(disk, directory, counting)
@@ -85,21 +87,25 @@ def _check_log(disk: Disk, findings: Findings) -> None:
         with _noting(findings, directory / str(name)):
             said = _check_segment(disk, directory, name, findings, may_end=name in ends)
             identity = identity or said
+    # The segments themselves say whose they are. Without that and without the file nothing can be read.
     if identity is None:
         return
     is_damaged = len(findings.problems) > before
+    # The same reader as at a start: only it decides whether a start would accept the log.
     reader = LogReader(disk, directory, identity)
     try:
         reader.read()
     except (CorruptLog, OSError) as error:
-        if not is_damaged:  # otherwise it is one of those that were found
+        # It stops at the first damage, which the scan has found already, unless the records verify and do
+        # not fit together: a segment that is missing, or one of another directory.
+        if not is_damaged:
             with _noting(findings, directory):
                 raise error
     else:
         findings.is_log_sound = True
         findings.snapshot = reader.contents.snapshot
         _find_unused_segments(findings, names, counting, reader)
-    contents = reader.contents
+    contents = reader.contents  # up to where it came
     findings.hard_state = contents.hard_state
     if contents.entries:
         findings.entries = contents.entries[0].index, contents.entries[-1].index
@@ -108,7 +114,7 @@ def _check_log(disk: Disk, findings: Findings) -> None:
 def _check_segment(
     disk: Disk, directory: Path, name: SegmentName, findings: Findings, *, may_end: bool
 ) -> bytes | None:
-    """Verify every record; returns the identity that the segment says it is of."""
+    """Verify every record of a segment; returns the identity that it was written for."""
     path = directory / str(name)
     data = read_segment(disk, path)
     used_bytes, records = end_of_data(data), 0
@@ -118,8 +124,8 @@ def _check_segment(
                 records += 1
             case Torn(offset, size_bytes):
                 used_bytes = offset
-                if offset:
-                    findings.torn = TornTail(path, offset, size_bytes)
+                if offset:  # a segment without a whole record has no tail; the reader says what it is
+                    findings.torn = TornTailSeen(path, offset, size_bytes)
             case Damaged(offset, next_offset):
                 what = "a record does not verify, and nothing behind it does"
                 if next_offset is not None:
@@ -132,6 +138,7 @@ def _check_segment(
 def _find_unused_segments(
     findings: Findings, names: list[SegmentName], counting: list[SegmentName], reader: LogReader
 ) -> None:
+    """Report the segments that are there and not part of the log, which is sound."""
     directory = findings.path / "wal"
     for name in names:
         if name not in counting:
@@ -150,6 +157,7 @@ def _find_unused_segments(
 
 def _check_snapshots(disk: Disk, findings: Findings) -> None:
     directory = findings.path / "snap"
+    # None if the log is damaged: then no snapshot can be called obsolete or unknown, and all are verified.
     newest = findings.snapshot
     for name in disk.list_directory(directory):
         snapshot, path = SnapshotId.parse(name), directory / name
@@ -158,6 +166,7 @@ def _check_snapshots(disk: Disk, findings: Findings) -> None:
         elif snapshot is None:
             continue
         elif name.endswith(".part"):
+            # Half of a newer one is worth keeping: the leader goes on with it.
             if newest is not None and snapshot.index <= newest.index:
                 why = "it was being received, and a newer one is here"
                 findings.leftovers.append(Leftover(path, why, is_data=False))

@@ -1,4 +1,4 @@
-"""What a check found in a data directory, as plain data: `check.py` fills it in, `report.py` prints it."""
+"""What a check found in a data directory, as plain data. `check.py` fills it in; `report.py` prints it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from raftkv_trio.storage import Identity, SnapshotId
 
 
 class Problem(NamedTuple):
-    """Something wrong; `offset` in bytes, None where it is not about one place."""
+    """Something wrong in a file; `offset` in bytes, None if no single place is wrong."""
 
     file: Path
     offset: int | None
@@ -17,11 +17,13 @@ class Problem(NamedTuple):
 
 
 class SegmentSeen(NamedTuple):
-    """A segment that counts.
+    """A segment that is part of the log.
 
     Attributes:
-        records: those that verify.
-        used_bytes, size_bytes: up to where it is written, and preallocated.
+        first_index: the index from which on no earlier segment counts.
+        records: the number of records that verify.
+        used_bytes: where the zeros at its end begin.
+        size_bytes: its preallocated size.
     """
 
     file: Path
@@ -41,15 +43,15 @@ class SnapshotSeen(NamedTuple):
 
 
 class Leftover(NamedTuple):
-    """What nobody needs; `is_data` if it may hold something all the same."""
+    """A file that no start needs; `is_data` if it may hold entries or a state all the same."""
 
     file: Path
     why: str
     is_data: bool
 
 
-class TornTail(NamedTuple):
-    """What a crash left half-written at the end of the log."""
+class TornTailSeen(NamedTuple):
+    """A record that a crash left half-written at the end of the log."""
 
     file: Path
     offset: int
@@ -58,16 +60,18 @@ class TornTail(NamedTuple):
 
 @dataclass(slots=True)
 class Findings:
-    """What there is. What could not be read is None, or is not there.
+    """All that a directory holds. A part that is not there, or that could not be read, is None.
 
     Attributes:
-        snapshot: the one that the log continues; None where the log cannot say for sure.
-        entries: the first and the last index behind it.
-        known_directory_ids: those of the other members.
+        known_directory_ids: the directory ids of the other members, by node id.
         origin: the hash of the backup that the directory was restored from.
-        removed: the index at which the cluster has removed this node, which does not start again.
+        removed: the index at which the cluster removed this node, which does not start again.
+        hard_state: that of the last record before the first damage.
+        snapshot: the snapshot that the log continues; None if the log is damaged, so that it cannot say.
+        entries: the first and the last index behind the snapshot, up to the first damage.
         is_log_sound: a start would accept the log.
-        is_unfinished: a first start was cut short, and nothing was acknowledged; the next one makes all anew.
+        is_unfinished: a first start was cut short and nothing was acknowledged; the next start makes the
+            directory anew.
     """
 
     path: Path
@@ -80,7 +84,7 @@ class Findings:
     entries: tuple[int, int] | None = None
     segments: list[SegmentSeen] = field(default_factory=list)
     snapshots: list[SnapshotSeen] = field(default_factory=list)
-    torn: TornTail | None = None
+    torn: TornTailSeen | None = None
     leftovers: list[Leftover] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     is_log_sound: bool = False
@@ -88,5 +92,5 @@ class Findings:
 
     @property
     def is_snapshot_whole(self) -> bool:
-        """Whether the one that the log continues is."""
+        """Whether the snapshot that the log continues is here, and verifies to its end."""
         return any(seen.is_whole and seen.id == self.snapshot for seen in self.snapshots)

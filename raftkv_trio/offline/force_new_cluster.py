@@ -1,4 +1,9 @@
-"""`raftkv-trio member force-new-cluster`: one member goes on alone when the majority is lost for good."""
+"""`raftkv-trio member force-new-cluster`: one member goes on alone when the majority is lost for good.
+
+Without a majority nobody can tell what was committed: the lost members may have acknowledged entries that
+this one has and does not know to be committed, or entries that it never had. So this is no repair but a new
+cluster, with a new id, that begins with all that this member has. It is made as by a restore of a backup.
+"""
 
 import hashlib
 import shutil
@@ -35,9 +40,10 @@ class Forced:
     """A new cluster of one member.
 
     Attributes:
-        index: what its state is that of.
+        directory: its data directory.
+        index: of the last entry that its state holds.
         url: where peers reach the one member.
-        doubtful: how many of the entries that it holds may never have been acknowledged.
+        doubtful: the number of entries in that state which this member did not know to be committed.
         former: the members of the old cluster.
     """
 
@@ -51,15 +57,14 @@ class Forced:
 
 
 def force_new_cluster(directory: Path, target: Path) -> Forced:
-    """Make of a stopped member's directory that of the only member of a new cluster, in `target`.
+    """Make, in `target`, the directory of the only member of a new cluster from a stopped member's directory.
 
-    It has every entry of the old log, committed or not: nobody can tell any more, and none that was
-    acknowledged may be lost. But of its own removal, where that is not known to be committed, nothing comes:
-    whoever could tell is lost. The old directory stays as a clean stop leaves it. The cluster id is hashed
-    from the old one, the remaining member and the state, so that no two members make the same; and as for
-    `restore`, so that a start with that member as `members` knows its own.
+    The new cluster has every entry of the old log, committed or not: nobody can tell any more, and no entry
+    that was acknowledged may be lost. The old directory stays as a clean stop leaves it.
 
-    Raises ConfigError where one of the two is not as it must be, StorageError, OSError.
+    Raises:
+        ConfigError: `target` exists, or `directory` is not that of a stopped member that has run.
+        StorageError, OSError: a directory cannot be read or written.
     """
     disk = OsDisk()
     work = target.with_name(f"{target.name}.forcing")
@@ -69,23 +74,30 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
     if is_new(disk, directory):
         raise ConfigError(f"{directory} is no data directory of a node that has run")
     node_id = read_identity(disk, directory).node_id
+    # Opened as at a start: locked, verified, and refused if any of it is damaged.
     storage = open_storage(disk, directory, node_id=node_id, bootstrap=None, rng=SystemRandom())
     try:
         machine, envelope, own, meta, doubtful = _replay(storage)
         if meta.index < BOOTSTRAP_INDEX:
             raise ConfigError(f"{directory} is of a node that was still to join, and holds nothing")
         removed_at = envelope.removed.get(node_id)
+        # A removal that is known to be committed holds: the others went on without this node. One that is
+        # not may never have happened, and nobody is left who could tell; so the member goes on.
         if own is None or (removed_at is not None and removed_at <= meta.index - doubtful):
             raise ConfigError(
-                f"{directory} is of node {node_id}, which was removed from its cluster; take that of a member"
-                " that was to stay"
+                f"{directory} is of node {node_id}, which was removed from its cluster; take the directory of"
+                " a member that stayed"
             )
+        # The lost members count as removed: should one come back, it is refused under its old id.
         others = sorted(envelope.members.keys() - {node_id})
         removed = {**envelope.removed, **dict.fromkeys(others, meta.index)}
         removed.pop(node_id, None)
         alone = Envelope(members={node_id: own}, removed=removed).encode()
         work.mkdir(parents=True)
         backup = verify_backup(disk, _write(disk, work, meta, alone, machine.snapshot()))
+        # The cluster id is hashed from the old one, the remaining member and the state, so that two members
+        # which are both forced make two clusters. And it is made as for a restore, so that a later start
+        # with this member as `members` finds that the directory fits.
         origin = hashlib.sha256(b"forced\n%x\n%s" % (storage.identity.cluster_id, backup.hash)).digest()
         backup = replace(backup, hash=origin)
         bootstrap = Bootstrap(
@@ -103,9 +115,10 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
 
 
 def _replay(storage: NodeStorage) -> tuple[Store, Envelope, Member | None, SnapshotMeta, int]:
-    """All that a directory holds, applied.
+    """Apply all that a directory holds.
 
-    The store, the members, the one that it is of as it last was one, up to where, and what may be too much.
+    Returns the store, the members, this node as the member that it was last, the entry up to which all is
+    applied, and the number of entries behind the last one that is known to be committed.
     """
     machine, meta = Store(), storage.snapshot
     restore_machine(machine, storage)
@@ -113,6 +126,7 @@ def _replay(storage: NodeStorage) -> tuple[Store, Envelope, Member | None, Snaps
     envelope = Envelope.decode(storage.read_envelope(meta.id))
     own = envelope.members.get(node_id)
 
+    # If its own removal is among the entries, its address is known from before that.
     def changed(envelope: Envelope) -> None:
         nonlocal own
         own = envelope.members.get(node_id, own)

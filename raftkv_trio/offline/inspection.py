@@ -1,4 +1,4 @@
-"""The sequence behind `raftkv-trio check`: hold the directory, check it, and repair it if that is wanted."""
+"""What `raftkv-trio check` does, step by step: hold the directory, check it, and repair it if asked to."""
 
 import errno
 from collections.abc import Iterator, Sequence
@@ -17,47 +17,56 @@ from raftkv_trio.storage import Disk, DiskFile, OsDisk
 
 
 class Inspection(NamedTuple):
-    """What was found, after what was done where repairs were asked for; None where they were not."""
+    """What was found at the end, and which repairs were made; None if none were asked for."""
 
     findings: Findings
     repairs: Sequence[str] | None
 
     @property
     def is_sound(self) -> bool:
+        """Whether nothing is wrong, after the repairs."""
         return not self.findings.problems
 
 
 def inspect_directory(path: Path, *, repairs: bool, others: Sequence[Path] = ()) -> Inspection:
-    """Check the directory of a stopped node, and repair it where that is wanted.
+    """Check the directory of a stopped node, and repair it if `repairs`.
 
     Args:
-        others: directories of other members, stopped too, from which what is damaged is taken.
+        others: the directories of other members, stopped too, from which damaged parts are taken. Nothing
+            is written to them.
 
-    Raises ConfigError where one of them is none, or its node runs, or its format is a newer one, or the log
-    cannot be made good; OSError and StorageError where a repair fails.
+    Raises:
+        ConfigError: a path is no data directory, its node runs, its format is newer, or the log cannot be
+            rebuilt.
+        OSError, StorageError: a repair failed; it can be done again.
     """
     disk = OsDisk()
     with ExitStack() as held:
+        # All of them, and until the end: a member that starts meanwhile could vote or acknowledge something
+        # that the decision about the log does not know of.
         for each in (path, *others):
             held.enter_context(hold_directory(disk, each))
         if not repairs:
             return Inspection(check(disk, path), None)
         done = []
+        # First, since a check would find no log at all.
         if finish_swap(disk, path):
             done.append(f"ended the repair of {path / 'wal'} that was cut short")
+        # Before the log: which directory it is of, and of which cluster, stands in `identity`.
         if others:
             done += rebuild_small_files(disk, path, others)
         findings = check(disk, path)
         if others and not (findings.is_log_sound and findings.is_snapshot_whole):
             done += rebuild_log(disk, path, others)
             findings = check(disk, path)
+        # Last, with what is known of a log that is sound now: which files are obsolete.
         done += repair(disk, findings)
         return Inspection(check(disk, path) if done else findings, done)
 
 
 @contextmanager
 def hold_directory(disk: Disk, path: Path) -> Iterator[None]:
-    """Hold the lock of a node's directory; raises ConfigError where there is none or it is in use."""
+    """Hold the lock of a node's directory; raises ConfigError if it is no data directory, or in use."""
     try:
         lock = _open_lock(disk, path / "lock")
     except OSError as error:
@@ -73,7 +82,8 @@ def hold_directory(disk: Disk, path: Path) -> Iterator[None]:
 
 
 def _open_lock(disk: Disk, path: Path) -> DiskFile:
-    """To write, for which NFS asks; but a copy that nobody can write to is read all the same."""
+    # For writing, since a lock on NFS needs that. What cannot be written, as a copy or a mount, can still be
+    # checked.
     try:
         return disk.open(path)
     except OSError as error:

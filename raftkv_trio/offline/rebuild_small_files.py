@@ -1,10 +1,10 @@
-"""The small files of a directory made good where they do not verify: what they said is said elsewhere too.
+"""Rebuilds the small files of a directory that do not verify: their contents stand elsewhere too.
 
-identity   every segment of the log begins with it
-peers      the other members' directories say whose they are, and which they know
-origin     is the same for all members
+    identity   at the beginning of every segment of the log
+    peers      in the identities of the other members, and in their `peers`
+    origin     in the `origin` of every other member
 
-Each is replaced as a whole, by one rename.
+Each file is replaced as a whole, by one rename.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,17 @@ from raftkv_trio.storage.small_files import read_identity, read_origin, read_pee
 
 
 def rebuild_small_files(disk: Disk, path: Path, others: Sequence[Path]) -> list[str]:
-    """Make good what does not verify, or is missing, of `identity`, `peers` and `origin`; sentences on it.
+    """Rebuild `identity`, `peers` and `origin` if they do not verify or are missing.
 
-    Raises ConfigError where that cannot be known, and CorruptLog where a file of another directory does not
-    verify: then that file is not changed; OSError.
+    Returns sentences on what was done.
+
+    Raises:
+        ConfigError: nothing tells what a file held; it is not changed.
+        CorruptLog: a file of another directory does not verify; nothing is changed from then on.
+        OSError: the disk failed; it can be done again.
     """
     done = []
+    # `identity` first: the other two are found by its cluster id.
     for name, read, find in (
         ("identity", read_identity, _find_identity),
         ("peers", read_peers, _find_peers),
@@ -36,23 +41,25 @@ def rebuild_small_files(disk: Disk, path: Path, others: Sequence[Path]) -> list[
             read(disk, path)
         except (CorruptLog, FileNotFoundError):
             write_whole_file(disk, path / name, seal(find(disk, path, others)))
-            done.append(f"made {path / name} anew")
+            done.append(f"rebuilt {path / name}")
     return done
 
 
 def _find_identity(disk: Disk, path: Path, others: Sequence[Path]) -> bytes:
-    """What the first record of the first segment says whose first record verifies."""
+    """The identity in the first record of a segment, the first of them that verifies."""
+    # Whether all segments agree is checked when the log is read.
     directory = path / "wal"
     for name in list_segments(disk, directory) if disk.exists(directory) else ():
         identity = identity_in(read_segment(disk, directory / str(name)), name.number)
         if identity is not None:
             return identity
-    raise ConfigError(f"{path / 'identity'} cannot be made good: no segment of its log says what it was")
+    raise ConfigError(f"{path / 'identity'} cannot be rebuilt: no segment of its log says what it was")
 
 
 def _find_peers(disk: Disk, path: Path, others: Sequence[Path]) -> bytes:
-    """The directory ids that the other members have, or know; raises ConfigError where these contradict."""
+    """The directory ids that the other members have, or know; raises ConfigError if these contradict."""
     own = read_identity(disk, path)
+    # Its own is in it while the others are compared: a member that knows it by another one would refuse it.
     found = {own.node_id: own.directory_id}
     for other in others:
         identity = read_identity(disk, other)
@@ -71,4 +78,4 @@ def _find_origin(disk: Disk, path: Path, others: Sequence[Path]) -> bytes:
         origin = read_origin(disk, other)
         if origin is not None and read_identity(disk, other).cluster_id == own.cluster_id:
             return cbor2.dumps(origin)
-    raise ConfigError(f"{path / 'origin'} cannot be made good: no other directory has it")
+    raise ConfigError(f"{path / 'origin'} cannot be rebuilt: no other directory has it")

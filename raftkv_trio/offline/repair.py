@@ -1,8 +1,9 @@
-"""What may be mended of a stopped node's directory without anybody's judgement: nothing here loses an entry.
+"""Repairs that need no other member's directory, and can lose no entry.
 
-A torn tail is cut off as a start would; files that were never finished go; what nobody needs but may hold
-something is moved to `aside/`. What does not verify in the log, or in the snapshot that it continues, is left
-as it is: it may have been acknowledged, and only other members have it (`mend.py`).
+A torn tail is cut off, as a start would do it. Files that were never finished are removed. Files that no
+start needs, but that may hold something, are moved to `aside/`. Damage to the log, or to the snapshot that it
+continues, is left as it is: what is damaged may have been acknowledged, and only other members have it
+(`rebuild_log.py`).
 """
 
 from pathlib import Path
@@ -14,11 +15,13 @@ from raftkv_trio.storage.wal import open_log
 
 
 def repair(disk: Disk, findings: Findings) -> list[str]:
-    """Mend what `check` found in a directory that is still held; a sentence on each thing that was done.
+    """Repair what `check` found in a directory that is still held; returns a sentence on each repair.
 
-    Raises OSError and StorageError; what was done until then is durable, and may be done again.
+    Raises OSError, StorageError; the repairs until then are durable, and the rest can be done again.
     """
     done: list[str] = []
+    # Files with data are moved and never removed: the judgement that no start needs them rests on a log that
+    # this program read, and an operator may know better.
     for leftover in findings.leftovers:
         if leftover.is_data:
             done.append(move_aside(disk, findings.path, leftover.file))
@@ -26,7 +29,8 @@ def repair(disk: Disk, findings: Findings) -> list[str]:
             disk.unlink(leftover.file)
             disk.sync_directory(leftover.file.parent)
             done.append(f"removed {leftover.file}: {leftover.why}")
-    # What was begun behind a torn tail is gone by now: a start would remove it too.
+    # A segment that was begun behind the torn tail is removed by now, as a start would do it. The log's own
+    # recovery does the rest: it copies the tail, cuts it off, and makes all that is left durable.
     if findings.is_log_sound and findings.torn is not None and findings.identity is not None:
         log = open_log(
             disk, findings.path / "wal", findings.identity.encode(), segment_bytes=DEFAULT_SEGMENT_BYTES
@@ -37,6 +41,8 @@ def repair(disk: Disk, findings: Findings) -> list[str]:
                 f"cut off the torn tail of {log.torn_tail.file} at offset {log.torn_tail.offset};"
                 f" it is kept as {log.torn_tail.kept}"
             )
+    # An older snapshot that is damaged serves nobody. The one that the log continues stays where it is: with
+    # it moved away the directory would look as if it had been lost.
     if findings.snapshot is not None:
         done += [
             move_aside(disk, findings.path, seen.file)
@@ -47,16 +53,18 @@ def repair(disk: Disk, findings: Findings) -> list[str]:
 
 
 def move_aside(disk: Disk, path: Path, file: Path) -> str:
-    """Keep a file of the directory `path` in its `aside/`; says so. Raises OSError."""
+    """Move a file of the directory `path` to its `aside/`; returns a sentence on it. Raises OSError."""
     aside = path / "aside"
     disk.make_directory(aside)
     disk.sync_directory(path)
     name = f"{file.parent.name}-{file.name}"
+    # A file of the same name may be there from an earlier repair; a rename would replace it.
     taken = disk.list_directory(aside)
     number = 1
     while (kept := name if number == 1 else f"{name}.{number}") in taken:
         number += 1
     disk.rename(file, aside / kept)
-    for directory in (aside, file.parent):  # in this order: it may be in both after a crash, but not in none
+    # In this order: after a loss of power the file may be in both directories, but not in none.
+    for directory in (aside, file.parent):
         disk.sync_directory(directory)
     return f"moved {file} to {aside / kept}"

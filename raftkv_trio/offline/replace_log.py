@@ -1,11 +1,11 @@
-"""A new log in place of a damaged one, which is kept whole: each step is durable before the next.
+"""Puts a new log in the place of a damaged one, which is kept: each step is durable before the next.
 
-    wal.mending      the new log, while it is built
-    wal.mended       the same, whole
-    wal.damaged-<n>  the old one, out of the way; then `wal.mended` becomes `wal`
+    wal.mending      the new log while it is built
+    wal.mended       the new log, whole
+    wal.damaged-<n>  the old log, moved out of the way; then `wal.mended` becomes `wal`
 
-A crash leaves the damaged log where it was, or none and the new one whole: then all that is left to do is to
-give it its name, which `finish_swap` does.
+A crash leaves the damaged log where it was, or no log and the new one whole. Then only its name is missing,
+which `finish_swap` gives it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,13 +21,14 @@ _BATCH_BYTES = 1024 * 1024
 
 
 def take_snapshot(disk: Disk, path: Path, file: Path) -> list[str]:
-    """Have a snapshot's file, which is whole, in the directory `path`; a sentence on what was done for it.
+    """Copy a snapshot's file, which is whole, to the directory `path` if it is in another one.
 
-    Raises OSError.
+    Returns sentences on what was done. Raises OSError.
     """
     target = path / "snap" / file.name
     if file == target:
         return []
+    # A file of that name here is damaged, or it would have been chosen. It is kept all the same.
     done = [move_aside(disk, path, target)] if disk.exists(target) else []
     temporary = target.with_name(f"{file.name}.tmp")
     if disk.exists(temporary):
@@ -38,6 +39,7 @@ def take_snapshot(disk: Disk, path: Path, file: Path) -> list[str]:
         while data := source.read_at(offset, _BATCH_BYTES):
             copy.write_at(offset, data)
             offset += len(data)
+        # Durable before it has its name, as when a node writes one. The new log will continue it.
         copy.datasync()
     finally:
         source.close()
@@ -57,16 +59,19 @@ def build_log(
     *,
     segment_bytes: int,
 ) -> None:
-    """Build a log beside that of the directory `path`; whole and durable when this returns.
+    """Build a log beside the one of the directory `path`; whole and durable when this returns.
 
     Raises OSError, StorageError.
     """
+    # What an earlier attempt left is built again: the decision may be another one now. Emptied and synced, so
+    # that after a loss of power no old segment stands among the new ones.
     unfinished, finished = path / _UNFINISHED, path / _FINISHED
     for leftover in (unfinished, finished):
         disk.make_directory(leftover)
         for name in disk.list_directory(leftover):
             disk.unlink(leftover / name)
         disk.sync_directory(leftover)
+    # By the log's own writer, so that it is a log like any other, and every record is synced.
     begin_log(disk, unfinished, identity.encode(), base, segment_bytes=segment_bytes)
     log = open_log(disk, unfinished, identity.encode(), segment_bytes=segment_bytes)
     try:
@@ -74,12 +79,13 @@ def build_log(
             log.append(hard_state, batch)
     finally:
         log.close(clean=False)
+    # The rename says that it is whole: `finish_swap` trusts the name alone.
     disk.rename(unfinished, finished)
     disk.sync_directory(path)
 
 
 def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """At least one, so that the hard state is written."""
+    """The entries in batches of about a mebibyte; at least one, so that the hard state is written."""
     batch: list[Entry] = []
     size_bytes = 0
     for entry in entries:
@@ -92,11 +98,13 @@ def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
 
 
 def swap_logs(disk: Disk, path: Path) -> Path:
-    """Put the log that was built in place of the old one; where that is kept. Raises OSError."""
+    """Put the log that was built in the place of the old one; returns where that is kept. Raises OSError."""
     number = 1
     while disk.exists(kept := path / f"wal.damaged-{number}"):
         number += 1
-    disk.make_directory(path / "wal")  # where it was lost
+    disk.make_directory(path / "wal")  # it may have been lost, too
+    # One rename cannot exchange two directories. Between the two there is no log: synced here, so that the
+    # second rename is never durable without the first, and both logs are there at every moment.
     disk.rename(path / "wal", kept)
     disk.sync_directory(path)
     finish_swap(disk, path)
@@ -104,11 +112,12 @@ def swap_logs(disk: Disk, path: Path) -> Path:
 
 
 def finish_swap(disk: Disk, path: Path) -> bool:
-    """Give a log that was built its name, where the old one is out of the way; whether it did.
+    """Give a log that was built its name if the old one is out of the way; returns whether it did.
 
     Raises OSError.
     """
     log, finished = path / "wal", path / _FINISHED
+    # An empty directory is no log: a start that was tried after the crash has made it.
     if disk.exists(log) and disk.list_directory(log):
         return False
     if not disk.exists(finished) or not disk.list_directory(finished):

@@ -1,4 +1,4 @@
-"""`raftkv-trio check`: what a stopped node's directory holds and what is wrong with it, in text or JSON."""
+"""The output of `raftkv-trio check`: what a directory holds and what is wrong with it, in text or JSON."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,12 +10,12 @@ from raftkv_trio.offline.inspection import Inspection
 
 
 def as_text(inspection: Inspection) -> str:
-    """Lines for people."""
+    """Lines for people to read."""
     return "\n".join(_lines(*inspection))
 
 
 def as_json(inspection: Inspection) -> str:
-    """One JSON object; files are named from the directory on, ids are in hexadecimal."""
+    """One JSON object; file names are relative to the directory, and ids are in hexadecimal."""
     found, repairs = inspection
     identity, hard_state = found.identity, found.hard_state
     value = {

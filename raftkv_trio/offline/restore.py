@@ -1,7 +1,9 @@
-"""A data directory made of a backup: one member of a new cluster, whose first snapshot is the backup's state.
+"""A data directory made from a backup: one member of a new cluster, which begins with the backup's state.
 
-The snapshot has the backup's index, so that indexes go on from there, and the term of every bootstrap. The
-directory has its name when all of it is durable: a start never finds a part, which it would take for new.
+The directory's first snapshot has the backup's index, so that indexes go on from there, and term 1, as after
+every bootstrap: the votes of the old cluster do not count in the new one. Its members are those of the new
+cluster. The directory gets its name when all of it is durable, so a start never finds a part of one, which it
+would take for a first start that was cut short, and make anew, without the backup.
 """
 
 import random
@@ -30,7 +32,7 @@ def restore_directory(
 ) -> SnapshotMeta:
     """Make the data directory `path`, which must not exist; returns the snapshot that it begins with.
 
-    Raises ConfigError if `path`, or what an earlier attempt left, exists; OSError.
+    Raises ConfigError if `path` exists, or a part that an earlier attempt left; OSError, which leaves a part.
     """
     unfinished = path.with_name(f"{path.name}.restoring")
     for taken in (path, unfinished):
@@ -38,6 +40,7 @@ def restore_directory(
             raise ConfigError(f"{taken} exists already; remove it, or name another with `data_dir`")
     for directory in (unfinished / "wal", unfinished / "snap"):
         disk.make_directory(directory)
+    # Without this file the directory would look like somebody else's (`open_storage`).
     disk.open(unfinished / "lock", create=True).close()
     meta = make_data_directory(
         disk,
@@ -49,6 +52,7 @@ def restore_directory(
         origin=backup.hash,
         segment_bytes=segment_bytes,
     )
+    # Everything in it is durable by now. Only the name is left.
     disk.rename(unfinished, path)
     sync_parents(disk, path)
     return meta
@@ -75,8 +79,11 @@ def restore_node(config: NodeConfig, file: Path) -> tuple[int, SnapshotMeta]:
     Raises ConfigError if the backup does not verify or the directory exists, OSError if it cannot be written.
     """
     disk = OsDisk()
+    # To its end, before anything is made: a snapshot's hash is its last part.
     backup = verify_backup(disk, file)
     bootstrap = Bootstrap(
+        # Hashed from the backup, too: a member restored from another backup, or not restored, is of another
+        # cluster, and the others refuse it. Otherwise members with different states could form a cluster.
         cluster_id=restored_cluster_id(config.cluster_id, backup.hash),
         conf_state=ConfState(voters=tuple(sorted(config.members))),
         envelope=Envelope.of(config.members).encode(),

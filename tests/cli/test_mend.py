@@ -1,4 +1,4 @@
-"""`raftkv-trio check --repair --with`: a member's damaged log is made good from the others' directories."""
+"""`raftkv-trio check --repair --with`: a member's damaged log is rebuilt from the others' directories."""
 
 import shutil
 from pathlib import Path
@@ -53,8 +53,8 @@ def test_three_members_with_damage_each_are_made_good(cluster: Cluster) -> None:
     hit(homes[3], b"RKV1")  # with which its last record begins
     said = refusal("check", DIRECTORIES[3], "--repair", "--with", DIRECTORIES[1], directory=cluster.directory)
     assert said == (
-        "raftkv-trio-3 cannot be made good: the end of its log is lost, and only with the directories of all"
-        " members is it known what that was: that of node 2 is missing"
+        "raftkv-trio-3 cannot be rebuilt: the end of its log is lost, and only with the directories of all"
+        " members can it be known what that was: that of node 2 is missing"
     )
     for node_id, name in DIRECTORIES.items():
         others = [other for i, other in DIRECTORIES.items() if i != node_id]
@@ -64,7 +64,7 @@ def test_three_members_with_damage_each_are_made_good(cluster: Cluster) -> None:
             directory=cluster.directory,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        assert f"repaired: made {name}/wal anew: the snapshot at index 1, and entries 2 to " in done.stdout
+        assert f"repaired: rebuilt {name}/wal: the snapshot at index 1, and entries 2 to " in done.stdout
         assert f"the damaged one is kept as {name}/wal.damaged-1" in done.stdout
         assert done.stdout.endswith("nothing is wrong\n")
         assert written(*[cluster.directory / other for other in others]) == before

@@ -1,4 +1,4 @@
-"""A damaged log made good from the other members' directories: all that was acknowledged is there again."""
+"""A damaged log rebuilt from the other members' directories: all that was acknowledged is there again."""
 
 import copy
 import random
@@ -156,7 +156,7 @@ def test_every_pattern_of_corruption(terms: tuple[int, ...], clean: bool, step: 
 
 
 def test_a_newest_segment_that_is_lost_is_known_to_be_lost() -> None:
-    """A log does not end where the segment before ends: alone it is not made good, with the others it is."""
+    """A log does not end where the segment before ends: alone it is not rebuilt, with the others it is."""
     disk = SimulatedDisk(random.Random(1))
     acknowledged = [Entry(2, index, data=bytes([index]) * 1000) for index in range(2, 10)]
     for node_id in NODES:

@@ -1,4 +1,4 @@
-"""`identity`, `peers` and `origin`, damaged or lost, are made good from the log and the other members."""
+"""`identity`, `peers` and `origin`, damaged or lost, are rebuilt from the log and the other members."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_it_says_again_what_it_said(name: str) -> None:
     before = disk.files(home(1))[home(1) / name]
     assert rebuild_small_files(disk, home(1), OTHERS) == []
     hit(disk, home(1) / name)
-    assert rebuild_small_files(disk, home(1), OTHERS) == [f"made {home(1) / name} anew"]
+    assert rebuild_small_files(disk, home(1), OTHERS) == [f"rebuilt {home(1) / name}"]
     assert disk.files(home(1))[home(1) / name] == before
     if name != "origin":
         disk.unlink(home(1) / name)

@@ -1,4 +1,4 @@
-"""A crash at every disk operation of a repair: the log is the damaged one, or that which was made good."""
+"""A crash at every disk operation of a repair: the log is the damaged one, or the rebuilt one."""
 
 import copy
 import random
