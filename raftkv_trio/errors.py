@@ -107,7 +107,7 @@ class StorageError(RaftKVError):
 
 #: What to do about a `CorruptLog`, as the end of a sentence.
 REMEDY = (
-    "make it good from the other members' directories with `raftkv-trio check --repair --with`, or remove"
+    "repair it from the other members' directories with `raftkv-trio check --repair --with`, or remove"
     " this node from the cluster and add it under a new id"
 )
 

@@ -16,7 +16,7 @@ _SOUND, _WRONG = 0, 1
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--repair", is_flag=True, help="Mend what can be mended without losing anything.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired without losing anything.")
 @click.option(
     "--with",
     "others",
@@ -35,7 +35,7 @@ def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: st
     it a torn tail is cut off, and kept, what a crash left unfinished goes, and damaged files that no start
     needs are moved to DIR/aside.
 
-    A log that is damaged is made good from the directories of the other members, copied to this machine, one
+    A damaged log is rebuilt from the directories of the other members, copied to this machine, one
     --with for each: stop all of them first, and copy while none runs. Nothing is written to these, and the
     damaged log is kept as DIR/wal.damaged-1. Where it cannot be known what was lost nothing is changed, and
     the exit code is 2.

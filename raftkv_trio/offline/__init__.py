@@ -1,9 +1,9 @@
 """A stopped node's data directory: what is in it, what is wrong with it, and how it is repaired or made anew.
 
 This is what the commands `check`, `restore` and `member force-new-cluster` do: `inspect_directory` in
-`inspection.py`, `restore_node` in `restore.py`, and `force_new_cluster`. They use the formats of `storage/` and,
-to apply a log, parts of `node/`; nothing in a running node imports them. Every command holds the lock of each
-directory that it reads, so that no node runs there meanwhile.
+`inspection.py`, `restore_node` in `restore.py`, and `force_new_cluster`. They use the formats of `storage/`
+and, to apply a log, parts of `node/`; nothing in a running node imports them. Every command holds the lock of
+each directory that it reads, so that no node runs there meanwhile.
 
 What each file does:
 

@@ -42,7 +42,7 @@ def test_a_directory_that_is_damaged(copied: Path, tmp_path: Path) -> None:
     done = run("check", "data", directory=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert f"wrong: wal/{segment.name}, offset 0: a record does not verify; the next one " in done.stdout
-    assert "to do: make it good from the other members' directories" in done.stdout
+    assert "to do: repair it from the other members' directories" in done.stdout
     repaired = run("check", "data", "--repair", directory=tmp_path)
     assert (repaired.returncode, repaired.stderr) == (1, "")
     assert "repaired: removed data/snap/0000000000000002-0000000000000002.snap.tmp" in repaired.stdout

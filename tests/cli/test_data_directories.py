@@ -81,4 +81,4 @@ def test_a_directory_that_is_damaged(copied: Path, tmp_path: Path) -> None:
     """Damage is no usage error: exit code 1, and the file and the place in it."""
     damage(copied)
     said = refusal_of("data", directory=tmp_path, exit_code=1)
-    assert re.match(r"data/wal/\S+\.wal is corrupt at offset 0: make it good from the other members", said)
+    assert re.match(r"data/wal/\S+\.wal is corrupt at offset 0: repair it from the other members", said)
