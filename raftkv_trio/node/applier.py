@@ -1,7 +1,11 @@
-"""The applier: plays etcd's ApplyThread. Feeds committed entries to the state machine, in order, once.
+"""The applier: applies committed entries to the state machine. In etcd's raft this is the apply thread.
 
-It reads the commit stream, one batch at a time, and answers the driver after each, so that at most one
-batch is outstanding and the driver never waits. A long batch is applied in slices with a checkpoint between.
+It takes one batch at a time from the commit stream, and reports to the driver after each batch. So at most
+one batch is on its way, and the driver never waits for the applier. A long batch is applied in slices, so
+that heartbeats go out in between.
+
+Each entry is applied once, in the order of the log, by every node (paper, section 5.3). The machine lives in
+memory: a node that starts again restores its newest snapshot and applies the log from there.
 """
 
 import logging
@@ -30,7 +34,7 @@ SLICE_ENTRIES = 128
 
 
 class Restore(NamedTuple):
-    """On the commit stream, where entries are lacking: this snapshot, which is on the disk, holds them."""
+    """On the commit stream in place of entries: restore this snapshot, which is on the disk."""
 
     snapshot: Snapshot
 
@@ -39,20 +43,25 @@ Commits = Sequence[Entry] | Restore
 
 
 class Applier:
-    """Applies what comes out of the commit stream and settles the proposals that waited for it.
+    """Applies what the commit stream holds, and settles the proposals that waited for it.
 
     Attributes:
-        position: which moment of the log the machine is at, with the configuration of that moment.
-        membership: the members at that moment.
-        log_bytes: of the entries applied since the start.
-        restores: how often a snapshot has replaced the machine's state, or begun to.
-        on_restored: called with each snapshot that has replaced the machine's state; None: nobody follows.
+        machine: the state machine. While a snapshot is being restored, nothing may read it.
+        position: index and term of the last entry applied, and the configuration as of that entry.
+        membership: the members as of that entry.
+        log_bytes: sum of the sizes of all entries applied since the start.
+        restores: how many restores of a snapshot have begun.
+        applies: how long applying a slice took.
+        on_restored: called with each snapshot that was restored; None: nobody follows.
 
     Args:
-        position: what the machine was restored from at the start.
-        snapshots: where a snapshot that is to be restored is read from.
-        worker: where a snapshot is restored, beside the event loop.
-        done: told when what was taken last from the commit stream is applied.
+        position: of the snapshot that the machine was restored from at the start.
+        proposals: told which proposals are applied.
+        applied: tells readers how far the machine is.
+        commits: what to apply, from the driver.
+        snapshots: has the snapshots to restore.
+        worker: restores a snapshot beside the event loop.
+        done: called when everything that came from the commit stream is applied.
     """
 
     def __init__(
@@ -85,7 +94,10 @@ class Applier:
         self._done = done
 
     async def run(self) -> None:
-        """Apply until cancelled. Cancellation falls between slices, and the next start rebuilds all."""
+        """Apply until cancelled; raises CorruptLog, StorageError.
+
+        Cancellation comes between two slices. It leaves a machine that the next start makes again.
+        """
         await run_steps(self.steps(), self._worker, self._clock)
 
     def steps(self) -> Steps[None]:
@@ -113,7 +125,10 @@ class Applier:
         self.applies.observe(self._clock.now() - begun_at)
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Apply one slice and settle what waited for it."""
+        """Apply entries, which follow the last one applied, and settle the proposals among them.
+
+        Raises CorruptLog.
+        """
         for proposal_id, outcome in apply_entries(self.machine, self.membership, entries):
             self._proposals.applied(proposal_id, outcome)
         self.log_bytes += sum([len(entry.data) for entry in entries])
@@ -121,7 +136,10 @@ class Applier:
         is_new_term = last.term > self.position.term
         self.position = SnapshotMeta(last.index, last.term, self.membership.conf_state)
         if is_new_term:
+            # Proposals of older terms that are not applied by now never will be: an entry of an older term
+            # cannot come behind one of a newer term.
             self._proposals.term_applied(last.term)
+        # Last: this wakes readers, who then read the machine.
         self._applied.advance(last.index)
 
     @property
@@ -130,20 +148,24 @@ class Applier:
         return self._applied.is_restoring
 
     def begin_restore(self) -> None:
-        """From here on, until `restored`, nobody may read the machine."""
+        """Keep readers away from the machine until `restored`."""
         self.restores += 1
         self._applied.restoring()
 
     def restore(self, restore: Restore) -> None:
-        """Replace the machine's state; touches nothing else. Raises CorruptLog, StorageError."""
+        """Replace the machine's state. Runs in a worker thread, so it changes nothing else of the node.
+
+        Raises CorruptLog, StorageError.
+        """
         snapshot = SnapshotId(restore.snapshot.term, restore.snapshot.index)
         self._restored_envelope = Envelope.decode(self._snapshots.read_envelope(snapshot))
         self.machine.restore(self._snapshots.snapshot_chunks(snapshot))
 
     def restored(self, restore: Restore) -> None:
-        """The machine is where the snapshot is."""
+        """Take over what else the snapshot says; the machine has its state already."""
         snapshot = restore.snapshot
         assert self._restored_envelope is not None
+        # Back in the event loop: the parts below belong to it, and change in one piece between two tasks.
         self.position = SnapshotMeta(snapshot.index, snapshot.term, snapshot.conf_state)
         self.membership.restore(self._restored_envelope, snapshot.conf_state)
         logger.info("restored the snapshot at index %d", snapshot.index)
@@ -157,7 +179,11 @@ class Applier:
 def apply_entries(
     machine: StateMachine, membership: Membership, entries: Sequence[Entry]
 ) -> list[tuple[ProposalId, Applied]]:
-    """Apply committed entries; what became of each proposal among them. Raises CorruptLog."""
+    """Apply committed entries, and return the outcome of each proposal among them. Raises CorruptLog.
+
+    Commands go to the machine in one batch after all changes of members. That keeps their order among
+    themselves, and changes of members do not concern the machine.
+    """
     outcomes: list[tuple[ProposalId, Applied]] = []
     ids: list[ProposalId] = []
     commands: list[Committed] = []
@@ -169,10 +195,11 @@ def apply_entries(
                 outcomes.append((proposer, Applied(entry.term, entry.index, None)))
             continue
         if not entry.data:
-            continue  # a new leader's empty entry
+            continue  # a new leader's first entry, which commits those before it (paper, section 5.4.2)
         try:
             proposal_id, command = decode_proposal(entry.data)
         except PeerProtocolError as error:
+            # Skipping the entry would let this machine differ from the others, so the node ends.
             raise CorruptLog(f"committed entry {entry.index} cannot be read: {error}") from error
         ids.append(proposal_id)
         commands.append(Committed(entry.term, entry.index, command))

@@ -1,7 +1,12 @@
-"""The log writer: plays etcd's AppendThread. One disk call at a time, everything that waits in each.
+"""The log writer: makes entries, votes and snapshots durable. In etcd's raft this is the append thread.
 
-What it owes the driver: the messages of a disk call are handed back, in order, only once that call's bytes
-are durable, and never after a call failed. An error of the disk ends the node.
+It makes one disk call at a time, and each call takes everything that waits (group commit). The rest of the
+node relies on one rule: messages are reported back to the driver in order, only after they are durable, and
+never after a call has failed. Votes, append responses and the leader's own acknowledgement wait for that
+report (paper, figure 2: "updated on stable storage before responding to RPCs").
+
+An error of the disk ends the node. A failed fsync is not repeated: the kernel may have dropped the pages that
+it could not write, and would report success the next time.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +21,13 @@ from raftkv_trio.world import Clock, Worker
 
 
 class Append(NamedTuple):
-    """What several STORAGE_APPENDs come to: a hard state, a snapshot that replaces the log, and entries."""
+    """Several STORAGE_APPENDs merged into one.
+
+    Attributes:
+        hard_state: the last one; None if none of the messages has one.
+        snapshot: replaces the log before `entries` are appended; None if there is none.
+        entries: ascending and without gaps.
+    """
 
     hard_state: HardState | None
     snapshot: SnapshotId | None
@@ -24,17 +35,22 @@ class Append(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A snapshot of this node's own that the log is to continue, and what to call once it does."""
+    """A snapshot that this node has taken, for the log to continue from.
+
+    Attributes:
+        recorded: called once the log does.
+    """
 
     snapshot: SnapshotMeta
     recorded: Callable[[], None]
 
 
 class Write(NamedTuple):
-    """One turn of the log writer.
+    """What one disk call makes durable.
 
     Attributes:
-        messages: the STORAGE_APPENDs that it makes durable.
+        messages: the STORAGE_APPENDs in it, oldest first.
+        append: what they amount to.
         taken: a snapshot of this node's own that the log is to continue from then on.
     """
 
@@ -44,18 +60,20 @@ class Write(NamedTuple):
 
 
 class LogWriter:
-    """Takes STORAGE_APPEND messages from the driver, and tells it when they are durable.
+    """Takes STORAGE_APPEND messages from the driver, and reports when they are durable.
 
-    What waits here is bounded by Raft's own flow control: by the uncommitted limit on the leader, by the
-    bytes in flight on a follower.
+    Raft's flow control bounds what waits here: on a leader the limit of uncommitted bytes, on a follower the
+    bytes in flight.
 
     Attributes:
-        writing_since: when the disk call under way began; None if there is none.
-        on_written: called with each write that is durable now; None: nobody follows.
+        writing_since: when the write under way began; None if there is none.
+        writes: how long disk calls took.
+        on_written: called with each write once it is durable; None: nobody follows.
 
     Args:
-        durable: told the messages that are durable.
-        recorded: told a snapshot that the log continues now.
+        worker: makes the disk calls.
+        durable: called with messages that are durable.
+        recorded: called with a snapshot that the log continues from now on.
     """
 
     def __init__(
@@ -80,11 +98,11 @@ class LogWriter:
 
     @property
     def has_room(self) -> bool:
-        """Whether the log can take entries, or keeps what room it has for votes and hard states."""
+        """Whether the log can take entries; if not, its last room is kept for votes and hard states."""
         return self._storage.has_room
 
     def submit(self, message: Message) -> None:
-        """Queue one STORAGE_APPEND; called by the driver."""
+        """Queue one STORAGE_APPEND; the driver calls it."""
         self._waiting.append(message)
         self._wakeup.set()
 
@@ -96,7 +114,8 @@ class LogWriter:
     async def run(self) -> None:
         """Write until cancelled; raises StorageError.
 
-        Cancellation lets the disk call under way finish; what it wrote is then simply never acknowledged.
+        Cancellation lets the disk call under way finish. What it has written is never acknowledged, as after
+        a crash: a node may have more on its disk than it has promised.
         """
         await run_steps(self.steps(), self._worker, self._clock)
 
@@ -110,14 +129,17 @@ class LogWriter:
                     assert self.writing_since is not None
                     self.writes.observe(self._clock.now() - self.writing_since)
                 else:
-                    # The log keeps most commit indexes in memory only, so no thread is needed.
+                    # Only the commit index is new. It needs no fsync: it is volatile in the paper (figure 2),
+                    # since a node that starts again learns it from the leader. The log keeps it in memory
+                    # until the next record, so this call does not block.
                     yield from in_event_loop(self.write, write)
                 self.written(write)
 
     def take(self) -> Write | None:
-        """All that waits, oldest first; the caller's to write, and to say so, before the next is taken.
+        """Take everything that waits, oldest first; None if nothing waits.
 
-        A second snapshot waits for its own turn, so that the driver can have each one restored.
+        The caller calls `write` and `written` with it before it takes the next one. A second snapshot waits
+        for the next write: the state machine has to restore each one, in the order of the log.
         """
         if not self._waiting and self._taken is None:
             return None
@@ -129,7 +151,7 @@ class LogWriter:
         return Write(batch, merge_appends(batch), taken)
 
     def must_write(self, write: Write) -> bool:
-        """Whether `write` goes to the disk; else it returns at once."""
+        """Whether `write` of this one calls the disk; if not, it does not block."""
         append = write.append
         return (
             write.taken is not None
@@ -138,17 +160,21 @@ class LogWriter:
         )
 
     def write(self, write: Write) -> None:
-        """Make all of it durable. Raises StorageError."""
+        """Make a write durable; may block. Raises StorageError, CorruptLog."""
         hard_state, snapshot, entries = write.append
         if snapshot is not None:
+            # A leader's snapshot replaces the whole log, in one record with the hard state: after a crash the
+            # node has the old log or the new one, with the vote that belongs to it.
             self._storage.install(hard_state, snapshot, entries)
         elif hard_state is not None or entries:
             self._storage.append(hard_state, entries)
         if write.taken is not None:
+            # The snapshot's file is whole and durable since before it was queued here. From this record on a
+            # start may rely on it, and the entries that it covers may be removed; not earlier.
             self._storage.continue_from(write.taken.snapshot)
 
     def written(self, write: Write) -> None:
-        """Tell what is durable now."""
+        """Report a write that is durable."""
         self.writing_since = None
         if write.messages:
             self._durable(write.messages)
@@ -160,13 +186,7 @@ class LogWriter:
 
 
 def merge_appends(batch: Sequence[Message]) -> Append:
-    """The last hard state, and the entries as they stand after all of `batch` in order.
-
-    A later message may begin at or before what an earlier one holds: a new leader's entries replace the
-    old one's from there on (paper, section 5.3). The earlier one's responses then speak of entries that were
-    never on disk. That is safe: whoever gets them counts them for a term that this node had left before it
-    took the replacement, and no quorum can be made of such nodes. A snapshot replaces all that was before it.
-    """
+    """Merge messages, in order, into one write that leaves the disk as they would one after the other."""
     hard_state: HardState | None = None
     snapshot: SnapshotId | None = None
     entries: list[Entry] = []
@@ -175,8 +195,13 @@ def merge_appends(batch: Sequence[Message]) -> Append:
             hard_state = HardState(message.term, message.vote, message.commit)
         if message.snapshot is not None:
             snapshot = SnapshotId(message.snapshot.term, message.snapshot.index)
-            entries.clear()
+            entries.clear()  # the snapshot replaces the whole log
         if message.entries:
+            # A new leader's entries replace an older leader's from their first index on (paper, section 5.3).
+            # The older message's responses are still sent, for entries that were never on this disk. That is
+            # safe. The new leader lacks these entries, so no node of the quorum that elected it had them when
+            # it voted (section 5.4.1); and none of these nodes acknowledges them later, since all have left
+            # that term. Without any of these nodes the old leader has no quorum to commit with.
             if entries and message.entries[0].index <= entries[-1].index:
                 keep = max(0, message.entries[0].index - entries[0].index)
                 del entries[keep:]

@@ -1,9 +1,16 @@
-"""The snapshotter: writes the state machine's snapshots, and removes what they make superfluous.
+"""The snapshotter: writes snapshots of the state machine, and removes what they replace (paper, section 7).
 
-A snapshot is of one exact index: it is begun between two batches of the applier, and its chunks are made in
-turns with them, in the event loop, a few at a time; they are written in a thread. When the file is whole the
-log writer lets the log continue it, the driver compacts, and only then are segments and older snapshots
-removed here. Without room on the disk there is no snapshot: that is said, and tried again later.
+A snapshot takes these steps, in this order:
+
+1. Between two slices of the applier the machine is pinned: the snapshot is of one exact index.
+2. The machine makes the chunks in the event loop, one at a time, so that applying goes on in between. A
+   worker thread writes them to a temporary file.
+3. The file is synced, and gets its name.
+4. The log writer records that the log continues this snapshot.
+5. Only then are the segments and snapshots removed that the record makes unnecessary. A crash at any earlier
+   moment leaves a directory that starts from the snapshot before.
+
+Without room on the disk there is no snapshot. The node then refuses writes, and tries again after a while.
 """
 
 import logging
@@ -27,7 +34,12 @@ RETRY_S = 5.0
 
 
 class Pinned(NamedTuple):
-    """What a snapshot is to hold: the moment, the members then, and the machine's chunks, made lazily."""
+    """What a snapshot will hold, as of one index.
+
+    Attributes:
+        envelope: what the node itself replicates, encoded.
+        chunks: of the machine, made when they are asked for.
+    """
 
     meta: SnapshotMeta
     envelope: bytes
@@ -35,22 +47,22 @@ class Pinned(NamedTuple):
 
 
 class _Overtaken(Exception):
-    """A newer snapshot has replaced the machine's state meanwhile."""
+    """While a snapshot was written, a newer one of the leader's has begun to replace the machine's state."""
 
 
 class Snapshotter:
-    """Takes a snapshot when enough was applied since the last one, or when asked to.
+    """Takes a snapshot when enough was applied since the last one, or when it is asked to.
 
     Attributes:
-        piece_bytes: chunks are handed to the disk in pieces of at least this size.
+        wakeup: set when there may be something to do, as after each batch of the applier.
+        piece_bytes: a disk call writes chunks of at least this size in all.
         on_begun: called with each snapshot that is begun; None: nobody follows.
 
     Args:
-        worker: where files are written and removed, beside the log writer's.
-        log_writer: has the log continue a snapshot that is whole.
-        wakeup: its own, which the applier sets after each batch.
-        no_room: told why there is none on the disk, and None when there is again.
-        entries, log_bytes: a snapshot is due after so many entries, or bytes of entries.
+        log_writer: records a snapshot that is whole.
+        worker: writes and removes files, beside the log writer's worker.
+        no_room: called with the reason when the disk has no room, and with None when it has.
+        entries, log_bytes: a snapshot is due after this many entries, or this many bytes of entries.
     """
 
     def __init__(
@@ -84,23 +96,23 @@ class Snapshotter:
         self._ended = trio.Event()
         self._trouble: str | None = None
 
-    # ------------------------------------------------------------ told by others; all return at once
+    # ------------------------------------------------------------ by others; all but `take` return at once
 
     def recorded(self) -> None:
-        """The log continues the snapshot that was taken."""
+        """The log writer: the log continues the snapshot that was taken."""
         self._is_recording = False
         self._end(None)
 
     def want(self) -> None:
-        """A snapshot is needed of what is applied now: the driver, for a member that no older one knows."""
+        """The driver: take a snapshot of what is applied now, for a member that no older snapshot knows."""
         if not self.is_resting:
             self._wanted = True
             self.wakeup.set()
 
     async def take(self) -> SnapshotMeta:
-        """Take a snapshot now, of all that is applied here, and return what is newest then.
+        """Take a snapshot of all that is applied at this moment; returns it, or a newer one.
 
-        Raises StorageError where it could not be written. Cancellation lets it be written all the same.
+        Raises StorageError if it could not be written. Cancellation ends the wait, and not the snapshot.
         """
         index = self._applier.position.index
         while self._storage.snapshot.index < index:
@@ -112,15 +124,15 @@ class Snapshotter:
         return self._storage.snapshot
 
     def close(self, reason: str) -> None:
-        """The node stops: whoever waits is told."""
+        """The node stops: end every wait of `take` with StorageError."""
         self._end(reason)
 
     # ------------------------------------------------------------ the task
 
     async def run(self) -> None:
-        """Take snapshots and tidy until cancelled; raises StorageError where the disk fails.
+        """Take snapshots, and remove what they replace, until cancelled. Raises StorageError.
 
-        Cancellation may leave a file half-written, which the next start removes.
+        Cancellation may leave a file without a name, which the next start removes.
         """
         await run_steps(self.steps(), self._worker, self._clock)
 
@@ -131,21 +143,23 @@ class Snapshotter:
             if self.is_resting:
                 continue
             try:
-                if self._storage.is_untidy:  # first: the log's next segment needs less room
+                # First, since a segment for the log's next cut matters more than a snapshot: without it the
+                # node cannot take entries.
+                if self._storage.is_untidy:
                     yield from in_worker(self._storage.tidy)
                 if self.is_due():
                     yield from self._write()
                 elif self._wanted and not self._is_recording and not self._applier.is_restoring:
-                    self._end(None)  # a snapshot that was received has come before it
+                    self._end(None)  # a leader's snapshot was installed meanwhile, and is as new
             except OSError as error:
                 self.failed(error)
             else:
                 self.tidied()
 
     def failed(self, error: OSError) -> None:
-        """Without room the node takes no new writes, until there is some; any other error ends it.
+        """A disk call failed. If there was no room, refuse writes and try again later.
 
-        Raises StorageError.
+        Raises StorageError for any other error, which ends the node: what a failing disk holds is unknown.
         """
         if not is_no_room(error):
             raise StorageError(trouble(error, "a snapshot")) from error
@@ -154,18 +168,18 @@ class Snapshotter:
         self._no_room("the disk has no room for a snapshot or the log's next segment")
 
     def tidied(self) -> None:
-        """There is a segment ready for the log's next cut."""
+        """No disk call failed. If nothing is left to tidy, there is a segment for the log's next cut."""
         if not self._storage.is_untidy and not self.is_resting:
             self._retry_at = None
             self._no_room(None)
 
     @property
     def is_resting(self) -> bool:
-        """Whether there was no room a moment ago, and nobody has asked since."""
+        """Whether there was no room a moment ago, and no snapshot was asked for since."""
         return self._retry_at is not None and self._clock.now() < self._retry_at and not self._wanted
 
     def is_due(self) -> bool:
-        """Whether a snapshot is to be begun now."""
+        """Whether a snapshot should begin now."""
         position, newest = self._applier.position, self._storage.snapshot
         if self._is_recording or self._applier.is_restoring or position.index <= newest.index:
             return False
@@ -177,14 +191,14 @@ class Snapshotter:
         )
 
     def begin(self) -> Pinned:
-        """Pin the machine's state as it is."""
+        """Pin the state of the machine, as of the last entry applied."""
         self._retry_at = None
         self._log_bytes_then = self._applier.log_bytes
         envelope = self._applier.membership.envelope.encode()
         return Pinned(self._applier.position, envelope, self._applier.machine.snapshot())
 
     def finished(self, meta: SnapshotMeta) -> None:
-        """The file is whole and durable."""
+        """The snapshot's file is whole and durable: have the log continue it."""
         self._is_recording = True
         self._log_writer.record(meta, self.recorded)
 
@@ -198,7 +212,9 @@ class Snapshotter:
         try:
             while piece := (yield from self._next_piece(chunks, restores)):
                 yield from in_worker(file.write, piece)
-                if self._storage.is_untidy:  # the log has taken its spare segment meanwhile
+                # A large snapshot takes long. If the log has begun its spare segment meanwhile, the next one
+                # must not wait for the end.
+                if self._storage.is_untidy:
                     yield from in_worker(self._storage.tidy)
             yield from in_worker(file.finish)
         except (OSError, _Overtaken) as error:
@@ -207,7 +223,7 @@ class Snapshotter:
                 raise
             self._end(None)
             return
-        except BaseException:
+        except BaseException:  # cancelled: no time for the disk; the next start removes the file
             file.close()
             raise
         logger.info(
@@ -219,11 +235,13 @@ class Snapshotter:
         self.finished(meta)
 
     def _next_piece(self, chunks: Iterator[bytes], restores: int) -> Steps[list[bytes]]:
-        """Some more chunks, made between the event loop's other work; empty at the end."""
+        """The next chunks, made between the event loop's other work; empty at the end."""
         piece: list[bytes] = []
         size = 0
         while size < self.piece_bytes:
             yield from checkpoint()
+            # The machine makes no chunks while a worker thread restores it. And what it restores is newer, so
+            # that nobody needs this snapshot any more.
             if self._applier.restores != restores:
                 raise _Overtaken
             chunk = next(chunks, None)
@@ -234,6 +252,7 @@ class Snapshotter:
         return piece
 
     def _end(self, trouble: str | None) -> None:
+        """End all waits of `take`: a snapshot is there, or there is none because of `trouble`."""
         self._wanted, self._trouble = False, trouble
         self._ended.set()
         self._ended = trio.Event()
