@@ -1,8 +1,8 @@
 """Immutable records that are made by the thousand: frozen for the type checker, plain at run time.
 
 A frozen dataclass sets each field through `object.__setattr__`, which makes it four times as slow to create
-as a plain one; a NamedTuple is as fast but is also a tuple, whose methods `index` and `count` a field of
-that name hides. Records that are made rarely are frozen dataclasses instead.
+as a plain one. A NamedTuple is fast, but it is also a tuple, and a field called `index` or `count` hides a
+method of that. Records that are made rarely are frozen dataclasses instead.
 """
 
 from dataclasses import dataclass

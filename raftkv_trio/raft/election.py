@@ -32,7 +32,7 @@ def tick(raft: Raft) -> None:
     raft.election_elapsed += 1
     if raft.role is StateRole.LEADER:
         _tick_leader(raft)
-    # A node that may not campaign goes on counting: its lease on the leader ends all the same.
+    # A node that may not campaign counts as well, because its lease on the leader must end too (`in_lease`).
     elif raft.promotable and raft.election_elapsed >= raft.randomized_election_ticks:
         raft.election_elapsed = 0
         campaign(raft)
@@ -82,7 +82,7 @@ def campaign(raft: Raft, *, transfer: bool = False) -> None:
         raft.logger.warning(texts.UNAPPLIED_CONF_CHANGE, raft.id, raft.term)
     else:
         raft.logger.info(texts.NEW_ELECTION, raft.id, raft.term)
-        # After a transfer request, the others are still in the leader's lease and would refuse a pre-vote.
+        # After a transfer request, the others are still in the leader's lease and would ignore a pre-vote.
         # And nothing has to be tried out: the leader has checked that our log is complete.
         if raft.config.pre_vote and not transfer:
             become_pre_candidate(raft)
@@ -123,7 +123,7 @@ def _response_to(kind: MessageType) -> MessageType:
 
 def _has_unapplied_conf_change(raft: Raft) -> bool:
     log = raft.log
-    # In pages, because after a restart there may be more committed entries than fit into memory at once.
+    # In pages, so that a long log is not copied as a whole.
     pages = log.pages(log.applied + 1, log.committed + 1, raft.config.max_message_bytes)
     return any(entry.type is not EntryType.NORMAL for page in pages for entry in page)
 
@@ -235,7 +235,7 @@ def _tell_commit(raft: Raft, reply: Message) -> None:
 
     Suppose a conf change that removes members is committed, but the candidate does not know that. It needs
     the votes of the removed members, which have ended. If its log is the longest, no other node can be
-    elected, and without a leader nobody tells the candidate of the commit. So its voters do.
+    elected, and there is no leader that could tell the candidate of the commit. So its voters do.
     """
     if raft.config.votes_tell_commit:
         reply.index, reply.log_term = raft.log.committed, raft.log.term_or_zero(raft.log.committed)
@@ -244,7 +244,7 @@ def _tell_commit(raft: Raft, reply: Message) -> None:
 def learn_commit(raft: Raft, message: Message) -> None:
     """Take over a commit index that a voter has told."""
     # Safe by Log Matching (section 5.3): if an entry of the same index and term is in this log, all entries
-    # up to it are the voter's, and those are committed. Whoever told it need not be a leader.
+    # up to it are the same as the voter's, and those are committed. The voter need not be a leader for that.
     if message.index > raft.log.committed and raft.log.matches(message.index, message.log_term):
         raft.log.commit_to(message.index)
 

@@ -140,7 +140,7 @@ class Raft:
     def promotable(self) -> bool:
         """Whether this node may campaign: it is a voter and is not installing a snapshot."""
         # While a snapshot is being installed, the entries from the applied index to the snapshot are neither
-        # applied nor in the log, so nobody can tell which conf changes are among them (see `campaign`).
+        # applied nor in the log, so it is not known which conf changes are among them (see `campaign`).
         progress = self.tracker.progress.get(self.id)
         return progress is not None and not progress.is_learner and self.log.unstable.snapshot is None
 
@@ -180,8 +180,8 @@ def become_candidate(raft: Raft) -> None:
 
 def become_pre_candidate(raft: Raft) -> None:
     """Ask first whether a campaign could succeed (dissertation, section 9.6)."""
-    # No `reset`: neither term nor vote changes, so nothing has to be durable, and a node that cannot win
-    # disturbs nobody. The leader is forgotten, so that this node grants the pre-votes of others, too.
+    # No `reset`: neither term nor vote changes, so nothing has to be durable, and a node that cannot win does
+    # not disturb the others. The leader is forgotten, so that this node grants the pre-votes of others, too.
     raft.tracker.votes = {}
     raft.leader_id = None
     raft.role = StateRole.PRE_CANDIDATE

@@ -66,7 +66,7 @@ def _switch(raft: Raft, conf: ConfState, dropped: frozenset[int] = frozenset()) 
     if raft.role is not StateRole.LEADER:
         return
     # A leader that is not a voter any more steps down, now that its removal is committed (dissertation
-    # 4.2.2). Until then it had to lead, or nobody might have committed the change.
+    # 4.2.2). Until then it had to lead, or the change might never have been committed.
     own = tracker.progress.get(raft.id)
     if own is None or own.is_learner:
         if raft.config.step_down_on_removal:
@@ -147,7 +147,7 @@ def _restore(raft: Raft, snapshot: Snapshot) -> bool:
     if snapshot.index <= log.committed:
         return False
     conf = snapshot.conf_state
-    # This node could not take part in a configuration without it, and nobody would send it what follows.
+    # This node could not take part in a configuration without it, and no leader would send it what follows.
     if raft.id not in all_members(conf):
         raft.logger.warning(texts.SNAPSHOT_WITHOUT_US, raft.id, describe_members(conf))
         return False

@@ -106,8 +106,8 @@ def append(raft: Raft, entries: Sequence[Entry]) -> None:
     last = raft.log.last_index()
     size = payloads_size(entries)
     limit = raft.config.max_uncommitted_bytes
-    # A single proposal always fits, or it could never be made. Empty entries always fit, too: the first one
-    # of a term and the end of a joint configuration must not depend on how busy the clients are.
+    # While nothing else is pending, a proposal of any size fits, or it could never be made. Empty entries fit
+    # always: the first one of a term and the end of a joint configuration must not wait for clients.
     if limit is not None and size and raft.uncommitted_bytes and raft.uncommitted_bytes + size > limit:
         raft.logger.warning(texts.UNCOMMITTED_LIMIT, raft.id)
         raise UncommittedLimit(f"{raft.uncommitted_bytes} bytes of proposals are not applied yet")
@@ -314,7 +314,7 @@ def maybe_commit(raft: Raft) -> bool:
 
 
 def commit_written(raft: Raft, index: int) -> None:
-    """The hard state on disk says now that everything up to `index` is committed."""
+    """Note that the hard state on disk says that everything up to `index` is committed."""
     # Valid in any role and term: a quorum had these entries when `index` was noted, so they are committed,
     # and what is committed is in the log of every later leader (section 5.4.3).
     if index <= raft.log.committed:
@@ -368,9 +368,9 @@ def handle_append(raft: Raft, message: Message) -> None:
     """Follower: append a leader's entries, or tell up to where the two logs may agree."""
     log = raft.log
     reply = raft.reply(MessageType.APP_RESP, message.from_)
-    # Everything up to the commit index is in the log of this leader, as of every later one (section 5.4.3).
-    # So this node can acknowledge it without a comparison, which entries that are compacted would not allow.
-    # The append is an old one, or the leader does not know our log yet.
+    # Everything up to our commit index is in the log of this leader, as it is in the log of every later one
+    # (Leader Completeness, section 5.4.3). So this node acknowledges it without comparing, which it could not
+    # do if those entries are compacted. The append is an old one, or the leader does not know our log yet.
     if message.index < log.committed:
         reply.index = log.committed
         raft.send(reply)
@@ -378,7 +378,7 @@ def handle_append(raft: Raft, message: Message) -> None:
     last_new = log.maybe_append(message.index, message.log_term, message.entries, message.commit)
     if last_new is not None:
         # Not the end of our log: entries behind the leader's last one may be left from another leader, and
-        # nobody has compared them. The reply waits in `after_append` until the entries are durable.
+        # they were not compared. The reply waits in `after_append` until the entries are durable.
         reply.index = last_new
         raft.send(reply)
         return

@@ -70,7 +70,7 @@ def _enter_later_term(raft: Raft, message: Message) -> bool:
     # dissertation 4.2.3).
     if kind in _VOTE_REQUESTS and election.in_lease(raft, message):
         return False
-    # Nobody is in the term that a pre-vote asks about, the sender included (dissertation 9.6). A refused
+    # The sender of a pre-vote is not in the term that it asks about (dissertation 9.6). A refused
     # pre-vote, in contrast, carries the voter's own term, which we must enter to catch up.
     if kind is MessageType.PRE_VOTE or (kind is MessageType.PRE_VOTE_RESP and not message.reject):
         return True
