@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def transcripts_in(directory: Path) -> list[Path]:
-    """All transcripts, sorted; raises UsageError where there is none."""
+    """All transcripts, sorted; raises UsageError if there is none."""
     paths = sorted(directory.resolve().rglob("*.txt"))
     if not paths:
         raise pytest.UsageError(f"no transcripts (*.txt) in {directory}")

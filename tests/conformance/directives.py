@@ -42,7 +42,7 @@ def _one(case: Case, values: tuple[str, ...]) -> str:
 
 
 def _option(case: Case, key: str) -> str | None:
-    """The one option that a directive knows; None where it is left out."""
+    """The only option of a directive; None if it is left out."""
     values = case.options(key).get(key)
     return None if values is None else _one(case, values)
 

@@ -123,7 +123,7 @@ class Cluster:
 
     @contextmanager
     def reporting_errors(self) -> Iterator[None]:
-        """Print an error that etcd's raft returns; it is printed even where nothing else is."""
+        """Print an error that etcd's raft returns; it is printed even if nothing else is."""
         try:
             yield
         except EXPECTED_ERRORS as error:
@@ -206,7 +206,7 @@ class Cluster:
     # ------------------------------------------------------------ many steps
 
     def stabilize(self, node_ids: Sequence[int]) -> None:
-        """Until nothing moves: everybody's Ready, then deliveries, then append, then apply threads."""
+        """Until nothing moves: the Readys of all nodes, then deliveries, then append, then apply threads."""
         moved = True
         while moved:
             moved = False
@@ -228,7 +228,7 @@ class Cluster:
                     moved = True
 
     def for_each(self, node_ids: Sequence[int], what: str, step: Callable[[int], object]) -> None:
-        """`step` for each node, under a header where there are several."""
+        """`step` for each node, under a header if there are several."""
         for node_id in node_ids:
             if len(node_ids) > 1:
                 self._headed(f"> {node_id} {what}", step, node_id)

@@ -55,7 +55,7 @@ class Output:
             self._parts += [f"  {line}\n" for line in inner.removesuffix("\n").split("\n") if inner]
 
     def take(self) -> str:
-        """All that was printed; `ok` where that is nothing."""
+        """All that was printed; `ok` if nothing was."""
         text = "".join(self._parts) + (self._error or "")
         self._parts, self._error = [], None
         return text or "ok"

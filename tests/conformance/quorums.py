@@ -96,7 +96,7 @@ def _other_ways(
         ways["itself, joint"] = joint_committed(incoming, incoming, acked)
         for member, acknowledged in acked.items():
             if acknowledged < index:
-                # who is below the committed index already cannot lower it any further
+                # a voter below the committed index already cannot lower it any further
                 ways[f"less of {member}"] = majority_committed(incoming, {**acked, member: 0})
     for way, result in ways.items():
         if result != index:
@@ -104,7 +104,7 @@ def _other_ways(
 
 
 def _counted(voters: list[int], acked: Mapping[int, int]) -> int:
-    """Try every index that somebody acknowledged: is it acknowledged by a majority?"""
+    """Try every index that a voter has acknowledged: has a majority?"""
     if not voters:
         return INFINITE_INDEX
     enough = [

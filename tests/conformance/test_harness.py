@@ -89,7 +89,7 @@ def test_a_directory_without_transcripts_is_an_error(tmp_path: Path) -> None:
 
 
 def test_where_etcds_transcripts_are_missing_the_run_says_so(tmp_path: Path) -> None:
-    """Without a directory beside the checkout our own are replayed, and the skip tells what is missing."""
+    """Without a directory beside the checkout our own are replayed, and the skip says what is missing."""
     run = _pytest(root=tmp_path)
     own = 2 * len(transcripts_in(OWN))
     assert f"{own} passed, 1 skipped" in run.stdout
@@ -132,7 +132,7 @@ _OUT_OF_REACH = {
 
 
 def test_our_transcripts_hold_every_text() -> None:
-    """Whatever the core tells its logger stands in one of our own transcripts, if a directive reaches it."""
+    """Every log line of the core that a directive can cause is in one of our own transcripts."""
     told = [
         line.strip().partition(" ")[2]
         for path in transcripts_in(OWN)

@@ -114,7 +114,7 @@ def replay(path: Path, environment: Environment, tier: Tier) -> None:
 
 
 def compare(case: Case, output: str, tier: Tier) -> None:
-    """Raises TranscriptMismatch where `output` is not what `case` expects at `tier`."""
+    """Raises TranscriptMismatch if `output` is not what `case` expects at `tier`."""
     actual = output.rstrip("\n").split("\n")
     expected = list(case.expected)
     if tier is Tier.STRIPPED:
@@ -124,7 +124,7 @@ def compare(case: Case, output: str, tier: Tier) -> None:
 
 
 def is_log_line(line: str) -> bool:
-    """Whether the core told this its logger."""
+    """Whether this is a log line of the core."""
     return _LOG_LINE.match(line) is not None
 
 
@@ -148,7 +148,7 @@ def _diff(case: Case, expected: list[str], actual: list[str], tier: Tier) -> str
 
 
 def parse(path: Path) -> Iterator[Case]:
-    """The cases of a file, in order; raises TranscriptError where it is not of the format."""
+    """The cases of a file, in order; raises TranscriptError if the file does not have the format."""
     lines = path.read_text(encoding="utf-8").split("\n")
     at = 0
     while at < len(lines):

@@ -45,7 +45,7 @@ def delete(store: Store, key: bytes, range_end: bytes | None = None) -> int:
 @given(st.lists(txns, max_size=12), keys, range_ends)
 @settings(max_examples=150)
 def test_like_the_model(history: list[Txn], start: bytes, end: bytes | None) -> None:
-    """Every result, revision and read is that of the naive model, whatever the txns."""
+    """For any txns, every result, revision and read is that of the naive model."""
     store, model = Store(), Model()
     for index, txn in enumerate(history, 1):
         assert store.apply([Committed(1, index, encode_txn(txn))]) == [model.run(txn)]

@@ -8,7 +8,7 @@ from tests.raft.figure_3 import Figure3
 
 
 def heal(network: Network, figure_3: Figure3) -> None:
-    """With everything delivered a leader is elected, makes everybody a voter, and all apply what it has."""
+    """With everything delivered, a leader is elected, makes every node a voter, and all apply its log."""
     network.settle()
     for _ in range(20 * ELECTION_TICKS):
         network.tick()
@@ -25,7 +25,7 @@ def heal(network: Network, figure_3: Figure3) -> None:
 
 
 def take_snapshot(core: Core) -> None:
-    """Keep the state as it is applied now, where that is durable."""
+    """Keep the state as it is applied now, if that is durable."""
     storage, applied = core.storage, core.raw.applied
     if core.applies or core.raw.raft.log.unstable.snapshot:
         return  # the configuration in force is a later one's
@@ -63,7 +63,7 @@ def _goes_on(network: Network, leader: Core) -> bool:
 
 
 def _last_word_was_lost(network: Network) -> bool:
-    """Whether a leader stepped down at its removal and nobody heard that it was committed.
+    """Whether a leader stepped down at its removal and no other node heard that it was committed.
 
     A configuration is in force when it is applied, as in etcd. So the others still need the vote of the
     removed one, which knows more than they do and refuses it. Hand over first, and it cannot happen.

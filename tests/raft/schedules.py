@@ -28,7 +28,7 @@ Action = Callable[[Core], None]
 
 
 class Schedule:
-    """One cluster of three to five cores; `run` raises AssertionError, or whatever a core does."""
+    """One cluster of three to five cores; `run` raises AssertionError, or what a core raises."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -158,7 +158,7 @@ class Schedule:
         self._propose(core)
 
     def _overwrite(self, core: Core) -> None:
-        """Several leaders in turn reach but one follower, whose disk stands still."""
+        """Several leaders in turn reach one follower only, and its disk makes no progress."""
         self._stalled.add((self._write, core.id))
         for leader in self._others(core)[: self._rng.randrange(2, 4)]:
             self._cut_off(set())
@@ -170,7 +170,7 @@ class Schedule:
         self._stalled.clear()
 
     def _leave_behind(self, core: Core) -> None:
-        """A follower whose state machine stands still misses so much that it needs a snapshot."""
+        """A follower whose state machine makes no progress misses so much that it needs a snapshot."""
         leader = self._leader_or(core)
         self._stalled.add((self._apply, core.id))
         self._cut_off(set())
@@ -305,7 +305,7 @@ class Schedule:
         return tuple([ConfChangeSingle(self._rng.choice(kinds), node_id) for node_id in ids])
 
     def _swap(self, core: Core) -> tuple[ConfChangeSingle, ...]:
-        """Everybody who is no voter for as many who are."""
+        """Replace voters by all members that are not voters, one for one."""
         voters = core.configuration.voters
         new = [node_id for node_id in self._network.cores if node_id not in voters]
         old = self._rng.sample(voters, min(len(new), len(voters)))
@@ -343,7 +343,7 @@ class Schedule:
         return message
 
     def _leader_or(self, core: Core) -> Core:
-        """A node that leads, mostly the newest; `core` where there is none."""
+        """A node that leads, mostly that of the latest term; `core` if there is none."""
         leaders = [other for other in self._network.cores.values() if other.leads] or [core]
         if self._rng.random() < 0.7:
             return max(leaders, key=lambda leader: leader.raw.term)

@@ -27,7 +27,7 @@ def test_election_timeouts_are_spread_over_one_to_two_timeouts() -> None:
 
 
 def test_heartbeats_hold_off_elections() -> None:
-    """While a leader is heard, nobody campaigns, however long it takes."""
+    """While followers hear from a leader, no node campaigns, however long it takes."""
     net = three()
     net.elect(2)
     net.tick(10 * ELECTION_TICKS)
@@ -110,7 +110,7 @@ def test_a_candidate_yields_to_a_leader_of_its_term(term: int, role: StateRole) 
 
 
 def test_a_split_vote_ends() -> None:
-    """When all campaign at once and nobody wins, time alone brings a leader."""
+    """If all campaign at once and none wins, a leader is elected by time alone."""
     net = Network(snapshot=bootstrap(range(1, 5)), pre_vote=False)
     for core in net.cores.values():
         core.raw.campaign()
@@ -121,7 +121,7 @@ def test_a_split_vote_ends() -> None:
 
 
 def test_a_leader_speaks_every_heartbeat_interval() -> None:
-    """A leader sends a heartbeat to everybody each `heartbeat_ticks`."""
+    """A leader sends a heartbeat to every member each `heartbeat_ticks`."""
     net = three(heartbeat_ticks=3)
     leader = net.elect(1)
     sent = []
@@ -203,7 +203,7 @@ def test_leadership_is_handed_over_after_catching_up() -> None:
 
 
 def test_a_follower_passes_a_transfer_on() -> None:
-    """Asked to hand over, a follower tells the leader."""
+    """A follower forwards the request for a leadership transfer to the leader."""
     net = three()
     net.elect(1)
     net[3].raw.transfer_leader(2)

@@ -22,7 +22,7 @@ def test_an_entry_is_committed_on_a_majority_and_applied_everywhere() -> None:
 
 
 def test_without_a_majority_nothing_is_committed() -> None:
-    """An entry that only a minority has is not applied by anybody."""
+    """An entry that only a minority has is applied by no node."""
     net = three()
     net.elect(1)
     net.isolated = {1}

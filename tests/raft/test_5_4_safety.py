@@ -55,7 +55,7 @@ def test_entries_of_earlier_terms_are_not_committed_by_counting() -> None:
     net.add(2, log_of([2]), HardState(3, None, 1))
     net.add(3, log_of([]), HardState(3, None, 1))
     net.isolated = {3}
-    # the new leader's own entry, index 3 of term 4, reaches nobody
+    # the new leader's own entry, index 3 of term 4, reaches no other node
     net.lost = lambda message: any(entry.term == 4 for entry in message.entries)
     leader.raw.campaign()
     net.settle()

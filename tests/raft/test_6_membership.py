@@ -66,7 +66,7 @@ def test_a_new_leader_waits_for_the_log_that_it_inherits() -> None:
 
 
 def test_no_two_voters_change_at_once_without_a_joint_configuration() -> None:
-    """More than one change of voters goes through a joint configuration, whoever asks."""
+    """A change of more than one voter goes through a joint configuration."""
     net = three()
     net.elect(1)
     seen = []
@@ -116,7 +116,7 @@ def test_an_explicit_joint_configuration_is_left_on_request() -> None:
 
 @pytest.mark.parametrize("transition", [Transition.AUTO, Transition.IMPLICIT])
 def test_other_joint_configurations_are_left_by_themselves(transition: Transition) -> None:
-    """AUTO with several changes, and IMPLICIT, end without anybody asking."""
+    """Joint configurations of AUTO, with several changes, and of IMPLICIT are left without a request."""
     net = three()
     net.elect(1)
     net.change(1, removing(2, 3, transition=transition))

@@ -15,7 +15,7 @@ from tests.raft.cores import ELECTION_TICKS, Network, bootstrap, three
 
 
 def test_a_leader_begins_its_term_with_an_empty_entry() -> None:
-    """A new leader commits an empty entry, and with it whatever earlier terms left uncommitted."""
+    """A new leader commits an empty entry, and with it all that earlier terms left uncommitted."""
     net = three()
     leader = net.elect(1)
     assert [(e.term, e.type, e.data) for e in leader.applied] == [(2, EntryType.NORMAL, b"")]
@@ -103,7 +103,7 @@ def test_heartbeats_sent_before_a_read_do_not_confirm_it() -> None:
 
 
 def test_a_single_voter_reads_alone() -> None:
-    """One that decides alone needs nobody's confirmation."""
+    """A single voter needs no confirmation by others."""
     net = Network(snapshot=bootstrap((1,)))
     leader = net.elect(1)
     leader.raw.read_index(b"read")
@@ -135,7 +135,7 @@ def test_learners_confirm_no_read() -> None:
 
 
 def test_a_read_without_a_leader_is_dropped() -> None:
-    """Where no leader is known, there is no answer; the caller asks again."""
+    """If no leader is known, there is no answer; the caller asks again."""
     net = three()
     net[1].raw.read_index(b"read")
     net.settle()
@@ -164,7 +164,7 @@ def _lease(**settings: object) -> Network:
 
 
 def test_a_lease_answers_at_once() -> None:
-    """With lease reads a leader answers without asking anybody."""
+    """With reads by lease a leader answers without a round."""
     net = _lease()
     leader = net.elect(1)
     leader.raw.read_index(b"read")
@@ -173,7 +173,7 @@ def test_a_lease_answers_at_once() -> None:
 
 
 def test_a_lease_is_not_given_away_by_forgetting_the_leader() -> None:
-    """With lease reads nobody forgets the leader, for it relies on their silence."""
+    """With reads by lease no follower forgets the leader, which relies on the lease."""
     net = _lease()
     net.elect(1)
     net[2].raw.forget_leader()

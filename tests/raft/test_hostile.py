@@ -128,7 +128,7 @@ def core_in_role(role: StateRole) -> Core:
 
 
 def check_unharmed(core: Core, committed: list[Entry]) -> None:
-    """What holds of every core, whatever it has been sent."""
+    """What holds for every core, after any messages."""
     raw, log = core.raw, core.raw.raft.log
     assert log.applied <= log.applying <= log.committed <= log.last_index()
     assert 0 <= raw.term < 2**63

@@ -25,7 +25,7 @@ halves = st.frozensets(ids, max_size=5)
 
 
 def majorities(voters: frozenset[int]) -> list[set[int]]:
-    """Every set of voters that is more than half of them; of nobody, the empty set."""
+    """Every set of more than half of the voters; without voters, the empty set."""
     sizes = range(len(voters) // 2 + 1, len(voters) + 1) if voters else [0]
     return [set(some) for size in sizes for some in combinations(sorted(voters), size)]
 
@@ -85,7 +85,7 @@ def check(conf: ConfState) -> None:
 def test_every_change_keeps_the_invariants_and_quorums_overlap(
     voters: frozenset[int], some: list[ConfChangeV2]
 ) -> None:
-    """Whatever the changes, each is refused, or leads where every quorum meets those before it."""
+    """Each change is refused, or leads to a configuration whose quorums all overlap with those before it."""
     conf = ConfState(tuple(sorted(voters)))
     for change in some:
         try:

@@ -1,4 +1,4 @@
-"""The traps that implementations of Raft are known to fall into: who leads, who votes, and reads.
+"""Known traps for implementations of Raft: elections, votes and reads.
 
 A section each, a test for each guard, which was seen to fail with the guard taken out. Those of the log
 are in `test_traps_of_the_log.py`.
@@ -25,7 +25,7 @@ from tests.raft.cores import ELECTION_TICKS, Network, adding, bootstrap, log_of,
 
 
 def test_nobody_campaigns_with_an_unapplied_conf_change() -> None:
-    """A committed change that is not applied forbids every campaign: who votes may not be known yet."""
+    """While a committed change is not applied, a node does not campaign: it may not know who votes."""
     net = three()
     net.elect(1)
     net[1].raw.propose_conf_change(removing(3))
@@ -52,11 +52,11 @@ def test_nobody_campaigns_with_an_unapplied_conf_change() -> None:
 
 
 def test_a_joint_configuration_is_left_by_the_next_leader() -> None:
-    """When the leader is lost in a joint configuration, whoever is elected leaves it."""
+    """If the leader is lost in a joint configuration, the next leader leaves the configuration."""
     net = Network(snapshot=bootstrap((1, 2, 3)), members=range(1, 5))
     leader = net.elect(1)
     leader.raw.propose_conf_change(adding(4, transition=Transition.IMPLICIT))
-    # everybody learns that the change is committed; the end of the joint configuration reaches nobody
+    # all learn that the change is committed; the end of the joint configuration reaches no other node
     net.lost = lambda message: any(entry.index > 3 for entry in message.entries)
     net.settle()
     net.isolated = {1}
@@ -96,7 +96,7 @@ def test_a_leader_that_is_replaced_leaves_the_joint_configuration_before_it_goes
 
 @pytest.mark.parametrize("pre_vote", [False, True])
 def test_a_learner_votes(pre_vote: bool) -> None:
-    """Who does not know yet that it is a voter votes, or the two that are left could elect nobody."""
+    """A node votes before it knows that it is a voter, or the two that are left could elect no leader."""
     net = Network(snapshot=bootstrap((1, 2), learners=(3,)), pre_vote=pre_vote)
     leader = net.elect(1)
     leader.raw.propose_conf_change(adding(3))
@@ -113,7 +113,7 @@ def test_a_learner_votes(pre_vote: bool) -> None:
 
 
 def test_a_leader_has_written_down_what_it_tells_of_a_conf_change() -> None:
-    """Who hears of its removal may end: whoever removed it must not need it any more, not after a crash."""
+    """A node that hears of its removal may end: its leader must not need its vote, even after a crash."""
     net = three()
     leader = net.elect(1)
     leader.raw.propose_conf_change(removing(3))
@@ -132,7 +132,7 @@ def test_a_leader_has_written_down_what_it_tells_of_a_conf_change() -> None:
 
 
 def test_votes_tell_what_is_committed() -> None:
-    """The only one who can be elected learns from who votes that it needs no votes of removed members."""
+    """The only node that can be elected learns from voters that it needs no votes of removed members."""
     net = Network(snapshot=bootstrap((1, 2, 3, 4)), members=(1, 2))
     begin = conf_change_entry(removing(3, 4, transition=Transition.IMPLICIT))
     end = conf_change_entry(ConfChangeV2())
@@ -144,7 +144,7 @@ def test_votes_tell_what_is_committed() -> None:
 
 
 def test_a_candidate_that_learns_of_its_removal_gives_up() -> None:
-    """The votes of all do not make a leader of who learns from them that it has been removed."""
+    """A candidate that learns from the votes that it was removed does not become leader."""
     net = three()
     log = [Entry(2, 2), replace(conf_change_entry(removing(2)), term=2, index=3)]
     for node_id in (1, 3):

@@ -113,7 +113,7 @@ def test_a_single_voter_that_writes_itself_commits_nothing_before_it_is_durable(
 
 
 def test_no_term_is_won_twice() -> None:
-    """Who crashes in a term that it had not written yet cannot have led it: nobody had been asked to vote."""
+    """A node that crashes in a term that it had not written cannot have led it: it asked for no votes."""
     net = three(pre_vote=False)
     leaders = 0
     for data in (b"x", b"y"):
