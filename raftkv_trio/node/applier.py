@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import trio
 
-from raftkv_trio.errors import CorruptLog, PeerProtocolError
+from raftkv_trio.errors import REMEDY, CorruptLog, PeerProtocolError
 from raftkv_trio.node.measures import Histogram
 from raftkv_trio.node.proposals import Applied, ProposalTable
 from raftkv_trio.node.reads import AppliedIndex
@@ -200,12 +200,17 @@ def apply_entries(
             proposal_id, command = decode_proposal(entry.data)
         except PeerProtocolError as error:
             # Skipping the entry would let this machine differ from the others, so the node ends.
-            raise CorruptLog(f"committed entry {entry.index} cannot be read: {error}") from error
+            raise CorruptLog(
+                f"committed entry {entry.index} cannot be decoded: {error}; if a newer version of raftkv-trio"
+                f" has written it, use that version; otherwise {REMEDY}"
+            ) from error
         ids.append(proposal_id)
         commands.append(Committed(entry.term, entry.index, command))
     results = machine.apply(commands) if commands else ()
     if len(results) != len(commands):
-        raise ValueError(f"apply returned {len(results)} results for {len(commands)} commands")
+        raise ValueError(
+            f"apply returned {len(results)} results for {len(commands)} commands; it must return one for each"
+        )
     for proposal_id, committed, result in zip(ids, commands, results, strict=True):
         outcomes.append((proposal_id, Applied(committed.term, committed.index, result)))
     return outcomes

@@ -164,7 +164,7 @@ class Snapshotter:
         if not is_no_room(error):
             raise StorageError(trouble(error, "a snapshot")) from error
         self._retry_at = self._clock.now() + RETRY_S
-        self._end(f"there is no room for a snapshot: {error.strerror}")
+        self._end(f"there is no room for a snapshot: {error.strerror}; free some space on the disk")
         self._no_room("the disk has no room for a snapshot or the log's next segment")
 
     def tidied(self) -> None:

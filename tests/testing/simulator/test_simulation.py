@@ -33,7 +33,9 @@ def test_wrong_use_is_told() -> None:
 
 def test_too_few_results_are_told() -> None:
     """Where `apply` returns fewer results than it was given commands, the error says how many."""
-    with pytest.raises(ValueError, match=r"^apply returned 0 results for 1 commands$"):
+    with pytest.raises(
+        ValueError, match=r"^apply returned 0 results for 1 commands; it must return one for each$"
+    ):
         Simulation(Silent, nodes=1).propose(b"x")
 
 
