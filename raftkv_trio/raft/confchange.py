@@ -95,8 +95,10 @@ class ConfChangeV2(NamedTuple):
 
 # ---------------------------------------------------------------- bytes
 
-_HEADER = struct.Struct(">BI")  # transition, number of changes; then the changes, then the context
-_CHANGE = struct.Struct(">BQ")
+# A header, the changes, and then, up to the end of the entry, the context. The form is this project's own: an
+# entry has to be read by its own nodes only, so etcd's protocol buffers would be of no use.
+_HEADER = struct.Struct(">BI")  # transition, number of changes
+_CHANGE = struct.Struct(">BQ")  # type, node id
 
 
 def conf_change_entry(change: ConfChange | ConfChangeV2) -> Entry:
@@ -160,6 +162,7 @@ def all_members(conf: ConfState) -> tuple[int, ...]:
 
 def normalized(conf: ConfState) -> ConfState:
     """`conf` with its ids sorted; raises InvalidConfiguration if it breaks an invariant."""
+    # A configuration may come from another node's snapshot, so nothing about it is taken for granted.
     for ids in conf[:4]:
         if len(set(ids)) != len(ids) or any(i <= 0 for i in ids):
             raise InvalidConfiguration(
@@ -169,6 +172,7 @@ def normalized(conf: ConfState) -> ConfState:
     # A learner counts in no quorum, a voter does; for an id that is both there would be two answers.
     if learners & (voters | outgoing):
         raise InvalidConfiguration(f"a node is voter and learner at once: {conf}")
+    # Only these have to wait. Any other node can become a learner at once.
     if not learners_next <= outgoing - voters:
         raise InvalidConfiguration(f"learners_next must be voters of the outgoing half only: {conf}")
     if not outgoing and conf.auto_leave:

@@ -87,6 +87,7 @@ class Config:
             raise ConfigError(f"node id {self.id} is not a positive integer")
         if self.heartbeat_ticks <= 0:
             raise ConfigError("a heartbeat must be at least one tick")
+        # Otherwise followers would campaign between two heartbeats of a healthy leader (section 5.6).
         if self.election_ticks <= self.heartbeat_ticks:
             raise ConfigError("an election timeout must be more ticks than a heartbeat")
         if self.applied is not None and self.applied < 0:
@@ -97,8 +98,11 @@ class Config:
             limit = getattr(self, name)
             if limit is not None and limit <= 0:
                 raise ConfigError(f"{name} must be positive")
+        # Otherwise a single full message would exceed the limit, and no second one could be in flight.
         if self.max_inflight_bytes is not None and self.max_inflight_bytes < self.max_message_bytes:
             raise ConfigError("max_inflight_bytes must hold at least one message of max_message_bytes")
+        # CheckQuorum is the lease: without it, followers vote while a leader is alive, and a leader without a
+        # quorum goes on answering.
         if self.read_only is ReadOnlyOption.LEASE_BASED and not self.check_quorum:
             raise ConfigError("lease-based reads need check_quorum")
         if self.initial_election_ticks_left is not None and self.initial_election_ticks_left < 0:

@@ -72,6 +72,7 @@ def check(raft: Raft, message: Message) -> None:
     # accepted: this node may not have applied yet that they are members.
     if kind in _RESPONSES and sender not in raft.tracker.progress:
         raise PeerNotFound(f"{kind.name} from node {sender}, which is not in the configuration")
+    # What follows is an error of the sender, or on the way from it.
     if message.to != raft.id:
         raise InvalidMessage(f"{kind.name} for node {message.to} was delivered to node {raft.id}")
     if sender == 0 or (sender == raft.id and kind not in _FROM_SELF):

@@ -90,6 +90,7 @@ class Progress:
     def __init__(self, *, next_index: int, inflights: Inflights, is_learner: bool, match: int = 0) -> None:
         self.match = match
         self.next = next_index
+        # Nothing is known of the follower's log, so look for where it agrees with the leader's.
         self.state = ProgressState.PROBE
         self.pending_snapshot: int | None = None
         self.recent_active = False

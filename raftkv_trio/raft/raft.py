@@ -67,8 +67,10 @@ class Raft:
         self.log = RaftLog(storage, self.logger, max_applying_bytes)
         self.tracker = Tracker(config.max_inflight_messages, config.max_inflight_bytes)
         self.reads = ReadIndexRounds(config.id)
+        # Persistent state (figure 2), with the log. It is durable when the write of its Ready is.
         self.term = 0
         self.vote: int | None = None
+        # Everything from here on is volatile: a restarted node begins as a follower that knows nothing of it.
         self.leader_id: int | None = None
         self.role = StateRole.FOLLOWER
         self.messages: list[Message] = []
@@ -77,6 +79,8 @@ class Raft:
         self.election_elapsed = 0
         self.heartbeat_elapsed = 0
         self.randomized_election_ticks = config.election_ticks
+        # A leader's state. `reset` clears it, except `unwritten_commit`: what is committed stays so. The
+        # progress of followers is in `tracker`.
         self.transferee: int | None = None
         self.lease_broken = False
         self.pending_conf_index = 0
@@ -104,6 +108,8 @@ class Raft:
                     f"{self.log.committed} to {self.log.last_index()}"
                 )
             self.term, self.vote, self.log.committed = hard_state
+        # A state machine that is durable by itself may be further than the log's beginning. What it has
+        # applied is not handed out again.
         if self.config.applied is not None:
             self.log.applied_to(self.config.applied, 0)
         # Nodes start as followers (section 5.2), former leaders too: leadership is not durable, and while the

@@ -82,11 +82,14 @@ class RawNode:
     def is_changing(self) -> bool:
         """Whether a conf change may be under way. While it is, no other one can be proposed."""
         raft = self.raft
+        # On a new leader, this is true until it has applied what it inherited, which may hold a change.
         return raft.pending_conf_index > raft.log.applied or is_joint(raft.conf_state)
 
     @property
     def may_leave_joint(self) -> bool:
         """Whether this node leads a joint configuration with auto-leave, and has not proposed to leave it."""
+        # The core proposes to leave whenever an entry is applied. If that proposal was refused, and nothing
+        # more is applied, it is up to the driver.
         raft = self.raft
         return (
             raft.role is StateRole.LEADER
@@ -118,6 +121,7 @@ class RawNode:
         Raises:
             ProposalDropped: nothing was appended or forwarded; the subclass says why.
         """
+        # Term and index are the leader's to give (`replication.append`).
         return self._propose(tuple([Entry(0, 0, data=item) for item in data]))
 
     def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> int | None:
@@ -173,6 +177,7 @@ class RawNode:
         not need unique contexts, but the caller can only tell answers apart by them.
         """
         raft = self.raft
+        # A leader reads the same way: it, too, has to confirm that it still leads.
         step(raft, Message(type=MessageType.READ_INDEX, to=raft.id, from_=raft.id, context=context))
 
     def transfer_leader(self, target_id: int) -> None:

@@ -47,6 +47,7 @@ class Status:
 
 def status_of(raft: Raft) -> Status:
     """A copy of the state of `raft`. Later changes of `raft` do not affect it."""
+    # Only a leader is told how far other logs reach.
     leads = raft.role is StateRole.LEADER
     progress = {member: _progress_status(p) for member, p in raft.tracker.progress.items()} if leads else {}
     return Status(

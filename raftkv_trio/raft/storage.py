@@ -130,6 +130,7 @@ class MemoryStorage(Storage):
 
         Entries that are compacted already are skipped. Raises InvalidState if there would be a gap.
         """
+        # A write that began before this node took a snapshot may reach back behind it.
         if not entries:
             return
         skip = self._base_index + 1 - entries[0].index
@@ -138,6 +139,7 @@ class MemoryStorage(Storage):
             if not entries:
                 return
         offset = entries[0].index - self._base_index - 1
+        # A gap means that a write was lost, or that writes were put in here in another order than they came.
         if offset > len(self._entries):
             raise InvalidState(f"entry {entries[0].index} does not follow the last one, {self.last_index()}")
         del self._entries[offset:]
@@ -145,6 +147,7 @@ class MemoryStorage(Storage):
 
     def apply_snapshot(self, snapshot: Snapshot) -> None:
         """Replace everything by `snapshot`; raises SnapshotOutOfDate if it is not newer than the one here."""
+        # To go back would lose entries that are acknowledged.
         if snapshot.index <= self._snapshot.index:
             raise SnapshotOutOfDate(
                 f"a snapshot at {snapshot.index} cannot replace the one at {self._snapshot.index}"
@@ -170,6 +173,7 @@ class MemoryStorage(Storage):
         """
         if index <= self._base_index:
             raise Compacted(f"entry {index} is compacted already")
+        # The term of the last compacted entry is still needed, as that of the first one's predecessor.
         term = self.term(index)
         del self._entries[: index - self._base_index]
         self._base_index, self._base_term = index, term

@@ -35,6 +35,7 @@ class Tracker:
         Members that are new, or that were `dropped` and are members again, are probed from `last_index`.
         Raises InvalidConfiguration if `conf` breaks an invariant.
         """
+        # First, since it raises: a refused configuration must change nothing.
         conf = normalized(conf)
         known = self.progress
         learners = frozenset(conf.learners)

@@ -76,26 +76,38 @@ class Snapshot:
 class MessageType(IntEnum):
     """Kinds of messages. The numbers are this project's own, and part of the wire format."""
 
+    # An election timeout and a heartbeat timeout in etcd's raft. Here `RawNode.tick` acts without a message.
     HUP = 1
     BEAT = 2
+    # A client's entries, on their way to the leader.
     PROP = 3
+    # AppendEntries (paper, figure 2).
     APP = 4
     APP_RESP = 5
+    # RequestVote (figure 2), and the same for a pre-vote (dissertation 9.6).
     VOTE = 6
     VOTE_RESP = 7
     PRE_VOTE = 8
     PRE_VOTE_RESP = 9
+    # InstallSnapshot (figure 13). The receiver answers with APP_RESP; SNAP_STATUS is the word of the leader's
+    # own driver on whether the snapshot was delivered.
     SNAP = 10
     SNAP_STATUS = 11
+    # The empty AppendEntries of the paper. They are kinds of their own because heartbeats have no consistency
+    # check, and confirm the rounds of reads.
     HEARTBEAT = 12
     HEARTBEAT_RESP = 13
+    # The driver's word that messages to a node may be lost.
     UNREACHABLE = 14
     CHECK_QUORUM = 15
+    # Leadership transfer (dissertation 3.10): a request to the leader, and the leader's word to its target.
     TRANSFER_LEADER = 16
     TIMEOUT_NOW = 17
+    # Linearizable reads (dissertation 6.4).
     READ_INDEX = 18
     READ_INDEX_RESP = 19
     FORGET_LEADER = 20
+    # Between a core and its storage.
     STORAGE_APPEND = 21
     STORAGE_APPEND_RESP = 22
     STORAGE_APPLY = 23
