@@ -33,7 +33,11 @@ from raftkv_trio.storage.small_files import (
 from raftkv_trio.storage.snapshot_file import SnapshotFile, SnapshotMeta
 from raftkv_trio.storage.wal import WriteAheadLog, begin_log, open_log
 
+# The log of a new cluster begins behind this snapshot. So no log has the first entry, and a node that joins
+# later must begin with a snapshot, which names the members.
 BOOTSTRAP_INDEX = BOOTSTRAP_TERM = 1
+# Random, so that no two directories have the same id. A member whose directory was lost and made anew shows
+# another one, and its peers refuse it, since it has forgotten its votes.
 DIRECTORY_ID_BYTES = 16
 
 
@@ -99,6 +103,7 @@ def _open_storage(
         raise ConfigError(
             f"{path} is not empty and no data directory of raftkv-trio; name another with `data_dir`"
         )
+    # Before the lock, which is a file in it. If another node runs here all three exist, and stay as they are.
     for directory in (path, path / "wal", path / "snap"):
         disk.make_directory(directory)
     # Before anything is read: another process may be writing what would be read.
@@ -120,6 +125,8 @@ def _open_storage(
         for directory in (path / "snap", path):
             disk.sync_directory(directory)
         identity = read_identity(disk, path)
+        # A node with the log and the votes of another would be the same voter under a second id: a vote could
+        # count twice.
         if identity.node_id != node_id:
             raise ConfigError(
                 f"{path} belongs to node {identity.node_id}, not to node {node_id};"
@@ -166,6 +173,7 @@ def make_data_directory(
         directory_id=rng.getrandbits(8 * DIRECTORY_ID_BYTES).to_bytes(DIRECTORY_ID_BYTES, "big"),
     )
     meta = SnapshotMeta(bootstrap.index, bootstrap.term, bootstrap.conf_state)
+    # Log and snapshot in any order, since neither counts before `identity` is there.
     begin_log(disk, path / "wal", identity.encode(), meta.id, segment_bytes=segment_bytes)
     snapshot = SnapshotFile(disk, path / "snap", meta, bootstrap.envelope)
     try:
@@ -178,6 +186,7 @@ def make_data_directory(
     disk.sync_directory(path)
     # The directory may itself be new. Without its own name all that is in it would be lost.
     sync_parents(disk, path)
+    # These two are read at every start, so they must be there when `identity` is.
     if origin is not None:
         write_origin(disk, path, origin)
     write_peers(disk, path, {})

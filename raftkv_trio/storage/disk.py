@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+# The files hold all keys and values, and the directory ids by which members know each other.
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 
@@ -108,7 +109,7 @@ class OsFile(DiskFile):
     def write_at(self, offset: int, data: bytes) -> None:
         view = memoryview(data)
         with naming(self._path):
-            while view:
+            while view:  # a signal or a full disk can end a write early; the next call tells which
                 written = os.pwrite(self._descriptor, view, offset)
                 view = view[written:]
                 offset += written
@@ -131,7 +132,7 @@ class OsFile(DiskFile):
         # The system releases this lock when the process ends, however it ends: a killed node leaves none.
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except BlockingIOError:  # another process has it; all other errors are errors
             return False
         return True
 
@@ -143,12 +144,14 @@ class OsDisk(Disk):
     """The operating system's file system."""
 
     def make_directory(self, path: Path) -> None:
+        # Names made here are durable when their parents are synced (`data_directory.sync_parents`).
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
 
     def exists(self, path: Path) -> bool:
         return path.exists()
 
     def list_directory(self, path: Path) -> list[str]:
+        # Sorted, since the order of a file system is arbitrary, and a simulation must be repeatable.
         return sorted(os.listdir(path))
 
     def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
@@ -176,6 +179,7 @@ class OsDisk(Disk):
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Make errors of calls on a descriptor name the file, as errors of calls on a path do."""
+    # Python knows no name for a descriptor, and "No space left on device" alone does not say where.
     try:
         yield
     except OSError as error:

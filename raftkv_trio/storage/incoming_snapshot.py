@@ -23,6 +23,8 @@ class IncomingSnapshot:
         self._path = path
         self._reader = PartReader(path)
         self._header = b""
+        # Members' files of one snapshot have equal bytes (the state machine is deterministic), so a transfer
+        # that one leader began can be ended by another. If they differ, the hash at the end does not fit.
         is_known = disk.exists(path)
         self._file: DiskFile | None = disk.open(path, create=True)
         try:
@@ -31,6 +33,7 @@ class IncomingSnapshot:
         except OSError:
             self.close()
             raise
+        # A sender is asked for whole parts: half of one may be here, but its CRC cannot be checked yet.
         self.offset = self._reader.verified_bytes
 
     @property
@@ -43,6 +46,8 @@ class IncomingSnapshot:
         assert self._file is not None
         # Not synced here: `finish` syncs all, and a loss of power before it costs no more than the transfer.
         try:
+            # Verified before it is written. The offset moves by what came, whole parts or not: the reader
+            # keeps the beginning of a part in memory until the rest comes.
             self._feed(data)
             self._file.write_at(self.offset, data)
         except (CorruptLog, OSError):
@@ -90,11 +95,8 @@ class IncomingSnapshot:
             self._header = parts[0]
 
     def _read_again(self, file: DiskFile) -> None:
-        """Verify what an earlier connection left, take the whole parts of it, and write these again.
-
-        Written again, since a sync that failed in an earlier process leaves pages that are marked as written
-        and are not on the disk: the sync of `finish` would pass over them.
-        """
+        """Verify what an earlier connection left, take the whole parts of it, and write these again."""
+        # Verified first by a reader of its own, which may fail anywhere: it tells how much is good.
         reader, offset = PartReader(self._path), 0
         while data := file.read_at(offset, _READ_BYTES):
             try:
@@ -102,7 +104,9 @@ class IncomingSnapshot:
             except CorruptLog:  # the parts in front of the damage count
                 break
             offset += len(data)
-        # Only up to the last whole part: a part that a crash cut short is sent again from its beginning.
+        # Only up to the last whole part: a part that a crash cut short is sent again from its beginning. And
+        # written again: pages that the system failed to write back in the meantime are marked as clean, and
+        # the sync of `finish` would pass over them.
         for begin in range(0, reader.verified_bytes, _READ_BYTES):
             data = file.read_at(begin, min(_READ_BYTES, reader.verified_bytes - begin))
             self._feed(data)

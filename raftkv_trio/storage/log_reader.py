@@ -116,6 +116,8 @@ class LogReader:
             raise CorruptLog(
                 f"{self._directory} holds no log, and without it this node has forgotten its votes: {REMEDY}"
             )
+        # Only a segment in which the log may end can have a torn record. In all others the writer went on to
+        # the next one after a sync.
         ends = possible_ends(self._disk, self._directory, names)
         for name in names:
             # Two ends are possible, and the segment before does not lead to this one: the writer was stopped

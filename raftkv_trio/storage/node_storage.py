@@ -35,6 +35,7 @@ class NodeStorage:
         self._path = path
         self._lock: DiskFile | None = lock
         self._log = log
+        # Each of these may refuse the directory. The caller closes log and lock then.
         self.identity = identity
         self.snapshots = SnapshotDirectory(disk, path / "snap", log.snapshot)
         self.origin = read_origin(disk, path)
@@ -64,6 +65,7 @@ class NodeStorage:
 
     def take_entries(self) -> list[Entry]:
         """The entries after the snapshot, as recovered. Given away: a second call returns none."""
+        # The core keeps them from now on; a second copy would cost as much memory as the log has entries.
         entries, self._log.entries = self._log.entries, []
         return entries
 
@@ -133,6 +135,8 @@ class NodeStorage:
 
     def snapshot_chunks(self, snapshot: SnapshotId) -> Generator[bytes, None, None]:
         """The state machine's chunks of a snapshot, lazily; raises CorruptLog, StorageError."""
+        # The state machine restores from these while they are read. An error in the middle leaves it with
+        # half of a state, so the node ends.
         with self._ending_the_node("snap"):
             yield from self.snapshots.chunks(snapshot)
 
@@ -157,6 +161,7 @@ class NodeStorage:
 
     def remember_directory_id(self, node_id: int, directory_id: bytes) -> None:
         """Record a member's directory id, durably; raises StorageError, and OSError if there is no room."""
+        # In memory only when it is durable: a peer is accepted under an id that a restart remembers, or not.
         known = {**self._known_directory_ids, node_id: directory_id}
         try:
             write_peers(self._disk, self._path, known)
@@ -170,6 +175,7 @@ class NodeStorage:
 
     def mark_removed(self, index: int) -> None:
         """Record that entry `index` removed this node, so that it never starts again. Raises StorageError."""
+        # Durable, so that a supervisor that starts the node again and again gets the same answer at once.
         with self._ending_the_node("removed"):
             write_removed(self._disk, self._path, index)
 

@@ -34,6 +34,7 @@ from raftkv_trio.storage.snapshot_file import SnapshotId
 MAGIC = 0x52_4B_56_31  # "RKV1"
 ALIGNMENT = 8
 SECTOR_BYTES = 512
+# A fixed layout and not CBOR, so that a header can be looked for, at each multiple of 8, behind damage.
 _FIELDS = struct.Struct(">IB3xIQI4x")
 _CRC = struct.Struct(">I")
 HEADER_BYTES = _FIELDS.size + _CRC.size
@@ -80,6 +81,7 @@ def decode_header(data: bytes, offset: int) -> Header | None:
     if offset + HEADER_BYTES > len(data):
         return None
     fields = data[offset : offset + _FIELDS.size]
+    # Unpacked before it is verified, since the CRC stands behind it; used only if both tests pass.
     magic, kind, length, batch, payload_crc = _FIELDS.unpack(fields)
     (header_crc,) = _CRC.unpack_from(data, offset + _FIELDS.size)
     # Zeros, as they stand behind the last record, have no magic number. The CRC is of the bytes as they are,
@@ -91,9 +93,11 @@ def decode_header(data: bytes, offset: int) -> Header | None:
 
 def decode_payload(data: bytes, offset: int, header: Header, segment: int) -> bytes | None:
     """The payload behind a header that verified; None if the payload or its padding does not verify."""
+    # The header verified, so the length is the one that was written.
     start = offset + HEADER_BYTES
     payload = data[start : start + header.length]
     padding = data[start + header.length : offset + header.record_bytes]
+    # No CRC covers the padding. It is zeros, or something else was written there.
     if len(payload) < header.length or any(padding):
         return None
     return payload if _payload_crc(segment, offset, payload) == header.payload_crc else None
@@ -109,6 +113,8 @@ class LogRecord(NamedTuple):
 
     def encode(self) -> bytes:
         """The payload."""
+        # In every record, whatever its type: hard state and snapshot take few bytes, and each record that is
+        # left of a damaged log tells them (`offline/salvage.py`).
         return cbor2.dumps(
             [
                 list(self.hard_state),
@@ -123,6 +129,8 @@ def decode_record(kind: int, payload: bytes) -> LogRecord:
     """What `LogRecord.encode` made; raises PeerProtocolError if it is no such payload."""
     if not SEGMENT <= kind <= CUT:
         raise PeerProtocolError(f"{kind} is no type of a record")
+    # As strict as with a peer's message: a CRC says that the bytes are as they were written, and not that a
+    # version of this program wrote them.
     value = plain_cbor.decode_payload(payload)
     hard_state, entries, snapshot, identity = plain_cbor.items(value, 4)
     term, index = plain_cbor.items(snapshot, 2)
@@ -154,10 +162,6 @@ def end_of_data(data: bytes) -> int:
 def is_torn(data: bytes, offset: int, segment: int) -> bool:
     """Whether the bytes at `offset`, which do not verify, can be the last write, cut short by a crash.
 
-    A disk writes sectors of 512 bytes whole or not at all, in any order, and a segment is full of zeros at
-    first. So if a crash cut a write short at least one sector of it is still zero, or the file ends before it
-    does. And it was the last write, so no record that verifies lies behind it.
-
     Everything else is damage to a record that was once whole, and perhaps acknowledged. The two cannot always
     be told apart: damage to the very last record that leaves one of its sectors zero looks like a torn write.
     """
@@ -171,6 +175,9 @@ def is_torn(data: bytes, offset: int, segment: int) -> bool:
     # The file is shorter than the write, as after a copy that was cut short.
     if end > len(data):
         return True
+    # A disk writes sectors of 512 bytes whole or not at all, in any order, and a segment is full of zeros at
+    # first. So of a write that was cut short at least one sector is still zero. A sector that is not zero and
+    # wrong was written, and has changed since: damage.
     position = offset
     while position < end:
         # Of the first and the last sector only the bytes of this record count. The others in the first one

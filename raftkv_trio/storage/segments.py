@@ -27,6 +27,7 @@ class SegmentName(NamedTuple):
     @classmethod
     def parse(cls, name: str) -> "SegmentName | None":
         """The segment whose file has this name; None if it is another kind of file."""
+        # Other files are ignored and not refused: spare, torn tails, and what an operator has put there.
         number, dash, first_index = name.removesuffix(_SUFFIX).partition("-")
         if not (name.endswith(_SUFFIX) and dash and number.isdecimal()):
             return None
@@ -59,6 +60,8 @@ def last_run(names: list[SegmentName]) -> list[SegmentName]:
 
 def read_segment(disk: Disk, path: Path) -> bytes:
     """All of a segment's file; raises OSError."""
+    # At once, since what is torn or damaged is told by what lies behind it. A segment fits into memory, and
+    # one is read at a time.
     file = disk.open(path, read_only=True)
     try:
         return file.read_at(0, file.size())
@@ -73,7 +76,7 @@ def possible_ends(disk: Disk, directory: Path, names: list[SegmentName]) -> list
     counts if the one before ends with a CUT; if the CUT is torn or missing, nothing in the last segment was
     acknowledged. Raises OSError.
     """
-    if len(names) < 2:
+    if len(names) < 2:  # before the first one there is nothing that could end the log
         return names
     last = names[-1]
     # A second record in the last segment is written only after the CUT is durable. With one there, damage at

@@ -20,6 +20,7 @@ from raftkv_trio.payload.cbor import decode_payload
 from raftkv_trio.storage.disk import Disk, write_whole_file
 
 FORMAT_VERSION = 1
+# In front of the contents and not behind them: its place is known whatever the length.
 _CRC = struct.Struct(">I")
 
 
@@ -44,6 +45,7 @@ def seal(content: bytes) -> bytes:
 
 def write_sealed(disk: Disk, path: Path, value: object) -> None:
     """Make `path` hold `value`, durably, or leave it as it was; raises OSError."""
+    # Replaced and never changed in place: a crash must not leave half of the new contents over the old ones.
     write_whole_file(disk, path, seal(cbor2.dumps(value)))
 
 
@@ -103,12 +105,14 @@ def read_peers(disk: Disk, path: Path) -> dict[int, bytes]:
 
 
 def write_peers(disk: Disk, path: Path, directory_ids: Mapping[int, bytes]) -> None:
-    """Record the other members' directory ids; raises OSError."""
+    """Record the other members' directory ids, all of them; raises OSError."""
     write_sealed(disk, path / "peers", dict(directory_ids))
 
 
 def read_origin(disk: Disk, path: Path) -> bytes | None:
     """The hash of the backup that a directory was restored from, if it was; raises CorruptLog, OSError."""
+    # Most directories were not restored, so its absence is no damage. It is needed only to compare the
+    # cluster id, which is hashed from it, with the one that the configuration would give.
     file = path / "origin"
     if not disk.exists(file):
         return None
@@ -125,6 +129,7 @@ def write_origin(disk: Disk, path: Path, origin: bytes) -> None:
 
 def read_removed(disk: Disk, path: Path) -> int | None:
     """The index at which the cluster removed this node, if it did; raises CorruptLog, OSError."""
+    # Missing is the rule. Should it be lost, the node starts, and its peers tell it again.
     file = path / "removed"
     if not disk.exists(file):
         return None

@@ -34,6 +34,7 @@ class SnapshotDirectory:
     def __init__(self, disk: Disk, directory: Path, newest: SnapshotId) -> None:
         self._disk = disk
         self._directory = directory
+        # Read now and not when it is needed: a directory whose snapshot is gone is refused at the start.
         self.newest, _ = self.read_head(newest)
 
     def begin(self, meta: SnapshotMeta, envelope: bytes) -> SnapshotFile:
@@ -56,6 +57,7 @@ class SnapshotDirectory:
         It counts only when the log's record says so.
         """
         path = self._directory / snapshot.file_name
+        # The receiver has synced the contents, so only the name is missing.
         self._disk.rename(path.with_name(f"{path.name}.part"), path)
         self._disk.sync_directory(self._directory)
         return self.read_head(snapshot)[0]
@@ -113,9 +115,11 @@ class SnapshotDirectory:
         path = self._directory / snapshot.file_name
         if not self._disk.exists(path):
             raise CorruptLog(f"{path} is missing, and the log continues it: {REMEDY}")
+        # Closed here and not by the garbage collector, since a part of it is not read.
         parts = read_parts(self._disk, path)
         try:
             meta = decode_meta(path, next(parts))
+            # A file that was copied or renamed by hand verifies, and holds another moment of the log.
             if meta.id != snapshot:
                 raise CorruptLog(f"{path} holds another snapshot than its name says: {REMEDY}")
             return meta, next(parts)

@@ -25,7 +25,7 @@ from raftkv_trio.storage.disk import Disk, DiskFile
 
 _PART = struct.Struct(">II")
 HASH_BYTES = 32
-MAX_PART_BYTES = 64 * 1024 * 1024
+MAX_PART_BYTES = 64 * 1024 * 1024  # a reader takes no more memory than this for a part
 #: After so many bytes a long file is synced while it is written: one large sync at its end would keep the
 #: disk busy for seconds, and the log's syncs would wait for it.
 SYNC_EVERY_BYTES = 8 * 1024 * 1024
@@ -86,12 +86,16 @@ class SnapshotFile:
         self._disk = disk
         self._path = directory / meta.id.file_name
         self._temporary = directory / f"{meta.id.file_name}.tmp"
+        # The position counts parts, for their CRCs; the hash is of all bytes, frames included.
         self._position = self._unsynced = self.size_bytes = 0
         self._hash = blake2b(digest_size=HASH_BYTES)
         # A killed process may have left one, and it may be longer than the new one will be.
         if disk.exists(self._temporary):
             disk.unlink(self._temporary)
         self._file: DiskFile | None = disk.open(self._temporary, create=True)
+        # Index, term and configuration come first, so that a start, or a member that receives the file, knows
+        # what it holds without the chunks. The configuration is the one in force at this index: the core
+        # needs it to restore, and it may have changed since.
         try:
             self.write([cbor2.dumps([meta.index, meta.term, pack_conf_state(meta.conf_state)]), envelope])
         except OSError:
@@ -100,6 +104,7 @@ class SnapshotFile:
 
     def write(self, parts: Iterable[bytes]) -> None:
         """Append parts; an empty one is left out, since it would mean the end."""
+        # One write for all of them: the snapshotter collects chunks so that there are few calls.
         self._put(b"".join([self._framed(part) for part in parts if part]))
 
     def finish(self) -> Path:
@@ -125,6 +130,7 @@ class SnapshotFile:
 
     def abandon(self) -> None:
         """Close the file, and remove it if it has no name yet."""
+        # At once, and not at the next start: without room for a snapshot, half of one must not stay.
         self.close()
         if self._disk.exists(self._temporary):
             self._disk.unlink(self._temporary)
@@ -138,6 +144,7 @@ class SnapshotFile:
 
     def _put(self, data: bytes) -> None:
         assert self._file is not None
+        # An error leaves the hash and the size as they were, but not the file: the caller abandons it.
         self._file.write_at(self.size_bytes, data)
         self._hash.update(data)
         self.size_bytes += len(data)
@@ -170,6 +177,7 @@ class PartReader:
         Raises CorruptLog, with file and offset.
         """
         self._buffer += data
+        # Bytes come as they were read or received, so a part can be in several calls, or many parts in one.
         parts: list[bytes] = []
         while not self._ended and len(self._buffer) >= _PART.size:
             length, crc = _PART.unpack_from(self._buffer)
@@ -190,6 +198,7 @@ class PartReader:
             if part:
                 parts.append(part)
             self._ended = not part
+        # The hash is of all bytes before it, the empty part included.
         if self._ended and not self.is_whole and len(self._buffer) >= HASH_BYTES:
             if self._buffer[:HASH_BYTES] != self._hash.digest():
                 raise self._corrupt()
@@ -205,6 +214,8 @@ class PartReader:
         return self._corrupt()
 
     def _pass(self, length: int) -> None:
+        # Counted and hashed only when it has verified: a transfer goes on from here, and nothing before this
+        # is looked at again.
         self._hash.update(self._buffer[:length])
         del self._buffer[:length]
         self.verified_bytes += length
@@ -221,10 +232,12 @@ def read_parts(disk: Disk, path: Path) -> Generator[bytes, None, None]:
 def _parts(disk: Disk, path: Path, reader: PartReader) -> Generator[bytes, None, None]:
     file = disk.open(path, read_only=True)
     try:
+        # A piece at a time: a snapshot may be larger than the memory.
         offset = 0
         while data := file.read_at(offset, _READ_BYTES):
             yield from reader.feed(data)
             offset += len(data)
+        # Each part verified, and yet the file ends too early: parts at its end are missing.
         if not reader.is_whole:
             raise reader.missing()
     finally:
@@ -260,6 +273,7 @@ def verify_snapshot(disk: Disk, path: Path) -> VerifiedSnapshot:
 
 def decode_meta(path: Path, header: bytes) -> SnapshotMeta:
     """What the header part of a snapshot file says; raises CorruptLog."""
+    # Its CRC fits, so this is a file of another program or version, or a mistake in one.
     try:
         index, term, conf_state = decode_payload(header)
         return SnapshotMeta(index, term, unpack_conf_state(conf_state))

@@ -63,18 +63,21 @@ class WriteAheadLog:
         self._directory = directory
         self._identity = identity
         self.segment_bytes = segment_bytes
+        # The current segment: its file, the offset for the next record, and where records must end. The bytes
+        # behind that are kept for the CUT that ends the segment.
         self._file: DiskFile | None = None
         self._path = directory
         self.segment = 0
         self._offset = 0
-        self._room_ends = 0  # the bytes behind it are kept for the CUT that ends the segment
-        self._batch = 0
-        self._broken: str | None = None
+        self._room_ends = 0
+        self._batch = 0  # the number of the last record
+        self._broken: str | None = None  # why nothing is written any more
         self.hard_state = HardState()
         self.snapshot = NO_SNAPSHOT
         self.entries: list[Entry] = []
         self.last_index = 0
-        self._changes: list[int] = []  # indexes of the conf changes whose commit is not durable yet
+        # The indexes of the conf changes of which the disk does not know yet that they are committed.
+        self._changes: list[int] = []
         self.torn_tail: TornTail | None = None
 
     @property
@@ -99,6 +102,8 @@ class WriteAheadLog:
 
         Called when a record is durable that has `self.hard_state`, `self.snapshot` and `entries`.
         """
+        # A conf change is settled when a durable record says that it is committed: a commit index at or above
+        # it, or a snapshot, which holds nothing else. Until then `must_write` writes the record that says it.
         # Entries replace the log from their first index on, and so the conf changes noted from there on.
         settled = max(self.hard_state.commit, self.snapshot.index)
         kept = [i for i in self._changes if not entries or i < entries[0].index]
@@ -222,12 +227,7 @@ class WriteAheadLog:
         """Go on in a new segment with room for `record_bytes`; raises OSError.
 
         Three things become durable one after the other: the new segment's first record, its name, and a CUT
-        at the end of the old one. Power may be lost between any two of them:
-        - before the name: the old segment ends the log, as before;
-        - before the CUT: the new segment has only its first record, nothing in it was acknowledged, and a
-          start removes it (`LogReader.unused`);
-        - after the CUT: the log goes on in the new segment, and a start that does not find it refuses.
-        In the opposite order a crash could leave a CUT without a new segment, which looks like a lost one.
+        at the end of the old segment.
         """
         number = self.segment + 1
         path = self._directory / str(SegmentName(number, self.last_index + 1))
@@ -246,10 +246,17 @@ class WriteAheadLog:
             # Preallocated, so that later writes need no room, and full of zeros, by which `is_torn` tells
             # sectors that were never written.
             file.preallocate(size_bytes)
+            # First its contents, then its name: a segment that is found after a loss of power has its first
+            # record. If power is lost here, without the name, the old segment ends the log as before.
             file.write_at(0, begin)
             file.datasync()
             self._disk.sync_directory(self._directory)
+            # If power is lost here, the new segment has only its first record and nothing leads to it. So
+            # nothing in it was acknowledged, and a start removes it (`LogReader.unused`).
             if self._file is not None:
+                # With the CUT the log goes on in the new segment, and a start that does not find it refuses.
+                # So the CUT comes last: a crash must not leave one that leads to nothing. It must come, too:
+                # without it, a new segment that is lost later with all its entries would not be missed.
                 # There is room for it: `_room_ends` is CUT_BYTES before the end of the file.
                 self._write_record(CUT, LogRecord(self.hard_state, (), self.snapshot).encode())
                 self._file.datasync()
@@ -271,6 +278,7 @@ class WriteAheadLog:
 
         A node tells others what it finds here, so everything found must survive the next loss of power.
         """
+        # All is verified before anything is changed: a log that is refused stays as it was found.
         reader = LogReader(self._disk, self._directory, self._identity)
         reader.read()
         contents = reader.contents
@@ -287,6 +295,8 @@ class WriteAheadLog:
         # find a file of that name.
         if reader.unused is not None:
             self._disk.unlink(self._directory / str(reader.unused))
+        # Appended to where it ends, behind a CLOSE too. Its size was chosen when it was made, perhaps with
+        # another `segment_bytes`.
         self._file = self._disk.open(self._path)
         self._room_ends = self._file.size() - CUT_BYTES
         if reader.tail:
@@ -309,13 +319,9 @@ class WriteAheadLog:
             file.close()
 
     def _cut_off(self, tail: bytes) -> None:
-        """Copy the torn tail to a file of its own, durably, then make it zeros again, durably.
-
-        In this order, so that the bytes are never in neither place: if they were no torn write after all but
-        damage, the copy is all that is left of a record. Both before the next append: a shorter record in
-        this place would be followed by the rest of the torn one, and a start could not tell that from damage.
-        A crash in between finds the same torn tail again, and does the same again.
-        """
+        """Copy the torn tail to a file of its own, durably, then make it zeros again, durably."""
+        # First the copy, with its name: if the bytes were no torn write after all but damage, they are all
+        # that is left of a record. A crash in between finds the same torn tail, and does the same again.
         assert self._file is not None
         kept = self._directory / f"torn-{self._path.name}-{self._offset}"
         copy = self._disk.open(kept, create=True)
@@ -325,6 +331,8 @@ class WriteAheadLog:
         finally:
             copy.close()
         self._disk.sync_directory(self._directory)
+        # Zeros, durable before the next append: a shorter record in this place would be followed by the rest
+        # of the torn one, which a start could not tell from damage.
         self._file.write_at(self._offset, bytes(len(tail)))
         self._file.datasync()
         self.torn_tail = TornTail(file=self._path, offset=self._offset, kept=kept)
