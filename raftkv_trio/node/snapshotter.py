@@ -23,7 +23,7 @@ from raftkv_trio.errors import StorageError
 from raftkv_trio.node.applier import Applier
 from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.steps import Steps, checkpoint, in_worker, run_steps, wait
-from raftkv_trio.storage import NodeStorage, SnapshotMeta, is_no_room, trouble
+from raftkv_trio.storage import NodeStorage, SnapshotMeta, describe_os_error, is_no_room
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock, Worker
 
@@ -162,7 +162,7 @@ class Snapshotter:
         Raises StorageError for any other error, which ends the node: what a failing disk holds is unknown.
         """
         if not is_no_room(error):
-            raise StorageError(trouble(error, "a snapshot")) from error
+            raise StorageError(describe_os_error(error, "a snapshot")) from error
         self._retry_at = self._clock.now() + RETRY_S
         self._end(f"there is no room for a snapshot: {error.strerror}; free some space on the disk")
         self._no_room("the disk has no room for a snapshot or the log's next segment")

@@ -44,7 +44,7 @@ from raftkv_trio.storage.data_directory import (
     is_new,
     open_storage,
 )
-from raftkv_trio.storage.disk import Disk, DiskFile, OsDisk, is_no_room, trouble
+from raftkv_trio.storage.disk import Disk, DiskFile, OsDisk, describe_os_error, is_no_room
 from raftkv_trio.storage.incoming_snapshot import IncomingSnapshot
 from raftkv_trio.storage.node_storage import NodeStorage
 from raftkv_trio.storage.small_files import Identity
@@ -63,9 +63,9 @@ __all__ = [
     "SnapshotId",
     "SnapshotMeta",
     "VerifiedSnapshot",
+    "describe_os_error",
     "is_new",
     "is_no_room",
     "open_storage",
-    "trouble",
     "verify_snapshot",
 ]

@@ -17,7 +17,7 @@ from pathlib import Path
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
 from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog
 from raftkv_trio.raft.types import ConfState
-from raftkv_trio.storage.disk import Disk, trouble
+from raftkv_trio.storage.disk import Disk, describe_os_error
 from raftkv_trio.storage.node_storage import NodeStorage
 from raftkv_trio.storage.record import has_record_behind
 from raftkv_trio.storage.segments import list_segments, read_segment
@@ -87,7 +87,8 @@ def open_storage(
         return _open_storage(disk, path, node_id, bootstrap, rng, segment_bytes)
     except OSError as error:
         raise ConfigError(
-            f"data directory {path} cannot be used: {trouble(error, path)}; name another with `data_dir`"
+            f"data directory {path} cannot be used: {describe_os_error(error, path)};"
+            " name another with `data_dir`"
         ) from error
 
 

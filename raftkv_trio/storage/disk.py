@@ -192,7 +192,7 @@ def is_no_room(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def trouble(error: OSError, what: Path | str) -> str:
+def describe_os_error(error: OSError, what: Path | str) -> str:
     """An error in words: the file, or `what` if the error names none, and the reason."""
     return f"{error.filename or what}: {error.strerror or error}"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from raftkv_trio.errors import StorageError
 from raftkv_trio.raft.types import Entry, HardState
-from raftkv_trio.storage.disk import Disk, DiskFile, is_no_room, trouble
+from raftkv_trio.storage.disk import Disk, DiskFile, describe_os_error, is_no_room
 from raftkv_trio.storage.incoming_snapshot import IncomingSnapshot
 from raftkv_trio.storage.segments import prepare_spare, purge_segments
 from raftkv_trio.storage.small_files import Identity, read_origin, read_peers, write_peers, write_removed
@@ -170,7 +170,7 @@ class NodeStorage:
             # again. After any other error the disk is not to be trusted.
             if is_no_room(error):
                 raise
-            raise StorageError(trouble(error, self._path / "peers")) from error
+            raise StorageError(describe_os_error(error, self._path / "peers")) from error
         self._known_directory_ids = known
 
     def mark_removed(self, index: int) -> None:
@@ -199,4 +199,4 @@ class NodeStorage:
         try:
             yield
         except OSError as error:
-            raise StorageError(trouble(error, self._path / name)) from error
+            raise StorageError(describe_os_error(error, self._path / name)) from error

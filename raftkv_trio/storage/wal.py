@@ -16,7 +16,7 @@ from pathlib import Path
 
 from raftkv_trio.errors import StorageError
 from raftkv_trio.raft.types import Entry, EntryType, HardState
-from raftkv_trio.storage.disk import Disk, DiskFile, trouble
+from raftkv_trio.storage.disk import Disk, DiskFile, describe_os_error
 from raftkv_trio.storage.log_reader import LogReader, RecordRead
 from raftkv_trio.storage.record import (
     BATCH,
@@ -220,7 +220,7 @@ class WriteAheadLog:
 
     def _break(self, error: OSError) -> StorageError:
         """Refuse every later write; returns the error to raise."""
-        self._broken = f"{trouble(error, self._path)}; the log is not written to any more"
+        self._broken = f"{describe_os_error(error, self._path)}; the log is not written to any more"
         return StorageError(self._broken)
 
     def _cut(self, record_bytes: int) -> None:
@@ -350,7 +350,7 @@ def open_log(disk: Disk, directory: Path, identity: bytes, *, segment_bytes: int
         log.recover()
     except OSError as error:
         log.close(clean=False)
-        raise StorageError(trouble(error, directory)) from error
+        raise StorageError(describe_os_error(error, directory)) from error
     return log
 
 
