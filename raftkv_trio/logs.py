@@ -1,19 +1,30 @@
 """How this program logs: one line a record on standard error, as text or as JSON.
 
+A thread writes the lines, from a bounded queue: a terminal that takes no output (Ctrl-S), or a pipe that
+nobody reads, must not hold up the event loop. What finds the queue full is dropped, and the log says how
+much.
+
 A library user keeps the logging of their own program; only the CLI calls `setup_logging`.
 """
 
 import json
 import logging
+import os
+import select
 import sys
+from collections import deque
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from threading import Condition, Thread
+from typing import Literal
 
 from raftkv_trio.errors import ConfigError
 
 LogFormat = Literal["text", "json"]
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _PACKAGE = logging.getLogger("raftkv_trio")
+
+MAX_WAITING_CHARACTERS = 1024 * 1024
+FLUSH_S = 0.5
 
 # What a peer or a client sent may stand in a message; it must not forge lines nor drive a terminal.
 _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))}
@@ -45,15 +56,111 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields)
 
 
-def setup_logging(log_format: LogFormat, level: str, stream: TextIO | None = None) -> None:
-    """Send this package's records of `level` and above, and the libraries' warnings, to one handler.
+class QueuedHandler(logging.Handler):
+    """Writes records to a file descriptor in a thread. No method waits for the reader, except `flush`.
+
+    Args:
+        fd: None if there is nothing to write to; then all is discarded.
+    """
+
+    def __init__(self, fd: int | None) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque()
+        self._waiting_characters = 0
+        self._dropped = 0
+        self._changed = Condition()
+        if fd is not None:
+            # A daemon: a thread that is stuck in a write must not hold up the end of the process.
+            Thread(target=self._write_lines, args=(fd,), name="log", daemon=True).start()
+        self._fd = fd
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record, or drop it if the queue is full."""
+        try:
+            self.write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def write(self, line: str) -> None:
+        """Queue a line without its newline, or drop it if the queue is full."""
+        if self._fd is None:
+            return
+        with self._changed:
+            if self._lines and self._waiting_characters + len(line) > MAX_WAITING_CHARACTERS:
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._waiting_characters += len(line)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all is written, for half a second at most. `logging` calls this at exit."""
+        self.flush_within(FLUSH_S)
+
+    def flush_within(self, seconds: float) -> None:
+        """Wait until all is written, or until the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._lines, seconds)
+
+    def _write_lines(self, fd: int) -> None:
+        has_failed = False
+        while True:
+            with self._changed:
+                # After a failure the next record is the next attempt.
+                while not self._lines and (has_failed or not self._dropped):
+                    self._changed.wait()
+                lines = list(self._lines)
+                count = len(lines)
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                lines.append(self._tell_dropped(dropped))
+            data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+            try:
+                write_all(fd, data)
+            except OSError:
+                # A full disk, or a reader that is gone: there is no other place to tell it.
+                dropped += count
+                has_failed = True
+            else:
+                dropped = 0
+                has_failed = False
+            with self._changed:
+                # Only now: while these are being written, they count as waiting.
+                for _ in range(count):
+                    self._waiting_characters -= len(self._lines.popleft())
+                self._dropped += dropped
+                self._changed.notify_all()
+
+    def _tell_dropped(self, count: int) -> str:
+        message = f"{count} log records were dropped, because standard error was not read"
+        warning = {"name": __name__, "levelname": "WARNING", "levelno": logging.WARNING, "msg": message}
+        return self.format(logging.makeLogRecord(warning))
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`, waiting for room even if the file is non-blocking; raises OSError.
+
+    Another program that shares a terminal or a pipe may have made it non-blocking.
+    """
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
+
+
+def setup_logging(log_format: LogFormat, level: str) -> None:
+    """Send this package's records of `level` and above, and the libraries' warnings, to standard error.
 
     Args:
         log_format: `text` or `json`.
         level: see `set_log_level`.
-        stream: standard error where not given.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    # Python gives None if it was closed; its number may then belong to another file.
+    handler = QueuedHandler(None if sys.stderr is None else sys.stderr.fileno())
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     set_log_level(level)
@@ -74,6 +181,25 @@ def log_level() -> str:
 def logs_json() -> bool:
     """Whether `setup_logging` chose JSON."""
     return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers)
+
+
+def say_last(line: str) -> None:
+    """Write a line to standard error as it is; if the program logs, after all records and without waiting."""
+    handlers = _queued_handlers()
+    for handler in handlers:
+        handler.write(line)
+    if not handlers:
+        print(line, file=sys.stderr)
+
+
+def flush_log(seconds: float) -> None:
+    """Wait until all that was logged is written, or until the time is over. `logging` does it at exit."""
+    for handler in _queued_handlers():
+        handler.flush_within(seconds)
+
+
+def _queued_handlers() -> list[QueuedHandler]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, QueuedHandler)]
 
 
 def _rfc3339(seconds: float) -> str:

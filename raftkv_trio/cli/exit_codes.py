@@ -23,7 +23,7 @@ from click.core import ParameterSource
 
 from raftkv_trio.cli.flags import naming_flags
 from raftkv_trio.errors import ConfigError, RaftKVError, leaves
-from raftkv_trio.logs import logs_json
+from raftkv_trio.logs import logs_json, say_last
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,6 @@ def exit_with(code: int, sentence: str | None = None, cause: BaseException | Non
             logger.critical(line, exc_info=shown)
         else:
             if shown is not None:
-                traceback.print_exception(shown)
-            print(f"{PROGRAM}: {line}", file=sys.stderr)
+                say_last("".join(traceback.format_exception(shown)).rstrip())
+            say_last(f"{PROGRAM}: {line}")
     sys.exit(code)

@@ -7,7 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from raftkv_trio.logs import flush_log
+
 logger = logging.getLogger(__name__)
+
+_FLUSH_S = 0.1
 
 
 def run_until_signal(
@@ -34,6 +38,7 @@ def run_until_signal(
                 forced = signal.Signals(number)
                 if not second_cancels:
                     logger.warning("a second %s: no clean stop", forced.name)
+                    flush_log(_FLUSH_S)
                     os._exit(128 + number)
                 break
         scope.cancel()

@@ -4,19 +4,23 @@ import os
 import re
 import select
 import signal
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.local.console import Console
-from raftkv_trio.local.control import Reply, Request
+from raftkv_trio.local.control import Reply, Request, call
 from raftkv_trio.local.process import ProcessContext
 from raftkv_trio.local.supervisor import LocalCluster, run_local
 from tests.local.supervised import IDLE, supervised, write_procfile
+from tests.test_logs import full_pipe
 
 STUBBORN = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
@@ -298,6 +302,88 @@ async def test_what_does_not_fit_is_refused(
         procfile.write_bytes(text)
     with pytest.raises(ConfigError, match=sentence):
         await run_local(procfile, names, environment=os.environ, output=1, color=False, stop=trio.Event())
+
+
+async def test_a_full_disk_under_the_output_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Output that the system refuses is dropped with a warning, and the processes go on."""
+    procfile = write_procfile(tmp_path, {"a": IDLE})
+    stop = trio.Event()
+    exit_codes: list[int] = []
+
+    output = os.open("/dev/full", os.O_WRONLY)
+
+    async def run() -> None:
+        exit_codes.append(
+            await run_local(procfile, [], environment=os.environ, output=output, color=False, stop=stop)
+        )
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            while "No space left on device" not in caplog.text:
+                assert exit_codes == []
+                await trio.sleep(0.01)
+            reply = await trio.to_thread.run_sync(call, tmp_path, Request("status", (), signal.SIGINT))
+            assert reply.text.startswith("*a  running")
+            stop.set()
+    os.close(output)
+    assert exit_codes == [0]
+
+
+# Writes until nothing has made room for half a second, and then is a node.
+FILL_OUTPUT = """
+os.set_blocking(1, False)
+written_at = time.monotonic()
+while time.monotonic() - written_at < 0.5:
+    try:
+        os.write(1, b"x" * 1023 + b"\\n")
+        written_at = time.monotonic()
+    except BlockingIOError:
+        time.sleep(0.01)
+os.set_blocking(1, True)
+os.execv(sys.executable, [sys.executable, "-m", "raftkv_trio", *sys.argv[2:]])
+"""
+
+
+async def test_a_reader_of_the_output_that_halts_holds_up_no_node(
+    tmp_path: Path, free_ports: Callable[[int], list[int]]
+) -> None:
+    """While nobody reads the output of `local start`, its node serves, and all stops cleanly."""
+    peer_port, port = free_ports(2)
+    procfile = write_procfile(tmp_path, {"a": FILL_OUTPUT})
+    command = f" serve --cluster http://127.0.0.1:{peer_port} --port {port} --log-level debug\n"
+    procfile.write_text(procfile.read_text().rstrip("\n") + command)
+    stop = trio.Event()
+    exit_codes: list[int] = []
+    with full_pipe() as (_, writer), trio.fail_after(60):
+        async with trio.open_nursery() as nursery, httpx.AsyncClient(verify=False) as client:
+
+            async def run() -> None:
+                exit_codes.append(
+                    await run_local(
+                        procfile,
+                        [],
+                        environment=os.environ,
+                        output=writer,
+                        color=False,
+                        stop=stop,
+                        grace_s=5,
+                    )
+                )
+
+            nursery.start_soon(run)
+            url = f"http://127.0.0.1:{port}"
+            is_ready = False
+            while not is_ready:
+                await trio.sleep(0.02)
+                with suppress(httpx.TransportError):
+                    is_ready = (await client.get(url + "/-/ready")).status_code == 200
+            changed = await client.put(url + "/-/log-level", content=b"debug")  # makes a line
+            assert changed.status_code == 200
+            stop.set()
+    assert exit_codes == [0]
 
 
 def test_names_are_coloured_where_asked() -> None:
