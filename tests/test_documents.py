@@ -13,7 +13,7 @@ import click
 import pytest
 
 from raftkv_trio import Node
-from raftkv_trio.cli import program
+from raftkv_trio.cli.commands import program
 from raftkv_trio.testing import Simulation
 from raftkv_trio.testing.planted import PLANTED
 from tests.test_imports import RANK

@@ -1,55 +1,20 @@
 """The `raftkv-trio` program: commands, flags, exit codes. The only reader of argv, environment and signals.
 
-Each module holds commands of one kind; `exit_codes.py` turns errors into exit codes and sentences. What a
-command does not need it does not import.
+Each module holds commands of one kind, and `commands.py` has them all; `exit_codes.py` turns errors into exit
+codes and sentences. What a command does not need it does not import.
 """
 
-import signal
 from typing import NoReturn
 
-import click
-
-from raftkv_trio._version import __version__
-from raftkv_trio.cli.exit_codes import (
-    EXIT_USAGE,
-    PROGRAM,
-    exit_code_and_sentence,
-    exit_with,
-    usage_sentence,
-)
-from raftkv_trio.cli.flags import check_utf_8
-from raftkv_trio.cli.local import local
-from raftkv_trio.cli.member import member
-from raftkv_trio.cli.offline import check, restore
-from raftkv_trio.cli.online import backup, snapshot, status
-from raftkv_trio.cli.serve import serve
-from raftkv_trio.cli.simulate import simulate
+from raftkv_trio.cli.first_signals import end_at_once_on_signals
 
 
 def main() -> NoReturn:
     """Run the command that argv names, and exit."""
-    try:
-        check_utf_8()
-        # Not standalone, so that every error takes the one way out below.
-        code = program.main(prog_name=PROGRAM, standalone_mode=False)
-    except click.UsageError as error:
-        exit_with(EXIT_USAGE, usage_sentence(error))
-    except click.ClickException as error:
-        exit_with(EXIT_USAGE, error.format_message())
-    except click.Abort:
-        exit_with(128 + signal.SIGINT)
-    except SystemExit:
-        raise  # click's, when nobody reads standard output any more
-    except BaseException as error:
-        exit_with(*exit_code_and_sentence(error), error)
-    exit_with(code or 0)
+    # Before the imports, which take a good part of a second: PID 1 of a container has no default actions, so
+    # that a signal without a handler would be lost.
+    end_at_once_on_signals()
 
+    from raftkv_trio.cli.commands import run_command
 
-@click.group(name=PROGRAM, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(prog)s %(version)s")
-def program() -> None:
-    """A replicated key-value store: Raft on Trio, with raftexample's command line."""
-
-
-for command in (serve, status, member, snapshot, check, backup, restore, local, simulate):
-    program.add_command(command)
+    run_command()

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from raftkv_trio.addresses import parse_cluster, parse_node_id
+from raftkv_trio.cli.first_signals import end_at_once_on_signals
 from raftkv_trio.cli.flags import FLAG_OF, address, ignored_service_url, option, variable_of
 from raftkv_trio.cli.open_files import make_room_for_clients
 from raftkv_trio.config import (
@@ -100,6 +101,7 @@ def _bound(
 @option("--log-level", type=_word(LOG_LEVELS), default="info", help="Least severity that is logged.")
 def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     """Run one node until SIGINT or SIGTERM; a second one does not wait for a clean stop."""
+    end_at_once_on_signals()  # until the node takes them over; there is nothing to clean up before
     setup_logging(log_format, log_level)
     if service_url := ignored_service_url():
         logger.warning(
@@ -118,11 +120,19 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     from raftkv_trio.local.readiness import tell_ready
     from raftkv_trio.sync import cancelled_when
 
+    async def log_hangups() -> None:
+        with trio.open_signal_receiver(signal.SIGHUP) as received:
+            async for _ in received:
+                logger.info("SIGHUP: there is nothing to reload")
+
     async def run(stop: trio.Event) -> int:
-        # A joiner may have to wait until it is added: a stop ends that wait too.
-        async with trio.open_nursery() as nursery, cancelled_when(stop.wait):
-            await nursery.start(partial(server.serve, config, stop=stop))
-            tell_ready(os.environ)
+        async with trio.open_nursery() as hangups:
+            hangups.start_soon(log_hangups)
+            # A joiner may have to wait until it is added: a stop ends that wait too.
+            async with trio.open_nursery() as nursery, cancelled_when(stop.wait):
+                await nursery.start(partial(server.serve, config, stop=stop))
+                tell_ready(os.environ)
+            hangups.cancel_scope.cancel()
         return 0  # after its removal too, which is a good end
 
     return run_until_signal(run, (signal.SIGINT, signal.SIGTERM), second_cancels=False)
