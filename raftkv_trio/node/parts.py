@@ -97,7 +97,7 @@ class NodeParts:
         )
         self.applied = AppliedIndex(storage.snapshot.index)
         self.raw = RawNode(core_config(config, storage.snapshot.index, world.random), log)
-        self.removal = Removal(config.node_id, self.applied, world.clock, self._refuse_requests)
+        self.removal = Removal(config.node_id, self.applied, world.clock, self.close)
         self.reports = PeerReports(self.proposals, wakeup)
         self.active = ActiveMembers(config.node_id, world.clock, config.election_timeout_s)
         self.leader = KnownLeader(world.clock)
@@ -131,15 +131,12 @@ class NodeParts:
 
     def close(self, reason: str) -> None:
         """Settle everything that waits, and refuse what comes later: the node stops for this reason."""
-        self._refuse_requests(reason)
-        self.snapshotter.close(reason)
-
-    # ------------------------------------------------------------ what one part tells several others
-
-    def _refuse_requests(self, reason: str) -> None:
         self.proposals.close(reason)
         self.reads.close(reason)
         self.applied.close(reason)
+        self.snapshotter.close(reason)
+
+    # ------------------------------------------------------------ what one part tells several others
 
     def _members_applied(self, envelope: Envelope) -> None:
         self.peers.update(envelope)

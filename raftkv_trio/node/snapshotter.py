@@ -218,7 +218,11 @@ class Snapshotter:
                     yield from in_worker(self._storage.tidy)
             yield from in_worker(file.finish)
         except (OSError, _Overtaken) as error:
-            yield from in_worker(file.abandon)
+            try:
+                yield from in_worker(file.abandon)
+            except BaseException:  # cancelled before the worker took the call, or the file cannot be removed
+                file.close()
+                raise
             if isinstance(error, OSError):
                 raise
             self._end(None)

@@ -88,6 +88,9 @@ class LeadershipTransfer:
             if node_id in candidate_ids
             and node_id != self._raw.id
             and not progress.is_learner
+            # Active may mean: heard from before this node led, as the leader was that has just stopped. A
+            # member with a match has answered this leader.
+            and progress.match
             and node_id in self._active
         ]
         if not matches:

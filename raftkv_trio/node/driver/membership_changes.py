@@ -154,7 +154,7 @@ class MembershipChanges:
                     return Deferred("the leader is new and has not heard from all members yet")
                 return ChangeRefused(
                     f"of the voters {_names(voters)} only {_names(active) or 'none'} would answer, which is"
-                    " no quorum; start the others first, or force the change"
+                    " no quorum; start the others first, or force the change (--force, ?force=true)"
                 )
         return None
 
