@@ -1,4 +1,4 @@
-"""Where members are: peer URLs, the flag `--cluster`, and the cluster id that follows from them."""
+"""The addresses of members: peer URLs, the list of the members of a new cluster, and its cluster id."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from raftkv_trio.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
-    """Where a member listens for its peers, or for clients; `url` is the form everybody shows."""
+    """The address at which a member listens for its peers, or for clients."""
 
     host: str
     port: int
@@ -24,10 +24,14 @@ class PeerAddress:
 
     @classmethod
     def parse(cls, text: str, what: str = "peer URL", *, needs_scheme: bool = True) -> "PeerAddress":
-        """From `http://host:port` or `tcp://host:port`, which mean the same; raises ConfigError on `what`.
+        """The address that `http://host:port` or `tcp://host:port` names; both mean the same.
 
         Args:
-            needs_scheme: whether `host:port` alone is not enough.
+            what: what the text is, for the error.
+            needs_scheme: whether `host:port` alone is refused.
+
+        Raises:
+            ConfigError: the text is no such address.
         """
         is_bare = not needs_scheme and "://" not in text
         form = "host:port" if is_bare else "http://host:port"
@@ -46,7 +50,7 @@ class PeerAddress:
             not host
             or not port
             or parts.path not in ("", "/")
-            or re.search(r"[\s?#@]", text)  # some of which urlsplit passes over
+            or re.search(r"[\s?#@]", text)  # urlsplit removes or accepts some of these
             or not _is_host(host)
         ):
             raise ConfigError(f"{what} {text!r} is not of the form {form}")
@@ -55,16 +59,17 @@ class PeerAddress:
 
 def _is_host(text: str) -> bool:
     try:
-        text.encode("idna")  # as the resolver does, where an empty or over-long label is no OSError
+        text.encode("idna")  # as the resolver does: it would raise UnicodeError for an empty or long label
     except UnicodeError:
         return False
     return re.fullmatch(r"[\w.:%-]+", text) is not None
 
 
 def parse_cluster(text: str) -> dict[int, PeerAddress]:
-    """The members that `--cluster` names: URLs, whose ids are their positions from 1, or `id=url` pairs.
+    """The members of a cluster, by id, from a list separated by commas.
 
-    Raises ConfigError for a malformed or repeated id or URL, or a mixture of both forms.
+    The list has URLs, whose ids are their positions from 1, or `id=url` pairs. Raises ConfigError for a
+    malformed or repeated id or URL, or a mixture of both forms.
     """
     items = [item.strip() for item in text.split(",")]
     if not any(items):
@@ -87,20 +92,20 @@ def parse_cluster(text: str) -> dict[int, PeerAddress]:
 
 
 def parse_node_id(text: str) -> int:
-    """A positive integer; raises ConfigError."""
+    """The node id that a text has, a positive integer; raises ConfigError."""
     if not re.fullmatch(r"[0-9]{1,19}", text) or not 1 <= int(text) <= MAX_NODE_ID:
         raise ConfigError(f"node id {text!r} is not a positive integer below 2**63")
     return int(text)
 
 
 def cluster_id_of(members: Mapping[int, PeerAddress], token: str) -> int:
-    """The cluster id that a bootstrap gives: 63 bits of a hash of the sorted ids and URLs and the token."""
+    """The id of a new cluster: 63 bits of a hash of the sorted ids and URLs and the token."""
     text = "\n".join([*(f"{i}={members[i].url}" for i in sorted(members)), token])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def restored_cluster_id(cluster_id: int, backup_hash: bytes) -> int:
-    """The id of the cluster that a bootstrap would give `cluster_id`, restored from a backup instead."""
+    """The id of a new cluster that begins with a backup; `cluster_id` is what it would be without."""
     text = b"restored\n%x\n%s" % (cluster_id, backup_hash)
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 

@@ -1,6 +1,7 @@
-"""What one node is told: frozen, checked when it is built, passed down by argument.
+"""The configuration of a node and of a server: frozen, checked when it is made, passed on as an argument.
 
-The CLI builds these once; a library user builds them by hand. Everything wrong raises `ConfigError`.
+The command line makes these objects from its flags, a program that embeds a node makes them itself. A value
+that is wrong raises `ConfigError`, whose text names the field.
 """
 
 from collections.abc import Mapping
@@ -14,10 +15,11 @@ DEFAULT_CLUSTER = "http://127.0.0.1:9021"
 DEFAULT_REST_PORT = 9121
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_REQUEST_TIMEOUT_S = 5.0
-MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what a write has beside its value: a key and what tells it apart
-#: Most bytes of one command, or of the entries of one message: a frame has up to a MiB of others before it.
+MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what the command of a write has besides the value: mostly the key
+#: Largest command, and largest sum of the entries of one message. A frame may hold 1 MiB of other messages
+#: before it, and is limited to 4 MiB.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
-MIN_SEGMENT_BYTES = 1024  # room for the records that begin and end it
+MIN_SEGMENT_BYTES = 1024  # room for the records at the beginning and end of a segment
 DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
 DEFAULT_SNAPSHOT_ENTRIES = 10_000
 DEFAULT_SNAPSHOT_LOG_BYTES = 64 * 1024 * 1024
@@ -26,29 +28,37 @@ DEFAULT_CATCH_UP_ENTRIES = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
-    """One node around any state machine.
+    """The configuration of one node, whatever its state machine.
 
     Attributes:
-        members: the first configuration, used once, at bootstrap; it must hold `node_id`.
-        cluster_token: sets apart clusters of the same addresses.
-        join: a new directory begins as one of the cluster that the other `members` belong to; one of them has
-            to be a living member, and this node's address the one that it was added with.
-        listen: where peers are accepted; None: this node's own address of `members`.
-        client_url: where the others may say that clients reach this node; None: they say nothing.
-        max_command_bytes: largest command of one proposal.
-        max_pending_proposals, max_pending_bytes: what may wait at once; beyond it proposals are refused. No
-            more than a slow disk takes in a few seconds: whoever waits longer gives up, and is written all
-            the same.
-        max_message_bytes: most bytes of entries in one append (one entry may be larger).
-        max_inflight_messages, max_inflight_bytes: appends to one follower that are not answered yet.
-        max_uncommitted_bytes: most bytes in the leader's log beyond its commit index.
-        max_outbox_bytes: what may wait for one peer's connection; beyond it messages are dropped.
-        segment_bytes: size that a segment of the log is given when it is begun; a larger batch gets one of
-            its size. On a full disk a node ends for want of room unless half a segment holds what is on its
-            way to the log: `max_pending_bytes` on a leader, `max_inflight_bytes` on a follower.
-        snapshot_entries, snapshot_log_bytes: a snapshot is taken after so many entries, or bytes of entries.
-        catch_up_entries, catch_up_bytes: what is kept in memory behind a snapshot, for followers that lag a
-            little; the others are sent the snapshot.
+        node_id: this node's id, a positive integer.
+        members: the members of a new cluster by id, with `node_id` among them. Used only to bootstrap: later
+            the cluster itself knows its members.
+        data_dir: the data directory; made if it does not exist.
+        cluster_token: distinguishes clusters that use the same addresses.
+        join: if the data directory is new, join the running cluster of the other `members` instead of
+            bootstrapping one. At least one of them must be a member that runs, and this node must have been
+            added with the address that `members` gives it.
+        listen: the address at which to listen for peers; None: this node's address in `members`.
+        client_url: the URL at which clients reach this node, which other members tell to operators; None:
+            they tell nothing.
+        tick_interval_s: the length of a tick.
+        heartbeat_ticks: the interval between a leader's heartbeats.
+        election_ticks: a follower that hears of no leader for this time, or up to twice this time, campaigns.
+        max_command_bytes: the largest command of a proposal.
+        max_pending_proposals, max_pending_bytes: how many proposals, and bytes of commands, may wait at once;
+            further ones are refused. Allow no more than a slow disk writes in a few seconds: a caller that
+            waits longer gives up, and its command is written nevertheless.
+        max_message_bytes: the largest sum of the entries in one append message; one entry may be larger.
+        max_inflight_messages, max_inflight_bytes: how much may be on its way to one follower, unanswered.
+        max_uncommitted_bytes: the largest sum of the entries in the leader's log beyond its commit index.
+        max_outbox_bytes: how much may wait for one peer's connection; further messages are dropped.
+        segment_bytes: the size of a new segment of the log; a batch that is larger gets a segment of its
+            size. A node survives a full disk only if half a segment has room for everything on its way to the
+            log: `max_pending_bytes` on a leader, `max_inflight_bytes` on a follower.
+        snapshot_entries, snapshot_log_bytes: a snapshot is taken after this number, or size, of entries.
+        catch_up_entries, catch_up_bytes: how many entries are kept in memory behind a snapshot, for followers
+            that lag a little; a follower that lags more is sent the snapshot.
     """
 
     node_id: int
@@ -109,19 +119,21 @@ class NodeConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestConfig:
-    """The REST app of one node; `port` 0 lets the system choose.
+    """The configuration of a node's REST API.
 
     Attributes:
-        advertise: where clients reach it; None: where it listens.
+        host: the address at which it listens.
+        port: its port; with 0 the system chooses one.
+        advertise: the address at which clients reach it; None: the one at which it listens.
         request_timeout_s: how long a read or write may wait for a leader and a quorum.
-        idle_timeout_s: how long a connection may be without a request.
-        header_timeout_s: how long a request's head may take, from its first byte on.
-        body_timeout_s: how long a value may take to arrive.
-        send_timeout_s: how long a client may take to read 64 KiB of an answer.
-        max_header_bytes: longest head of a request, its target included.
-        max_value_bytes: largest value of a key.
-        max_receiving_bytes: most bytes of values that are being received at once, over all connections.
-        max_connections: what comes beyond it is told to come later.
+        idle_timeout_s: how long a client's connection may be idle.
+        header_timeout_s: how long a client may take to send the head of a request, from its first byte on.
+        body_timeout_s: how long a client may take to send a value.
+        send_timeout_s: how long a client may take to read 64 KiB of a response.
+        max_header_bytes: the largest head of a request, which includes the key.
+        max_value_bytes: the largest value of a key.
+        max_receiving_bytes: the largest total of the values that are being received at once.
+        max_connections: the largest number of client connections; further ones are answered with 503.
     """
 
     host: str = DEFAULT_HOST
@@ -152,7 +164,7 @@ class RestConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """One server: a node, the key-value state machine and its REST app."""
+    """The configuration of a server: a node with the key-value store, and its REST API."""
 
     node: NodeConfig
     rest: RestConfig = field(default_factory=RestConfig)
@@ -168,9 +180,9 @@ class ServerConfig:
             )
 
     def client_url(self, port: int) -> str:
-        """Where clients reach the REST app that listens at `port`, as far as the flags tell.
+        """The URL at which clients reach a REST API that listens at `port`, as the configuration tells it.
 
-        An app that listens at all addresses is reached where this node's peers reach it.
+        If the API listens at all addresses, the host is the one at which this node's peers reach it.
         """
         if self.rest.advertise is not None:
             return self.rest.advertise.url

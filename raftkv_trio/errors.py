@@ -1,7 +1,10 @@
-"""Every error that this package raises on purpose, in one tree.
+"""The errors of this package. All of them, also those that other modules define, are a `RaftKVError`.
 
-The tree says who must act: a `ConfigError` is the operator's, a `ProposalError` is the caller's, a
-`PeerProtocolError` ends one connection, a `StorageError` ends the node.
+Each branch of the tree says what an error ends and who has to act:
+- `ConfigError`: nothing was started or changed; the operator corrects the configuration.
+- `ProposalError`: one write or read; its caller decides.
+- `PeerProtocolError`: one connection between members.
+- `StorageError`: the node.
 """
 
 import re
@@ -22,7 +25,7 @@ def leaves(error: BaseException | None) -> Iterator[BaseException]:
 
 
 class RaftKVError(Exception):
-    """Base of all errors of this package; its text is one sentence a user can act on."""
+    """Base of all errors of this package; its text is one sentence that tells what to do."""
 
 
 class ConfigError(RaftKVError):
@@ -46,27 +49,27 @@ class NoLeader(ProposalError):
 
 
 class Overloaded(ProposalError):
-    """Too much is waiting already; certainly not applied."""
+    """Too many proposals wait already; certainly not applied."""
 
 
 class TooLarge(ProposalError):
-    """The command is over the limit; certainly not applied."""
+    """The command is larger than allowed; certainly not applied."""
 
 
 class DiskFull(ProposalError):
-    """No room for the log; certainly not applied."""
+    """The disk has no room for the log; certainly not applied."""
 
 
 class ChangeRefused(ProposalError):
-    """The members cannot be changed so; certainly not applied."""
+    """The change of members is not possible, or not safe now; certainly not applied."""
 
 
 class NoSuchMember(ChangeRefused):
-    """A change of a node that is no member; certainly not applied."""
+    """The change is of a node that is not a member; certainly not applied."""
 
 
 class OutcomeUnknown(ProposalError):
-    """The deadline passed, or the node stops, after the proposal left: it may or may not be applied."""
+    """The deadline passed or the node stopped after the proposal was sent: it may or may not be applied."""
 
 
 class MalformedRequest(RaftKVError):
@@ -78,15 +81,19 @@ class SlowRequest(RaftKVError):
 
 
 class PeerProtocolError(RaftKVError):
-    """A peer said something that the protocol does not allow; ends that connection and nothing else."""
+    """A peer sent something that the protocol does not allow; ends that connection and nothing else."""
 
 
 class DirectoryRefused(PeerProtocolError):
-    """A peer knows this member by another data directory."""
+    """A peer remembers another data directory of this member: this one has forgotten its votes."""
 
 
 class RemovedFromCluster(PeerProtocolError):
-    """A peer says that this node was removed, at `index`."""
+    """A peer says that this node was removed from the cluster.
+
+    Attributes:
+        index: of the entry that removed it.
+    """
 
     def __init__(self, sentence: str, index: int) -> None:
         super().__init__(sentence)
@@ -94,15 +101,15 @@ class RemovedFromCluster(PeerProtocolError):
 
 
 class NodeRemoved(RaftKVError):
-    """This node was removed from its cluster, which is how a node's life ends well."""
+    """This node was removed from its cluster; it has shut down cleanly."""
 
 
 class RaftError(RaftKVError):
-    """Base of the consensus core's errors: misuse of its interface, or a peer's nonsense."""
+    """Base of the consensus core's errors: misuse of its interface, or a message that no peer may send."""
 
 
 class StorageError(RaftKVError):
-    """The data directory cannot be used any more; ends the node, and nothing is acknowledged after it."""
+    """The data directory cannot be used any more; ends the node, which acknowledges nothing after it."""
 
 
 #: What to do about a `CorruptLog`, as the end of a sentence.
@@ -116,7 +123,8 @@ class CorruptLog(StorageError):
     """Bytes in the data directory do not verify; the text names file and offset and says what to do.
 
     Attributes:
-        file, offset: where, in bytes; None where no single place is to blame.
+        file: the damaged file; None if the damage is not in a single file.
+        offset: the first byte that does not verify; None if there is no such place.
     """
 
     def __init__(self, sentence: str, file: Path | None = None, offset: int | None = None) -> None:

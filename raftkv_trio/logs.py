@@ -1,10 +1,10 @@
-"""How this program logs: one line a record on standard error, as text or as JSON.
+"""The log of the program: one line per record on standard error, as text or as JSON.
+
+Only the command line calls `setup_logging`. A program that embeds a node keeps its own logging.
 
 A thread writes the lines, from a bounded queue: a terminal that takes no output (Ctrl-S), or a pipe that
-nobody reads, must not hold up the event loop. What finds the queue full is dropped, and the log says how
-much.
-
-A library user keeps the logging of their own program; only the CLI calls `setup_logging`.
+nobody reads, must not hold up the event loop. If the queue is full a record is dropped, and the log tells how
+many were.
 """
 
 import json
@@ -26,7 +26,7 @@ _PACKAGE = logging.getLogger("raftkv_trio")
 MAX_WAITING_CHARACTERS = 1024 * 1024
 FLUSH_S = 0.5
 
-# What a peer or a client sent may stand in a message; it must not forge lines nor drive a terminal.
+# A message may have text that a peer or a client sent: it must not forge lines, nor control a terminal.
 _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))}
 
 
@@ -42,7 +42,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `timestamp` (RFC 3339), `level`, `logger`, `message`, `exception` if any."""
+    """One JSON object per line: `timestamp` (RFC 3339), `level`, `logger`, `message`, `exception` if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
@@ -167,14 +167,14 @@ def setup_logging(log_format: LogFormat, level: str) -> None:
 
 
 def set_log_level(level: str) -> None:
-    """Log this package's records of `level` and above; raises ConfigError where there is no such level."""
+    """Log this package's records of `level` and above; raises ConfigError if there is no such level."""
     if level.lower() not in LOG_LEVELS:
-        raise ConfigError(f"{level[:20]!r} is no log level; there are {', '.join(LOG_LEVELS)}")
+        raise ConfigError(f"{level[:20]!r} is not a log level; use one of {', '.join(LOG_LEVELS)}")
     _PACKAGE.setLevel(level.upper())
 
 
 def log_level() -> str:
-    """The least level of this package's records that are logged."""
+    """The level from which on this package's records are logged."""
     return logging.getLevelName(_PACKAGE.getEffectiveLevel()).lower()
 
 

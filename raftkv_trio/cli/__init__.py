@@ -1,7 +1,17 @@
 """The `raftkv-trio` program: commands, flags, exit codes. The only reader of argv, environment and signals.
 
-Each module holds commands of one kind, and `commands.py` has them all; `exit_codes.py` turns errors into exit
-codes and sentences. What a command does not need it does not import.
+| module | commands |
+| --- | --- |
+| `serve` | `serve`: one node |
+| `online` | `status`, `snapshot`, `backup`: they ask running members |
+| `member` | `member ...`: see and change the members |
+| `offline` | `check`, `restore`: data directories of stopped nodes |
+| `local` | `local ...`: a cluster on this machine |
+| `simulate` | `simulate`: simulated clusters under faults |
+
+`flags` has what the commands' flags have in common, `exit_codes` turns errors into exit codes and sentences,
+`signals` runs a component until SIGINT or SIGTERM, and `first_signals` handles what comes before that. `commands`
+has them all. A command imports only the modules that it needs, so that each of them starts fast.
 """
 
 from typing import NoReturn

@@ -56,6 +56,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def usage_sentence(error: click.UsageError) -> str:
+    """The sentence for a command line that click refuses; it names the variable if that has the bad value."""
     context = error.ctx
     where = context.command_path if context else PROGRAM
     message = error.format_message().rstrip(".")

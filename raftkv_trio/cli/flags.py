@@ -31,9 +31,17 @@ procfile_option = click.option(
     type=click.Path(path_type=Path),
     default=Path("Procfile"),
     show_default=True,
-    help="The Procfile; the control socket is beside it.",
+    help="The Procfile. The control socket is in the same directory.",
 )
 
+
+write_out_option = option(
+    "-w",
+    "--write-out",
+    type=click.Choice(["table", "json"], case_sensitive=False),
+    default="table",
+    help="Output format.",
+)
 
 #: The flag that sets each field of a configuration, for errors of the library, which name fields.
 FLAG_OF = {
@@ -116,7 +124,7 @@ def naming_flags(sentence: str) -> str:
 
 
 def address(text: str | None, flag: str) -> PeerAddress | None:
-    """An address as a flag has it, with or without a scheme; raises ConfigError, naming the flag."""
+    """The address that a flag names, with or without a scheme. Raises ConfigError, which names the flag."""
     return None if text is None else PeerAddress.parse(text, flag, needs_scheme=False)
 
 
@@ -127,12 +135,15 @@ endpoints_option = option(
     metavar="URL",
     multiple=True,
     default=[f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"],
-    help="REST API of a member to ask; more of them where some may be down.",
+    help="REST API of a member to ask. Repeat it in case a member is down.",
 )
 
 
 def addresses_of(endpoints: tuple[str, ...], timeout: float) -> list[PeerAddress]:
-    """What `--endpoint` names, or its variable with commas between them; raises ConfigError."""
+    """The addresses that `--endpoint` names; its variable may have several, separated by commas or spaces.
+
+    Raises ConfigError for a malformed address or timeout.
+    """
     if not timeout > 0:
         raise ConfigError("--timeout must be positive")
     urls = [url for given in endpoints for url in given.split(",")]

@@ -15,16 +15,17 @@ from raftkv_trio.errors import ConfigError
 
 @click.group(no_args_is_help=False)
 def local() -> None:
-    """A cluster on this machine, from a Procfile."""
+    """Run a cluster on this machine."""
 
 
 @local.command("start")
 @procfile_option
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def local_start(procfile: Path, names: tuple[str, ...]) -> int:
-    """Start the Procfile's processes, or those named; Ctrl-C stops them all, a second one kills them.
+    """Start the Procfile's processes.
 
-    Killed itself (SIGKILL), it cannot stop them: they go on until each is stopped by its pid.
+    Without a NAME all processes are started. Ctrl-C stops all of them, a second Ctrl-C kills them. If this
+    command itself is killed with SIGKILL, the processes go on running; stop each of them by its pid.
     """
     import trio
 
@@ -34,7 +35,7 @@ def local_start(procfile: Path, names: tuple[str, ...]) -> int:
     if sys.stdout is None:
         raise ConfigError("local start needs a standard output, and that is closed")
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    # The programs beside this interpreter come first, so that a virtual environment need not be activated.
+    # The programs of this interpreter's environment come first: it need not be activated.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     environment = {**os.environ, "PATH": path}
 
@@ -43,7 +44,7 @@ def local_start(procfile: Path, names: tuple[str, ...]) -> int:
             procfile, names, environment=environment, output=sys.stdout.fileno(), color=color, stop=stop
         )
 
-    # A terminal that is closed must not orphan them; under nohup it says nothing.
+    # A terminal that is closed must not leave them running. Under nohup SIGHUP is ignored.
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     hangup = (signal.SIGHUP,) if hangs_up else ()
     return run_until_signal(run, (signal.SIGINT, signal.SIGTERM, *hangup), second_cancels=True)
@@ -57,14 +58,15 @@ def local_start(procfile: Path, names: tuple[str, ...]) -> int:
     type=click.Choice(["INT", "TERM", "KILL"], case_sensitive=False),
     default="INT",
     show_default=True,
-    help="What stop and restart send; SIGKILL follows after 10 s.",
+    help="Signal that stop and restart send; SIGKILL follows after 10 s.",
 )
 @click.argument("verb", type=click.Choice(["start", "stop", "restart", "list", "status"]))
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def local_run(procfile: Path, signal_name: str, verb: str, names: tuple[str, ...]) -> int:
-    """Act on processes of the running local cluster, on all where none is named.
+    """Act on processes of the running local cluster.
 
-    It returns when they are started, and serve where they are nodes, or when they are gone.
+    Without a NAME the command applies to all processes. It returns when the processes have ended or started;
+    nodes have started when they serve.
     """
     from raftkv_trio.local.control import Request, call
 

@@ -1,4 +1,4 @@
-"""`raftkv-trio member`: the members of a cluster, and what changes them."""
+"""`raftkv-trio member`: see and change the members of a cluster."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -8,26 +8,29 @@ from typing import Any, TypeVar
 import click
 
 from raftkv_trio.addresses import PeerAddress, parse_node_id
-from raftkv_trio.cli.flags import addresses_of, endpoints_option, option
+from raftkv_trio.cli.flags import addresses_of, endpoints_option, option, write_out_option
 from raftkv_trio.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., int])
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 _timeout_option = option(
-    "--timeout", metavar="SECONDS", type=float, default=10.0, help="How long a member may take to answer."
+    "--timeout", metavar="SECONDS", type=float, default=10.0, help="Time limit for an answer."
 )
 
 
 def _switch(name: str, text: str) -> Callable[[Command], Command]:
-    """Of this command alone: a variable that was forgotten must not force a change, nor leave one out."""
+    """A switch that no environment variable sets: a forgotten one must not force a change, or suppress it."""
     return click.option(name, is_flag=True, allow_from_autoenv=False, help=text)
 
 
 def _change_options(command: Command) -> Command:
-    """The options of whatever changes members."""
+    """The options that all changes of members have."""
     for decorate in (
-        _switch("--dry-run", "Only say what it would do to the quorum, or why not."),
-        _switch("--force", "Even where those who answer now would be no quorum."),
+        _switch("--dry-run", "Print the effect on the quorum, or the refusal; change nothing."),
+        _switch(
+            "--force",
+            "Make the change even if the members that respond now would be no quorum after it.",
+        ),
         _timeout_option,
         endpoints_option,
     ):
@@ -37,21 +40,18 @@ def _change_options(command: Command) -> Command:
 
 @click.group(no_args_is_help=False)
 def member() -> None:
-    """See and change the members of a cluster."""
+    """See and change the members."""
 
 
 @member.command("list", context_settings=_CONTEXT)
 @endpoints_option
 @_timeout_option
-@option(
-    "-w",
-    "--write-out",
-    type=click.Choice(["table", "json"], case_sensitive=False),
-    default="table",
-    help="Form of the output.",
-)
+@write_out_option
 def list_members(endpoints: tuple[str, ...], timeout: float, write_out: str) -> int:
-    """Show the members as the leader sees them, or whoever answers."""
+    """List the members, as the leader sees them.
+
+    If the leader cannot be reached, the list is that of the member that answers.
+    """
     from raftkv_trio.client.members import Cluster, as_json, table
 
     seen = _run(endpoints, timeout, Cluster.members)
@@ -67,11 +67,14 @@ def list_members(endpoints: tuple[str, ...], timeout: float, write_out: str) -> 
     type=click.Choice(["auto", "manual"]),
     default="auto",
     show_default=True,
-    help="Whether it becomes a voter when it has caught up, or by `member promote`.",
+    help="auto: becomes a voter when it has caught up; manual: `member promote` makes it one.",
 )
 @_change_options
 def add(node_id: str, url: str, promote: str, **how: Any) -> int:
-    """Add node ID, whose peers reach it at URL; then start it with --join. It begins as a learner."""
+    """Add a node to the cluster.
+
+    Node ID becomes a learner, and the other members reach it at URL. Then start it with --join.
+    """
     peer_url = PeerAddress.parse(url).url
     change = {"action": "add", "id": parse_node_id(node_id), "url": peer_url, "promote": promote}
     return _change(change, f"node {node_id} is a learner; start it with --join", **how)
@@ -81,7 +84,10 @@ def add(node_id: str, url: str, promote: str, **how: Any) -> int:
 @click.argument("node_id", metavar="ID")
 @_change_options
 def promote(node_id: str, **how: Any) -> int:
-    """Make a voter of learner ID, which has to have caught up."""
+    """Make a learner a voter.
+
+    Learner ID must have caught up with the leader.
+    """
     return _change({"action": "promote", "id": parse_node_id(node_id)}, f"node {node_id} is a voter", **how)
 
 
@@ -89,7 +95,10 @@ def promote(node_id: str, **how: Any) -> int:
 @click.argument("node_id", metavar="ID")
 @_change_options
 def remove(node_id: str, **how: Any) -> int:
-    """Remove node ID, which ends when it hears of it. Its id is never taken again."""
+    """Remove a node from the cluster.
+
+    Node ID shuts down when it learns of its removal. The id can never be used again.
+    """
     return _change({"action": "remove", "id": parse_node_id(node_id)}, f"node {node_id} is removed", **how)
 
 
@@ -98,14 +107,13 @@ def remove(node_id: str, **how: Any) -> int:
 @click.argument("url", metavar="URL")
 @_change_options
 def update(node_id: str, url: str, **how: Any) -> int:
-    """Change the URL at which its peers reach node ID; then start it there with --listen-peer.
+    """Change the peer URL of a node.
 
-    It may have missed the change, and listens at its old address where it is not told otherwise.
+    The other members reach node ID at URL from then on. Then start it there with --listen-peer: a node that
+    missed the change would listen at its old address.
     """
     change = {"action": "update", "id": parse_node_id(node_id), "url": PeerAddress.parse(url).url}
-    return _change(
-        change, f"node {node_id} is to be reached at {url}; start it there with --listen-peer", **how
-    )
+    return _change(change, f"members reach node {node_id} at {url}; start it there with --listen-peer", **how)
 
 
 @member.command(context_settings=_CONTEXT)
@@ -113,12 +121,15 @@ def update(node_id: str, url: str, **how: Any) -> int:
 @endpoints_option
 @_timeout_option
 def transfer(node_id: str | None, endpoints: tuple[str, ...], timeout: float) -> int:
-    """Have another voter lead, or node ID."""
+    """Transfer leadership to another voter.
+
+    Without an ID the leader chooses the voter.
+    """
     from raftkv_trio.client.members import Cluster
 
     to = None if node_id is None else parse_node_id(node_id)
     _run(endpoints, timeout, lambda cluster: Cluster.transfer(cluster, to))
-    click.echo("another voter leads" if to is None else f"leadership is handed over to node {to}")
+    click.echo("another voter leads" if to is None else f"leadership is transferred to node {to}")
     return 0
 
 
@@ -164,34 +175,36 @@ def _run(endpoints: tuple[str, ...], timeout: float, what: Callable[[Any], Any])
     metavar="NEW",
     required=True,
     type=click.Path(path_type=Path),
-    help="Data directory to make, for a node of the same id.",
+    help="Data directory to make; the node keeps its id.",
 )
-@_switch("--yes", "Do not ask.")
+@_switch("--yes", "Do not ask for confirmation.")
 def force_new_cluster(directory: Path, data_dir: Path, yes: bool) -> int:
-    """Make one member the whole of a new cluster, when the majority of the old one is lost for good.
+    """Recover when the majority is lost for good.
 
-    DIR is the data directory of a stopped member, best of the one with the highest last index that `check`
-    tells of. It stays; NEW has all that it holds. What only the lost members had is gone, even where it was
-    acknowledged, and what DIR holds counts as committed, even where nobody was told so. Do this on one member
-    only, and never start a member of the old cluster again: both would take writes, each its own.
+    It makes a new cluster of one member from DIR, the data directory of a stopped member; take the one with
+    the highest last index that `check` reports. DIR stays as it is, and NEW has everything that DIR holds.
+
+    Writes that only the lost members had are gone, even if they were acknowledged. Writes that DIR holds
+    count as committed, even if they were never acknowledged. Do this on one member only, and never start
+    another member of the old cluster again: both clusters would accept writes.
     """
     from raftkv_trio.offline.force_new_cluster import force_new_cluster as force
 
     if not yes:
         if not sys.stdin.isatty():
-            raise ConfigError("this gives up what only the other members hold; say so with --yes")
+            raise ConfigError("this gives up what only the other members hold; confirm it with --yes")
         click.echo(
-            f"What the members other than that of {directory} hold, and it does not, will be given up; none"
-            " of them may ever be started again.",
+            f"Everything that only the other members have, and {directory} does not, is given up. None of"
+            " them may ever be started again.",
             err=True,
         )
         click.confirm("Are they lost for good?", abort=True, err=True)
     forced = force(directory, data_dir)
-    others = ", ".join(str(i) for i in forced.former if i != forced.node_id) or "nobody"
+    others = ", ".join(str(i) for i in forced.former if i != forced.node_id) or "none"
     click.echo(
         f"{forced.directory}: node {forced.node_id}, alone in the new cluster {forced.cluster_id:x}, at index"
         f" {forced.index}; {forced.doubtful} of its entries may never have been acknowledged\n"
-        f"removed, and never to be started again: {others}\n"
+        f"removed, never start them again: {others}\n"
         f"serve it with --id {forced.node_id} --cluster {forced.node_id}={forced.url} --data-dir"
         f" {forced.directory}; add others under new ids"
     )

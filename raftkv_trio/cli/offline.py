@@ -1,4 +1,4 @@
-"""The commands on data directories of stopped nodes, and on backups."""
+"""Commands on data directories of stopped nodes: `check` and `restore`."""
 
 from pathlib import Path
 
@@ -23,45 +23,50 @@ _SOUND, _WRONG = 0, 1
     metavar="DIR",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Another member's directory, to take from it what is damaged; once for each of them.",
+    help="Data directory of another member, to replace what is damaged. Repeat it for each member.",
 )
-@click.option(
-    "-w", "--write-out", type=click.Choice(["text", "json"]), default="text", help="Form of the output."
-)
+@click.option("-w", "--write-out", type=click.Choice(["text", "json"]), default="text", help="Output format.")
 def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: str) -> int:
-    """Say what a stopped node's data directory holds, and what is wrong with it.
+    """Check the data directory of a stopped node.
 
-    The exit code is 0 where nothing is wrong, 1 where something is. Without --repair nothing is written; with
-    it a torn tail is cut off, and kept, what a crash left unfinished goes, and damaged files that no start
-    needs are moved to DIR/aside.
+    It prints what DIR holds and what is wrong with it. The exit code is 0 if nothing is wrong, otherwise 1.
+    Without --repair nothing is written.
 
-    A damaged log is rebuilt from the directories of the other members, copied to this machine, one
-    --with for each: stop all of them first, and copy while none runs. Nothing is written to these, and the
-    damaged log is kept as DIR/wal.damaged-1. Where it cannot be known what was lost nothing is changed, and
-    the exit code is 2.
+    With --repair a torn record at the end of the log is cut off and kept, files that a crash left unfinished
+    are removed, and damaged files that no start needs are moved to DIR/aside.
+
+    With --repair --with DIR a damaged log is rebuilt from the data directories of the other members. Stop all
+    members first, then copy their directories to this machine, and give one --with for each. The copies are
+    only read, and the damaged log is kept as DIR/wal.damaged-1. If it cannot be known what was lost, nothing
+    is changed and the exit code is 2.
     """
     from raftkv_trio.offline.inspection import inspect_directory
     from raftkv_trio.offline.report import as_json, as_text
 
     if others and not repair:
-        raise ConfigError("--with is for --repair")
+        raise ConfigError("--with needs --repair")
     if len({path.resolve() for path in (directory, *others)}) <= len(others):
-        raise ConfigError("a directory is given twice; --with names those of the other members")
+        raise ConfigError("a directory is given twice; --with is for those of the other members")
     inspection = inspect_directory(directory, repairs=repair, others=others)
     click.echo(as_json(inspection) if write_out == "json" else as_text(inspection))
     return _SOUND if inspection.is_sound else _WRONG
 
 
 @click.command(context_settings=_CONTEXT)
-@option("--id", "id_text", envvar="RAFTKV_TRIO_ID", metavar="N", default="1", help="The new node's id.")
-@option("--cluster", metavar="URLS", default=DEFAULT_CLUSTER, help="All new members, as for `serve`.")
-@option("--cluster-token", metavar="TEXT", default="", help="Sets apart clusters of the same addresses.")
+@option("--id", "id_text", envvar="RAFTKV_TRIO_ID", metavar="N", default="1", help="Id of the new node.")
+@option(
+    "--cluster", metavar="URLS", default=DEFAULT_CLUSTER, help="Peer URLs of all new members, as for `serve`."
+)
+@option(
+    "--cluster-token", metavar="TEXT", default="", help="Distinguishes clusters that use the same addresses."
+)
 @option("--data-dir", type=click.Path(path_type=Path), help="Data directory.  [default: ./raftkv-trio-ID]")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 def restore(id_text: str, cluster: str, cluster_token: str, data_dir: Path | None, file: Path) -> int:
-    """Make the data directory of one node of a new cluster, which begins with the backup in FILE.
+    """Make a new cluster from a backup.
 
-    Do the same for each member, with the same FILE, --cluster and --cluster-token; then `serve` with these.
+    It makes the data directory of one member of a new cluster, whose state is that of the backup in FILE. Run
+    it for each member with the same FILE, --cluster and --cluster-token, then run `serve` with these flags.
     """
     from raftkv_trio.offline.restore import restore_node
 

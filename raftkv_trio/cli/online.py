@@ -1,4 +1,4 @@
-"""Commands that ask running members."""
+"""Commands that ask running members: `status`, `snapshot` and `backup`."""
 
 import sys
 from functools import partial
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.cli.flags import addresses_of, endpoints_option, option
+from raftkv_trio.cli.flags import addresses_of, endpoints_option, option, write_out_option
 from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT
 from raftkv_trio.errors import ConfigError
 
@@ -16,20 +16,15 @@ _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 
 @click.command(context_settings=_CONTEXT)
 @endpoints_option
+@write_out_option
 @option(
-    "-w",
-    "--write-out",
-    type=click.Choice(["table", "json"], case_sensitive=False),
-    default="table",
-    help="Form of the output.",
-)
-@option(
-    "--timeout", metavar="SECONDS", type=float, default=3.0, help="How long each member may take to answer."
+    "--timeout", metavar="SECONDS", type=float, default=3.0, help="Time limit for the answer of each member."
 )
 def status(endpoints: tuple[str, ...], write_out: str, timeout: float) -> int:
-    """Show all members as each sees itself: role, term, indexes, lag, health.
+    """Show the status of all members.
 
-    The exit code is 0 where at least one member answers.
+    Each member reports its own role, term, indexes and health. The exit code is 0 if at least one member
+    answers.
     """
     addresses = addresses_of(endpoints, timeout)
 
@@ -44,11 +39,12 @@ def status(endpoints: tuple[str, ...], write_out: str, timeout: float) -> int:
 
 @click.command(context_settings=_CONTEXT)
 @endpoints_option
-@option("--timeout", metavar="SECONDS", type=float, default=600.0, help="How long each member may take.")
+@option("--timeout", metavar="SECONDS", type=float, default=600.0, help="Time limit for each member.")
 def snapshot(endpoints: tuple[str, ...], timeout: float) -> int:
-    """Have each member that is named take a snapshot of all that it has applied, now.
+    """Make members take a snapshot now.
 
-    The exit code is 0 where all of them did.
+    Each member named by --endpoint takes a snapshot of everything that it has applied. The exit code is 0 if
+    all of them did.
     """
     addresses = addresses_of(endpoints, timeout)
 
@@ -70,12 +66,20 @@ def snapshot(endpoints: tuple[str, ...], timeout: float) -> int:
     help="REST API of any member.",
 )
 @option(
-    "--timeout", metavar="SECONDS", type=float, default=600.0, help="How long the member may send nothing."
+    "--timeout",
+    metavar="SECONDS",
+    type=float,
+    default=600.0,
+    help="Time limit for each part of the transfer.",
 )
-@click.option("--force", is_flag=True, allow_from_autoenv=False, help="Replace FILE where it exists.")
+@click.option("--force", is_flag=True, allow_from_autoenv=False, help="Replace FILE if it exists.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 def backup(endpoint: str, timeout: float, force: bool, file: Path) -> int:
-    """Write all that the running cluster holds to FILE, checked to its end; `restore` reads it."""
+    """Save the cluster's state to FILE.
+
+    The backup has everything that was acknowledged before it began, and is verified before FILE is written.
+    `restore` makes a new cluster from it.
+    """
     address = PeerAddress.parse(endpoint, "--endpoint", needs_scheme=False)
     if not timeout > 0:
         raise ConfigError("--timeout must be positive")

@@ -1,4 +1,4 @@
-"""The limit of open files, and how many clients it allows: a node that can open none cannot write its log."""
+"""The limit of open files, and how many clients it allows: a node without free files cannot write its log."""
 
 import logging
 import resource
@@ -7,14 +7,14 @@ from raftkv_trio.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-#: What clients leave to the log, the snapshots, the peers, and Python.
+#: Files kept free for the log, the snapshots, the peers, and Python.
 RESERVED_FILES = 200
 
 
 def make_room_for_clients(max_connections: int) -> int:
-    """Raise this process's limit as far as so many connections need it, and return how many it allows.
+    """Raise this process's limit as far as these connections need it, and return how many it allows.
 
-    Raises ConfigError where the limit, which only the system's administrator can raise, allows none.
+    Raises ConfigError if the hard limit, which only the system's administrator can raise, allows none.
     """
     needed = max_connections + RESERVED_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -27,9 +27,9 @@ def make_room_for_clients(max_connections: int) -> int:
     if allowed < 1:
         raise ConfigError(
             f"only {soft} files may be open at once, and a node needs more than {RESERVED_FILES};"
-            " see ulimit -n"
+            " raise the limit (ulimit -n)"
         )
     logger.warning(
-        "only %d clients can connect at once, since %d files may be open (ulimit -n)", allowed, soft
+        "only %d clients can connect at once because only %d files may be open (ulimit -n)", allowed, soft
     )
     return allowed

@@ -49,28 +49,34 @@ def _bound(
 
 
 @click.command(context_settings={"auto_envvar_prefix": "RAFTKV_TRIO"})
-@option("--id", "id_text", envvar="RAFTKV_TRIO_ID", metavar="N", default="1", help="This node's id.")
+@option("--id", "id_text", envvar="RAFTKV_TRIO_ID", metavar="N", default="1", help="Id of this node.")
 @option(
     "--cluster",
     metavar="URLS",
     default=DEFAULT_CLUSTER,
-    help="Peer URLs of all members, separated by commas; ids are their positions from 1, or id=url pairs.",
+    help="Peer URLs of all members, separated by commas. Ids are their positions from 1, or id=url pairs.",
 )
 @option("--port", type=int, default=DEFAULT_REST_PORT, help="Port of the REST API.")
-@option("--join", is_flag=True, help="A new data directory joins the cluster that the others belong to.")
-@option("--host", default=DEFAULT_HOST, help="Address that the REST API binds.")
+@option(
+    "--join",
+    is_flag=True,
+    help="Join the running cluster of the other members, if the data directory is new.",
+)
+@option("--host", default=DEFAULT_HOST, help="Address at which the REST API listens.")
 @option(
     "--advertise-client",
     metavar="URL",
-    help="Where clients reach the REST API, if not where it listens; the other members tell it to operators.",
+    help="URL at which clients reach the REST API, if it differs from --host and --port.",
 )
 @option("--data-dir", type=click.Path(path_type=Path), help="Data directory.  [default: ./raftkv-trio-ID]")
 @option(
     "--listen-peer",
     metavar="HOST:PORT",
-    help="Address that the peer port binds, where it differs from this node's URL in --cluster.",
+    help="Address at which this node listens for peers, if it differs from its URL in --cluster.",
 )
-@option("--cluster-token", metavar="TEXT", default="", help="Sets apart clusters of the same addresses.")
+@option(
+    "--cluster-token", metavar="TEXT", default="", help="Distinguishes clusters that use the same addresses."
+)
 @option(
     "--request-timeout",
     metavar="SECONDS",
@@ -78,29 +84,32 @@ def _bound(
     default=DEFAULT_REQUEST_TIMEOUT_S,
     help="How long a request may wait for a leader and a quorum.",
 )
-@_bound("snapshot_entries", "Entries after which a snapshot is taken.", of=NodeConfig)
+@_bound("snapshot_entries", "Number of log entries after which a snapshot is taken.", of=NodeConfig)
 @_bound(
     "snapshot_log_bytes",
-    "Bytes of entries after which one is taken in any case.",
+    "Size of log entries after which a snapshot is taken.",
     of=NodeConfig,
 )
 @_bound(
     "catch_up_entries",
-    "Entries kept behind a snapshot, for members that lag a little.",
+    "Number of log entries kept behind a snapshot, for members that lag a little.",
     of=NodeConfig,
 )
-@_bound("idle_timeout_s", "How long a client's connection may be without a request.")
-@_bound("header_timeout_s", "How long a request's head may take, from its first byte on.")
-@_bound("body_timeout_s", "How long a value may take to arrive.")
-@_bound("send_timeout_s", "How long a client may take to read 64 KiB of an answer.")
-@_bound("max_header_bytes", "Longest head of a request, with its key.")
+@_bound("idle_timeout_s", "How long a client's connection may be idle.")
+@_bound("header_timeout_s", "How long a client may take to send the head of a request.")
+@_bound("body_timeout_s", "How long a client may take to send a value.")
+@_bound("send_timeout_s", "How long a client may take to read 64 KiB of a response.")
+@_bound("max_header_bytes", "Largest head of a request, which includes the key.")
 @_bound("max_value_bytes", "Largest value of a key.")
-@_bound("max_receiving_bytes", "Most of all values that are arriving at once.")
-@_bound("max_connections", "Most clients at once.")
-@option("--log-format", type=_word(["text", "json"]), default="text", help="Form of the log.")
-@option("--log-level", type=_word(LOG_LEVELS), default="info", help="Least severity that is logged.")
+@_bound("max_receiving_bytes", "Largest total of the values that are being received at once.")
+@_bound("max_connections", "Largest number of client connections at once.")
+@option("--log-format", type=_word(["text", "json"]), default="text", help="Log format.")
+@option("--log-level", type=_word(LOG_LEVELS), default="info", help="Log messages of this level and above.")
 def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
-    """Run one node until SIGINT or SIGTERM; a second one does not wait for a clean stop."""
+    """Run one node.
+
+    SIGINT or SIGTERM shuts it down cleanly; a second signal ends it at once.
+    """
     end_at_once_on_signals()  # until the node takes them over; there is nothing to clean up before
     setup_logging(log_format, log_level)
     if service_url := ignored_service_url():
@@ -155,7 +164,11 @@ def server_config(
     request_timeout: float,
     **bounds: Any,
 ) -> ServerConfig:
-    """What the flags of `serve` ask for, `bounds` being fields of RestConfig; raises ConfigError."""
+    """The configuration that the flags of `serve` describe; raises ConfigError.
+
+    Args:
+        bounds: fields of RestConfig.
+    """
     node_id = parse_node_id(id_text)
     return ServerConfig(
         node=NodeConfig(

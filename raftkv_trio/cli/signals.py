@@ -1,4 +1,4 @@
-"""Components that run until a signal."""
+"""Run a component until a signal stops it."""
 
 import logging
 import os
@@ -20,10 +20,16 @@ def run_until_signal(
     *,
     second_cancels: bool,
 ) -> int:
-    """Run a component; the first signal sets the event it is given, the second cancels it or ends all.
+    """Run a component. The first signal sets its event; the second cancels it, or ends the process at once.
 
-    After a second one that cancels, the signals have their default actions again, so that a third one ends
-    the process whatever happens. The exit code is the component's, or 128 and the second signal's number.
+    Args:
+        component: takes the event, and returns an exit code.
+        second_cancels: whether the second signal cancels the component; otherwise it ends the process. After
+            a second signal that cancels, the signals have their default actions, so that a third always ends
+            the process.
+
+    Returns:
+        The exit code of the component, or 128 plus the number of the second signal.
     """
     forced: signal.Signals | None = None
 

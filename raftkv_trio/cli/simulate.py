@@ -1,4 +1,4 @@
-"""The command `simulate`: whole clusters on virtual time from one seed each, and what they found."""
+"""`raftkv-trio simulate`: whole clusters on virtual time, one for each seed, and the failures they find."""
 
 import os
 import shlex
@@ -32,7 +32,7 @@ _count = click.IntRange(min=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What the flags, and the file of --schedule, ask for."""
+    """What the flags and the file of `--schedule` ask for."""
 
     level: int
     first: int
@@ -49,24 +49,29 @@ class _Asked:
 
 
 @click.command()
-@click.option("--seeds", type=_count, help="How many.  [default: 100; 200 for each planted bug]")
-@click.option("--from", "first", type=click.IntRange(min=0), default=0, show_default=True, help="The first.")
-@click.option("--seed", type=click.IntRange(min=0), help="Run this one alone.")
+@click.option("--seeds", type=_count, help="Number of seeds.  [default: 100; 200 for each planted bug]")
+@click.option("--from", "first", type=click.IntRange(min=0), default=0, show_default=True, help="First seed.")
+@click.option("--seed", type=click.IntRange(min=0), help="Run this seed alone.")
 @click.option(
-    "--level", type=_count, help="1: core and log; 2: whole nodes.  [default: 1, or the schedule's]"
+    "--level", type=_count, help="1: core and log; 2: nodes with all tasks.  [default: 1, or the schedule's]"
 )
-@click.option("--jobs", type=_count, help="Processes.  [default: one a core]")
-@click.option("--trace", is_flag=True, help="Print the whole trace; with --seed.")
+@click.option("--jobs", type=_count, help="Number of processes.  [default: one per core]")
+@click.option("--trace", is_flag=True, help="Print the whole trace of --seed or --schedule.")
 @click.option(
-    "--trace-file", metavar="FILE", type=click.Path(path_type=Path), help="Write the shown run's whole trace."
+    "--trace-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the whole trace of the reported run.",
 )
 @click.option(
-    "--schedule", metavar="FILE", type=click.Path(path_type=Path), help="Run this one, as --keep wrote it."
+    "--schedule", metavar="FILE", type=click.Path(path_type=Path), help="Run the schedule that --keep wrote."
 )
 @click.option(
     "--keep", metavar="FILE", type=click.Path(path_type=Path), help="Write the shrunk schedule of a failure."
 )
-@click.option("--only", metavar="TEXT", default="", help="A part of a schedule, as a failure tells it.")
+@click.option(
+    "--only", metavar="TEXT", default="", help="Run a part of the schedule, as a failure prints it."
+)
 @click.option(
     "--shrink",
     "shrink_runs",
@@ -74,10 +79,10 @@ class _Asked:
     type=click.IntRange(min=0),
     default=300,
     show_default=True,
-    help="Most runs to make a failing schedule smaller.",
+    help="Largest number of runs to shrink a failing schedule.",
 )
 @click.option(
-    "--planted", metavar="NAME", help="Plant this bug, or each of `all`, and say how many seeds find it."
+    "--planted", metavar="NAME", help="Plant a bug, or each of `all`, and print how many seeds find it."
 )
 def simulate(
     seeds: int | None,
@@ -93,22 +98,23 @@ def simulate(
     shrink_runs: int,
     planted: str | None,
 ) -> int:
-    """Run simulated clusters under faults, one a seed, and check them at every step.
+    """Run simulated clusters under faults.
 
-    The exit code is 0 where all is well, 1 where an invariant broke or a planted bug was not found.
+    Each seed gives one cluster and one schedule of faults; invariants are checked at every step. The exit
+    code is 0 if no invariant broke, and 1 if one did or a planted bug was not found.
     """
     alone = "--seed" if schedule is None else "--schedule"
     is_one = seed is not None or schedule is not None
     if seed is not None and schedule is not None:
-        raise ConfigError("--schedule goes without --seed")
+        raise ConfigError("--schedule and --seed exclude each other")
     if not is_one and (only or trace):
-        raise ConfigError("--only and --trace go with --seed or --schedule")
+        raise ConfigError("--only and --trace need --seed or --schedule")
     if is_one and (seeds is not None or first or planted == "all"):
-        raise ConfigError(f"{alone} goes with none of --seeds, --from and --planted all")
+        raise ConfigError(f"{alone} excludes --seeds, --from and --planted all")
     if planted is not None and first:
-        raise ConfigError("--planted begins at seed 0; --from does not go with it")
+        raise ConfigError("--planted begins at seed 0, so --from is not allowed")
     if planted is not None and not is_one and (keep is not None or trace_file is not None):
-        raise ConfigError("--keep and --trace-file go with --planted only where --seed or --schedule does")
+        raise ConfigError("--keep and --trace-file need --seed or --schedule if --planted is given")
     _check_writable(("--keep", keep), ("--trace-file", trace_file))
     kept = None if schedule is None else _read_kept(schedule)
     asked_level, planted = _asked_for(level, planted)
@@ -207,7 +213,7 @@ def _find_planted(asked: _Asked) -> int:
 
 
 def _explain(asked: _Asked, failed: "Verdict") -> None:
-    """Shrink a schedule that failed; show what is left, how it ended, and how to see it again."""
+    """Shrink a schedule that failed; print what is left, how the run ended, and how to repeat it."""
     from raftkv_trio.testing.campaign.shrink import Reduction, shrink
 
     seed, run = failed.schedule.seed, _level(asked).run
@@ -243,13 +249,13 @@ def _read_kept(file: Path) -> "Kept":
     except OSError as error:
         raise ConfigError(f"--schedule {file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--schedule {file}: this is no schedule: it is no text in UTF-8") from error
+        raise ConfigError(f"--schedule {file}: this is no schedule: it is not text in UTF-8") from error
     except ValueError as error:
         raise ConfigError(f"--schedule {file}: {error}") from error
 
 
 def _asked_for(level: int | None, planted: str | None) -> tuple[int, str | None]:
-    """Level and planted bug as the flags say; raises ConfigError where this version lacks one."""
+    """Level and planted bug as the flags say; raises ConfigError if this version has no such one."""
     from raftkv_trio.testing.campaign.levels import LEVELS
     from raftkv_trio.testing.planted import PLANTED
 
@@ -262,7 +268,7 @@ def _asked_for(level: int | None, planted: str | None) -> tuple[int, str | None]
 
 
 def _what_to_run(kept: "Kept", file: Path, level: int | None, planted: str | None) -> tuple[int, str | None]:
-    """Level and planted bug: what the file says; where it does not, what the flags do."""
+    """Level and planted bug as the file says, or as the flags say if the file does not."""
     from raftkv_trio.testing.campaign.levels import LEVELS
     from raftkv_trio.testing.planted import PLANTED
 
@@ -272,7 +278,7 @@ def _what_to_run(kept: "Kept", file: Path, level: int | None, planted: str | Non
         raise ConfigError(f"--schedule {file}: this version has no bug {kept.planted!r} to plant")
     if level is not None and kept.level not in (None, level):
         raise ConfigError(
-            f"--level {level}: {file} was kept at level {kept.level}, and is run at that one only"
+            f"--level {level}: {file} was kept at level {kept.level}, and runs at that level only"
         )
     if planted is not None and kept.planted not in (None, planted):
         raise ConfigError(f"--planted {planted}: {file} was kept with {kept.planted} planted")
@@ -285,7 +291,7 @@ def _what_to_run(kept: "Kept", file: Path, level: int | None, planted: str | Non
 
 
 def _check_writable(*asked: tuple[str, Path | None]) -> None:
-    """Raise ConfigError, before anything is run, where the file of one of these flags cannot be written."""
+    """Raise ConfigError, before anything is run, if the file of one of these flags cannot be written."""
     for flag, file in asked:
         if file is None:
             continue
@@ -345,7 +351,7 @@ def _counts(counts: Counter[str]) -> str:
 
 
 def _with_bar(items: Iterable[Item], length: int | None, label: str) -> Iterator[Item]:
-    """The same items, with a bar on standard error where that is a terminal."""
+    """The same items, with a progress bar if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return

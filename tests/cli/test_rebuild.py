@@ -85,9 +85,9 @@ def others(copied: Path, tmp_path: Path) -> list[str]:
 def test_what_cannot_be_a_repair(others: list[str], copied: Path, tmp_path: Path) -> None:
     """One sentence each, exit code 2, and nothing has changed."""
     before = written(tmp_path)
-    assert refusal("check", "data", "--with", "same", directory=tmp_path) == "--with is for --repair"
+    assert refusal("check", "data", "--with", "same", directory=tmp_path) == "--with needs --repair"
     said = refusal(*others, "--with", "./data", directory=tmp_path)
-    assert said == "a directory is given twice; --with names those of the other members"
+    assert said == "a directory is given twice; --with is for those of the other members"
     said = refusal(*others, "--with", "same", directory=tmp_path)
     assert said == "data and same are both of node 1"
     said = refusal(*others, "--with", "elsewhere", directory=tmp_path)

@@ -56,7 +56,7 @@ async def test_one_member_goes_on_alone(tmp_path: Path, http: httpx.AsyncClient)
             )
         )
         assert (done.returncode, done.stderr) == (0, ""), done
-        assert "removed, and never to be started again: 2, 3" in done.stdout
+        assert "removed, never start them again: 2, 3" in done.stdout
         cluster.start(1)
         await cluster.wait_ready(http)
         status = await cluster.status(http, 1)
@@ -130,7 +130,7 @@ def test_a_removal_that_was_committed(tmp_path: Path) -> None:
 def test_what_it_does_not_take(tmp_path: Path) -> None:
     """Without --yes and a terminal, without a directory, or onto one, nothing is made."""
     command = ("member", "force-new-cluster", "old", "--data-dir", "new")
-    assert "say so with --yes" in refusal(*command, directory=tmp_path)
+    assert "confirm it with --yes" in refusal(*command, directory=tmp_path)
     assert "old is no data directory" in refusal(*command, "--yes", directory=tmp_path)
     (tmp_path / "new").mkdir()
     assert "new exists already" in refusal(*command, "--yes", directory=tmp_path)
