@@ -10,8 +10,8 @@
 | `simulate` | `simulate`: simulated clusters under faults |
 
 `flags` has what the commands' flags have in common, `exit_codes` turns errors into exit codes and sentences,
-`signals` runs a component until SIGINT or SIGTERM, and `first_signals` handles what comes before that. `commands`
-has them all. A command imports only the modules that it needs, so that each of them starts fast.
+`signals` runs a component until SIGINT or SIGTERM, and `first_signals` handles what comes before that.
+`commands` has them all. A command imports only the modules that it needs, so that each of them starts fast.
 """
 
 from typing import NoReturn

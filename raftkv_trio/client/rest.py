@@ -233,7 +233,9 @@ def _document(url: str, response: httpx.Response, data: bytes) -> Any:
     status = response.status_code
     if not response.is_success:
         detail = _detail(response, data)
-        if detail is None and status == HTTPStatus.SERVICE_UNAVAILABLE:  # a proxy's, whose words do not matter
+        if (
+            detail is None and status == HTTPStatus.SERVICE_UNAVAILABLE
+        ):  # a proxy's, whose words do not matter
             detail = response.reason_phrase or "it is unavailable"
         if detail is None:
             raise NotANode(url, f"it answers with status {status}")

@@ -112,7 +112,7 @@ async def _carry_out(step: Step, worker: Worker, clock: Clock) -> Any:
             return fn()
         case Wait(wakeup, None):
             await wakeup.wait()
-        case Wait(wakeup, deadline):
+        case Wait(wakeup, deadline) if deadline is not None:
             async with cancelled_when(clock.sleep_until, deadline):
                 await wakeup.wait()
         case Receive(channel):

@@ -137,3 +137,18 @@ async def test_a_long_answer_is_not_read_to_its_end() -> None:
     async with stranger(answer) as node, open_rest_client(60) as rest:
         with pytest.raises(NotANode, match="longer than 1048576 bytes"):
             await rest.ask("GET", node.address, PATH)
+
+
+@pytest.mark.parametrize("host", ["999.1.1.1", "xn--a"])
+async def test_a_host_that_no_request_can_name_is_one_that_does_not_answer(host: str) -> None:
+    """httpx and idna refuse such a host with errors of their own; another member may have announced it."""
+    async with open_rest_client(5) as rest:
+        with pytest.raises(NoAnswer, match="malformed"):
+            await rest.ask("GET", PeerAddress(host, 80), PATH)
+
+
+async def test_an_unavailable_server_without_words_leads_to_the_next_endpoint() -> None:
+    """A proxy answers 503 with nothing when no node is behind it."""
+    async with stranger(response("", "503 Service Unavailable")) as proxy, stranger(response({})) as node:
+        await change(proxy.address, node.address)
+        assert (proxy.asked, node.asked) == ([f"POST {PATH}"], [f"POST {PATH}"])

@@ -137,6 +137,7 @@ def test_a_failed_transfer_is_given_up() -> None:
 def test_a_member_heard_only_before_this_node_led_is_no_candidate() -> None:
     """The leader before may have just stopped; it was heard from, and has answered this leader nothing."""
     cluster = Cluster(1, 2, 3)
+    cluster.network.elect(2)
     cluster.network.lost = lambda message: message.to == 1 and message.from_ == 2
     cluster.network.elect(1)
     cluster.active.heard(2)
