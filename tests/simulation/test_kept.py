@@ -16,4 +16,6 @@ def test_what_was_found_stays_mended(file: Path) -> None:
     kept = decode_kept(file.read_text())
     verdict = LEVELS[kept.level or 1].run(kept.schedule)
     assert verdict.failure is None, verdict.text
-    assert verdict.operations["completed"] >= 100
+    # That it was no idle run. How many of the 200 complete depends on all that is random while it runs: one
+    # of these schedules gives 81 to 135 under ten other seeds.
+    assert verdict.operations["completed"] >= 60
