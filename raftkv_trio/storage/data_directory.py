@@ -107,7 +107,7 @@ def _open_storage(
     # Before the lock, which is a file in it. If another node runs here all three exist, and stay as they are.
     for directory in (path, path / "wal", path / "snap"):
         disk.make_directory(directory)
-    # Before anything is read: another process may be writing what would be read.
+    # Before any file is read: another process may be writing what would be read.
     lock = disk.open(path / "lock", create=True)
     log: WriteAheadLog | None = None
     try:
@@ -183,7 +183,8 @@ def make_data_directory(
         snapshot.finish()
     finally:
         snapshot.close()
-    # Both before `identity`: with it and without `wal` the directory would count as one that lost its log.
+    # The names `wal` and `snap`, before `identity`: with it and without them the directory would count as one
+    # that has lost its log.
     disk.sync_directory(path)
     # The directory may itself be new. Without its own name all that is in it would be lost.
     sync_parents(disk, path)
