@@ -105,6 +105,8 @@ def _check_identities(own: Salvage, rest: Sequence[Salvage]) -> None:
 def _decide(disk: Disk, own: Salvage, rest: Sequence[Salvage], pieces: Pieces) -> tuple[HardState, NewLog]:
     """Term, vote, commit index and log that this member goes on with; raises ConfigError if unknown."""
     files = _snapshot_files(disk, own, rest)
+    # What this member acknowledged it must have again. So its own log comes first, if its end is known: then
+    # it is certain which entries were in it.
     if own.is_last_known:
         try:
             log = _own_log(disk, own, files, pieces)
@@ -195,6 +197,8 @@ def _snapshot_files(disk: Disk, own: Salvage, rest: Sequence[Salvage]) -> list[P
         for name in disk.list_directory(salvage.path / "snap")
         if (snapshot := SnapshotId.parse(name)) and name == snapshot.file_name
     ]
+    # The log's own snapshot leaves everything as it was. Its own others need no copy. Of the rest, the newest
+    # needs the fewest entries.
     return sorted(
         files, key=lambda file: (_id(file) == own.snapshot, file.parent.parent == own.path, _id(file).index)
     )
@@ -208,6 +212,7 @@ def _id(file: Path) -> SnapshotId:
 
 def _whole_snapshot(disk: Disk, file: Path) -> SnapshotMeta:
     """The header of a snapshot's file, after all of it has verified."""
+    # To its end: a log that continues a damaged snapshot would be no better than the one that it replaces.
     try:
         return verify_snapshot(disk, file).meta
     except (CorruptLog, OSError) as error:
@@ -246,6 +251,8 @@ def _configurations(log: NewLog) -> Iterator[ConfState]:
     conf = log.base.conf_state
     yield conf
     for entry in log.entries:
+        # Committed or not: one that no log here knows to be committed may be, and then its quorums committed
+        # what came behind it.
         if entry.type is not EntryType.NORMAL:
             conf = apply_change(conf, decode_conf_change(entry)).conf_state
             yield conf

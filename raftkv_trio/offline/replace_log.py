@@ -26,11 +26,12 @@ def take_snapshot(disk: Disk, path: Path, file: Path) -> list[str]:
     Returns sentences on what was done. Raises OSError.
     """
     target = path / "snap" / file.name
-    if file == target:
+    if file == target:  # it is this directory's own, and stays where it is
         return []
     # A file of that name here is damaged, or it would have been chosen. It is kept all the same.
     done = [move_aside(disk, path, target)] if disk.exists(target) else []
     temporary = target.with_name(f"{file.name}.tmp")
+    # An earlier attempt may have left a longer one.
     if disk.exists(temporary):
         disk.unlink(temporary)
     source, copy = disk.open(file, read_only=True), disk.open(temporary, create=True)
@@ -73,11 +74,13 @@ def build_log(
         disk.sync_directory(leftover)
     # By the log's own writer, so that it is a log like any other, and every record is synced.
     begin_log(disk, unfinished, identity.encode(), base, segment_bytes=segment_bytes)
+    # Opened as at a start, so what was just made is read and verified once before entries go behind it.
     log = open_log(disk, unfinished, identity.encode(), segment_bytes=segment_bytes)
     try:
         for batch in _batches(entries):
             log.append(hard_state, batch)
     finally:
+        # No closing record: each batch is durable, and the last commit index is in the last one.
         log.close(clean=False)
     # The rename says that it is whole: `finish_swap` trusts the name alone.
     disk.rename(unfinished, finished)
@@ -99,6 +102,7 @@ def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
 
 def swap_logs(disk: Disk, path: Path) -> Path:
     """Put the log that was built in the place of the old one; returns where that is kept. Raises OSError."""
+    # An earlier repair's is kept, too: two attempts may have judged different damage.
     number = 1
     while disk.exists(kept := path / f"wal.damaged-{number}"):
         number += 1
@@ -120,6 +124,7 @@ def finish_swap(disk: Disk, path: Path) -> bool:
     # An empty directory is no log: a start that was tried after the crash has made it.
     if disk.exists(log) and disk.list_directory(log):
         return False
+    # Nothing to finish, or an empty directory that `build_log` has made for its rename.
     if not disk.exists(finished) or not disk.list_directory(finished):
         return False
     disk.rename(finished, log)

@@ -109,6 +109,7 @@ class Salvage:
         ends = possible_ends(disk, directory, names)
         kind = CUT  # with no segment at all, the log's end is as unknown as behind a CUT
         for name in names:
+            # Nothing leads to the last segment, and nothing but its first record is in it.
             if name is not ends[0] and name in ends and kind != CUT:
                 break  # as at a start: a crash came before anything in it was acknowledged
             for batch, kind, record in _records(disk, directory, name, may_end=name in ends):

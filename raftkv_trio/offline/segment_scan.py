@@ -55,10 +55,14 @@ def scan_segment(data: bytes, segment: int, *, may_end: bool) -> Iterator[Verifi
         if header is not None and payload is not None:
             yield Verified(offset, header, payload)
             offset += header.record_bytes
+        # The same judgement as at a start: otherwise a check could call sound what a start refuses. Nothing
+        # verifies behind a torn record, so the segment ends here.
         elif may_end and is_torn(data, offset, segment):
             yield Torn(offset, end - offset)
             return
         else:
+            # The record's own length is not to be trusted: its header may be what is damaged, and a header
+            # that verifies may be followed by bytes that were written over by something else.
             behind = next_record(data, offset, segment)
             yield Damaged(offset, behind)
             offset = end if behind is None else behind
@@ -66,6 +70,8 @@ def scan_segment(data: bytes, segment: int, *, may_end: bool) -> Iterator[Verifi
 
 def identity_in(data: bytes, segment: int) -> bytes | None:
     """The identity of the data directory that a segment's first record names; None if it does not verify."""
+    # Every segment begins with a SEGMENT record, which names the directory. It is read by itself, whatever
+    # the rest of the segment is like.
     header = decode_header(data, 0)
     payload = decode_payload(data, 0, header, segment) if header else None
     if header is None or payload is None:
