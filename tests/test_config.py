@@ -1,4 +1,4 @@
-"""Configurations are checked when they are made, and their errors speak of fields, not of flags."""
+"""Configurations are checked when they are made, and their errors name fields, not flags."""
 
 import ast
 import re

@@ -26,7 +26,7 @@ CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(valu
 
 #: Words in backticks that name nothing of ours, and why.
 FOREIGN = {
-    "started": "what a Trio task status is told",
+    "started": "the method of a Trio task status",
 }
 
 
@@ -58,7 +58,7 @@ DOCUMENTED = [
 
 
 def docstring(value: object) -> str:
-    """The docstring that somebody wrote: a dataclass, a NamedTuple and an Enum get one by themselves."""
+    """The docstring in the source; dataclasses, NamedTuples and Enums have a generated one otherwise."""
     text = inspect.getdoc(value) or ""
     if isinstance(value, type):
         is_generated = text.startswith(f"{value.__name__}(") or "__doc__" not in vars(value)

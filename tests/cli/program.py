@@ -136,7 +136,7 @@ def serving(
 def alone() -> tuple[int, list[str]]:
     """A free REST port, and arguments for node 1 of a cluster of one that listens there."""
     peer_port, port = find_free_ports(2)
-    # The advertised address is the same in every run, and so is the cluster; nobody dials it.
+    # The advertised address is the same in every run, and so is the cluster; no other node dials it.
     listen = ["--listen-peer", f"127.0.0.1:{peer_port}", "--port", str(port)]
     return port, ["--cluster", "http://127.0.0.1:1", *listen]
 

@@ -7,7 +7,7 @@ from tests.cli.program import damage, refusal, run, serving_alone
 
 
 def test_a_directory_that_is_sound(copied: Path, tmp_path: Path) -> None:
-    """It is told what it holds, and that nothing is wrong; nothing in it has changed."""
+    """`check` prints what the directory holds and that nothing is wrong, and changes nothing."""
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     done = run("check", "data", directory=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -65,7 +65,7 @@ def test_the_directory_of_a_running_node(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["file", "file/data", "file/deep/data", "/proc/raftkv-trio", "other"])
 def test_no_directory_at_all(tmp_path: Path, path: str) -> None:
-    """A file, what is below one, what cannot be made, or somebody else's directory is not touched."""
+    """A file, a path below one, a path that cannot be made, and a foreign directory are not touched."""
     (tmp_path / "file").touch()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "precious").touch()

@@ -68,7 +68,7 @@ def test_a_record_where_the_log_is_json(copied: Path) -> None:
 
 
 def test_no_standard_output(tmp_path: Path) -> None:
-    """Where it is closed, `local start` says that it needs one."""
+    """`local start` refuses to run if standard output is closed."""
     (tmp_path / "Procfile").write_text("a: exit 3\n")
     shell = ["sh", "-c", '"$@" >&-', "sh", *PROGRAM, "local", "start"]
     done = subprocess.run(

@@ -64,7 +64,7 @@ FLAGS = [
     Flag("--max-receiving-size", "9000000", rest(max_receiving_bytes=9_000_000)),
     Flag("--max-connections", "1", rest(max_connections=1)),
 ]
-#: Flags that are no part of the configuration of a server, and a value that is not their default.
+#: Flags that are not part of the configuration of a server, and a value that is not their default.
 OTHERS = {"--join": "true", "--log-format": "json", "--log-level": "debug"}
 
 
@@ -140,7 +140,7 @@ def test_flag_and_variable_say_the_same(flag: Flag, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_where_clients_reach_it(arguments: list[str], url: str) -> None:
-    """A node tells its peers where it listens; at all addresses, that is where they reach it themselves."""
+    """A node announces the address at which it listens; if that is all addresses, the one of its peer URL."""
     assert configured("--cluster", "http://me:1", *arguments).client_url(5) == url
 
 

@@ -1,4 +1,4 @@
-"""`raftkv-trio member`: who is in a cluster, and changes of it, by a user's commands."""
+"""`raftkv-trio member`: the members of a cluster, seen and changed by commands."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def leading(cluster: Cluster) -> int:
 
 
 def test_members_by_command(cluster: Cluster) -> None:
-    """Add, change, remove and hand over work through any member; what a change does is said before; and
+    """Add, update, remove and transfer work through any member; a dry run prints the effect of a change; and
     what makes no sense is one sentence, with exit code 2."""
     for node_id in cluster.urls:
         cluster.start(node_id)
@@ -100,7 +100,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_change_would_do(active: tuple[int, ...], change: dict[str, Any], verdict: str) -> None:
-    """The forecast counts who answers among the voters afterwards."""
+    """The forecast counts the voters that would respond after the change."""
     assert forecast(of(active), [change]).endswith(f"answers   {verdict}")
 
 

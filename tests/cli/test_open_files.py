@@ -1,4 +1,4 @@
-"""The limit of open files is raised for clients, and clients are fewer where it cannot be."""
+"""The limit of open files is raised for clients; if it cannot be raised, fewer clients are allowed."""
 
 import subprocess
 import sys

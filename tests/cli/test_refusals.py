@@ -129,7 +129,7 @@ def test_a_local_cluster_that_does_not_run(tmp_path: Path) -> None:
 
 
 def test_the_environment_is_refused_alike(tmp_path: Path) -> None:
-    """A variable that does not fit is told as its flag is."""
+    """A bad value of a variable is refused like that of its flag."""
     said = refusal("serve", directory=tmp_path, environment={"RAFTKV_TRIO_ID": "0"})
     assert said == "node id '0' is not a positive integer below 2**63"
     said = refusal("serve", *THREE, directory=tmp_path, environment={"RAFTKV_TRIO_ID": "4"})
@@ -224,7 +224,7 @@ def test_the_peer_port_is_in_use(tmp_path: Path, alone: list[str], taken: int) -
 
 
 def test_one_port_for_peers_and_clients(tmp_path: Path, alone: list[str]) -> None:
-    """The clash is told as one of these two flags, not as somebody else's."""
+    """The error names the two flags, instead of a port that another program uses."""
     port = alone[1].rpartition(":")[2]
     assert refusal("serve", *alone[:2], "--port", port, directory=tmp_path) == (
         f"--port {port} is the port for peers too; choose another for clients"

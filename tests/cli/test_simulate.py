@@ -32,7 +32,7 @@ def test_the_same_seeds_do_the_same(tmp_path: Path) -> None:
 
 
 def test_one_seed_is_shown(tmp_path: Path) -> None:
-    """A trace is printed line by line, and written to a file where that is asked for."""
+    """A trace is printed line by line, and written to a file on request."""
     done = run("simulate", "--seed", "1", "--trace", "--trace-file", "trace", directory=tmp_path)
     assert done.returncode == 0
     written = (tmp_path / "trace").read_text()
@@ -106,7 +106,7 @@ def test_a_failure_is_kept_without_being_shrunk(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_schedule(tmp_path: Path, content: bytes, sentence: str) -> None:
-    """A file that is no schedule is told in one line."""
+    """A file that is not a schedule is refused with one line."""
     (tmp_path / "kept").write_bytes(content)
     assert refusal("simulate", "--schedule", "kept", directory=tmp_path) == f"--schedule kept: {sentence}"
 
@@ -121,7 +121,7 @@ def test_what_is_no_schedule(tmp_path: Path, content: bytes, sentence: str) -> N
 def test_a_schedule_of_another_version(
     tmp_path: Path, level: int, planted: str | None, sentence: str
 ) -> None:
-    """A level or a planted bug that is no longer there is told in one line."""
+    """A level or a planted bug that does not exist is refused with one line."""
     (tmp_path / "kept").write_text(encode_kept(Kept(LEVELS[1].draw(0), level, planted)))
     assert refusal("simulate", "--schedule", "kept", directory=tmp_path) == f"--schedule kept: {sentence}"
 
@@ -137,7 +137,7 @@ def test_a_planted_bug_is_found(tmp_path: Path, name: str, caught: str) -> None:
 
 
 def test_a_planted_bug_is_not_found(tmp_path: Path) -> None:
-    """Where the seeds do not suffice the exit code is 1, and the table says so."""
+    """If the seeds do not find the bug the exit code is 1, and the table says so."""
     assert rows(tmp_path, "--planted", "commit-old-term", "--seeds", "1") == (
         1,
         {"commit-old-term": "not in 1, -"},
@@ -207,5 +207,5 @@ def is_deaf(pid: str) -> bool:
     ],
 )
 def test_what_does_not_fit(tmp_path: Path, arguments: list[str], sentence: str) -> None:
-    """Flags that do not fit are told in one line."""
+    """Flags that do not fit together are refused with one line."""
     assert refusal("simulate", *arguments, directory=tmp_path).startswith(sentence)

@@ -1,4 +1,4 @@
-"""`raftkv-trio status`: all members as each sees itself, whoever of them is up."""
+"""`raftkv-trio status`: all members as each sees itself, if at least one of them is up."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def status(cluster: Cluster, *endpoint_ids: int) -> dict[int, dict[str, Any]]:
 
 
 def test_members_come_and_go(cluster: Cluster) -> None:
-    """Whoever answers is shown as it sees itself, and whoever does not, as far as the others know it."""
+    """A member that answers is shown as it sees itself, one that does not, as far as the others know it."""
     for node_id in cluster.urls:
         cluster.start(node_id)
     for node in cluster.nodes.values():
@@ -70,7 +70,7 @@ def test_members_come_and_go(cluster: Cluster) -> None:
 
 
 def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
-    """Each endpoint is told, with exit code 1; by default it is raftexample's port that is asked."""
+    """The error names each endpoint, with exit code 1; the default endpoint is raftexample's port."""
     one, two = free_ports(2)
     endpoints = [f"http://127.0.0.1:{one}", f"127.0.0.1:{two}"]
     said = refusal(
@@ -97,7 +97,7 @@ def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) 
     ],
 )
 def test_what_does_not_fit(tmp_path: Path, arguments: list[str], sentence: str) -> None:
-    """Flags that do not fit are told in one line."""
+    """Bad flags are refused with one line."""
     assert refusal("status", *arguments, directory=tmp_path).startswith(sentence)
 
 
@@ -210,7 +210,7 @@ async def test_what_the_table_shows() -> None:
 
 
 async def test_a_learner_and_another_node_at_an_address() -> None:
-    """A learner is shown as one; who answers at a member's address with another id is not that member."""
+    """A learner is shown as one; a node with another id at a member's address is not that member."""
     async with trio.open_nursery() as nursery:
         other = await stranger(nursery, response({**STATUS, "id": 7}), response([]))
         members = [{**MEMBER, "role": "learner"}, {**MEMBER, "id": 2, "client_url": other.url}]

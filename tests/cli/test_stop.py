@@ -1,4 +1,4 @@
-"""How a node ends: cleanly and soon whoever holds on to it, and at once where it is told twice."""
+"""How a node shuts down: cleanly and soon, whatever its clients do, and at once after a second signal."""
 
 import re
 import socket
@@ -23,7 +23,7 @@ AT_ONCE_S = 0.2
 
 @pytest.fixture
 def pair(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> Iterator[Cluster]:
-    """Nodes 1 and 2 of three, in agreement; whoever connects to node 3 never hears a word."""
+    """Nodes 1 and 2 of three, in agreement; node 3 accepts connections and never answers."""
     ports = free_ports(5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         cluster = Cluster(tmp_path, [*ports[:2], silent.getsockname()[1], *ports[2:], 0])
@@ -76,7 +76,7 @@ def leader_with_everything(cluster: Cluster) -> float:
         return seconds_to_stop(leader, SIGTERM)
 
 
-def leader_with_a_halted_heir(cluster: Cluster) -> float:
+def leader_with_a_halted_successor(cluster: Cluster) -> float:
     leader_id = leader_of(cluster)
     with rude_clients(cluster.nodes[leader_id]):
         cluster.nodes[3 - leader_id].process.send_signal(SIGSTOP)
@@ -97,7 +97,7 @@ def minority_with_everything(cluster: Cluster) -> float:
 PROMISED = [leader_with_everything, minority_with_everything]
 
 
-@pytest.mark.parametrize("scene", [*PROMISED, leader_with_a_halted_heir])
+@pytest.mark.parametrize("scene", [*PROMISED, leader_with_a_halted_successor])
 def test_nobody_holds_up_a_stop(pair: Cluster, scene: Callable[[Cluster], float]) -> None:
     """A stop is clean and soon with rude clients and a silent peer, for a leader and without one."""
     assert scene(pair) < 5 * STOP_S
@@ -145,7 +145,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 @dataclass
 class Writer:
-    """Writes through one node, one write after another, until told to end or nobody takes them."""
+    """Writes through one node, one write after another, until cancelled or refused a connection."""
 
     url: str
     waits_s: list[float] = field(default_factory=list)
@@ -170,7 +170,7 @@ class Writer:
 
 
 async def longest_wait_s(cluster: Cluster) -> float:
-    """How long a write waits, through whatever node, while the leader is stopped; each of them gets 204."""
+    """The longest wait of a write, through any node, while the leader shuts down; each write gets 204."""
     for node_id in cluster.urls:
         cluster.start(node_id)
     for node in cluster.nodes.values():
@@ -197,7 +197,7 @@ async def longest_wait_s(cluster: Cluster) -> float:
 
 
 async def test_writes_go_on_while_the_leader_stops(cluster: Cluster) -> None:
-    """The leader hands over first, so that a write waits for no election timeout, and none fails."""
+    """The leader transfers leadership first: no write waits for an election timeout, and none fails."""
     assert await longest_wait_s(cluster) < 5 * WRITE_S
 
 

@@ -80,7 +80,7 @@ async def test_a_change_that_timed_out_is_not_sent_again() -> None:
     ],
 )
 async def test_errors_of_a_node(status: str, kind: type[RaftKVError]) -> None:
-    """A refusal is the operator's to correct (ConfigError); whatever the detail has, a terminal is safe."""
+    """A refusal is a ConfigError, for the operator to correct; no detail can control a terminal."""
     answer = response({"detail": "no\x1b[2J room"}, status)
     async with stranger(answer) as node, open_rest_client(60) as rest:
         with pytest.raises(kind, match=r"no\?\[2J room$") as raised:

@@ -78,7 +78,7 @@ class Supervised:
 
 
 def write_procfile(directory: Path, scripts: Mapping[str, str]) -> Path:
-    """A Procfile of Python scripts: after the prelude, with the process's name as their argument."""
+    """A Procfile of Python scripts that begin with the prelude and get the process's name as argument."""
     lines = []
     for name, script in scripts.items():
         (directory / f"{name}.py").write_text(PRELUDE + script)

@@ -1,4 +1,4 @@
-"""The control socket: one line in, one line out, whoever else is connected."""
+"""The control socket: one line in, one line out, and connections that do not disturb each other."""
 
 import json
 import os
@@ -60,7 +60,7 @@ async def test_a_request_arrives_as_it_was_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("error", "exit_code"), [(ConfigError("no"), 2), (RaftKVError("broken"), 1)])
 async def test_errors_are_answers(tmp_path: Path, error: RaftKVError, exit_code: int) -> None:
-    """What the answerer raises is told with its exit code, and the next request is served."""
+    """The reply to a request that fails has the error and its exit code, and the next request is served."""
 
     async def fail(request: Request) -> Reply:
         raise error
@@ -71,7 +71,7 @@ async def test_errors_are_answers(tmp_path: Path, error: RaftKVError, exit_code:
 
 
 async def test_only_the_owner_may_connect(tmp_path: Path) -> None:
-    """The socket has mode 0600 whatever the umask, which stays as it was; its name goes with it."""
+    """The socket has mode 0600 with any umask, which is left as it was; the end removes the socket."""
     before = os.umask(0)
     try:
         async with serving(tmp_path):
@@ -93,7 +93,7 @@ async def test_one_owner_a_directory(tmp_path: Path) -> None:
 
 
 async def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
-    """A name that nobody listens on refuses callers as none does, and is no hindrance to the next owner."""
+    """A socket without a listener refuses callers like a missing one, and the next owner replaces it."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / SOCKET_NAME))
     with pytest.raises(RaftKVError, match="no local cluster is running"):
@@ -103,7 +103,7 @@ async def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None
 
 
 def test_a_call_where_none_is_running(tmp_path: Path) -> None:
-    """The caller is told where none is running, and how to start one."""
+    """The error names the directory in which no cluster runs, and says how to start one."""
     with pytest.raises(RaftKVError, match=f"no local cluster is running from {tmp_path}; start one"):
         call(tmp_path, Request("list"))
 
@@ -175,7 +175,7 @@ async def test_a_caller_whose_cluster_ends_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_path_that_is_too_long_for_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long path works from near by, where a relative one is short enough; from afar it is refused."""
+    """A path that is too long works if the relative path is short enough; otherwise it is refused."""
     deep = tmp_path.joinpath(*["d" * 50] * 3)
     deep.mkdir(parents=True)
     with pytest.raises(ConfigError, match=f"change into {deep}"):

@@ -67,10 +67,10 @@ async def test_endless_lines_are_broken_but_nothing_is_lost(tmp_path: Path) -> N
     ("endings", "exit_code"),
     [(("", ""), 0), (("", "sys.exit(3)"), 1), (("", "os.kill(os.getpid(), 9)"), None)],
 )
-async def test_processes_that_exit_are_told_and_end_it_when_all_did(
+async def test_processes_that_exit_are_reported_and_end_the_cluster(
     tmp_path: Path, endings: tuple[str, str], exit_code: int | None
 ) -> None:
-    """When all exited by themselves the cluster ends, with 1 if one failed; but not where one was killed."""
+    """The cluster ends when all processes have exited, with 1 if one failed; but not after one was killed."""
     procfile = write_procfile(tmp_path, dict(zip("ab", endings, strict=True)))
     async with supervised(procfile) as seen:
         if exit_code is None:
@@ -139,7 +139,7 @@ async def test_the_verbs(tmp_path: Path) -> None:
 
 
 async def test_one_that_does_not_stop_is_killed(tmp_path: Path) -> None:
-    """After the grace comes SIGKILL; that is told, and the exit code says it."""
+    """After the grace period comes SIGKILL; the reply says so, and the exit code is 1."""
     procfile = write_procfile(tmp_path, {"a": STUBBORN + IDLE, "b": IDLE})
     async with supervised(procfile, grace_s=0.2) as seen:
         await seen.pid_of("a")
@@ -242,12 +242,12 @@ async def test_when_nobody_reads_the_output_all_is_stopped(tmp_path: Path) -> No
             procfile, (), environment=os.environ, output=writer, color=False, stop=trio.Event()
         )
     os.close(writer)
-    assert code in (0, 1)  # 1 where the process met the broken pipe before the signal
+    assert code in (0, 1)  # 1 if the process met the broken pipe before the signal
     assert not (tmp_path / ".raftkv-trio-local.sock").exists()
 
 
 async def test_a_halted_terminal_does_not_hold_up_the_stop(tmp_path: Path) -> None:
-    """With an output that nobody empties, all processes are stopped and the call returns."""
+    """If the output is not read, all processes are stopped and the call returns."""
     procfile = write_procfile(tmp_path, {"a": "while True: print('x' * 1000, flush=True)"})
     reader, writer = os.pipe()
     stop = trio.Event()
@@ -350,7 +350,7 @@ os.execv(sys.executable, [sys.executable, "-m", "raftkv_trio", *sys.argv[2:]])
 async def test_a_reader_of_the_output_that_halts_holds_up_no_node(
     tmp_path: Path, free_ports: Callable[[int], list[int]]
 ) -> None:
-    """While nobody reads the output of `local start`, its node serves, and all stops cleanly."""
+    """If the output of `local start` is not read, its node serves, and everything stops cleanly."""
     peer_port, port = free_ports(2)
     procfile = write_procfile(tmp_path, {"a": FILL_OUTPUT})
     command = f" serve --cluster http://127.0.0.1:{peer_port} --port {port} --log-level debug\n"
@@ -402,7 +402,7 @@ def test_names_are_coloured_where_asked() -> None:
 
 
 async def test_a_start_waits_until_a_node_serves(tmp_path: Path) -> None:
-    """For a node, start and restart return when it has said that it serves, and fail where it ends before."""
+    """For a node, start and restart return when it serves, and fail if it ends before that."""
     # The command's name makes it a node; whether it serves is up to the test.
     program = tmp_path / "raftkv-trio"
     wait = "touch asked; while [ ! -e go ]; do sleep 0.01; done; [ -e broken ] && exit 4"

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_names_and_commands_in_order() -> None:
-    """Names map to their commands as written, in the file's order, comments and blank lines left out."""
+    """Names map to their commands as written, in the file's order, without comments and blank lines."""
     text = "# a comment\n\nweb: serve --port 1 # x: y\r\n  b-2 :  sh -c 'a: b'  \nA_1:x"
     assert list(parse_procfile(text).items()) == [
         ("web", "serve --port 1 # x: y"),
