@@ -28,7 +28,7 @@ def run_command() -> NoReturn:
     raise_keyboard_interrupt()
     try:
         check_utf_8()
-        # Not standalone, so that every error takes the one way out below.
+        # Not standalone: every error ends in one of the branches below.
         code = program.main(prog_name=PROGRAM, standalone_mode=False)
     except click.UsageError as error:
         exit_with(EXIT_USAGE, usage_sentence(error))
@@ -37,7 +37,7 @@ def run_command() -> NoReturn:
     except click.Abort:
         exit_with(128 + signal.SIGINT)
     except SystemExit:
-        raise  # click's, when nobody reads standard output any more
+        raise  # from click: the reader of standard output has closed it
     except BaseException as error:
         exit_with(*exit_code_and_sentence(error), error)
     exit_with(code or 0)
@@ -46,7 +46,7 @@ def run_command() -> NoReturn:
 @click.group(name=PROGRAM, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def program() -> None:
-    """A replicated key-value store: Raft on Trio, with raftexample's command line."""
+    """A replicated key-value store: Raft on Trio, with the command line of etcd's raftexample."""
 
 
 for command in (serve, status, member, snapshot, check, backup, restore, local, simulate):

@@ -44,9 +44,9 @@ def exit_code_and_sentence(error: BaseException) -> tuple[int, str | None]:
     for leaf in parts:
         if not isinstance(leaf, ConfigError):
             return EXIT_FAILED, _sentence(leaf)
-    sentence, first = str(parts[0]), parts[0]
+    first = parts[0]
     names_fields = isinstance(first, ConfigError) and first.fields
-    return EXIT_USAGE, naming_flags(sentence) if names_fields else sentence
+    return EXIT_USAGE, naming_flags(str(first)) if names_fields else str(first)
 
 
 def _sentence(error: BaseException) -> str:

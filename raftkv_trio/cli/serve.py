@@ -142,7 +142,7 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
                 await nursery.start(partial(server.serve, config, stop=stop))
                 tell_ready(os.environ)
             hangups.cancel_scope.cancel()
-        return 0  # after its removal too, which is a good end
+        return 0  # also if the cluster has removed this node
 
     return run_until_signal(run, (signal.SIGINT, signal.SIGTERM), second_cancels=False)
 

@@ -69,7 +69,7 @@ class NotANode(RestError):
 class RequestRefused(RestError, ConfigError):
     """The node refuses this request (a 4xx status); the same request would be refused again."""
 
-    fields = ()  # the words are the server's; what they name are no fields of this process
+    fields = ()  # the text is the server's: a word in backticks is no field of this process
 
     def __init__(self, url: str, detail: str) -> None:
         super().__init__(url, detail, detail)
@@ -170,7 +170,7 @@ class RestClient:
             raise NoAnswer(url, NO_REST_API, was_sent=True) from error
         except httpx.HTTPError as error:
             raise NoAnswer(url, _reason_of(error), was_sent=progress.was_sent) from error
-        except (httpx.InvalidURL, UnicodeError) as error:  # no HTTPError of httpx, nor idna's error of a name
+        except (httpx.InvalidURL, UnicodeError) as error:  # neither is an httpx.HTTPError
             raise NoAnswer(url, "the URL is malformed", was_sent=False) from error
 
 
@@ -233,10 +233,8 @@ def _document(url: str, response: httpx.Response, data: bytes) -> Any:
     status = response.status_code
     if not response.is_success:
         detail = _detail(response, data)
-        if (
-            detail is None and status == HTTPStatus.SERVICE_UNAVAILABLE
-        ):  # a proxy's, whose words do not matter
-            detail = response.reason_phrase or "it is unavailable"
+        if detail is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
+            detail = response.reason_phrase or "it is unavailable"  # said by a proxy before the node
         if detail is None:
             raise NotANode(url, f"it answers with status {status}")
         if response.is_client_error and status != HTTPStatus.TOO_MANY_REQUESTS:
