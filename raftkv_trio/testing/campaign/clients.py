@@ -1,9 +1,12 @@
 """Simulated clients of the key-value store, and the history of their operations.
 
 A client sends one operation at a time: while faults go on at moments of its own, afterwards without delay. It
-times out as clients of the REST API do, and may ask another node next.
+times out as clients of the REST API do, and may ask another node next. A write that is acknowledged may bring
+forward the next operation of another client, as a read of the same key: a read that begins right after an
+acknowledged write is the one that shows whether reads are linearizable.
 """
 
+from collections.abc import Sequence
 from random import Random
 
 from raftkv_trio.errors import OutcomeUnknown, ProposalError
@@ -17,12 +20,14 @@ from raftkv_trio.testing.campaign.kv_requests import (
     draw_request,
 )
 from raftkv_trio.testing.histories.history import Outcome
-from raftkv_trio.testing.histories.register import RegisterAnswer, RegisterGet, Seen
+from raftkv_trio.testing.histories.register import RegisterAnswer, RegisterGet, RegisterRequest, Seen
 from raftkv_trio.testing.schedules.schedule import Schedule
 from raftkv_trio.testing.simulator.simulated_member import SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
 
 REQUEST_TIMEOUTS_S = (0.3, 1.0, 5.0)
+FOLLOWED_WRITES = 0.5
+"""Of the acknowledged writes, the share that another client follows with a read."""
 
 
 class Client:
@@ -49,9 +54,12 @@ class Client:
         self._favourite: int | None = None
         self._is_waiting = False
         self._plans = 0
+        self._others: Sequence[Client] = ()
+        self._must_read: bytes | None = None
 
-    def start(self) -> None:
-        """Plan the first operation."""
+    def start(self, others: Sequence["Client"]) -> None:
+        """Plan the first operation; `others` may follow the writes of this client."""
+        self._others = others
         self._next()
 
     def hasten(self) -> None:
@@ -61,6 +69,12 @@ class Client:
             if leaders:
                 self._favourite = self._random.choice(leaders)
             self._plan(self._simulation.now + self._random.uniform(0, 0.05))
+
+    def follow(self, key: bytes) -> None:
+        """Another client's write of `key` is acknowledged: if this client waits, it reads the key at once."""
+        if self._is_waiting:
+            self._must_read = key
+            self._plan(self._simulation.now + self._random.uniform(0, 0.002))
 
     def _next(self) -> None:
         if not self._moments:
@@ -83,13 +97,19 @@ class Client:
             return
         self._is_waiting = False
         self._count += 1
-        key = b"key%d" % self._random.randrange(self._schedule.keys)
-        value = b"%s-%d" % (self._name[7:].encode(), self._count)
-        request = draw_request(self._random, value, self._known.get(key))
+        key, request = self._draw()
         record = self._history.invoke(self._name, key, request)
         self._note(f"asks node {member.id}: {request} of {key.decode()}")
         timeout_s = self._random.choice(REQUEST_TIMEOUTS_S)
         _PendingOperation(self, self._simulation, self._history, member, key, record).begin(timeout_s)
+
+    def _draw(self) -> tuple[bytes, RegisterRequest]:
+        key, self._must_read = self._must_read, None
+        if key is not None:
+            return key, RegisterGet()
+        key = b"key%d" % self._random.randrange(self._schedule.keys)
+        value = b"%s-%d" % (self._name[7:].encode(), self._count)
+        return key, draw_request(self._random, value, self._known.get(key))
 
     def _choose(self) -> SimulatedMember | None:
         """A node that is up: mostly the same as before; None if every node is down."""
@@ -112,7 +132,13 @@ class Client:
             elif answer.revision is not None:
                 self._known[key] = Seen(True, None, answer.revision)
         self._note(f"{record.outcome.value}{'' if answer is None else f': {answer}'}")
+        if answer is not None and not isinstance(record.request, RegisterGet):
+            self._be_followed(key)
         self._next()
+
+    def _be_followed(self, key: bytes) -> None:
+        if self._others and self._random.random() < FOLLOWED_WRITES:
+            self._random.choice(self._others).follow(key)
 
     def _note(self, what: str) -> None:
         self._simulation.trace.note(self._name, what)

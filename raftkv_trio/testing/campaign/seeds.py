@@ -106,7 +106,7 @@ class SeedRun:
         for fault in self.schedule.faults:
             simulation.timeline.at(fault.at_s, self._approach, fault)
         for client in self.clients:
-            client.start()
+            client.start([other for other in self.clients if other is not client])
 
     def conditions_of_progress(self) -> list[tuple[str, Callable[[], bool]]]:
         """What must become true in turn after all has healed, each with the failure if it does not."""
