@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         SlowRequest,
         StorageError,
         TooLarge,
+        UpgradeNeeded,
     )
     from raftkv_trio.node.measures import Durations, NodeMeasures, PeerMeasures
     from raftkv_trio.node.node import Node, run_node
@@ -83,6 +84,7 @@ else:
             "SlowRequest",
             "StorageError",
             "TooLarge",
+            "UpgradeNeeded",
         ),
         "node.measures": ("Durations", "NodeMeasures", "PeerMeasures"),
         "node.node": ("Node", "run_node"),
@@ -164,6 +166,7 @@ __all__ = [
     "ThreadWorker",
     "TooLarge",
     "TrioClock",
+    "UpgradeNeeded",
     "Worker",
     "World",
     "__version__",

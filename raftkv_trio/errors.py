@@ -112,6 +112,25 @@ class StorageError(RaftKVError):
     """The data directory cannot be used any more; ends the node, which acknowledges nothing after it."""
 
 
+class UpgradeNeeded(StorageError):
+    """A newer version of this program has written what this node must read, so this node ends.
+
+    To skip it, or to call it wrong, would be a silent fork: the upgraded members carry it out.
+
+    Attributes:
+        version: of what cannot be read.
+        known: the highest version that this program reads.
+    """
+
+    def __init__(self, what: str, version: int, known: int) -> None:
+        super().__init__(
+            f"{what} of version {version}; this program knows versions up to {known}: upgrade this node to"
+            " the version of raftkv-trio that the other members run"
+        )
+        self.version = version
+        self.known = known
+
+
 #: What to do about a `CorruptLog`, as the end of a sentence.
 REMEDY = (
     "repair it from the other members' directories with `raftkv-trio check --repair --with`, or remove"

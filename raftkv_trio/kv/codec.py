@@ -5,6 +5,11 @@
 
 Every node must decode the same bytes to the same txn, or refuse them. So each field must have exactly the
 type that is written above, whatever other types CBOR allows.
+
+Whatever is new in a later version, be it a single operation, needs a new version number. Every version
+begins with the same two bytes: a list of at most 23 items, and its first item, a number up to 23. So a
+program can always tell a command of a newer version, which it must neither run nor refuse, from bytes that
+are no command, which every version refuses.
 """
 
 from enum import IntEnum
@@ -12,6 +17,7 @@ from typing import Any
 
 import cbor2
 
+from raftkv_trio.errors import UpgradeNeeded
 from raftkv_trio.kv.txn import (
     Compare,
     Delete,
@@ -26,6 +32,7 @@ from raftkv_trio.kv.txn import (
 )
 
 VERSION = 1
+_MAX_VERSION = 23  # that fits into one byte of CBOR
 _MAX_DEPTH = 3  # a command, its lists, their items
 _MAX_INT = 2**63 - 1
 _TARGETS = {int(target): target for target in Target}
@@ -49,7 +56,13 @@ def encode_txn(txn: Txn) -> bytes:
 
 
 def decode_txn(command: bytes) -> Txn:
-    """Decode what `encode_txn` encoded; raises InvalidTxn, and nothing else, for any other bytes."""
+    """Decode what `encode_txn` encoded.
+
+    Raises UpgradeNeeded for a command of a newer version, and InvalidTxn for any other bytes.
+    """
+    # Before anything else: a newer version may nest deeper, or have other fields.
+    if (newer := _newer_version(command)) is not None:
+        raise UpgradeNeeded("a command is", newer, VERSION)
     try:
         value = cbor2.loads(command, max_depth=_MAX_DEPTH, allow_indefinite=False)
     except (cbor2.CBORError, RecursionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -64,6 +77,14 @@ def decode_txn(command: bytes) -> Txn:
     )
     check_txn(txn)
     return txn
+
+
+def _newer_version(command: bytes) -> int | None:
+    """The version with which `command` begins, if it is a newer one than ours."""
+    # In CBOR a list of 1 to 23 items begins with 0x80 + length, and a number up to 23 is its own byte.
+    if len(command) >= 2 and 0x81 <= command[0] <= 0x97 and VERSION < command[1] <= _MAX_VERSION:
+        return command[1]
+    return None
 
 
 def _pack(operations: tuple[Operation, ...]) -> list[list[object]]:

@@ -14,7 +14,7 @@ from typing import Any
 import cbor2
 from sortedcontainers import SortedDict
 
-from raftkv_trio.errors import CorruptLog
+from raftkv_trio.errors import CorruptLog, UpgradeNeeded
 from raftkv_trio.kv.txn import KeyValue
 
 VERSION = 1
@@ -79,16 +79,19 @@ def write_snapshot(view: PinnedView, revision: int, state_hash: str) -> Iterator
 class SnapshotReader:
     """Iterates over the key-values of a snapshot. After the last one, call `verify`.
 
-    Raises CorruptLog, here and in the iteration, for chunks that `write_snapshot` did not make.
+    Raises CorruptLog, here and in the iteration, for chunks that `write_snapshot` did not make. Raises
+    UpgradeNeeded if a newer version of this program made them.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
-        version, revision, count = self._next_chunk(3)
-        if version != VERSION:
-            raise CorruptLog(
-                f"the store's snapshot has version {version}, but this program reads version {VERSION}"
-            )
+        match self._next_chunk():
+            case [int(version), *_] if version > VERSION:
+                raise UpgradeNeeded("the snapshot of the store is", version, VERSION)
+            case [int(version), revision, count] if version == VERSION:
+                pass
+            case _:
+                raise CorruptLog("the store's snapshot does not begin as one")
         self.revision: int = _natural(revision)
         self._count = _natural(count)
 

@@ -7,6 +7,7 @@ hash and bytes of snapshot on every node. The rules:
   key that does not exist.
 - A txn that changes something takes exactly one revision. A txn that changes nothing takes none.
 - A command that is not a valid txn has a result, `Rejected`, the same on every node, and never raises.
+- A command of a newer version of this program raises `UpgradeNeeded`: only an upgraded node knows its effect.
 - Records are immutable and replaced as a whole, so a caller may keep what it has read.
 
 The **state hash** depends on the state alone, not on how it came about: each key-value has a 128-bit digest;
@@ -23,6 +24,7 @@ from weakref import WeakSet
 
 from sortedcontainers import SortedDict
 
+from raftkv_trio.errors import UpgradeNeeded
 from raftkv_trio.kv.codec import decode_txn
 from raftkv_trio.kv.snapshot import PinnedView, SnapshotReader, write_snapshot
 from raftkv_trio.kv.txn import (
@@ -94,8 +96,11 @@ class Store:
     # ------------------------------------------------------------ the state machine
 
     def apply(self, batch: Sequence[Committed]) -> list[TxnResult | Rejected]:
-        """Run encoded txns in order; returns one result for each."""
-        return [self._apply(committed.command) for committed in batch]
+        """Run encoded txns in order; returns one result for each.
+
+        Raises UpgradeNeeded for a command of a newer version; those before it are applied.
+        """
+        return [self._apply(committed) for committed in batch]
 
     def snapshot(self) -> Iterator[bytes]:
         """The state at this call, in chunks of about 64 KiB; a larger key-value is a chunk of its own.
@@ -141,11 +146,16 @@ class Store:
             self.revision = revision
         return TxnResult(succeeded, self.revision, results)
 
-    def _apply(self, command: bytes) -> TxnResult | Rejected:
+    def _apply(self, committed: Committed) -> TxnResult | Rejected:
         try:
-            return self.run(decode_txn(command))
+            return self.run(decode_txn(committed.command))
         except InvalidTxn as error:
             return Rejected(str(error))
+        except UpgradeNeeded as error:
+            # Not a result: on upgraded members this command has an effect, so the states would differ from
+            # here on, and nobody would notice.
+            what = f"entry {committed.index} holds a command"
+            raise UpgradeNeeded(what, error.version, error.known) from error
 
     def _holds(self, compare: Compare) -> bool:
         record = self.get(compare.key)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cbor2
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError
+from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError, UpgradeNeeded
 from raftkv_trio.payload.cbor import boolean, decode_payload, integer, items, text
 
 _VERSION = 2  # version 1 had addresses only
@@ -59,7 +59,10 @@ class Envelope:
 
     @classmethod
     def decode(cls, data: bytes) -> "Envelope":
-        """What `encode` made. Raises CorruptLog: a CRC protects the bytes, so a bug or damage made them."""
+        """What `encode` made. Raises UpgradeNeeded if a newer version made it.
+
+        Raises CorruptLog for other bytes: a CRC protects them, so a bug or damage made them.
+        """
         try:
             match decode_payload(data):
                 case [1, dict(urls)]:
@@ -70,10 +73,7 @@ class Envelope:
                         removed={integer(i): integer(index) for i, index in items(removed)},
                     )
                 case [int(version), *_] if version > _VERSION:
-                    raise CorruptLog(
-                        f"the snapshot's envelope has version {version}, and this program reads up to"
-                        f" {_VERSION}; use the program's newer version"
-                    )
+                    raise UpgradeNeeded("the snapshot has an envelope", version, _VERSION)
         except (PeerProtocolError, ConfigError, ValueError, TypeError) as error:
             raise CorruptLog(f"the snapshot's envelope cannot be read: {error}") from error
         raise CorruptLog("the snapshot's envelope cannot be read")

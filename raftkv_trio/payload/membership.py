@@ -90,7 +90,7 @@ class ChangeRequest(NamedTuple):
         version, changes, is_forced = items(decode_payload(data), 3)
         if integer(version) != _VERSION:
             raise PeerProtocolError(
-                f"a change of members has version {version}; this program reads {_VERSION}"
+                f"a change of members has version {version}; this program reads {_VERSION}: upgrade this node"
             )
         return cls(tuple([_unpack_change(item) for item in items(changes)]), boolean(is_forced))
 

@@ -1,10 +1,13 @@
 """Commands as bytes: what is encoded comes back, and nothing else ever passes or raises anything else."""
 
+import re
+
 import cbor2
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from raftkv_trio.errors import UpgradeNeeded
 from raftkv_trio.kv import (
     Compare,
     Delete,
@@ -59,6 +62,30 @@ def test_form_of_everything_else_stands_in_logs() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        [2, [], [], []],
+        [2],
+        [23, [], [], []],
+        [2, [[[[[[]]]]]], [], [], b"more"],
+        [3, *[0] * 22],
+    ],
+)
+def test_a_newer_version_is_never_a_result(value: list[object]) -> None:
+    """A command of any later version raises: upgraded nodes run it, so refusing it here would be a fork."""
+    store = Store()
+    with pytest.raises(UpgradeNeeded, match=f"entry 7 holds a command of version {value[0]}; .* upgrade"):
+        store.apply([Committed(1, 7, cbor2.dumps(value))])
+    with pytest.raises(UpgradeNeeded):
+        decode_txn(cbor2.dumps(value))
+
+
+def begins_as_newer(command: bytes) -> bool:
+    """Whether these bytes are a short list whose first item is a small number over 1."""
+    return re.match(rb"[\x81-\x97][\x02-\x17]", command) is not None
+
+
 @given(st.binary(max_size=60))
 @example(b"\xc1" * 100_000 + b"\0")  # tags in tags
 @example(b"\x81" * 100_000)  # lists in lists
@@ -66,7 +93,11 @@ def test_form_of_everything_else_stands_in_logs() -> None:
 @example(b"\x84\x01\x80\x80\xd8\x1c\x81\xd8\x1d\x00")  # a list that holds itself
 @example(b"\xc4\x82\x1b\x7f\xff\xff\xff\xff\xff\xff\xff\x01")  # a decimal of 2**63 digits
 def test_nonsense_is_a_result(command: bytes) -> None:
-    """Any bytes are a command that is refused or a txn; applying them never raises."""
+    """Any bytes are a command that is refused or a txn, unless they begin as a command of a newer version."""
+    if begins_as_newer(command):
+        with pytest.raises(UpgradeNeeded):
+            Store().apply([Committed(1, 1, command)])
+        return
     (result,) = Store().apply([Committed(1, 1, command)])
     try:
         txn = decode_txn(command)
@@ -80,6 +111,7 @@ def test_nonsense_is_a_result(command: bytes) -> None:
 def test_other_cbor_is_refused(value: object) -> None:
     """CBOR of another layout raises InvalidTxn and nothing else; what passes is encoded the same again."""
     command = cbor2.dumps(value)
+    assume(not begins_as_newer(command))
     try:
         txn = decode_txn(command)
     except InvalidTxn:
@@ -90,7 +122,8 @@ def test_other_cbor_is_refused(value: object) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        [2, [], [], []],
+        [0, [], [], []],
+        [24, [], [], []],
         [True, [], [], []],
         [1, [], []],
         [1, [], [], [], []],
