@@ -72,6 +72,10 @@ class OutcomeUnknown(ProposalError):
     """The deadline passed or the node stopped after the proposal was sent: it may or may not be applied."""
 
 
+class SnapshotNotTaken(RaftKVError):
+    """There was no room for a snapshot; the node goes on without it."""
+
+
 class MalformedRequest(RaftKVError):
     """A client's request cannot be read; nothing was done."""
 

@@ -19,7 +19,7 @@ from hypercorn.typing import ASGIFramework
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.http.connection import Connection
+from raftkv_trio.http.client_connection import Connection
 
 logger = logging.getLogger(__name__)
 

@@ -170,14 +170,15 @@ class Node:
     async def take_snapshot(self) -> SnapshotMeta:
         """Take a snapshot of everything that is applied here now; return it, or a newer one.
 
-        Raises StorageError if it could not be written. Cancellation does not stop the writing.
+        Raises SnapshotNotTaken if there is no room for it, NoLeader if the node stops. Cancellation does not
+        stop the writing.
         """
         return await self._parts.snapshotter.take()
 
     async def open_snapshot(self) -> OpenSnapshot:
         """Take a snapshot as `take_snapshot` does, and open its file; the caller closes it.
 
-        Raises StorageError if the snapshot could not be written, OSError. Cancellation as in `take_snapshot`.
+        Raises as `take_snapshot`, and OSError. Cancellation as in `take_snapshot`.
         """
         meta = await self.take_snapshot()
         worker, storage = self._parts.world.bulk_worker, self._parts.storage

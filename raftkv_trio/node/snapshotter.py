@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import trio
 
-from raftkv_trio.errors import StorageError
+from raftkv_trio.errors import NoLeader, SnapshotNotTaken, StorageError
 from raftkv_trio.node.applier import Applier
 from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.steps import Steps, checkpoint, in_worker, run_steps, wait
@@ -95,6 +95,7 @@ class Snapshotter:
         self._is_recording = False
         self._ended = trio.Event()
         self._trouble: str | None = None
+        self._closed: str | None = None
 
     # ------------------------------------------------------------ by others; all but `take` return at once
 
@@ -112,20 +113,24 @@ class Snapshotter:
     async def take(self) -> SnapshotMeta:
         """Take a snapshot of all that is applied at this moment; returns it, or a newer one.
 
-        Raises StorageError if it could not be written. Cancellation ends the wait, and not the snapshot.
+        Raises SnapshotNotTaken if there is no room for it, NoLeader if the node stops. Cancellation ends the
+        wait, and not the snapshot.
         """
         index = self._applier.position.index
         while self._storage.snapshot.index < index:
+            if self._closed is not None:
+                raise NoLeader(self._closed)
             self._wanted = True
             self.wakeup.set()
             await self._ended.wait()
             if self._trouble is not None:
-                raise StorageError(self._trouble)
+                raise SnapshotNotTaken(self._trouble)
         return self._storage.snapshot
 
     def close(self, reason: str) -> None:
-        """The node stops: end every wait of `take` with StorageError."""
-        self._end(reason)
+        """The node stops: end every wait of `take` with NoLeader."""
+        self._closed = reason
+        self._end(None)
 
     # ------------------------------------------------------------ the task
 

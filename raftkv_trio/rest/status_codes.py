@@ -12,6 +12,7 @@ from raftkv_trio.errors import (
     Overloaded,
     RaftKVError,
     SlowRequest,
+    SnapshotNotTaken,
     TooLarge,
 )
 
@@ -27,6 +28,7 @@ _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     NoLeader: HTTPStatus.SERVICE_UNAVAILABLE,
     OutcomeUnknown: HTTPStatus.GATEWAY_TIMEOUT,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,  # 507
+    SnapshotNotTaken: HTTPStatus.INSUFFICIENT_STORAGE,
     NoSuchMember: HTTPStatus.NOT_FOUND,
     ChangeRefused: HTTPStatus.CONFLICT,
 }

@@ -7,7 +7,7 @@ import trio
 from hypercorn.events import Event
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.http.connection import Connection
+from raftkv_trio.http.client_connection import Connection
 from raftkv_trio.rest.exchange import KeyRequest, KeyResponse
 from raftkv_trio.rest.keys import KeyHandlers
 from tests.rest.serving import PATIENCE_S, Served, Wire, open_server

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from raftkv_trio import Node, NodeConfig, parse_cluster, run_node
-from raftkv_trio.errors import DiskFull, StorageError
+from raftkv_trio.errors import DiskFull, SnapshotNotTaken
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
 from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from raftkv_trio.world import Worker, World
@@ -120,7 +120,7 @@ async def test_the_next_segment_comes_before_a_snapshot(autojump_clock: trio.tes
             await put_until_refused(node, [])
         assert not disk.exists(spare)
         disk.free_bytes = SEGMENT_BYTES + 5_000
-        with pytest.raises(StorageError, match="no room for a snapshot"):
+        with pytest.raises(SnapshotNotTaken, match="no room for a snapshot"):
             await node.take_snapshot()
         assert disk.exists(spare)
 

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
 from raftkv_trio.addresses import parse_cluster
 from raftkv_trio.config import NodeConfig
+from raftkv_trio.errors import NoLeader
 from raftkv_trio.kv import Store
 from raftkv_trio.node.applier import Restore
 from raftkv_trio.node.parts import NodeParts
@@ -30,13 +32,35 @@ class HeldStore(Store):
         return super().snapshot()
 
 
-async def test_a_machine_that_is_being_replaced_is_not_taken() -> None:
-    """A snapshot that is wanted meanwhile is the one that was received, as soon as it is restored."""
+def make_parts() -> tuple[NodeParts, HeldStore]:
     rng = random.Random(1)
     config = NodeConfig(node_id=1, members=parse_cluster("http://one:1"), data_dir=Path("/data"))
     storage = open_directory(SimulatedDisk(rng), config, rng)
     store = HeldStore()
-    parts = NodeParts(config, store, storage, World(random=rng))
+    return NodeParts(config, store, storage, World(random=rng)), store
+
+
+async def test_a_stop_ends_the_wait_for_a_snapshot() -> None:
+    """Whether the wait began before the stop or after it, the reason of the stop ends it."""
+    parts, _ = make_parts()
+    parts.applier.position = replace(parts.applier.position, index=5)
+
+    async def take() -> None:
+        with pytest.raises(NoLeader, match="the node is stopping"):
+            await parts.snapshotter.take()
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await trio.testing.wait_all_tasks_blocked()
+            parts.snapshotter.close("the node is stopping")
+        await take()
+
+
+async def test_a_machine_that_is_being_replaced_is_not_taken() -> None:
+    """A snapshot that is wanted meanwhile is the one that was received, as soon as it is restored."""
+    parts, store = make_parts()
+    storage = parts.storage
     received = SnapshotMeta(9, 2, ConfState(voters=(1,)))
     parts.applier.position = replace(received, index=5)
     taken: list[SnapshotMeta] = []

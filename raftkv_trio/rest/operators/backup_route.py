@@ -7,7 +7,6 @@ from quart.wrappers.response import ResponseBody
 from quart_trio import QuartTrio
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import NoLeader, StorageError
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.open_snapshot import OpenSnapshot
 from raftkv_trio.rest.operators.documents import Response, problem
@@ -22,16 +21,11 @@ def add_backup_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
     @app.get("/-/backup")
     async def backup() -> Response:
         """Send a snapshot; first a quorum confirms the index that the snapshot must reach."""
-        try:
-            await wait_readable(node, config)
-        except NoLeader as error:
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        await wait_readable(node, config)
         try:
             snapshot = await node.open_snapshot()
-        except (StorageError, OSError) as error:
-            return problem(
-                HTTPStatus.INSUFFICIENT_STORAGE, f"The backup's snapshot could not be taken: {error}"
-            )
+        except OSError as error:
+            return problem(500, f"The backup's snapshot cannot be read: {error}")
         body = _SnapshotBody(snapshot)
         return Response(
             body,

@@ -10,11 +10,10 @@ from quart_trio import QuartTrio
 
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import ConfigError, MalformedRequest, ProposalError
+from raftkv_trio.errors import ConfigError, MalformedRequest
 from raftkv_trio.node.node import Node
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
-from raftkv_trio.rest.operators.documents import Response, document, problem, read_json
-from raftkv_trio.rest.status_codes import status_of
+from raftkv_trio.rest.operators.documents import Response, document, read_json
 from raftkv_trio.rest.waiting import wait_applied
 
 _PROMOTIONS = {"auto": False, "manual": True}
@@ -41,12 +40,7 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
         return document([asdict(member) for member in node.members()])
 
     async def change(make: Callable[[], Awaitable[ChangeRequest]]) -> Response:
-        try:
-            applied = await wait_applied(node.change_members(await make()), config)
-        except MalformedRequest as error:
-            return problem(400, str(error))
-        except ProposalError as error:
-            return problem(status_of(error) or 500, str(error))
+        applied = await wait_applied(node.change_members(await make()), config)
         seen = [asdict(member) for member in node.members()]
         return document({"index": applied.index, "term": applied.term, "members": seen})
 
@@ -58,12 +52,7 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
     @app.post("/-/members/dry-run")
     async def dry_run() -> Response:
         """Change nothing; say whether the leader would refuse the change, and what it would wait for."""
-        try:
-            return document({"waits_for": node.dry_run_change(await _request())})
-        except MalformedRequest as error:
-            return problem(400, str(error))
-        except ProposalError as error:
-            return problem(status_of(error) or 500, str(error))
+        return document({"waits_for": node.dry_run_change(await _request())})
 
     @app.delete("/-/members/<member_id>")
     async def remove(member_id: str) -> Response:

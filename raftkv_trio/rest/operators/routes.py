@@ -11,14 +11,14 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import ConfigError, MalformedRequest, NoLeader, StorageError
+from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError
 from raftkv_trio.kv import Store
 from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node.node import Node
 from raftkv_trio.rest.counts import RequestCounts
 from raftkv_trio.rest.operators.documents import Response, document, problem, read_json, text
 from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics
-from raftkv_trio.rest.status_codes import BUG
+from raftkv_trio.rest.status_codes import BUG, status_of
 from raftkv_trio.rest.waiting import wait_readable
 
 logger = logging.getLogger(__name__)
@@ -52,19 +52,13 @@ def add_operator_routes(
         """Whether a request would succeed now: a quorum has just confirmed a read."""
         if node.status().leader_id is None:  # a probe wants to know now, not after the request timeout
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, node.status().health or "No leader is known")
-        try:
-            await wait_readable(node, config)
-        except NoLeader as error:
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        await wait_readable(node, config)
         return text("ready")
 
     @app.post("/-/snapshot")
     async def snapshot() -> Response:
         """Take a snapshot of all that is applied here; answer with index and term of the newest."""
-        try:
-            taken = await node.take_snapshot()
-        except StorageError as error:
-            return problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+        taken = await node.take_snapshot()
         return document({"index": taken.index, "term": taken.term})
 
     @app.get("/-/log-level")
@@ -93,10 +87,7 @@ def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
             return problem(409, f"{leads}; ask the leader to transfer leadership")
         if sum(member.role == "voter" for member in node.members()) == 1:
             return problem(409, "This node is the only voter, so no other node can lead")
-        try:
-            to = await _successor()
-        except MalformedRequest as error:
-            return problem(400, str(error))
+        to = await _successor()
         others = {m.id for m in node.members() if m.role == "voter" and m.is_active} - {node.id}
         if to == node.id:
             return problem(409, f"Node {to} leads already; {_names(others)} could lead")
@@ -154,6 +145,11 @@ def _add_errors(app: QuartTrio) -> None:
                 allowed = sorted(error.valid_methods or ())
                 return problem(405, "This path does not support the method", {"Allow": ", ".join(allowed)})
         return problem(error.code or 500, error.description or error.name)
+
+    @app.errorhandler(RaftKVError)
+    async def answered(error: RaftKVError) -> Response:
+        status = status_of(error)
+        return await failed(error) if status is None else problem(status, str(error))
 
     @app.errorhandler(Exception)
     async def failed(error: Exception) -> Response:
