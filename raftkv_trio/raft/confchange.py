@@ -145,6 +145,7 @@ def decode_conf_change(entry: Entry) -> ConfChange | ConfChangeV2:
 
 
 def is_joint(conf: ConfState) -> bool:
+    """Whether `conf` is a joint configuration (paper, section 6)."""
     return bool(conf.voters_outgoing)
 
 

@@ -61,11 +61,13 @@ class RaftLog:
     # ---------------------------------------------------------------- reading
 
     def first_index(self) -> int:
+        """The index of the first entry that the log still has, or would have: the log may be empty."""
         # A snapshot that is being installed replaces everything in storage, so it counts already.
         snapshot = self.unstable.snapshot
         return snapshot.index + 1 if snapshot else self.storage.first_index()
 
     def last_index(self) -> int:
+        """The index of the last entry, or of the snapshot if no entry follows it."""
         last = self.unstable.last_index()
         return self.storage.last_index() if last is None else last
 
@@ -89,6 +91,7 @@ class RaftLog:
             return 0
 
     def last_term(self) -> int:
+        """The term at `last_index()`, which a vote compares (paper, section 5.4.1)."""
         return self.term(self.last_index())
 
     def matches(self, index: int, term: int) -> bool:

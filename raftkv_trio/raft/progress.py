@@ -42,11 +42,13 @@ class Inflights:
 
     @property
     def full(self) -> bool:
+        """Whether no append with entries may be sent until the follower has answered one."""
         return len(self._sent) >= self._max_messages or (
             self._max_bytes is not None and self.bytes >= self._max_bytes
         )
 
     def add(self, last_index: int, size_bytes: int) -> None:
+        """An append was sent: it ends at `last_index`, and holds entries of `size_bytes`."""
         self._sent.append((last_index, size_bytes))
         self.bytes += size_bytes
 
@@ -58,6 +60,7 @@ class Inflights:
             self.bytes -= sent.popleft()[1]
 
     def clear(self) -> None:
+        """Forget all appends, since what became of them is not known."""
         self._sent.clear()
         self.bytes = 0
 

@@ -132,14 +132,17 @@ class Raft:
         )
 
     def hard_state(self) -> HardState:
+        """What must be durable before a message that depends on it may leave."""
         # A commit that must be durable before it counts has to be in the hard state before it counts.
         return HardState(self.term, self.vote, max(self.log.committed, self.unwritten_commit))
 
     def soft_state(self) -> SoftState:
+        """Leader and role, which need not be durable."""
         return SoftState(self.leader_id, self.role)
 
     @property
     def conf_state(self) -> ConfState:
+        """The configuration in force: that of the last applied change."""
         return self.tracker.conf_state
 
     @property

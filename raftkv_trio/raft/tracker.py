@@ -26,6 +26,7 @@ class Tracker:
         self._max_inflight_bytes = max_inflight_bytes
 
     def new_progress(self, *, next_index: int, is_learner: bool, match: int = 0) -> Progress:
+        """The progress of a member of which nothing more is known, with the limits of this tracker."""
         inflights = Inflights(self._max_inflight_messages, self._max_inflight_bytes)
         return Progress(next_index=next_index, inflights=inflights, is_learner=is_learner, match=match)
 

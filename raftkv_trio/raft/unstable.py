@@ -53,6 +53,7 @@ class Unstable:
 
     @property
     def has_next_entries(self) -> bool:
+        """Whether there are entries that were not handed out for writing yet."""
         return self.offset + len(self.entries) > self.in_progress
 
     def next_snapshot(self) -> Snapshot | None:

@@ -57,7 +57,9 @@ def make_waiting_app(reason: Callable[[], str]) -> "RestApp":
 class Keys(Protocol):
     """Answers requests on keys."""
 
-    async def handle(self, request: KeyRequest) -> KeyResponse: ...
+    async def handle(self, request: KeyRequest) -> KeyResponse:
+        """Answer one request on a key; cancellation gives a write up, so that it may or may not be applied."""
+        ...
 
 
 class _NoKeys:
@@ -83,6 +85,7 @@ class RestApp(QuartTrio):
         self._keys = keys
 
     async def asgi_app(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Answer one request, or one event of the life of the server. A cancellation gives a write up."""
         if scope["type"] != "http":
             await super().asgi_app(scope, receive, send)
             return

@@ -86,6 +86,7 @@ class Invariants:
 
     @property
     def committed_index(self) -> int:
+        """The highest index that any node has committed."""
         return self._base + len(self._committed)
 
     @property
