@@ -58,7 +58,7 @@ class Keys(Protocol):
     """Answers requests on keys."""
 
     async def handle(self, request: KeyRequest) -> KeyResponse:
-        """Answer one request on a key; cancellation gives a write up, so that it may or may not be applied."""
+        """Answer one request on a key; cancellation gives a write up: it may or may not be applied."""
         ...
 
 
