@@ -48,7 +48,12 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
         async with trio.open_nursery() as rest_nursery:
             app = make_app(node, store, config.rest)
             serve_clients = partial(
-                serve_http, app, config.rest, listeners, count_refused=app.requests.refused
+                serve_http,
+                app,
+                config.rest,
+                listeners,
+                count_refused=app.requests.refused,
+                end_waiting=partial(node.end_waiting, "the node is stopping"),
             )
             port = await rest_nursery.start(serve_clients)
             logger.info("node %d serves clients at %s", node.id, client_url)

@@ -23,7 +23,8 @@ from raftkv_trio.http.client_connection import Connection
 
 logger = logging.getLogger(__name__)
 
-GRACE_S = 1.0
+#: How long requests in progress may go on after a stop has begun; those that still wait end after `WAIT_S`.
+GRACE_S, WAIT_S = 1.2, 0.8
 _TURNED_AWAY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nCache-Control: no-store\r\nConnection: close\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n\r\nToo many connections\n"
@@ -36,6 +37,7 @@ async def serve_http(
     listeners: list[trio.SocketListener] | None = None,
     *,
     count_refused: Callable[[HTTPStatus], None] = lambda status: None,
+    end_waiting: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve clients until cancelled; `started` gives the bound port.
@@ -45,13 +47,15 @@ async def serve_http(
         listeners: from `open_http_listeners`, closed at the end; None: opened here.
         count_refused: called with the status of each refusal that `app` does not see: of bytes that are no
             request, and of a connection over `max_connections`.
+        end_waiting: called `WAIT_S` after the cancellation if requests are still in progress; it makes those
+            that wait for something answer, without another wait, while their clients are still connected.
 
     Raises ConfigError if the address cannot be bound. Cancellation closes the listeners and idle connections
     at once; requests in progress have `GRACE_S` to end, and no connection outlives this call.
     """
     if listeners is None:
         listeners = await _listen(config)
-    server = _Server(app, config, count_refused)
+    server = _Server(app, config, count_refused, end_waiting)
     async with trio.open_nursery() as nursery:
         connections = await nursery.start(server.hold_connections)
         try:
@@ -106,10 +110,15 @@ class _Server:
     """All connections, and the one boundary at which their errors stop."""
 
     def __init__(
-        self, app: ASGIFramework, config: RestConfig, count_refused: Callable[[HTTPStatus], None]
+        self,
+        app: ASGIFramework,
+        config: RestConfig,
+        count_refused: Callable[[HTTPStatus], None],
+        end_waiting: Callable[[], None],
     ) -> None:
         self._app = ASGIWrapper(app)
         self._count_refused = count_refused
+        self._end_waiting = end_waiting
         self._config = config
         self._hypercorn = _HypercornConfig()
         self._hypercorn.errorlog = logger
@@ -123,9 +132,18 @@ class _Server:
     async def hold_connections(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         """Hold the nursery of the connections open: until `stop`, and shielded for `GRACE_S` after it."""
         with self._grace:
-            async with trio.open_nursery() as connections:
-                task_status.started(connections)
-                await self._stopping.wait()
+            async with trio.open_nursery() as last_call:
+                async with trio.open_nursery() as connections:
+                    task_status.started(connections)
+                    await self._stopping.wait()
+                    last_call.start_soon(self._call_last)
+                last_call.cancel_scope.cancel()
+
+    async def _call_last(self) -> None:
+        # A request that would be cut off with its connection leaves the client without the one thing that it
+        # must know: whether its write may have happened.
+        await trio.sleep(WAIT_S)
+        self._end_waiting()
 
     async def stop(self) -> None:
         """Take no more requests; called after the last connection was accepted. It waits for nothing."""

@@ -184,6 +184,14 @@ class Node:
         worker, storage = self._parts.world.bulk_worker, self._parts.storage
         return OpenSnapshot(await worker.run(storage.open_snapshot, meta.id), worker)
 
+    def end_waiting(self, reason: str) -> None:
+        """End everything that waits on this node, and refuse what comes later, for this reason.
+
+        Proposals and reads then raise NoLeader or OutcomeUnknown, as they do at the end of `run_node`. A
+        program that is about to cancel `run_node` calls this first, to answer its own clients while it can.
+        """
+        self._parts.close(reason)
+
     def status(self) -> NodeStatus:
         """This node as it sees itself now."""
         return self._view.status()

@@ -1,0 +1,104 @@
+"""`serve` as a whole: it stops in an order in which every client is answered."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import trio
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
+from raftkv_trio.server import serve
+from tests.conftest import find_free_ports
+from tests.rest.serving import Wire, WireResponse
+
+PATIENCE_S = 30.0
+
+
+class Pair:
+    """Two members, each a server of its own. `url` gives where clients reach it."""
+
+    def __init__(self, directory: Path) -> None:
+        ports = find_free_ports(2)
+        self._members = {i: PeerAddress("127.0.0.1", port) for i, port in enumerate(ports, start=1)}
+        self._directory = directory
+        self.stops: dict[int, trio.Event] = {}
+        self.scopes: dict[int, trio.CancelScope] = {}
+        self.urls: dict[int, str] = {}
+
+    async def start(self, node_id: int, nursery: trio.Nursery) -> None:
+        self.stops[node_id], self.scopes[node_id] = trio.Event(), trio.CancelScope()
+        port = await nursery.start(self._serve, node_id)
+        self.urls[node_id] = f"http://127.0.0.1:{port}"
+
+    async def _serve(self, node_id: int, *, task_status: trio.TaskStatus[int]) -> None:
+        node = NodeConfig(
+            node_id=node_id,
+            members=self._members,
+            data_dir=self._directory / str(node_id),
+            segment_bytes=1024 * 1024,
+        )
+        config = ServerConfig(node=node, rest=RestConfig(port=0, request_timeout_s=60))
+        with self.scopes[node_id]:
+            await serve(config, stop=self.stops[node_id], task_status=task_status)
+
+
+async def status(client: httpx.AsyncClient, url: str) -> dict[str, object]:
+    document: dict[str, object] = (await client.get(f"{url}/-/status")).json()
+    return document
+
+
+async def answers_of_a_stop(pair: Pair, node_id: int, client: httpx.AsyncClient) -> dict[bytes, WireResponse]:
+    """Answers to a write and a read that are in progress when the node is told to stop, by method."""
+    url = pair.urls[node_id]
+    before = await status(client, url)
+    answers: dict[bytes, WireResponse] = {}
+    async with AsyncExitStack() as stack:
+        wires: dict[bytes, Wire] = {}
+        for method in (b"PUT", b"GET"):
+            stream = await trio.open_tcp_stream("127.0.0.1", httpx.URL(url).port or 0)
+            wires[method] = wire = Wire(await stack.enter_async_context(stream))
+            # With the interim answer, the server knows of the request: the connection is not idle any more.
+            await wire.send(
+                method, b" /key HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
+            )
+            assert (await wire.answer()).status == 100
+            await wire.send(b"v")
+        while before["role"] == "leader":  # until it has appended the write
+            if (await status(client, url))["last_index"] != before["last_index"]:
+                break
+            await trio.sleep(0.01)
+        pair.stops[node_id].set()
+        for method, wire in wires.items():
+            answers[method] = await wire.answer(method)
+    return answers
+
+
+async def test_a_stop_without_a_quorum_answers_what_waits(tmp_path: Path) -> None:
+    """A read gets 503, and so does a write that was never sent."""
+    pair = Pair(tmp_path)
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client, trio.open_nursery() as nursery:
+        await pair.start(1, nursery)
+        answers = await answers_of_a_stop(pair, 1, client)
+    assert (answers[b"GET"].status, answers[b"GET"].content) == (503, b"the node is stopping\n")
+    assert (answers[b"PUT"].status, answers[b"PUT"].content) == (
+        503,
+        b"the node is stopping; it is certainly not applied\n",
+    )
+
+
+async def test_a_leader_alone_that_stops_says_that_a_write_may_have_happened(tmp_path: Path) -> None:
+    """A write that a leader has appended gets 504 if nobody is there to confirm it."""
+    pair = Pair(tmp_path)
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client, trio.open_nursery() as nursery:
+        for node_id in (1, 2):
+            await pair.start(node_id, nursery)
+        assert (await client.put(f"{pair.urls[1]}/key", content=b"v")).status_code == 204
+        leader = 1 if (await status(client, pair.urls[1]))["role"] == "leader" else 2
+        pair.scopes[3 - leader].cancel()
+        answers = await answers_of_a_stop(pair, leader, client)
+    assert answers[b"GET"].status == 503
+    assert (answers[b"PUT"].status, answers[b"PUT"].content) == (
+        504,
+        b"the node is stopping; it may or may not be applied\n",
+    )
