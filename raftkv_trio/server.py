@@ -63,7 +63,7 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
             # First, while clients' connections are still open: the writes that are under way are then
             # forwarded to the new leader, and end with an answer.
             with trio.move_on_after(TRANSFER_TIMEOUT_S):
-                await node.transfer_leadership()
+                await node.resign()
             rest_nursery.cancel_scope.cancel()
         node_nursery.cancel_scope.cancel()
 

@@ -167,6 +167,18 @@ class Node:
         finally:
             self._parts.leadership_transfer.withdraw()
 
+    async def resign(self) -> None:
+        """Transfer leadership because this node is about to stop; return when it does not lead.
+
+        If it is elected after that, it transfers leadership again. Otherwise as `transfer_leadership`, but
+        cancellation withdraws nothing.
+        """
+        self._parts.leadership_transfer.resign()
+        if self._parts.raw.status().configuration.voters == (self.id,):
+            return
+        while self._parts.raw.role is StateRole.LEADER:
+            await self._parts.leader.changed.wait()
+
     async def take_snapshot(self) -> SnapshotMeta:
         """Take a snapshot of everything that is applied here now; return it, or a newer one.
 

@@ -102,7 +102,7 @@ class NodeParts:
         self.active = ActiveMembers(config.node_id, world.clock, config.election_timeout_s)
         self.leader = KnownLeader(world.clock)
         self.leadership_transfer = LeadershipTransfer(
-            self.raw, wakeup, world.clock, self.active, config.election_timeout_s
+            self.raw, wakeup, world.clock, self.active, self.proposals, config.election_timeout_s
         )
         commits, commit_stream = trio.open_memory_channel[Commits](1)
         self._completions = Completions(
@@ -197,7 +197,7 @@ class NodeParts:
             self.world.bulk_worker,
             self.world.clock,
             self._snapshotter_wakeup,
-            DiskRoom(self.proposals, self.leadership_transfer).report,
+            DiskRoom(self.proposals).report,
             entries=self.config.snapshot_entries,
             log_bytes=self.config.snapshot_log_bytes,
         )

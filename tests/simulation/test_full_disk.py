@@ -75,6 +75,54 @@ def test_a_leader_that_needs_it_can_answer_reads(seed: int) -> None:
     assert store.get(b"%d" % (written - 1))
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_node_without_room_that_is_elected_hands_over(seed: int) -> None:
+    """Its disk was full before, and stays full; writes succeed a few election timeouts after it leads."""
+    simulation = Simulation(Store, nodes=3, seed=seed)
+    leader = simulation.leader()
+    third, full = [simulation.members[n] for n in simulation.members if n != leader]
+    simulation.run_for(1)
+    full.disk.free_bytes = 0
+    written = 0
+    while full.node and full.node.status().health is None:
+        put(simulation, range(written, written + 1))
+        written += 1
+    simulation.run_for(1)
+    # With the third node cut off, only the full one can be elected.
+    simulation.partition([third.id])
+    put(simulation, range(1))
+    simulation.crash(leader)
+    simulation.run_for(0.5)
+    simulation.start(leader)
+    simulation.run_until(lambda: full.leads, within_s=20)
+    simulation.heal()
+    simulation.run_until(lambda: not full.leads, within_s=5)
+    simulation.run_until(lambda: any(simulation.members[i].leads for i in (leader, third.id)), within_s=5)
+    put(simulation, range(written, written + 1))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_leadership_does_not_go_to_a_node_without_room(seed: int) -> None:
+    """Asked to take over, it leaves that to the next candidate, although its log is as long."""
+    simulation = Simulation(Store, nodes=3, seed=seed)
+    leader = simulation.leader()
+    full, third = [simulation.members[n] for n in simulation.members if n != leader]
+    simulation.run_for(1)
+    full.disk.free_bytes = 0
+    written = 0
+    while full.node and full.node.status().health is None:
+        put(simulation, range(written, written + 1))
+        written += 1
+    simulation.run_for(1)
+    simulation.members[leader].transfer_leadership()
+
+    def leads_at_last() -> bool:
+        assert not full.leads
+        return third.leads
+
+    simulation.run_until(leads_at_last, within_s=3)
+
+
 def test_without_room_for_a_snapshot_the_spare_segment_is_used() -> None:
     """Entries are taken while there is a segment for the next cut."""
     simulation = Simulation(Store, nodes=3, seed=0)

@@ -148,7 +148,7 @@ class Driver:
         self._take_tick()
         # Before the proposals: once a transfer has begun the core accepts none. They stay queued here,
         # certainly not applied, and go to the next leader.
-        self._leadership_transfer.begin_if_requested()
+        self._leadership_transfer.begin_if_wanted()
         self._proposer.propose(self._peers)
         self._read()
         self._process_readies()
@@ -180,6 +180,11 @@ class Driver:
         # refuses such a message: on a stream, a member may only speak for itself. Dropping is safe, because
         # the sender repeats a read after a few ticks, and a transfer is only a wish.
         if message.type in _FOR_A_LEADER and self._raw.role is not StateRole.LEADER:
+            return
+        # As a leader this node would only transfer leadership again. The leader waits an election timeout for
+        # it to take over, and tries the next candidate.
+        if message.type is MessageType.TIMEOUT_NOW and self._leadership_transfer.should_not_lead:
+            logger.info("node %d wants this node to lead, which it should not do now", peer_id)
             return
         # What is left of the disk is for votes and hard states. A dropped append is a lost message: nothing
         # is acknowledged, and the leader sends it again. But a new leader's empty entry needs little room,

@@ -1,89 +1,134 @@
-"""Leadership transfer: who asks for one, and to which member it goes (dissertation, section 3.10).
+"""Leadership transfer: when it happens, and which member is to lead next (dissertation, section 3.10).
 
-Four parts ask for a transfer:
+These want a transfer:
 
-- an operator, or a server that shuts down (`Node.transfer_leadership`), maybe to one given voter;
-- the snapshotter, if the disk has no room: another node may have some;
-- this module, if a write to the disk takes longer than an election timeout;
+- an operator (`Node.transfer_leadership`), maybe to one given voter;
+- a server that shuts down (`Node.resign`);
+- a disk without room: another node may have some;
+- a disk that has not answered for an election timeout;
 - membership changes, before a change that removes the leader.
 
-The first three make a request, which stays pending until a transfer begins, this node no longer leads, or the
-request is withdrawn. The last one asks again by itself for as long as its change waits.
+Each of them is a state, looked at in every turn, and not an event. So a node that becomes leader while its
+disk has no room transfers leadership at once, and a transfer that fails is tried again with the next
+candidate.
 """
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from raftkv_trio.node.driver.active_members import ActiveMembers
+from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import StateRole
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock
 
 
+class TransferRequest(NamedTuple):
+    """What an operator asks for.
+
+    Attributes:
+        to: the voter that shall lead; None if any may.
+    """
+
+    to: int | None
+
+
 class LeadershipTransfer:
-    """Transfers leadership to an active voter, if this node leads and a transfer is requested.
+    """Transfers leadership to an active voter, while this node leads and something wants that.
 
     Args:
         wakeup: the driver's.
+        proposals: they know whether the disk has room.
     """
 
     def __init__(
-        self, raw: RawNode, wakeup: Wakeup, clock: Clock, active: ActiveMembers, election_timeout_s: float
+        self,
+        raw: RawNode,
+        wakeup: Wakeup,
+        clock: Clock,
+        active: ActiveMembers,
+        proposals: ProposalTable,
+        election_timeout_s: float,
     ) -> None:
         self._raw = raw
         self._wakeup = wakeup
         self._clock = clock
         self._active = active
+        self._proposals = proposals
         self._election_timeout_s = election_timeout_s
-        self._is_requested = False
-        self._successor_id: int | None = None
+        self._request: TransferRequest | None = None
+        self._is_resigned = False
+        self._is_disk_stalled = False
+        self._tried: set[int] = set()
+        self._rests_until = clock.now()
 
     # ------------------------------------------------------------ by other tasks; all return at once
 
     def request(self, to: int | None = None) -> None:
-        """Have voter `to` lead, or the active voter with most of the log if None."""
-        self._is_requested, self._successor_id = True, to
+        """Have voter `to` lead, or the active voter with most of the log if None.
+
+        The request stays pending until this node does not lead, or it is withdrawn.
+        """
+        self._request = TransferRequest(to)
         self._wakeup.set()
 
     def withdraw(self) -> None:
-        """Let this node go on leading, unless the transfer has begun."""
-        self._is_requested, self._successor_id = False, None
+        """Let this node go on leading as far as `request` is concerned, unless the transfer has begun."""
+        self._request = None
+        self._wakeup.set()
+
+    def resign(self) -> None:
+        """This node is about to stop: it transfers leadership now, and whenever it is elected."""
+        self._is_resigned = True
         self._wakeup.set()
 
     # ------------------------------------------------------------ by the driver
 
+    @property
+    def should_not_lead(self) -> bool:
+        """Whether this node, if it leads or once it is elected, transfers leadership by itself."""
+        return self._is_resigned or self._is_disk_stalled or self._proposals.disk_shortage is not None
+
     def tick(self, writing_since: float | None) -> None:
-        """Request a transfer if a write to the disk, begun at `writing_since`, takes an election timeout."""
+        """Note whether a write to the disk, begun at `writing_since`, takes an election timeout."""
         # Heartbeats need no disk. So the followers would go on following a leader that can commit nothing
         # with its own log, for as long as its disk does not answer.
-        if writing_since is not None and self._clock.now() - writing_since > self._election_timeout_s:
-            self._is_requested = True
+        self._is_disk_stalled = (
+            writing_since is not None and self._clock.now() - writing_since > self._election_timeout_s
+        )
 
-    def begin_if_requested(self) -> None:
-        """Once a turn: begin the transfer that is requested, if there is a member to transfer it to."""
+    def begin_if_wanted(self) -> None:
+        """Once a turn: begin a transfer if one is wanted, none is under way, and there is a candidate."""
         # Another node leads, or none does: the request is fulfilled. It must not survive, or it would depose
-        # this node when it is elected again for good reason.
+        # this node when it is elected again for good reason. What the node's own state says survives.
         if self._raw.role is not StateRole.LEADER:
-            self._is_requested = False
-        if not self._is_requested:
+            self._request = None
+            self._tried.clear()
+            self._rests_until = self._clock.now()
+            return
+        if self._request is None and not self.should_not_lead:
             return
         # In a joint configuration a voter of the outgoing half may be on its way out. It would have to
         # transfer leadership again soon, so only the incoming half counts.
         voters = self._raw.status().configuration.voters
-        if self.begin(voters if self._successor_id is None else {self._successor_id}.intersection(voters)):
-            # From here on the core is responsible: it completes the transfer, or gives it up after an
-            # election timeout and accepts proposals again.
-            self._is_requested = False
+        to = self._request and self._request.to
+        self.begin(voters if to is None else {to}.intersection(voters))
 
-    def begin(self, candidate_ids: Collection[int]) -> bool:
-        """Begin a transfer to the active candidate with most of the log; False without an active voter.
+    def begin(self, candidate_ids: Collection[int]) -> None:
+        """Begin a transfer to an active candidate, unless a transfer is under way; called in every turn.
 
         The target needs all entries before it may campaign (section 3.10), so the voter with most of them is
-        ready first. Of several such voters the one with the lowest id is taken.
+        ready first. Of several such voters the one with the lowest id is taken. A candidate that did not take
+        over, perhaps because it should not lead either, is tried again after all others.
         """
         status = self._raw.status()
-        matches = [
-            (progress.match, -node_id)
+        # The core completes a transfer that has begun, or gives it up after an election timeout. It would
+        # abort the transfer for a new one to another member.
+        if status.transferee is not None or self._clock.now() < self._rests_until:
+            return
+        matches = {
+            node_id: progress.match
             for node_id, progress in status.progress.items()
             if node_id in candidate_ids
             and node_id != self._raw.id
@@ -92,8 +137,16 @@ class LeadershipTransfer:
             # member with a match has answered this leader.
             and progress.match
             and node_id in self._active
-        ]
+        }
         if not matches:
-            return False
-        self._raw.transfer_leader(-max(matches)[1])
-        return True
+            return
+        untried = [node_id for node_id in matches if node_id not in self._tried]
+        if not untried:
+            # During a transfer the core takes no proposals. If no candidate takes over, clients' writes get
+            # their turn between one round of attempts and the next.
+            self._tried.clear()
+            self._rests_until = self._clock.now() + self._election_timeout_s
+            return
+        target = max(untried, key=lambda node_id: (matches[node_id], -node_id))
+        self._tried.add(target)
+        self._raw.transfer_leader(target)

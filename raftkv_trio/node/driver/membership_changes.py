@@ -99,10 +99,7 @@ class MembershipChanges:
         except PeerProtocolError as error:
             return ChangeRefused(str(error))
         if (objection := self.check(request)) is not None:
-            # The core would abort a transfer under way for a new one to another member. A change that waits
-            # is checked in every turn, so it must leave the transfer that it has begun alone.
-            is_transferring = self._raw.status().transferee is not None
-            if isinstance(objection, Deferred) and objection.successor_ids and not is_transferring:
+            if isinstance(objection, Deferred) and objection.successor_ids:
                 self._leadership_transfer.begin(objection.successor_ids)
             return objection
         try:

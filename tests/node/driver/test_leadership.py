@@ -1,7 +1,12 @@
 """Leadership transfer on real cores: to which member it goes, and what becomes of a request."""
 
+from random import Random
+
+import pytest
+
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
+from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.raft.types import Message, MessageType
 from raftkv_trio.sync import Wakeup
 from tests.node.clocks import StillClock
@@ -15,16 +20,27 @@ class Cluster:
 
     Attributes:
         behind: nodes that get no entries any more.
+        unwilling: nodes that do not campaign when they are asked to.
     """
 
     def __init__(self, *voters: int, learners: tuple[int, ...] = ()) -> None:
         self.clock = StillClock()
         self.active = ActiveMembers(1, self.clock, TIMEOUT_S)
         self.behind: set[int] = set()
+        self.unwilling: set[int] = set()
         self.network = Network(snapshot=bootstrap(voters, learners))
         self.network.lost = self._is_lost
         raw = self.network[1].raw
-        self.transfer = LeadershipTransfer(raw, Wakeup(), self.clock, self.active, TIMEOUT_S)
+        wakeup = Wakeup()
+        self.proposals = ProposalTable(
+            node_id=1,
+            random=Random(1),
+            wakeup=wakeup,
+            max_command_bytes=1000,
+            max_count=10,
+            max_bytes=1000,
+        )
+        self.transfer = LeadershipTransfer(raw, wakeup, self.clock, self.active, self.proposals, TIMEOUT_S)
         self.network.elect(1)
 
     @property
@@ -40,11 +56,21 @@ class Cluster:
         self.network.settle()
 
     def turn(self) -> None:
-        self.transfer.begin_if_requested()
+        self.transfer.begin_if_wanted()
         self.network.settle()
 
+    def election_timeout(self) -> None:
+        """Let an election timeout pass for the leader only, and its driver take a turn."""
+        self.clock.now_s += TIMEOUT_S
+        for _ in range(ELECTION_TICKS):
+            self.network[1].raw.tick()
+            self.network.settle()
+        self.turn()
+
     def _is_lost(self, message: Message) -> bool:
-        is_lost = message.type is MessageType.APP and message.to in self.behind
+        is_lost = (message.type is MessageType.APP and message.to in self.behind) or (
+            message.type is MessageType.TIMEOUT_NOW and message.to in self.unwilling
+        )
         if not is_lost and message.to == 1:
             self.active.heard(message.from_)
         return is_lost
@@ -126,12 +152,62 @@ def test_a_failed_transfer_is_given_up() -> None:
     cluster.transfer.request(2)
     cluster.turn()
     states = [(cluster.leader_id, cluster.transferee)]
-    cluster.network.tick(ELECTION_TICKS)
-    cluster.network.settle()
-    cluster.turn()
+    cluster.transfer.withdraw()
+    cluster.election_timeout()
     states.append((cluster.leader_id, cluster.transferee))
     assert states == [(1, 2), (1, None)]
     cluster.write()
+
+
+@pytest.mark.parametrize("reason", ["disk", "resigned"])
+def test_a_node_that_should_not_lead_transfers_leadership_whenever_it_is_elected(reason: str) -> None:
+    """The reason was there before the election, when there was nothing to transfer."""
+    cluster = Cluster(1, 2, 3)
+    cluster.network.elect(2)
+    if reason == "disk":
+        cluster.proposals.disk_shortage = "the disk has no room"
+    else:
+        cluster.transfer.resign()
+    for _ in range(2):
+        cluster.turn()
+        cluster.network.elect(1)
+        cluster.turn()
+        assert cluster.leader_id != 1
+    cluster.proposals.disk_shortage = None
+    cluster.network.elect(1)
+    cluster.turn()
+    assert (cluster.leader_id == 1) is (reason == "disk")
+
+
+def test_a_candidate_that_does_not_take_over_is_followed_by_the_next() -> None:
+    """With no candidate left there is a pause, in which writes are taken, and then all are tried again."""
+    cluster = Cluster(1, 2, 3)
+    cluster.unwilling = {2, 3}
+    cluster.transfer.request()
+    cluster.turn()
+    seen = [cluster.transferee]
+    for _ in range(3):
+        cluster.election_timeout()
+        seen.append(cluster.transferee)
+        if cluster.transferee is None:
+            cluster.write()
+    assert seen == [2, 3, None, 2]
+    cluster.unwilling = {2}
+    cluster.election_timeout()
+    assert cluster.leader_id == 3
+
+
+def test_a_transfer_under_way_is_left_alone() -> None:
+    """Another turn does not begin it anew, nor does a request for another voter abort it."""
+    cluster = Cluster(1, 2, 3)
+    cluster.unwilling = {2, 3}
+    cluster.transfer.request(2)
+    cluster.turn()
+    cluster.transfer.request(3)
+    cluster.turn()
+    assert cluster.transferee == 2
+    cluster.election_timeout()
+    assert cluster.transferee == 3
 
 
 def test_a_member_heard_only_before_this_node_led_is_no_candidate() -> None:

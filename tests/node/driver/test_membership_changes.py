@@ -1,5 +1,7 @@
 """What a leader does about its members, on a real core and simulated time."""
 
+from random import Random
+
 import pytest
 
 from raftkv_trio.addresses import PeerAddress
@@ -7,6 +9,7 @@ from raftkv_trio.errors import ChangeRefused
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import Deferred, MembershipChanges
+from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange, Membership
 from raftkv_trio.payload.proposal import ProposalId
@@ -50,6 +53,10 @@ class Cluster:
         self.membership = Membership(envelope, core.configuration)
         timeout_s = ELECTION_TICKS * TICK_S
         self.active = ActiveMembers(1, self.clock, timeout_s)
+        wakeup = Wakeup()
+        proposals = ProposalTable(
+            node_id=1, random=Random(1), wakeup=wakeup, max_command_bytes=1000, max_count=10, max_bytes=1000
+        )
         self.changes = MembershipChanges(
             1,
             core.raw,
@@ -57,7 +64,7 @@ class Cluster:
             self.membership,
             self.clock,
             self.active,
-            LeadershipTransfer(core.raw, Wakeup(), self.clock, self.active, timeout_s),
+            LeadershipTransfer(core.raw, wakeup, self.clock, self.active, proposals, timeout_s),
             timeout_s,
             self._want,
         )
