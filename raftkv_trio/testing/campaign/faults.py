@@ -26,7 +26,7 @@ def strike(simulation: Simulation, fault: Fault) -> None:
 
 
 def mend_all(simulation: Simulation) -> None:
-    """End all faults; only a data directory that does not verify stays broken."""
+    """End all faults, except disks that stay full and data directories that do not verify."""
     simulation.trace.note("fault", "all heals")
     simulation.network.mend_all()
     simulation.conditions = simulation.network.conditions = Conditions()
@@ -37,9 +37,18 @@ def mend_all(simulation: Simulation) -> None:
         simulation.start(member.id)
 
 
+def make_room(simulation: Simulation) -> None:
+    """End what `mend_all` has left: give disks that stay full their room."""
+    for member in simulation.members.values():
+        if member.disk_stays_full:
+            simulation.trace.note("fault", f"the disk of node {member.id} has room")
+            member.disk_stays_full = False
+            member.disk.free_bytes = None
+
+
 def _end_disk_faults(member: SimulatedMember) -> None:
     member.disk.disarm()
-    member.disk.free_bytes = None
+    _end_full(member)
     member.disk_is_slow_s = 0.0
 
 
@@ -147,9 +156,20 @@ def _slow_down(simulation: Simulation, fault: Fault) -> None:
 
 
 def _fill(simulation: Simulation, fault: Fault) -> None:
-    disk = _member(simulation, fault).disk
-    disk.free_bytes = fault.number
-    _later(simulation, fault, setattr, disk, "free_bytes", None)
+    member = _member(simulation, fault)
+    member.disk.free_bytes = fault.number
+    _later(simulation, fault, _end_full, member)
+
+
+def _fill_for_good(simulation: Simulation, fault: Fault) -> None:
+    member = _member(simulation, fault)
+    member.disk_stays_full = True
+    member.disk.free_bytes = fault.number
+
+
+def _end_full(member: SimulatedMember) -> None:
+    if not member.disk_stays_full:
+        member.disk.free_bytes = None
 
 
 def _fail(simulation: Simulation, fault: Fault) -> None:
@@ -198,6 +218,7 @@ _STRIKES: Mapping[FaultKind, Strike] = {
     FaultKind.SLOW_DISK: _slow_down,
     FaultKind.EIO: _fail,
     FaultKind.DISK_FULL: _fill,
+    FaultKind.DISK_STAYS_FULL: _fill_for_good,
     FaultKind.BIT_ROT: _rot,
     FaultKind.TRANSFER: _transfer,
     FaultKind.JOIN: join,

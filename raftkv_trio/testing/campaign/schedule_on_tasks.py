@@ -6,7 +6,6 @@ import trio
 import trio.testing
 
 from raftkv_trio.errors import leaves
-from raftkv_trio.testing.campaign.faults import mend_all
 from raftkv_trio.testing.campaign.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
 from raftkv_trio.testing.invariants.violation import LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import Schedule
@@ -37,8 +36,7 @@ async def _run(run: SeedRun) -> None:
         try:
             run.begin()
             await simulation.step_until(run.schedule.duration_s)
-            mend_all(simulation)
-            for what, condition in run.conditions_of_progress():
+            for what, condition in run.heal():
                 await simulation.step_until(simulation.now + PROGRESS_WITHIN_S, condition)
                 if not condition():
                     raise Violation(LIVENESS, f"{what} {PROGRESS_WITHIN_S} s after all has healed")

@@ -1,14 +1,14 @@
 """One seed, from schedule to verdict: clients work, faults strike, all heals, the history is judged."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from raftkv_trio.kv import Store
 from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.campaign.clients import Client
-from raftkv_trio.testing.campaign.faults import mend_all, strike
+from raftkv_trio.testing.campaign.faults import make_room, mend_all, strike
 from raftkv_trio.testing.campaign.kv_requests import RegisterHistory
 from raftkv_trio.testing.histories.history import History
 from raftkv_trio.testing.histories.linearizability import HistoryError, check_linearizable
@@ -95,8 +95,7 @@ class SeedRun:
         """Run to the end. Raises Violation; a bug may raise anything else."""
         self.begin()
         self.simulation.timeline.run_until(self.schedule.duration_s)
-        mend_all(self.simulation)
-        for what, condition in self.conditions_of_progress():
+        for what, condition in self.heal():
             self._wait(what, condition)
         self.judge()
 
@@ -108,14 +107,19 @@ class SeedRun:
         for client in self.clients:
             client.start([other for other in self.clients if other is not client])
 
-    def conditions_of_progress(self) -> list[tuple[str, Callable[[], bool]]]:
-        """What must become true in turn after all has healed, each with the failure if it does not."""
-        return [
-            ("the clients have not come to their end", self._are_done),
-            ("a change of members is not complete", self._is_settled),
-            ("not all members have applied everything", self._are_equal),
-            ("a removed node has not ended", self._have_ended),
-        ]
+    def heal(self) -> Iterator[tuple[str, Callable[[], bool]]]:
+        """End the faults, and yield what must become true in turn, each with the failure if it does not.
+
+        The caller goes on with the iterator when the condition is true.
+        """
+        mend_all(self.simulation)
+        # While one disk is still full: a majority with room must not wait for a leader without.
+        yield "no node leads that has room on its disk", self._is_led_with_room
+        make_room(self.simulation)
+        yield "the clients have not come to their end", self._are_done
+        yield "a change of members is not complete", self._is_settled
+        yield "not all members have applied everything", self._are_equal
+        yield "a removed node has not ended", self._have_ended
 
     def judge(self) -> None:
         """Raise Violation if the history is not linearizable, or a refused change was applied."""
@@ -165,6 +169,16 @@ class SeedRun:
             if error.invariant != LIVENESS:
                 raise
             raise Violation(LIVENESS, f"{what} {PROGRESS_WITHIN_S} s after all has healed") from None
+
+    def _is_led_with_room(self) -> bool:
+        members = [m for m in self.simulation.members.values() if m.parts is not None]
+        full = {m.id for m in members if m.parts and m.disk_stays_full and m.parts.proposals.disk_shortage}
+        voters = self.simulation.invariants.configuration.conf_state.voters
+        # Nothing is asked for if nothing stays full, or if a change has left no other voter that could lead.
+        if not full or {m.id for m in self._members()}.intersection(voters) <= full:
+            return True
+        leaders = [(m.parts.raw.term, m.id) for m in members if m.parts and m.leads]
+        return bool(leaders) and max(leaders)[1] not in full
 
     def _are_equal(self) -> bool:
         members = self._members()

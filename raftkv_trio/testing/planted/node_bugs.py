@@ -7,6 +7,7 @@ from raftkv_trio.errors import NoLeader
 from raftkv_trio.node import proposals
 from raftkv_trio.node.applier import Applier
 from raftkv_trio.node.driver import driver, proposing
+from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.node.reads import PendingReads, ReadRound
 from raftkv_trio.payload.proposal import ProposalId
@@ -114,3 +115,23 @@ def _(original: Any) -> object:
         original(table, proposal_id, outcome)
 
     return applied
+
+
+@bug(
+    BUGS,
+    "hand-over-once",
+    "a node without room hands over only if it led when its disk filled up",
+    LeadershipTransfer,
+    "begin_if_wanted",
+)
+def _(original: Any) -> object:
+    def begin_if_wanted(transfer: Any) -> None:
+        shortage = transfer._proposals.disk_shortage
+        if shortage is not None and not getattr(transfer, "was_full", False):
+            transfer.request()
+        transfer.was_full = shortage is not None
+        transfer._proposals.disk_shortage = None
+        original(transfer)
+        transfer._proposals.disk_shortage = shortage
+
+    return begin_if_wanted

@@ -30,7 +30,11 @@ from raftkv_trio.testing.world.message_network import Conditions
 def draw_schedule(seed: int) -> Schedule:
     """The schedule of a seed: equal seeds give equal schedules, on every machine."""
     schedule = _draw_schedule(seed)
-    faults = [*schedule.faults, *draw_reshaping(seed, schedule.nodes)]
+    faults = [
+        *schedule.faults,
+        *draw_reshaping(seed, schedule.nodes),
+        *_draw_full_disk(seed, schedule.nodes),
+    ]
     faults.sort(key=lambda fault: fault.at_s)
     return replace(schedule, faults=tuple(faults))
 
@@ -71,7 +75,7 @@ def _draw_faults(random: Random, nodes: int, election_timeout_s: float) -> list[
     weights = {
         kind: random.choice((0, 0, 1, 1, 3, 10))
         for kind in FaultKind
-        if kind not in RESHAPING and (nodes > 1 or kind not in _FOR_SEVERAL)
+        if kind not in _OF_SCENES and (nodes > 1 or kind not in _FOR_SEVERAL)
     }
     if not any(weights.values()):
         weights = dict.fromkeys(weights, 1)
@@ -206,6 +210,35 @@ def _draw_round_trip(random: Random) -> list[Fault]:
     return faults
 
 
+def _draw_full_disk(seed: int, nodes: int) -> list[Fault]:
+    """One disk that is full across elections, and stays full after all else has healed.
+
+    It draws from random numbers of its own, and changes one seed in ten.
+    """
+    random = Random(f"disk stays full {seed}")
+    if nodes < 3 or random.random() < 0.9:
+        return []
+    last_s = MIN_DURATION_S - PATIENCE_S
+    at_s = random.uniform(1, last_s)
+    full = Fault(
+        at_s=at_s,
+        kind=FaultKind.DISK_STAYS_FULL,
+        node=random.randint(1, nodes),
+        number=random.choice((0, 0, 1000)),
+    )
+    elections = [
+        Fault(
+            at_s=random.uniform(max(at_s, MIN_DURATION_S - 2 * PATIENCE_S), MIN_DURATION_S),
+            kind=random.choice((FaultKind.KILL, FaultKind.PAUSE, FaultKind.STOP)),
+            node=1,
+            leader=True,
+            duration_s=random.uniform(1.0, 4.0),
+        )
+        for _ in range(random.randint(1, 4))
+    ]
+    return [full, *elections]
+
+
 def _draw_moments(random: Random, count: int) -> list[float]:
     """Moments of faults: in half of all seeds in bunches, so that faults overlap."""
     last_s = MIN_DURATION_S - 2 * PATIENCE_S
@@ -216,6 +249,8 @@ def _draw_moments(random: Random, count: int) -> list[float]:
 
 
 _OCCASIONS = (Occasion.ELECTED, Occasion.INSTALLED, Occasion.UNTIDY)
+#: Kinds that are drawn with what belongs to them, and not by themselves.
+_OF_SCENES = RESHAPING | {FaultKind.DISK_STAYS_FULL}
 _FOR_SEVERAL = frozenset(
     {
         FaultKind.PARTITION,

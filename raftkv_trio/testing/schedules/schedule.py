@@ -38,6 +38,7 @@ class FaultKind(Enum):
     SLOW_DISK = "slow disk"
     EIO = "EIO"
     DISK_FULL = "disk full"
+    DISK_STAYS_FULL = "disk full until a leader has room"
     BIT_ROT = "bit rot"
     TRANSFER = "leadership transfer"
     JOIN = "node joins"

@@ -63,6 +63,7 @@ class SimulatedMember(ABC):
         turn_delay_s: longest time from setting the driver's wakeup to its turn.
         disk_call_s: shortest and longest time of a disk call.
         disk_is_slow_s: longest time that a slow disk adds to each call.
+        disk_stays_full: whether its disk gets no room again before all else has healed.
         is_rotten: whether bits of its disk were flipped, so that it may refuse its directory.
         restarts: how often it was started after the first time; -1 before that.
 
@@ -108,6 +109,7 @@ class SimulatedMember(ABC):
         self.disk_call_s = DISK_CALL_S
         self.restarts = -1
         self.disk_is_slow_s = 0.0
+        self.disk_stays_full = False
         self.is_rotten = False
         self._make_machine = make_machine
         self._timeline = timeline
