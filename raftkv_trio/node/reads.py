@@ -40,11 +40,12 @@ class PendingReads:
 
     def __init__(self, *, node_id: int, boot_nonce: int, wakeup: Wakeup) -> None:
         self._prefix = node_id.to_bytes(8, "big") + boot_nonce.to_bytes(8, "big")
-        self._sequence = 0
+        self._sequence = 0  # of the newest context
+        self._first_sequence = 1  # of the first context of the issued round
         self._wakeup = wakeup
         self._gathering: ReadRound | None = None
         self._issued: ReadRound | None = None
-        self._context: bytes | None = None  # of the issued round; None if it must be issued again
+        self._is_asked = False  # whether the issued round was issued; False if it must be issued again
         self._unanswered_ticks = 0
         self._closed: str | None = None
 
@@ -72,36 +73,45 @@ class PendingReads:
         """The driver: the context of a ReadIndex request to issue now; None if there is none to issue."""
         if self._issued is None:
             self._issued, self._gathering = self._gathering, None
-        if self._issued is None or self._context is not None:
+            self._first_sequence = self._sequence + 1
+        if self._issued is None or self._is_asked:
             return None
-        # A context of its own for each attempt, unique over all nodes and starts. An answer to an earlier
-        # attempt would be correct too, but an answer to another node's request, or to one before a restart of
-        # this node, could be older than the reads in this round.
+        # A context of its own for each attempt, unique over all nodes and starts: an answer to another node's
+        # request, or to one before a restart of this node, could be older than the reads in this round.
         self._sequence += 1
         self._unanswered_ticks = 0
-        self._context = self._prefix + self._sequence.to_bytes(8, "big")
-        return self._context
+        self._is_asked = True
+        return self._prefix + self._sequence.to_bytes(8, "big")
 
     def answered(self, read_states: Iterable[ReadState]) -> None:
-        """The driver: the core's answers; answers to earlier attempts are dropped."""
+        """The driver: the core's answers. The first answer to any attempt of the round ends the round."""
         for read_state in read_states:
-            if self._issued is not None and read_state.context == self._context:
+            if self._issued is not None and self._is_of_round(read_state.context):
                 self._issued.index = read_state.index
                 self._issued.done.set()
-                self._issued = self._context = None
+                self._issued, self._is_asked = None, False
                 self._wakeup.set()
+
+    def _is_of_round(self, context: bytes) -> bool:
+        # No read joins a round once it was issued, so every attempt was made after all its reads had arrived.
+        # A late answer to an earlier attempt is as good as one to the newest, whichever leader gave it. If
+        # only the newest counted, a round trip longer than `UNANSWERED_TICKS` would leave all reads without
+        # an answer for ever.
+        prefix, sequence = context[: len(self._prefix)], context[len(self._prefix) :]
+        is_issued = self._first_sequence <= int.from_bytes(sequence, "big") <= self._sequence
+        return prefix == self._prefix and is_issued
 
     def tick(self) -> None:
         """The driver, once a tick: issue a round again if it has had no answer for some ticks."""
         # The request or its answer may be lost. Asking again is safe: a later index covers at least as much.
-        if self._context is not None:
+        if self._is_asked:
             self._unanswered_ticks += 1
             if self._unanswered_ticks >= UNANSWERED_TICKS:
-                self._context = None
+                self._is_asked = False
 
     def leader_changed(self) -> None:
         """The driver: issue the round again, since the leader that was asked may never answer."""
-        self._context = None
+        self._is_asked = False
         self._wakeup.set()
 
     def close(self, reason: str) -> None:
@@ -111,7 +121,7 @@ class PendingReads:
             if read_round is not None:
                 read_round.reason = reason
                 read_round.done.set()
-        self._issued = self._gathering = self._context = None
+        self._issued = self._gathering = None
 
 
 class AppliedIndex:

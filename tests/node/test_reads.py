@@ -46,29 +46,54 @@ async def test_a_read_that_comes_while_a_round_is_out_waits_for_the_next(rounds:
     assert got == [5, 9, 9]
 
 
+@pytest.mark.parametrize("answered", [0, 1, 2], ids=["first", "second", "third"])
 @pytest.mark.parametrize("loss", ["leader change", "silence"])
-async def test_a_lost_round_is_issued_again_under_a_new_context(rounds: PendingReads, loss: str) -> None:
-    """After a leader change, or ticks without an answer, the old context's answer is not taken any more."""
+async def test_an_answer_to_any_attempt_of_a_round_ends_the_round(
+    rounds: PendingReads, loss: str, answered: int
+) -> None:
+    """A round is issued again under a new context, and a late answer to an earlier context counts too.
+
+    Each attempt was made after all reads of the round had arrived. An answer to an earlier round does not
+    count, nor one to another node, or to an earlier start of this node.
+    """
     got: list[int] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reader(rounds, got))
         await trio.testing.wait_all_tasks_blocked()
-        first = rounds.next_context()
-        assert first is not None
-        if loss == "leader change":
-            rounds.leader_changed()
-        else:
-            for _ in range(UNANSWERED_TICKS):
-                assert rounds.next_context() is None
-                rounds.tick()
-        second = rounds.next_context()
-        assert second is not None
-        assert second != first
-        rounds.answered([ReadState(1, first)])
+        earlier = rounds.next_context()
+        assert earlier is not None
+        nursery.start_soon(reader(rounds, got))
         await trio.testing.wait_all_tasks_blocked()
-        assert got == []
-        rounds.answered([ReadState(9, second)])
-    assert got == [9]
+        rounds.answered([ReadState(1, earlier)])
+        attempts: list[bytes] = []
+        for _ in range(3):
+            context = rounds.next_context()
+            assert context is not None
+            assert context not in (earlier, *attempts)
+            attempts.append(context)
+            if loss == "leader change":
+                rounds.leader_changed()
+            else:
+                for _ in range(UNANSWERED_TICKS):
+                    assert rounds.next_context() is None
+                    rounds.tick()
+        strange = [bytes([context[0] ^ 1]) + context[1:] for context in attempts]
+        other_start = [context[:15] + bytes([context[15] ^ 1]) + context[16:] for context in attempts]
+        rounds.answered([ReadState(2, context) for context in (earlier, *strange, *other_start, b"")])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [1]
+        rounds.answered([ReadState(9, attempts[answered])])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [1, 9]
+        nursery.start_soon(reader(rounds, got))
+        await trio.testing.wait_all_tasks_blocked()
+        last = rounds.next_context()
+        assert last is not None
+        rounds.answered([ReadState(3, context) for context in attempts])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [1, 9]
+        rounds.answered([ReadState(10, last)])
+    assert got == [1, 9, 10]
 
 
 async def test_closing_tells_all_who_wait(rounds: PendingReads) -> None:

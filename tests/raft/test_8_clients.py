@@ -102,6 +102,28 @@ def test_heartbeats_sent_before_a_read_do_not_confirm_it() -> None:
     assert leader.reads == []
 
 
+def test_a_later_read_does_not_push_an_earlier_one_out() -> None:
+    """A late answer to an earlier round confirms that round: the reads before it are answered, each once.
+
+    On a slow link each answer arrives when the next round is out already.
+    """
+    net = three()
+    leader = net.elect(1)
+    net.isolated = {3}
+    answers = []
+    for number in range(3):
+        leader.raw.read_index(b"%d" % number)
+        net.hand_out(1)
+        (beat,) = [m for m in net.wire if m.type is MessageType.HEARTBEAT and m.to == 2]
+        net.wire.clear()
+        net[2].raw.step(beat)
+        answers += net[2].hand_out()
+    for number, answer in enumerate(answers):
+        leader.raw.step(answer)
+        leader.hand_out()
+        assert leader.reads == [ReadState(leader.raw.commit, b"%d" % n) for n in range(number + 1)]
+
+
 def test_a_single_voter_reads_alone() -> None:
     """A single voter needs no confirmation by others."""
     net = Network(snapshot=bootstrap((1,)))
