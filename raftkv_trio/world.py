@@ -63,6 +63,9 @@ class Worker(Protocol):
         ...
 
 
+#: How much of what was handed to a connection may wait in the kernel without being sent. More would only
+#: delay the urgent messages that come later (`peers/outbox.py`).
+UNSENT_BYTES = 64 * 1024
 #: How long what was sent may go unacknowledged before a connection counts as broken.
 UNACKNOWLEDGED_S = 5.0
 
@@ -71,7 +74,8 @@ class TcpNetwork(Network):
     """TCP with TCP_NODELAY, as Trio's high-level sockets have it.
 
     On Linux a connection breaks if the network drops everything for 5 s. TCP alone would retry for minutes,
-    less and less often, so that a peer would seem cut off long after the network has healed.
+    less and less often, so that a peer would seem cut off long after the network has healed. And at most
+    about 64 KiB wait unsent in the kernel of this host, where nothing can overtake them.
     """
 
     async def listen(self, host: str, port: int) -> Listener:
@@ -84,6 +88,8 @@ class TcpNetwork(Network):
         stream = await trio.open_tcp_stream(host, port)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * UNACKNOWLEDGED_S))
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         return stream
 
 

@@ -24,7 +24,9 @@ from raftkv_trio.payload.cbor import (
 from raftkv_trio.peers.framing import FrameKind, encode_frame
 
 #: Lowest and highest version of the protocol that this program speaks.
-PROTOCOL_VERSIONS = (1, 1)
+PROTOCOL_VERSIONS = (1, 2)
+#: From this version on, large frames travel in parts.
+VERSION_WITH_PARTS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,18 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
-from raftkv_trio.peers.framing import FrameDecoder
+from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
 from raftkv_trio.peers.handshake import Handshake
 from raftkv_trio.peers.handshake_frames import Hello
 from raftkv_trio.peers.snapshot_streams import Transfer, receive_snapshot
-from raftkv_trio.peers.wire import Forward, ForwardChange, PeerFrame, Refused, decode_peer_frame
+from raftkv_trio.peers.wire import (
+    Forward,
+    ForwardChange,
+    FramePart,
+    PeerFrame,
+    Refused,
+    decode_peer_frame,
+)
 from raftkv_trio.raft.types import Message, MessageType
 from raftkv_trio.storage import NodeStorage
 from raftkv_trio.sync import ByteBoundedQueue
@@ -187,16 +194,23 @@ class Incoming:
                     del self._streams[peer_id]
 
     async def _receive_frames(self, peer_id: int, stream: trio.abc.Stream) -> None:
-        decoder = FrameDecoder()
+        decoder, assembler = FrameDecoder(), PartAssembler()
         while data := await stream.receive_some(RECEIVE_BYTES):
             decoder.feed(data)
             for payload in decoder:
-                frame = decode_peer_frame(payload)
+                frame, size_bytes = decode_peer_frame(payload), len(payload)
+                if isinstance(frame, FramePart):
+                    whole = assembler.add(frame.data, is_last=frame.is_last)
+                    if whole is None:
+                        continue
+                    frame, size_bytes = decode_peer_frame(whole), len(whole)
+                    if isinstance(frame, FramePart):
+                        raise PeerProtocolError("a part of a part")
                 self._check(peer_id, frame)
                 # `put` costs a turn of the scheduler even if there is room, so it is left to a full inbox.
                 # While it waits, this stream is not read, and TCP holds the peer back.
-                if not self._inbox.try_put((peer_id, frame), len(payload)):
-                    await self._inbox.put((peer_id, frame), len(payload))
+                if not self._inbox.try_put((peer_id, frame), size_bytes):
+                    await self._inbox.put((peer_id, frame), size_bytes)
 
     def _check(self, peer_id: int, frame: PeerFrame) -> None:
         """Raises PeerProtocolError unless that peer may say this: it speaks for itself, and to this node."""

@@ -2,6 +2,20 @@
 
 Raft repairs the loss of a message by itself. A Forward that was dropped before it left is given back, so that
 its proposals can be forwarded again.
+
+There are two queues, since megabytes of entries may wait for a slow link, and heartbeats cannot wait with
+them:
+
+- urgent: all raft messages but APP; they are small. They leave first, also between two parts of a large
+  frame.
+- bulk: APP, Forward, ForwardChange and Refused, in their order. An empty APP stays among the others: it names
+  the entry before it, so a follower that has not received that entry yet would refuse it.
+
+A message may overtake another one: Raft assumes a network that reorders (paper, section 2). In particular:
+
+- A heartbeat tells no commit index beyond what the follower has acknowledged
+  (`read_index.broadcast_heartbeat`). So it overtakes none of the entries that it commits.
+- The answer to a read tells an index. The reader waits until it has applied its log up to there.
 """
 
 from collections import deque
@@ -10,6 +24,7 @@ from typing import Protocol
 
 import trio
 
+from raftkv_trio.peers.framing import PART_BYTES, cut_into_parts
 from raftkv_trio.peers.wire import (
     Forward,
     ForwardChange,
@@ -19,11 +34,16 @@ from raftkv_trio.peers.wire import (
     encode_messages,
     encode_refused,
 )
-from raftkv_trio.raft.types import Message
+from raftkv_trio.raft.types import Message, MessageType
 
-#: Messages are merged into frames of about this size.
-FRAME_BYTES = 1024 * 1024
+#: Small messages are merged into frames of up to this size. A larger message has a frame of its own.
+FRAME_BYTES = PART_BYTES
+#: Bound of the urgent queue. It is far above what waits there while the stream moves at all.
+MAX_URGENT_BYTES = 1024 * 1024
 _OVERHEAD_BYTES = 64
+
+#: PROP and SNAP do not travel on streams; they are here because they are not small.
+_BULK_TYPES = (MessageType.APP, MessageType.PROP, MessageType.SNAP)
 
 Item = Message | Forward | ForwardChange | Refused
 
@@ -40,8 +60,16 @@ def size_of(item: Item) -> int:
     return _OVERHEAD_BYTES * (1 + len(item.ids))
 
 
+def is_urgent(item: Item) -> bool:
+    """Whether an item belongs to the urgent queue."""
+    return isinstance(item, Message) and item.type not in _BULK_TYPES
+
+
 class Outbox:
-    """The queue of one member's stream. It is closed, and takes nothing, while there is no connection.
+    """The queues of one member's stream. They are closed, and take nothing, while there is no connection.
+
+    Args:
+        max_bytes: bound of the bulk queue.
 
     Attributes:
         is_open: whether there is a connection.
@@ -49,73 +77,135 @@ class Outbox:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._items: deque[Item] = deque()
-        self._bytes = 0
+        self._urgent = ItemQueue(MAX_URGENT_BYTES)
+        self._bulk = ItemQueue(max_bytes)
+        self._parts: deque[bytes] = deque()  # of the frame that is being sent
+        self._cut: Item | None = None  # what these parts hold
+        self._takes_parts = False
         self._filled = trio.Event()
         self.is_open = False
         self.dropped_messages = 0
         self.dropped_bytes = 0
 
     def offer(self, items: Sequence[Item]) -> bool:
-        """Queue all of `items` or none of them; False if there is no connection or no room.
+        """Queue items; False if there is no connection, or no room for some of them.
 
-        Items that are larger than the whole bound are taken if nothing else waits, so that they can leave.
+        The urgent ones are queued all or none, and so are the others: a follower with a full queue of entries
+        must hear heartbeats all the same.
         """
-        size = sum([size_of(item) for item in items])
-        if not self.is_open or (self._items and self._bytes + size > self._max_bytes):
-            self.dropped_messages += len(items)
-            self.dropped_bytes += size
-            return False
-        self._items.extend(items)
-        self._bytes += size
-        self._filled.set()
-        return True
+        urgent = [item for item in items if is_urgent(item)]
+        bulk = [item for item in items if not is_urgent(item)] if len(urgent) < len(items) else []
+        is_taken = True
+        for queue, queued in ((self._urgent, urgent), (self._bulk, bulk)):
+            if queued and not (self.is_open and queue.put(queued)):
+                self.dropped_messages += len(queued)
+                self.dropped_bytes += sum(map(size_of, queued))
+                is_taken = False
+        if self._urgent or self._bulk:
+            self._filled.set()
+        return is_taken
 
     async def take_frame(self) -> bytes:
-        """Wait for items, and encode the oldest ones into one frame. Cancellation takes nothing out."""
-        while not self._items:
+        """Wait for items, and encode the first ones into a frame, or a part of one.
+
+        With urgent messages comes the next of the bulk as well, so that neither queue waits for ever.
+        Cancellation takes nothing out.
+        """
+        while not (self._urgent or self._bulk or self._parts):
             self._filled = trio.Event()
             await self._filled.wait()
-        first = self._pop()
-        if isinstance(first, Forward):
-            return encode_forward(first)
-        if isinstance(first, ForwardChange):
-            return encode_forward_change(first)
-        if isinstance(first, Refused):
-            return encode_refused(first)
-        messages = [first]
-        size = size_of(first)
-        while self._items and size < FRAME_BYTES and isinstance(message := self._items[0], Message):
-            self._pop()
-            size += size_of(message)
-            messages.append(message)
-        return encode_messages(messages)
+        messages = self._urgent.take_messages(FRAME_BYTES)
+        if not self._parts:
+            small = self._bulk.take_messages(FRAME_BYTES)
+            if small or not self._bulk:
+                return encode_messages(messages + small)
+            self._cut = self._bulk.pop()
+            frame = _encode(self._cut)
+            self._parts.extend(cut_into_parts(frame) if self._takes_parts else [frame])
+        return (encode_messages(messages) if messages else b"") + self._parts.popleft()
 
-    def open(self) -> None:
-        """There is a connection: items are taken from now on."""
+    def open(self, *, takes_parts: bool) -> None:
+        """There is a connection: items are taken from now on. Large frames are cut if `takes_parts`."""
+        self._takes_parts = takes_parts
         self.is_open = True
 
     def close(self) -> list[Item]:
-        """The connection has ended: return the items that were not taken, and so certainly never left."""
-        unsent, self._items = list(self._items), deque()
+        """The connection has ended: return the items that certainly never left, whole."""
+        unsent = [*self._urgent.clear(), *self._bulk.clear()]
+        if self._parts and self._cut is not None:  # without its last part nobody can have read it
+            unsent.insert(0, self._cut)
+        self._parts.clear()
         self.dropped_messages += len(unsent)
-        self.dropped_bytes += self._bytes
-        self._bytes = 0
+        self.dropped_bytes += sum(map(size_of, unsent))
         self.is_open = False
         return unsent
 
-    def _pop(self) -> Item:
+
+class ItemQueue:
+    """A queue of items that is bounded in bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, items: Sequence[Item]) -> bool:
+        """Queue all of `items` or none of them; False if there is no room.
+
+        Items that are larger than the whole bound are taken if nothing else waits, so that they can leave.
+        """
+        size = sum(map(size_of, items))
+        if self._items and self._bytes + size > self._max_bytes:
+            return False
+        self._items.extend(items)
+        self._bytes += size
+        return True
+
+    def take_messages(self, max_bytes: int) -> list[Message]:
+        """Take out the oldest items, as long as they are raft messages and have `max_bytes` at most."""
+        messages: list[Message] = []
+        while self._items and isinstance(message := self._items[0], Message):
+            max_bytes -= size_of(message)
+            if max_bytes < 0:
+                break
+            self.pop()
+            messages.append(message)
+        return messages
+
+    def pop(self) -> Item:
+        """Take out the oldest item."""
         item = self._items.popleft()
         self._bytes -= size_of(item)
         return item
+
+    def clear(self) -> list[Item]:
+        """Take out everything, oldest first."""
+        items, self._items = list(self._items), deque()
+        self._bytes = 0
+        return items
+
+
+def _encode(item: Item) -> bytes:
+    if isinstance(item, Forward):
+        return encode_forward(item)
+    if isinstance(item, ForwardChange):
+        return encode_forward_change(item)
+    if isinstance(item, Refused):
+        return encode_refused(item)
+    return encode_messages([item])
 
 
 class PeerTransport(Protocol):
     """What the driver sends with: `Peers`, or its simulated form. Neither method waits."""
 
     def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
-        """Queue items for a member, all or none; False if they cannot be sent now."""
+        """Queue items for a member; False if some of them cannot be sent now.
+
+        Urgent messages may be queued even so; all others are queued all or none.
+        """
         ...
 
     def send_snapshot(self, message: Message) -> bool:

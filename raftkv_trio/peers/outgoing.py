@@ -16,6 +16,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import DirectoryRefused, PeerProtocolError, RemovedFromCluster
 from raftkv_trio.peers.connection import CONNECTION_ERRORS
 from raftkv_trio.peers.handshake import Handshake
+from raftkv_trio.peers.handshake_frames import VERSION_WITH_PARTS, Welcome
 from raftkv_trio.peers.outbox import Item, Outbox
 from raftkv_trio.peers.snapshot_streams import Transfer, send_snapshot
 from raftkv_trio.peers.wire import Forward, ForwardChange
@@ -109,7 +110,7 @@ class Outgoing:
         return self._snapshots.transfer
 
     def offer(self, items: Sequence[Item]) -> bool:
-        """Queue all of `items` for the stream, or none of them; False if there is no stream or no room."""
+        """Queue `items` for the stream (`Outbox.offer`); False if there is no stream, or no room for some."""
         return self.outbox.offer(items)
 
     def send_snapshot(self, message: Message) -> None:
@@ -152,13 +153,13 @@ class Outgoing:
         while True:
             with trio.CancelScope() as self._connection:
                 try:
-                    stream = await self._dial()
+                    stream, welcome = await self._dial()
                 except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                     self._has_failed(error)
                 else:
                     backoff_s = BACKOFF_S[0]
                     async with stream:
-                        await self._send(stream)
+                        await self._send(stream, takes_parts=welcome.version >= VERSION_WITH_PARTS)
             self._is_up = trio.Event()
             async with cancelled_when(self._is_up.wait):
                 await self._clock.sleep_until(self._clock.now() + _jittered(backoff_s, self._random))
@@ -175,7 +176,7 @@ class Outgoing:
         elif isinstance(error, RemovedFromCluster):
             self._told_removed(self.node_id, error.index)
 
-    async def _dial(self, *, is_for_snapshot: bool = False) -> trio.abc.Stream:
+    async def _dial(self, *, is_for_snapshot: bool = False) -> tuple[trio.abc.Stream, Welcome]:
         with trio.fail_after(CONNECT_TIMEOUT_S):
             stream = await self._network.connect(self.address.host, self.address.port)
         try:
@@ -184,15 +185,16 @@ class Outgoing:
             await trio.aclose_forcefully(stream)
             raise
         self.client_url = welcome.client_url
-        return stream
+        return stream, welcome
 
     async def _dial_for_snapshot(self) -> trio.abc.Stream:
-        return await self._dial(is_for_snapshot=True)
+        stream, _ = await self._dial(is_for_snapshot=True)
+        return stream
 
-    async def _send(self, stream: trio.abc.Stream) -> None:
+    async def _send(self, stream: trio.abc.Stream, *, takes_parts: bool) -> None:
         logger.info("connected to node %d at %s", self.node_id, self.address.url)
         self.trouble = None
-        self.outbox.open()
+        self.outbox.open(takes_parts=takes_parts)
         try:
             # While nothing is sent, only reading shows that the peer has closed the connection.
             async with cancelled_when(_wait_closed, stream):

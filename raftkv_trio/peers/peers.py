@@ -91,7 +91,7 @@ class Peers:
     # ------------------------------------------------------------ for the driver
 
     def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
-        """Queue for a peer, all or none; False if there is no stream to it or no room, or it is unknown."""
+        """Queue for a peer (`Outbox.offer`); False if it is unknown, has no stream, or no room for some."""
         outgoing = self.outgoing.get(peer_id)
         return outgoing is not None and outgoing.offer(items)
 

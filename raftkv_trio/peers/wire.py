@@ -80,6 +80,13 @@ class Refused(NamedTuple):
 PeerFrame = Sequence[Message] | Forward | ForwardChange | Refused
 
 
+class FramePart(NamedTuple):
+    """A part of a large frame (`framing.cut_into_parts`)."""
+
+    is_last: bool
+    data: bytes
+
+
 def encode_messages(messages: Iterable[Message]) -> bytes:
     """Raft messages as one frame, in their order."""
     return encode_frame([FrameKind.MESSAGES, [pack_message(m) for m in messages]])
@@ -103,7 +110,7 @@ def encode_refused(refused: Refused) -> bytes:
     return encode_frame([FrameKind.REFUSED, body])
 
 
-def decode_peer_frame(payload: bytes) -> PeerFrame:
+def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
     """Any frame of a member's stream after the handshake; raises PeerProtocolError."""
     kind, body = items(decode_payload(payload), 2)
     if integer(kind) == FrameKind.MESSAGES:
@@ -121,6 +128,9 @@ def decode_peer_frame(payload: bytes) -> PeerFrame:
         term, ids, reason, is_final, is_unknown = items(body, 5)
         proposal_ids = tuple(_proposal_id(i) for i in items(ids))
         return Refused(integer(term), proposal_ids, text(reason), boolean(is_final), boolean(is_unknown))
+    if kind == FrameKind.PART:
+        is_last, data = items(body, 2)
+        return FramePart(boolean(is_last), octets(data))
     raise PeerProtocolError(f"unknown frame kind {kind} on a member's stream")
 
 

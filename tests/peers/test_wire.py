@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.payload.proposal import ProposalId, decode_proposal, encode_proposal
-from raftkv_trio.peers.framing import FrameDecoder
+from raftkv_trio.peers.framing import (
+    MAX_FRAME_BYTES,
+    PART_BYTES,
+    FrameDecoder,
+    FrameKind,
+    PartAssembler,
+    cut_into_parts,
+    encode_frame,
+)
 from raftkv_trio.peers.handshake_frames import (
     Hello,
     JoinAnswer,
@@ -29,6 +37,7 @@ from raftkv_trio.peers.handshake_frames import (
 from raftkv_trio.peers.wire import (
     Forward,
     ForwardChange,
+    FramePart,
     Refused,
     SnapshotOffer,
     SnapshotPiece,
@@ -52,6 +61,7 @@ SNAP = Message(
 )
 ID = ProposalId(1, 2, 3)
 HELLO = Hello(
+    versions=(1, 1),
     cluster_id=5,
     sender=1,
     directory_id=b"d" * 16,
@@ -159,6 +169,25 @@ VERSION_1 = [
 ]
 
 
+#: The frames that protocol version 2 adds.
+VERSION_2 = [
+    pytest.param(
+        encode_hello,
+        decode_first_frame,
+        replace(HELLO, versions=(1, 2)),
+        "0000002620bbf677890182010205015064646464646464646464646464646464026a687474703a2f2f683a31f6f5",
+        id="hello",
+    ),
+    pytest.param(
+        lambda part: encode_frame([FrameKind.PART, list(part)]),
+        decode_peer_frame,
+        FramePart(True, b"data"),
+        "000000094ebd8831820d82f54464617461",
+        id="part",
+    ),
+]
+
+
 def test_messages_come_back_whatever_the_pieces_they_arrive_in() -> None:
     """Frames cut into single bytes decode to the messages that were sent."""
     decoder = FrameDecoder()
@@ -230,7 +259,7 @@ def test_nonsense_raises_a_protocol_error_and_nothing_else(payload: bytes) -> No
 )
 def test_no_value_gets_past_the_checks(decode: Callable[[bytes], object], value: object) -> None:
     """Every value in every field is taken or refused; so are numbers of thousands of digits."""
-    for case in VERSION_1:
+    for case in VERSION_1 + VERSION_2:
         frame = case.values[3]
         assert isinstance(frame, str)
         for damaged in replaced(cbor2.loads(bytes.fromhex(frame)[8:]), value):
@@ -257,13 +286,43 @@ def test_a_forward_without_proposals_is_refused() -> None:
         decode_peer_frame(next(decoder))
 
 
-@pytest.mark.parametrize(("encode", "decode", "said", "version_1"), VERSION_1)
-def test_each_frame_has_the_form_of_protocol_version_1(
-    encode: Callable[[Any], bytes], decode: Callable[[bytes], object], said: object, version_1: str
+@pytest.mark.parametrize(("encode", "decode", "said", "form"), VERSION_1 + VERSION_2)
+def test_each_frame_has_the_form_of_its_protocol_version(
+    encode: Callable[[Any], bytes], decode: Callable[[bytes], object], said: object, form: str
 ) -> None:
-    """Nodes of other commits read these bytes: they change only with the protocol's version."""
+    """Nodes of other versions read these bytes: they change only with the protocol's version."""
     frame = encode(said)
-    assert frame.hex() == version_1
+    assert frame.hex() == form
     decoder = FrameDecoder()
     decoder.feed(frame)
     assert decode(next(decoder)) == said
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES, MAX_FRAME_BYTES - 100])
+def test_parts_of_a_frame_make_the_frame(size: int) -> None:
+    """A large frame travels in parts of bounded size; a small one is whole."""
+    message = replace(MESSAGE, entries=(Entry(3, 5, data=bytes(size)),))
+    parts = cut_into_parts(encode_messages([message]))
+    assert all(len(part) < PART_BYTES + 100 for part in parts)
+    assembler, decoder = PartAssembler(), FrameDecoder()
+    received: list[object] = []
+    for part in parts:
+        decoder.feed(part)
+        frame = decode_peer_frame(next(decoder))
+        if isinstance(frame, FramePart):
+            whole = assembler.add(frame.data, is_last=frame.is_last)
+            if whole is None:
+                continue
+            frame = decode_peer_frame(whole)
+        received.append(frame)
+    assert received == [[message]]
+
+
+def test_parts_are_bounded() -> None:
+    """Parts that never end, or hold nothing, are refused before they take more memory than one frame."""
+    assembler = PartAssembler()
+    for _ in range(MAX_FRAME_BYTES // PART_BYTES):
+        assert assembler.add(bytes(PART_BYTES), is_last=False) is None
+    for data in (b"x", b""):
+        with pytest.raises(PeerProtocolError):
+            assembler.add(data, is_last=True)

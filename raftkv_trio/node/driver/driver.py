@@ -252,8 +252,8 @@ class Driver:
                         self._reports.snapshot_sent(message.to, False)
                 else:
                     to_peers.setdefault(message.to, []).append(message)
-            # An outbox takes all of these messages or none. Dropping them is safe: the core hears that the
-            # peer is unreachable, probes it, and sends again what it lacks.
+            # An outbox without room drops messages. That is safe: the core hears that the peer is
+            # unreachable, probes it, and sends again what it lacks.
             for peer_id, messages in to_peers.items():
                 if not self._peers.offer(peer_id, messages):
                     self._reports.dropped(peer_id)

@@ -1,0 +1,169 @@
+"""What leaves first: urgent messages pass megabytes of entries, and neither waits for ever."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.peers.framing import PART_BYTES, FrameDecoder, PartAssembler
+from raftkv_trio.peers.handshake_frames import PROTOCOL_VERSIONS, Welcome, encode_welcome
+from raftkv_trio.peers.outbox import MAX_URGENT_BYTES, Item, Outbox, is_urgent
+from raftkv_trio.peers.wire import Forward, ForwardChange, FramePart, PeerFrame, Refused, decode_peer_frame
+from raftkv_trio.raft.types import Entry, Message, MessageType
+from tests.peers.members import BareMember, running, until
+
+
+def beat(commit: int = 0) -> Message:
+    return Message(type=MessageType.HEARTBEAT, to=2, from_=1, term=1, commit=commit)
+
+
+def append(index: int, size: int = 0) -> Message:
+    entries = (Entry(1, index + 1, data=bytes(size)),) if size else ()
+    return Message(type=MessageType.APP, to=2, from_=1, term=1, log_term=1, index=index, entries=entries)
+
+
+def forward(size: int, number: int = 0) -> Forward:
+    return Forward(1, ((ProposalId(1, 2, number), bytes(size)),))
+
+
+class Received:
+    """What the frames say that a peer got, in order.
+
+    Attributes:
+        said: raft messages one by one, and all other frames.
+    """
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+        self._decoder, self._assembler = FrameDecoder(), PartAssembler()
+
+    def feed(self, data: bytes) -> None:
+        self._decoder.feed(data)
+        for payload in self._decoder:
+            frame: PeerFrame | FramePart = decode_peer_frame(payload)
+            if isinstance(frame, FramePart):
+                whole = self._assembler.add(frame.data, is_last=frame.is_last)
+                if whole is None:
+                    continue
+                frame = decode_peer_frame(whole)
+            self.said += frame if isinstance(frame, list) else [frame]
+
+
+def opened(*items: Item, max_bytes: int = 1 << 20, takes_parts: bool = True) -> Outbox:
+    outbox = Outbox(max_bytes)
+    outbox.open(takes_parts=takes_parts)
+    assert outbox.offer(items)
+    return outbox
+
+
+async def drained(outbox: Outbox, received: Received) -> None:
+    with trio.move_on_after(0):
+        while True:
+            received.feed(await outbox.take_frame())
+
+
+async def test_a_heartbeat_passes_entries_that_wait() -> None:
+    """It does not wait for megabytes that were queued before it, nor for the rest of a large message."""
+    outbox = opened(append(1, 500_000), append(2, 200), append(3, 900_000), max_bytes=1 << 21)
+    received = Received()
+    received.feed(await outbox.take_frame())
+    assert outbox.offer([beat(7)])
+    frame = await outbox.take_frame()
+    assert len(frame) < 2 * PART_BYTES
+    received.feed(frame)
+    assert received.said == [beat(7)]
+    await drained(outbox, received)
+    assert received.said == [beat(7), append(1, 500_000), append(2, 200), append(3, 900_000)]
+
+
+async def test_entries_do_not_wait_for_ever_behind_heartbeats() -> None:
+    """With a heartbeat before every frame, a large message leaves all the same, a part with each frame."""
+    outbox, received, frames = opened(append(1, 10 * PART_BYTES)), Received(), 0
+    while append(1, 10 * PART_BYTES) not in received.said:
+        assert outbox.offer([beat(frames)])
+        received.feed(await outbox.take_frame())
+        frames += 1
+    assert frames <= 12
+
+
+@pytest.mark.parametrize("size", [0, 100, 100_000])
+async def test_the_rest_keeps_its_order(size: int) -> None:
+    """Appends without entries too: out of order, the follower would refuse them and be probed."""
+    change = ForwardChange(1, ProposalId(1, 2, 3), b"request")
+    items: list[Item] = [append(1, 100_000), append(2, size), forward(100), change, append(3, size)]
+    items += [Refused(1, (ProposalId(2, 2, 3),), "reason"), append(4, 70_000), append(5), forward(size)]
+    outbox, received = opened(*items), Received()
+    await drained(outbox, received)
+    assert received.said == items
+
+
+def test_what_is_urgent() -> None:
+    """All raft messages that travel on a stream, except APP."""
+    kinds = set(MessageType) - {MessageType.APP, MessageType.PROP, MessageType.SNAP}
+    assert {kind for kind in MessageType if is_urgent(Message(type=kind, to=2, from_=1, term=1))} == kinds
+    assert not is_urgent(forward(1))
+
+
+async def test_heartbeats_are_taken_while_entries_fill_the_outbox() -> None:
+    """A follower with a slow link must not lose its leader. What waits is bounded all the same."""
+    outbox, received = opened(append(1, 900_000)), Received()
+    assert not outbox.offer([append(2, 900_000), beat(7)])
+    assert outbox.dropped_messages == 1
+    await drained(outbox, received)
+    assert received.said == [beat(7), append(1, 900_000)]
+    count = 0
+    while outbox.offer([beat()]):
+        count += 1
+    assert count <= MAX_URGENT_BYTES
+
+
+async def test_a_peer_of_protocol_version_1_gets_whole_frames() -> None:
+    """It does not know parts."""
+    outbox = opened(append(1, 300_000), takes_parts=False)
+    decoder = FrameDecoder()
+    decoder.feed(await outbox.take_frame())
+    assert decode_peer_frame(next(decoder)) == [append(1, 300_000)]
+
+
+async def test_a_forward_of_which_a_part_has_left_comes_back() -> None:
+    """Without its last part nobody can have read it, so its proposals may be forwarded again."""
+    outbox = opened(forward(100_000, 1), forward(100_000, 2))
+    await outbox.take_frame()
+    assert outbox.close() == [forward(100_000, 1), forward(100_000, 2)]
+    outbox = opened(forward(100_000, 1), forward(100_000, 2))
+    await outbox.take_frame()
+    await outbox.take_frame()
+    assert outbox.close() == [forward(100_000, 2)]
+    outbox.open(takes_parts=True)
+    outbox.offer([beat()])
+    received = Received()
+    await drained(outbox, received)
+    assert received.said == [beat()]
+
+
+async def test_a_heartbeat_passes_a_full_outbox_on_a_slow_link(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """It arrives behind what is in the kernel's buffers and one part, whatever waits in the outbox."""
+    one = BareMember(1, addresses, tmp_path / "1")
+    (listener,) = await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1")
+    listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    welcome = Welcome(version=PROTOCOL_VERSIONS[1], node_id=2, directory_id=b"d" * 16)
+    async with running(one), listener, await listener.accept() as stream:
+        assert await stream.receive_some()
+        await stream.send_all(encode_welcome(welcome))
+        outbox = one.peers.outgoing[2].outbox
+        await until(lambda: outbox.is_open)
+        while one.peers.offer(2, [append(1, 900_000)]):
+            await trio.testing.wait_all_tasks_blocked()
+        assert one.peers.offer(2, [beat(7)])
+        received, behind_bytes = Received(), 0
+        while beat(7) not in received.said:
+            data = await stream.receive_some(16 * 1024)
+            behind_bytes += len(data)
+            received.feed(data)
+    assert behind_bytes < 500_000
