@@ -5,6 +5,7 @@ Each port is small and has a real form here; the simulated forms live in `raftkv
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
@@ -47,6 +48,10 @@ class Clock(Protocol):
         """The time, in seconds."""
         ...
 
+    def real_now(self) -> float:
+        """Seconds from another arbitrary start, also those in which the machine was suspended."""
+        return self.now()
+
     async def sleep_until(self, deadline: float) -> None:
         """Sleep until `now` is `deadline` or later; returns after a checkpoint if it has passed."""
         ...
@@ -63,6 +68,7 @@ class Worker(Protocol):
         ...
 
 
+_REAL_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 #: How much of what was handed to a connection may wait in the kernel without being sent. More would only
 #: delay the urgent messages that come later (`peers/outbox.py`).
 UNSENT_BYTES = 64 * 1024
@@ -98,6 +104,10 @@ class TrioClock(Clock):
 
     def now(self) -> float:
         return trio.current_time()
+
+    def real_now(self) -> float:
+        # On Linux, Trio's clock stops while the machine is suspended. Elsewhere there may be no better one.
+        return time.clock_gettime(_REAL_CLOCK) if _REAL_CLOCK is not None else time.monotonic()
 
     async def sleep_until(self, deadline: float) -> None:
         await trio.sleep_until(deadline)

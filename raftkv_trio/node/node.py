@@ -146,6 +146,14 @@ class Node:
         await self._parts.applied.wait(index)
         return index
 
+    def is_fresh_within(self, seconds: float) -> bool:
+        """Whether the state machine holds all that was acknowledged on any node up to so many seconds ago.
+
+        If not, `wait_readable` is the way to read. False while a snapshot replaces the state. A node that is
+        asked this often keeps itself fresh: it asks the leader by itself, at most once in a tick.
+        """
+        return not self.is_restoring and self._parts.freshness.is_within(seconds)
+
     @property
     def is_restoring(self) -> bool:
         """Whether a snapshot is replacing the machine's state at this moment, so that nothing may read it."""

@@ -23,6 +23,7 @@ from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import MembershipChanges
 from raftkv_trio.node.driver.peer_reports import PeerReports
 from raftkv_trio.node.driver.proposing import Proposer
+from raftkv_trio.node.freshness import Freshness
 from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.node.reads import AppliedIndex, PendingReads
@@ -58,6 +59,7 @@ class NodeParts:
         listen: the address that peers connect to.
         inbox: what peers sent, for the driver.
         proposals, reads, applied: what this node's clients wait for.
+        freshness: what reads without a wait are allowed by.
 
     Args:
         machine: in the state of the newest snapshot in `storage`.
@@ -92,10 +94,14 @@ class NodeParts:
         wakeup = Wakeup()
         self.inbox: ByteBoundedQueue[tuple[int, InboxItem]] = ByteBoundedQueue(wakeup, MAX_INBOX_BYTES)
         self.proposals = self._make_proposals(wakeup)
+        self.applied = applied = AppliedIndex(storage.snapshot.index)
+        self.freshness = Freshness(lambda: applied.index, world.clock.real_now)
         self.reads = PendingReads(
-            node_id=config.node_id, boot_nonce=world.random.getrandbits(63), wakeup=wakeup
+            node_id=config.node_id,
+            boot_nonce=world.random.getrandbits(63),
+            wakeup=wakeup,
+            freshness=self.freshness,
         )
-        self.applied = AppliedIndex(storage.snapshot.index)
         self.raw = RawNode(core_config(config, storage.snapshot.index, world.random), log)
         self.removal = Removal(config.node_id, self.applied, world.clock, self.close)
         self.reports = PeerReports(self.proposals, wakeup)

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import trio
 
 from raftkv_trio.errors import NoLeader
+from raftkv_trio.node.freshness import Freshness
 from raftkv_trio.raft.types import ReadState
 from raftkv_trio.sync import Wakeup
 
@@ -25,11 +26,13 @@ class ReadRound:
 
     Attributes:
         done: set when the round has ended, with `index` or, if the node stops, with `reason`.
+        begun_at: a time before the round was first issued, on the clock of `Freshness`.
     """
 
-    __slots__ = ("done", "index", "reason")
+    __slots__ = ("begun_at", "done", "index", "reason")
 
-    def __init__(self) -> None:
+    def __init__(self, begun_at: float) -> None:
+        self.begun_at = begun_at
         self.done = trio.Event()
         self.index: int | None = None
         self.reason: str | None = None
@@ -38,7 +41,8 @@ class ReadRound:
 class PendingReads:
     """The round that is issued, if any, and the round that gathers reads meanwhile."""
 
-    def __init__(self, *, node_id: int, boot_nonce: int, wakeup: Wakeup) -> None:
+    def __init__(self, *, node_id: int, boot_nonce: int, wakeup: Wakeup, freshness: Freshness) -> None:
+        self._freshness = freshness
         self._prefix = node_id.to_bytes(8, "big") + boot_nonce.to_bytes(8, "big")
         self._sequence = 0  # of the newest context
         self._first_sequence = 1  # of the first context of the issued round
@@ -65,14 +69,15 @@ class PendingReads:
         if self._closed is not None:
             raise NoLeader(self._closed)
         if self._gathering is None:
-            self._gathering = ReadRound()
+            self._gathering = ReadRound(self._freshness.now())
             self._wakeup.set()
         return self._gathering
 
     def next_context(self) -> bytes | None:
         """The driver: the context of a ReadIndex request to issue now; None if there is none to issue."""
-        if self._issued is None:
+        if self._issued is None and self._gathering is not None:
             self._issued, self._gathering = self._gathering, None
+            self._issued.begun_at = self._freshness.now()
             self._first_sequence = self._sequence + 1
         if self._issued is None or self._is_asked:
             return None
@@ -87,6 +92,7 @@ class PendingReads:
         """The driver: the core's answers. The first answer to any attempt of the round ends the round."""
         for read_state in read_states:
             if self._issued is not None and self._is_of_round(read_state.context):
+                self._freshness.proved(self._issued.begun_at, read_state.index)
                 self._issued.index = read_state.index
                 self._issued.done.set()
                 self._issued, self._is_asked = None, False
@@ -102,7 +108,12 @@ class PendingReads:
         return prefix == self._prefix and is_issued
 
     def tick(self) -> None:
-        """The driver, once a tick: issue a round again if it has had no answer for some ticks."""
+        """The driver, once a tick: issue a round again if it has had no answer for some ticks.
+
+        A round without reads gathers if `Freshness` wants it, and none is out that tells it the same.
+        """
+        if self._freshness.take_wanted() and self._issued is None and self._closed is None:
+            self.join()
         # The request or its answer may be lost. Asking again is safe: a later index covers at least as much.
         if self._is_asked:
             self._unanswered_ticks += 1

@@ -104,15 +104,16 @@ class KeyHandlers:
     def _may_be_stale(self, request: KeyRequest) -> bool:
         """Whether `max-stale` (RFC 9111, section 5.2.1.2) allows an answer from what is applied here.
 
-        `max-stale=0` allows nothing: only a quorum knows which node leads at this moment.
+        `max-stale=N` allows it if that holds all that was acknowledged until N seconds before the request.
+        `max-stale=0` allows nothing: only a quorum knows what is acknowledged at this moment.
         """
-        if self._node.is_restoring:
-            return False
         allowed = _MAX_STALE.search(",".join(request.lines("Cache-Control")))
-        if allowed is None or allowed[1] is None:
-            return allowed is not None
-        max_age_s, age_s = int(allowed[1]), self._node.status().leader_contact_age_s
-        return max_age_s > 0 and age_s is not None and age_s <= max_age_s
+        if allowed is None:
+            return False
+        if allowed[1] is None:
+            return not self._node.is_restoring
+        # Now instead of when the request arrived: the answer holds at least as much.
+        return int(allowed[1]) > 0 and self._node.is_fresh_within(int(allowed[1]))
 
     def _read_headers(self, record: KeyValue) -> dict[str, str]:
         status = self._node.status()

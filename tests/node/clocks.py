@@ -10,5 +10,8 @@ class StillClock:
     def now(self) -> float:
         return self.now_s
 
+    def real_now(self) -> float:
+        return self.now()
+
     async def sleep_until(self, deadline: float) -> None:
         raise NotImplementedError("nothing here waits")

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from raftkv_trio.errors import NoLeader
+from raftkv_trio.node.freshness import Freshness
 from raftkv_trio.node.reads import UNANSWERED_TICKS, AppliedIndex, PendingReads
 from raftkv_trio.raft.types import ReadState
 from raftkv_trio.sync import Wakeup
@@ -14,7 +15,8 @@ from raftkv_trio.sync import Wakeup
 
 @pytest.fixture
 def rounds() -> PendingReads:
-    return PendingReads(node_id=1, boot_nonce=2, wakeup=Wakeup())
+    freshness = Freshness(lambda: 0, lambda: 0.0)
+    return PendingReads(node_id=1, boot_nonce=2, wakeup=Wakeup(), freshness=freshness)
 
 
 def reader(rounds: PendingReads, got: list[int]) -> Callable[[], Awaitable[object]]:

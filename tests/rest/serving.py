@@ -135,6 +135,9 @@ class HeldClock(TrioClock):
     def now(self) -> float:
         return super().now() + self.ahead_s
 
+    def real_now(self) -> float:
+        return super().real_now() + self.ahead_s
+
     async def sleep_until(self, deadline: float) -> None:
         await super().sleep_until(deadline - self.ahead_s)
         await self.gate.wait()

@@ -193,7 +193,9 @@ class _PendingOperation:
             except ProposalError as error:
                 self._end(_outcome_of(error))
             else:
-                self._simulation.invariants.check_acknowledged(applied.term, applied.index, self._command)
+                invariants = self._simulation.invariants
+                invariants.check_acknowledged(applied.term, applied.index, self._command)
+                invariants.freshness.acknowledged(self._simulation.now, applied.index)
                 self._end(Outcome.COMPLETED, answer_to_write(applied.result))
         elif self._member.node is not self._node:
             self._end(Outcome.UNKNOWN)  # the connection broke

@@ -17,6 +17,7 @@ from raftkv_trio.raft.types import ConfState, Entry, EntryType, StateRole
 from raftkv_trio.state_machine import Committed
 from raftkv_trio.testing.invariants.configurations import Configuration, Configurations, halves
 from raftkv_trio.testing.invariants.durability import Promise, holds
+from raftkv_trio.testing.invariants.freshness import FreshnessCheck
 from raftkv_trio.testing.invariants.violation import (
     ACKNOWLEDGED,
     DURABLE_QUORUM,
@@ -64,6 +65,10 @@ class _View:
 class Invariants:
     """Watches the cores of one cluster; every method raises Violation.
 
+    Attributes:
+        acknowledged: how many commands clients were told of as applied.
+        freshness: checks what nodes say of their own state's age.
+
     Args:
         base: index of the snapshot that the cluster was bootstrapped with.
     """
@@ -83,6 +88,7 @@ class Invariants:
         self._state_indexes: list[int] = []  # ascending, since commands are applied in order
         self._refused: set[ProposalId] = set()
         self.acknowledged = 0
+        self.freshness = FreshnessCheck()
 
     @property
     def committed_index(self) -> int:

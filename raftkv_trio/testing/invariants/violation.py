@@ -19,6 +19,7 @@ ONE_VOTE = "one vote a term"
 DURABLE_QUORUM = "durable on a quorum"
 DURABILITY = "durability"
 ACKNOWLEDGED = "nothing acknowledged lost"
+FRESHNESS = "as fresh as it says"
 LINEARIZABILITY = "linearizability"
 LIVENESS = "liveness"
 

@@ -12,7 +12,7 @@ from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.node.reads import PendingReads, ReadRound
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.wire import Forward
-from raftkv_trio.raft.types import Entry, ReadState
+from raftkv_trio.raft.types import Entry, Message, ReadState
 from raftkv_trio.testing.planted.bug import PlantedBug, bug
 
 BUGS: list[PlantedBug] = []
@@ -42,6 +42,22 @@ def _(original: Any) -> object:
         return joined
 
     return join
+
+
+@bug(
+    BUGS,
+    "stale-by-last-heard",
+    "a node takes its state for as fresh as its last contact with the leader",
+    driver.Driver,
+    "_step",
+)
+def _(original: Any) -> object:
+    def step(self: Any, peer_id: int, message: Message) -> None:
+        original(self, peer_id, message)
+        if peer_id == self._raw.leader_id and message.term == self._raw.term:
+            self._reads._freshness.proved(self._reads._freshness.now(), 0)
+
+    return step
 
 
 @bug(BUGS, "apply-out-of-order", "the entries of a batch are applied backwards", Applier, "apply")

@@ -261,6 +261,7 @@ class SimulatedMember(ABC):
             return
         raw = parts.raw
         self._invariants.observe(self.id, raw.raft)
+        self._invariants.freshness.check(self.id, parts.freshness.as_of, parts.applied.index)
         seen = (raw.term, raw.role, raw.leader_id, raw.commit)
         if seen != self._last_seen:
             self._last_seen = seen
@@ -306,7 +307,7 @@ class SimulatedMember(ABC):
 
 
 class MemberClock(TrioClock):
-    """A node's clock: virtual time at a rate of its own.
+    """A node's clock: virtual time at a rate of its own. Its `real_now` is virtual time itself.
 
     Attributes:
         rate: seconds on this clock in each second of virtual time.
@@ -319,6 +320,9 @@ class MemberClock(TrioClock):
 
     def now(self) -> float:
         return self._base + (self._timeline.now - self._base_at) * self.rate
+
+    def real_now(self) -> float:
+        return self._timeline.now
 
     def virtual_s_until(self, deadline: float) -> float:
         """Virtual seconds from now until the clock shows `deadline`; 0 if it does.
