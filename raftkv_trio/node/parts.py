@@ -105,7 +105,7 @@ class NodeParts:
         self.raw = RawNode(core_config(config, storage.snapshot.index, world.random), log)
         self.removal = Removal(config.node_id, self.applied, world.clock, self.close)
         self.reports = PeerReports(self.proposals, wakeup)
-        self.active = ActiveMembers(config.node_id, world.clock, config.election_timeout_s)
+        self.active = ActiveMembers(self.raw, world.clock, config.election_timeout_s)
         self.leader = KnownLeader(world.clock)
         self.leadership_transfer = LeadershipTransfer(
             self.raw, wakeup, world.clock, self.active, self.proposals, config.election_timeout_s

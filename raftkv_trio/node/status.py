@@ -43,7 +43,8 @@ class MemberStatus:
         client_url: where clients reach it, as the member announced; None before that.
         role: voter or learner.
         promote: how a learner becomes a voter: "auto", by the leader, or "manual", by an operator.
-        is_active: whether a message of it came within an election timeout; None if this node does not lead.
+        is_active: whether it acknowledges new entries (`driver/active_members.py`); None if this node does
+            not lead.
         match: the last index that is known to be durable there; None if this node does not lead.
         state: probe, replicate or snapshot, as in etcd; None if this node does not lead.
         snapshot: the progress of a snapshot between that member and this node, in words; None if there is

@@ -167,7 +167,7 @@ async def test_a_change_that_would_leave_no_quorum(tmp_path: Path, http: httpx.A
                 await trio.sleep(POLL_S)
         refused = await http.delete(cluster.url(leader, f"/-/members/{other}"))
         assert refused.status_code == 409
-        assert f"only {leader} would answer, which is no quorum" in refused.json()["detail"]
+        assert f"only {leader} would acknowledge new entries, which is no quorum" in refused.json()["detail"]
         forced = await http.delete(cluster.url(leader, f"/-/members/{other}?force=true"))
         assert forced.status_code == 200
         assert cluster.wait_exit(other) == 0

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from raftkv_trio.errors import ProposalError
+from raftkv_trio.errors import ChangeRefused, ProposalError
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
+from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.testing.schedules.schedule import Limits
 from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
@@ -73,6 +74,22 @@ def test_a_leader_that_needs_it_can_answer_reads(seed: int) -> None:
     store = simulation.machine(simulation.leader())
     assert isinstance(store, Store)
     assert store.get(b"%d" % (written - 1))
+
+
+def test_a_follower_without_room_counts_in_no_quorum() -> None:
+    """It only answers heartbeats; with it and without the healthy follower nothing could be committed."""
+    simulation = Simulation(Store, nodes=3, seed=0)
+    leader = simulation.leader()
+    third, full = [simulation.members[n] for n in simulation.members if n != leader]
+    full.disk.free_bytes = 0
+    put(simulation, range(50))
+    simulation.run_for(3)
+    node = simulation.members[leader].node
+    assert node is not None
+    assert {m.id for m in node.members() if m.is_active} == {leader, third.id}
+    with pytest.raises(ChangeRefused, match=f"only {leader} would acknowledge"):
+        node.dry_run_change(ChangeRequest((MemberChange(Action.REMOVE, third.id),)))
+    assert node.dry_run_change(ChangeRequest((MemberChange(Action.REMOVE, full.id),))) is None
 
 
 @pytest.mark.parametrize("seed", range(10))

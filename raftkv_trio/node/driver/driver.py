@@ -218,6 +218,7 @@ class Driver:
         if self._tick_due:
             self._tick_due = False
             self._raw.tick()
+            self._active.tick()
             self._leadership_transfer.tick(self._log_writer.writing_since)
             self._reads.tick()
             self._proposals.retry_refused()

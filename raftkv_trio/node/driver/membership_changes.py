@@ -150,8 +150,9 @@ class MembershipChanges:
                 if self._is_new_leader:
                     return Deferred("the leader is new and has not heard from all members yet")
                 return ChangeRefused(
-                    f"of the voters {_names(voters)} only {_names(active) or 'none'} would answer, which is"
-                    " no quorum; start the others first, or force the change (--force, ?force=true)"
+                    f"of the voters {_names(voters)} only {_names(active) or 'none'} would acknowledge new"
+                    " entries, which is no quorum; see that the others are up and have room on their disks,"
+                    " or force the change (--force, ?force=true)"
                 )
         return None
 
@@ -183,7 +184,7 @@ class MembershipChanges:
             return None
         progress = self._raw.status().progress
         for change in request.changes:
-            if change.action is Action.REMOVE and change.node_id in self._active:
+            if change.action is Action.REMOVE and self._active.responds(change.node_id):
                 member = progress.get(change.node_id)
                 if member is not None and member.state is ProgressState.PROBE:
                     return Deferred(
@@ -212,7 +213,7 @@ class MembershipChanges:
         if configuration.learners:
             self._watch_learners(configuration)
         known = all_members(self._log.snapshot().conf_state)
-        if any(i not in known and i in self._active for i in all_members(configuration)):
+        if any(i not in known and self._active.responds(i) for i in all_members(configuration)):
             self._request_snapshot_for_new_members(known)
 
     def _leave_joint(self) -> None:
@@ -272,7 +273,8 @@ class MembershipChanges:
         """
         first_index = self._log.first_index()
         for node_id, progress in self._raw.status().progress.items():
-            if node_id not in known and node_id in self._active and progress.match + 1 < first_index:
+            is_waiting = self._active.responds(node_id) and progress.match + 1 < first_index
+            if node_id not in known and is_waiting:
                 self._request_snapshot()
                 return
 

@@ -25,12 +25,12 @@ class Cluster:
 
     def __init__(self, *voters: int, learners: tuple[int, ...] = ()) -> None:
         self.clock = StillClock()
-        self.active = ActiveMembers(1, self.clock, TIMEOUT_S)
         self.behind: set[int] = set()
         self.unwilling: set[int] = set()
         self.network = Network(snapshot=bootstrap(voters, learners))
         self.network.lost = self._is_lost
         raw = self.network[1].raw
+        self.active = ActiveMembers(raw, self.clock, TIMEOUT_S)
         wakeup = Wakeup()
         self.proposals = ProposalTable(
             node_id=1,

@@ -52,7 +52,7 @@ class Cluster:
         envelope = Envelope.of({node_id: address(node_id) for node_id in voters})
         self.membership = Membership(envelope, core.configuration)
         timeout_s = ELECTION_TICKS * TICK_S
-        self.active = ActiveMembers(1, self.clock, timeout_s)
+        self.active = ActiveMembers(core.raw, self.clock, timeout_s)
         wakeup = Wakeup()
         proposals = ProposalTable(
             node_id=1, random=Random(1), wakeup=wakeup, max_command_bytes=1000, max_count=10, max_bytes=1000
@@ -89,6 +89,7 @@ class Cluster:
             self.clock.now_s += TICK_S
             self.network.tick()
             self._apply()
+            self.active.tick()
             self.changes.tick()
             self.settle()
 
@@ -142,7 +143,7 @@ def test_a_learner_votes_after_a_short_round_only() -> None:
     cluster.tick(2)
     cluster.take_snapshot()
     cluster.tick(ELECTION_TICKS + 2)
-    assert 2 in cluster.active
+    assert cluster.active.responds(2)
     cluster.lost = set()
     cluster.network[1].raw.report_snapshot(2, ok=True)
     cluster.tick()
@@ -224,10 +225,23 @@ def test_no_quorum_would_be_left() -> None:
     cluster.tick(ELECTION_TICKS + 2)
     refused = cluster.ask(removing(2))
     assert isinstance(refused, ChangeRefused)
-    assert "of the voters 1, 3 only 1 would answer" in str(refused)
+    assert "of the voters 1, 3 only 1 would acknowledge new entries" in str(refused)
     assert cluster.ask(removing(2), is_forced=True) is None
     cluster.settle()
     assert cluster.configuration.voters == (1, 3)
+
+
+def test_a_voter_that_acknowledges_nothing_counts_in_no_quorum() -> None:
+    """Its disk is full, say, and it only answers heartbeats: nothing could be committed with it."""
+    cluster = Cluster(1, 2, 3)
+    cluster.lost = {(MessageType.APP, 3)}
+    cluster.network[1].raw.propose(b"entry")
+    cluster.settle()
+    cluster.tick(ELECTION_TICKS + 2)
+    refused = cluster.ask(removing(2))
+    assert isinstance(refused, ChangeRefused)
+    assert "of the voters 1, 3 only 1 would acknowledge new entries" in str(refused)
+    assert cluster.ask(removing(3)) is None
 
 
 def test_a_new_leader_removes_nobody_that_it_has_not_probed() -> None:
