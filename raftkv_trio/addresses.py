@@ -1,6 +1,7 @@
 """The addresses of members: peer URLs, the list of the members of a new cluster, and its cluster id."""
 
 import hashlib
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,6 +56,22 @@ class PeerAddress:
         ):
             raise ConfigError(f"{what} {text!r} is not of the form {form}")
         return cls(host, port)
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether a socket that is bound to this host listens at all addresses, so that no client can dial it."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return host == "0"  # as the resolver reads 0.0.0.0; any other text is a name
+
+
+def may_be_same_host(one: str, other: str) -> bool:
+    """Whether two sockets that are bound to these hosts would meet if they had the same port.
+
+    Names are compared as they are written: only binding them shows where they lead.
+    """
+    return one == other or is_wildcard(one) or is_wildcard(other)
 
 
 def _is_host(text: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from raftkv_trio.addresses import PeerAddress, cluster_id_of
+from raftkv_trio.addresses import PeerAddress, cluster_id_of, is_wildcard, may_be_same_host
 from raftkv_trio.errors import ConfigError
 
 DEFAULT_CLUSTER = "http://127.0.0.1:9021"
@@ -122,7 +122,7 @@ class RestConfig:
     """The configuration of a node's REST API.
 
     Attributes:
-        host: the address at which it listens.
+        host: the address at which it listens, IPv6 without brackets; `::` means all addresses, also of IPv4.
         port: its port; with 0 the system chooses one.
         advertise: the address at which clients reach it; None: the one at which it listens.
         request_timeout_s: how long a read or write may wait for a leader and a quorum.
@@ -150,6 +150,12 @@ class RestConfig:
     max_connections: int = 2000
 
     def __post_init__(self) -> None:
+        if not self.host:
+            raise ConfigError("`host` is empty; give an address, or 0.0.0.0 or :: for all addresses")
+        if self.advertise is not None and is_wildcard(self.advertise.host):
+            raise ConfigError(
+                f"`advertise` {self.advertise.url} is no URL that clients can dial; name a host"
+            )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"`port` {self.port} is not a TCP port; use 0 to 65535")
         for name in ("request", "idle", "header", "body", "send"):
@@ -174,7 +180,7 @@ class ServerConfig:
         if self.rest.max_value_bytes > largest:
             raise ConfigError(f"`max_value_bytes` must be at most {largest}")
         peers = self.node.listen or self.node.members[self.node.node_id]
-        if self.rest.port == peers.port:
+        if self.rest.port == peers.port and may_be_same_host(self.rest.host, peers.host):
             raise ConfigError(
                 f"`port` {self.rest.port} is the port for peers too; choose another for clients"
             )
@@ -182,11 +188,10 @@ class ServerConfig:
     def client_url(self, port: int) -> str:
         """The URL at which clients reach a REST API that listens at `port`, as the configuration tells it.
 
-        If the API listens at all addresses, the host is the one at which this node's peers reach it.
+        If the API listens at all addresses, the host is the one at which this node's peers reach it. If that
+        is no address to dial either, the members are all on this machine, and so is the URL.
         """
         if self.rest.advertise is not None:
             return self.rest.advertise.url
-        host = self.rest.host
-        if host in ("", "0.0.0.0", "::"):
-            host = self.node.members[self.node.node_id].host
-        return PeerAddress(host, port).url
+        hosts = (self.rest.host, self.node.members[self.node.node_id].host, DEFAULT_HOST)
+        return PeerAddress(next(host for host in hosts if not is_wildcard(host)), port).url

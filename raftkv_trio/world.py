@@ -76,6 +76,16 @@ UNSENT_BYTES = 64 * 1024
 UNACKNOWLEDGED_S = 5.0
 
 
+async def open_tcp_listeners(host: str, port: int) -> list[trio.SocketListener]:
+    """Trio's listeners, but `::` takes connections over IPv4 too, as its users expect. Raises OSError."""
+    if host != "::" or not socket.has_dualstack_ipv6():
+        return await trio.open_tcp_listeners(port, host=host)
+    bound = trio.socket.from_stdlib_socket(
+        socket.create_server(("::", port), family=socket.AF_INET6, backlog=65535, dualstack_ipv6=True)
+    )
+    return [trio.SocketListener(bound)]
+
+
 class TcpNetwork(Network):
     """TCP with TCP_NODELAY, as Trio's high-level sockets have it.
 
@@ -85,7 +95,7 @@ class TcpNetwork(Network):
     """
 
     async def listen(self, host: str, port: int) -> Listener:
-        listeners = await trio.open_tcp_listeners(port, host=host)
+        listeners = await open_tcp_listeners(host, port)
         for spare in listeners[1:]:
             await spare.aclose()
         return listeners[0]

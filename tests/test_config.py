@@ -39,6 +39,9 @@ def node(node_id: int = 1, **values: Any) -> NodeConfig:
         (lambda: RestConfig(max_connections=0), ("max_connections",)),
         (lambda: ServerConfig(node=node(max_command_bytes=2**20)), ("max_value_bytes",)),
         (lambda: ServerConfig(node=node(), rest=RestConfig(port=9021)), ("port",)),
+        (lambda: ServerConfig(node=node(), rest=RestConfig(host="::", port=9021)), ("port",)),
+        (lambda: RestConfig(host=""), ("host",)),
+        (lambda: RestConfig(advertise=PeerAddress("0.0.0.0", 1)), ("advertise",)),
         (lambda: parse_cluster("http://a:1,"), ("members",)),
     ],
 )
@@ -48,6 +51,12 @@ def test_what_is_wrong_is_a_field(make: Callable[[], object], named: tuple[str, 
         make()
     assert raised.value.fields == named
     assert set(named) <= FIELDS
+
+
+def test_the_same_port_at_another_address_is_another_port() -> None:
+    """Clients and peers may have one port number at two addresses of a machine."""
+    config = ServerConfig(node=node(), rest=RestConfig(host="127.0.0.2", port=9021))
+    assert config.client_url(9021) == "http://127.0.0.2:9021"
 
 
 def strings(tree: ast.Module) -> Iterator[str]:

@@ -4,8 +4,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
+import pytest
 import trio
 
+from raftkv_trio import __version__
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
 from raftkv_trio.server import serve
@@ -102,3 +104,26 @@ async def test_a_leader_alone_that_stops_says_that_a_write_may_have_happened(tmp
         504,
         b"the node is stopping; it may or may not be applied\n",
     )
+
+
+@pytest.mark.parametrize("host", ["::", "0.0.0.0", "127.0.0.1"])
+async def test_what_is_announced_is_listened_at(
+    tmp_path: Path, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The announced URL answers, also if the server listens at all addresses; `::` takes IPv4 too."""
+    (port,) = find_free_ports(1)
+    members = {1: PeerAddress("127.0.0.1", port)}
+    config = ServerConfig(
+        node=NodeConfig(node_id=1, members=members, data_dir=tmp_path / "1", segment_bytes=1024 * 1024),
+        rest=RestConfig(host=host, port=0),
+    )
+    caplog.set_level("INFO")
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client, trio.open_nursery() as nursery:
+        client_port = await nursery.start(serve, config)
+        assert f"node 1 serves clients at http://127.0.0.1:{client_port}" in caplog.messages
+        assert f"node 1 listens for peers at 127.0.0.1:{port}" in caplog.messages
+        assert f"raftkv-trio {__version__}: node 1, directory {tmp_path / '1'}" in caplog.messages
+        urls = [config.client_url(client_port), *([f"http://[::1]:{client_port}"] if host == "::" else [])]
+        for url in urls:
+            assert (await client.get(f"{url}/-/healthy")).status_code == 200
+        nursery.cancel_scope.cancel()

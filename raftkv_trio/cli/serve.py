@@ -183,7 +183,7 @@ def server_config(
             catch_up_entries=catch_up_entries,
         ),
         rest=RestConfig(
-            host=host,
+            host=host[1:-1] if host.startswith("[") and host.endswith("]") else host,  # as in a URL
             port=port,
             advertise=address(advertise_client, "--advertise-client"),
             request_timeout_s=request_timeout,

@@ -20,6 +20,7 @@ from hypercorn.typing import ASGIFramework
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.http.client_connection import Connection
+from raftkv_trio.world import open_tcp_listeners
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ async def open_http_listeners(config: RestConfig) -> AsyncIterator[list[trio.Soc
 
 async def _listen(config: RestConfig) -> list[trio.SocketListener]:
     try:
-        return await trio.open_tcp_listeners(config.port, host=config.host)
+        return await open_tcp_listeners(config.host, config.port)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(

@@ -146,6 +146,7 @@ class Peers:
         the latter two in groups. Cancellation closes all connections.
         """
         listener = await open_peer_listener(self._world.network, listen)
+        logger.info("node %d listens for peers at %s", self._node_id, listen.url.removeprefix("http://"))
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:

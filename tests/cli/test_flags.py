@@ -136,6 +136,9 @@ def test_flag_and_variable_say_the_same(flag: Flag, monkeypatch: pytest.MonkeyPa
         (["--host", "::1"], "http://[::1]:5"),
         (["--host", "0.0.0.0"], "http://me:5"),
         (["--host", "::"], "http://me:5"),
+        (["--host", "[::1]"], "http://[::1]:5"),
+        (["--host", "::", "--cluster", "http://0.0.0.0:1"], "http://127.0.0.1:5"),
+        (["--host", "0", "--cluster", "http://[::]:1"], "http://127.0.0.1:5"),
         (["--host", "0.0.0.0", "--advertise-client", "http://proxy:80"], "http://proxy:80"),
     ],
 )
