@@ -44,7 +44,8 @@ class _View:
         terms: the terms of all entries after the bootstrap snapshot, in order.
         leads: the term that it leads; None if it is no leader.
         applied: index of the last command that its state machine applied.
-        conf: the configuration of its core.
+        conf: the configuration of its core; None until it is looked at for the first time.
+        conf_before: the configuration of its core when it ended last.
     """
 
     base: int
@@ -56,6 +57,7 @@ class _View:
     applied: int = 0
     disk: Storage | None = None
     conf: ConfState | None = None
+    conf_before: ConfState | None = None
 
     @property
     def last_index(self) -> int:
@@ -119,7 +121,9 @@ class Invariants:
 
     def started(self, node_id: int, raft: Raft) -> None:
         """A node has opened its directory and made its core."""
-        view = self._views[node_id] = _View(self._base, applied=raft.log.applied)
+        before = self._views.get(node_id)
+        view = _View(self._base, applied=raft.log.applied, conf_before=before and before.conf)
+        self._views[node_id] = view
         if self._configurations is None:
             self._configurations = Configurations(raft.conf_state, self._base)
         promise = self._promises.pop(node_id, None)
@@ -289,7 +293,10 @@ class Invariants:
         index = view.commit
         term = view.terms[index - self._base - 1]
         holders = {i for i, v in self._views.items() if v.disk is not None and holds(v.disk, index, term)}
-        for half in halves(raft.conf_state):
+        # A leader may have ended when the commit was on its disk, and nobody was told of it. The commit was
+        # decided in the configuration of that leader, which begins again with that of its snapshot.
+        decided_in = raft.conf_state if view.conf is not None else view.conf_before or raft.conf_state
+        for half in halves(decided_in):
             if not _is_majority(holders, half):
                 raise Violation(
                     DURABLE_QUORUM,

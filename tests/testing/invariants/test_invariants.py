@@ -47,6 +47,15 @@ class Watched:
     def halt(self, raft: Raft) -> None:
         self.invariants.halted(raft.id, raft)
 
+    def restart(self, raft: Raft, commit: int) -> Raft:
+        """Let a node end, and start with all its entries, of which `commit` is on its disk."""
+        self.halt(raft)
+        storage = raft.log.storage
+        entries = storage.entries(2, storage.last_index() + 1, None)
+        raft = self._network.add(raft.id, entries, HardState(raft.term, raft.vote, commit)).raw.raft
+        self.invariants.started(raft.id, raft)
+        return raft
+
     def lead(self, raft: Raft, term: int) -> None:
         """Let a node lead, by the votes of all."""
         for voter in (1, 2, 3):
@@ -300,6 +309,30 @@ def test_a_commit_by_voters_of_one_half(watched: Watched) -> None:
     first.tracker.conf_state = ConfState((1, 2), voters_outgoing=(1, 3, 4))
     with violated(named.DURABLE_QUORUM):
         watched.commit(first, 2)
+
+
+REMOVE_2 = ConfChangeSingle(ConfChangeType.REMOVE, 2)
+
+
+@pytest.mark.parametrize("is_applied", [True, False])
+def test_a_commit_that_only_a_start_reveals(watched: Watched, is_applied: bool) -> None:
+    """A leader wrote down a commit, and ended: what counts is the configuration that it had then."""
+    nodes = [watched.start(1), watched.start(2)]
+    for change in (REMOVE_3, REMOVE_2):
+        for raft in nodes:
+            watched.append(raft, change)
+    first, _ = nodes
+    watched.commit(first, 2)
+    watched.switch(first, 1, 2)
+    watched.commit(first, 3)
+    if is_applied:
+        watched.switch(first, 1)
+    watched.append(first, ConfChangeSingle(ConfChangeType.ADD_LEARNER, 4))  # which node 1 alone has
+    if is_applied:
+        watched.restart(first, 4)
+    else:
+        with violated(named.DURABLE_QUORUM):
+            watched.restart(first, 4)
 
 
 def test_a_removed_id_that_comes_back(watched: Watched) -> None:
