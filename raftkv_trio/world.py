@@ -72,8 +72,18 @@ _REAL_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 #: How much of what was handed to a connection may wait in the kernel without being sent. More would only
 #: delay the urgent messages that come later (`peers/outbox.py`).
 UNSENT_BYTES = 64 * 1024
-#: How long what was sent may go unacknowledged before a connection counts as broken.
+#: How long the other end's system may acknowledge nothing before a connection counts as broken.
 UNACKNOWLEDGED_S = 5.0
+#: What makes TCP notice that, on systems that have the option. TCP alone would retry for minutes, less and
+#: less often, so that a peer would seem cut off long after the network has healed. And on an idle connection
+#: it sends nothing, so that it would never find out that the other end's host has died. With these options it
+#: probes after 2 s, and then every second.
+_TCP_OPTIONS = {
+    "TCP_USER_TIMEOUT": int(1000 * UNACKNOWLEDGED_S),
+    "TCP_KEEPIDLE": 2,
+    "TCP_KEEPINTVL": 1,
+    "TCP_KEEPCNT": 3,
+}
 
 
 async def open_tcp_listeners(host: str, port: int) -> list[trio.SocketListener]:
@@ -89,24 +99,31 @@ async def open_tcp_listeners(host: str, port: int) -> list[trio.SocketListener]:
 class TcpNetwork(Network):
     """TCP with TCP_NODELAY, as Trio's high-level sockets have it.
 
-    On Linux a connection breaks if the network drops everything for 5 s. TCP alone would retry for minutes,
-    less and less often, so that a peer would seem cut off long after the network has healed. And at most
-    about 64 KiB wait unsent in the kernel of this host, where nothing can overtake them.
+    On Linux a connection breaks, at both ends, if the network drops everything for 5 s, also an idle one. A
+    process that is paused or busy breaks no idle connection, since its system acknowledges for it. And at
+    most about 64 KiB wait unsent in the kernel of this host, where nothing can overtake them.
     """
 
     async def listen(self, host: str, port: int) -> Listener:
         listeners = await open_tcp_listeners(host, port)
         for spare in listeners[1:]:
             await spare.aclose()
+        _break_when_unacknowledged(listeners[0].socket)  # accepted connections inherit its options
         return listeners[0]
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         stream = await trio.open_tcp_stream(host, port)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * UNACKNOWLEDGED_S))
+        _break_when_unacknowledged(stream.socket)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         return stream
+
+
+def _break_when_unacknowledged(tcp_socket: trio.socket.SocketType) -> None:
+    tcp_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _TCP_OPTIONS.items():
+        if (option := getattr(socket, name, None)) is not None:
+            tcp_socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class TrioClock(Clock):

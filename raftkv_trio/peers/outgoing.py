@@ -212,6 +212,9 @@ class Outgoing:
                 if isinstance(item, Forward | ForwardChange):
                     self._events.unsent(item)
             self._events.unreachable(self.node_id)
+            # Whatever ended the stream, a host that died or a network that was cut, ends the snapshot too, if
+            # it has not noticed yet. The member keeps what has arrived.
+            self._snapshots.give_up()
         self._note_trouble(PeerProtocolError("the peer closed the connection"))
 
     def _note_trouble(self, error: Exception) -> None:
@@ -258,6 +261,13 @@ class SnapshotSender:
         self._sending.cancel()
         self._wakeup.set()
 
+    def give_up(self) -> None:
+        """End the transfer that is under way, as failed; the core sends another when it hears of the member.
+
+        Does nothing if there is none, or if `send` has just been called.
+        """
+        self._sending.cancel()
+
     async def run(self) -> None:
         """Send what `send` is given. Cancellation closes the connection."""
         while True:
@@ -265,12 +275,18 @@ class SnapshotSender:
             message, self._next = self._next, None
             if message is None:
                 continue
+            is_sent = False
             with trio.CancelScope() as self._sending:
                 is_sent = await self._send(message)
+            if self._next is None:  # else the core waits for the end of the next one
                 self._events.snapshot_sent(message.to, is_sent)
 
     async def _send(self, message: Message) -> bool:
-        """Send it, over as many connections as it takes, as long as each brings it forward."""
+        """Send it, over as many connections as it takes, as long as each finds more of it at the member.
+
+        What was sent does not count: it may fill the buffers of a member that reads nothing.
+        """
+        known_bytes = -1
         while True:
             try:
                 async with await self._dial() as stream:
@@ -280,8 +296,9 @@ class SnapshotSender:
                 return True
             except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                 logger.warning("sending a snapshot to node %d failed: %s", message.to, reason_of(error))
-                if self.transfer is None or not self.transfer.has_moved:
+                if self.transfer is None or self.transfer.begun_bytes <= known_bytes:
                     return False  # the core sends another one, maybe a newer one, when it hears of the member
+                known_bytes = self.transfer.begun_bytes
             finally:
                 self.transfer = None
             await self._clock.sleep_until(self._clock.now() + _jittered(BACKOFF_S[0], self._random))

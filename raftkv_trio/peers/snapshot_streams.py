@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import trio
 
 from raftkv_trio.errors import CorruptLog, PeerProtocolError
-from raftkv_trio.peers.connection import receive_payload
+from raftkv_trio.peers.connection import CONNECTION_ERRORS, receive_payload
 from raftkv_trio.peers.framing import FrameDecoder
 from raftkv_trio.peers.wire import (
     SnapshotFrame,
@@ -35,6 +35,12 @@ logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 512 * 1024
 LOG_INTERVAL_S = 5.0
+#: How long one frame may take, each way. The bound is for a peer whose process does nothing while its system
+#: still acknowledges what arrives. TCP notices a dead host (`world.py`).
+FRAME_TIMEOUT_S = 30.0
+#: Before its answers to an offer, and to the last piece, a receiver works on its whole disk file: it verifies
+#: what it has, and syncs all. So it may take longer for a larger file, by this slowest rate.
+SLOWEST_DISK_BYTES_PER_S = 10_000_000
 
 
 @dataclass(slots=True)
@@ -55,11 +61,6 @@ class Transfer:
     done_bytes: int
     begun_bytes: int
     begun_at: float
-
-    @property
-    def has_moved(self) -> bool:
-        """Whether this connection has brought the transfer forward."""
-        return self.done_bytes > self.begun_bytes
 
     def text(self, now: float) -> str:
         """Percentage, rate and remaining time, for people."""
@@ -99,22 +100,32 @@ class TransferLog:
 
 
 class SnapshotConnection:
-    """The frames of a snapshot's connection, after its handshake."""
+    """The frames of a snapshot's connection, after its handshake.
+
+    Every wait for the peer has a deadline: while a transfer is under way, the leader sends the member nothing
+    else, so a peer that says nothing would never catch up.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._decoder = FrameDecoder()
 
     async def send(self, frame: SnapshotFrame) -> None:
-        """Send one frame. Raises what a stream raises; after a cancellation the stream is of no use."""
-        await self._stream.send_all(encode_snapshot_frame(frame))
+        """Send one frame. Raises what a stream raises, and TooSlowError if the peer does not read it.
 
-    async def receive(self) -> SnapshotFrame:
-        """The next frame. Raises PeerProtocolError, also at the end of the stream, and what a stream raises.
-
-        A cancellation loses nothing.
+        After a TooSlowError or a cancellation the stream is of no use.
         """
-        return decode_snapshot_frame(await receive_payload(self._stream, self._decoder))
+        with trio.fail_after(FRAME_TIMEOUT_S):
+            await self._stream.send_all(encode_snapshot_frame(frame))
+
+    async def receive(self, *, disk_bytes: int = 0) -> SnapshotFrame:
+        """The next frame, for which the peer may have to read or sync `disk_bytes` of its disk.
+
+        Raises PeerProtocolError, also at the end of the stream, TooSlowError, and what a stream raises. A
+        cancellation loses nothing.
+        """
+        with trio.fail_after(FRAME_TIMEOUT_S + disk_bytes / SLOWEST_DISK_BYTES_PER_S):
+            return decode_snapshot_frame(await receive_payload(self._stream, self._decoder))
 
 
 async def send_snapshot(
@@ -130,8 +141,9 @@ async def send_snapshot(
     Returns when the peer has all of it, durably. `begun` is given the transfer once the peer has said which
     part it wants.
 
-    Raises PeerProtocolError, what a stream raises, and OSError if the file cannot be read. After a
-    cancellation the peer keeps what has arrived there.
+    Raises PeerProtocolError, what a stream raises, TooSlowError if the peer does not answer or does not read,
+    and OSError if the file cannot be read. After an error or a cancellation the peer keeps what has arrived
+    there.
     """
     assert message.snapshot is not None
     snapshot = SnapshotId(message.snapshot.term, message.snapshot.index)
@@ -141,7 +153,7 @@ async def send_snapshot(
         size_bytes = file.size()
         connection = SnapshotConnection(stream)
         await connection.send(SnapshotOffer(message, size_bytes))
-        wanted = await connection.receive()
+        wanted = await connection.receive(disk_bytes=size_bytes)
         if not isinstance(wanted, SnapshotWanted) or wanted.offset > size_bytes:
             raise PeerProtocolError(f"node {message.to} does not say which part of the snapshot it wants")
         offset = wanted.offset
@@ -153,7 +165,7 @@ async def send_snapshot(
             await connection.send(SnapshotPiece(data))
             offset += len(data)
             progress.advance(offset)
-        if not isinstance(await connection.receive(), SnapshotTaken):
+        if not isinstance(await connection.receive(disk_bytes=size_bytes), SnapshotTaken):
             raise PeerProtocolError(f"node {message.to} does not confirm the snapshot")
         progress.log()
     finally:
@@ -174,7 +186,8 @@ async def receive_snapshot(
     `begun` is given the transfer once the peer has made its offer, unless nothing of it is needed.
 
     Raises PeerProtocolError, also if the bytes are not the snapshot that was offered, what a stream raises,
-    and OSError if the file cannot be written. Cancellation keeps what has arrived.
+    TooSlowError if the peer sends nothing more, and OSError if the file cannot be written. Cancellation keeps
+    what has arrived.
     """
     connection = SnapshotConnection(stream)
     offer = await connection.receive()
@@ -209,7 +222,12 @@ async def receive_snapshot(
     finally:
         incoming.close()
     progress.log()
-    await connection.send(SnapshotTaken(incoming.offset))
+    try:
+        await connection.send(SnapshotTaken(incoming.offset))
+    except CONNECTION_ERRORS:
+        # The sender may have waited too long for a slow disk. The snapshot counts all the same: if this node
+        # threw it away, the next transfer would have to sync the same file, and would be too slow again.
+        pass
     return message
 
 

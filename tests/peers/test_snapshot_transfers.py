@@ -1,0 +1,262 @@
+"""Snapshots between members, over real TCP: every wait for the peer has an end."""
+
+import socket
+import struct
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.peers.connection import receive_payload
+from raftkv_trio.peers.framing import FrameDecoder
+from raftkv_trio.peers.handshake_frames import (
+    Hello,
+    Welcome,
+    decode_first_frame,
+    encode_hello,
+    encode_welcome,
+)
+from raftkv_trio.peers.snapshot_streams import FRAME_TIMEOUT_S
+from raftkv_trio.peers.wire import (
+    SnapshotFrame,
+    SnapshotOffer,
+    SnapshotPiece,
+    SnapshotWanted,
+    decode_snapshot_frame,
+    encode_snapshot_frame,
+)
+from raftkv_trio.raft.types import ConfState, Message, MessageType, Snapshot
+from raftkv_trio.storage import OsDisk, SnapshotMeta
+from raftkv_trio.storage.disk import DiskFile
+from raftkv_trio.world import UNACKNOWLEDGED_S, TcpNetwork
+from tests.peers.members import CLUSTER_ID, BareMember, running, until
+
+META = SnapshotMeta(index=10, term=2, conf_state=ConfState(voters=(1, 2)))
+
+
+class ScriptedPeer:
+    """Node 2, as the test wants it: it answers every Hello, and otherwise says what the test tells it to."""
+
+    def __init__(self, listener: trio.SocketListener) -> None:
+        self._listener = listener
+        self.streams: list[trio.SocketStream] = []
+        self.main: trio.SocketStream | None = None
+
+    async def snapshot_connection(self) -> "ScriptedConnection":
+        """The next connection for a snapshot; one for messages is kept in `main`."""
+        while True:
+            stream = await self._listener.accept()
+            self.streams.append(stream)
+            hello = decode_first_frame(await receive_payload(stream, FrameDecoder()))
+            assert isinstance(hello, Hello)
+            await stream.send_all(encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16)))
+            if hello.is_for_snapshot:
+                return ScriptedConnection(stream)
+            self.main = stream
+
+
+class ScriptedConnection:
+    """One end of a snapshot's connection."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._decoder = FrameDecoder()
+
+    async def receive(self) -> SnapshotFrame:
+        return decode_snapshot_frame(await receive_payload(self.stream, self._decoder))
+
+    async def send(self, frame: SnapshotFrame) -> None:
+        await self.stream.send_all(encode_snapshot_frame(frame))
+
+
+@asynccontextmanager
+async def scripted_peer(address: PeerAddress) -> AsyncIterator[ScriptedPeer]:
+    (listener,) = await trio.open_tcp_listeners(address.port, host=address.host)
+    # So that no more of a snapshot than this is on its way while the peer does not read.
+    listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    peer = ScriptedPeer(listener)
+    async with listener:
+        yield peer
+    for stream in peer.streams:
+        await stream.aclose()
+
+
+async def admitted_for_snapshot(address: PeerAddress) -> trio.SocketStream:
+    """A connection for a snapshot on which node 1 has introduced itself to node 2, and was answered."""
+    stream = await trio.open_tcp_stream(address.host, address.port)
+    hello = Hello(cluster_id=CLUSTER_ID, sender=1, directory_id=b"d" * 16, receiver=2, is_for_snapshot=True)
+    await stream.send_all(encode_hello(hello))
+    assert await stream.receive_some()
+    return stream
+
+
+def with_snapshot(member: BareMember, chunk_bytes: int = 1000) -> BareMember:
+    """The member, after it has taken the snapshot `META`."""
+    file = member.storage.begin_snapshot(META, b"-")
+    file.write([bytes(chunk_bytes)])
+    file.finish()
+    member.storage.continue_from(META)
+    return member
+
+
+def snapshot_message(member: BareMember, to: int = 2) -> Message:
+    snapshot = Snapshot(META.index, META.term, META.conf_state)
+    return Message(type=MessageType.SNAP, to=to, from_=member.node_id, term=3, snapshot=snapshot)
+
+
+async def test_a_snapshot_arrives(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
+    """The receiver's inbox gets the SNAP message once the file is there, and the sender is told."""
+    one, two = (
+        with_snapshot(BareMember(1, addresses, tmp_path / "1")),
+        BareMember(2, addresses, tmp_path / "2"),
+    )
+    async with running(one, two):
+        one.peers.send_snapshot(snapshot_message(one))
+        ((sender, received),) = await two.received(1)
+        await until(lambda: one.events.sent_snapshots == [(2, True)])
+    assert sender == 1
+    assert getattr(received, "message", None) == snapshot_message(one)
+
+
+@pytest.mark.parametrize("answers", ["nothing", "wanted", "wanted, and reads"])
+async def test_a_receiver_that_says_nothing_is_given_up(
+    tmp_path: Path, addresses: dict[int, PeerAddress], mock_clock: trio.testing.MockClock, answers: str
+) -> None:
+    """Whatever answer a peer owes, after the deadline the transfer counts as failed, so that it is retried.
+
+    A peer that reads nothing, and wants the same bytes at each connection, is given up at the second one:
+    what lies in buffers is no progress.
+    """
+    mock_clock.rate = 1.0
+    size_bytes = 8_000_000 if answers == "wanted" else 1000
+    one = with_snapshot(BareMember(1, addresses, tmp_path / "1"), size_bytes)
+    async with scripted_peer(addresses[2]) as peer, running(one):
+        one.peers.send_snapshot(snapshot_message(one))
+        for _ in range(1 if answers == "nothing" else 2):
+            connection = await peer.snapshot_connection()
+            assert isinstance(await connection.receive(), SnapshotOffer)
+            if answers != "nothing":
+                await connection.send(SnapshotWanted(0))
+            if answers == "wanted, and reads":
+                assert isinstance(await connection.receive(), SnapshotPiece)
+            assert not one.events.sent_snapshots
+            # Until the sender waits for the peer, and for nothing of its own.
+            await until(lambda: one.peers.transfer(2) is not None or answers == "nothing")
+            await trio.sleep(0.2)
+            mock_clock.jump(FRAME_TIMEOUT_S + 1)
+        await until(lambda: one.events.sent_snapshots)
+    assert one.events.sent_snapshots == [(2, False)]
+
+
+async def test_a_broken_stream_ends_the_snapshot_too(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """When the stream of messages to a peer ends, a transfer to it does not wait for its own deadline."""
+    one = with_snapshot(BareMember(1, addresses, tmp_path / "1"))
+    async with scripted_peer(addresses[2]) as peer, running(one):
+        one.peers.send_snapshot(snapshot_message(one))
+        connection = await peer.snapshot_connection()
+        assert isinstance(await connection.receive(), SnapshotOffer)
+        await until(lambda: peer.main is not None and one.peers.outgoing[2].outbox.is_open)
+        assert not one.events.sent_snapshots
+        assert peer.main is not None
+        await trio.aclose_forcefully(peer.main)
+        await until(lambda: one.events.sent_snapshots)
+    assert one.events.sent_snapshots == [(2, False)]
+
+
+async def test_a_sender_that_says_nothing_is_given_up(
+    tmp_path: Path, addresses: dict[int, PeerAddress], mock_clock: trio.testing.MockClock
+) -> None:
+    """A receiver keeps no transfer for ever in which nothing comes."""
+    mock_clock.rate = 1.0
+    two = BareMember(2, addresses, tmp_path / "2")
+    offer = Message(
+        type=MessageType.SNAP,
+        to=2,
+        from_=1,
+        term=3,
+        snapshot=Snapshot(META.index, META.term, META.conf_state),
+    )
+    async with running(two), await admitted_for_snapshot(addresses[2]) as stream:
+        await stream.send_all(encode_snapshot_frame(SnapshotOffer(offer, 10_000)))
+        await until(lambda: two.peers.transfer(1) is not None)
+        mock_clock.jump(FRAME_TIMEOUT_S + 1)
+        await until(lambda: two.peers.transfer(1) is None)
+
+
+class HeldDisk(OsDisk):
+    """Syncs a snapshot that is being received only when the test says so."""
+
+    def __init__(self) -> None:
+        self.is_syncing, self.may_sync = threading.Event(), threading.Event()
+
+    def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
+        file = super().open(path, create=create, read_only=read_only)
+        return HeldFile(file, self) if path.suffix == ".part" else file
+
+
+class HeldFile:
+    def __init__(self, file: DiskFile, disk: HeldDisk) -> None:
+        self._file, self._disk = file, disk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def datasync(self) -> None:
+        self._disk.is_syncing.set()
+        self._disk.may_sync.wait(60)
+        self._file.datasync()
+
+
+async def test_a_snapshot_counts_though_its_sender_has_gone(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """Once the file is durable, its message reaches the driver, whatever becomes of the connection."""
+    one = with_snapshot(BareMember(1, addresses, tmp_path / "1"))
+    disk = HeldDisk()
+    two = BareMember(2, addresses, tmp_path / "2", disk=disk)
+    file = one.storage.open_snapshot(META.id)
+    data = file.read_at(0, file.size())
+    file.close()
+    message = snapshot_message(one)
+    one.storage.close(clean=True)
+    async with running(two):
+        async with await admitted_for_snapshot(addresses[2]) as stream:
+            await stream.send_all(
+                encode_snapshot_frame(SnapshotOffer(message, len(data)))
+                + encode_snapshot_frame(SnapshotPiece(data))
+            )
+            await trio.to_thread.run_sync(disk.is_syncing.wait)
+            # Closing resets the connection, so that the receiver can send nothing more.
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        disk.may_sync.set()
+        ((sender, received),) = await two.received(1)
+    assert sender == 1
+    assert getattr(received, "message", None) == message
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
+async def test_both_ends_of_a_connection_notice_a_dead_host() -> None:
+    """TCP probes an idle connection, and gives up one whose data is not acknowledged."""
+    network = TcpNetwork()
+    listener = await network.listen("127.0.0.1", 0)
+    assert isinstance(listener, trio.SocketListener)
+    port = listener.socket.getsockname()[1]
+    async with listener, await network.connect("127.0.0.1", port) as near, await listener.accept() as far:
+        for stream in (near, far):
+            assert isinstance(stream, trio.SocketStream)
+            assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            tcp = [
+                stream.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_USER_TIMEOUT)
+            ]
+            assert all(tcp)
+            assert tcp[0] + tcp[1] < UNACKNOWLEDGED_S
+            assert tcp[2] == 1000 * UNACKNOWLEDGED_S
