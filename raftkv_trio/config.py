@@ -34,7 +34,7 @@ class NodeConfig:
         node_id: this node's id, a positive integer.
         members: the members of a new cluster by id, with `node_id` among them. Used only to bootstrap: later
             the cluster itself knows its members.
-        data_dir: the data directory; made if it does not exist.
+        data_dir: the data directory, a path or its text; made if it does not exist.
         cluster_token: distinguishes clusters that use the same addresses.
         join: if the data directory is new, join the running cluster of the other `members` instead of
             bootstrapping one. At least one of them must be a member that runs, and this node must have been
@@ -86,6 +86,7 @@ class NodeConfig:
     catch_up_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.node_id not in self.members:
             known = ", ".join(map(str, sorted(self.members)))
             raise ConfigError(f"`node_id` {self.node_id} is not in `members`, which names {known}")
@@ -105,6 +106,22 @@ class NodeConfig:
             raise ConfigError("`tick_interval_s` must be positive")
         if not 1 <= self.heartbeat_ticks < self.election_ticks:
             raise ConfigError("`heartbeat_ticks` must be at least 1, and less than `election_ticks`")
+
+    def _check_types(self) -> None:
+        """Refuse what a program without a type checker passes easily by mistake, and take a path's text."""
+        try:
+            object.__setattr__(self, "data_dir", Path(self.data_dir))
+        except TypeError:
+            raise ConfigError(f"`data_dir` {self.data_dir!r} is no path") from None
+        if not isinstance(self.members, Mapping) or not all(
+            isinstance(node_id, int) and isinstance(address, PeerAddress)
+            for node_id, address in self.members.items()
+        ):
+            raise ConfigError(
+                f"`members` {self.members!r} does not map ids to PeerAddress; make it with parse_cluster"
+            )
+        if not isinstance(self.node_id, int):
+            raise ConfigError(f"`node_id` {self.node_id!r} is no integer")
 
     @property
     def cluster_id(self) -> int:

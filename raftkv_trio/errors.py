@@ -45,7 +45,7 @@ class ProposalError(RaftKVError):
 
 
 class NoLeader(ProposalError):
-    """No leader was known in time; certainly not applied."""
+    """The node stopped, or the caller gave up, before a leader took it; certainly not applied."""
 
 
 class Overloaded(ProposalError):

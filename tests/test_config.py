@@ -18,14 +18,18 @@ MEMBERS = {1: PeerAddress("127.0.0.1", 9021)}
 FIELDS = {field.name for kind in (NodeConfig, RestConfig) for field in fields(kind)}
 
 
-def node(node_id: int = 1, **values: Any) -> NodeConfig:
-    return NodeConfig(node_id=node_id, members=MEMBERS, data_dir=Path("data"), **values)
+def node(node_id: Any = 1, **values: Any) -> NodeConfig:
+    return NodeConfig(**{"node_id": node_id, "members": MEMBERS, "data_dir": Path("data"), **values})
 
 
 @pytest.mark.parametrize(
     ("make", "named"),
     [
         (lambda: node(4), ("node_id", "members")),
+        (lambda: node("1"), ("node_id",)),
+        (lambda: node(data_dir=None), ("data_dir",)),
+        (lambda: node(members="http://127.0.0.1:9021"), ("members",)),
+        (lambda: node(members={1: "http://127.0.0.1:9021"}), ("members",)),
         (lambda: node(join=True), ("join", "members")),
         (lambda: node(max_command_bytes=2**30), ("max_command_bytes", "max_message_bytes")),
         (lambda: node(segment_bytes=1), ("segment_bytes",)),
@@ -51,6 +55,11 @@ def test_what_is_wrong_is_a_field(make: Callable[[], object], named: tuple[str, 
         make()
     assert raised.value.fields == named
     assert set(named) <= FIELDS
+
+
+def test_a_path_may_be_text() -> None:
+    """A data directory that is given as a str is a path from then on."""
+    assert node(data_dir="data").data_dir == Path("data")
 
 
 def test_the_same_port_at_another_address_is_another_port() -> None:

@@ -69,10 +69,11 @@ def hold_directory(disk: Disk, path: Path) -> Iterator[None]:
     """Hold the lock of a node's directory; raises ConfigError if it is no data directory, or in use."""
     try:
         lock = _open_lock(disk, path / "lock")
+    except FileNotFoundError as error:
+        what = "is no data directory of raftkv-trio" if disk.exists(path) else "does not exist"
+        raise ConfigError(f"{path} {what}") from error
     except OSError as error:
-        raise ConfigError(
-            f"{path} is no data directory of raftkv-trio, or not this user's: {error.strerror}"
-        ) from error
+        raise ConfigError(f"{path} cannot be opened as a data directory: {error.strerror}") from error
     try:
         if not lock.lock():
             raise ConfigError(f"data directory {path} is in use by a running node; stop it first")

@@ -64,7 +64,7 @@ def verify_backup(disk: Disk, file: Path) -> VerifiedSnapshot:
         return verify_snapshot(disk, file)
     except CorruptLog as error:
         raise ConfigError(
-            f"{file} is no whole backup: it does not verify at offset {error.offset}"
+            f"{file} is no backup, or a damaged one: it does not verify at offset {error.offset}"
         ) from error
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror or error}") from error

@@ -43,7 +43,7 @@ def test_a_damaged_backup_is_refused(saved: Path, tmp_path: Path) -> None:
     for content in (rest, data[:-1], data[: len(data) // 2], b"", data + b"x"):
         damaged.write_bytes(content)
         said = refusal("restore", "damaged", *CLUSTER, "--data-dir", "data", directory=tmp_path)
-        assert said.startswith("damaged is no whole backup: it does not verify at offset ")
+        assert said.startswith("damaged is no backup, or a damaged one: it does not verify at offset ")
         assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
 
 

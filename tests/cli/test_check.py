@@ -58,6 +58,4 @@ def test_a_running_node_and_no_directory(tmp_path: Path) -> None:
         said = refusal("check", "data", directory=tmp_path)
         assert said == "data directory data is in use by a running node; stop it first"
     said = refusal("check", "elsewhere", directory=tmp_path)
-    assert said == (
-        "elsewhere is no data directory of raftkv-trio, or not this user's: No such file or directory"
-    )
+    assert said == ("elsewhere does not exist")

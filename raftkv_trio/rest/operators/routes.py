@@ -83,8 +83,9 @@ def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
         """Transfer leadership to any voter, or with `{"to": 3}` to node 3; 204 when that is done."""
         status = node.status()
         if status.role != "leader":
-            leads = f"Node {status.leader_id} leads" if status.leader_id else "No leader is known"
-            return problem(409, f"{leads}; ask the leader to transfer leadership")
+            if status.leader_id is None:
+                return problem(409, "No leader is known, so there is no leadership to transfer")
+            return problem(409, f"Node {status.leader_id} leads; ask it to transfer leadership")
         if sum(member.role == "voter" for member in node.members()) == 1:
             return problem(409, "This node is the only voter, so no other node can lead")
         to = await _successor()

@@ -122,7 +122,9 @@ class Invariants:
     def started(self, node_id: int, raft: Raft) -> None:
         """A node has opened its directory and made its core."""
         before = self._views.get(node_id)
-        view = _View(self._base, applied=raft.log.applied, conf_before=before and before.conf)
+        view = _View(
+            self._base, applied=raft.log.applied, conf_before=None if before is None else before.conf
+        )
         self._views[node_id] = view
         if self._configurations is None:
             self._configurations = Configurations(raft.conf_state, self._base)
@@ -353,7 +355,9 @@ class Invariants:
             self._state_indexes.append(command.index)
         if self._states.setdefault(command.index, state) != state:
             raise Violation(
-                EQUAL_STATES, f"node {node_id} has another state at index {command.index} than others"
+                EQUAL_STATES,
+                f"node {node_id} has another state at index {command.index} than others: `apply` is not"
+                " deterministic, or `snapshot` does not give equal bytes for equal states",
             )
 
     def restored(self, node_id: int, index: int, state: str) -> None:
@@ -362,7 +366,9 @@ class Invariants:
         position = bisect_right(self._state_indexes, index)
         if position and self._states[self._state_indexes[position - 1]] != state:
             raise Violation(
-                EQUAL_STATES, f"node {node_id} restores another state at index {index} than others have"
+                EQUAL_STATES,
+                f"node {node_id} restores another state at index {index} than others have: `restore` does not"
+                " restore all, or `snapshot` does not give equal bytes for equal states",
             )
 
     def refused(self, proposal_id: ProposalId) -> None:
