@@ -19,17 +19,14 @@ from hypercorn.typing import ASGIFramework
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.http.client_connection import Connection
+from raftkv_trio.http.client_connection import READ_BYTES, Connection
 from raftkv_trio.world import open_tcp_listeners
 
 logger = logging.getLogger(__name__)
 
 #: How long requests in progress may go on after a stop has begun; those that still wait end after `WAIT_S`.
 GRACE_S, WAIT_S = 1.2, 0.8
-_TURNED_AWAY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nCache-Control: no-store\r\nConnection: close\r\n"
-    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n\r\nToo many connections\n"
-)
+TURNED_AWAY_S, MAX_TURNED_AWAY = 1.0, 16  # how long a client that is turned away is read from; how many are
 
 
 async def serve_http(
@@ -127,6 +124,7 @@ class _Server:
         self._hypercorn.h11_max_incomplete_size = config.max_header_bytes
         self._context = WorkerContext(None)
         self._connections: set[Connection] = set()
+        self._turned_away = 0  # that are not closed yet
         self._grace = trio.CancelScope(shield=True)
         self._stopping = trio.Event()
 
@@ -158,7 +156,7 @@ class _Server:
         """Serve one client; an error here concerns this client alone."""
         if len(self._connections) >= self._config.max_connections:
             self._count_refused(HTTPStatus.SERVICE_UNAVAILABLE)
-            await _turn_away(stream)
+            await self._turn_away(stream)
             return
         connection = Connection(
             self._app, self._config, self._hypercorn, self._context, self._count_refused, stream
@@ -173,6 +171,35 @@ class _Server:
         finally:
             self._connections.discard(connection)
 
+    async def _turn_away(self, stream: trio.SocketStream) -> None:
+        sentence = (
+            f"Too many connections: this node serves {self._config.max_connections} clients, its limit; close"
+            " connections that are idle, ask another node, or retry later\n"
+        )
+        fields = (
+            "HTTP/1.1 503 Service Unavailable",
+            "Retry-After: 1",
+            "Cache-Control: no-store",
+            "Connection: close",
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(sentence)}",
+        )
+        self._turned_away += 1
+        try:
+            with trio.move_on_after(TURNED_AWAY_S):
+                await stream.send_all("\r\n".join([*fields, "", sentence]).encode())
+                # A close with an unread request resets the connection, and the client may then see the reset
+                # instead of the answer (RFC 9112, section 9.6).
+                if self._turned_away <= MAX_TURNED_AWAY:
+                    await stream.send_eof()
+                    while await stream.receive_some(READ_BYTES):
+                        pass
+        except trio.BrokenResourceError:
+            pass  # the client is gone already
+        finally:
+            self._turned_away -= 1
+            await trio.aclose_forcefully(stream)
+
 
 class _HypercornConfig(Config):
     """Hypercorn's configuration, with the fields that every response has."""
@@ -184,13 +211,3 @@ class _HypercornConfig(Config):
 @lru_cache(maxsize=1)
 def _http_date(unix_s: int) -> bytes:
     return formatdate(unix_s, usegmt=True).encode()
-
-
-async def _turn_away(stream: trio.SocketStream) -> None:
-    try:
-        with trio.move_on_after(1):
-            await stream.send_all(_TURNED_AWAY)
-    except trio.BrokenResourceError:
-        pass  # the client is gone already
-    finally:
-        await trio.aclose_forcefully(stream)

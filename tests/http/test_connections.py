@@ -1,12 +1,16 @@
 """Connections: their deadlines, their bounds, and clients that behave unusually."""
 
+import socket
 from pathlib import Path
 
 import pytest
 import trio
 from hypercorn.events import Event
 
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.client.status import survey
 from raftkv_trio.config import RestConfig
+from raftkv_trio.errors import RaftKVError
 from raftkv_trio.http.client_connection import Connection
 from raftkv_trio.rest.exchange import KeyRequest, KeyResponse
 from raftkv_trio.rest.keys import KeyHandlers
@@ -140,6 +144,28 @@ async def test_requests_under_way_end(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- bounds
 
 
+TOO_MANY = (
+    b"Too many connections: this node serves 3 clients, its limit; close connections that are idle, ask"
+    b" another node, or retry later\n"
+)
+
+
+async def test_a_client_that_is_turned_away_sees_no_reset(tmp_path: Path) -> None:
+    """A client that has sent its request reads why it is not answered, and then the end; so say commands."""
+    config = RestConfig(port=0, max_connections=1)
+    async with open_server(tmp_path / "data", config) as served, served.connect() as wire:
+        assert (await wire.ask(b"GET /none")).status == 404
+        # Without a checkpoint: the request is in the server's buffer before the server accepts.
+        client = socket.create_connection(("127.0.0.1", served.port))
+        client.sendall(b"GET /-/status HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.setblocking(False)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(client)) as stream:
+            received = [data async for data in stream]
+        assert b"".join(received).startswith(b"HTTP/1.1 503 ")
+        with pytest.raises(RaftKVError, match="Too many connections: this node serves 1 clients"):
+            await survey([PeerAddress("127.0.0.1", served.port)], 60)
+
+
 async def test_too_many_connections(tmp_path: Path) -> None:
     """One more connection than allowed is told so; when another goes, there is room again."""
     async with open_server(tmp_path / "data", RestConfig(port=0, max_connections=3)) as served:
@@ -148,7 +174,7 @@ async def test_too_many_connections(tmp_path: Path) -> None:
             assert (await wire.ask(b"GET /none")).status == 404
         async with served.connect() as wire:
             refused = await wire.answer()
-            assert (refused.status, refused.content) == (503, b"Too many connections\n")
+            assert (refused.status, refused.content) == (503, TOO_MANY)
             assert refused.headers["Retry-After"] == "1"
             assert await wire.rest() == b""
         await wires.pop().stream.aclose()
