@@ -29,7 +29,9 @@ def mend_all(simulation: Simulation) -> None:
     """End all faults, except disks that stay full and data directories that do not verify."""
     simulation.trace.note("fault", "all heals")
     simulation.network.mend_all()
-    simulation.conditions = simulation.network.conditions = Conditions()
+    # Distance is no fault: messages go on taking their time.
+    conditions = Conditions(delay_s=simulation.conditions.delay_s)
+    simulation.conditions = simulation.network.conditions = conditions
     for member in simulation.members.values():
         _end_disk_faults(member)
         member.clock.set_rate(1.0)

@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from raftkv_trio.errors import leaves
-from raftkv_trio.testing.campaign.seeds import PROGRESS_WITHIN_S, SeedRun, Verdict
+from raftkv_trio.testing.campaign.seeds import SeedRun, Verdict
 from raftkv_trio.testing.invariants.violation import LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import Schedule
 from raftkv_trio.testing.simulator.task_member import TaskSimulation
@@ -37,9 +37,9 @@ async def _run(run: SeedRun) -> None:
             run.begin()
             await simulation.step_until(run.schedule.duration_s)
             for what, condition in run.heal():
-                await simulation.step_until(simulation.now + PROGRESS_WITHIN_S, condition)
+                await simulation.step_until(simulation.now + run.progress_within_s, condition)
                 if not condition():
-                    raise Violation(LIVENESS, f"{what} {PROGRESS_WITHIN_S} s after all has healed")
+                    raise Violation(LIVENESS, f"{what} {run.progress_within_s:.0f} s after all has healed")
             run.judge()
         finally:
             simulation.abandon()

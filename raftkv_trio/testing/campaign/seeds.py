@@ -18,8 +18,9 @@ from raftkv_trio.testing.schedules.schedule import PATIENCE_S, Fault, Occasion, 
 from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
 
-#: After all has healed, each condition of progress must hold within this time.
+#: After all has healed, each condition of progress must hold within this time, and these round trips.
 PROGRESS_WITHIN_S = 20.0
+PROGRESS_WITHIN_ROUND_TRIPS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,7 @@ class SeedRun:
 
     Attributes:
         struck: number of faults so far, by kind.
+        progress_within_s: after all has healed, each condition of progress must hold within this time.
     """
 
     def __init__(self, schedule: Schedule, simulate: type[Simulation], *, keep_trace: bool) -> None:
@@ -86,6 +88,8 @@ class SeedRun:
             member.disk_call_s = schedule.disk_call_s
         self.history: RegisterHistory = History(lambda: self.simulation.now)
         self.struck: Counter[str] = Counter()
+        round_trip_s = 2 * schedule.conditions.delay_s[1]
+        self.progress_within_s = PROGRESS_WITHIN_S + PROGRESS_WITHIN_ROUND_TRIPS * round_trip_s
         self.clients = [
             Client(number, schedule, self.simulation, self.history)
             for number in range(1, schedule.clients + 1)
@@ -120,6 +124,9 @@ class SeedRun:
         yield "a change of members is not complete", self._is_settled
         yield "not all members have applied everything", self._are_equal
         yield "a removed node has not ended", self._have_ended
+        parts = [member.parts for member in self._members() if member.parts is not None]
+        rounds = [part.reads.join() for part in parts]
+        yield "a member answers no read", lambda: all(read_round.done.is_set() for read_round in rounds)
 
     def judge(self) -> None:
         """Raise Violation if the history is not linearizable, or a refused change was applied."""
@@ -164,11 +171,12 @@ class SeedRun:
 
     def _wait(self, what: str, condition: Callable[[], bool]) -> None:
         try:
-            self.simulation.run_until(condition, within_s=PROGRESS_WITHIN_S)
+            self.simulation.run_until(condition, within_s=self.progress_within_s)
         except Violation as error:
             if error.invariant != LIVENESS:
                 raise
-            raise Violation(LIVENESS, f"{what} {PROGRESS_WITHIN_S} s after all has healed") from None
+            within_s = self.progress_within_s
+            raise Violation(LIVENESS, f"{what} {within_s:.0f} s after all has healed") from None
 
     def _is_led_with_room(self) -> bool:
         members = [m for m in self.simulation.members.values() if m.parts is not None]

@@ -60,6 +60,21 @@ def _(original: Any) -> object:
     return step
 
 
+@bug(
+    BUGS,
+    "only-the-last-context-counts",
+    "a late answer to an earlier attempt of a read round is thrown away",
+    PendingReads,
+    "_is_of_round",
+)
+def _(original: Any) -> object:
+    def is_of_round(rounds: Any, context: bytes) -> bool:
+        last = rounds._prefix + rounds._sequence.to_bytes(8, "big")
+        return bool(rounds._is_asked and context == last)
+
+    return is_of_round
+
+
 @bug(BUGS, "apply-out-of-order", "the entries of a batch are applied backwards", Applier, "apply")
 def _(original: Any) -> object:
     def apply(applier: Applier, entries: Sequence[Entry]) -> None:

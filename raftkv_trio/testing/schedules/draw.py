@@ -29,7 +29,7 @@ from raftkv_trio.testing.world.message_network import Conditions
 
 def draw_schedule(seed: int) -> Schedule:
     """The schedule of a seed: equal seeds give equal schedules, on every machine."""
-    schedule = _draw_schedule(seed)
+    schedule = _with_distance(seed, _draw_schedule(seed))
     faults = [
         *schedule.faults,
         *draw_reshaping(seed, schedule.nodes),
@@ -56,6 +56,26 @@ def _draw_schedule(seed: int) -> Schedule:
         disk_call_s=random.choice((DISK_CALL_S, DISK_CALL_S, (0.003, 0.03))),
     )
     return _with_returns_only(random, schedule) if nodes > 2 and random.random() < 0.15 else schedule
+
+
+def _with_distance(seed: int, schedule: Schedule) -> Schedule:
+    """In one of ten seeds the nodes are far apart: a round trip takes up to an election timeout.
+
+    It takes a tick less, since the first quorum check of a leader may come a tick early. Clients are many and
+    messages large, so that all operations have time. It draws from random numbers of its own.
+    """
+    random = Random(f"distance {seed}")
+    if random.random() < 0.9:
+        return schedule
+    transit_s = random.uniform(0.3, 0.95) * (schedule.limits.election_ticks - 1) * 0.1 / 2
+    conditions = replace(schedule.conditions, delay_s=(0.9 * transit_s, transit_s))
+    wide = Limits()
+    limits = replace(
+        schedule.limits,
+        max_message_bytes=wide.max_message_bytes,
+        max_inflight_messages=wide.max_inflight_messages,
+    )
+    return replace(schedule, conditions=conditions, limits=limits, clients=12)
 
 
 def _draw_limits(random: Random) -> Limits:
