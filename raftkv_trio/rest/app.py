@@ -84,6 +84,11 @@ class RestApp(QuartTrio):
         self.requests = RequestCounts()
         self._keys = keys
 
+    async def make_default_options_response(self) -> Any:
+        """OPTIONS of a path under `/-/`, answered as for keys: 204 with Allow."""
+        response = await super().make_default_options_response()
+        return Response("", HTTPStatus.NO_CONTENT, {"Allow": response.headers["Allow"]})
+
     async def asgi_app(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Answer one request, or one event of the life of the server. A cancellation gives a write up."""
         if scope["type"] != "http":

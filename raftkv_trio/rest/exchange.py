@@ -18,7 +18,8 @@ from hypercorn.typing import (
 from raftkv_trio.errors import MalformedRequest
 from raftkv_trio.rest.status_codes import retry_after
 
-METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT")
+ALLOW = {"Allow": ", ".join(METHODS)}
 SLICE_BYTES = 64 * 1024
 
 

@@ -27,8 +27,8 @@ from raftkv_trio.node.node import Node
 from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.contents import ContentReceiver
-from raftkv_trio.rest.exchange import METHODS, KeyRequest, KeyResponse, empty, octets, plain
-from raftkv_trio.rest.preconditions import etag, parse_preconditions
+from raftkv_trio.rest.exchange import ALLOW, METHODS, KeyRequest, KeyResponse, empty, octets, plain
+from raftkv_trio.rest.preconditions import etag, parse_preconditions, weak_hint
 from raftkv_trio.rest.status_codes import BUG, status_of
 from raftkv_trio.rest.waiting import wait_applied, wait_readable
 
@@ -67,7 +67,10 @@ class KeyHandlers:
     async def _dispatch(self, request: KeyRequest) -> KeyResponse:
         method, key = request.method, request.key
         if method not in METHODS:
-            return plain(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed", {"Allow": ", ".join(METHODS)})
+            return plain(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed", ALLOW)
+        if method == "OPTIONS":  # also of `*` (RFC 9110, section 9.3.7); load balancers probe with it
+            await self._contents.skip(request)
+            return empty(HTTPStatus.NO_CONTENT, ALLOW)
         if key is None:
             raise MalformedRequest("The request target is neither a path nor an absolute URL with http")
         if len(key) > MAX_KEY_BYTES:
@@ -95,7 +98,7 @@ class KeyHandlers:
         if record is None:
             return plain(HTTPStatus.NOT_FOUND, "Failed to GET")
         if preconditions.if_match and not preconditions.if_match.match(record):
-            return self._precondition_failed(record)
+            return self._precondition_failed(request, record)
         headers = self._read_headers(record)
         if preconditions.if_none_match and preconditions.if_none_match.match(record):
             return empty(HTTPStatus.NOT_MODIFIED, headers)
@@ -132,7 +135,7 @@ class KeyHandlers:
         del value  # from here on the command waits, and the node bounds commands
         applied, result = await self._outcome(proposal)
         if isinstance(result, GetResult):
-            return self._precondition_failed(*result.key_values)
+            return self._precondition_failed(request, *result.key_values)
         return self._written(applied, result)
 
     async def _delete(self, request: KeyRequest, key: bytes) -> KeyResponse:
@@ -142,7 +145,7 @@ class KeyHandlers:
         proposal = self._node.submit(encode_txn(preconditions.guard(key, Delete(key))))
         applied, result = await self._outcome(proposal)
         if isinstance(result, GetResult) and result.key_values:
-            return self._precondition_failed(*result.key_values)
+            return self._precondition_failed(request, *result.key_values)
         if isinstance(result, DeleteResult) and result.deleted:
             return self._written(applied, result)
         # A missing key is 404 whatever the preconditions say (RFC 9110, section 13.2.1).
@@ -181,14 +184,11 @@ class KeyHandlers:
             headers["ETag"] = etag(result.key_value)
         return empty(HTTPStatus.NO_CONTENT, headers)
 
-    def _precondition_failed(self, record: KeyValue | None = None) -> KeyResponse:
+    def _precondition_failed(self, request: KeyRequest, record: KeyValue | None = None) -> KeyResponse:
         if record is None:
             return plain(HTTPStatus.PRECONDITION_FAILED, "The key does not exist")
-        return plain(
-            HTTPStatus.PRECONDITION_FAILED,
-            f"The key is at revision {record.mod_revision}",
-            {"ETag": etag(record)},
-        )
+        sentence = f"The key is at revision {record.mod_revision}{weak_hint(request.lines('If-Match'))}"
+        return plain(HTTPStatus.PRECONDITION_FAILED, sentence, {"ETag": etag(record)})
 
 
 def added(node_id: bytes, url: bytes) -> ChangeRequest:

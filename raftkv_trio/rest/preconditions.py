@@ -81,12 +81,23 @@ def _parse(name: str, lines: list[str], *, weakly: bool) -> Tags | None:
     if value == "*":
         return Tags(is_any=True)
     if not _LIST.fullmatch(value):
-        raise MalformedRequest(f'{name} must be * or a list of entity tags in quotes, such as "17"')
+        hint = "" if weakly else weak_hint(lines)
+        raise MalformedRequest(f'{name} must be * or a list of entity tags in quotes, such as "17"{hint}')
     tags = _TAG.findall(value)
     if len(tags) > MAX_TAGS:
         raise MalformedRequest(f"{name} names {len(tags)} entity tags; {MAX_TAGS} are allowed")
     texts = [text for weak, text in tags if weakly or not weak]
     return Tags(is_any=False, revisions=tuple(sorted({int(t) for t in texts if _REVISION.fullmatch(t)})))
+
+
+def weak_hint(lines: list[str]) -> str:
+    """The end of a sentence on an If-Match that failed: what is wrong with its weak tags, if it has any."""
+    if "W/" not in "".join(lines).upper():
+        return ""
+    return (
+        '; a weak tag such as W/"17" never matches in If-Match: send "17", without the W/ that a proxy adds'
+        " if it compresses a response"
+    )
 
 
 def _differs(key: bytes, revision: int) -> Compare:

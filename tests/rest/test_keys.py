@@ -97,12 +97,23 @@ async def test_post_elsewhere(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "put", "Get", "PU", "X" * 100, "!"]
+    "method", ["PATCH", "TRACE", "CONNECT", "PROPFIND", "put", "Get", "PU", "X" * 100, "!"]
 )
 async def test_other_methods(served: Served, method: str) -> None:
     """Any other method, a known one in other letters included, is 405 with the methods that keys know."""
     answer = await served.ask(method.encode() + b" /key")
-    assert (answer.status, answer.headers["Allow"]) == (405, "DELETE, GET, HEAD, POST, PUT")
+    assert (answer.status, answer.headers["Allow"]) == (405, "DELETE, GET, HEAD, OPTIONS, POST, PUT")
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"OPTIONS /key HTTP/1.1", b"OPTIONS * HTTP/1.1", b"OPTIONS / HTTP/1.0"]
+)
+async def test_options(served: Served, request_line: bytes) -> None:
+    """OPTIONS is 204 with the methods, which is what load balancers such as haproxy ask for."""
+    async with served.connect() as wire:
+        await wire.send(request_line, b"\r\n", b"" if b"1.0" in request_line else b"Host: a\r\n", b"\r\n")
+        answer = await wire.answer()
+    assert (answer.status, answer.headers["Allow"]) == (204, "DELETE, GET, HEAD, OPTIONS, POST, PUT")
 
 
 async def test_members_as_raftexample_has_them(client: httpx.AsyncClient) -> None:

@@ -57,6 +57,14 @@ def test_malformed_tags(line: str) -> None:
         parse(if_none_match=[line])
 
 
+def test_a_malformed_weak_tag_is_told_what_no_weak_tag_can_do() -> None:
+    """Who mends the form of a weak tag in If-Match would be refused again."""
+    with pytest.raises(MalformedRequest, match=r'"17"; a weak tag such as W/"17" never matches'):
+        parse(if_match=["W/17"])
+    with pytest.raises(MalformedRequest, match=r'"17"$'):
+        parse(if_none_match=["W/17"])
+
+
 def test_too_many_tags() -> None:
     """A txn holds so many compares, and no more tags are taken."""
     tags = [f'"{n}"' for n in range(1, MAX_TAGS + 2)]
@@ -156,8 +164,10 @@ async def test_answers(client: httpx.AsyncClient, served: Served, case: Case, po
         if path == "/existing" and expected in (200, 304, 412):
             assert answer.headers["ETag"] == '"3"'
         if expected == 412:
-            words = "The key is at revision 3\n" if path == "/existing" else "The key does not exist\n"
-            assert answer.text == words
+            words = "The key is at revision 3" if path == "/existing" else "The key does not exist\n"
+            assert answer.text.startswith(words)
+            is_weak = path == "/existing" and case.fields.get("If-Match", "").startswith("W/")
+            assert ("a weak tag" in answer.text) is is_weak
 
 
 async def test_compare_and_set(client: httpx.AsyncClient) -> None:

@@ -62,6 +62,9 @@ async def test_problems(client: httpx.AsyncClient) -> None:
     refused = await client.delete("/-/status")
     check_problem(refused, 405, "does not support the method")
     assert set(refused.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    options = await client.options("/-/status")
+    assert (options.status_code, options.content) == (204, b"")
+    assert set(options.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
     too_large = await client.post("/-/members", content=b"m" * 20_000)
     assert too_large.status_code == 413
 
