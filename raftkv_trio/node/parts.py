@@ -44,8 +44,9 @@ from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.peers.peers import Peers
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
+from raftkv_trio.raft.types import Snapshot
 from raftkv_trio.state_machine import StateMachine
-from raftkv_trio.storage import NodeStorage
+from raftkv_trio.storage import NodeStorage, SnapshotId
 from raftkv_trio.sync import ByteBoundedQueue, Wakeup
 from raftkv_trio.world import World
 
@@ -151,6 +152,15 @@ class NodeParts:
     def _batch_applied(self) -> None:
         self._completions.applied()
         self._snapshotter_wakeup.set()
+        # The core has ignored these: one that it installs is applied no earlier than its file has its name.
+        self.storage.forget_received(lambda received: received.index <= self.applied.index)
+
+    def _snapshot_stepped(self, snapshot: Snapshot) -> None:
+        # The core commits up to a snapshot that it takes. Up to there the file may be on its way to the log
+        # writer, which must find it.
+        if snapshot.index > self.raw.commit:
+            ignored = SnapshotId(snapshot.term, snapshot.index)
+            self.storage.forget_received(lambda received: received == ignored)
 
     # ------------------------------------------------------------ the longer constructor calls
 
@@ -239,6 +249,7 @@ class NodeParts:
             leader=self.leader,
             leadership_transfer=self.leadership_transfer,
             log_writer=self.log_writer,
+            snapshot_stepped=self._snapshot_stepped,
             peers=transport,
             clock=self.world.clock,
             tick_interval_s=self.config.tick_interval_s,

@@ -161,15 +161,10 @@ def _check_snapshots(disk: Disk, findings: Findings) -> None:
     newest = findings.snapshot
     for name in disk.list_directory(directory):
         snapshot, path = SnapshotId.parse(name), directory / name
-        if name.endswith(".tmp"):
+        if name.endswith((".tmp", ".part")):  # a start removes them
             findings.leftovers.append(Leftover(path, "it was never finished", is_data=False))
         elif snapshot is None:
             continue
-        elif name.endswith(".part"):
-            # Half of a newer one is worth keeping: the leader goes on with it.
-            if newest is not None and snapshot.index <= newest.index:
-                why = "it was being received, and a newer one is here"
-                findings.leftovers.append(Leftover(path, why, is_data=False))
         elif newest is not None and snapshot.index > newest.index:
             findings.leftovers.append(Leftover(path, "the log does not know of it", is_data=True))
         else:

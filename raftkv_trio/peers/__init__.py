@@ -22,7 +22,8 @@ The path of a message, and where each step is:
 - `directory_ids.py`: by which data directory each member is known; another one is refused for ever.
 - `joining.py`: how a node without a directory finds its cluster.
 - `outbox.py`: what waits for one stream, bounded in bytes; and `PeerTransport`, which the driver sends with.
-- `snapshot_streams.py`: the transfer of one snapshot, resumed where it broke.
+- `snapshot_streams.py`: the transfer of one snapshot, resumed where it broke; `snapshot_sender.py`: when
+  a member is sent one, and when again.
 - `framing.py`, `wire.py`, `connection.py`: frames of bytes; what members say in them; how they are read.
 
 Failures. An error of a connection ends that connection, and Raft repairs the loss of messages. Only an error

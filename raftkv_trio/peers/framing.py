@@ -43,6 +43,7 @@ class FrameKind(IntEnum):
     JOIN_ANSWER = 11
     FORWARD_CHANGE = 12
     PART = 13
+    SNAPSHOT_REFUSED = 14
 
 
 def encode_frame(value: object) -> bytes:

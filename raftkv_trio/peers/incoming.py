@@ -104,6 +104,7 @@ class Incoming:
         self._snapshot = trio.CancelScope()  # the newest connection for a snapshot
         self._one_snapshot = trio.Lock()
         self._transfer: Transfer | None = None
+        self._snapshot_trouble: str | None = None
 
     @property
     def handshakes_under_way(self) -> int:
@@ -247,10 +248,14 @@ class Incoming:
                         self._clock,
                         self._begun,
                     )
+                    self._snapshot_trouble = None
                     # Of size 0, since its file is on the disk already.
                     await self._inbox.put((peer_id, ReceivedSnapshot(message)), 0)
                 except (PeerProtocolError, *CONNECTION_ERRORS) as error:
-                    logger.warning("receiving a snapshot from node %d failed: %s", peer_id, reason_of(error))
+                    trouble = f"receiving a snapshot from node {peer_id} failed: {reason_of(error)}"
+                    if trouble != self._snapshot_trouble:  # one line while it lasts
+                        logger.warning("%s", trouble)
+                    self._snapshot_trouble = trouble
                 finally:
                     self._transfer = None
 

@@ -6,8 +6,7 @@ connects to this node, since then it is up. An error of a connection ends that c
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from random import Random
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -18,11 +17,12 @@ from raftkv_trio.peers.connection import CONNECTION_ERRORS
 from raftkv_trio.peers.handshake import Handshake
 from raftkv_trio.peers.handshake_frames import VERSION_WITH_PARTS, Welcome
 from raftkv_trio.peers.outbox import Item, Outbox
-from raftkv_trio.peers.snapshot_streams import Transfer, send_snapshot
+from raftkv_trio.peers.snapshot_sender import SnapshotSender, jittered
+from raftkv_trio.peers.snapshot_streams import Transfer
 from raftkv_trio.peers.wire import Forward, ForwardChange
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import NodeStorage
-from raftkv_trio.sync import Wakeup, cancelled_when
+from raftkv_trio.sync import cancelled_when
 from raftkv_trio.world import World, reason_of
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Outgoing:
         self._events = events
         self._directory_refused = directory_refused
         self._told_removed = told_removed
-        self._snapshots = SnapshotSender(self._dial_for_snapshot, world, storage, events)
+        self._snapshots = SnapshotSender(self._dial_for_snapshot, world, storage, events.snapshot_sent)
         self._scope = trio.CancelScope()
         self._connection = trio.CancelScope()  # of the stream, from its dialling to its end
         self._is_up = trio.Event()
@@ -162,7 +162,7 @@ class Outgoing:
                         await self._send(stream, takes_parts=welcome.version >= VERSION_WITH_PARTS)
             self._is_up = trio.Event()
             async with cancelled_when(self._is_up.wait):
-                await self._clock.sleep_until(self._clock.now() + _jittered(backoff_s, self._random))
+                await self._clock.sleep_until(self._clock.now() + jittered(backoff_s, self._random))
             backoff_s = min(backoff_s * 2, BACKOFF_S[1])
 
     def _has_failed(self, error: Exception) -> None:
@@ -224,97 +224,9 @@ class Outgoing:
         self.trouble = trouble
 
 
-class SnapshotSender:
-    """Sends snapshots to one member, one at a time.
-
-    Args:
-        dial: opens a connection for a snapshot to the member, after its handshake.
-        world: what this node runs on.
-        storage: where snapshots are read.
-        events: told how each transfer ends.
-
-    Attributes:
-        transfer: the one that is on its way.
-    """
-
-    def __init__(
-        self,
-        dial: Callable[[], Awaitable[trio.abc.Stream]],
-        world: World,
-        storage: NodeStorage,
-        events: PeerEvents,
-    ) -> None:
-        self.transfer: Transfer | None = None
-        self._dial = dial
-        self._clock = world.clock
-        self._random = world.random
-        self._worker = world.bulk_worker
-        self._storage = storage
-        self._events = events
-        self._next: Message | None = None
-        self._wakeup = Wakeup()
-        self._sending = trio.CancelScope()
-
-    def send(self, message: Message) -> None:
-        """Send the file of a SNAP message; if another one is being sent, it is given up."""
-        self._next = message
-        self._sending.cancel()
-        self._wakeup.set()
-
-    def give_up(self) -> None:
-        """End the transfer that is under way, as failed; the core sends another when it hears of the member.
-
-        Does nothing if there is none, or if `send` has just been called.
-        """
-        self._sending.cancel()
-
-    async def run(self) -> None:
-        """Send what `send` is given. Cancellation closes the connection."""
-        while True:
-            await self._wakeup.wait()
-            message, self._next = self._next, None
-            if message is None:
-                continue
-            is_sent = False
-            with trio.CancelScope() as self._sending:
-                is_sent = await self._send(message)
-            if self._next is None:  # else the core waits for the end of the next one
-                self._events.snapshot_sent(message.to, is_sent)
-
-    async def _send(self, message: Message) -> bool:
-        """Send it, over as many connections as it takes, as long as each finds more of it at the member.
-
-        What was sent does not count: it may fill the buffers of a member that reads nothing.
-        """
-        known_bytes = -1
-        while True:
-            try:
-                async with await self._dial() as stream:
-                    await send_snapshot(
-                        stream, message, self._storage, self._worker, self._clock, self._begun
-                    )
-                return True
-            except (PeerProtocolError, *CONNECTION_ERRORS) as error:
-                logger.warning("sending a snapshot to node %d failed: %s", message.to, reason_of(error))
-                if self.transfer is None or self.transfer.begun_bytes <= known_bytes:
-                    return False  # the core sends another one, maybe a newer one, when it hears of the member
-                known_bytes = self.transfer.begun_bytes
-            finally:
-                self.transfer = None
-            await self._clock.sleep_until(self._clock.now() + _jittered(BACKOFF_S[0], self._random))
-
-    def _begun(self, transfer: Transfer) -> None:
-        self.transfer = transfer
-
-
 async def _wait_closed(stream: trio.abc.Stream) -> None:
     """Return when the peer closes a stream on which only this node speaks, or breaks that rule."""
     try:
         await stream.receive_some(1)
     except CONNECTION_ERRORS:
         pass  # closed all the same
-
-
-def _jittered(seconds: float, random: Random) -> float:
-    """Between half and one and a half of it, so that nodes that failed together do not retry together."""
-    return seconds * (0.5 + random.random())

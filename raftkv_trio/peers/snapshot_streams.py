@@ -1,7 +1,7 @@
 """Snapshots between members, each on a connection of its own, so that no message waits behind a file.
 
     sender   -> Hello (for a snapshot), SnapshotOffer, SnapshotPiece, SnapshotPiece, ...
-    receiver -> Welcome, SnapshotWanted (from which byte on), SnapshotTaken
+    receiver -> Welcome, SnapshotWanted (from which byte on) or SnapshotRefused, SnapshotTaken
 
 The bytes of the sender's file travel as they are. The receiver verifies them part by part, and keeps what
 has arrived if the connection ends, so that the next connection resumes there. As soon as the file is
@@ -22,6 +22,7 @@ from raftkv_trio.peers.wire import (
     SnapshotFrame,
     SnapshotOffer,
     SnapshotPiece,
+    SnapshotRefused,
     SnapshotTaken,
     SnapshotWanted,
     decode_snapshot_frame,
@@ -154,6 +155,8 @@ async def send_snapshot(
         connection = SnapshotConnection(stream)
         await connection.send(SnapshotOffer(message, size_bytes))
         wanted = await connection.receive(disk_bytes=size_bytes)
+        if isinstance(wanted, SnapshotRefused):
+            raise PeerProtocolError(f"node {message.to} refused it: {wanted.reason}")
         if not isinstance(wanted, SnapshotWanted) or wanted.offset > size_bytes:
             raise PeerProtocolError(f"node {message.to} does not say which part of the snapshot it wants")
         offset = wanted.offset
@@ -199,7 +202,11 @@ async def receive_snapshot(
         await connection.send(SnapshotWanted(offer.size_bytes))
         await connection.send(SnapshotTaken(offer.size_bytes))
         return message
-    incoming = await worker.run(storage.receive_snapshot, meta.id, offer.size_bytes)
+    try:
+        incoming = await worker.run(storage.receive_snapshot, meta.id, offer.size_bytes)
+    except OSError as error:  # without room most likely, which is asked for before anything is sent
+        await connection.send(SnapshotRefused(error.strerror or str(error)))
+        raise
     try:
         transfer = Transfer(peer_id, meta.id, offer.size_bytes, incoming.offset, incoming.offset, clock.now())
         progress = TransferLog(clock, "receiving from", transfer)

@@ -155,6 +155,16 @@ class SnapshotWanted(NamedTuple):
     offset: int
 
 
+class SnapshotRefused(NamedTuple):
+    """The answer to an offer: the snapshot cannot be received now, for this reason.
+
+    Protocol version 2 adds it. It is said to a node of version 1 too, which does not know it, and so closes
+    the connection.
+    """
+
+    reason: str
+
+
 class SnapshotPiece(NamedTuple):
     """The file's next bytes, at least one."""
 
@@ -167,7 +177,7 @@ class SnapshotTaken(NamedTuple):
     size_bytes: int
 
 
-SnapshotFrame = SnapshotOffer | SnapshotWanted | SnapshotPiece | SnapshotTaken
+SnapshotFrame = SnapshotOffer | SnapshotWanted | SnapshotRefused | SnapshotPiece | SnapshotTaken
 
 
 def encode_snapshot_frame(frame: SnapshotFrame) -> bytes:
@@ -177,6 +187,8 @@ def encode_snapshot_frame(frame: SnapshotFrame) -> bytes:
             return encode_frame([FrameKind.SNAPSHOT_OFFER, [pack_message(message), size_bytes]])
         case SnapshotWanted(offset):
             return encode_frame([FrameKind.SNAPSHOT_WANTED, offset])
+        case SnapshotRefused(reason):
+            return encode_frame([FrameKind.SNAPSHOT_REFUSED, reason])
         case SnapshotPiece(data):
             return encode_frame([FrameKind.SNAPSHOT_PIECE, data])
         case SnapshotTaken(size_bytes):
@@ -191,6 +203,8 @@ def decode_snapshot_frame(payload: bytes) -> SnapshotFrame:
         return SnapshotOffer(unpack_message(message), integer(size_bytes))
     if kind == FrameKind.SNAPSHOT_WANTED:
         return SnapshotWanted(integer(body))
+    if kind == FrameKind.SNAPSHOT_REFUSED:
+        return SnapshotRefused(text(body))
     if kind == FrameKind.SNAPSHOT_PIECE:
         return SnapshotPiece(octets(body))
     if kind == FrameKind.SNAPSHOT_TAKEN:

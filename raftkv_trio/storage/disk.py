@@ -71,6 +71,10 @@ class Disk(Protocol):
         """The names in a directory, sorted."""
         ...
 
+    def room(self, path: Path) -> int:
+        """By how many bytes the files in this directory can still grow, as far as the system knows."""
+        ...
+
     def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
         """Open a file; with `read_only`, also one that this user may not write."""
         ...
@@ -153,6 +157,10 @@ class OsDisk(Disk):
     def list_directory(self, path: Path) -> list[str]:
         # Sorted, since the order of a file system is arbitrary, and a simulation must be repeatable.
         return sorted(os.listdir(path))
+
+    def room(self, path: Path) -> int:
+        system = os.statvfs(path)
+        return system.f_bavail * system.f_frsize
 
     def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
         # O_CLOEXEC: a child process would otherwise keep the directory's lock after its parent has ended.

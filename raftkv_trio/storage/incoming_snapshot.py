@@ -1,5 +1,6 @@
 """A snapshot that another member sends: verified as it arrives, over several connections if one breaks."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from raftkv_trio.errors import CorruptLog
@@ -16,11 +17,15 @@ class IncomingSnapshot:
 
     Attributes:
         offset: the length of what is here and verified; the sender goes on from there.
+
+    Args:
+        finished: called once the file is whole and durable.
     """
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    def __init__(self, disk: Disk, path: Path, finished: Callable[[], None] = lambda: None) -> None:
         self._disk = disk
         self._path = path
+        self._finished = finished
         self._reader = PartReader(path)
         self._header = b""
         # Members' files of one snapshot have equal bytes (the state machine is deterministic), so a transfer
@@ -76,7 +81,9 @@ class IncomingSnapshot:
             self.abandon()
             raise
         self.close()
-        return decode_meta(self._path, self._header)
+        meta = decode_meta(self._path, self._header)
+        self._finished()
+        return meta
 
     def close(self) -> None:
         """Close the file and leave it for a later connection; a second call does nothing."""

@@ -4,7 +4,7 @@ Two workers call it, each from one thread at a time. One writes the log and the 
 what takes long beside it: it takes, receives and sends snapshots, and removes obsolete files.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -125,8 +125,17 @@ class NodeStorage:
         return self.snapshots.open(snapshot)
 
     def receive_snapshot(self, snapshot: SnapshotId, size_bytes: int) -> IncomingSnapshot:
-        """Begin to receive a snapshot of that size, or go on with what is here of it; raises OSError."""
-        return self.snapshots.receive(snapshot, size_bytes)
+        """Begin to receive a snapshot of that size, or go on with what is here of it.
+
+        Raises OSError, at once if the disk has no room for it and for the log's next segment.
+        """
+        return self.snapshots.receive(snapshot, size_bytes, self._log.segment_bytes)
+
+    def forget_received(self, useless: Callable[[SnapshotId], bool]) -> None:
+        """These received snapshots will not be installed: their files need not be kept. Does not block."""
+        for snapshot in self.snapshots.waiting:
+            if useless(snapshot):
+                self.snapshots.forget_received(snapshot)
 
     def read_envelope(self, snapshot: SnapshotId) -> bytes:
         """The node's own part of a snapshot; raises CorruptLog, StorageError."""

@@ -4,6 +4,8 @@ So a whole file counts for nothing until a record of the log names it. A crash b
 that a start removes; the other order would leave a log that continues a snapshot which is not there.
 """
 
+import errno
+import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from raftkv_trio.storage.snapshot_file import (
 )
 
 KEPT = 3  # whole snapshots
+#: How many received snapshots may wait to be installed: while one is, a newer one may come.
+MAX_WAITING = 2
 
 
 class SnapshotDirectory:
@@ -36,20 +40,55 @@ class SnapshotDirectory:
         self._directory = directory
         # Read now and not when it is needed: a directory whose snapshot is gone is refused at the start.
         self.newest, _ = self.read_head(newest)
+        self._waiting: set[SnapshotId] = set()  # changed by several threads, each time in one operation
 
     def begin(self, meta: SnapshotMeta, envelope: bytes) -> SnapshotFile:
         """Begin a snapshot of this node's own."""
         return SnapshotFile(self._disk, self._directory, meta, envelope)
 
-    def receive(self, snapshot: SnapshotId, size_bytes: int) -> IncomingSnapshot:
-        """Begin to receive a snapshot of a member, or go on with what is here of it."""
+    def receive(self, snapshot: SnapshotId, size_bytes: int, spared_bytes: int = 0) -> IncomingSnapshot:
+        """Begin to receive a snapshot of a member, or go on with what is here of it.
+
+        What is here of other snapshots is removed: their senders have given up, or have newer ones by now. So
+        there is one unfinished file at most, beside `MAX_WAITING` that wait for `adopt`.
+
+        Args:
+            spared_bytes: how much room must be left on the disk behind it.
+
+        Raises OSError: with ENOSPC, at once, if the file would not fit; with EBUSY while too many wait.
+        """
+        # Read before the names: `adopt` renames a file, and only then takes it out of these.
+        waiting = self.waiting - {snapshot}
+        if len(waiting) >= MAX_WAITING:
+            raise OSError(errno.EBUSY, "earlier snapshots are still being installed", str(self._directory))
         path = self._directory / f"{snapshot.file_name}.part"
-        incoming = IncomingSnapshot(self._disk, path)
+        kept = {path.name, *[f"{other.file_name}.part" for other in waiting]}
+        for name in self._disk.list_directory(self._directory):
+            if name.endswith(".part") and name not in kept:
+                self._disk.unlink(self._directory / name)
+        incoming = self._open_part(snapshot, path)
         # More is here than the sender has: another member's file of the same snapshot, of other length.
         if incoming.offset > size_bytes:
             incoming.abandon()
-            incoming = IncomingSnapshot(self._disk, path)
+            incoming = self._open_part(snapshot, path)
+        # Asked first, and not found out at the end of a transfer that is then repeated. What is here of the
+        # file goes too: the log needs that room more.
+        if self._disk.room(self._directory) < size_bytes - incoming.offset + spared_bytes:
+            incoming.abandon()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         return incoming
+
+    def _open_part(self, snapshot: SnapshotId, path: Path) -> IncomingSnapshot:
+        return IncomingSnapshot(self._disk, path, lambda: self._waiting.add(snapshot))
+
+    @property
+    def waiting(self) -> set[SnapshotId]:
+        """The snapshots that were received whole, and wait for `adopt`. Does not block."""
+        return {snapshot for snapshot in self._waiting.copy() if snapshot.index > self.newest.index}
+
+    def forget_received(self, snapshot: SnapshotId) -> None:
+        """Nobody will `adopt` this snapshot: its file goes when the next one comes. Does not block."""
+        self._waiting.discard(snapshot)
 
     def adopt(self, snapshot: SnapshotId) -> SnapshotMeta:
         """Give a snapshot that was received, whole and durable, its name; raises CorruptLog.
@@ -59,6 +98,7 @@ class SnapshotDirectory:
         path = self._directory / snapshot.file_name
         # The receiver has synced the contents, so only the name is missing.
         self._disk.rename(path.with_name(f"{path.name}.part"), path)
+        self.forget_received(snapshot)
         self._disk.sync_directory(self._directory)
         return self.read_head(snapshot)[0]
 
@@ -94,8 +134,9 @@ class SnapshotDirectory:
             # was taken or received right before a crash, and can be again.
             if name == snapshot.file_name and (not is_newer or not starting):
                 whole.append(snapshot)
-            # Half of a received file is worth keeping over a restart, since a transfer goes on with it.
-            elif not is_newer or (starting and not name.endswith(".part")):
+            # At a start, half of a received file goes too: it may never be continued, and without room the
+            # node could not even begin.
+            elif not is_newer or starting:
                 obsolete.append(name)
         whole.sort(key=lambda snapshot: snapshot.index)
         # By index. The newest is among the last three: at most two others wait for their records, one that

@@ -5,6 +5,8 @@ import struct
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from raftkv_trio.raft.types import ConfState, Message, MessageType, Snapshot
 from raftkv_trio.storage import OsDisk, SnapshotMeta
 from raftkv_trio.storage.disk import DiskFile
 from raftkv_trio.world import UNACKNOWLEDGED_S, TcpNetwork
-from tests.peers.members import CLUSTER_ID, BareMember, running, until
+from tests.peers.members import CLUSTER_ID, BareMember, connected, running, until
 
 META = SnapshotMeta(index=10, term=2, conf_state=ConfState(voters=(1, 2)))
 
@@ -260,3 +262,46 @@ async def test_both_ends_of_a_connection_notice_a_dead_host() -> None:
             assert all(tcp)
             assert tcp[0] + tcp[1] < UNACKNOWLEDGED_S
             assert tcp[2] == 1000 * UNACKNOWLEDGED_S
+
+
+class FullDisk(OsDisk):
+    """Knows that it has no room, until the test makes some."""
+
+    has_room = False
+
+    def room(self, path: Path) -> int:
+        return super().room(path) if self.has_room else 0
+
+
+def has_ended(member: BareMember, number: int) -> bool:
+    return len(member.events.sent_snapshots) == number
+
+
+async def test_a_receiver_without_room_refuses_at_once_and_is_asked_less_and_less_often(
+    tmp_path: Path, addresses: dict[int, PeerAddress], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of the snapshot is sent, each end says it in one line, and it arrives when there is room."""
+    disk = FullDisk()
+    one = with_snapshot(BareMember(1, addresses, tmp_path / "1"))
+    two = BareMember(2, addresses, tmp_path / "2", disk=disk)
+    async with running(one, two):
+        await connected(one, 2)
+        moments = []
+        for number in range(1, 4):
+            one.peers.send_snapshot(snapshot_message(one))
+            await until(partial(has_ended, one, number))
+            moments.append(trio.current_time())
+        assert one.events.sent_snapshots == [(2, False)] * 3
+        pauses = [after - before for before, after in pairwise(moments)]
+        assert pauses[0] >= 0.25
+        assert pauses[1] >= 0.5
+        disk.has_room = True
+        one.peers.send_snapshot(snapshot_message(one))
+        await two.received(1)
+        await until(lambda: one.events.sent_snapshots[-1] == (2, True))
+    lines = [record.getMessage() for record in caplog.records if "snapshot" in record.getMessage()]
+    failures = [line for line in lines if "failed" in line]
+    assert sorted(failures) == [
+        "receiving a snapshot from node 1 failed: No space left on device",
+        "sending a snapshot to node 2 failed, and is retried: node 2 refused it: No space left on device",
+    ]

@@ -41,6 +41,7 @@ from raftkv_trio.peers.wire import (
     Refused,
     SnapshotOffer,
     SnapshotPiece,
+    SnapshotRefused,
     SnapshotTaken,
     SnapshotWanted,
     decode_peer_frame,
@@ -184,6 +185,13 @@ VERSION_2 = [
         FramePart(True, b"data"),
         "000000094ebd8831820d82f54464617461",
         id="part",
+    ),
+    pytest.param(
+        encode_snapshot_frame,
+        decode_snapshot_frame,
+        SnapshotRefused("full"),
+        "0000000715669fe4820e6466756c6c",
+        id="snapshot_refused",
     ),
 ]
 

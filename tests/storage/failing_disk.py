@@ -125,6 +125,9 @@ class FailingDisk:
         self.refuse("exists", path)
         return self.disk.exists(path)
 
+    def room(self, path: Path) -> int:
+        return self.disk.room(path)
+
     def list_directory(self, path: Path) -> list[str]:
         self.refuse("list_directory", path)
         return self.disk.list_directory(path)

@@ -1,8 +1,10 @@
 """A snapshot that comes in whatever pieces, over whatever interruptions, is the file that was sent."""
 
+import errno
 import random
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,3 +74,68 @@ def test_any_pieces_make_the_same_file(
     assert disk.files(DATA)[PART.with_suffix("")] == data
     storage = reopen(disk)
     assert tuple(storage.snapshot_chunks(META.id)) == chunks
+
+
+CHUNKS = (bytes(500), bytes(500))
+
+
+def part_files(disk: SimulatedDisk) -> list[str]:
+    return sorted([path.name for path in disk.files(DATA / "snap") if path.suffix == ".part"])
+
+
+def test_one_unfinished_file_is_kept_at_most() -> None:
+    """A snapshot that is begun removes what is here of others; a start removes it too."""
+    disk = SimulatedDisk(random.Random(1))
+    storage = reopen(disk)
+    for index in range(10, 20):
+        meta = SnapshotMeta(index, 2, VOTERS)
+        data = snapshot_bytes(meta, CHUNKS)
+        incoming = storage.receive_snapshot(meta.id, len(data))
+        incoming.write(data[: len(data) // 2])
+        incoming.close()
+        assert part_files(disk) == [f"{meta.id.file_name}.part"]
+    disk.kill()
+    reopen(disk)
+    assert not part_files(disk)
+
+
+def received(storage: NodeStorage, index: int) -> SnapshotMeta:
+    meta = SnapshotMeta(index, 2, VOTERS)
+    data = snapshot_bytes(meta, CHUNKS)
+    incoming = storage.receive_snapshot(meta.id, len(data))
+    incoming.write(data)
+    return incoming.finish()
+
+
+def test_what_waits_to_be_installed_stays_and_is_bounded() -> None:
+    """The log writer finds its file, whatever comes meanwhile; only so many wait, unless they are useless."""
+    disk = SimulatedDisk(random.Random(1))
+    storage = reopen(disk)
+    first, second = received(storage, 10), received(storage, 11)
+    with pytest.raises(OSError, match="still being installed"):
+        received(storage, 12)
+    storage.install(HardState(2, None, 10), first.id, ())
+    third = received(storage, 12)
+    storage.forget_received(lambda snapshot: snapshot == third.id)
+    fourth = received(storage, 13)
+    assert part_files(disk) == [f"{meta.id.file_name}.part" for meta in (second, fourth)]
+    storage.install(HardState(2, None, 11), second.id, ())
+    storage.install(HardState(2, None, 13), fourth.id, ())
+    assert storage.snapshot == fourth
+
+
+def test_room_is_asked_for_first() -> None:
+    """Without room for the whole file and the next segment nothing is taken, and what is here makes room."""
+    disk = SimulatedDisk(random.Random(1))
+    storage = reopen(disk)
+    data = snapshot_bytes(META, CHUNKS)
+    half = storage.receive_snapshot(META.id, len(data))
+    half.write(data[: len(data) // 2])
+    half.close()
+    disk.free_bytes = 0
+    with pytest.raises(OSError, match="No space left") as error:
+        storage.receive_snapshot(META.id, len(data))
+    assert error.value.errno == errno.ENOSPC
+    assert not part_files(disk)
+    disk.free_bytes = 1 << 30
+    assert received(storage, 10) == META

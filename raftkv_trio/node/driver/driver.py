@@ -38,6 +38,7 @@ from raftkv_trio.raft.types import (
     Message,
     MessageType,
     Ready,
+    Snapshot,
     StateRole,
 )
 from raftkv_trio.sync import ByteBoundedQueue, Wakeup
@@ -60,6 +61,7 @@ class Driver:
         inbox: what the peers sent.
         completions: what the log writer and the applier report.
         reports: what the connections to the peers report.
+        snapshot_stepped: called with each received snapshot when the core has taken or ignored it.
         peers: takes what is for them.
     """
 
@@ -79,6 +81,7 @@ class Driver:
         leader: KnownLeader,
         leadership_transfer: LeadershipTransfer,
         log_writer: LogWriter,
+        snapshot_stepped: Callable[[Snapshot], None],
         peers: PeerTransport,
         clock: Clock,
         tick_interval_s: float,
@@ -97,6 +100,7 @@ class Driver:
         self._reads = reads
         self._proposer = proposer
         self._log_writer = log_writer
+        self._snapshot_stepped = snapshot_stepped
         self._peers = peers
         self._clock = clock
         self._tick_interval_s = tick_interval_s
@@ -174,6 +178,9 @@ class Driver:
                 messages += [(peer_id, message) for message in frame]
         for peer_id, message in without_superseded_heartbeats(messages):
             self._step(peer_id, message)
+            if message.type is MessageType.SNAP:
+                assert message.snapshot is not None
+                self._snapshot_stepped(message.snapshot)
 
     def _step(self, peer_id: int, message: Message) -> None:
         # The core would forward these to the leader it knows, with the original sender in them. The leader

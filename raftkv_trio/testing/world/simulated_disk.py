@@ -13,6 +13,7 @@ in the middle of a later operation. Everything random is drawn from the disk's `
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,6 +149,9 @@ class SimulatedDisk:
     def list_directory(self, path: Path) -> list[str]:
         with self.operation():
             return sorted(self._directory(path).names)
+
+    def room(self, path: Path) -> int:
+        return sys.maxsize if self.free_bytes is None else self.free_bytes
 
     def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> SimulatedFile:
         with self.operation():
