@@ -94,7 +94,9 @@ class IncomingSnapshot:
     def abandon(self) -> None:
         """Close the file and remove it."""
         self.close()
-        self._disk.unlink(self._path)
+        # A newer snapshot that was installed meanwhile has made it obsolete: `tidy` may have removed it.
+        if self._disk.exists(self._path):
+            self._disk.unlink(self._path)
 
     def _feed(self, data: bytes) -> None:
         parts = self._reader.feed(data)

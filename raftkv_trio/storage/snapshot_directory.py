@@ -38,13 +38,15 @@ class SnapshotDirectory:
     def __init__(self, disk: Disk, directory: Path, newest: SnapshotId) -> None:
         self._disk = disk
         self._directory = directory
+        self._begun: SnapshotFile | None = None  # the last one
         # Read now and not when it is needed: a directory whose snapshot is gone is refused at the start.
         self.newest, _ = self.read_head(newest)
         self._waiting: set[SnapshotId] = set()  # changed by several threads, each time in one operation
 
     def begin(self, meta: SnapshotMeta, envelope: bytes) -> SnapshotFile:
-        """Begin a snapshot of this node's own."""
-        return SnapshotFile(self._disk, self._directory, meta, envelope)
+        """Begin a snapshot of this node's own, one at a time. Until it ends `tidy` leaves its file alone."""
+        self._begun = SnapshotFile(self._disk, self._directory, meta, envelope)
+        return self._begun
 
     def receive(self, snapshot: SnapshotId, size_bytes: int, spared_bytes: int = 0) -> IncomingSnapshot:
         """Begin to receive a snapshot of a member, or go on with what is here of it.
@@ -111,7 +113,7 @@ class SnapshotDirectory:
         yield from read_chunks(self._disk, self._directory / snapshot.file_name)
 
     def tidy(self, *, starting: bool = False) -> None:
-        """Remove obsolete files: keep the last three whole snapshots, and what is being received.
+        """Remove obsolete files: keep the last three whole snapshots, and what is being written or received.
 
         Older ones than the newest are kept since a message to a follower may name one that was the newest a
         moment ago, and for a rebuild of a damaged log.
@@ -123,11 +125,14 @@ class SnapshotDirectory:
         # Read before the names: the log writer may adopt a later snapshot meanwhile. With the older one fewer
         # files are obsolete, never more.
         newest = self.newest
+        # This file may be obsolete already, if a leader's newer snapshot was installed meanwhile. Its writer
+        # does not know that before the machine is restored, and needs the name until then.
+        being_written = self._begun.temporary.name if self._begun and self._begun.is_open else None
         whole: list[SnapshotId] = []
         obsolete: list[str] = []
         for name in self._disk.list_directory(self._directory):
             snapshot = SnapshotId.parse(name)
-            if snapshot is None:
+            if snapshot is None or name == being_written:
                 continue
             is_newer = snapshot.index > newest.index
             # A newer whole file waits for its record in the log. At a start there is none to come: the file

@@ -80,19 +80,22 @@ class SnapshotFile:
     Args:
         meta: goes into the header.
         envelope: the node's own part; not empty.
+
+    Attributes:
+        temporary: the path until the file is whole.
     """
 
     def __init__(self, disk: Disk, directory: Path, meta: SnapshotMeta, envelope: bytes) -> None:
         self._disk = disk
         self._path = directory / meta.id.file_name
-        self._temporary = directory / f"{meta.id.file_name}.tmp"
+        self.temporary = directory / f"{meta.id.file_name}.tmp"
         # The position counts parts, for their CRCs; the hash is of all bytes, frames included.
         self._position = self._unsynced = self.size_bytes = 0
         self._hash = blake2b(digest_size=HASH_BYTES)
         # A killed process may have left one, and it may be longer than the new one will be.
-        if disk.exists(self._temporary):
-            disk.unlink(self._temporary)
-        self._file: DiskFile | None = disk.open(self._temporary, create=True)
+        if disk.exists(self.temporary):
+            disk.unlink(self.temporary)
+        self._file: DiskFile | None = disk.open(self.temporary, create=True)
         # Index, term and configuration come first, so that a start, or a member that receives the file, knows
         # what it holds without the chunks. The configuration is the one in force at this index: the core
         # needs it to restore, and it may have changed since.
@@ -101,6 +104,11 @@ class SnapshotFile:
         except OSError:
             self.abandon()
             raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is being written: it is neither finished, nor closed, nor abandoned."""
+        return self._file is not None
 
     def write(self, parts: Iterable[bytes]) -> None:
         """Append parts; an empty one is left out, since it would mean the end."""
@@ -118,7 +126,7 @@ class SnapshotFile:
         # That the log continues this snapshot is recorded later still, when the name is durable.
         self._file.datasync()
         self.close()
-        self._disk.rename(self._temporary, self._path)
+        self._disk.rename(self.temporary, self._path)
         self._disk.sync_directory(self._path.parent)
         return self._path
 
@@ -132,8 +140,8 @@ class SnapshotFile:
         """Close the file, and remove it if it has no name yet."""
         # At once, and not at the next start: without room for a snapshot, half of one must not stay.
         self.close()
-        if self._disk.exists(self._temporary):
-            self._disk.unlink(self._temporary)
+        if self._disk.exists(self.temporary):
+            self._disk.unlink(self.temporary)
 
     def _framed(self, part: bytes) -> bytes:
         if len(part) > MAX_PART_BYTES:
