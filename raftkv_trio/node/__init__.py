@@ -28,7 +28,8 @@ Begin with `node.py`: `run_node` is this tree, and `Node` the handle for a progr
   (`steps.py`), so that the simulator can carry out the same steps on virtual time.
 - `proposals.py`: proposals that wait for their outcome, and the rule that tells their fate.
 - `reads.py`: linearizable reads that wait for the leader and for the applier.
-- `removal.py`, `disk_room.py`: what a node does when it was removed, and when its disk is full.
+- `removal.py`, `disk_room.py`, `lost_entries.py`: what a node does when it was removed, when its disk has no
+  room, and when it has lost what it had acknowledged.
 - `open_snapshot.py`: a snapshot's file, open for a backup.
 - `status.py`, `measures.py`: what operators see.
 """

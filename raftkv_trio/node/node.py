@@ -212,6 +212,14 @@ class Node:
         """
         self._parts.close(reason)
 
+    @property
+    def lost_entries(self) -> str | None:
+        """Why this node can take no part any more, in words: it has lost entries that it had acknowledged.
+
+        None as long as nothing is known to be lost.
+        """
+        return self._parts.lost_entries.reason
+
     def status(self) -> NodeStatus:
         """This node as it sees itself now."""
         return self._view.status()

@@ -25,6 +25,7 @@ from raftkv_trio.node.driver.peer_reports import PeerReports
 from raftkv_trio.node.driver.proposing import Proposer
 from raftkv_trio.node.freshness import Freshness
 from raftkv_trio.node.log_writer import LogWriter
+from raftkv_trio.node.lost_entries import LostEntries, SilencedTransport
 from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.node.reads import AppliedIndex, PendingReads
 from raftkv_trio.node.recovery import (
@@ -105,6 +106,7 @@ class NodeParts:
         )
         self.raw = RawNode(core_config(config, storage.snapshot.index, world.random), log)
         self.removal = Removal(config.node_id, self.applied, world.clock, self.close)
+        self.lost_entries = LostEntries(config.node_id, world.clock, self.close)
         self.reports = PeerReports(self.proposals, wakeup)
         self.active = ActiveMembers(self.raw, world.clock, config.election_timeout_s)
         self.leader = KnownLeader(world.clock)
@@ -133,7 +135,7 @@ class NodeParts:
 
         # 4. The driver.
         self.membership_changes = self._make_membership_changes(log)
-        self.driver = self._make_driver(wakeup, transport or self.peers)
+        self.driver = self._make_driver(wakeup, SilencedTransport(transport or self.peers, self.lost_entries))
         self.removal.members_applied(envelope)  # its last process may have ended before anybody confirmed it
 
     def close(self, reason: str) -> None:
@@ -248,6 +250,7 @@ class NodeParts:
             active=self.active,
             leader=self.leader,
             leadership_transfer=self.leadership_transfer,
+            lost_entries=self.lost_entries,
             log_writer=self.log_writer,
             snapshot_stepped=self._snapshot_stepped,
             peers=transport,

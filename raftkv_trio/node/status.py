@@ -131,6 +131,8 @@ class NodeView:
         return members
 
     def _health(self) -> str | None:
+        if (lost := self._parts.lost_entries.reason) is not None:
+            return lost
         if (shortage := self._parts.proposals.disk_shortage) is not None:
             return f"{shortage}; free some space"
         if self._parts.raw.leader_id is not None:

@@ -218,6 +218,7 @@ from raftkv_trio.raft.confchange import (
 )
 from raftkv_trio.raft.config import Config, ReadOnlyOption
 from raftkv_trio.raft.errors import (
+    AcknowledgedEntriesLost,
     Compacted,
     ForwardingDisabled,
     InvalidConfiguration,
@@ -259,6 +260,7 @@ from raftkv_trio.raft.types import (
 __all__ = [
     "APPEND_THREAD",
     "APPLY_THREAD",
+    "AcknowledgedEntriesLost",
     "Compacted",
     "ConfChange",
     "ConfChangeSingle",

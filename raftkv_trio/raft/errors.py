@@ -46,6 +46,23 @@ class InvalidMessage(StepError):
     """A message contradicts itself, or what this node knows to be committed."""
 
 
+class AcknowledgedEntriesLost(InvalidMessage):
+    """The leader knows that this node had acknowledged entries which its log does not have.
+
+    Attributes:
+        acknowledged: an index that this node has acknowledged in this term.
+        last_index: where its log ends.
+    """
+
+    def __init__(self, leader: int, acknowledged: int, last_index: int) -> None:
+        super().__init__(
+            f"node {leader} says that this node has acknowledged entry {acknowledged}, but its log ends at"
+            f" {last_index}: acknowledged entries are lost"
+        )
+        self.acknowledged = acknowledged
+        self.last_index = last_index
+
+
 class InvalidConfiguration(RaftError):
     """A configuration, or a change of one, breaks the rules of joint consensus."""
 

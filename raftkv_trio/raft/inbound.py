@@ -5,7 +5,13 @@ member can have sent to this node: an error in one node, or on the wire, must no
 """
 
 from raftkv_trio.raft.confchange import normalized
-from raftkv_trio.raft.errors import InvalidConfiguration, InvalidMessage, LocalMessage, PeerNotFound
+from raftkv_trio.raft.errors import (
+    AcknowledgedEntriesLost,
+    InvalidConfiguration,
+    InvalidMessage,
+    LocalMessage,
+    PeerNotFound,
+)
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.types import APPEND_THREAD, APPLY_THREAD, Message, MessageType, StateRole
 
@@ -105,10 +111,7 @@ def _check_body(raft: Raft, message: Message) -> None:
     elif kind is MessageType.HEARTBEAT:
         # A leader tells no more than this node has acknowledged (`read_index.broadcast_heartbeat`).
         if message.commit > raft.log.last_index():
-            raise InvalidMessage(
-                f"node {message.from_} says that this node has acknowledged entry {message.commit}, but "
-                f"its log ends at {raft.log.last_index()}: acknowledged entries are lost"
-            )
+            raise AcknowledgedEntriesLost(message.from_, message.commit, raft.log.last_index())
     elif kind is MessageType.APP_RESP:
         # It could commit entries that do not exist.
         leads = raft.role is StateRole.LEADER and message.term == raft.term

@@ -25,12 +25,14 @@ from raftkv_trio.node.driver.membership_changes import MembershipChanges
 from raftkv_trio.node.driver.peer_reports import PeerReports
 from raftkv_trio.node.driver.proposing import Proposer
 from raftkv_trio.node.log_writer import LogWriter
+from raftkv_trio.node.lost_entries import LostEntries
 from raftkv_trio.node.measures import RoundTrips
 from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.node.reads import PendingReads
 from raftkv_trio.peers.incoming import InboxItem, ReceivedSnapshot
 from raftkv_trio.peers.outbox import Item, PeerTransport
 from raftkv_trio.peers.wire import Forward, ForwardChange, Refused
+from raftkv_trio.raft.errors import AcknowledgedEntriesLost
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import (
     APPEND_THREAD,
@@ -80,6 +82,7 @@ class Driver:
         active: ActiveMembers,
         leader: KnownLeader,
         leadership_transfer: LeadershipTransfer,
+        lost_entries: LostEntries,
         log_writer: LogWriter,
         snapshot_stepped: Callable[[Snapshot], None],
         peers: PeerTransport,
@@ -92,6 +95,7 @@ class Driver:
         self._active = active
         self._leader = leader
         self._leadership_transfer = leadership_transfer
+        self._lost_entries = lost_entries
         self.on_turned: Callable[[], None] | None = None
         self._inbox = inbox
         self._completions = completions
@@ -183,6 +187,8 @@ class Driver:
                 self._snapshot_stepped(message.snapshot)
 
     def _step(self, peer_id: int, message: Message) -> None:
+        if self._lost_entries.reason is not None:
+            return
         # The core would forward these to the leader it knows, with the original sender in them. The leader
         # refuses such a message: on a stream, a member may only speak for itself. Dropping is safe, because
         # the sender repeats a read after a few ticks, and a transfer is only a wish.
@@ -200,6 +206,9 @@ class Driver:
             return
         try:
             self._raw.step(message)
+        except AcknowledgedEntriesLost as error:
+            self._lost_entries.noticed(error)
+            return
         except RaftError as error:
             # No correct member sends such a message. The core has not changed, and the voter goes on.
             logger.warning("dropped a %s message of node %d: %s", message.type.name, peer_id, error)
@@ -225,6 +234,7 @@ class Driver:
         if self._tick_due:
             self._tick_due = False
             self._raw.tick()
+            self._lost_entries.tick()
             self._active.tick()
             self._leadership_transfer.tick(self._log_writer.writing_since)
             self._reads.tick()

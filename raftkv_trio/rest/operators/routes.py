@@ -44,7 +44,9 @@ def add_operator_routes(
 
     @app.get("/-/healthy")
     async def healthy() -> Response:
-        """Whether the process works. No answer means that a restart would help."""
+        """Whether the process works. No answer means that a restart would help; 503, that it would not."""
+        if node.lost_entries is not None:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, node.lost_entries)
         return text("healthy")
 
     @app.get("/-/ready")
