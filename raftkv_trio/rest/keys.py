@@ -28,7 +28,7 @@ from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.contents import ContentReceiver
 from raftkv_trio.rest.exchange import ALLOW, METHODS, KeyRequest, KeyResponse, empty, octets, plain
-from raftkv_trio.rest.preconditions import etag, parse_preconditions, weak_hint
+from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions, weak_hint
 from raftkv_trio.rest.status_codes import BUG, status_of
 from raftkv_trio.rest.waiting import wait_applied, wait_readable
 
@@ -129,7 +129,7 @@ class KeyHandlers:
     # ------------------------------------------------------------ writes
 
     async def _put(self, request: KeyRequest, key: bytes) -> KeyResponse:
-        preconditions = parse_preconditions(request.lines)
+        preconditions = await self._without_lost_tags(parse_preconditions(request.lines), key)
         async with self._contents.receive(request) as value:
             proposal = self._node.submit(encode_txn(preconditions.guard(key, Put(key, value))))
         del value  # from here on the command waits, and the node bounds commands
@@ -142,6 +142,7 @@ class KeyHandlers:
         preconditions = parse_preconditions(request.lines)
         if _MEMBER_PATH.fullmatch(key) and preconditions.if_match is None:
             return await self._remove_member(key)
+        preconditions = await self._without_lost_tags(preconditions, key)
         proposal = self._node.submit(encode_txn(preconditions.guard(key, Delete(key))))
         applied, result = await self._outcome(proposal)
         if isinstance(result, GetResult) and result.key_values:
@@ -150,6 +151,15 @@ class KeyHandlers:
             return self._written(applied, result)
         # A missing key is 404 whatever the preconditions say (RFC 9110, section 13.2.1).
         return plain(HTTPStatus.NOT_FOUND, "Failed to DELETE")
+
+    async def _without_lost_tags(self, preconditions: Preconditions, key: bytes) -> Preconditions:
+        """The preconditions with one tag or none, so that the command has the key in a compare once."""
+        if preconditions.tag_count > 1 and not self._node.is_restoring:
+            preconditions = preconditions.without_lost_tags(self._store, key, is_linearizable=False)
+        if preconditions.tag_count > 1:  # this node may lag behind the one that gave the tags
+            await wait_readable(self._node, self._config)
+            preconditions = preconditions.without_lost_tags(self._store, key, is_linearizable=True)
+        return preconditions
 
     async def _add_member(self, request: KeyRequest, path: bytes) -> KeyResponse:
         """raftexample's `POST /4` with the node's peer URL; 204 when the node is a learner."""

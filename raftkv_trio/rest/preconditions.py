@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from raftkv_trio.errors import MalformedRequest
-from raftkv_trio.kv import Compare, Get, KeyValue, Operation, Relation, Target, Txn
+from raftkv_trio.kv import Compare, Get, KeyValue, Operation, Relation, Store, Target, Txn
 
 MAX_TAGS = 100
 _LIST = re.compile(r'[ \t,]*(?:(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"[ \t]*(?:,[ \t,]*|$))+')
@@ -39,6 +39,41 @@ class Preconditions(NamedTuple):
 
     if_match: Tags | None = None
     if_none_match: Tags | None = None
+
+    @property
+    def tag_count(self) -> int:
+        """How many revisions the two fields name."""
+        return sum(len(tags.revisions) for tags in (self.if_match, self.if_none_match) if tags is not None)
+
+    def without_lost_tags(self, store: Store, key: bytes, *, is_linearizable: bool) -> "Preconditions":
+        """The same preconditions without tags that can match no more.
+
+        Every tag becomes a compare with the key in it, so many tags would make a command of many times the
+        key's size. But revisions only grow: when the command is applied, the key is at the revision that it
+        has now, or at one that the store has not reached yet.
+
+        Args:
+            store: as it is now on this node.
+            is_linearizable: whether it holds all that was acknowledged before the request. Then the client
+                cannot have seen a tag that the store has not reached. It does not match now, so 412 is a true
+                answer, whatever happens before the command is applied.
+
+        Raises MalformedRequest if If-None-Match has many such tags: they must not match then either.
+        """
+        record = store.get(key)
+        now = record.mod_revision if record else None
+
+        def left(tags: Tags | None, *, ahead: bool) -> Tags | None:
+            if tags is None or tags.is_any:
+                return tags
+            return Tags(
+                False, tuple([r for r in tags.revisions if r == now or (ahead and r > store.revision)])
+            )
+
+        left_none = left(self.if_none_match, ahead=True)
+        if is_linearizable and left_none is not None and len(left_none.revisions) > 1:
+            raise MalformedRequest("If-None-Match names revisions that the store has not reached")
+        return Preconditions(left(self.if_match, ahead=not is_linearizable), left_none)
 
     def guard(self, key: bytes, write: Operation) -> Txn:
         """The txn that does `write` if the preconditions hold, and reads the key otherwise.

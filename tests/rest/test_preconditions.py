@@ -116,6 +116,59 @@ def test_guard_is_what_the_fields_say(
         assert result == GetResult((record,) if record else (), 1 if record else 0)
 
 
+@given(
+    history=st.lists(st.sampled_from(["put", "delete", "other"]), max_size=6),
+    later=st.lists(st.sampled_from(["put", "delete", "other"]), max_size=3),
+    if_match=tags,
+    if_none_match=tags,
+)
+def test_lost_tags_change_nothing(
+    history: list[str], later: list[str], if_match: Tags | None, if_none_match: Tags | None
+) -> None:
+    """A tag that is left out could not have matched, whatever is applied before the command."""
+    store = Store()
+
+    def run(steps: list[str]) -> None:
+        for step in steps:
+            match step:
+                case "put":
+                    store.run(Txn(success=(Put(KEY, b"v"),)))
+                case "delete":
+                    store.run(Txn(success=(Delete(KEY),)))
+                case _:
+                    store.run(Txn(success=(Put(b"/other", b"v"),)))
+
+    run(history)
+    given_ = Preconditions(if_match, if_none_match)
+    left = given_.without_lost_tags(store, KEY, is_linearizable=False)
+    run(later)
+    copy = Store()
+    copy.restore(store.snapshot())
+    assert store.run(left.guard(KEY, Put(KEY, b"new"))) == copy.run(given_.guard(KEY, Put(KEY, b"new")))
+
+
+@pytest.mark.parametrize("field", ["If-Match", "If-None-Match"])
+async def test_a_command_has_the_key_in_a_compare_once(
+    served: Served, client: httpx.AsyncClient, field: str
+) -> None:
+    """A head of 8 kB makes no command of 800 kB: of 100 tags, the one that can match is left."""
+    path = "/" + "k" * 7000
+    for _ in range(3):
+        etag = (await client.put(path, content=b"v")).headers["ETag"]
+    lost = [f'"{n}"' for n in range(1, 4) if f'"{n}"' != etag]
+    ahead = [f'"{n}"' for n in range(5000, 5000 + MAX_TAGS - 4)]
+    many = {"If-Match": [*lost, etag, *ahead], "If-None-Match": lost}[field]
+    before = served.parts.applier.log_bytes
+    answer = await client.put(path, content=b"v", headers={field: ",".join(many)})
+    assert answer.status_code == 204
+    assert served.parts.applier.log_bytes - before < 4 * len(path)
+    invented = await client.put(path, content=b"v", headers={"If-None-Match": ",".join(ahead)})
+    assert (invented.status_code, invented.text) == (
+        400,
+        "If-None-Match names revisions that the store has not reached\n",
+    )
+
+
 # ---------------------------------------------------------------- as answers
 
 
