@@ -43,11 +43,36 @@ def run_command() -> NoReturn:
     exit_with(code or 0)
 
 
-@click.group(name=PROGRAM, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+class _Grouped(click.Group):
+    """A group whose help lists the commands by what they are for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(command.name or "", command.get_short_help_str()) for command in commands]
+                )
+
+
+GROUPS: dict[str, tuple[click.Command, ...]] = {
+    "Run nodes": (serve, local),
+    "Ask a running cluster": (status, member, snapshot, backup),
+    "Work on the directory of a stopped node": (check, restore),
+    "Test": (simulate,),
+}
+
+
+@click.group(
+    name=PROGRAM,
+    cls=_Grouped,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def program() -> None:
     """A replicated key-value store: Raft on Trio, with the command line of etcd's raftexample."""
 
 
-for command in (serve, status, member, snapshot, check, backup, restore, local, simulate):
-    program.add_command(command)
+for grouped in GROUPS.values():
+    for command in grouped:
+        program.add_command(command)

@@ -11,8 +11,10 @@ import click
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.local.procfile import client_addresses, read_procfile
 
 # What Kubernetes sets for a Service named `raftkv-trio`: RAFTKV_TRIO_PORT=tcp://10.96.0.12:9121.
+DEFAULT_ENDPOINTS = f"the nodes of ./Procfile, or http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"
 _SERVICE_URL = re.compile("(tcp|udp|sctp)://")
 
 
@@ -128,13 +130,21 @@ def address(text: str | None, flag: str) -> PeerAddress | None:
     return None if text is None else PeerAddress.parse(text, flag, needs_scheme=False)
 
 
+def default_endpoints() -> list[str]:
+    """The nodes of the Procfile in the working directory; without such a file, a node on its default port."""
+    procfile = Path("Procfile")
+    found = client_addresses(read_procfile(procfile)) if procfile.exists() else {}
+    return [address.url for address in found.values()] or [f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"]
+
+
 endpoints_option = option(
     "--endpoint",
     "endpoints",
     envvar="RAFTKV_TRIO_ENDPOINT",
     metavar="URL",
     multiple=True,
-    default=[f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"],
+    default=default_endpoints,
+    show_default=DEFAULT_ENDPOINTS,
     help="REST API of a member to ask. Repeat it in case a member is down.",
 )
 

@@ -7,8 +7,14 @@ from pathlib import Path
 import click
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.cli.flags import addresses_of, endpoints_option, option, write_out_option
-from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT
+from raftkv_trio.cli.flags import (
+    DEFAULT_ENDPOINTS,
+    addresses_of,
+    default_endpoints,
+    endpoints_option,
+    option,
+    write_out_option,
+)
 from raftkv_trio.errors import ConfigError
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
@@ -62,7 +68,8 @@ def snapshot(endpoints: tuple[str, ...], timeout: float) -> int:
     "--endpoint",
     envvar="RAFTKV_TRIO_ENDPOINT",
     metavar="URL",
-    default=f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}",
+    default=lambda: default_endpoints()[0],
+    show_default=DEFAULT_ENDPOINTS,
     help="REST API of any member.",
 )
 @option(

@@ -7,7 +7,6 @@ Rules of this module:
 """
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import trio
 
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.local.console import Console
+from raftkv_trio.local.procfile import is_node
 from raftkv_trio.local.readiness import VARIABLE, wait_told
 
 DRAIN_S = 1.0  # after the end of a process, for the output that is still in its pipe
@@ -136,7 +136,7 @@ class LocalProcess:
         """
         sentence = await self.start()
         run = self.run
-        if run is not None and _is_node(self._command):
+        if run is not None and is_node(self._command):
             with trio.move_on_after(self._context.grace_s):
                 await run.ready.wait()
                 if run.ended.is_set():
@@ -242,8 +242,3 @@ def _in_place(command: str, environment: Mapping[str, str]) -> str:
     """
     program = shutil.which(command.split()[0], path=environment.get("PATH"))
     return command if program is None or set(command) & set(";&|") else f"exec {command}"
-
-
-def _is_node(command: str) -> bool:
-    """Whether the command runs `raftkv-trio serve`, which tells when it is ready."""
-    return re.search(r"\braftkv[-_]trio\s+serve\b", command) is not None

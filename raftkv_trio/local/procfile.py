@@ -1,8 +1,12 @@
 """The Procfile: lines of the form `name: command`, as foreman, goreman and honcho read them."""
 
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from raftkv_trio.addresses import PeerAddress, is_wildcard
+from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
 
 _LINE = re.compile(r"([A-Za-z0-9_-]+)\s*:\s*([^\0]+)")
@@ -29,6 +33,49 @@ def parse_procfile(text: str) -> dict[str, str]:
     if not commands:
         raise ConfigError("the Procfile names no process")
     return commands
+
+
+def read_procfile(procfile: Path) -> dict[str, str]:
+    """The processes of a file, as `parse_procfile`. Raises ConfigError, also if the file cannot be read."""
+    try:
+        text = procfile.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read {procfile}: {reason}; name another with `procfile`") from error
+    return parse_procfile(text)
+
+
+def is_node(command: str) -> bool:
+    """Whether the command runs `raftkv-trio serve`, which tells when it is ready."""
+    return re.search(r"\braftkv[-_]trio\s+serve\b", command) is not None
+
+
+def client_addresses(commands: Mapping[str, str]) -> dict[str, PeerAddress]:
+    """Where clients reach each node, by process name, as far as the flags of its command tell.
+
+    A command whose flags cannot be read here is left out: the shell, or `serve`, says what is wrong with it.
+    """
+    addresses = {}
+    for name, command in commands.items():
+        try:
+            if is_node(command):
+                addresses[name] = _client_address(shlex.split(command))
+        except (ValueError, ConfigError):
+            continue
+    return addresses
+
+
+def _client_address(words: list[str]) -> PeerAddress:
+    flags = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        flags[flag] = value if equals else following
+    if "--advertise-client" in flags:
+        return PeerAddress.parse(flags["--advertise-client"], needs_scheme=False)
+    default = RestConfig()
+    host = flags.get("--host", default.host).strip("[]")
+    # All processes of a Procfile run on this machine.
+    return PeerAddress(default.host if is_wildcard(host) else host, int(flags.get("--port", default.port)))
 
 
 def check_names(names: Iterable[str], commands: Iterable[str]) -> list[str]:

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import trio
 
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.client.status import survey
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.local.console import Console
 from raftkv_trio.local.control import Reply, Request, open_control_socket, serve_control
 from raftkv_trio.local.process import DRAIN_S, LocalProcess, ProcessContext
-from raftkv_trio.local.procfile import check_names, parse_procfile
+from raftkv_trio.local.procfile import check_names, client_addresses, read_procfile
 from raftkv_trio.sync import wait_any
 
 KILL_GRACE_S = 10.0
+LEADER_WITHIN_S, ANSWER_WITHIN_S, ASK_EVERY_S = 30.0, 1.0, 0.2
 VERBS = ("start", "stop", "restart", "list", "status")
 
 
@@ -52,7 +55,7 @@ async def run_local(
 
     Cancellation kills the processes and leaves nothing behind.
     """
-    commands = _read_procfile(procfile)
+    commands = read_procfile(procfile)
     first = check_names(names, commands)
     console = Console(output, ["local", *commands], color=color)
     with open_control_socket(procfile.parent) as listening:
@@ -68,6 +71,7 @@ async def run_local(
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(serve_control, listening, cluster.answer)
                 await cluster.start(first)
+                tasks.start_soon(_say_who_leads, cluster, first, client_addresses(commands), console)
                 await wait_any(stop, console.lost, cluster.exited)
                 tasks.cancel_scope.cancel()
             await cluster.stop()
@@ -134,13 +138,27 @@ class LocalCluster:
             self.exited.set()
 
 
-def _read_procfile(procfile: Path) -> dict[str, str]:
-    try:
-        text = procfile.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read {procfile}: {reason}; name another with `procfile`") from error
-    return parse_procfile(text)
+async def _say_who_leads(
+    cluster: LocalCluster, names: Iterable[str], addresses: Mapping[str, PeerAddress], console: Console
+) -> None:
+    """Once the nodes among these processes serve, say which of them leads, and a command to try."""
+    nodes = [name for name in names if name in addresses]
+    for name in nodes:
+        run = cluster.processes[name].run
+        assert run is not None  # it was started
+        await run.ready.wait()
+    with trio.move_on_after(LEADER_WITHIN_S):
+        while nodes:
+            try:
+                reports = await survey([addresses[name] for name in nodes], ANSWER_WITHIN_S)
+            except RaftKVError:
+                reports = []  # they have ended, or are being replaced; each of them says so itself
+            for report in reports:
+                if report.role == "leader":
+                    url = report.client_url or addresses[nodes[0]].url
+                    await console.say(f"node {report.id} leads; try: curl -L {url}/my-key -XPUT -d hello")
+                    return
+            await trio.sleep(ASK_EVERY_S)
 
 
 async def _together(calls: Sequence[Callable[[], Awaitable[str]]]) -> str:

@@ -227,6 +227,13 @@ def test_help_is_there(command: str, tmp_path: Path) -> None:
     assert done[0].stdout.startswith(f"Usage: raftkv-trio {command} ")
 
 
+def test_the_program_s_help_has_every_command(tmp_path: Path) -> None:
+    """The commands are listed by what they are for, each of them once."""
+    done = run("--help", directory=tmp_path)
+    listed = re.findall(r"^  (\w+)  +\w", done.stdout.partition("Run nodes:")[2], re.MULTILINE)
+    assert sorted(listed) == sorted(program.commands)
+
+
 def test_version_and_module(tmp_path: Path) -> None:
     """`raftkv-trio` and `python -m raftkv_trio` are one program and say the same version."""
     script = Path(sys.executable).parent / "raftkv-trio"

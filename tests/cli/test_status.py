@@ -129,6 +129,19 @@ def test_a_peer_port_is_asked(tmp_path: Path) -> None:
             assert refusal(*asked, directory=tmp_path, exit_code=1) == said
 
 
+def test_endpoints_of_a_procfile(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
+    """Without an endpoint the nodes of the Procfile in the working directory are asked; one may be down."""
+    peer_port, port, other = free_ports(3)
+    alone_at = f"serve --cluster http://127.0.0.1:{peer_port} --port {port}"
+    (tmp_path / "Procfile").write_text(f"a: raftkv-trio {alone_at}\nb: raftkv-trio serve --port {other}\n")
+    said = refusal("status", directory=tmp_path, exit_code=1)
+    assert re.findall(r"http://127.0.0.1:(\d+) does not answer", said) == sorted((str(port), str(other)))
+    with serving(*alone_at.split()[1:], port=port, directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        for command in ("status", "member list", "snapshot --endpoint " + node.url):
+            assert run(*command.split(), directory=tmp_path).returncode == 0
+
+
 def test_endpoints_of_the_environment(tmp_path: Path) -> None:
     """They are separated by commas, as those of --cluster, or by spaces."""
     for endpoints in ("127.0.0.1:1,http://127.0.0.1:2", "127.0.0.1:1 127.0.0.1:2"):

@@ -4,6 +4,7 @@ import os
 import re
 import select
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -399,6 +400,21 @@ def test_names_are_coloured_where_asked() -> None:
     os.close(writer)
     with open(reader, "rb") as output:
         assert output.read() == b"\x1b[36ma  |\x1b[0m x\n\x1b[33mbb |\x1b[0m y\n"
+
+
+async def test_a_start_ends_with_a_command_to_try(
+    tmp_path: Path, free_ports: Callable[[int], list[int]]
+) -> None:
+    """When the nodes serve and one of them leads, the output says which, and the command works."""
+    peer_port, port = free_ports(2)
+    procfile = tmp_path / "Procfile"
+    flags = f"--cluster http://127.0.0.1:{peer_port} --port {port}"
+    procfile.write_text(f"a: {sys.executable} -m raftkv_trio serve {flags}\n")
+    async with supervised(procfile) as seen:
+        (said,) = await seen.wait_output(r"^local \| node 1 leads; try: curl -L (.*)$")
+        assert said == f"http://127.0.0.1:{port}/my-key -XPUT -d hello"
+        async with httpx.AsyncClient(verify=False) as client:
+            assert (await client.put(said.split()[0], content=b"hello")).status_code == 204
 
 
 async def test_a_start_waits_until_a_node_serves(tmp_path: Path) -> None:

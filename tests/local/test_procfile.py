@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.local.procfile import check_names, parse_procfile
+from raftkv_trio.local.procfile import check_names, client_addresses, parse_procfile
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +45,25 @@ def test_what_cannot_be_read_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_procfile(text)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("command", "url"),
+    [
+        ("raftkv-trio serve", "http://127.0.0.1:9121"),
+        ("raftkv-trio serve --port 1 --host 10.0.0.1", "http://10.0.0.1:1"),
+        ("exec python -m raftkv_trio serve --port=2 --host=0.0.0.0", "http://127.0.0.1:2"),
+        ("raftkv-trio serve --host '[::1]' --port 3", "http://[::1]:3"),
+        ("raftkv-trio serve --port 4 --advertise-client http://a:5", "http://a:5"),
+        ("raftkv-trio serve --port $PORT", None),
+        ("raftkv-trio serve --port 'a", None),
+        ("raftkv-trio local start --port 6", None),
+    ],
+)
+def test_where_clients_reach_a_node(command: str, url: str | None) -> None:
+    """A node's address is that of its flags; what they do not tell is left out."""
+    found = client_addresses({"a": command})
+    assert [address.url for address in found.values()] == ([] if url is None else [url])
 
 
 def test_names_are_checked_against_the_file() -> None:
