@@ -5,7 +5,9 @@ This node only speaks on them; what the member has to say comes on connections t
 connects to this node, since then it is up. An error of a connection ends that connection.
 """
 
+import errno
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -28,6 +30,9 @@ from raftkv_trio.world import World, reason_of
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
+#: So long after its own start a node expects that another one is not there yet.
+STARTING_S = 5.0
+_REFUSED = os.strerror(errno.ECONNREFUSED)
 #: The first and the longest pause before a member is dialled again, before jitter.
 BACKOFF_S = (0.05, 1.0)
 
@@ -89,6 +94,8 @@ class Outgoing:
         self.outbox = Outbox(max_outbox_bytes)
         self.client_url: str | None = None
         self.trouble: str | None = "not connected yet"
+        self._told: str | None = None  # the trouble that the log has last warned of
+        self._refused_until = 0.0  # time until which a refused connection is expected
         self.sent_bytes = 0
         self.address = self.recorded_address = address
         self._announced_address: PeerAddress | None = None  # by the member, and not tried since
@@ -143,6 +150,7 @@ class Outgoing:
 
         Raises StorageError, and what `directory_refused` raises.
         """
+        self._refused_until = self._clock.now() + STARTING_S
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_sending)
@@ -193,7 +201,8 @@ class Outgoing:
 
     async def _send(self, stream: trio.abc.Stream, *, takes_parts: bool) -> None:
         logger.info("connected to node %d at %s", self.node_id, self.address.url)
-        self.trouble = None
+        self.trouble = self._told = None
+        self._refused_until = 0.0
         self.outbox.open(takes_parts=takes_parts)
         try:
             # While nothing is sent, only reading shows that the peer has closed the connection.
@@ -218,10 +227,13 @@ class Outgoing:
         self._note_trouble(PeerProtocolError("the peer closed the connection"))
 
     def _note_trouble(self, error: Exception) -> None:
-        trouble = reason_of(error)
-        if trouble != self.trouble:  # one line while it lasts, not one for each attempt
-            logger.warning("node %d at %s: %s", self.node_id, self.address.url, trouble)
-        self.trouble = trouble
+        self.trouble = reason_of(error)
+        # The nodes of a cluster do not all start at the same moment.
+        if self.trouble == _REFUSED and self._clock.now() < self._refused_until:
+            logger.debug("node %d at %s: %s", self.node_id, self.address.url, self.trouble)
+        elif self.trouble != self._told:  # one line while it lasts, not one for each attempt
+            logger.warning("node %d at %s: %s", self.node_id, self.address.url, self.trouble)
+            self._told = self.trouble
 
 
 async def _wait_closed(stream: trio.abc.Stream) -> None:
