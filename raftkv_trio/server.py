@@ -3,12 +3,11 @@
 import logging
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import trio
 
 from raftkv_trio._version import __version__
-from raftkv_trio.config import NodeConfig, ServerConfig
+from raftkv_trio.config import ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.http import open_http_listeners, serve_http, serve_http_temporarily
 from raftkv_trio.kv import Store
@@ -46,7 +45,6 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
     async with open_http_listeners(config.rest) as listeners, trio.open_nursery() as node_nursery:
         client_url = config.client_url(listeners[0].socket.getsockname()[1])
         config = replace(config, node=replace(config.node, client_url=client_url))
-        _log_start(config.node)
         node = await _start_node(node_nursery, config, store, listeners)
         async with trio.open_nursery() as rest_nursery:
             app = make_app(node, store, config.rest)
@@ -59,7 +57,7 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
                 end_waiting=partial(node.end_waiting, "the node is stopping"),
             )
             port = await rest_nursery.start(serve_clients)
-            logger.info("node %d serves clients at %s", node.id, client_url)
+            _log_start(config.node)
             task_status.started(port)
             await wait_any(*(node.removed,) if stop is None else (node.removed, stop))
             logger.info("node %d is stopping", node.id)
@@ -72,8 +70,8 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
 
 
 def _log_start(config: NodeConfig) -> None:
-    directory = Path(config.data_dir).absolute()
-    logger.info("raftkv-trio %s: node %d, directory %s", __version__, config.node_id, directory)
+    logger.info("node %d serves clients at %s", config.node_id, config.client_url)
+    logger.info("raftkv-trio %s, data directory %s", __version__, config.data_dir.absolute())
 
 
 async def _start_node(

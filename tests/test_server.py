@@ -122,7 +122,7 @@ async def test_what_is_announced_is_listened_at(
         client_port = await nursery.start(serve, config)
         assert f"node 1 serves clients at http://127.0.0.1:{client_port}" in caplog.messages
         assert f"node 1 listens for peers at 127.0.0.1:{port}" in caplog.messages
-        assert f"raftkv-trio {__version__}: node 1, directory {tmp_path / '1'}" in caplog.messages
+        assert f"raftkv-trio {__version__}, data directory {tmp_path / '1'}" in caplog.messages
         urls = [config.client_url(client_port), *([f"http://[::1]:{client_port}"] if host == "::" else [])]
         for url in urls:
             assert (await client.get(f"{url}/-/healthy")).status_code == 200
