@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from raftkv_trio._version import __version__
-from raftkv_trio.config import ServerConfig
+from raftkv_trio.config import NodeConfig, ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.http import open_http_listeners, serve_http, serve_http_temporarily
 from raftkv_trio.kv import Store
