@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         SnapshotNotTaken,
         StorageError,
         TooLarge,
+        TransferFailed,
         UpgradeNeeded,
     )
     from raftkv_trio.node.measures import Durations, NodeMeasures, PeerMeasures
@@ -86,6 +87,7 @@ else:
             "SnapshotNotTaken",
             "StorageError",
             "TooLarge",
+            "TransferFailed",
             "UpgradeNeeded",
         ),
         "node.measures": ("Durations", "NodeMeasures", "PeerMeasures"),
@@ -168,6 +170,7 @@ __all__ = [
     "TcpNetwork",
     "ThreadWorker",
     "TooLarge",
+    "TransferFailed",
     "TrioClock",
     "UpgradeNeeded",
     "Worker",

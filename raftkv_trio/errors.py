@@ -76,6 +76,10 @@ class SnapshotNotTaken(RaftKVError):
     """There was no room for a snapshot; the node goes on without it."""
 
 
+class TransferFailed(RaftKVError):
+    """Leadership was not transferred as it was asked for; another node may lead all the same."""
+
+
 class MalformedRequest(RaftKVError):
     """A client's request cannot be read; nothing was done."""
 

@@ -6,7 +6,7 @@ from functools import partial
 import trio
 
 from raftkv_trio.config import NodeConfig
-from raftkv_trio.errors import ChangeRefused, NoLeader
+from raftkv_trio.errors import ChangeRefused, NoLeader, TransferFailed
 from raftkv_trio.node.measures import NodeMeasures
 from raftkv_trio.node.open_snapshot import OpenSnapshot
 from raftkv_trio.node.parts import NodeParts
@@ -160,20 +160,30 @@ class Node:
         return self._parts.applied.is_restoring
 
     async def transfer_leadership(self, to: int | None = None) -> None:
-        """Transfer leadership to voter `to`, or to any active voter; return when this node does not lead.
+        """Transfer leadership to voter `to`, or to any active voter; return when that one leads.
 
         Returns at once if this node does not lead or is the only voter. Without an active voter to transfer
-        to, it waits. Cancellation withdraws the request; a transfer that has begun succeeds, or is given up
-        after an election timeout.
+        to, it waits; so it does if this node has stopped leading and no other leader is known yet.
+        Cancellation withdraws the request; a transfer that has begun succeeds, or is given up after an
+        election timeout.
+
+        Raises TransferFailed if this node is elected again, or another node than `to` leads.
         """
-        if self._parts.raw.status().configuration.voters == (self.id,):
+        raw, term = self._parts.raw, self._parts.raw.term
+        if raw.role is not StateRole.LEADER or raw.status().configuration.voters == (self.id,):
             return
-        self._parts.leadership_transfer.request(to)
+        request = self._parts.leadership_transfer.request(to)
         try:
-            while self._parts.raw.role is StateRole.LEADER:
+            # A leader without a quorum steps down too. That alone is no success: in that term there is no
+            # other leader, so success is a leader of a later term.
+            while raw.term == term or raw.leader_id is None:
                 await self._parts.leader.changed.wait()
         finally:
-            self._parts.leadership_transfer.withdraw()
+            self._parts.leadership_transfer.withdraw(request)
+        if raw.leader_id == self.id:
+            raise TransferFailed(f"node {self.id} was elected again; no other voter took over")
+        if to not in (None, raw.leader_id):
+            raise TransferFailed(f"node {raw.leader_id} leads now, and not node {to}")
 
     async def resign(self) -> None:
         """Transfer leadership because this node is about to stop; return when it does not lead.

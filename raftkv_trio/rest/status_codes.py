@@ -14,6 +14,7 @@ from raftkv_trio.errors import (
     SlowRequest,
     SnapshotNotTaken,
     TooLarge,
+    TransferFailed,
 )
 
 #: What a client is told if the fault is ours.
@@ -26,6 +27,7 @@ _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     NoLeader: HTTPStatus.SERVICE_UNAVAILABLE,
+    TransferFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     OutcomeUnknown: HTTPStatus.GATEWAY_TIMEOUT,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,  # 507
     SnapshotNotTaken: HTTPStatus.INSUFFICIENT_STORAGE,

@@ -14,7 +14,7 @@ candidate.
 """
 
 from collections.abc import Collection
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.proposals import ProposalTable
@@ -24,8 +24,9 @@ from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock
 
 
-class TransferRequest(NamedTuple):
-    """What an operator asks for.
+@dataclass(frozen=True, slots=True, eq=False)
+class TransferRequest:
+    """What one operator asks for; equal only to itself.
 
     Attributes:
         to: the voter that shall lead; None if any may.
@@ -65,18 +66,20 @@ class LeadershipTransfer:
 
     # ------------------------------------------------------------ by other tasks; all return at once
 
-    def request(self, to: int | None = None) -> None:
+    def request(self, to: int | None = None) -> TransferRequest:
         """Have voter `to` lead, or the active voter with most of the log if None.
 
-        The request stays pending until this node does not lead, or it is withdrawn.
+        The request stays pending until this node does not lead, it is withdrawn, or another one takes its
+        place.
         """
-        self._request = TransferRequest(to)
+        self._request = request = TransferRequest(to)
         self._wakeup.set()
+        return request
 
-    def withdraw(self) -> None:
-        """Let this node go on leading as far as `request` is concerned, unless the transfer has begun."""
-        self._request = None
-        self._wakeup.set()
+    def withdraw(self, request: TransferRequest) -> None:
+        """Let this node go on leading as far as this request is concerned, unless the transfer has begun."""
+        if self._request is request:
+            self._request = None
 
     def resign(self) -> None:
         """This node is about to stop: it transfers leadership now, and whenever it is elected."""
@@ -112,7 +115,7 @@ class LeadershipTransfer:
         # In a joint configuration a voter of the outgoing half may be on its way out. It would have to
         # transfer leadership again soon, so only the incoming half counts.
         voters = self._raw.status().configuration.voters
-        to = self._request and self._request.to
+        to = None if self._request is None else self._request.to
         self.begin(voters if to is None else {to}.intersection(voters))
 
     def begin(self, candidate_ids: Collection[int]) -> None:

@@ -82,7 +82,7 @@ def add_operator_routes(
 def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
     @app.post("/-/leader")
     async def transfer_leadership() -> Response:
-        """Transfer leadership to any voter, or with `{"to": 3}` to node 3; 204 when that is done."""
+        """Transfer leadership to any voter, or with `{"to": 3}` to node 3; 204 when that one leads."""
         status = node.status()
         if status.role != "leader":
             if status.leader_id is None:
@@ -95,11 +95,15 @@ def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
         if to == node.id:
             return problem(409, f"Node {to} leads already; {_names(others)} could lead")
         if to is not None and to not in others:
-            return problem(409, f"Node {to} is not a voter that responds; {_names(others)} could lead")
+            return problem(
+                409, f"Node {to} is not a voter that acknowledges new entries; {_names(others)} could lead"
+            )
         with trio.move_on_after(config.request_timeout_s):
             await node.transfer_leadership(to)
             return Response(DataBody(b""), HTTPStatus.NO_CONTENT)
-        return problem(503, "No other voter took over in time; this node still leads")
+        if node.status().role == "leader":
+            return problem(503, "No other voter took over in time; this node still leads")
+        return problem(504, "This node has stopped leading, and no leader is known yet; look at the status")
 
 
 async def _successor() -> int | None:

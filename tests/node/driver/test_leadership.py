@@ -116,8 +116,7 @@ def test_a_given_target_is_waited_for() -> None:
 def test_a_request_ends_with_the_leadership_or_when_it_is_withdrawn() -> None:
     """A node that is elected again later leads on."""
     cluster = Cluster(1, 2, 3)
-    cluster.transfer.request()
-    cluster.transfer.withdraw()
+    cluster.transfer.withdraw(cluster.transfer.request())
     cluster.turn()
     assert cluster.leader_id == 1
     cluster.network.elect(2)
@@ -149,10 +148,10 @@ def test_a_failed_transfer_is_given_up() -> None:
     cluster = Cluster(1, 2, 3)
     cluster.behind = {2}
     cluster.write()
-    cluster.transfer.request(2)
+    request = cluster.transfer.request(2)
     cluster.turn()
     states = [(cluster.leader_id, cluster.transferee)]
-    cluster.transfer.withdraw()
+    cluster.transfer.withdraw(request)
     cluster.election_timeout()
     states.append((cluster.leader_id, cluster.transferee))
     assert states == [(1, 2), (1, None)]
@@ -198,12 +197,13 @@ def test_a_candidate_that_does_not_take_over_is_followed_by_the_next() -> None:
 
 
 def test_a_transfer_under_way_is_left_alone() -> None:
-    """Another turn does not begin it anew, nor does a request for another voter abort it."""
+    """Another turn does not begin it anew, nor does a later request abort it; that one is next."""
     cluster = Cluster(1, 2, 3)
     cluster.unwilling = {2, 3}
-    cluster.transfer.request(2)
+    first = cluster.transfer.request(2)
     cluster.turn()
     cluster.transfer.request(3)
+    cluster.transfer.withdraw(first)
     cluster.turn()
     assert cluster.transferee == 2
     cluster.election_timeout()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
 from raftkv_trio.config import RestConfig
 from tests.rest.serving import Served, open_client, open_cluster, open_survivor
@@ -99,6 +100,30 @@ async def test_hand_over(tmp_path: Path, free_ports: Ports) -> None:
             assert leader.node.status().role == "follower"
             assert (await to_leader.put("/key", content=b"v")).status_code == 204
             assert (await to_follower.get("/key")).content == b"v"
+
+
+async def test_a_leader_that_only_steps_down_has_not_handed_over(tmp_path: Path, free_ports: Ports) -> None:
+    """Without a quorum it stops leading, and nobody leads: 504, and not 204."""
+    survivor = open_survivor(tmp_path, free_ports(2), RestConfig(port=0, request_timeout_s=4), leads=True)
+    async with survivor as leader, open_client(leader) as client:
+        leader.clock.gate.open()
+        check_problem(await client.post("/-/leader"), 504, "no leader is known yet")
+        assert leader.node.status().role != "leader"
+
+
+async def test_another_leader_than_the_given_one_is_no_success(tmp_path: Path, free_ports: Ports) -> None:
+    """Of two operators who name different nodes, the one whose node does not lead is told which does."""
+    async with open_cluster(tmp_path, free_ports(3)) as (leader, second, third):
+        third.parts.leadership_transfer.resign()
+        async with open_client(leader) as client, trio.open_nursery() as nursery:
+
+            async def ask_for_third() -> None:
+                refused = await client.post("/-/leader", json={"to": third.node.id})
+                check_problem(refused, 503, f"node {second.node.id} leads now, and not node {third.node.id}")
+
+            nursery.start_soon(ask_for_third)
+            await trio.sleep(0.3)
+            assert (await client.post("/-/leader", json={"to": second.node.id})).status_code == 204
 
 
 async def test_hand_over_to_nobody(tmp_path: Path, free_ports: Ports) -> None:
