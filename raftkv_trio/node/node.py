@@ -11,7 +11,7 @@ from raftkv_trio.node.measures import NodeMeasures
 from raftkv_trio.node.open_snapshot import OpenSnapshot
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.node.proposals import Proposal
-from raftkv_trio.node.recovery import open_or_join, restore_machine
+from raftkv_trio.node.recovery import check_cluster_to_join, open_or_join, restore_machine
 from raftkv_trio.node.status import MemberStatus, NodeStatus, NodeView
 from raftkv_trio.payload.membership import ChangeRequest
 from raftkv_trio.raft.types import StateRole
@@ -51,6 +51,7 @@ async def run_node(
     worker = world.worker
     storage = await open_or_join(config, disk, world, waits_to_join)
     try:
+        await check_cluster_to_join(config, storage, world)
         await worker.run(restore_machine, machine, storage)
         parts = NodeParts(config, machine, storage, world)
         if watch is not None:

@@ -16,7 +16,7 @@ from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.peers.incoming import open_peer_listener
-from raftkv_trio.peers.joining import find_cluster
+from raftkv_trio.peers.joining import check_joined, find_cluster
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
@@ -34,6 +34,16 @@ from raftkv_trio.storage import (
 from raftkv_trio.world import World
 
 logger = logging.getLogger(__name__)
+
+
+async def check_cluster_to_join(config: NodeConfig, storage: NodeStorage, world: World) -> None:
+    """If this node is to join a cluster: refuse a directory of another one, if a member can be asked.
+
+    Raises ConfigError. Cancellation leaves nothing behind.
+    """
+    if config.join:
+        cluster_id = storage.identity.cluster_id
+        await check_joined(config.node_id, cluster_id, config.members, Path(config.data_dir), world.network)
 
 
 async def open_or_join(
@@ -139,13 +149,15 @@ def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) 
             " cluster, remove the directory or configure another one",
             config.data_dir,
         )
-    if config.join or is_made_with_these:
+    if is_made_with_these:
         return
     if config.members.items().isdisjoint(envelope.addresses.items()):
         raise ConfigError(
             f"{config.data_dir} belongs to another cluster, of which `members` names no member;"
             " check `members` and `data_dir`"
         )
+    if config.join:  # a directory that has joined was made without the configured members
+        return
     logger.warning(
         "the configured members differ from those that %s was created with, and are ignored", config.data_dir
     )

@@ -1,7 +1,11 @@
-"""How a node without a data directory finds the cluster that it is to join: it asks until it is added."""
+"""How a node that is to join a cluster asks its members which one it is.
+
+Without a data directory it asks until it is added. With one it asks whether that is of this cluster.
+"""
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import trio
 
@@ -25,6 +29,8 @@ from raftkv_trio.world import Clock, Network, reason_of
 logger = logging.getLogger(__name__)
 
 ASK_INTERVAL_S = 1.0
+#: How long a start waits for the word of members that may be down.
+CHECK_S = 2.0
 
 
 async def find_cluster(
@@ -69,6 +75,42 @@ async def find_cluster(
             waits(reason)
             last_reason = reason
         await clock.sleep_until(clock.now() + ASK_INTERVAL_S)
+
+
+async def check_joined(
+    node_id: int, cluster_id: int, members: Mapping[int, PeerAddress], data_dir: Path, network: Network
+) -> None:
+    """Ask the other `members` whether they are of the cluster that this node's directory belongs to.
+
+    Returns as soon as one says so, or if none answers in time: then they may be down, and the handshake of
+    their connections refuses a stranger later. Cancellation leaves nothing behind.
+
+    Raises ConfigError if those that answer are of another cluster.
+    """
+    other_ids: dict[str, int] = {}
+
+    async def ask(address: PeerAddress) -> None:
+        try:
+            answer = await _ask(network, address, node_id)
+        except (PeerProtocolError, *CONNECTION_ERRORS) as error:
+            logger.debug("%s: %s", address.url, reason_of(error))
+            return
+        if answer.cluster_id != cluster_id:
+            other_ids[address.url] = answer.cluster_id
+            return
+        other_ids.clear()
+        nursery.cancel_scope.cancel()
+
+    with trio.move_on_after(CHECK_S):
+        async with trio.open_nursery() as nursery:
+            for other_id in sorted(members.keys() - {node_id}):
+                nursery.start_soon(ask, members[other_id])
+    if other_ids:
+        url, other_id = min(other_ids.items())
+        raise ConfigError(
+            f"{data_dir} belongs to cluster {cluster_id:x}, and {url} of `members` to cluster {other_id:x};"
+            " to `join` that one, name another directory with `data_dir`"
+        )
 
 
 def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Bootstrap | str:

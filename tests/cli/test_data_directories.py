@@ -7,7 +7,8 @@ import pytest
 
 from raftkv_trio.storage import OsDisk
 from raftkv_trio.storage.small_files import FORMAT_VERSION, read_sealed, write_sealed
-from tests.cli.program import alone, damage, refusal, serving_alone
+from tests.cli.program import alone, damage, refusal, serving, serving_alone
+from tests.conftest import find_free_ports
 
 
 def refusal_of(path: str, *arguments: str, directory: Path, exit_code: int = 2) -> str:
@@ -21,11 +22,34 @@ def test_the_directory_of_another_node(copied: Path, tmp_path: Path) -> None:
     assert said == "data belongs to node 1, not to node 2; check --id and --data-dir"
 
 
-def test_the_directory_of_another_cluster(copied: Path, tmp_path: Path) -> None:
-    """It is refused where --cluster names none of its members."""
-    said = refusal_of("data", "--cluster", "http://127.0.0.1:2", directory=tmp_path)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--cluster", "http://127.0.0.1:2"),
+        ("--cluster", "1=http://127.0.0.1:2,2=http://127.0.0.1:3", "--join"),
+    ],
+)
+def test_the_directory_of_another_cluster(copied: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """It is refused where --cluster names none of its members, also to join another cluster."""
+    said = refusal_of("data", *arguments, directory=tmp_path)
     assert said == (
         "data belongs to another cluster, of which --cluster names no member; check --cluster and --data-dir"
+    )
+
+
+def test_the_directory_of_another_cluster_than_the_one_to_join(copied: Path, tmp_path: Path) -> None:
+    """A member of --cluster says that it is of another one: refused, though the own address is the same."""
+    member, peer = find_free_ports(2)
+    other = f"2=http://127.0.0.1:{peer}"
+    with serving(
+        "--id", "2", "--cluster", other, "--port", str(member), directory=tmp_path, port=member
+    ) as node:
+        node.wait_answer(200, "/-/ready")
+        said = refusal_of("data", "--cluster", f"1=http://127.0.0.1:1,{other}", "--join", directory=tmp_path)
+    assert re.fullmatch(
+        rf"data belongs to cluster \w+, and http://127.0.0.1:{peer} of --cluster to cluster \w+; to --join"
+        " that one, name another directory with --data-dir",
+        said,
     )
 
 

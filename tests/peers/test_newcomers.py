@@ -4,10 +4,22 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
-from tests.peers.members import BareMember, connected, in_trouble, introduced, running, until
+from raftkv_trio.peers.joining import CHECK_S, check_joined
+from raftkv_trio.world import TcpNetwork
+from tests.peers.members import (
+    CLUSTER_ID,
+    BareMember,
+    connected,
+    in_trouble,
+    introduced,
+    running,
+    until,
+)
 
 
 async def test_a_member_unheard_of_is_let_in(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -103,3 +115,21 @@ async def test_who_becomes_a_member_is_known_by_its_directory_from_then_on(
         await until(lambda: one.storage.known_directory_ids == {2: two.storage.identity.directory_id})
         await connected(two, 1)
         await connected(one, 2)
+
+
+async def test_a_directory_is_joined_to_its_own_cluster_only(
+    tmp_path: Path, addresses: dict[int, PeerAddress], mock_clock: trio.testing.MockClock
+) -> None:
+    """One member that confirms it is enough; one that is of another cluster refutes it; silence does not."""
+    mock_clock.rate = 1.0
+    away = addresses | {3: PeerAddress("127.0.0.1", 1), 4: PeerAddress("127.0.0.1", 2)}
+    network = TcpNetwork()
+    async with running(BareMember(1, addresses, tmp_path / "1")):
+        await check_joined(3, CLUSTER_ID, away, tmp_path, network)
+        with pytest.raises(ConfigError, match=f"belongs to cluster 5, and {addresses[1].url} of `members`"):
+            await check_joined(3, 5, away, tmp_path, network)
+    (silent,) = await trio.open_tcp_listeners(addresses[1].port, host="127.0.0.1")
+    async with silent, trio.open_nursery() as nursery:
+        nursery.start_soon(check_joined, 3, 5, {1: addresses[1]}, tmp_path, network)
+        async with await silent.accept():
+            mock_clock.jump(CHECK_S + 0.1)
