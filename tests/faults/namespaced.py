@@ -71,12 +71,17 @@ class NamespacedCluster(Cluster):
 
 @asynccontextmanager
 async def open_namespaced(
-    directory: Path, size: int = 3, arguments: Sequence[str] = (), *, bug: str = "none"
+    directory: Path,
+    size: int = 3,
+    arguments: Sequence[str] = (),
+    *,
+    bug: str = "none",
+    disk_kib: int = _DISK_KIB,
 ) -> AsyncIterator[tuple[NamespacedCluster, httpx.AsyncClient]]:
     """A cluster that is ready; its nodes, network and disks are gone afterwards, however it went."""
     with (
         open_network(size) as network,
-        open_disks(directory, range(1, size + 1), size_kib=_DISK_KIB) as disks,
+        open_disks(directory, range(1, size + 1), size_kib=disk_kib) as disks,
     ):
         cluster = NamespacedCluster(directory, size, network, disks, arguments, bug)
         try:

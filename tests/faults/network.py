@@ -68,9 +68,10 @@ class Network:
         lose = _LOSE_BELOW.format(below=int(share * 2**32))
         self._tc(node_id, "filter", "add", "dev", "eth0", "egress", "bpf", "da", "bytecode", lose)
 
-    def narrow(self, node_id: int, kbit_s: int) -> None:
-        """From now on the node sends no more than that, and what has waited for half a second is lost."""
-        self._queue(node_id, "root", "tbf", "rate", f"{kbit_s}kbit", "burst", "4kb", "latency", "500ms")
+    def narrow(self, node_id: int, kbit_s: int, *, queue_ms: int = 500) -> None:
+        """From now on the node sends no more than that, and what would wait for longer is lost."""
+        rate, latency = f"{kbit_s}kbit", f"{queue_ms}ms"
+        self._queue(node_id, "root", "tbf", "rate", rate, "burst", "4kb", "latency", latency)
 
     def held_up(self, node_id: int) -> int:
         """How many of the node's frames were lost, or had to wait, by what was done to it since it healed."""
