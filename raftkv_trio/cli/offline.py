@@ -67,6 +67,7 @@ def restore(id_text: str, cluster: str, cluster_token: str, data_dir: Path | Non
 
     It makes the data directory of one member of a new cluster, whose state is that of the backup in FILE. Run
     it for each member with the same FILE, --cluster and --cluster-token, then run `serve` with these flags.
+    If FILE is -, the backup is read from standard input.
     """
     from raftkv_trio.offline.restore import restore_node
 

@@ -85,11 +85,14 @@ def backup(endpoint: str, timeout: float, force: bool, file: Path) -> int:
     """Save the cluster's state to FILE.
 
     The backup has everything that was acknowledged before it began, and is verified before FILE is written.
-    `restore` makes a new cluster from it.
+    `restore` makes a new cluster from it. If FILE is -, the backup goes to standard output, once it is
+    verified.
     """
     address = PeerAddress.parse(endpoint, "--endpoint", needs_scheme=False)
     if not timeout > 0:
         raise ConfigError("--timeout must be positive")
+    if (to_stdout := str(file) == "-") and sys.stdout.isatty():
+        raise ConfigError("standard output is a terminal; redirect it, or name a file instead of -")
 
     import trio
 
@@ -99,5 +102,6 @@ def backup(endpoint: str, timeout: float, force: bool, file: Path) -> int:
     taken = trio.run(
         partial(fetch_backup, address, file, timeout_s=timeout, force=force, shows_progress=shows_progress)
     )
-    click.echo(f"{taken.file}: index {taken.meta.index}, {taken.size_bytes} bytes, hash {taken.hash.hex()}")
+    line = f"{taken.file}: index {taken.meta.index}, {taken.size_bytes} bytes, hash {taken.hash.hex()}"
+    click.echo(line, err=to_stdout)
     return 0

@@ -5,7 +5,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from shutil import copyfileobj
+from stat import S_ISREG
+from tempfile import TemporaryDirectory
 
 import trio
 from click.termui import progressbar
@@ -15,18 +19,22 @@ from raftkv_trio.client.rest import open_rest_client
 from raftkv_trio.errors import ConfigError, CorruptLog, RaftKVError
 from raftkv_trio.storage import OsDisk, VerifiedSnapshot, verify_snapshot
 
+#: As a file's name: standard output.
+STANDARD_STREAM = Path("-")
+
 
 async def fetch_backup(
     endpoint: PeerAddress, file: Path, *, timeout_s: float, force: bool, shows_progress: bool
 ) -> VerifiedSnapshot:
-    """Write a backup of the cluster that `endpoint` belongs to.
+    """Write a backup of the cluster that `endpoint` belongs to; `-` is standard output.
 
     The backup is written to a temporary file, which gets the name `file` when it is verified and durable. So
-    a file of that name is replaced by a whole backup or not at all.
+    a file of that name is replaced by a whole backup or not at all. Nothing is written to standard output
+    before the backup is verified.
 
     Args:
         timeout_s: the longest that the member may send nothing.
-        force: whether a file of that name may be replaced.
+        force: whether a file of that name may be replaced; nothing else is, such as a device or a link.
 
     Raises:
         ConfigError: the file exists and `force` does not allow to replace it, or the member refuses.
@@ -35,17 +43,44 @@ async def fetch_backup(
 
     Cancellation removes the temporary file.
     """
-    if await trio.Path(file).exists() and not force:
-        raise ConfigError(f"{file} exists already; name another file, or set `force` to replace it")
+    fetch = partial(_fetch, endpoint, timeout_s=timeout_s, shows_progress=shows_progress)
+    if file == STANDARD_STREAM:
+        with TemporaryDirectory(prefix="raftkv-trio-backup-") as directory:  # readable by this user only
+            backup = await fetch(Path(directory) / "backup")
+            await trio.to_thread.run_sync(_copy_to_stdout, backup.file)
+            return replace(backup, file=file)
+    await trio.to_thread.run_sync(_check_replaceable, file, force)
     temporary = file.with_name(f"{file.name}.part")
     try:
-        await _download(endpoint, temporary, timeout_s, shows_progress)
-        backup = await trio.to_thread.run_sync(_verify, endpoint, temporary)
+        backup = await fetch(temporary)
         temporary.replace(file)
         await trio.to_thread.run_sync(OsDisk().sync_directory, file.parent)
     finally:
         temporary.unlink(missing_ok=True)
     return replace(backup, file=file)
+
+
+def _check_replaceable(file: Path, force: bool) -> None:
+    try:
+        mode = file.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not S_ISREG(mode):
+        raise ConfigError(f"{file} is not a regular file and is not replaced; name another file")
+    if not force:
+        raise ConfigError(f"{file} exists already; name another file, or set `force` to replace it")
+
+
+def _copy_to_stdout(file: Path) -> None:
+    with file.open("rb") as source, open(sys.stdout.fileno(), "wb", closefd=False) as sink:
+        copyfileobj(source, sink)
+
+
+async def _fetch(
+    endpoint: PeerAddress, file: Path, *, timeout_s: float, shows_progress: bool
+) -> VerifiedSnapshot:
+    await _download(endpoint, file, timeout_s, shows_progress)
+    return await trio.to_thread.run_sync(_verify, endpoint, file)
 
 
 async def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, shows_progress: bool) -> None:

@@ -147,6 +147,8 @@ class RestClient:
             async with self._http.stream("GET", server.url + path) as response:
                 if not response.is_success:
                     _document(server.url, response, await _read(server.url, response))
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    raise NotANode(server.url, "a proxy compresses its answer; name the node itself")
                 if "Content-Length" not in response.headers:
                     raise NotANode(server.url)
                 size_bytes = int(response.headers["Content-Length"])

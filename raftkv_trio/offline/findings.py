@@ -94,3 +94,16 @@ class Findings:
     def is_snapshot_whole(self) -> bool:
         """Whether the snapshot that the log continues is here, and verifies to its end."""
         return any(seen.is_whole and seen.id == self.snapshot for seen in self.snapshots)
+
+    @property
+    def unneeded_damage(self) -> list[SnapshotSeen]:
+        """The damaged snapshots that no start needs, since the log continues another one."""
+        if self.snapshot is None:
+            return []
+        return [seen for seen in self.snapshots if not seen.is_whole and seen.id != self.snapshot]
+
+    @property
+    def is_repairable_alone(self) -> bool:
+        """Whether all that is wrong can be repaired without the directories of other members."""
+        unneeded = {seen.file for seen in self.unneeded_damage}
+        return all(problem.file in unneeded for problem in self.problems)

@@ -43,12 +43,7 @@ def repair(disk: Disk, findings: Findings) -> list[str]:
             )
     # An older snapshot that is damaged serves nobody. The one that the log continues stays where it is: with
     # it moved away the directory would look as if it had been lost.
-    if findings.snapshot is not None:
-        done += [
-            move_aside(disk, findings.path, seen.file)
-            for seen in findings.snapshots
-            if not seen.is_whole and seen.id != findings.snapshot
-        ]
+    done += [move_aside(disk, findings.path, seen.file) for seen in findings.unneeded_damage]
     return done
 
 

@@ -117,6 +117,8 @@ def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
         yield "nothing is wrong"
     elif repairs is not None:
         yield "what is wrong is left as it is, since it may have been acknowledged: " + REMEDY
+    elif found.is_repairable_alone:
+        yield "to do: run `raftkv-trio check --repair`; it moves what is damaged aside, and no start needs it"
     else:
         yield f"to do: {REMEDY}"
 

@@ -7,8 +7,14 @@ would take for a first start that was cut short, and make anew, without the back
 """
 
 import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from shutil import copyfileobj
+from stat import S_ISCHR, S_ISFIFO, S_ISSOCK
+from tempfile import NamedTemporaryFile
 
 from raftkv_trio.addresses import restored_cluster_id
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES, NodeConfig
@@ -16,8 +22,11 @@ from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage import Bootstrap, Disk, OsDisk, SnapshotMeta, VerifiedSnapshot, verify_snapshot
-from raftkv_trio.storage.data_directory import make_data_directory, sync_parents
+from raftkv_trio.storage.data_directory import make_data_directory, sync_parents, unfinished_restore
 from raftkv_trio.storage.snapshot_file import read_chunks
+
+#: As a file's name: standard input.
+STANDARD_STREAM = Path("-")
 
 
 def restore_directory(
@@ -34,7 +43,7 @@ def restore_directory(
 
     Raises ConfigError if `path` exists, or a part that an earlier attempt left; OSError, which leaves a part.
     """
-    unfinished = path.with_name(f"{path.name}.restoring")
+    unfinished = unfinished_restore(path)
     for taken in (path, unfinished):
         if disk.exists(taken):
             raise ConfigError(f"{taken} exists already; remove it, or name another with `data_dir`")
@@ -58,20 +67,21 @@ def restore_directory(
     return meta
 
 
-def verify_backup(disk: Disk, file: Path) -> VerifiedSnapshot:
-    """Read all of a backup; raises ConfigError if it cannot be read or does not verify."""
+def verify_backup(disk: Disk, file: Path, name: str | None = None) -> VerifiedSnapshot:
+    """Read all of a backup; raises ConfigError, which calls it `name`, if it cannot be read or verified."""
+    name = name or str(file)
     try:
         return verify_snapshot(disk, file)
     except CorruptLog as error:
         raise ConfigError(
-            f"{file} is no backup, or a damaged one: it does not verify at offset {error.offset}"
+            f"{name} is no backup, or a damaged one: it does not verify at offset {error.offset}"
         ) from error
     except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror or error}") from error
+        raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
 def restore_node(config: NodeConfig, file: Path) -> tuple[int, SnapshotMeta]:
-    """Make the data directory of one node of a new cluster from a backup.
+    """Make the data directory of one node of a new cluster from a backup; `-` is standard input.
 
     Returns the new cluster's id, and the snapshot that the directory begins with. Nothing is made if the
     backup does not verify.
@@ -79,8 +89,38 @@ def restore_node(config: NodeConfig, file: Path) -> tuple[int, SnapshotMeta]:
     Raises ConfigError if the backup does not verify or the directory exists, OSError if it cannot be written.
     """
     disk = OsDisk()
-    # To its end, before anything is made: a snapshot's hash is its last part.
-    backup = verify_backup(disk, file)
+    with _readable_twice(file) as (name, seekable):
+        # To its end, before anything is made: a snapshot's hash is its last part.
+        return _restore_verified(disk, config, verify_backup(disk, seekable, name))
+
+
+@contextmanager
+def _readable_twice(file: Path) -> Iterator[tuple[str, Path]]:
+    """What to call the backup, and where it is: a pipe, or standard input, is copied to a temporary file."""
+    is_stdin = file == STANDARD_STREAM
+    if not is_stdin and not _is_stream(file):
+        yield str(file), file
+        return
+    name = "standard input" if is_stdin else str(file)
+    with NamedTemporaryFile(prefix="raftkv-trio-restore-") as copy:  # readable by this user only
+        try:
+            with open(sys.stdin.fileno() if is_stdin else file, "rb", closefd=not is_stdin) as source:
+                copyfileobj(source, copy)
+            copy.flush()
+        except OSError as error:
+            raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
+        yield name, Path(copy.name)
+
+
+def _is_stream(file: Path) -> bool:
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False  # `verify_backup` says what is wrong
+    return S_ISFIFO(mode) or S_ISCHR(mode) or S_ISSOCK(mode)
+
+
+def _restore_verified(disk: Disk, config: NodeConfig, backup: VerifiedSnapshot) -> tuple[int, SnapshotMeta]:
     bootstrap = Bootstrap(
         # Hashed from the backup, too: a member restored from another backup, or not restored, is of another
         # cluster, and the others refuse it. Otherwise members with different states could form a cluster.

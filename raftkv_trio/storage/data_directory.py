@@ -41,6 +41,11 @@ BOOTSTRAP_INDEX = BOOTSTRAP_TERM = 1
 DIRECTORY_ID_BYTES = 16
 
 
+def unfinished_restore(path: Path) -> Path:
+    """The name of the data directory `path` while a restore makes it."""
+    return path.parent / f"{path.name}.restoring"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
     """What a new directory begins with: a snapshot, so that every log continues one.
@@ -97,6 +102,12 @@ def _open_storage(
 ) -> NodeStorage:
     if bootstrap is None and is_new(disk, path):
         raise ConfigError(f"{path} is no data directory of raftkv-trio")
+    # Otherwise a restore that was killed would end in a cluster that is empty, without a word.
+    if is_new(disk, path) and disk.exists(unfinished := unfinished_restore(path)):
+        raise ConfigError(
+            f"{unfinished} shows that a restore of {path} did not end; remove {unfinished}, then restore"
+            " again or start without the backup"
+        )
     # Before anything is made: a directory with files that are not ours, named by mistake, is left alone. A
     # first start that was cut short before it made the lock may have left `wal` and `snap`.
     others = set(disk.list_directory(path)) - {"wal", "snap"} if disk.exists(path) else set()

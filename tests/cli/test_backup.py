@@ -1,12 +1,18 @@
 """`backup` and `restore`: what they refuse, and that nothing is made or lost then."""
 
+import os
+import shutil
+import subprocess
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 import trio
 
+from raftkv_trio.storage import OsDisk, verify_snapshot
 from tests.cli.program import PROGRAM, Node, refusal, run, serving_alone
 from tests.integration.terminal import open_terminal
 
@@ -57,6 +63,87 @@ def test_a_directory_that_exists_is_left_alone(saved: Path, tmp_path: Path) -> N
     said = refusal("restore", "missing", *CLUSTER, "--data-dir", "data", directory=tmp_path)
     assert said == "missing cannot be read: No such file or directory"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_restore_that_did_not_end_is_no_empty_cluster(saved: Path, tmp_path: Path) -> None:
+    """`serve` refuses to begin without the backup, until somebody has removed what the restore left."""
+    (tmp_path / "data.restoring").mkdir()
+    said = refusal("serve", *CLUSTER, "--port", "0", "--data-dir", "data", directory=tmp_path)
+    assert said == (
+        "data.restoring shows that a restore of data did not end; remove data.restoring, then restore again"
+        " or start without the backup"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["data.restoring"]
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "fifo"])
+@pytest.mark.parametrize("is_pipe", [True, False])
+def test_a_backup_that_comes_through_a_pipe(saved: Path, tmp_path: Path, name: str, is_pipe: bool) -> None:
+    """Standard input, a device and a pipe can be restored; one that is damaged is named as it was given."""
+    if name == "fifo":
+        os.mkfifo(tmp_path / name)
+    for data, code in (saved.read_bytes(), 0), (saved.read_bytes()[:-1], 2):
+        command = [*PROGRAM, "restore", name, *CLUSTER, "--data-dir", "data"]
+        if name == "fifo":
+            threading.Thread(target=(tmp_path / name).write_bytes, args=(data,)).start()
+        elif not is_pipe:
+            (tmp_path / "given").write_bytes(data)
+        with open(tmp_path / "given", "rb") if not is_pipe and name != "fifo" else nullcontext() as given:
+            done = subprocess.run(
+                command,
+                cwd=tmp_path,
+                capture_output=True,
+                timeout=60,
+                **({"stdin": given} if given is not None else {"input": data}),
+            )
+        assert done.returncode == code, done.stderr
+        if code:
+            called = "standard input" if name == "-" else name
+            assert done.stderr.decode().startswith(f"raftkv-trio: {called} is no backup, or a damaged one: ")
+        else:
+            shutil.rmtree(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_backup_to_standard_output(tmp_path: Path) -> None:
+    """It is the file and nothing else; the line about it goes to standard error. A failure writes nothing."""
+    with serving_alone(directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        command = [*PROGRAM, "backup", "--endpoint", node.url, "-"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=True)
+        assert done.stderr.startswith(b"-: index ")
+        assert verify_snapshot(OsDisk(), written(tmp_path, done.stdout)).size_bytes == len(done.stdout)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert not (tmp_path / "-").exists()
+
+
+def written(directory: Path, data: bytes) -> Path:
+    (directory / "written").write_bytes(data)
+    return directory / "written"
+
+
+@pytest.mark.parametrize("kind", ["device", "link", "broken link", "directory", "pipe"])
+def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    """Not with --force either: a rename would put a file in the place of a device or a link."""
+    target = tmp_path / "target"
+    match kind:
+        case "device":
+            target = Path("/dev/null")
+        case "link":
+            (tmp_path / "else").touch()
+            target.symlink_to("else")
+        case "broken link":
+            target.symlink_to("nowhere")
+        case "directory":
+            target.mkdir()
+        case "pipe":
+            os.mkfifo(target)
+    before = target.lstat().st_ino
+    for more in [], ["--force"]:
+        said = refusal("backup", "--endpoint", "127.0.0.1:1", target, *more, directory=tmp_path)
+        assert said == f"{target} is not a regular file and is not replaced; name another file"
+    assert target.lstat().st_ino == before
 
 
 def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:

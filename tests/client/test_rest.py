@@ -102,6 +102,7 @@ async def test_a_full_node_says_so() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "the connection ended in the middle of"),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf", "is not a compatible raftkv-trio node"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf", "sent a damaged backup: "),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\nz", "a proxy compresses"),
         (response({"detail": "no quorum"}, "503 Service Unavailable"), ": no quorum"),
         (response({}, "404 Not Found"), "it answers with status 404"),
     ],

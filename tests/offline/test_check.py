@@ -10,8 +10,9 @@ import pytest
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.offline.check import check
 from raftkv_trio.offline.findings import Findings
-from raftkv_trio.offline.inspection import hold_directory
+from raftkv_trio.offline.inspection import Inspection, hold_directory
 from raftkv_trio.offline.repair import repair
+from raftkv_trio.offline.report import as_text
 from raftkv_trio.offline.restore import verify_backup
 from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage.record import HEADER_BYTES
@@ -177,6 +178,23 @@ def record_starts(disk: SimulatedDisk, path: Path) -> list[int]:
     return [offset for offset in range(0, len(data), 8) if data[offset : offset + 4] == b"RKV1"]
 
 
+def advice(disk: SimulatedDisk) -> str:
+    return as_text(Inspection(checked(disk), None)).splitlines()[-1]
+
+
+def test_the_advice_is_the_least_that_helps() -> None:
+    """Of two repairs the one without other members is named, if it mends all that is wrong."""
+    disk = lived()
+    old, _, newest = checked(disk).snapshots
+    flip(disk, old.file, old.size_bytes // 2)
+    assert advice(disk).startswith("to do: run `raftkv-trio check --repair`; it moves what is damaged aside")
+    flip(disk, newest.file, newest.size_bytes // 2)
+    assert advice(disk).startswith("to do: repair it from the other members' directories")
+    disk = lived()
+    flip(disk, checked(disk).segments[-1].file, HEADER_BYTES)
+    assert advice(disk).startswith("to do: repair it from the other members' directories")
+
+
 def test_a_snapshot_that_nobody_needs_is_moved_aside_when_damaged() -> None:
     """It is wrong, and not any more after a repair, which keeps it; a start finds the same as before."""
     disk = lived()
@@ -221,7 +239,7 @@ def test_where_the_identity_is_damaged_the_rest_is_read_all_the_same() -> None:
 def test_a_directory_that_is_in_use_or_none_is_refused() -> None:
     """Nobody can say what a running node's directory holds."""
     disk = SimulatedDisk(random.Random(1))
-    with pytest.raises(ConfigError, match="no data directory"):
+    with pytest.raises(ConfigError, match="does not exist"):
         checked(disk)
     storage = reopen(disk)
     with pytest.raises(ConfigError, match="in use"):
