@@ -94,7 +94,8 @@ def test_a_backup_that_comes_through_a_pipe(saved: Path, tmp_path: Path, name: s
                 cwd=tmp_path,
                 capture_output=True,
                 timeout=60,
-                **({"stdin": given} if given is not None else {"input": data}),
+                stdin=given,
+                input=data if given is None else None,
             )
         assert done.returncode == code, done.stderr
         if code:
