@@ -1,14 +1,19 @@
 """`raftkv-trio local`: a cluster on this machine."""
 
 import os
+import shlex
+import shutil
 import signal
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
-from raftkv_trio.cli.exit_codes import exit_with
+from raftkv_trio.cli.exit_codes import PROGRAM, exit_with
 from raftkv_trio.cli.flags import procfile_option
 from raftkv_trio.errors import ConfigError
 
@@ -35,9 +40,6 @@ def local_start(procfile: Path, names: tuple[str, ...]) -> int:
     if sys.stdout is None:
         raise ConfigError("local start needs a standard output, and that is closed")
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    # The programs of this interpreter's environment come first: it need not be activated.
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    environment = {**os.environ, "PATH": path}
 
     async def run(stop: trio.Event) -> int:
         return await run_local(
@@ -47,7 +49,28 @@ def local_start(procfile: Path, names: tuple[str, ...]) -> int:
     # A terminal that is closed must not leave them running. Under nohup SIGHUP is ignored.
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     hangup = (signal.SIGHUP,) if hangs_up else ()
-    return run_until_signal(run, (signal.SIGINT, signal.SIGTERM, *hangup), second_cancels=True)
+    with own_program_in_path() as path:
+        environment = {**os.environ, "PATH": path}
+        return run_until_signal(run, (signal.SIGINT, signal.SIGTERM, *hangup), second_cancels=True)
+
+
+@contextmanager
+def own_program_in_path() -> Iterator[str]:
+    """The PATH for processes that run `raftkv-trio`: they find this program, wherever it is installed.
+
+    The programs of this interpreter's environment come first: it need not be activated. If the program is not
+    among them, as after `pip install --user`, a script that runs it is made for the time.
+    """
+    scripts = sysconfig.get_path("scripts")
+    path = os.environ.get("PATH", os.defpath)
+    if shutil.which(PROGRAM, path=scripts):
+        yield os.pathsep.join([scripts, path])
+        return
+    with TemporaryDirectory(prefix="raftkv-trio-") as directory:
+        script = Path(directory) / PROGRAM
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m raftkv_trio "$@"\n')
+        script.chmod(0o700)
+        yield os.pathsep.join([directory, scripts, path])
 
 
 @local.command("run")

@@ -38,7 +38,7 @@ def parse_procfile(text: str) -> dict[str, str]:
 def read_procfile(procfile: Path) -> dict[str, str]:
     """The processes of a file, as `parse_procfile`. Raises ConfigError, also if the file cannot be read."""
     try:
-        text = procfile.read_text(encoding="utf-8")
+        text = procfile.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a BOM
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot read {procfile}: {reason}; name another with `procfile`") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.local.procfile import check_names, client_addresses, parse_procfile
+from raftkv_trio.local.procfile import check_names, client_addresses, parse_procfile, read_procfile
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,6 +18,13 @@ def test_names_and_commands_in_order() -> None:
         ("b-2", "sh -c 'a: b'"),
         ("A_1", "x"),
     ]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    """Editors on Windows begin a file with one."""
+    procfile = tmp_path / "Procfile"
+    procfile.write_bytes(b"\xef\xbb\xbfa: x\r\nb: y\r\n")
+    assert read_procfile(procfile) == {"a": "x", "b": "y"}
 
 
 def test_the_procfile_of_this_repository() -> None:
