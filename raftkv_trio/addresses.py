@@ -9,13 +9,26 @@ from urllib.parse import urlsplit
 
 from raftkv_trio.errors import ConfigError
 
+#: The longest host name, as the resolver writes it: RFC 1035, section 2.3.4, in text.
+MAX_HOST_BYTES = 253
+#: The longest URL that a configuration or a member names. A URL is in the log, in handshakes, and in reasons.
+MAX_URL_CHARACTERS = 512
+
 
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
-    """The address at which a member listens for its peers, or for clients."""
+    """The address at which a member listens for its peers, or for clients.
+
+    Raises ConfigError if the host name is longer than any that can be resolved.
+    """
 
     host: str
     port: int
+
+    def __post_init__(self) -> None:
+        # Checked here too: a program that embeds a node makes addresses without `parse`.
+        if len(self.host) > MAX_HOST_BYTES:
+            raise ConfigError(f"a host name has {len(self.host)} characters; use at most {MAX_HOST_BYTES}")
 
     @property
     def url(self) -> str:
@@ -34,6 +47,8 @@ class PeerAddress:
         Raises:
             ConfigError: the text is no such address.
         """
+        if len(text) > MAX_URL_CHARACTERS:  # it is not repeated: the text may go to a log, or over the wire
+            raise ConfigError(f"{what} has {len(text)} characters; use at most {MAX_URL_CHARACTERS}")
         is_bare = not needs_scheme and "://" not in text
         form = "host:port" if is_bare else "http://host:port"
         try:
@@ -76,10 +91,10 @@ def may_be_same_host(one: str, other: str) -> bool:
 
 def _is_host(text: str) -> bool:
     try:
-        text.encode("idna")  # as the resolver does: it would raise UnicodeError for an empty or long label
+        name = text.encode("idna")  # as the resolver does: UnicodeError for an empty or a long label
     except UnicodeError:
         return False
-    return re.fullmatch(r"[\w.:%-]+", text) is not None
+    return len(name) <= MAX_HOST_BYTES and re.fullmatch(r"[\w.:%-]+", text) is not None
 
 
 def parse_cluster(text: str) -> dict[int, PeerAddress]:

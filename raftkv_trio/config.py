@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from raftkv_trio.addresses import PeerAddress, cluster_id_of, is_wildcard, may_be_same_host
+from raftkv_trio.addresses import (
+    MAX_URL_CHARACTERS,
+    PeerAddress,
+    cluster_id_of,
+    is_wildcard,
+    may_be_same_host,
+)
 from raftkv_trio.errors import ConfigError
 
 DEFAULT_CLUSTER = "http://127.0.0.1:9021"
@@ -87,6 +93,8 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         self._check_types()
+        if len(self.client_url or "") > MAX_URL_CHARACTERS:
+            raise ConfigError(f"`client_url` must have at most {MAX_URL_CHARACTERS} characters")
         if self.node_id not in self.members:
             known = ", ".join(map(str, sorted(self.members)))
             raise ConfigError(f"`node_id` {self.node_id} is not in `members`, which names {known}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raftkv_trio.addresses import PeerAddress, parse_cluster
+from raftkv_trio.addresses import MAX_HOST_BYTES, PeerAddress, parse_cluster
 from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
 from raftkv_trio.errors import ConfigError
 
@@ -36,6 +36,7 @@ def node(node_id: Any = 1, **values: Any) -> NodeConfig:
         (lambda: node(snapshot_entries=0), ("snapshot_entries", "snapshot_log_bytes")),
         (lambda: node(catch_up_bytes=-1), ("catch_up_entries", "catch_up_bytes")),
         (lambda: node(tick_interval_s=0), ("tick_interval_s",)),
+        (lambda: node(client_url="http://" + "a" * 600), ("client_url",)),
         (lambda: node(heartbeat_ticks=10), ("heartbeat_ticks", "election_ticks")),
         (lambda: RestConfig(port=65536), ("port",)),
         (lambda: RestConfig(body_timeout_s=float("nan")), ("body_timeout_s",)),
@@ -55,6 +56,32 @@ def test_what_is_wrong_is_a_field(make: Callable[[], object], named: tuple[str, 
         make()
     assert raised.value.fields == named
     assert set(named) <= FIELDS
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda name: PeerAddress.parse(f"http://{name}:1"),
+        lambda name: PeerAddress(name, 1),
+        lambda name: parse_cluster(f"http://{name}:1"),
+    ],
+)
+def test_a_host_name_has_the_length_that_a_resolver_takes(make: Callable[[str], object]) -> None:
+    """253 characters, as the resolver writes it. What is longer is refused, and not repeated whole."""
+    longest = ".".join(["a" * 60] * 4) + "." + "b" * 9
+    assert len(longest) == MAX_HOST_BYTES
+    make(longest)
+    for longer in (f"{longest}b", "a." * 2000 + "b"):
+        with pytest.raises(ConfigError) as raised:
+            make(longer)
+        assert len(str(raised.value)) < 600
+
+
+def test_a_host_name_counts_as_the_resolver_writes_it() -> None:
+    """A name of other letters has few characters, and many of them as a resolver writes it."""
+    assert PeerAddress.parse("http://grüße.example:1").host == "grüße.example"
+    with pytest.raises(ConfigError, match="not of the form"):
+        PeerAddress.parse("http://" + ".".join(["grüße" * 4] * 9) + ":1")
 
 
 def test_a_path_may_be_text() -> None:

@@ -17,6 +17,7 @@ from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState, Messa
 MAX_DEPTH = 8
 _MAX_INT = 2**63 - 1
 _MAX_TEXT = 4096
+_MAX_REASON = 1000
 
 
 def decode_payload(payload: bytes) -> Any:
@@ -55,6 +56,11 @@ def octets(value: object) -> bytes:
     if type(value) is not bytes:
         raise PeerProtocolError(f"expected bytes, got {_short(value)}")
     return value
+
+
+def reason_on_the_wire(sentence: str) -> str:
+    """The sentence, cut if it is so long that a peer would close the connection instead of reading it."""
+    return sentence if len(sentence) <= _MAX_REASON else f"{sentence[: _MAX_REASON - 3]}..."
 
 
 def text(value: object) -> str:

@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import NamedTuple
 
 from raftkv_trio.errors import PeerProtocolError
@@ -19,6 +19,7 @@ from raftkv_trio.payload.cbor import (
     octets,
     optional_integer,
     optional_text,
+    reason_on_the_wire,
     text,
 )
 from raftkv_trio.peers.framing import FrameKind, encode_frame
@@ -134,6 +135,8 @@ def decode_first_frame(payload: bytes) -> Hello | JoinQuery:
 
 def encode_welcome(welcome: Welcome) -> bytes:
     """A Welcome as a frame."""
+    if welcome.reason is not None:
+        welcome = replace(welcome, reason=reason_on_the_wire(welcome.reason))
     return encode_frame([FrameKind.WELCOME, *astuple(welcome)])
 
 

@@ -14,7 +14,7 @@ from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, receive_payload
 from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake import HANDSHAKE_TIMEOUT_S, MAX_HANDSHAKE_BYTES
+from raftkv_trio.peers.handshake import HANDSHAKE_TIMEOUT_S
 from raftkv_trio.peers.handshake_frames import (
     PROTOCOL_VERSIONS,
     JoinAnswer,
@@ -143,7 +143,8 @@ async def _ask(network: Network, address: PeerAddress, node_id: int) -> JoinAnsw
     with trio.fail_after(HANDSHAKE_TIMEOUT_S):
         async with await network.connect(address.host, address.port) as stream:
             await stream.send_all(encode_join_query(JoinQuery(PROTOCOL_VERSIONS, node_id)))
-            return decode_join_answer(await receive_payload(stream, FrameDecoder(MAX_HANDSHAKE_BYTES)))
+            # Not the limit of a handshake: the answer has the URLs of all members, however many there are.
+            return decode_join_answer(await receive_payload(stream, FrameDecoder()))
 
 
 def _bootstrap(answer: JoinAnswer) -> Bootstrap:

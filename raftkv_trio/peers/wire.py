@@ -19,6 +19,7 @@ from raftkv_trio.payload.cbor import (
     items,
     octets,
     pack_message,
+    reason_on_the_wire,
     text,
     unpack_message,
 )
@@ -106,7 +107,7 @@ def encode_forward_change(forward: ForwardChange) -> bytes:
 def encode_refused(refused: Refused) -> bytes:
     """A Refused as a frame."""
     ids = [list(proposal_id) for proposal_id in refused.ids]
-    body = [refused.term, ids, refused.reason, refused.is_final, refused.is_unknown]
+    body = [refused.term, ids, reason_on_the_wire(refused.reason), refused.is_final, refused.is_unknown]
     return encode_frame([FrameKind.REFUSED, body])
 
 
@@ -188,7 +189,7 @@ def encode_snapshot_frame(frame: SnapshotFrame) -> bytes:
         case SnapshotWanted(offset):
             return encode_frame([FrameKind.SNAPSHOT_WANTED, offset])
         case SnapshotRefused(reason):
-            return encode_frame([FrameKind.SNAPSHOT_REFUSED, reason])
+            return encode_frame([FrameKind.SNAPSHOT_REFUSED, reason_on_the_wire(reason)])
         case SnapshotPiece(data):
             return encode_frame([FrameKind.SNAPSHOT_PIECE, data])
         case SnapshotTaken(size_bytes):

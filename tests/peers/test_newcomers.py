@@ -9,8 +9,9 @@ import trio.testing
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.joining import CHECK_S, check_joined
-from raftkv_trio.world import TcpNetwork
+from raftkv_trio.peers.handshake_frames import JoinAnswer, encode_join_answer
+from raftkv_trio.peers.joining import CHECK_S, check_joined, find_cluster
+from raftkv_trio.world import TcpNetwork, TrioClock
 from tests.peers.members import (
     CLUSTER_ID,
     BareMember,
@@ -133,3 +134,22 @@ async def test_a_directory_is_joined_to_its_own_cluster_only(
         nursery.start_soon(check_joined, 3, 5, {1: addresses[1]}, tmp_path, network)
         async with await silent.accept():
             mock_clock.jump(CHECK_S + 0.1)
+
+
+async def test_a_cluster_of_many_members_is_joined(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
+    """Their addresses are more than a first frame may have."""
+    members = {i: PeerAddress(f"{'a' * 60}.example", i) for i in range(3, 300)} | addresses
+    urls = {i: address.url for i, address in members.items()}
+    (listener,) = await trio.open_tcp_listeners(addresses[1].port, host="127.0.0.1")
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(encode_join_answer(JoinAnswer(CLUSTER_ID, urls, None)))
+
+    with trio.fail_after(30):
+        async with listener, trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, answer, [listener])
+            joined = await find_cluster(2, addresses, TcpNetwork(), TrioClock())
+            nursery.cancel_scope.cancel()
+    assert joined.cluster_id == CLUSTER_ID
+    assert Envelope.decode(joined.envelope).addresses == members

@@ -21,6 +21,7 @@ from raftkv_trio.peers.framing import (
     cut_into_parts,
     encode_frame,
 )
+from raftkv_trio.peers.handshake import MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.handshake_frames import (
     Hello,
     JoinAnswer,
@@ -284,6 +285,23 @@ def replaced(form: list[object], value: object) -> Iterator[list[object]]:
         if isinstance(part, list):
             for inner in replaced(part, value):
                 yield [*form[:position], inner, *form[position + 1 :]]
+
+
+def test_a_reason_is_cut_to_what_a_peer_takes() -> None:
+    """However long the sentence is that somebody made, the frame can be read, also the first frame."""
+    long = "\N{GREEK SMALL LETTER ALPHA}" * 100_000
+    frames: list[tuple[bytes, Callable[[bytes], object], int]] = [
+        (encode_refused(Refused(3, (ID,), long)), decode_peer_frame, MAX_FRAME_BYTES),
+        (encode_snapshot_frame(SnapshotRefused(long)), decode_snapshot_frame, MAX_FRAME_BYTES),
+        (encode_welcome(replace(WELCOME, reason=long)), decode_welcome, MAX_HANDSHAKE_BYTES),
+    ]
+    for data, decode, most_bytes in frames:
+        decoder = FrameDecoder(most_bytes)
+        decoder.feed(data)
+        reason = getattr(decode(next(decoder)), "reason", None)
+        assert isinstance(reason, str)
+        assert long.startswith(reason.removesuffix("..."))
+        assert 900 < len(reason) <= 1000
 
 
 def test_a_forward_without_proposals_is_refused() -> None:
