@@ -14,6 +14,7 @@ The task tree
       snapshotter    writes snapshots of the state machine, and removes what they replace
       peers          listens, dials, sends and receives (`peers/`)
       removal        ends the node once the cluster has removed it
+      lost entries   marks the data directory if acknowledged entries are missing from it
 
 The driver never waits for another task. What it asks them for goes through queues; what they have done comes
 back through inboxes that set its wakeup. An error of a task ends the node; an error of a connection ends that

@@ -7,15 +7,21 @@ The others rely on those entries. The leader may have committed them because thi
 candidate without them should get this node's vote (paper, section 5.4.1), which may be forgotten as well. So
 from then on the node sends nothing. All quorum checks count without it, and the cluster is as safe as if the
 node had broken down: with a majority of the others it goes on, and a new node can take its place.
+
+That must hold after a restart too, when a new leader may not know. So the data directory is marked, and does
+not open again.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 
+from raftkv_trio.node.steps import Steps, in_worker, run_steps, wait
 from raftkv_trio.peers.outbox import Item, PeerTransport
 from raftkv_trio.raft.errors import AcknowledgedEntriesLost
 from raftkv_trio.raft.types import Message
-from raftkv_trio.world import Clock
+from raftkv_trio.storage import NodeStorage
+from raftkv_trio.sync import Wakeup
+from raftkv_trio.world import Clock, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +38,17 @@ class LostEntries:
         refuse_requests: called with the reason: this node can serve nobody any more.
     """
 
-    def __init__(self, node_id: int, clock: Clock, refuse_requests: Callable[[str], None]) -> None:
+    def __init__(
+        self, node_id: int, storage: NodeStorage, clock: Clock, refuse_requests: Callable[[str], None]
+    ) -> None:
         self.reason: str | None = None
+        self._storage = storage
         self._node_id = node_id
         self._clock = clock
         self._refuse_requests = refuse_requests
         self._logged_at = clock.now()
+        self._acknowledged = 0
+        self._noticed = Wakeup()
 
     def noticed(self, error: AcknowledgedEntriesLost) -> None:
         """A leader knows of acknowledged entries that are not here."""
@@ -47,6 +58,8 @@ class LostEntries:
             f" data; it takes no part any more: stop it, remove node {self._node_id} from the cluster, and"
             " add a node under a new id, with a new data directory"
         )
+        self._acknowledged = error.acknowledged
+        self._noticed.set()
         self._log()
         self._refuse_requests(self.reason)
 
@@ -58,6 +71,21 @@ class LostEntries:
     def _log(self) -> None:
         logger.error("%s", self.reason)
         self._logged_at = self._clock.now()
+
+    # ------------------------------------------------------------ the task
+
+    async def run(self, worker: Worker) -> None:
+        """Mark the data directory once entries are known to be lost; raises StorageError.
+
+        Cancellation may come before the mark. Then the node finds out again, if the leader is the same.
+        """
+        await run_steps(self.steps(), worker, self._clock)
+
+    def steps(self) -> Steps[None]:
+        """The task, step by step; raises StorageError."""
+        while True:
+            yield from wait(self._noticed)
+            yield from in_worker(self._storage.mark_lost, self._acknowledged)
 
 
 class SilencedTransport:

@@ -65,6 +65,7 @@ async def run_node(
                 nursery.start_soon(parts.driver.run)
                 nursery.start_soon(parts.driver.run_clock, world.random.random() * config.tick_interval_s)
                 nursery.start_soon(parts.removal.end_node)
+                nursery.start_soon(parts.lost_entries.run, world.bulk_worker)
                 task_status.started(Node(parts))
         finally:
             parts.close("the node is stopping")

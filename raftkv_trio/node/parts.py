@@ -106,7 +106,7 @@ class NodeParts:
         )
         self.raw = RawNode(core_config(config, storage.snapshot.index, world.random), log)
         self.removal = Removal(config.node_id, self.applied, world.clock, self.close)
-        self.lost_entries = LostEntries(config.node_id, world.clock, self.close)
+        self.lost_entries = LostEntries(config.node_id, storage, world.clock, self.close)
         self.reports = PeerReports(self.proposals, wakeup)
         self.active = ActiveMembers(self.raw, world.clock, config.election_timeout_s)
         self.leader = KnownLeader(world.clock)

@@ -137,8 +137,16 @@ def committed_membership(envelope: Envelope, log: MemoryStorage) -> Envelope:
 def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) -> None:
     """Warn if the configured `members` are not those of the first start, which are the ones that count.
 
-    Raises ConfigError if they have no member of this cluster, which can only be a mistake.
+    Raises ConfigError if they have no member of this cluster, which can only be a mistake, or if the node has
+    lost entries that it had acknowledged.
     """
+    # The other members rely on the entries, and on votes that may be lost with them.
+    if storage.lost_up_to is not None:
+        raise ConfigError(
+            f"node {config.node_id} has lost entries that it had acknowledged, up to entry"
+            f" {storage.lost_up_to}, and does not start again; remove it from the cluster, and add a node"
+            " under a new id, with a data directory of its own"
+        )
     cluster_id, origin = config.cluster_id, storage.origin
     is_made_with_these = storage.identity.cluster_id == (
         cluster_id if origin is None else restored_cluster_id(cluster_id, origin)

@@ -18,7 +18,7 @@ from raftkv_trio.storage.data_directory import is_unfinished
 from raftkv_trio.storage.log_reader import LogReader
 from raftkv_trio.storage.record import end_of_data
 from raftkv_trio.storage.segments import SegmentName, last_run, list_segments, possible_ends, read_segment
-from raftkv_trio.storage.small_files import read_identity, read_origin, read_peers, read_removed
+from raftkv_trio.storage.small_files import read_identity, read_lost, read_origin, read_peers, read_removed
 
 
 def check(disk: Disk, path: Path) -> Findings:
@@ -39,6 +39,8 @@ def check(disk: Disk, path: Path) -> Findings:
         findings.origin = read_origin(disk, path)
     with _noting(findings, path / "removed"):
         findings.removed = read_removed(disk, path)
+    with _noting(findings, path / "lost"):
+        findings.lost = read_lost(disk, path)
     _check_log(disk, findings)
     with _noting(findings, path / "snap"):
         _check_snapshots(disk, findings)

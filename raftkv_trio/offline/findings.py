@@ -66,6 +66,8 @@ class Findings:
         known_directory_ids: the directory ids of the other members, by node id.
         origin: the hash of the backup that the directory was restored from.
         removed: the index at which the cluster removed this node, which does not start again.
+        lost: an index that this node had acknowledged although its log does not reach it; it does not start
+            again.
         hard_state: that of the last record before the first damage.
         snapshot: the snapshot that the log continues; None if the log is damaged, so that it cannot say.
         entries: the first and the last index behind the snapshot, up to the first damage.
@@ -79,6 +81,7 @@ class Findings:
     known_directory_ids: dict[int, bytes] | None = None
     origin: bytes | None = None
     removed: int | None = None
+    lost: int | None = None
     hard_state: HardState | None = None
     snapshot: SnapshotId | None = None
     entries: tuple[int, int] | None = None

@@ -32,6 +32,7 @@ def as_json(inspection: Inspection) -> str:
         "peers": {str(node_id): known.hex() for node_id, known in (found.known_directory_ids or {}).items()},
         "origin": found.origin and found.origin.hex(),
         "removed": found.removed,
+        "lost": found.lost,
         "hard_state": hard_state
         and {"term": hard_state.term, "vote": hard_state.vote, "commit_index": hard_state.commit},
         "snapshot": found.snapshot and {"index": found.snapshot.index, "term": found.snapshot.term},
@@ -85,6 +86,8 @@ def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
         yield f"restored from the backup with hash {found.origin.hex()}"
     if found.removed is not None:
         yield f"removed from its cluster by entry {found.removed}: it does not start again"
+    if found.lost is not None:
+        yield f"has lost entries that it had acknowledged, up to {found.lost}: it does not start again"
     if found.known_directory_ids:
         yield f"directory ids known of nodes {', '.join(map(str, sorted(found.known_directory_ids)))}"
     if found.hard_state is not None:

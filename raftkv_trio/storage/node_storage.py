@@ -13,7 +13,15 @@ from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.disk import Disk, DiskFile, describe_os_error, is_no_room
 from raftkv_trio.storage.incoming_snapshot import IncomingSnapshot
 from raftkv_trio.storage.segments import prepare_spare, purge_segments
-from raftkv_trio.storage.small_files import Identity, read_origin, read_peers, write_peers, write_removed
+from raftkv_trio.storage.small_files import (
+    Identity,
+    read_lost,
+    read_origin,
+    read_peers,
+    write_lost,
+    write_peers,
+    write_removed,
+)
 from raftkv_trio.storage.snapshot_directory import SnapshotDirectory
 from raftkv_trio.storage.snapshot_file import SnapshotFile, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.wal import TornTail, WriteAheadLog
@@ -26,6 +34,8 @@ class NodeStorage:
         identity: whose directory it is.
         snapshots: the snapshot files; the log continues the newest.
         origin: the hash of the backup that the directory was restored from; None if it was not restored.
+        lost_up_to: an index that this node had acknowledged although its log does not reach it; None if
+            nothing is known to be lost.
     """
 
     def __init__(
@@ -39,6 +49,7 @@ class NodeStorage:
         self.identity = identity
         self.snapshots = SnapshotDirectory(disk, path / "snap", log.snapshot)
         self.origin = read_origin(disk, path)
+        self.lost_up_to = read_lost(disk, path)
         self._known_directory_ids: dict[int, bytes] = read_peers(disk, path)
         self._tidied: object = None  # the snapshot and the segment for which `tidy` has done its work
         self._spare_behind: int | None = None  # the segment that the log was in when a spare was there
@@ -187,6 +198,14 @@ class NodeStorage:
         # Durable, so that a supervisor that starts the node again and again gets the same answer at once.
         with self._ending_the_node("removed"):
             write_removed(self._disk, self._path, index)
+
+    def mark_lost(self, acknowledged: int) -> None:
+        """Record that acknowledged entries are lost, so that this node never starts again.
+
+        Raises StorageError.
+        """
+        with self._ending_the_node("lost"):
+            write_lost(self._disk, self._path, acknowledged)
 
     def close(self, *, clean: bool) -> None:
         """Close the log, with a closing record if `clean`, and release the lock.

@@ -4,6 +4,7 @@ identity   [format version, cluster id, node id, directory id]
 peers      {node id: directory id}, the directory id that each other member showed first
 origin     the hash of the backup that the directory was restored from, if it was
 removed    the index at which the cluster removed this node, if it did
+lost       the index up to which this node had acknowledged entries, if some of them were found to be lost
 """
 
 import struct
@@ -130,15 +131,28 @@ def write_origin(disk: Disk, path: Path, origin: bytes) -> None:
 def read_removed(disk: Disk, path: Path) -> int | None:
     """The index at which the cluster removed this node, if it did; raises CorruptLog, OSError."""
     # Missing is the rule. Should it be lost, the node starts, and its peers tell it again.
-    file = path / "removed"
-    if not disk.exists(file):
-        return None
-    removed_at = read_sealed(disk, file)
-    if type(removed_at) is int:
-        return removed_at
-    raise CorruptLog.at(file, 0)
+    return _read_index(disk, path / "removed")
 
 
 def write_removed(disk: Disk, path: Path, removed_at: int) -> None:
     """Record that the cluster removed this node; raises OSError."""
     write_sealed(disk, path / "removed", removed_at)
+
+
+def read_lost(disk: Disk, path: Path) -> int | None:
+    """Up to where acknowledged entries are known to be lost here, if any are; raises CorruptLog, OSError."""
+    return _read_index(disk, path / "lost")
+
+
+def write_lost(disk: Disk, path: Path, acknowledged: int) -> None:
+    """Record that entries up to `acknowledged` were acknowledged, and some are lost; raises OSError."""
+    write_sealed(disk, path / "lost", acknowledged)
+
+
+def _read_index(disk: Disk, file: Path) -> int | None:
+    if not disk.exists(file):
+        return None
+    index = read_sealed(disk, file)
+    if type(index) is int:
+        return index
+    raise CorruptLog.at(file, 0)

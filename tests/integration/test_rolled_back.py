@@ -11,7 +11,10 @@ import pytest
 import trio
 
 from raftkv_trio import ChangeRefused, ChangeRequest, MemberChange, NoLeader, PeerAddress
+from raftkv_trio.errors import leaves
 from raftkv_trio.kv import Put, Txn, encode_txn
+from raftkv_trio.offline.inspection import inspect_directory
+from raftkv_trio.offline.report import as_text
 from raftkv_trio.payload.membership import Action
 from tests.conftest import find_free_ports
 from tests.rest.serving import Served, open_server
@@ -131,3 +134,24 @@ async def test_the_leader_steps_down_without_others_that_acknowledge(tmp_path: P
         assert not any(map(nodes.leads, nodes.served))
         await nodes.start(healthy)
         await wait_until(lambda: nodes.leads(leader) or nodes.leads(healthy))
+
+
+async def test_it_does_not_start_again(tmp_path: Path) -> None:
+    """After a restart no leader might know what is lost, so the directory remembers it; `check` says so."""
+    async with with_a_rolled_back_follower(tmp_path) as (nodes, _, _, back):
+        await wait_until((nodes.path(back) / "lost").exists)
+        await nodes.stop(back)
+        with pytest.raises(ExceptionGroup) as refused:
+            await nodes.start(back)
+        assert any("does not start again; remove it" in str(error) for error in leaves(refused.value))
+        assert "it does not start again" in as_text(inspect_directory(nodes.path(back), repairs=False))
+
+
+async def test_a_removed_one_ends(tmp_path: Path) -> None:
+    """It hears of its removal although it listens to nobody's log any more."""
+    async with with_a_rolled_back_follower(tmp_path) as (nodes, leader, _, back):
+        await wait_until(lambda: "acknowledged" in nodes.health(back))
+        removal = ChangeRequest((MemberChange(Action.REMOVE, back),))
+        with trio.fail_after(PATIENCE_S):
+            await nodes.served[leader].node.change_members(removal).wait()
+            await nodes.served[back].node.removed.wait()

@@ -11,7 +11,7 @@ from raftkv_trio.storage import OsDisk
 from raftkv_trio.storage.small_files import seal, write_origin
 from tests.storage.test_node_storage import reopen
 
-NAMES = ["identity", "peers", "origin", "removed"]
+NAMES = ["identity", "peers", "origin", "removed", "lost"]
 
 
 def make(path: Path, name: str) -> bytes:
@@ -22,6 +22,8 @@ def make(path: Path, name: str) -> bytes:
         write_origin(OsDisk(), path, bytes(range(8)))
     if name == "removed":
         storage.mark_removed(300)
+    if name == "lost":
+        storage.mark_lost(300)
     storage.close(clean=True)
     return (path / name).read_bytes()
 
@@ -52,6 +54,7 @@ def test_every_flipped_bit_is_refused(tmp_path: Path, name: str) -> None:
             reopen(tmp_path)
         return
     storage = reopen(tmp_path)
+    assert (found.lost, storage.lost_up_to) == ((300, 300) if name == "lost" else (None, None))
     assert storage.known_directory_ids == {2: b"directory of two"}
     assert storage.origin == (bytes(range(8)) if name == "origin" else None)
     storage.close(clean=True)
@@ -70,6 +73,7 @@ def test_every_flipped_bit_is_refused(tmp_path: Path, name: str) -> None:
         ("origin", 5),
         ("removed", None),
         ("removed", True),
+        ("lost", "300"),
     ],
 )
 def test_what_verifies_and_is_no_such_file_is_refused(tmp_path: Path, name: str, value: object) -> None:

@@ -145,7 +145,12 @@ class SteppedMember(SimulatedMember):
         parts.snapshotter.piece_bytes = 1  # each chunk is a disk call, so that a halt can come between them
         self._tasks = [
             SteppedTask(steps, clock=self.clock, plan=self._plan, step_s=self._draw_step_s)
-            for steps in (parts.log_writer.steps(), parts.applier.steps(), parts.snapshotter.steps())
+            for steps in (
+                parts.log_writer.steps(),
+                parts.applier.steps(),
+                parts.snapshotter.steps(),
+                parts.lost_entries.steps(),
+            )
         ]
         self._log_writer = self._tasks[0]
 
