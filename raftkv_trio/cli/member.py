@@ -168,6 +168,37 @@ def _run(endpoints: tuple[str, ...], timeout: float, what: Callable[[Any], Any])
     return trio.run(run)
 
 
+@member.command("set-addresses")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("addresses", metavar="ID=URL...", nargs=-1, required=True)
+def set_addresses(directory: Path, addresses: tuple[str, ...]) -> int:
+    """Recover when all members have moved at once.
+
+    DIR is the data directory of a stopped member. In it the members that are named get these peer URLs, and
+    nothing else changes. Do this in the directory of every member, with the same ID=URL, before you start
+    any of them. To move one member while the others run, use `member update`.
+    """
+    from raftkv_trio.offline.set_addresses import set_addresses as set_them
+
+    given = dict(_address_of(text) for text in addresses)
+    if len(given) < len(addresses):
+        raise ConfigError("an ID is given twice; name each member once")
+    moved = set_them(directory, given)
+    members = ",".join(f"{i}={address.url}" for i, address in moved.members.items())
+    click.echo(f"{directory}: node {moved.node_id} of {members}")
+    if moved.kept is not None:
+        click.echo(f"its log as it was is kept as {moved.kept}; remove that when all members work")
+    click.echo("do the same in the directory of every other member before you start any of them")
+    return 0
+
+
+def _address_of(text: str) -> tuple[int, PeerAddress]:
+    node_id, equals, url = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is not of the form ID=URL, for example 2=http://10.0.0.2:2379")
+    return parse_node_id(node_id), PeerAddress.parse(url)
+
+
 @member.command("force-new-cluster")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(

@@ -37,7 +37,7 @@ def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: st
 
     With --repair --with DIR a damaged log is rebuilt from the data directories of the other members. Stop all
     members first, then copy their directories to this machine, and give one --with for each. The copies are
-    only read, and the damaged log is kept as DIR/wal.damaged-1. If it cannot be known what was lost, nothing
+    only read, and the damaged log is kept as DIR/wal.replaced-1. If it cannot be known what was lost, nothing
     is changed and the exit code is 2.
     """
     from raftkv_trio.offline.inspection import inspect_directory

@@ -1,9 +1,8 @@
 """A stopped node's data directory: what is in it, what is wrong with it, and how it is repaired or made anew.
 
-This is what the commands `check`, `restore` and `member force-new-cluster` do: `inspect_directory` in
-`inspection.py`, `restore_node` in `restore.py`, and `force_new_cluster`. They use the formats of `storage/`
-and, to apply a log, parts of `node/`; nothing in a running node imports them. Every command holds the lock of
-each directory that it reads, so that no node runs there meanwhile.
+This is what the commands `check`, `restore`, `member force-new-cluster` and `member set-addresses` do. They
+use the formats of `storage/` and, to apply a log, parts of `node/`; nothing in a running node imports them.
+Every command holds the lock of each directory that it reads, so that no node runs there meanwhile.
 
 What each file does:
 
@@ -19,6 +18,7 @@ What each file does:
     rebuild_small_files.py    the same for `identity`, `peers` and `origin`
     restore.py                a new directory from a backup
     force_new_cluster.py      a new cluster from one member's directory
+    set_addresses.py          other addresses of the members, in the newest snapshot and the log
 
 The rules of the room:
 

@@ -1,10 +1,10 @@
-"""Puts a new log in the place of a damaged one, which is kept: each step is durable before the next.
+"""Puts a new log in the place of the old one, which is kept: each step is durable before the next.
 
     wal.mending      the new log while it is built
     wal.mended       the new log, whole
-    wal.damaged-<n>  the old log, moved out of the way; then `wal.mended` becomes `wal`
+    wal.replaced-<n>  the old log, moved out of the way; then `wal.mended` becomes `wal`
 
-A crash leaves the damaged log where it was, or no log and the new one whole. Then only its name is missing,
+A crash leaves the old log where it was, or no log and the new one whole. Then only its name is missing,
 which `finish_swap` gives it.
 """
 
@@ -104,7 +104,7 @@ def swap_logs(disk: Disk, path: Path) -> Path:
     """Put the log that was built in the place of the old one; returns where that is kept. Raises OSError."""
     # An earlier repair's is kept, too: two attempts may have judged different damage.
     number = 1
-    while disk.exists(kept := path / f"wal.damaged-{number}"):
+    while disk.exists(kept := path / f"wal.replaced-{number}"):
         number += 1
     disk.make_directory(path / "wal")  # it may have been lost, too
     # One rename cannot exchange two directories. Between the two there is no log: synced here, so that the

@@ -65,7 +65,7 @@ def test_three_members_with_damage_each_are_made_good(cluster: Cluster) -> None:
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert f"repaired: rebuilt {name}/wal: the snapshot at index 1, and entries 2 to " in done.stdout
-        assert f"the damaged one is kept as {name}/wal.damaged-1" in done.stdout
+        assert f"the damaged one is kept as {name}/wal.replaced-1" in done.stdout
         assert done.stdout.endswith("nothing is wrong\n")
         assert written(*[cluster.directory / other for other in others]) == before
     start(cluster)
