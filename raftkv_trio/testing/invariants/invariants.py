@@ -5,7 +5,7 @@ any node ever held. So a check costs nothing if nothing has changed.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from raftkv_trio.payload.membership import Membership
@@ -13,7 +13,7 @@ from raftkv_trio.payload.proposal import ProposalId, decode_proposal
 from raftkv_trio.raft.confchange import all_members, all_voters, decode_conf_change
 from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.storage import Storage
-from raftkv_trio.raft.types import ConfState, Entry, EntryType, StateRole
+from raftkv_trio.raft.types import ConfState, Entry, EntryType, Message, MessageType, StateRole
 from raftkv_trio.state_machine import Committed
 from raftkv_trio.testing.invariants.configurations import Configuration, Configurations, halves
 from raftkv_trio.testing.invariants.durability import Promise, holds
@@ -169,6 +169,14 @@ class Invariants:
             self._take_configuration(node_id, view, raft)
         if view.leads is not None and node_id not in all_voters(raft.conf_state):
             raise Violation(REMOVED, f"node {node_id} leads term {raft.term}, and is no voter any more")
+
+    def written(self, node_id: int, messages: Iterable[Message]) -> None:
+        """STORAGE_APPEND messages of a node are durable, and with them the votes that it grants in them."""
+        # A node may vote, and go on to a later term, in one turn: its votes are not all seen in its state.
+        for message in messages:
+            for response in message.responses:
+                if response.type is MessageType.VOTE_RESP and not response.reject:
+                    self.voted(node_id, response.term, response.to)
 
     def voted(self, node_id: int, term: int, candidate: int) -> None:
         """A node votes for `candidate`."""

@@ -284,6 +284,7 @@ class SimulatedMember(ABC):
     def _written(self, parts: NodeParts, write: Write) -> None:
         if parts is not self.parts:
             return
+        self._invariants.written(self.id, write.messages)
         if write.append.snapshot is not None:
             self._happened(self, Occasion.INSTALLED)
         if parts.storage.is_untidy:

@@ -9,7 +9,16 @@ import pytest
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
 from raftkv_trio.raft.confchange import ConfChangeSingle, ConfChangeType, ConfChangeV2, conf_change_entry
 from raftkv_trio.raft.raft import Raft
-from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot, StateRole
+from raftkv_trio.raft.types import (
+    APPEND_THREAD,
+    ConfState,
+    Entry,
+    HardState,
+    Message,
+    MessageType,
+    Snapshot,
+    StateRole,
+)
 from raftkv_trio.state_machine import Committed
 from raftkv_trio.testing.campaign.seeds import SeedRun, run_schedule
 from raftkv_trio.testing.histories.register import RegisterAnswer, RegisterGet, RegisterPut, Seen
@@ -276,6 +285,23 @@ def test_a_leader_by_the_votes_of_a_minority(watched: Watched) -> None:
     raft.role = StateRole.LEADER
     with violated(named.ELECTED):
         watched.invariants.observe(1, raft)
+
+
+@pytest.mark.parametrize("is_granted", [True, False])
+def test_a_vote_in_a_term_that_the_voter_has_left_meanwhile(watched: Watched, is_granted: bool) -> None:
+    """In one turn a node votes in a term, and campaigns in the next: the vote that it has written counts."""
+    candidate, _, voter = watched.start(1, term=2, vote=1), watched.start(2), watched.start(3)
+    vote = Message(type=MessageType.VOTE_RESP, to=1, from_=3, term=2, reject=not is_granted)
+    append = Message(type=MessageType.STORAGE_APPEND, to=APPEND_THREAD, from_=3, responses=[vote])
+    voter.term, voter.vote = 3, 3
+    watched.invariants.observe(3, voter)
+    watched.invariants.written(3, [append])
+    candidate.role = StateRole.LEADER
+    if is_granted:
+        watched.invariants.observe(1, candidate)
+    else:
+        with violated(named.ELECTED):
+            watched.invariants.observe(1, candidate)
 
 
 REMOVE_3 = ConfChangeSingle(ConfChangeType.REMOVE, 3)
