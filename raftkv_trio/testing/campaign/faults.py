@@ -6,12 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from raftkv_trio.testing.campaign.reshaping import can_lose, join, remove, replace_member
+from raftkv_trio.testing.invariants.violation import DURABILITY, Violation
 from raftkv_trio.testing.schedules.schedule import RESHAPING, Fault, FaultKind, one_way
 from raftkv_trio.testing.simulator.simulated_member import DATA_DIR, ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
+from raftkv_trio.testing.world.inodes import Directory
 from raftkv_trio.testing.world.message_network import Conditions
 
 Strike = Callable[[Simulation, Fault], None]
+RESTART_S = 0.1
+NOTICED_WITHIN_S = 4.0
 
 
 def strike(simulation: Simulation, fault: Fault) -> None:
@@ -174,6 +178,48 @@ def _end_full(member: SimulatedMember) -> None:
         member.disk.free_bytes = None
 
 
+def _set_back(simulation: Simulation, fault: Fault) -> None:
+    """Copy a follower's directory; later set it back to the copy, if the leader is still the same.
+
+    Without that leader nobody could know what is lost, and nothing would be safe.
+    """
+    leaders = [m for m in simulation.members.values() if m.leads]
+    ups = [m for m in simulation.members.values() if m.node is not None and not m.leads]
+    if not leaders or not ups:
+        return
+    member = next((m for m in ups if m.id == fault.node), ups[0])
+    simulation.plan_restart(member.id, RESTART_S)
+    member.halt(power=False)
+    _later(
+        simulation, fault, _set_back_to, simulation, member, member.disk.copy(), leaders[0], leaders[0].parts
+    )
+
+
+def _set_back_to(
+    simulation: Simulation, member: SimulatedMember, copy: Directory, leader: SimulatedMember, then: object
+) -> None:
+    if member.node is not None and leader.leads and leader.parts is then:
+        simulation.trace.note("fault", f"the directory of node {member.id} is set back")
+        simulation.plan_restart(member.id, RESTART_S)
+        member.halt(power=False)
+        member.disk.set_back(copy)
+        member.is_rotten = True
+        simulation.invariants.set_back(member.id)
+        simulation.timeline.after(NOTICED_WITHIN_S, _replace_lost, simulation, member, leader)
+
+
+def _replace_lost(simulation: Simulation, member: SimulatedMember, leader: SimulatedMember) -> None:
+    """Do what its health tells an operator to do; raises Violation if it does not say what is lost."""
+    if member.has_lost_entries:
+        replace_member(simulation, Fault(at_s=simulation.now, kind=FaultKind.REPLACE, node=member.id))
+    elif leader.parts is not None and member.parts is not None:
+        progress = leader.parts.raw.status().progress.get(member.id)
+        if progress is not None and progress.match > member.parts.raw.last_index:
+            raise Violation(
+                DURABILITY, f"node {member.id} lacks what it has acknowledged, and does not say so"
+            )
+
+
 def _fail(simulation: Simulation, fault: Fault) -> None:
     member = _member(simulation, fault)
     simulation.plan_restart(member.id, fault.duration_s, again_s=fault.again_s)
@@ -222,6 +268,7 @@ _STRIKES: Mapping[FaultKind, Strike] = {
     FaultKind.DISK_FULL: _fill,
     FaultKind.DISK_STAYS_FULL: _fill_for_good,
     FaultKind.BIT_ROT: _rot,
+    FaultKind.SET_BACK: _set_back,
     FaultKind.TRANSFER: _transfer,
     FaultKind.JOIN: join,
     FaultKind.REMOVE: remove,

@@ -194,10 +194,10 @@ class SeedRun:
         return all(m.parts is not None and m.parts.applied.index == committed for m in members)
 
     def _members(self) -> list[SimulatedMember]:
-        """The members of the configuration whose disks are whole."""
+        """The members of the configuration whose disks are whole, as far as they know."""
         ids = all_members(self.simulation.invariants.configuration.conf_state)
         members = [self.simulation.members[i] for i in ids]
-        return [m for m in members if m.state is not ProcessState.REFUSED]
+        return [m for m in members if not m.has_lost_entries]
 
     def _is_settled(self) -> bool:
         conf = self.simulation.invariants.configuration.conf_state

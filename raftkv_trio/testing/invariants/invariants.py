@@ -138,6 +138,10 @@ class Invariants:
         """A node has ended, cleanly or not; it must come back with all that it knew to be durable."""
         self._promises[node_id] = Promise.of(raft)
 
+    def set_back(self, node_id: int) -> None:
+        """The data directory of a node that is down holds an older copy of itself: its promises are void."""
+        self._promises.pop(node_id, None)
+
     # ------------------------------------------------------------ after every step
 
     def observe(self, node_id: int, raft: Raft) -> None:

@@ -8,6 +8,7 @@ from raftkv_trio.node import proposals
 from raftkv_trio.node.applier import Applier
 from raftkv_trio.node.driver import driver, proposing
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
+from raftkv_trio.node.lost_entries import LostEntries
 from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.node.reads import PendingReads, ReadRound
 from raftkv_trio.payload.proposal import ProposalId
@@ -166,3 +167,14 @@ def _(original: Any) -> object:
         transfer._proposals.disk_shortage = shortage
 
     return begin_if_wanted
+
+
+@bug(
+    BUGS,
+    "lost-entries-answer",
+    "a member that has lost acknowledged entries only drops the heartbeats that tell it so",
+    LostEntries,
+    "noticed",
+)
+def _(original: Any) -> object:
+    return lambda lost, error: None

@@ -30,6 +30,8 @@ from raftkv_trio.testing.world.message_network import Conditions
 def draw_schedule(seed: int) -> Schedule:
     """The schedule of a seed: equal seeds give equal schedules, on every machine."""
     schedule = _with_distance(seed, _draw_schedule(seed))
+    if (with_copy := _with_a_directory_set_back(seed, schedule)) is not None:
+        return with_copy
     faults = [
         *schedule.faults,
         *draw_reshaping(seed, schedule.nodes),
@@ -259,6 +261,41 @@ def _draw_full_disk(seed: int, nodes: int) -> list[Fault]:
     return [full, *elections]
 
 
+def _with_a_directory_set_back(seed: int, schedule: Schedule) -> Schedule | None:
+    """In one of twenty seeds: a follower's directory is set back, and after that there are other faults.
+
+    Until the loss is noticed, there are none: it cannot be noticed under another leader. It draws from random
+    numbers of its own.
+    """
+    random = Random(f"set back {seed}")
+    if random.random() < 0.95:
+        return None
+    set_back = Fault(
+        at_s=random.uniform(2, 6),
+        kind=FaultKind.SET_BACK,
+        node=random.randint(1, 3),
+        duration_s=random.uniform(1, 4),
+    )
+    kinds = (FaultKind.KILL, FaultKind.PAUSE, FaultKind.POWER, FaultKind.STOP, FaultKind.LEADER_CUT_OFF)
+    later = [
+        Fault(
+            at_s=random.uniform(15, MIN_DURATION_S - PATIENCE_S),
+            kind=random.choice(kinds),
+            node=random.randint(1, 3),
+            leader=random.random() < 0.7,
+            duration_s=random.uniform(0.05, 3.0),
+        )
+        for _ in range(random.randint(MIN_FAULTS, 12))
+    ]
+    return replace(
+        schedule,
+        nodes=random.choice((3, 3, 5)),
+        conditions=Conditions(),
+        limits=replace(schedule.limits, election_ticks=10),
+        faults=tuple(sorted([set_back, *later], key=lambda fault: fault.at_s)),
+    )
+
+
 def _draw_moments(random: Random, count: int) -> list[float]:
     """Moments of faults: in half of all seeds in bunches, so that faults overlap."""
     last_s = MIN_DURATION_S - 2 * PATIENCE_S
@@ -270,7 +307,7 @@ def _draw_moments(random: Random, count: int) -> list[float]:
 
 _OCCASIONS = (Occasion.ELECTED, Occasion.INSTALLED, Occasion.UNTIDY)
 #: Kinds that are drawn with what belongs to them, and not by themselves.
-_OF_SCENES = RESHAPING | {FaultKind.DISK_STAYS_FULL}
+_OF_SCENES = RESHAPING | {FaultKind.DISK_STAYS_FULL, FaultKind.SET_BACK}
 _FOR_SEVERAL = frozenset(
     {
         FaultKind.PARTITION,

@@ -40,6 +40,7 @@ class FaultKind(Enum):
     DISK_FULL = "disk full"
     DISK_STAYS_FULL = "disk full until a leader has room"
     BIT_ROT = "bit rot"
+    SET_BACK = "data directory set back"
     TRANSFER = "leadership transfer"
     JOIN = "node joins"
     REMOVE = "member removed"

@@ -64,7 +64,8 @@ class SimulatedMember(ABC):
         disk_call_s: shortest and longest time of a disk call.
         disk_is_slow_s: longest time that a slow disk adds to each call.
         disk_stays_full: whether its disk gets no room again before all else has healed.
-        is_rotten: whether bits of its disk were flipped, so that it may refuse its directory.
+        is_rotten: whether bits of its disk were flipped or its directory was set back, so that it may refuse
+            its directory.
         restarts: how often it was started after the first time; -1 before that.
 
     Args:
@@ -181,6 +182,13 @@ class SimulatedMember(ABC):
         raise Violation(DURABILITY, f"node {self.id} refuses its directory: {error}") from error
 
     # ------------------------------------------------------------ what others want from it
+
+    @property
+    def has_lost_entries(self) -> bool:
+        """Whether it knows that entries which it had acknowledged are lost."""
+        return self.state is ProcessState.REFUSED or (
+            self.parts is not None and self.parts.lost_entries.reason is not None
+        )
 
     @property
     def leads(self) -> bool:

@@ -85,6 +85,14 @@ class Directory:
 Node = Inode | Directory
 
 
+def copied(node: Node) -> Node:
+    """A copy of all that processes read here, durable as it is."""
+    if isinstance(node, Inode):
+        return Inode(bytearray(node.data))
+    names = {name: copied(below) for name, below in node.names.items()}
+    return Directory(names, dict(names))
+
+
 @dataclass(eq=False, slots=True)
 class Change:
     """Names that are set or removed (None) together: all of them survive a loss of power, or none."""

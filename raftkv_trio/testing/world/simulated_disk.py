@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from raftkv_trio.testing.world.inodes import Change, Directory, Inode, Node
+from raftkv_trio.testing.world.inodes import Change, Directory, Inode, Node, copied
 
 
 class Halted(Exception):
@@ -235,6 +235,20 @@ class SimulatedDisk:
     def disarm(self) -> None:
         """Cancel what `halt_at` and `fail_at` planned."""
         self._halt_at = self._fail_at = None
+
+    def copy(self) -> Directory:
+        """A copy of all files as a process reads them now, for `set_back`."""
+        copy = copied(self._root)
+        assert isinstance(copy, Directory)
+        return copy
+
+    def set_back(self, copy: Directory) -> None:
+        """Hold what `copy` holds, and nothing else; no process may run."""
+        assert not self._files
+        root = copied(copy)
+        assert isinstance(root, Directory)
+        self._root = root
+        self._changes.clear()
 
     def flip_bit(self, below: Path) -> str | None:
         """Flip one bit of one file below a directory, and return where; None if there is no data.
