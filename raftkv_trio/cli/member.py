@@ -50,12 +50,18 @@ def member() -> None:
 def list_members(endpoints: tuple[str, ...], timeout: float, write_out: str) -> int:
     """List the members, as the leader sees them.
 
-    If the leader cannot be reached, the list is that of the member that answers.
+    If the leader cannot be reached, the list is that of the member that answers. A member that does not
+    acknowledge new entries is asked what is wrong.
     """
     from raftkv_trio.client.members import Cluster, as_json, table
 
-    seen = _run(endpoints, timeout, Cluster.members)
-    click.echo(as_json(seen) if write_out == "json" else table(seen))
+    async def ask(cluster: Cluster) -> str:
+        seen = await cluster.members()
+        if write_out == "json":
+            return as_json(seen)
+        return "\n".join([table(seen), *await cluster.why_inactive(seen)])
+
+    click.echo(_run(endpoints, timeout, ask))
     return 0
 
 

@@ -55,6 +55,24 @@ class Cluster:
             return seen  # the view of another member: it lacks only what a leader knows of the others
         return Members(leader_id, _checked(seen.leader, members))
 
+    async def why_inactive(self, seen: Members) -> Sequence[str]:
+        """A line for each member that the leader finds inactive: what that member itself says is wrong.
+
+        Members that nobody has met since they were added are left out.
+        """
+        lines = []
+        for member in seen.members:
+            if member["is_active"] is False and member["client_url"] is not None:
+                try:
+                    server = PeerAddress.parse(member["client_url"], "client URL")
+                    status = await self._rest.ask("GET", server, "/-/status")
+                except (RestError, ConfigError) as error:
+                    lines.append(f"node {member['id']}: {error}")
+                else:
+                    health = status.get("health") if isinstance(status, dict) else None
+                    lines.append(f"node {member['id']}: {health or 'acknowledges no new entries now'}")
+        return [printable(line) for line in lines]
+
     async def change(self, changes: Sequence[Mapping[str, Any]], *, is_forced: bool) -> None:
         """Make these changes together.
 

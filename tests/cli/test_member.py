@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from raftkv_trio.cli.member import remove
 from raftkv_trio.client.members import Members, forecast
 from tests.cli.cluster import Cluster
 from tests.cli.program import refusal, run
+
+PATIENCE_S = 30.0
 
 
 def member(cluster: Cluster, *arguments: str) -> str:
@@ -77,6 +80,22 @@ def test_members_by_command(cluster: Cluster) -> None:
     assert leading(cluster) == successor
     member(cluster, "remove", str(leader))
     assert cluster.nodes.pop(leader).wait_exit() == 0
+
+
+def test_the_list_says_what_is_wrong_with_an_inactive_member(cluster: Cluster) -> None:
+    """The leader cannot know, so the member itself is asked."""
+    for node_id in cluster.urls:
+        cluster.start(node_id)
+    for node in cluster.nodes.values():
+        node.wait_answer(200, "/-/ready")
+    assert len(member(cluster, "list").splitlines()) == 4
+    gone = next(i for i in (1, 3) if i != leading(cluster))
+    cluster.kill(gone)
+    deadline = monotonic() + PATIENCE_S
+    while listed(cluster)[gone]["is_active"] is not False:
+        assert monotonic() < deadline
+    said = member(cluster, "list").splitlines()[-1]
+    assert said == f"node {gone}: {cluster.urls[gone]} does not answer: Connection refused"
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
