@@ -65,6 +65,8 @@ class NodeConfig:
         snapshot_entries, snapshot_log_bytes: a snapshot is taken after this number, or size, of entries.
         catch_up_entries, catch_up_bytes: how many entries are kept in memory behind a snapshot, for followers
             that lag a little; a follower that lags more is sent the snapshot.
+        max_catch_up_bytes: how much of the log the leader keeps in memory, at most, while a member catches
+            up. It slows writers when a voter lacks half of that.
     """
 
     node_id: int
@@ -90,6 +92,7 @@ class NodeConfig:
     snapshot_log_bytes: int = DEFAULT_SNAPSHOT_LOG_BYTES
     catch_up_entries: int = DEFAULT_CATCH_UP_ENTRIES
     catch_up_bytes: int = 64 * 1024 * 1024
+    max_catch_up_bytes: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -110,6 +113,8 @@ class NodeConfig:
             raise ConfigError("`snapshot_entries` and `snapshot_log_bytes` must be at least 1")
         if min(self.catch_up_entries, self.catch_up_bytes) < 0:
             raise ConfigError("`catch_up_entries` and `catch_up_bytes` must not be negative")
+        if self.max_catch_up_bytes < 1:
+            raise ConfigError("`max_catch_up_bytes` must be at least 1")
         if self.tick_interval_s <= 0:
             raise ConfigError("`tick_interval_s` must be positive")
         if not 1 <= self.heartbeat_ticks < self.election_ticks:

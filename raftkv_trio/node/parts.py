@@ -16,6 +16,7 @@ from raftkv_trio.config import NodeConfig
 from raftkv_trio.node.applier import Applier, Commits
 from raftkv_trio.node.disk_room import DiskRoom
 from raftkv_trio.node.driver.active_members import ActiveMembers
+from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.node.driver.completions import Completions
 from raftkv_trio.node.driver.driver import Driver
 from raftkv_trio.node.driver.known_leader import KnownLeader
@@ -113,12 +114,21 @@ class NodeParts:
         self.leadership_transfer = LeadershipTransfer(
             self.raw, wakeup, world.clock, self.active, self.proposals, config.election_timeout_s
         )
+        self.catching_up = CatchingUp(
+            self.raw,
+            log,
+            self.active,
+            world.clock,
+            max_bytes=config.max_catch_up_bytes,
+            tick_interval_s=config.tick_interval_s,
+        )
         commits, commit_stream = trio.open_memory_channel[Commits](1)
         self._completions = Completions(
             self.raw,
             log,
             wakeup,
             commits,
+            self.catching_up,
             catch_up_entries=config.catch_up_entries,
             catch_up_bytes=config.catch_up_bytes,
         )
@@ -235,7 +245,12 @@ class NodeParts:
 
     def _make_driver(self, wakeup: Wakeup, transport: PeerTransport) -> Driver:
         proposer = Proposer(
-            self.raw, self.proposals, self.membership_changes, max_batch_bytes=self.config.max_message_bytes
+            self.raw,
+            self.proposals,
+            self.membership_changes,
+            self.catching_up,
+            max_batch_bytes=self.config.max_message_bytes,
+            max_waiting_bytes=4 * self.config.max_pending_bytes,
         )
         return Driver(
             raw=self.raw,
@@ -248,6 +263,7 @@ class NodeParts:
             proposer=proposer,
             changes=self.membership_changes,
             active=self.active,
+            catching_up=self.catching_up,
             leader=self.leader,
             leadership_transfer=self.leadership_transfer,
             lost_entries=self.lost_entries,

@@ -14,6 +14,7 @@ A turn takes from the sources on the left, steps the core, and processes its Rea
 - `peer_reports.py`: lost connections, snapshots that ended, proposals that were never sent.
 - `proposing.py`: how proposals reach the log of the leader, appended here or forwarded.
 - `membership_changes.py`: which changes of the members the leader appends; promotion of learners.
+- `catching_up.py`: how much of the log is kept for members that lag, and how fast writers may go on.
 - `leadership.py`: leadership transfer.
 - `known_leader.py`: the leader that this node knows, and when it last heard from a leader.
 - `active_members.py`: which members were heard from within an election timeout.

@@ -18,6 +18,7 @@ from contextlib import suppress
 import trio
 
 from raftkv_trio.node.applier import Commits, Restore
+from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.raft.confchange import decode_conf_change
 from raftkv_trio.raft.errors import PeerNotFound
@@ -35,6 +36,7 @@ class Completions:
         log: the durable log, as the core reads it.
         wakeup: the driver's.
         commits: to the applier; the driver's task closes it.
+        catching_up: says what lagging members need beyond that.
         catch_up_entries, catch_up_bytes: how much of what a snapshot covers stays in `log`, at most.
     """
 
@@ -44,6 +46,7 @@ class Completions:
         log: MemoryStorage,
         wakeup: Wakeup,
         commits: trio.MemorySendChannel[Commits],
+        catching_up: CatchingUp,
         *,
         catch_up_entries: int,
         catch_up_bytes: int,
@@ -52,6 +55,7 @@ class Completions:
         self._raw = raw
         self._log = log
         self._wakeup = wakeup
+        self._catching_up = catching_up
         self._catch_up_entries = catch_up_entries
         self._catch_up_bytes = catch_up_bytes
         self._durable: deque[Message] = deque()
@@ -150,6 +154,7 @@ class Completions:
             if kept_bytes > self._catch_up_bytes:
                 break
             keep_from = entry.index
+        keep_from = self._catching_up.keep_from(keep_from)
         if keep_from > first:
             self._log.compact(keep_from - 1)
 

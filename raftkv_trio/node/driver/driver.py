@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from raftkv_trio.errors import RaftError
 from raftkv_trio.node.driver.active_members import ActiveMembers
+from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.node.driver.completions import Completions
 from raftkv_trio.node.driver.known_leader import KnownLeader
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
@@ -80,6 +81,7 @@ class Driver:
         proposer: Proposer,
         changes: MembershipChanges,
         active: ActiveMembers,
+        catching_up: CatchingUp,
         leader: KnownLeader,
         leadership_transfer: LeadershipTransfer,
         lost_entries: LostEntries,
@@ -93,6 +95,7 @@ class Driver:
         self._raw = raw
         self._changes = changes
         self._active = active
+        self._catching_up = catching_up
         self._leader = leader
         self._leadership_transfer = leadership_transfer
         self._lost_entries = lost_entries
@@ -236,6 +239,7 @@ class Driver:
             self._raw.tick()
             self._lost_entries.tick()
             self._active.tick()
+            self._catching_up.tick()
             self._leadership_transfer.tick(self._log_writer.writing_since)
             self._reads.tick()
             self._proposals.retry_refused()

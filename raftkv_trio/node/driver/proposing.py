@@ -11,6 +11,7 @@ nothing: the follower learns the outcome from its own log.
 from collections.abc import Sequence
 
 from raftkv_trio.errors import ChangeRefused, NoSuchMember
+from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.node.driver.membership_changes import Deferred, MembershipChanges
 from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
@@ -22,15 +23,30 @@ from raftkv_trio.raft.types import StateRole
 
 
 class Proposer:
-    """Appends or forwards commands in batches, and membership changes one by one."""
+    """Appends or forwards commands in batches, and membership changes one by one.
+
+    Args:
+        catching_up: says how many commands may be appended, if a lagging voter slows writers.
+        max_waiting_bytes: bound of the forwarded commands that wait while writers are slowed.
+    """
 
     def __init__(
-        self, raw: RawNode, proposals: ProposalTable, changes: MembershipChanges, *, max_batch_bytes: int
+        self,
+        raw: RawNode,
+        proposals: ProposalTable,
+        changes: MembershipChanges,
+        catching_up: CatchingUp,
+        *,
+        max_batch_bytes: int,
+        max_waiting_bytes: int,
     ) -> None:
         self._raw = raw
         self._proposals = proposals
         self._changes = changes
+        self._catching_up = catching_up
         self._max_batch_bytes = max_batch_bytes
+        self._max_waiting_bytes = max_waiting_bytes
+        self._are_own_first = False
         self._forwarded: list[tuple[int, Forward | ForwardChange]] = []
 
     # ------------------------------------------------------------ messages of peers
@@ -51,17 +67,51 @@ class Proposer:
 
     def propose(self, peers: PeerTransport) -> None:
         """Append or forward everything that waits, as far as the core or the outbox accepts it."""
+        # If writers are slowed, this node's clients and those of the followers come first in turn.
+        self._are_own_first = self._catching_up.is_slowing and not self._are_own_first
+        if self._are_own_first:
+            self._propose_own(peers)
+        self._take_forwarded(peers)
+        if not self._are_own_first:
+            self._propose_own(peers)
+
+    def _take_forwarded(self, peers: PeerTransport) -> None:
         forwarded, self._forwarded = self._forwarded, []
+        waiting_bytes = 0
         for peer_id, forward in forwarded:
-            self._append_forwarded(peers, peer_id, forward)
+            if not isinstance(forward, Forward) or not self._leads(forward.term):
+                self._append_forwarded(peers, peer_id, forward)
+                continue
+            commands = [command for _, command in forward.proposals]
+            count = self._catching_up.admitted(commands)
+            if count:
+                now = forward._replace(proposals=forward.proposals[:count])
+                self._append_forwarded(peers, peer_id, now)
+            if count == len(commands):
+                continue
+            # The rest waits here: a Refused would bring it back with the next tick, all its bytes again.
+            later = forward._replace(proposals=forward.proposals[count:])
+            waiting_bytes += sum(map(len, commands[count:]))
+            if waiting_bytes <= self._max_waiting_bytes:
+                self._forwarded.append((peer_id, later))
+            else:
+                self._refuse(peers, peer_id, later, "writers are slowed until a voter has caught up")
+
+    def _propose_own(self, peers: PeerTransport) -> None:
         if self._raw.leader_id is not None:
             self._propose_changes(peers, self._raw.leader_id)
             self._propose_commands(peers, self._raw.leader_id)
+
+    def _leads(self, term: int) -> bool:
+        return self._raw.role is StateRole.LEADER and self._raw.term == term
 
     def _propose_commands(self, peers: PeerTransport, leader_id: int) -> None:
         while self._proposals.has_queued:
             batch = self._proposals.next_queued(self._max_batch_bytes)
             if leader_id == self._raw.id:
+                batch = batch[: self._catching_up.admitted([proposal.command for proposal in batch])]
+                if not batch:
+                    return
                 is_accepted = self._append([(p.id, p.command) for p in batch]) is None
             else:
                 is_accepted = peers.offer(leader_id, (_forward(self._raw.term, batch),))
@@ -95,7 +145,7 @@ class Proposer:
         reason: str | ChangeRefused | Deferred | None
         # A leader of another term must refuse. The sender would take an entry of a later term as proof that
         # its proposal is lost, and send it again; appended by both leaders, it would be applied twice.
-        if self._raw.role is not StateRole.LEADER or self._raw.term != forward.term:
+        if not self._leads(forward.term):
             reason = f"node {self._raw.id} does not lead term {forward.term}"
         elif self._proposals.disk_shortage is not None:
             reason = self._proposals.disk_shortage
@@ -104,16 +154,25 @@ class Proposer:
         else:
             reason = self._append(forward.proposals)
         if reason is not None:
-            refused = Refused(
-                forward.term,
-                proposal_ids(forward),
-                reason.reason if isinstance(reason, Deferred) else str(reason),
-                is_final=isinstance(reason, ChangeRefused),
-                is_unknown=isinstance(reason, NoSuchMember),
-            )
-            # If this answer is lost the sender cannot tell what became of its proposal: an unknown outcome,
-            # never a wrong one.
-            peers.offer(peer_id, (refused,))
+            self._refuse(peers, peer_id, forward, reason)
+
+    def _refuse(
+        self,
+        peers: PeerTransport,
+        peer_id: int,
+        forward: Forward | ForwardChange,
+        reason: str | ChangeRefused | Deferred,
+    ) -> None:
+        refused = Refused(
+            forward.term,
+            proposal_ids(forward),
+            reason.reason if isinstance(reason, Deferred) else str(reason),
+            is_final=isinstance(reason, ChangeRefused),
+            is_unknown=isinstance(reason, NoSuchMember),
+        )
+        # If this answer is lost the sender cannot tell what became of its proposal: an unknown outcome, never
+        # a wrong one.
+        peers.offer(peer_id, (refused,))
 
     def _append(self, proposals: Sequence[tuple[ProposalId, bytes]]) -> str | None:
         """Append all of these to the log, or none; the core's reason if none."""

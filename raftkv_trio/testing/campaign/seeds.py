@@ -10,6 +10,7 @@ from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.campaign.clients import Client
 from raftkv_trio.testing.campaign.faults import make_room, mend_all, strike
 from raftkv_trio.testing.campaign.kv_requests import RegisterHistory
+from raftkv_trio.testing.campaign.pursuit import pursue
 from raftkv_trio.testing.histories.history import History
 from raftkv_trio.testing.histories.linearizability import HistoryError, check_linearizable
 from raftkv_trio.testing.histories.register import Register
@@ -124,6 +125,9 @@ class SeedRun:
         yield "a change of members is not complete", self._is_settled
         yield "not all members have applied everything", self._are_equal
         yield "a removed node has not ended", self._have_ended
+        if self.schedule.pursuit:
+            yield from pursue(self.simulation, [member.id for member in self._members()])
+            yield "not all members have applied everything", self._are_equal
         parts = [member.parts for member in self._members() if member.parts is not None]
         rounds = [part.reads.join() for part in parts]
         yield "a member answers no read", lambda: all(read_round.done.is_set() for read_round in rounds)

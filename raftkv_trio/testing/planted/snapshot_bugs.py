@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.node.snapshotter import Pinned, Snapshotter
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
@@ -104,3 +105,14 @@ def _(original: Any) -> object:
         log.append(None, entries)
 
     return install
+
+
+@bug(
+    BUGS,
+    "compaction-does-not-wait",
+    "the log behind a snapshot is compacted while the snapshot is on its way to a member",
+    CatchingUp,
+    "keep_from",
+)
+def _(original: Any) -> object:
+    return lambda catching_up, index: index

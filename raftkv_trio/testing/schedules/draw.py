@@ -32,6 +32,7 @@ def draw_schedule(seed: int) -> Schedule:
     schedule = _with_distance(seed, _draw_schedule(seed))
     if (with_copy := _with_a_directory_set_back(seed, schedule)) is not None:
         return with_copy
+    schedule = _with_pursuit(seed, schedule)
     faults = [
         *schedule.faults,
         *draw_reshaping(seed, schedule.nodes),
@@ -78,6 +79,22 @@ def _with_distance(seed: int, schedule: Schedule) -> Schedule:
         max_inflight_messages=wide.max_inflight_messages,
     )
     return replace(schedule, conditions=conditions, limits=limits, clients=12)
+
+
+def _with_pursuit(seed: int, schedule: Schedule) -> Schedule:
+    """In one of twenty seeds a member must catch up while writers go on, with short logs behind snapshots."""
+    if schedule.nodes < 3 or Random(f"pursuit {seed}").random() < 0.95:
+        return schedule
+    wide = Limits()
+    limits = replace(
+        schedule.limits,
+        max_message_bytes=wide.max_message_bytes,
+        max_inflight_messages=wide.max_inflight_messages,
+        max_uncommitted_bytes=wide.max_uncommitted_bytes,
+        snapshot_entries=4,
+        catch_up_entries=0,
+    )
+    return replace(schedule, limits=limits, pursuit=True)
 
 
 def _draw_limits(random: Random) -> Limits:

@@ -71,6 +71,7 @@ class Limits:
     segment_bytes: int = 4096
     snapshot_entries: int = 8
     catch_up_entries: int = 2
+    max_catch_up_bytes: int = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,7 @@ class Schedule:
         turn_delay_s: the longest time until a node acts on an input.
         haste: the probability that an idle client sends its next request when a fault strikes.
         disk_call_s: the shortest and the longest time of a disk call.
+        pursuit: whether at the end a member that was away must catch up while writers go on.
     """
 
     seed: int
@@ -153,6 +155,7 @@ class Schedule:
     turn_delay_s: float = 0.0005
     haste: float = 0.0
     disk_call_s: tuple[float, float] = DISK_CALL_S
+    pursuit: bool = False
 
 
 def one_way(senders: Iterable[int], receivers: Sequence[int]) -> tuple[tuple[int, int], ...]:

@@ -1,0 +1,168 @@
+"""Members that lag behind: how much of the log is kept for them, and how fast writers may go on meanwhile.
+
+A member that lacks entries which the leader has compacted is sent a snapshot. Sending and restoring it takes
+time, in which writers go on. If the log behind that snapshot is compacted before the member has restored it,
+the member needs the next snapshot, and so on for ever. So the leader
+
+- keeps the entries that a lagging member still needs, up to `max_bytes`: also those behind a snapshot on its
+  way, as etcd does;
+- slows writers before a voter needs more than that. The rate falls with the room that is left, and never
+  below what fills all of `max_bytes` in `LEAST_RATE_S`: a voter that never comes back must not stop all
+  writes.
+
+Only members that respond count. One that is down would cost memory, and slow writers, for nothing.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from raftkv_trio.node.driver.active_members import ActiveMembers
+from raftkv_trio.raft.progress import ProgressState
+from raftkv_trio.raft.rawnode import RawNode
+from raftkv_trio.raft.status import ProgressStatus
+from raftkv_trio.raft.storage import MemoryStorage
+from raftkv_trio.raft.types import Entry
+from raftkv_trio.world import Clock
+
+logger = logging.getLogger(__name__)
+
+#: What an entry costs in memory beside its data, about.
+ENTRY_OVERHEAD_BYTES = 100
+#: Writers are slowed to a rate that fills the room that is left in this time,
+FILL_S = 30.0
+#: and never below the rate that fills all of `max_bytes` in this time.
+LEAST_RATE_S = 600.0
+WARNING_INTERVAL_S = 60.0
+
+
+class CatchingUp:
+    """What the members that lag still need, and what proposals may be appended meanwhile.
+
+    Args:
+        log: the durable log, as the core reads it.
+        max_bytes: how much of it is kept, at most, for members that lag.
+        tick_interval_s: between two calls of `tick`.
+    """
+
+    def __init__(
+        self,
+        raw: RawNode,
+        log: MemoryStorage,
+        active: ActiveMembers,
+        clock: Clock,
+        *,
+        max_bytes: int,
+        tick_interval_s: float,
+    ) -> None:
+        self._raw = raw
+        self._log = log
+        self._active = active
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._tick_interval_s = tick_interval_s
+        self._span = _Span(log)
+        self._budget_bytes: float | None = None  # None: writers are not slowed
+        self._warned_at: float | None = None
+
+    # ------------------------------------------------------------ the log
+
+    def keep_from(self, index: int) -> int:
+        """The first entry to keep, at most `index`, from where on the log is kept in any case."""
+        needed = min([i for i in self._needed().values() if i >= self._log.first_index()], default=index)
+        if needed >= index:
+            return index
+        size = 0
+        entries = self._log.entries(needed, self._log.last_index() + 1, None)
+        for entry in reversed(entries):
+            size += _size_of(entry)
+            if size > self._max_bytes:
+                return min(index, entry.index + 1)
+        return needed
+
+    def _needed(self, *, voters_only: bool = False) -> dict[int, int]:
+        """The first entry that each other member still needs, by id; empty if this node does not lead."""
+        return {
+            member: _needed_from(progress)
+            for member, progress in self._raw.status().progress.items()
+            if member != self._raw.id
+            and self._active.responds(member)
+            and not (voters_only and progress.is_learner)
+        }
+
+    # ------------------------------------------------------------ the writers
+
+    @property
+    def is_slowing(self) -> bool:
+        """Whether writers are slowed."""
+        return self._budget_bytes is not None
+
+    def tick(self) -> None:
+        """Look how far the slowest voter is behind, and how much may be appended until the next tick."""
+        first = self._log.first_index()
+        # What is needed from before the first entry comes by a snapshot: the log does not matter to it.
+        lagging = [(i, voter) for voter, i in self._needed(voters_only=True).items() if i >= first]
+        needed, voter = min(lagging, default=(self._log.last_index() + 1, 0))
+        behind_bytes = self._span.size_from(needed)
+        if behind_bytes <= self._max_bytes / 2:
+            self._budget_bytes = None
+            return
+        rate = max((self._max_bytes - behind_bytes) / FILL_S, self._max_bytes / LEAST_RATE_S)
+        a_tick = rate * self._tick_interval_s
+        self._budget_bytes = min((self._budget_bytes or 0) + a_tick, a_tick)
+        now = self._clock.now()
+        if self._warned_at is None or now - self._warned_at >= WARNING_INTERVAL_S:
+            self._warned_at = now
+            logger.warning(
+                "slowing writers to %.0f kB/s until node %d, which lacks %.0f MB of the log, has caught up",
+                rate / 1e3,
+                voter,
+                behind_bytes / 1e6,
+            )
+
+    def admitted(self, commands: Sequence[bytes]) -> int:
+        """How many of these commands, from the first on, may be appended now; counts them."""
+        if self._budget_bytes is None:
+            return len(commands)
+        count = 0
+        # It may become negative, so that a command of any size is admitted; later ones wait for it.
+        while count < len(commands) and self._budget_bytes > 0:
+            self._budget_bytes -= len(commands[count]) + ENTRY_OVERHEAD_BYTES
+            count += 1
+        return count
+
+
+class _Span:
+    """The size of the log from an index to its end, counted as both ends move."""
+
+    def __init__(self, log: MemoryStorage) -> None:
+        self._log = log
+        self._from = self._end = 1
+        self._bytes = 0
+
+    def size_from(self, index: int) -> int:
+        """The size of the entries from `index` on, which is in the log or behind its end."""
+        end = self._log.last_index() + 1
+        # Back, as for another member, or after another leader has cut the log, or ahead of all that was
+        # counted, some of which may be compacted by now: count anew.
+        is_back = index < self._from or end < self._end
+        if is_back or index >= self._end or self._from < self._log.first_index():
+            self._from = self._end = index
+            self._bytes = 0
+        self._bytes += self._count(self._end, end)
+        self._bytes -= self._count(self._from, index)
+        self._from, self._end = index, end
+        return self._bytes
+
+    def _count(self, low: int, high: int) -> int:
+        return sum(map(_size_of, self._log.entries(low, high, None))) if low < high else 0
+
+
+def _needed_from(progress: ProgressStatus) -> int:
+    if progress.pending_snapshot is not None:
+        return progress.pending_snapshot + 1
+    # A probe begins behind the snapshot that the member may still be restoring, and has not acknowledged.
+    return progress.next if progress.state is ProgressState.PROBE else progress.match + 1
+
+
+def _size_of(entry: Entry) -> int:
+    return len(entry.data) + ENTRY_OVERHEAD_BYTES

@@ -1,0 +1,167 @@
+"""What of the log is kept for members that lag, and how writers are slowed meanwhile."""
+
+from itertools import pairwise
+
+import pytest
+
+from raftkv_trio.node.driver.active_members import ActiveMembers
+from raftkv_trio.node.driver.catching_up import ENTRY_OVERHEAD_BYTES, LEAST_RATE_S, CatchingUp
+from raftkv_trio.raft.progress import ProgressState
+from raftkv_trio.raft.types import MessageType
+from tests.node.clocks import StillClock
+from tests.raft.cores import Core, Network, bootstrap, three
+
+DATA = bytes(900)
+ENTRY_BYTES = len(DATA) + ENTRY_OVERHEAD_BYTES
+TICK_S = 0.1
+
+
+class Lagging:
+    """A leader (1), with node 3 cut off from the log, though it responds.
+
+    Attributes:
+        match: what node 3 has acknowledged.
+    """
+
+    def __init__(self, *, max_bytes: int, net: Network | None = None) -> None:
+        self.net = net or three()
+        self.leader: Core = self.net.elect(1)
+        self.match = self.leader.raw.last_index
+        self.clock = StillClock()
+        self.active = ActiveMembers(self.leader.raw, self.clock, 1.0)
+        self.catching_up = CatchingUp(
+            self.leader.raw,
+            self.leader.storage,
+            self.active,
+            self.clock,
+            max_bytes=max_bytes,
+            tick_interval_s=TICK_S,
+        )
+        self.net.lost = lambda message: message.to == 3 and message.type is MessageType.APP
+        self.active.heard(3)
+
+    def write(self, count: int) -> None:
+        self.net.propose(1, *[DATA] * count)
+
+    def compact(self, keep: int) -> None:
+        """As the driver does when a snapshot of all that is applied is recorded."""
+        storage = self.leader.storage
+        snapshot = storage.create_snapshot(self.leader.raw.applied, self.leader.configuration, b"")
+        keep_from = self.catching_up.keep_from(snapshot.index + 1 - keep)
+        if keep_from > storage.first_index():
+            storage.compact(keep_from - 1)
+
+    def lag_behind_a_snapshot(self) -> int:
+        """Node 3 is silent while the log is compacted, and is sent a snapshot. Returns its index."""
+        self.clock.now_s += 10
+        self.write(20)
+        self.compact(2)
+        index = self.leader.storage.snapshot().index
+        assert self.leader.storage.first_index() == index - 1
+        self.active.heard(3)
+        self.net.lost = lambda message: (
+            message.type is MessageType.SNAP or (message.to == 3 and message.type is MessageType.APP)
+        )
+        self.leader.raw.report_unreachable(3)
+        self.net.tick(2)
+        assert self.state is ProgressState.SNAPSHOT
+        return index
+
+    @property
+    def state(self) -> ProgressState:
+        return self.leader.raw.status().progress[3].state
+
+
+@pytest.mark.parametrize("responds", [True, False])
+def test_what_a_member_that_responds_still_needs_is_kept(responds: bool) -> None:
+    """Not for one that is down: nobody knows when it comes back."""
+    lagging = Lagging(max_bytes=10**6)
+    lagging.write(20)
+    if not responds:
+        lagging.clock.now_s += 2
+    assert lagging.catching_up.keep_from(18) == (lagging.match + 1 if responds else 18)
+    assert lagging.catching_up.keep_from(2) == 2
+
+
+def test_what_is_kept_is_bounded() -> None:
+    """In bytes; beyond that the member is sent a snapshot."""
+    lagging = Lagging(max_bytes=10 * ENTRY_BYTES)
+    lagging.write(20)
+    last = lagging.leader.raw.last_index
+    assert lagging.catching_up.keep_from(last) == last - 9
+    assert lagging.catching_up.keep_from(last - 15) == last - 15
+
+
+def test_the_log_behind_a_snapshot_is_kept_until_the_member_has_it() -> None:
+    """While it is on its way, and after that, until the member has restored it and acknowledges."""
+    lagging = Lagging(max_bytes=10**6)
+    index = lagging.lag_behind_a_snapshot()
+    lagging.write(20)
+    lagging.compact(2)
+    assert lagging.leader.storage.first_index() == index + 1
+    lagging.leader.raw.report_snapshot(3, ok=True)
+    lagging.write(20)
+    lagging.compact(2)
+    assert lagging.state is ProgressState.PROBE
+    assert lagging.leader.storage.first_index() == index + 1
+
+
+def test_nothing_is_kept_for_a_snapshot_that_has_failed() -> None:
+    """The next one will be newer."""
+    lagging = Lagging(max_bytes=10**6)
+    lagging.lag_behind_a_snapshot()
+    lagging.leader.raw.report_snapshot(3, ok=False)
+    lagging.write(20)
+    lagging.compact(2)
+    assert lagging.leader.storage.first_index() == lagging.leader.storage.snapshot().index - 1
+
+
+def test_writers_are_slowed_before_a_voter_falls() -> None:
+    """From half of the bound on, the slower the less is left; and never to a halt."""
+    max_bytes = 10_000 * ENTRY_BYTES
+    lagging = Lagging(max_bytes=max_bytes)
+    rates = []
+    for _ in range(15):
+        lagging.write(1000)
+        lagging.catching_up.tick()
+        admitted = 0
+        while lagging.catching_up.is_slowing and lagging.catching_up.admitted([b""]):
+            admitted += 1
+        rates.append(admitted if lagging.catching_up.is_slowing else None)
+    assert rates[:4] == [None] * 4
+    slow = [rate for rate in rates if rate is not None]
+    assert len(slow) >= 10
+    assert all(later <= rate + 1 for rate, later in pairwise(slow))  # what is left of a byte is carried over
+    assert slow[0] > 3 * slow[-1] > 0
+    assert slow[-1] * ENTRY_OVERHEAD_BYTES >= max_bytes / LEAST_RATE_S * TICK_S
+    lagging.net.lost = lambda message: False
+    lagging.net.tick(2)
+    lagging.catching_up.tick()
+    assert not lagging.catching_up.is_slowing
+    assert lagging.catching_up.admitted([DATA] * 1000) == 1000
+
+
+def test_a_large_command_is_admitted_and_others_wait_for_it() -> None:
+    """Whatever its size: it takes what the next ticks would have."""
+    lagging = Lagging(max_bytes=10 * ENTRY_BYTES)
+    lagging.write(8)
+    lagging.catching_up.tick()
+    assert lagging.catching_up.admitted([DATA, DATA]) == 1
+    assert lagging.catching_up.admitted([b""]) == 0
+    ticks = 0
+    while not lagging.catching_up.admitted([b""]):
+        lagging.catching_up.tick()
+        ticks += 1
+    assert ticks > 10
+
+
+@pytest.mark.parametrize("reason", ["silent", "learner"])
+def test_nobody_is_slowed_for_others(reason: str) -> None:
+    """A voter that is down, or a learner, which no quorum needs."""
+    net = Network(snapshot=bootstrap((1, 2), learners=(3,))) if reason == "learner" else None
+    lagging = Lagging(max_bytes=10 * ENTRY_BYTES, net=net)
+    lagging.write(30)
+    if reason == "silent":
+        lagging.clock.now_s += 2
+    lagging.catching_up.tick()
+    assert not lagging.catching_up.is_slowing
