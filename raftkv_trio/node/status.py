@@ -137,6 +137,8 @@ class NodeView:
             return f"{shortage}; free some space"
         if self._parts.raw.leader_id is not None:
             return None
+        if (unreached := self._parts.peers.unreached) is not None:
+            return f"no leader is known; {unreached}"
         outgoing = self._parts.peers.outgoing.values()
         away = [f"node {peer.node_id}: {peer.trouble}" for peer in outgoing if peer.trouble]
         return "no leader is known; " + ("; ".join(away) if away else "an election is under way")

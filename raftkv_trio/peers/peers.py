@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 MAX_PEERS = 64
 #: From the removal of a member to the end of the connections with it.
 PARTING_S = 1.0
+#: How long a node that reaches others waits for a connection of one of them until it says what is wrong.
+UNREACHED_S = 5.0
+LOOK_EVERY_S = 1.0
 
 
 class Peers:
@@ -51,6 +54,7 @@ class Peers:
     Attributes:
         outgoing: by peer id. For reading only.
         incoming: the connections that others open. For reading only.
+        unreached: what is wrong if this node reaches others and none of them reaches it; None if all is well.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Peers:
         self._handshake = Handshake(identity, client_url, envelope, directory_ids)
         self._nursery: trio.Nursery | None = None  # while `run` runs
         self.outgoing: dict[int, Outgoing] = {}
+        self.unreached: str | None = None
         self.incoming = Incoming(
             handshake=self._handshake,
             objection=self._objection,
@@ -152,10 +157,34 @@ class Peers:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self.incoming.accept, listener, nursery)
+                nursery.start_soon(self._watch_unreached)
                 for outgoing in self.outgoing.values():
                     nursery.start_soon(outgoing.run)
         finally:
             self._nursery = None  # the applier may still restore a snapshot, and `update` the members
+
+    async def _watch_unreached(self) -> None:
+        """Note, and warn, if the others cannot reach this node: it would wait for a leader without a word.
+
+        Each node speaks only on connections that it opens. So a node whose URL is wrong, or does not resolve
+        where the others are, is connected to all of them, and hears nothing.
+        """
+        clock = self._world.clock
+        since = clock.now()
+        while True:
+            await clock.sleep_until(clock.now() + LOOK_EVERY_S)
+            reached = [i for i, outgoing in sorted(self.outgoing.items()) if outgoing.trouble is None]
+            if not reached or any(map(self.incoming.is_connected, self.outgoing)):
+                since, self.unreached = clock.now(), None
+            elif self.unreached is None and clock.now() - since >= UNREACHED_S:
+                own = self._handshake.envelope.members.get(self._node_id)
+                names = ", ".join(map(str, reached))
+                self.unreached = (
+                    f"this node is connected to node {names}, but no member connects to it"
+                    f" at {own.address.url if own else 'its URL'}; check that this URL resolves and leads"
+                    " here from the other members"
+                )
+                logger.warning("%s", self.unreached)
 
     # ------------------------------------------------------------ told by both directions
 

@@ -88,7 +88,7 @@ def test_a_trio_without_the_switch_is_refused(monkeypatch: pytest.MonkeyPatch) -
         ("tell-before-written", "durability"),
         ("skip-fsync", "durability"),
         ("acknowledge-before-quorum", "durable on a quorum"),
-        ("stale-read", "linearizability"),
+        ("stale-read", "as fresh as it says"),
         ("apply-out-of-order", "State Machine Safety"),
     ],
 )
