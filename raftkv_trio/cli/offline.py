@@ -40,6 +40,7 @@ def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: st
     only read, and the damaged log is kept as DIR/wal.replaced-1. If it cannot be known what was lost, nothing
     is changed and the exit code is 2.
     """
+    from raftkv_trio.cli.progress import disk_with_progress
     from raftkv_trio.offline.inspection import inspect_directory
     from raftkv_trio.offline.report import as_json, as_text
 
@@ -47,7 +48,8 @@ def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: st
         raise ConfigError("--with needs --repair")
     if len({path.resolve() for path in (directory, *others)}) <= len(others):
         raise ConfigError("a directory is given twice; --with is for those of the other members")
-    inspection = inspect_directory(directory, repairs=repair, others=others)
+    with disk_with_progress("check", sum(map(_size_bytes, (directory, *others)))) as disk:
+        inspection = inspect_directory(directory, repairs=repair, others=others, disk=disk)
     click.echo(as_json(inspection) if write_out == "json" else as_text(inspection))
     return _SOUND if inspection.is_sound else _WRONG
 
@@ -69,6 +71,7 @@ def restore(id_text: str, cluster: str, cluster_token: str, data_dir: Path | Non
     it for each member with the same FILE, --cluster and --cluster-token, then run `serve` with these flags.
     If FILE is -, the backup is read from standard input.
     """
+    from raftkv_trio.cli.progress import disk_with_progress
     from raftkv_trio.offline.restore import restore_node
 
     node_id = parse_node_id(id_text)
@@ -78,6 +81,13 @@ def restore(id_text: str, cluster: str, cluster_token: str, data_dir: Path | Non
         data_dir=data_dir or Path(f"raftkv-trio-{node_id}"),
         cluster_token=cluster_token,
     )
-    cluster_id, meta = restore_node(config, file)
+    with disk_with_progress("restore", 2 * _size_bytes(file)) as disk:  # it is verified first
+        cluster_id, meta = restore_node(config, file, disk=disk)
     click.echo(f"{config.data_dir}: node {node_id} of the new cluster {cluster_id:x}, at index {meta.index}")
     return 0
+
+
+def _size_bytes(path: Path) -> int:
+    """Of a file, or of the log and the snapshots in a data directory; 0 if that cannot be seen."""
+    files = [path] if path.is_file() else [*path.glob("wal/*"), *path.glob("snap/*")]
+    return sum(file.stat().st_size for file in files if file.is_file())

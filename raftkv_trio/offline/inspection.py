@@ -28,7 +28,9 @@ class Inspection(NamedTuple):
         return not self.findings.problems
 
 
-def inspect_directory(path: Path, *, repairs: bool, others: Sequence[Path] = ()) -> Inspection:
+def inspect_directory(
+    path: Path, *, repairs: bool, others: Sequence[Path] = (), disk: Disk | None = None
+) -> Inspection:
     """Check the directory of a stopped node, and repair it if `repairs`.
 
     Args:
@@ -40,7 +42,7 @@ def inspect_directory(path: Path, *, repairs: bool, others: Sequence[Path] = ())
             rebuilt.
         OSError, StorageError: a repair failed; it can be done again.
     """
-    disk = OsDisk()
+    disk = disk or OsDisk()
     with ExitStack() as held:
         # All of them, and until the end: a member that starts meanwhile could vote or acknowledge something
         # that the decision about the log does not know of.

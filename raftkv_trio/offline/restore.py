@@ -80,7 +80,7 @@ def verify_backup(disk: Disk, file: Path, name: str | None = None) -> VerifiedSn
         raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def restore_node(config: NodeConfig, file: Path) -> tuple[int, SnapshotMeta]:
+def restore_node(config: NodeConfig, file: Path, *, disk: Disk | None = None) -> tuple[int, SnapshotMeta]:
     """Make the data directory of one node of a new cluster from a backup; `-` is standard input.
 
     Returns the new cluster's id, and the snapshot that the directory begins with. Nothing is made if the
@@ -88,7 +88,7 @@ def restore_node(config: NodeConfig, file: Path) -> tuple[int, SnapshotMeta]:
 
     Raises ConfigError if the backup does not verify or the directory exists, OSError if it cannot be written.
     """
-    disk = OsDisk()
+    disk = disk or OsDisk()
     with _readable_twice(file) as (name, seekable):
         # To its end, before anything is made: a snapshot's hash is its last part.
         return _restore_verified(disk, config, verify_backup(disk, seekable, name))

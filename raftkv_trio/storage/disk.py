@@ -8,7 +8,7 @@ writes and fails on demand.
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -95,9 +95,10 @@ class Disk(Protocol):
 class OsFile(DiskFile):
     """A file descriptor, with the name by which it was opened, for errors."""
 
-    def __init__(self, descriptor: int, path: Path) -> None:
+    def __init__(self, descriptor: int, path: Path, has_read: Callable[[int], None] | None = None) -> None:
         self._descriptor = descriptor
         self._path = path
+        self._has_read = has_read
 
     def read_at(self, offset: int, length: int) -> bytes:
         parts = []
@@ -108,6 +109,8 @@ class OsFile(DiskFile):
                 parts.append(part)
                 offset += len(part)
                 length -= len(part)
+                if self._has_read is not None:
+                    self._has_read(len(part))
         return b"".join(parts)
 
     def write_at(self, offset: int, data: bytes) -> None:
@@ -145,7 +148,14 @@ class OsFile(DiskFile):
 
 
 class OsDisk(Disk):
-    """The operating system's file system."""
+    """The operating system's file system.
+
+    Args:
+        has_read: called with the number of bytes of each read, so that a command can show its progress.
+    """
+
+    def __init__(self, has_read: Callable[[int], None] | None = None) -> None:
+        self._has_read = has_read
 
     def make_directory(self, path: Path) -> None:
         # Names made here are durable when their parents are synced (`data_directory.sync_parents`).
@@ -165,7 +175,7 @@ class OsDisk(Disk):
     def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
         # O_CLOEXEC: a child process would otherwise keep the directory's lock after its parent has ended.
         flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        return OsFile(os.open(path, flags, FILE_MODE), path)
+        return OsFile(os.open(path, flags, FILE_MODE), path, self._has_read)
 
     def rename(self, old: Path, new: Path) -> None:
         # Atomic: at any moment, and after a crash, the new name means all of the old file or all of the new.

@@ -166,3 +166,13 @@ async def test_a_terminal_shows_how_far_it_has_come(tmp_path: Path) -> None:
                 await trio.sleep(0.02)
         assert "backup" in terminal.shown
         assert "100%" in terminal.shown
+    for command, said in (
+        (["restore", "file", *CLUSTER, "--data-dir", "data"], "of the new cluster"),
+        (["check", "data"], "nothing is wrong"),
+    ):
+        async with open_terminal([*PROGRAM, *command], tmp_path) as terminal:
+            assert await terminal.process.wait() == 0
+            while said not in terminal.shown:  # noqa: ASYNC110 - the terminal tells nobody
+                await trio.sleep(0.02)
+        assert command[0] in terminal.shown
+        assert "100%" in terminal.shown
