@@ -95,6 +95,8 @@ class Outbox:
         """
         urgent = [item for item in items if is_urgent(item)]
         bulk = [item for item in items if not is_urgent(item)] if len(urgent) < len(items) else []
+        if len(bulk) == 1 and self._is_waiting(bulk[0]):
+            bulk = []
         is_taken = True
         for queue, queued in ((self._urgent, urgent), (self._bulk, bulk)):
             if queued and not (self.is_open and queue.put(queued)):
@@ -104,6 +106,13 @@ class Outbox:
         if self._urgent or self._bulk:
             self._filled.set()
         return is_taken
+
+    def _is_waiting(self, item: Item) -> bool:
+        """Whether an append has not left completely yet, and is the last of its queue."""
+        # A leader that probes repeats its append until it is answered, and on a slow link the first one may
+        # take longer than that.
+        last = self._bulk.newest or (self._cut if self._parts else None)
+        return isinstance(item, Message) and isinstance(last, Message) and _is_repeated(last, item)
 
     async def take_frame(self) -> bytes:
         """Wait for items, and encode the first ones into a frame, or a part of one.
@@ -152,6 +161,11 @@ class ItemQueue:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def newest(self) -> Item | None:
+        """The item that was put last."""
+        return self._items[-1] if self._items else None
+
     def put(self, items: Sequence[Item]) -> bool:
         """Queue all of `items` or none of them; False if there is no room.
 
@@ -186,6 +200,13 @@ class ItemQueue:
         items, self._items = list(self._items), deque()
         self._bytes = 0
         return items
+
+
+def _is_repeated(first: Message, second: Message) -> bool:
+    """Whether the second append would tell its receiver nothing but a commit index, which heartbeats tell."""
+    # Of one leader in one term, appends behind the same entry that end alike hold the same entries.
+    ends = [(m.type, m.term, m.log_term, m.index, len(m.entries)) for m in (first, second)]
+    return bool(second.entries) and ends[0] == ends[1]
 
 
 def _encode(item: Item) -> bytes:

@@ -187,6 +187,8 @@ Flags of `Config`, on by default, that etcd does not have:
   that a committed change has removed, and that have ended.
 - `durable_conf_changes`: a leader tells that a conf change is committed when it has written that down. In
   etcd it may tell, crash, and forget the commit; then it waits for the votes of the members that it removed.
+- `space_probes`: entries that a follower does not acknowledge are sent again at growing intervals. In etcd
+  they are sent again with every answer to a heartbeat.
 
 Flags that are off in etcd by default and on here: `check_quorum`, `pre_vote`, `step_down_on_removal`.
 

@@ -49,6 +49,9 @@ class Config:
             Without it, as in etcd's raft, members that the change removes can hear of the commit, and end,
             while the leader forgets it in a crash and waits for ever for their votes. Requires the validation
             of conf changes.
+        space_probes: a follower that acknowledges nothing is sent the same entries again after a heartbeat
+            interval, and then at doubled intervals up to an election timeout. Without it, as in etcd's raft,
+            it is sent them with every answer to a heartbeat, and each read sends heartbeats.
         step_down_on_removal: a leader that is removed or demoted becomes a follower at once.
         disable_proposal_forwarding: a follower refuses proposals instead of sending them to the leader.
         disable_conf_change_validation: append conf changes even if the applied configuration forbids them.
@@ -75,6 +78,7 @@ class Config:
     durable_campaigns: bool = True
     votes_tell_commit: bool = True
     durable_conf_changes: bool = True
+    space_probes: bool = True
     step_down_on_removal: bool = True
     read_only: ReadOnlyOption = ReadOnlyOption.SAFE
     disable_proposal_forwarding: bool = False

@@ -40,6 +40,8 @@ def tick(raft: Raft) -> None:
 
 def _tick_leader(raft: Raft) -> None:
     raft.heartbeat_elapsed += 1
+    for _, progress in raft.tracker.others(raft.id):
+        progress.probe_wait_ticks = max(0, progress.probe_wait_ticks - 1)
     # A leader has no election timeout of its own. It uses this clock for what takes one: CheckQuorum, and the
     # time that a leadership transfer may take.
     if raft.election_elapsed >= raft.config.election_ticks:

@@ -74,6 +74,7 @@ class Progress:
         pending_snapshot: in SNAPSHOT, the index of the snapshot that was sent; else None.
         recent_active: whether the follower was heard from since the last CheckQuorum.
         append_paused: in PROBE and REPLICATE, no append is sent until the follower answers something.
+        probe_wait_ticks: until then the probe that was sent is not repeated; 0: it may be.
         sent_commit: the highest commit index that the follower was told, unless that message is known to be
             lost.
     """
@@ -85,6 +86,8 @@ class Progress:
         "match",
         "next",
         "pending_snapshot",
+        "probe_interval_ticks",
+        "probe_wait_ticks",
         "recent_active",
         "sent_commit",
         "state",
@@ -98,6 +101,7 @@ class Progress:
         self.pending_snapshot: int | None = None
         self.recent_active = False
         self.append_paused = False
+        self.probe_interval_ticks = self.probe_wait_ticks = 0
         self.is_learner = is_learner
         self.inflights = inflights
         self.sent_commit = 0
@@ -127,6 +131,7 @@ class Progress:
         self.append_paused = False
         self.pending_snapshot = None
         self.inflights.clear()
+        self.end_probe()
 
     def become_probe(self) -> None:
         """Look for the end of the follower's log, from behind the snapshot if one was sent."""
@@ -165,6 +170,17 @@ class Progress:
             # probe without entries costs nothing and does not pause, as in etcd.
             self.append_paused = True
 
+    def space_probe(self, least_ticks: int, most_ticks: int) -> None:
+        """Do not repeat the probe that was sent for a while: twice as long as the last time."""
+        # A follower whose disk hangs, or that restores a snapshot, answers heartbeats and acknowledges
+        # nothing. It has the probe, and acknowledges it as soon as it can.
+        self.probe_interval_ticks = min(max(least_ticks, 2 * self.probe_interval_ticks), most_ticks)
+        self.probe_wait_ticks = self.probe_interval_ticks
+
+    def end_probe(self) -> None:
+        """The probe was answered, or is known to be lost: the next one may be sent at once."""
+        self.probe_interval_ticks = self.probe_wait_ticks = 0
+
     def can_bump_commit(self, commit: int) -> bool:
         """Whether an append that tells `commit` may move the follower's commit index."""
         # Not if all that was sent is committed by what the follower was told: it cannot commit entries that
@@ -180,6 +196,7 @@ class Progress:
         # While streaming, `next` is ahead of the answers.
         self.next = max(self.next, index + 1)
         self.append_paused = False
+        self.end_probe()
         return True
 
     def maybe_decrease(self, rejected: int, match_hint: int) -> bool:
@@ -202,5 +219,6 @@ class Progress:
             # match.
             self.next = max(min(rejected, match_hint + 1), self.match + 1)
             self.append_paused = False
+            self.end_probe()
         self.sent_commit = min(self.sent_commit, self.next - 1)
         return True

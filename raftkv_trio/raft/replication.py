@@ -187,6 +187,8 @@ def send_append(raft: Raft, to: int, progress: Progress, *, if_empty: bool = Tru
     message.commit = raft.log.committed
     raft.send(message)
     progress.sent_entries(len(entries), payloads_size(entries))
+    if entries and progress.state is ProgressState.PROBE and raft.config.space_probes:
+        progress.space_probe(raft.config.heartbeat_ticks, raft.config.election_ticks)
     progress.sent_commit = message.commit
     return True
 
@@ -332,7 +334,8 @@ def handle_heartbeat_response(raft: Raft, message: Message, progress: Progress) 
     progress.recent_active = True
     # The leader repeats nothing by a timer of its own. An append or its answer may be lost; then the follower
     # is behind, or still probed, when it answers a heartbeat, and gets another append (section 5.5).
-    progress.append_paused = False
+    if not progress.probe_wait_ticks:
+        progress.append_paused = False
     if progress.match < raft.log.last_index() or progress.state is ProgressState.PROBE:
         send_append(raft, message.from_, progress)
     read_index.acknowledge(raft, message)
@@ -343,6 +346,7 @@ def handle_unreachable(raft: Raft, message: Message, progress: Progress) -> None
     # While it streams, the leader moves `next` forward as if every append arrived.
     if progress.state is ProgressState.REPLICATE:
         progress.become_probe()
+    progress.end_probe()  # if one was under way it is lost
     raft.logger.debug(texts.UNREACHABLE, raft.id, message.from_, progress)
 
 

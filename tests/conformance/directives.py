@@ -90,6 +90,7 @@ def _add_nodes(cluster: Cluster, case: Case) -> None:
         "durable_campaigns": False,
         "votes_tell_commit": False,
         "durable_conf_changes": False,
+        "space_probes": False,
         "step_down_on_removal": False,
     }
     for key, (name, parse) in _CONFIG_OPTIONS.items():

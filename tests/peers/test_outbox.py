@@ -121,6 +121,22 @@ async def test_heartbeats_are_taken_while_entries_fill_the_outbox() -> None:
     assert count <= MAX_URGENT_BYTES
 
 
+async def test_an_append_that_is_repeated_leaves_once() -> None:
+    """While the first one waits, or leaves in parts. One that has left may be lost, and is repeated."""
+    outbox, received = opened(append(1, 200_000)), Received()
+    assert outbox.offer([append(1, 200_000)])
+    received.feed(await outbox.take_frame())
+    assert outbox.offer([append(1, 200_000), beat()])
+    await drained(outbox, received)
+    assert outbox.offer([append(1, 200_000)])
+    assert outbox.offer([append(2, 200_000)])
+    assert outbox.offer([append(2)])
+    assert outbox.offer([append(2)])
+    await drained(outbox, received)
+    first, second = append(1, 200_000), append(2, 200_000)
+    assert received.said == [beat(), first, first, second, append(2), append(2)]
+
+
 async def test_a_peer_of_protocol_version_1_gets_whole_frames() -> None:
     """It does not know parts."""
     outbox = opened(append(1, 300_000), takes_parts=False)
@@ -158,8 +174,10 @@ async def test_a_heartbeat_passes_a_full_outbox_on_a_slow_link(
         await stream.send_all(encode_welcome(welcome))
         outbox = one.peers.outgoing[2].outbox
         await until(lambda: outbox.is_open)
-        while one.peers.offer(2, [append(1, 900_000)]):
+        index = 1
+        while one.peers.offer(2, [append(index, 900_000)]):
             await trio.testing.wait_all_tasks_blocked()
+            index += 1
         assert one.peers.offer(2, [beat(7)])
         received, behind_bytes = Received(), 0
         while beat(7) not in received.said:

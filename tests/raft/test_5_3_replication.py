@@ -1,12 +1,13 @@
 """Paper, section 5.3: log replication; and the flow control around it."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
 from raftkv_trio.raft.progress import ProgressState
 from raftkv_trio.raft.types import Entry, HardState, Message, MessageType, Snapshot
-from tests.raft.cores import Core, Network, bootstrap, kinds, log_of, of_kind, three
+from tests.raft.cores import ELECTION_TICKS, Core, Network, bootstrap, kinds, log_of, of_kind, three
 
 
 def test_an_entry_is_committed_on_a_majority_and_applied_everywhere() -> None:
@@ -164,6 +165,57 @@ def test_a_probe_waits_for_its_answer() -> None:
     sent = [m for m in of_kind(leader.hand_out(), MessageType.APP) if m.to == 2]
     assert [len(m.entries) for m in sent] == [1]
     assert _state(leader, 2) == (ProgressState.PROBE, True)
+
+
+def _probes(net: Network, *, ticks: int) -> list[int]:
+    """The ticks in which leader 1 sends entries to node 2, which acknowledges nothing and answers heartbeats.
+
+    Five reads come in each tick, and each sends heartbeats.
+    """
+    sent: list[int] = []  # in each tick
+
+    def lost(message: Message) -> bool:
+        if message.to == 2 and message.type is MessageType.APP and message.entries:
+            sent[-1] += 1
+        return message.type is MessageType.APP_RESP and message.from_ == 2
+
+    net.lost = lost
+    for _ in range(ticks):
+        sent.append(0)
+        net[1].raw.tick()
+        for _ in range(5):
+            net[1].raw.read_index(b"read")
+            net.settle()
+    return [tick for tick, count in enumerate(sent) for _ in range(count)]
+
+
+@pytest.mark.parametrize("lost", ["nothing", "connection"])
+def test_entries_that_are_not_acknowledged_are_not_sent_with_each_heartbeat(lost: str) -> None:
+    """They are sent again at growing intervals, up to an election timeout, and at once if they were lost."""
+    net = three()
+    leader = net.elect(1)
+    leader.raw.report_unreachable(2)
+    leader.raw.propose(bytes(1000))
+    sent = _probes(net, ticks=50)
+    assert 3 < len(sent) < 12
+    gaps = [later - earlier for earlier, later in pairwise(sent)]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == ELECTION_TICKS
+    if lost == "connection":
+        leader.raw.report_unreachable(2)
+        assert _probes(net, ticks=4) == [0, 1, 3]
+    net.lost = lambda message: False
+    net.tick(ELECTION_TICKS)
+    assert _state(leader, 2) == (ProgressState.REPLICATE, False)
+
+
+def test_without_the_switch_they_are() -> None:
+    """As in etcd's raft, for the transcripts."""
+    net = three(space_probes=False)
+    leader = net.elect(1)
+    leader.raw.report_unreachable(2)
+    leader.raw.propose(bytes(1000))
+    assert len(_probes(net, ticks=10)) >= 40
 
 
 def test_appends_stream_up_to_the_limit_of_messages() -> None:
