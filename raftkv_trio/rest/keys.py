@@ -166,14 +166,14 @@ class KeyHandlers:
         async with self._contents.receive(request) as url:
             change = added(path[1:], url)
         proposal = self._node.change_members(change)
-        return self._written(await wait_applied(proposal, self._config))
+        return self._written(await wait_applied(self._node, proposal, self._config))
 
     async def _remove_member(self, path: bytes) -> KeyResponse:
         """raftexample's `DELETE /3`; refused if a key has that name, since either may be meant."""
         await wait_readable(self._node, self._config)
         if self._store.get(path) is None:
             proposal = self._node.change_members(removed(path[1:]))
-            return self._written(await wait_applied(proposal, self._config))
+            return self._written(await wait_applied(self._node, proposal, self._config))
         name = path.decode()
         return plain(
             HTTPStatus.CONFLICT,
@@ -183,7 +183,7 @@ class KeyHandlers:
 
     async def _outcome(self, proposal: Proposal) -> tuple[Applied, OperationResult]:
         """Wait for a guarded write: its result, or the key as it was read if the preconditions fail."""
-        applied = await wait_applied(proposal, self._config)
+        applied = await wait_applied(self._node, proposal, self._config)
         if not isinstance(applied.result, TxnResult):
             raise TypeError(f"the store refused a command of this app: {applied.result}")
         return applied, applied.result.results[0]

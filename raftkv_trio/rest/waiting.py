@@ -20,7 +20,7 @@ async def wait_readable(node: Node, config: RestConfig) -> None:
     raise NoLeader(node.status().health or "No quorum confirmed the read in time")
 
 
-async def wait_applied(proposal: Proposal, config: RestConfig) -> Applied:
+async def wait_applied(node: Node, proposal: Proposal, config: RestConfig) -> Applied:
     """Wait until a proposal is applied on this node.
 
     Raises ProposalError; its class says whether the proposal may still be applied when the time is up.
@@ -32,4 +32,7 @@ async def wait_applied(proposal: Proposal, config: RestConfig) -> Applied:
     except trio.Cancelled:
         proposal.give_up()
         raise
-    raise proposal.give_up()
+    error = proposal.give_up()
+    if isinstance(error, NoLeader) and (health := node.status().health) is not None:
+        raise NoLeader(f"{error}: {health}") from error  # as for a read: why there is no leader
+    raise error

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import RestConfig
 from tests.conftest import find_free_ports
 from tests.rest.serving import PATIENCE_S, open_client, open_server
 
@@ -16,10 +17,11 @@ async def test_a_node_that_nobody_can_dial_says_so(tmp_path: Path, caplog: pytes
     *ports, nowhere = find_free_ports(4)
     listen = {i: PeerAddress("127.0.0.1", port) for i, port in enumerate(ports, start=1)}
     members = {**listen, 3: PeerAddress("127.0.0.1", nowhere)}
+    config = RestConfig(port=0, request_timeout_s=0.5)
     async with AsyncExitStack() as stack:
         nodes = [
             await stack.enter_async_context(
-                open_server(tmp_path / str(i), node_id=i, members=members, listen=listen[i])
+                open_server(tmp_path / str(i), config, node_id=i, members=members, listen=listen[i])
             )
             for i in members
         ]
@@ -34,5 +36,8 @@ async def test_a_node_that_nobody_can_dial_says_so(tmp_path: Path, caplog: pytes
         async with open_client(nodes[2]) as client:
             refused = await client.get("/-/ready")
             assert (refused.status_code, expected in refused.json()["detail"]) == (503, True)
+            for method in ("GET", "PUT"):
+                answer = await client.request(method, "/key")
+                assert (answer.status_code, expected in answer.text) == (503, True)
         for served in nodes[:2]:
             assert served.node.status().health is None

@@ -40,7 +40,7 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
         return document([asdict(member) for member in node.members()])
 
     async def change(make: Callable[[], Awaitable[ChangeRequest]]) -> Response:
-        applied = await wait_applied(node.change_members(await make()), config)
+        applied = await wait_applied(node, node.change_members(await make()), config)
         seen = [asdict(member) for member in node.members()]
         return document({"index": applied.index, "term": applied.term, "members": seen})
 
