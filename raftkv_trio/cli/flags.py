@@ -53,6 +53,8 @@ FLAG_OF = {
     "data_dir": "--data-dir",
     "join": "--join",
     "listen": "--listen-peer",
+    "tick_interval_s": "--heartbeat-interval",
+    "election_ticks": "--election-timeout",
     "snapshot_entries": "--snapshot-entries",
     "snapshot_log_bytes": "--snapshot-log-size",
     "catch_up_entries": "--catch-up-entries",

@@ -24,9 +24,14 @@ from raftkv_trio.config import (
     RestConfig,
     ServerConfig,
 )
+from raftkv_trio.errors import ConfigError
 from raftkv_trio.logs import LOG_LEVELS, LogFormat, setup_logging
 
 logger = logging.getLogger(__name__)
+
+#: Fewer heartbeats in an election timeout, and the loss of a few would make followers campaign.
+MIN_HEARTBEATS = 5
+MAX_ELECTION_TIMEOUT_MS = 50_000
 
 _word = partial(click.Choice, case_sensitive=False)
 _METAVARS = {"timeout": "SECONDS", "size": "BYTES", "connections": "COUNT", "entries": "COUNT"}
@@ -83,6 +88,21 @@ def _bound(
     type=float,
     default=DEFAULT_REQUEST_TIMEOUT_S,
     help="How long a request may wait for a leader and a quorum.",
+)
+@option(
+    "--heartbeat-interval",
+    metavar="MS",
+    type=int,
+    default=100,
+    help="Time between a leader's heartbeats; about a round trip between members. The same on all members.",
+)
+@option(
+    "--election-timeout",
+    metavar="MS",
+    type=int,
+    default=1000,
+    help="Time without a leader after which a node campaigns; at least 10 round trips, and 5 heartbeat "
+    "intervals. The same on all members.",
 )
 @_bound("snapshot_entries", "Number of log entries after which a snapshot is taken.", of=NodeConfig)
 @_bound(
@@ -158,6 +178,8 @@ def server_config(
     data_dir: Path | None,
     listen_peer: str | None,
     cluster_token: str,
+    heartbeat_interval: int,
+    election_timeout: int,
     snapshot_entries: int,
     snapshot_log_bytes: int,
     catch_up_entries: int,
@@ -167,9 +189,11 @@ def server_config(
     """The configuration that the flags of `serve` describe; raises ConfigError.
 
     Args:
+        heartbeat_interval, election_timeout: in milliseconds.
         bounds: fields of RestConfig.
     """
     node_id = parse_node_id(id_text)
+    _check_timing(heartbeat_interval, election_timeout)
     return ServerConfig(
         node=NodeConfig(
             node_id=node_id,
@@ -178,6 +202,9 @@ def server_config(
             cluster_token=cluster_token,
             join=join,
             listen=address(listen_peer, "--listen-peer"),
+            # A tick is a heartbeat interval. So the election timeout is a multiple of it, rounded up.
+            tick_interval_s=heartbeat_interval / 1000,
+            election_ticks=-(-election_timeout // heartbeat_interval),
             snapshot_entries=snapshot_entries,
             snapshot_log_bytes=snapshot_log_bytes,
             catch_up_entries=catch_up_entries,
@@ -190,3 +217,16 @@ def server_config(
             **bounds,
         ),
     )
+
+
+def _check_timing(heartbeat_interval: int, election_timeout: int) -> None:
+    """The rules of etcd for these two, in milliseconds; raises ConfigError."""
+    if heartbeat_interval < 1:
+        raise ConfigError("`tick_interval_s` must be at least 1")
+    if election_timeout < MIN_HEARTBEATS * heartbeat_interval:
+        raise ConfigError(
+            f"`election_ticks` {election_timeout} must be at least {MIN_HEARTBEATS} times"
+            f" `tick_interval_s` {heartbeat_interval}"
+        )
+    if election_timeout > MAX_ELECTION_TIMEOUT_MS:
+        raise ConfigError(f"`election_ticks` must be at most {MAX_ELECTION_TIMEOUT_MS}")

@@ -52,6 +52,8 @@ FLAGS = [
     Flag("--listen-peer", "[::]:9", node(listen=PeerAddress("::", 9))),
     Flag("--cluster-token", "a b", node(cluster_token="a b")),
     Flag("--request-timeout", "0.5", rest(request_timeout_s=0.5)),
+    Flag("--heartbeat-interval", "150", node(tick_interval_s=0.15, election_ticks=7)),
+    Flag("--election-timeout", "2950", node(election_ticks=30)),
     Flag("--snapshot-entries", "7", node(snapshot_entries=7)),
     Flag("--snapshot-log-size", "8", node(snapshot_log_bytes=8)),
     Flag("--catch-up-entries", "0", node(catch_up_entries=0)),
@@ -100,6 +102,7 @@ def test_every_field_that_a_flag_sets_is_in_the_table() -> None:
         for flag in FLAGS
     }
     fields_of["--id"].remove("data_dir")  # its default is made from the id
+    fields_of["--heartbeat-interval"].remove("election_ticks")  # which are counted in it
     assert fields_of | {"--join": {"join"}} == {
         flag: {field} for field, flag in FLAG_OF.items() if flag not in ("--force", "--procfile")
     }

@@ -67,6 +67,16 @@ FORM = "is not of the form http://host:port"
         (["--port", "http"], None),
         (["--request-timeout", "0"], "--request-timeout must be positive"),
         (["--request-timeout", "nan"], "--request-timeout must be positive"),
+        (["--heartbeat-interval", "0"], "--heartbeat-interval must be at least 1"),
+        (
+            ["--heartbeat-interval", "201"],
+            "--election-timeout 1000 must be at least 5 times --heartbeat-interval 201",
+        ),
+        (
+            ["--election-timeout", "499"],
+            "--election-timeout 499 must be at least 5 times --heartbeat-interval 100",
+        ),
+        (["--election-timeout", "50001"], "--election-timeout must be at most 50000"),
         (["--listen-peer", "9021"], "--listen-peer '9021' is not of the form host:port"),
         (["--listen-peer", "http://a"], f"--listen-peer 'http://a' {FORM}"),
         (["--advertise-client", "http://a:1/b"], f"--advertise-client 'http://a:1/b' {FORM}"),
