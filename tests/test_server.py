@@ -114,14 +114,23 @@ async def test_what_is_announced_is_listened_at(
     (port,) = find_free_ports(1)
     members = {1: PeerAddress("127.0.0.1", port)}
     config = ServerConfig(
-        node=NodeConfig(node_id=1, members=members, data_dir=tmp_path / "1", segment_bytes=1024 * 1024),
+        node=NodeConfig(
+            node_id=1,
+            members=members,
+            data_dir=tmp_path / "1",
+            listen=PeerAddress(host, port),
+            segment_bytes=1024 * 1024,
+        ),
         rest=RestConfig(host=host, port=0),
     )
     caplog.set_level("INFO")
     async with httpx.AsyncClient(timeout=PATIENCE_S) as client, trio.open_nursery() as nursery:
         client_port = await nursery.start(serve, config)
         assert f"node 1 serves clients at http://127.0.0.1:{client_port}" in caplog.messages
-        assert f"node 1 listens for peers at 127.0.0.1:{port}" in caplog.messages
+        bound = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        assert f"node 1 listens for peers at {bound}" in caplog.messages
+        for peer_host in ("127.0.0.1", *(["::1"] if host == "::" else [])):
+            await (await trio.open_tcp_stream(peer_host, port)).aclose()
         assert f"raftkv-trio {__version__}, data directory {tmp_path / '1'}" in caplog.messages
         urls = [config.client_url(client_port), *([f"http://[::1]:{client_port}"] if host == "::" else [])]
         for url in urls:

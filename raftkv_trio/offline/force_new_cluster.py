@@ -31,6 +31,7 @@ from raftkv_trio.storage import (
     is_new,
     open_storage,
 )
+from raftkv_trio.storage.data_directory import forcing
 from raftkv_trio.storage.small_files import read_identity
 from raftkv_trio.storage.snapshot_file import SnapshotFile
 
@@ -67,7 +68,7 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
         StorageError, OSError: a directory cannot be read or written.
     """
     disk = OsDisk()
-    work = target.with_name(f"{target.name}.forcing")
+    work = forcing(target)
     for taken in (target, work):
         if taken.exists():
             raise ConfigError(f"{taken} exists already; remove it, or name another with `data_dir`")

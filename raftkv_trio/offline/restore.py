@@ -22,7 +22,7 @@ from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage import Bootstrap, Disk, OsDisk, SnapshotMeta, VerifiedSnapshot, verify_snapshot
-from raftkv_trio.storage.data_directory import make_data_directory, sync_parents, unfinished_restore
+from raftkv_trio.storage.data_directory import make_data_directory, restoring, sync_parents
 from raftkv_trio.storage.snapshot_file import read_chunks
 
 #: As a file's name: standard input.
@@ -43,7 +43,7 @@ def restore_directory(
 
     Raises ConfigError if `path` exists, or a part that an earlier attempt left; OSError, which leaves a part.
     """
-    unfinished = unfinished_restore(path)
+    unfinished = restoring(path)
     for taken in (path, unfinished):
         if disk.exists(taken):
             raise ConfigError(f"{taken} exists already; remove it, or name another with `data_dir`")

@@ -41,9 +41,14 @@ BOOTSTRAP_INDEX = BOOTSTRAP_TERM = 1
 DIRECTORY_ID_BYTES = 16
 
 
-def unfinished_restore(path: Path) -> Path:
-    """The name of the data directory `path` while a restore makes it."""
+def restoring(path: Path) -> Path:
+    """The name of the data directory `path` while a backup's state is being restored to it."""
     return path.parent / f"{path.name}.restoring"
+
+
+def forcing(path: Path) -> Path:
+    """Where `member force-new-cluster` works before it restores to the data directory `path`."""
+    return path.parent / f"{path.name}.forcing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +108,12 @@ def _open_storage(
     if bootstrap is None and is_new(disk, path):
         raise ConfigError(f"{path} is no data directory of raftkv-trio")
     # Otherwise a restore that was killed would end in a cluster that is empty, without a word.
-    if is_new(disk, path) and disk.exists(unfinished := unfinished_restore(path)):
-        raise ConfigError(
-            f"{unfinished} shows that a restore of {path} did not end; remove {unfinished}, then restore"
-            " again or start without the backup"
-        )
+    for left in (restoring(path), forcing(path)) if is_new(disk, path) else ():
+        if disk.exists(left):
+            raise ConfigError(
+                f"{left} shows that {path} was not restored to its end; remove {left}, then run the command"
+                " that made it again, or start an empty node"
+            )
     # Before anything is made: a directory with files that are not ours, named by mistake, is left alone. A
     # first start that was cut short before it made the lock may have left `wal` and `snap`.
     others = set(disk.list_directory(path)) - {"wal", "snap"} if disk.exists(path) else set()

@@ -65,15 +65,16 @@ def test_a_directory_that_exists_is_left_alone(saved: Path, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_restore_that_did_not_end_is_no_empty_cluster(saved: Path, tmp_path: Path) -> None:
-    """`serve` refuses to begin without the backup, until somebody has removed what the restore left."""
-    (tmp_path / "data.restoring").mkdir()
+@pytest.mark.parametrize("left", ["data.restoring", "data.forcing"])
+def test_a_restore_that_did_not_end_is_no_empty_cluster(tmp_path: Path, left: str) -> None:
+    """`serve` refuses to begin without the state, until somebody has removed what the command left."""
+    (tmp_path / left).mkdir()
     said = refusal("serve", *CLUSTER, "--port", "0", "--data-dir", "data", directory=tmp_path)
     assert said == (
-        "data.restoring shows that a restore of data did not end; remove data.restoring, then restore again"
-        " or start without the backup"
+        f"{left} shows that data was not restored to its end; remove {left}, then run the command that made"
+        " it again, or start an empty node"
     )
-    assert [path.name for path in tmp_path.iterdir()] == ["data.restoring"]
+    assert [path.name for path in tmp_path.iterdir()] == [left]
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin", "fifo"])
