@@ -96,6 +96,10 @@ class DirectoryRefused(PeerProtocolError):
     """A peer remembers another data directory of this member: this one has forgotten its votes."""
 
 
+class SecondProcessRefused(PeerProtocolError):
+    """A peer knows another process that runs under this node's id, and answers."""
+
+
 class RemovedFromCluster(PeerProtocolError):
     """A peer says that this node was removed from the cluster.
 

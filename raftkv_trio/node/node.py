@@ -232,6 +232,15 @@ class Node:
         """
         return self._parts.lost_entries.reason
 
+    @property
+    def second_process(self) -> str | None:
+        """Why this process is refused, in words: the members know another one that runs under this node's id.
+
+        None if it is not refused. The other process is told too, in its status.
+        """
+        second_process = self._parts.peers.second_process
+        return second_process.reason if second_process.is_refused else None
+
     def status(self) -> NodeStatus:
         """This node as it sees itself now."""
         return self._view.status()

@@ -99,9 +99,10 @@ class NodeParts:
         self.proposals = self._make_proposals(wakeup)
         self.applied = applied = AppliedIndex(storage.snapshot.index)
         self.freshness = Freshness(lambda: applied.index, world.clock.real_now)
+        boot_nonce = world.random.getrandbits(63)
         self.reads = PendingReads(
             node_id=config.node_id,
-            boot_nonce=world.random.getrandbits(63),
+            boot_nonce=boot_nonce,
             wakeup=wakeup,
             freshness=self.freshness,
         )
@@ -135,7 +136,7 @@ class NodeParts:
         self._snapshotter_wakeup = Wakeup()
 
         # 3. The tasks that the driver works with.
-        self.peers = self._make_peers(latest_envelope)
+        self.peers = self._make_peers(latest_envelope, boot_nonce)
         self.membership = Membership(envelope, storage.snapshot.conf_state, self._members_applied)
         self.applier = self._make_applier(machine, commit_stream)
         self.log_writer = LogWriter(
@@ -186,9 +187,10 @@ class NodeParts:
             max_bytes=self.config.max_pending_bytes,
         )
 
-    def _make_peers(self, latest_envelope: Envelope) -> Peers:
+    def _make_peers(self, latest_envelope: Envelope, boot_nonce: int) -> Peers:
         return Peers(
             identity=self.storage.identity,
+            boot_nonce=boot_nonce,
             envelope=latest_envelope,
             directory_ids=DirectoryIds(self.storage, self.world.worker),
             world=self.world,

@@ -133,6 +133,8 @@ class NodeView:
     def _health(self) -> str | None:
         if (lost := self._parts.lost_entries.reason) is not None:
             return lost
+        if (twice := self._parts.peers.second_process.reason) is not None:
+            return twice
         if (shortage := self._parts.proposals.disk_shortage) is not None:
             return f"{shortage}; free some space"
         if self._parts.raw.leader_id is not None:

@@ -20,6 +20,7 @@ The path of a message, and where each step is:
 - `incoming.py`: the listener, the limit of handshakes, who may say what, received snapshots.
 - `handshake.py`, `handshake_frames.py`: the first frame each way, and what both ends check in it.
 - `directory_ids.py`: by which data directory each member is known; another one is refused for ever.
+- `processes.py`: which process each member is; a second one under its id is refused while the first lives.
 - `joining.py`: how a node without a directory finds its cluster.
 - `outbox.py`: what waits for one stream, bounded in bytes; and `PeerTransport`, which the driver sends with.
 - `snapshot_streams.py`: the transfer of one snapshot, resumed where it broke; `snapshot_sender.py`: when

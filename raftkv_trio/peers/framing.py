@@ -27,7 +27,7 @@ _HEADER = struct.Struct(">II")
 class FrameKind(IntEnum):
     """The first field of each payload. The numbers are part of the protocol: a number is never used again.
 
-    `handshake_frames.py` has the forms of HELLO, WELCOME, JOIN_QUERY and JOIN_ANSWER, `wire.py` all others.
+    `handshake_frames.py` has the forms of HELLO and WELCOME, of BOOT, JOIN and ALIVE, `wire.py` all others.
     """
 
     HELLO = 1
@@ -44,6 +44,10 @@ class FrameKind(IntEnum):
     FORWARD_CHANGE = 12
     PART = 13
     SNAPSHOT_REFUSED = 14
+    BOOT = 15
+    BOOT_ANSWER = 16
+    ALIVE_QUERY = 17
+    ALIVE_ANSWER = 18
 
 
 def encode_frame(value: object) -> bytes:

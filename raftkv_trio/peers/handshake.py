@@ -1,31 +1,46 @@
-"""Which nodes may speak to each other: what both ends check in the first frame each way of a connection.
+"""Which nodes may speak to each other: what both ends check in the first frames each way of a connection.
 
 - The ends speak a common protocol version, and belong to the same cluster.
 - The dialled node is the one that the dialling node expects; the dialling node is not removed.
 - Each member has the data directory by which the other one knows it (`directory_ids.py`).
+- The dialling node is the process by which the dialled one knows it, or that one is gone (`processes.py`).
 
 Both ends check, and the dialled node answers with its reason, so that a mismatch is logged on both sides. A
 node that has the cluster id and is not removed is let in even if it is not a member yet: this node may be
 behind in its log, and that node may be the leader from which it will hear so.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import trio
 
-from raftkv_trio.errors import DirectoryRefused, PeerProtocolError, RemovedFromCluster
+from raftkv_trio.errors import (
+    DirectoryRefused,
+    PeerProtocolError,
+    RemovedFromCluster,
+    SecondProcessRefused,
+)
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.framing import FrameDecoder
 from raftkv_trio.peers.handshake_frames import (
     PROTOCOL_VERSIONS,
+    VERSION_WITH_BOOTS,
+    AliveQuery,
+    BootAnswer,
     Hello,
     JoinAnswer,
     JoinQuery,
     Welcome,
+    decode_boot,
+    decode_boot_answer,
     decode_first_frame,
     decode_welcome,
+    encode_alive_answer,
+    encode_boot,
+    encode_boot_answer,
     encode_hello,
     encode_join_answer,
     encode_welcome,
@@ -37,33 +52,59 @@ HANDSHAKE_TIMEOUT_S = 5.0
 MAX_HANDSHAKE_BYTES = 8192
 
 
+class Met(NamedTuple):
+    """A node that this node has introduced itself to.
+
+    Attributes:
+        welcome: its answer.
+        boot_nonce: which process it is; None if its protocol version does not tell.
+    """
+
+    welcome: Welcome
+    boot_nonce: int | None
+
+
+async def _no_objection(hello: Hello, boot_nonce: int) -> str | None:
+    return None
+
+
 class Handshake:
     """This node's part in the handshakes of all its connections.
 
     Args:
         identity: of this node's data directory.
+        boot_nonce: the number of this process.
         client_url: told to the other end: where this node listens for clients.
         envelope: see Attributes.
         directory_ids: by which the members are known.
+        second_process: told the sentence of a member that knows a second process under this node's id.
 
     Attributes:
         envelope: the members and the removed ids at present, as far as this node knows.
     """
 
     def __init__(
-        self, identity: Identity, client_url: str | None, envelope: Envelope, directory_ids: DirectoryIds
+        self,
+        *,
+        identity: Identity,
+        boot_nonce: int,
+        client_url: str | None,
+        envelope: Envelope,
+        directory_ids: DirectoryIds,
+        second_process: Callable[[str], None],
     ) -> None:
         self.identity = identity
+        self._boot_nonce = boot_nonce
+        self._second_process = second_process
         self.envelope = envelope
         self._client_url = client_url
         self._directory_ids = directory_ids
 
-    async def introduce(
-        self, stream: trio.abc.Stream, peer_id: int, *, is_for_snapshot: bool = False
-    ) -> Welcome:
+    async def introduce(self, stream: trio.abc.Stream, peer_id: int, *, is_for_snapshot: bool = False) -> Met:
         """Say Hello on a connection that this node has opened to `peer_id`; check the answer and return it.
 
         Raises:
+            SecondProcessRefused: the peer knows another process with this node's id, which is alive.
             DirectoryRefused: the peer knows this node by another data directory.
             RemovedFromCluster: the peer says that this node was removed.
             PeerProtocolError: either end refuses the other for another reason, which the text gives.
@@ -101,17 +142,28 @@ class Handshake:
         # Before anything else is said: what a voter without its old votes answers must not be counted.
         if not await self._is_known_directory(peer_id, welcome.directory_id):
             raise PeerProtocolError(other_directory(peer_id))
-        return welcome
+        if welcome.version < VERSION_WITH_BOOTS:
+            return Met(welcome, None)
+        with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+            await stream.send_all(encode_boot(self._boot_nonce))
+            boot_nonce, reason = decode_boot_answer(await receive_payload(stream, decoder))
+        if reason is not None:
+            raise SecondProcessRefused(reason)
+        return Met(welcome, boot_nonce)
 
     async def admit(
-        self, stream: trio.abc.Stream, objection: Callable[[Hello], str | None] = lambda hello: None
+        self,
+        stream: trio.abc.Stream,
+        objection: Callable[[Hello], str | None] = lambda hello: None,
+        boot_objection: Callable[[Hello, int], Awaitable[str | None]] = _no_objection,
     ) -> Hello | None:
         """Read the Hello on a connection that this node has accepted; check it, answer it and return it.
 
-        Returns None if the node asked only which cluster this is; it has its answer.
+        Returns None if the node asked only which cluster or which process this is; it has its answer.
 
         Args:
             objection: a reason to refuse a Hello that passes all checks, if the caller has one.
+            boot_objection: the same, once the node has said which process it is.
 
         Raises PeerProtocolError if the node is refused, which it has been told, and otherwise what
         `introduce` raises. The stream is left as `introduce` leaves it.
@@ -122,6 +174,11 @@ class Handshake:
             if isinstance(hello, JoinQuery):
                 answer = join_answer(hello, self.identity.cluster_id, self.envelope)
                 await stream.send_all(encode_join_answer(answer))
+                return None
+            if isinstance(hello, AliveQuery):
+                if hello.boot_nonce == self._boot_nonce:  # whoever does not know it is not believed
+                    self._second_process(hello.notice)
+                await stream.send_all(encode_alive_answer(self._boot_nonce))
                 return None
             reason = self._objection(hello) or objection(hello)
             # Only behind the other checks: an id is learnt from a node of this cluster, not from a stranger.
@@ -144,6 +201,14 @@ class Handshake:
             await stream.send_all(encode_welcome(welcome))
         if reason is not None:
             raise PeerProtocolError(f"refused node {hello.sender}: {reason}")
+        if welcome.version < VERSION_WITH_BOOTS:
+            return hello
+        with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+            boot_nonce = decode_boot(await receive_payload(stream, decoder))
+            reason = await boot_objection(hello, boot_nonce)
+            await stream.send_all(encode_boot_answer(BootAnswer(self._boot_nonce, reason)))
+        if reason is not None:
+            raise SecondProcessRefused(reason)
         return hello
 
     async def _is_known_directory(self, node_id: int, directory_id: bytes) -> bool:

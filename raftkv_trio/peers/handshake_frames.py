@@ -1,7 +1,9 @@
-"""The first frame each way on a connection between two nodes, and its form as bytes.
+"""The first frames each way on a connection between two nodes, and their form as bytes.
 
     a member   -> Hello;      a member -> Welcome, or Welcome with the reason of a refusal
+    a member   -> Boot;       a member -> BootAnswer, maybe with the reason of a refusal
     a joiner   -> JoinQuery;  a member -> JoinAnswer
+    a member   -> AliveQuery; a member -> AliveAnswer
 
 `handshake.py` says what is checked in them. Decoders raise PeerProtocolError for all other bytes.
 """
@@ -28,6 +30,8 @@ from raftkv_trio.peers.framing import FrameKind, encode_frame
 PROTOCOL_VERSIONS = (1, 2)
 #: From this version on, large frames travel in parts.
 VERSION_WITH_PARTS = 2
+#: From this version on, a Welcome without a reason is followed by Boot and BootAnswer.
+VERSION_WITH_BOOTS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,16 +111,42 @@ class JoinAnswer(NamedTuple):
     removed_at: int | None
 
 
+class BootAnswer(NamedTuple):
+    """The answer to a Boot, in which a node says which process it is.
+
+    Attributes:
+        boot_nonce: of the process that answers.
+        reason: why it closes the connection: another process runs under the id of this one.
+    """
+
+    boot_nonce: int
+    reason: str | None
+
+
+class AliveQuery(NamedTuple):
+    """The first frame of a member that asks whether a process is still there; the answer is its boot nonce.
+
+    Attributes:
+        boot_nonce: of the process that is meant.
+        notice: what that process has to know: a second one has come under its id.
+    """
+
+    boot_nonce: int
+    notice: str
+
+
 def encode_hello(hello: Hello) -> bytes:
     """A Hello as a frame."""
     return encode_frame([FrameKind.HELLO, *astuple(hello)])
 
 
-def decode_first_frame(payload: bytes) -> Hello | JoinQuery:
+def decode_first_frame(payload: bytes) -> Hello | JoinQuery | AliveQuery:
     """What a node says first on a connection that it opened; raises PeerProtocolError."""
     fields = items(decode_payload(payload))
     if len(fields) == 3 and integer(fields[0]) == FrameKind.JOIN_QUERY:
         return JoinQuery(_versions(fields[1]), integer(fields[2]))
+    if len(fields) == 3 and fields[0] == FrameKind.ALIVE_QUERY:
+        return AliveQuery(integer(fields[1]), text(fields[2]))
     kind, versions, cluster_id, sender, directory_id, receiver, *more = items(fields, 9)
     peer_url, client_url, is_for_snapshot = more
     if integer(kind) != FrameKind.HELLO:
@@ -155,6 +185,51 @@ def decode_welcome(payload: bytes) -> Welcome:
         is_other_directory=boolean(is_other_directory),
         removed_at=optional_integer(removed_at),
     )
+
+
+def encode_boot(boot_nonce: int) -> bytes:
+    """Which process this is, as a frame."""
+    return encode_frame([FrameKind.BOOT, boot_nonce])
+
+
+def decode_boot(payload: bytes) -> int:
+    """The boot nonce of a process; raises PeerProtocolError."""
+    kind, boot_nonce = items(decode_payload(payload), 2)
+    if integer(kind) != FrameKind.BOOT:
+        raise PeerProtocolError("the handshake goes on with another frame than a Boot")
+    return integer(boot_nonce)
+
+
+def encode_boot_answer(answer: BootAnswer) -> bytes:
+    """A BootAnswer as a frame."""
+    reason = None if answer.reason is None else reason_on_the_wire(answer.reason)
+    return encode_frame([FrameKind.BOOT_ANSWER, answer.boot_nonce, reason])
+
+
+def decode_boot_answer(payload: bytes) -> BootAnswer:
+    """The answer to a Boot; raises PeerProtocolError."""
+    kind, boot_nonce, reason = items(decode_payload(payload), 3)
+    if integer(kind) != FrameKind.BOOT_ANSWER:
+        raise PeerProtocolError("the answer to a Boot is not a BootAnswer")
+    return BootAnswer(integer(boot_nonce), optional_text(reason))
+
+
+def encode_alive_query(query: AliveQuery) -> bytes:
+    """An AliveQuery as a frame."""
+    return encode_frame([FrameKind.ALIVE_QUERY, query.boot_nonce, reason_on_the_wire(query.notice)])
+
+
+def encode_alive_answer(boot_nonce: int) -> bytes:
+    """The answer to an AliveQuery as a frame: which process this is."""
+    return encode_frame([FrameKind.ALIVE_ANSWER, boot_nonce])
+
+
+def decode_alive_answer(payload: bytes) -> int:
+    """The boot nonce of the process that answers an AliveQuery; raises PeerProtocolError."""
+    kind, boot_nonce = items(decode_payload(payload), 2)
+    if integer(kind) != FrameKind.ALIVE_ANSWER:
+        raise PeerProtocolError("the answer to an AliveQuery is not an AliveAnswer")
+    return integer(boot_nonce)
 
 
 def encode_join_query(query: JoinQuery) -> bytes:

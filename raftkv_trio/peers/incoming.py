@@ -7,13 +7,13 @@ inbox.
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.errors import ConfigError, PeerProtocolError
+from raftkv_trio.errors import ConfigError, PeerProtocolError, SecondProcessRefused
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
 from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
 from raftkv_trio.peers.handshake import Handshake
@@ -74,6 +74,7 @@ class Incoming:
     Args:
         handshake: this node's part in handshakes.
         objection: a reason to refuse a Hello that is right in itself, or None.
+        boot_objection: the same, given which process it is, and from which host it has connected.
         introduced: told each Hello that was admitted; may raise PeerProtocolError to close its connection.
         world: what this node runs on.
         storage: where snapshots are received.
@@ -85,6 +86,7 @@ class Incoming:
         *,
         handshake: Handshake,
         objection: Callable[[Hello], str | None],
+        boot_objection: Callable[[Hello, int, str], Awaitable[str | None]],
         introduced: Callable[[Hello], None],
         world: World,
         storage: NodeStorage,
@@ -92,6 +94,7 @@ class Incoming:
     ) -> None:
         self._handshake = handshake
         self._objection = objection
+        self._boot_objection = boot_objection
         self._introduced = introduced
         self._clock = world.clock
         self._bulk_worker = world.bulk_worker
@@ -101,6 +104,7 @@ class Incoming:
         self._rejections = Rejections(world.clock)
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
         self._streams: dict[int, trio.CancelScope] = {}  # by peer id; one each
+        self._heard_at: dict[int, float] = {}  # on the stream, by peer id
         self._snapshot = trio.CancelScope()  # the newest connection for a snapshot
         self._one_snapshot = trio.Lock()
         self._transfer: Transfer | None = None
@@ -114,6 +118,11 @@ class Incoming:
     def is_connected(self, peer_id: int) -> bool:
         """Whether this node has a stream from that peer."""
         return peer_id in self._streams
+
+    def has_heard(self, peer_id: int, within_s: float) -> bool:
+        """Whether anything has come lately on the stream from that peer."""
+        heard_at = self._heard_at.get(peer_id)
+        return heard_at is not None and self._clock.now() - heard_at <= within_s
 
     def transfer_from(self, peer_id: int) -> Transfer | None:
         """The snapshot that is on its way from that peer."""
@@ -169,10 +178,15 @@ class Incoming:
                 # connections keep the members away.
                 self._handshakes.popleft().cancel()
             try:
-                hello = await self._handshake.admit(stream, self._objection)
+                host = _remote_host(stream)
+                hello = await self._handshake.admit(
+                    stream, self._objection, lambda hello, boot: self._boot_objection(hello, boot, host)
+                )
                 if hello is not None:
                     self._introduced(hello)
                 return hello
+            except SecondProcessRefused:
+                pass  # `boot_objection` has told
             except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                 self._rejections.note(reason_of(error))
             finally:
@@ -193,11 +207,13 @@ class Incoming:
             finally:
                 if self._streams.get(peer_id) is scope:  # else a newer one has taken its place
                     del self._streams[peer_id]
+                    self._heard_at.pop(peer_id, None)
 
     async def _receive_frames(self, peer_id: int, stream: trio.abc.Stream) -> None:
         decoder, assembler = FrameDecoder(), PartAssembler()
         while data := await stream.receive_some(RECEIVE_BYTES):
             decoder.feed(data)
+            self._heard_at[peer_id] = self._clock.now()
             for payload in decoder:
                 frame, size_bytes = decode_peer_frame(payload), len(payload)
                 if isinstance(frame, FramePart):
@@ -281,6 +297,16 @@ class Rejections:
         logger.warning("a connection to the peer port is closed: %s%s", reason, more)
         self._quiet_until = now + REJECTION_INTERVAL_S
         self._unlogged = 0
+
+
+def _remote_host(stream: trio.abc.Stream) -> str:
+    """From which host a connection was opened, for people."""
+    if isinstance(stream, trio.SocketStream):
+        try:
+            return str(stream.socket.getpeername()[0])
+        except OSError:  # it has ended already
+            pass
+    return "an unknown host"
 
 
 async def open_peer_listener(network: Network, address: PeerAddress) -> Listener:

@@ -14,11 +14,17 @@ from typing import Protocol
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.errors import DirectoryRefused, PeerProtocolError, RemovedFromCluster
+from raftkv_trio.errors import (
+    DirectoryRefused,
+    PeerProtocolError,
+    RemovedFromCluster,
+    SecondProcessRefused,
+)
 from raftkv_trio.peers.connection import CONNECTION_ERRORS
 from raftkv_trio.peers.handshake import Handshake
 from raftkv_trio.peers.handshake_frames import VERSION_WITH_PARTS, Welcome
 from raftkv_trio.peers.outbox import Item, Outbox
+from raftkv_trio.peers.processes import Process
 from raftkv_trio.peers.snapshot_sender import SnapshotSender, jittered
 from raftkv_trio.peers.snapshot_streams import Transfer
 from raftkv_trio.peers.wire import Forward, ForwardChange
@@ -65,6 +71,7 @@ class Outgoing:
         max_outbox_bytes: bound of what waits for the stream.
         events: what the driver is told.
         directory_refused: given the member's id if it knows this node by another data directory. May raise.
+        second_process: given the sentence of a member that refuses this process for another one.
         told_removed: given the member's id if it says that this node was removed, and the index at which.
 
     Attributes:
@@ -73,6 +80,7 @@ class Outgoing:
         address: where it is dialled at present; not always there, see `announce`.
         outbox: what waits for the stream; open while there is one.
         client_url: where the member listens for clients, as it said when it was last met.
+        process: which process it was then; None if it has not said.
         trouble: why there is no stream; None while there is one.
         sent_bytes: on the streams so far, without handshakes and snapshots.
     """
@@ -89,10 +97,12 @@ class Outgoing:
         events: PeerEvents,
         directory_refused: Callable[[int], None],
         told_removed: Callable[[int, int], None],
+        second_process: Callable[[str], None],
     ) -> None:
         self.node_id = node_id
         self.outbox = Outbox(max_outbox_bytes)
         self.client_url: str | None = None
+        self.process: Process | None = None
         self.trouble: str | None = "not connected yet"
         self._told: str | None = None  # the trouble that the log has last warned of
         self._refused_until = 0.0  # time until which a refused connection is expected
@@ -106,7 +116,10 @@ class Outgoing:
         self._events = events
         self._directory_refused = directory_refused
         self._told_removed = told_removed
+        self._second_process = second_process
         self._snapshots = SnapshotSender(self._dial_for_snapshot, world, storage, events.snapshot_sent)
+        self._stream_to: int | None = None  # the boot nonces of the processes that were dialled last
+        self._snapshot_to: int | None = None
         self._scope = trio.CancelScope()
         self._connection = trio.CancelScope()  # of the stream, from its dialling to its end
         self._is_up = trio.Event()
@@ -136,6 +149,17 @@ class Outgoing:
         """
         self._announced_address = address or self._announced_address
         self.client_url = client_url
+
+    def is_process(self, process: Process) -> None:
+        """The member is this process now: end what is under way to another one, which has ended.
+
+        Its host may have died, so that TCP has not noticed that yet.
+        """
+        self.process = process
+        if self._stream_to not in (None, process.boot_nonce):
+            self._connection.cancel()
+        if self._snapshot_to not in (None, process.boot_nonce):
+            self._snapshots.give_up()
 
     def has_connected(self) -> None:
         """The member has connected to this node, so it is up: end the backoff."""
@@ -183,16 +207,26 @@ class Outgoing:
             self._directory_refused(self.node_id)
         elif isinstance(error, RemovedFromCluster):
             self._told_removed(self.node_id, error.index)
+        elif isinstance(error, SecondProcessRefused):
+            self._second_process(str(error))
 
     async def _dial(self, *, is_for_snapshot: bool = False) -> tuple[trio.abc.Stream, Welcome]:
         with trio.fail_after(CONNECT_TIMEOUT_S):
             stream = await self._network.connect(self.address.host, self.address.port)
         try:
-            welcome = await self._handshake.introduce(stream, self.node_id, is_for_snapshot=is_for_snapshot)
+            welcome, boot_nonce = await self._handshake.introduce(
+                stream, self.node_id, is_for_snapshot=is_for_snapshot
+            )
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
         self.client_url = welcome.client_url
+        if boot_nonce is not None and self.process is None:
+            self.process = Process(boot_nonce, self.address.url)
+        if is_for_snapshot:
+            self._snapshot_to = boot_nonce
+        else:
+            self._stream_to = boot_nonce
         return stream, welcome
 
     async def _dial_for_snapshot(self) -> trio.abc.Stream:
@@ -229,7 +263,9 @@ class Outgoing:
     def _note_trouble(self, error: Exception) -> None:
         self.trouble = reason_of(error)
         # The nodes of a cluster do not all start at the same moment.
-        if self.trouble == _REFUSED and self._clock.now() < self._refused_until:
+        if isinstance(error, SecondProcessRefused):
+            pass  # `second_process` tells it, for all members at once
+        elif self.trouble == _REFUSED and self._clock.now() < self._refused_until:
             logger.debug("node %d at %s: %s", self.node_id, self.address.url, self.trouble)
         elif self.trouble != self._told:  # one line while it lasts, not one for each attempt
             logger.warning("node %d at %s: %s", self.node_id, self.address.url, self.trouble)

@@ -6,6 +6,7 @@ member yet, as far as this node knows; and one `Incoming` for the connections th
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import trio
 
@@ -18,6 +19,7 @@ from raftkv_trio.peers.handshake_frames import Hello
 from raftkv_trio.peers.incoming import InboxItem, Incoming, open_peer_listener
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.outgoing import Outgoing, PeerEvents
+from raftkv_trio.peers.processes import ALIVE_S, Process, SecondProcess, is_alive, two_processes
 from raftkv_trio.peers.snapshot_streams import Transfer
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import Identity, NodeStorage
@@ -40,6 +42,7 @@ class Peers:
 
     Args:
         identity: of this node's data directory.
+        boot_nonce: the number of this process.
         envelope: the members, as far as this node knows before it has applied its log; see `update`.
         directory_ids: by which the members are known.
         world: what this node runs on.
@@ -55,12 +58,14 @@ class Peers:
         outgoing: by peer id. For reading only.
         incoming: the connections that others open. For reading only.
         unreached: what is wrong if this node reaches others and none of them reaches it; None if all is well.
+        second_process: what members have told of a second process under this node's id.
     """
 
     def __init__(
         self,
         *,
         identity: Identity,
+        boot_nonce: int,
         envelope: Envelope,
         directory_ids: DirectoryIds,
         world: World,
@@ -79,13 +84,23 @@ class Peers:
         self._events = events
         self._directory_refused = directory_refused
         self._told_removed = told_removed
-        self._handshake = Handshake(identity, client_url, envelope, directory_ids)
+        self.second_process = SecondProcess(world.clock)
+        self._second_processes: dict[int, SecondProcess] = {}  # of members, by id
+        self._handshake = Handshake(
+            identity=identity,
+            boot_nonce=boot_nonce,
+            client_url=client_url,
+            envelope=envelope,
+            directory_ids=directory_ids,
+            second_process=self.second_process.told,
+        )
         self._nursery: trio.Nursery | None = None  # while `run` runs
         self.outgoing: dict[int, Outgoing] = {}
         self.unreached: str | None = None
         self.incoming = Incoming(
             handshake=self._handshake,
             objection=self._objection,
+            boot_objection=self._boot_objection,
             introduced=self._introduced,
             world=world,
             storage=storage,
@@ -139,6 +154,7 @@ class Peers:
                 outgoing.redial(address)
         for node_id in envelope.removed.keys() & self.outgoing.keys():
             outgoing = self.outgoing.pop(node_id)  # nothing more is taken for it
+            self._second_processes.pop(node_id, None)
             if self._nursery is not None:
                 self._nursery.start_soon(self._part_with, outgoing)
 
@@ -195,6 +211,31 @@ class Peers:
             return None
         return f"node {hello.sender} is not a member yet, and this node has {MAX_PEERS} peers already"
 
+    async def _boot_objection(self, hello: Hello, boot_nonce: int, host: str) -> str | None:
+        """Refuse a second process under a member's id while the first one is alive; both are told.
+
+        Else the connections with that one, which has ended, are closed.
+        """
+        outgoing = self.outgoing.get(hello.sender)
+        if outgoing is None:  # not known yet, and let in for the first time
+            return None
+        first, process = outgoing.process, Process(boot_nonce, f"{host} (clients at {hello.client_url})")
+        if first is None or first.boot_nonce == boot_nonce:
+            outgoing.is_process(process)
+            return None
+        sentence = two_processes(hello.sender, first, process)
+        # Answers at its address, or speaks on its stream: it may listen where this node cannot reach it.
+        if await is_alive(self._world.network, outgoing.address, first, sentence) or self.incoming.has_heard(
+            hello.sender, ALIVE_S
+        ):
+            seen = self._second_processes.setdefault(hello.sender, SecondProcess(self._world.clock))
+            seen.told(sentence)
+            return sentence
+        if outgoing.process == first:  # else another connection was quicker
+            self.incoming.close(hello.sender)
+            outgoing.is_process(process)
+        return None
+
     def _introduced(self, hello: Hello) -> None:
         """A node was admitted. If this node does not know it yet, it is dialled from now on.
 
@@ -232,6 +273,7 @@ class Peers:
             events=self._events,
             directory_refused=self._directory_refused,
             told_removed=self._removed_by,
+            second_process=partial(self.second_process.told, is_refused=True),
         )
         if self._nursery is not None:
             self._nursery.start_soon(outgoing.run)

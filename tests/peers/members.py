@@ -64,6 +64,7 @@ class BareMember:
         self.told_removed: list[int] = []
         self.peers = Peers(
             identity=self.storage.identity,
+            boot_nonce=random.getrandbits(63),
             envelope=Envelope.of(addresses),
             directory_ids=DirectoryIds(self.storage, ThreadWorker()),
             world=World(),
@@ -121,6 +122,7 @@ async def introduced(
     """A connection on which node 2, or another, has introduced itself, and the answer, if any."""
     stream = await trio.open_tcp_stream(address.host, address.port)
     hello = Hello(
+        versions=(1, 1),
         cluster_id=CLUSTER_ID,
         sender=sender,
         directory_id=b"d" * 16,

@@ -22,7 +22,7 @@ from raftkv_trio.peers.wire import Forward, Refused, encode_forward, encode_mess
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.members import CLUSTER_ID, BareMember, admitted, connected, running
 
-HELLO = Hello(cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
+HELLO = Hello(versions=(1, 1), cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
 STRANGERS = 20
 
 

@@ -10,7 +10,13 @@ import trio.testing
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.framing import PART_BYTES, FrameDecoder, PartAssembler
-from raftkv_trio.peers.handshake_frames import PROTOCOL_VERSIONS, Welcome, encode_welcome
+from raftkv_trio.peers.handshake_frames import (
+    PROTOCOL_VERSIONS,
+    BootAnswer,
+    Welcome,
+    encode_boot_answer,
+    encode_welcome,
+)
 from raftkv_trio.peers.outbox import MAX_URGENT_BYTES, Item, Outbox, is_urgent
 from raftkv_trio.peers.wire import Forward, ForwardChange, FramePart, PeerFrame, Refused, decode_peer_frame
 from raftkv_trio.raft.types import Entry, Message, MessageType
@@ -172,6 +178,8 @@ async def test_a_heartbeat_passes_a_full_outbox_on_a_slow_link(
     async with running(one), listener, await listener.accept() as stream:
         assert await stream.receive_some()
         await stream.send_all(encode_welcome(welcome))
+        assert await stream.receive_some()
+        await stream.send_all(encode_boot_answer(BootAnswer(7, None)))
         outbox = one.peers.outgoing[2].outbox
         await until(lambda: outbox.is_open)
         index = 1

@@ -92,7 +92,14 @@ async def scripted_peer(address: PeerAddress) -> AsyncIterator[ScriptedPeer]:
 async def admitted_for_snapshot(address: PeerAddress) -> trio.SocketStream:
     """A connection for a snapshot on which node 1 has introduced itself to node 2, and was answered."""
     stream = await trio.open_tcp_stream(address.host, address.port)
-    hello = Hello(cluster_id=CLUSTER_ID, sender=1, directory_id=b"d" * 16, receiver=2, is_for_snapshot=True)
+    hello = Hello(
+        versions=(1, 1),
+        cluster_id=CLUSTER_ID,
+        sender=1,
+        directory_id=b"d" * 16,
+        receiver=2,
+        is_for_snapshot=True,
+    )
     await stream.send_all(encode_hello(hello))
     assert await stream.receive_some()
     return stream

@@ -36,7 +36,7 @@ from tests.peers.members import (
     until,
 )
 
-HELLO = Hello(cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
+HELLO = Hello(versions=(1, 1), cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
 
 
 async def test_messages_arrive_once_and_in_order(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -155,7 +155,13 @@ async def test_a_handshake_that_does_not_fit_is_told_why(
     tmp_path: Path, addresses: dict[int, PeerAddress], hello: dict[str, Any], reason: str
 ) -> None:
     """The answer to a Hello names what is wrong with it, and then the connection is closed."""
-    fields: dict[str, Any] = {"cluster_id": CLUSTER_ID, "sender": 2, "directory_id": b"d" * 16, "receiver": 1}
+    fields: dict[str, Any] = {
+        "versions": (1, 1),
+        "cluster_id": CLUSTER_ID,
+        "sender": 2,
+        "directory_id": b"d" * 16,
+        "receiver": 1,
+    }
     one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         stream = await trio.open_tcp_stream("127.0.0.1", addresses[1].port)

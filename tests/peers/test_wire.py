@@ -23,13 +23,22 @@ from raftkv_trio.peers.framing import (
 )
 from raftkv_trio.peers.handshake import MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.handshake_frames import (
+    AliveQuery,
+    BootAnswer,
     Hello,
     JoinAnswer,
     JoinQuery,
     Welcome,
+    decode_alive_answer,
+    decode_boot,
+    decode_boot_answer,
     decode_first_frame,
     decode_join_answer,
     decode_welcome,
+    encode_alive_answer,
+    encode_alive_query,
+    encode_boot,
+    encode_boot_answer,
     encode_hello,
     encode_join_answer,
     encode_join_query,
@@ -194,6 +203,22 @@ VERSION_2 = [
         "0000000715669fe4820e6466756c6c",
         id="snapshot_refused",
     ),
+    pytest.param(encode_boot, decode_boot, 7, "00000003040c9f90820f07", id="boot"),
+    pytest.param(
+        encode_boot_answer,
+        decode_boot_answer,
+        BootAnswer(7, "two"),
+        "00000007527cfa038310076374776f",
+        id="boot_answer",
+    ),
+    pytest.param(
+        encode_alive_query,
+        decode_first_frame,
+        AliveQuery(7, "two"),
+        "00000007992029a68311076374776f",
+        id="alive_query",
+    ),
+    pytest.param(encode_alive_answer, decode_alive_answer, 7, "00000003fb60f38c821207", id="alive_answer"),
 ]
 
 

@@ -45,8 +45,8 @@ def add_operator_routes(
     @app.get("/-/healthy")
     async def healthy() -> Response:
         """Whether the process works. No answer means that a restart would help; 503, that it would not."""
-        if node.lost_entries is not None:
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, node.lost_entries)
+        if (reason := node.lost_entries or node.second_process) is not None:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, reason)
         return text("healthy")
 
     @app.get("/-/ready")

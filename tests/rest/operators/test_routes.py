@@ -40,6 +40,20 @@ async def test_members(client: httpx.AsyncClient) -> None:
     assert (member["id"], member["url"], member["role"]) == (1, "http://127.0.0.1:1", "voter")
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_a_second_process_under_this_id_is_told(
+    client: httpx.AsyncClient, served: Served, is_refused: bool
+) -> None:
+    """The status of both processes says it; the one that is refused is not healthy."""
+    served.parts.peers.second_process.told("two processes run as node 1", is_refused=is_refused)
+    assert (await client.get("/-/status")).json()["health"] == "two processes run as node 1"
+    answer = await client.get("/-/healthy")
+    if is_refused:
+        check_problem(answer, 503, "two processes run as node 1")
+    else:
+        assert answer.status_code == 200
+
+
 async def test_healthy_and_ready(client: httpx.AsyncClient) -> None:
     """A node that can serve says so in a word; HEAD works too, as probes use it."""
     await client.get("/key")  # which waits until the node leads
