@@ -33,8 +33,9 @@ def mend_all(simulation: Simulation) -> None:
     """End all faults, except disks that stay full and data directories that do not verify."""
     simulation.trace.note("fault", "all heals")
     simulation.network.mend_all()
-    # Distance is no fault: messages go on taking their time.
-    conditions = Conditions(delay_s=simulation.conditions.delay_s)
+    # Distance is no fault, nor is bandwidth: messages go on taking their time.
+    links = simulation.conditions
+    conditions = Conditions(delay_s=links.delay_s, bytes_per_s=links.bytes_per_s)
     simulation.conditions = simulation.network.conditions = conditions
     for member in simulation.members.values():
         _end_disk_faults(member)

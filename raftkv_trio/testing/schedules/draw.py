@@ -30,7 +30,7 @@ from raftkv_trio.testing.world.message_network import Conditions
 
 def draw_schedule(seed: int) -> Schedule:
     """The schedule of a seed: equal seeds give equal schedules, on every machine."""
-    schedule = _with_distance(seed, _draw_schedule(seed))
+    schedule = _with_narrow_links(seed, _with_distance(seed, _draw_schedule(seed)))
     if (with_copy := with_a_directory_set_back(seed, schedule)) is not None:
         return with_copy
     schedule = _with_pursuit(seed, schedule)
@@ -80,6 +80,15 @@ def _with_distance(seed: int, schedule: Schedule) -> Schedule:
         max_inflight_messages=wide.max_inflight_messages,
     )
     return replace(schedule, conditions=conditions, limits=limits, clients=12)
+
+
+def _with_narrow_links(seed: int, schedule: Schedule) -> Schedule:
+    """In one of ten seeds links carry little, so that bytes wait for each other; at level 2."""
+    random = Random(f"bandwidth {seed}")
+    if random.random() < 0.9:
+        return schedule
+    bytes_per_s = random.choice((10_000.0, 30_000.0, 100_000.0))
+    return replace(schedule, conditions=replace(schedule.conditions, bytes_per_s=bytes_per_s))
 
 
 def _with_pursuit(seed: int, schedule: Schedule) -> Schedule:

@@ -28,6 +28,7 @@ class Conditions:
         stray: the probability of an extra delay.
         stray_delay_s: the longest extra delay.
         reorders: whether a later frame may overtake an earlier one.
+        bytes_per_s: how much the link between two nodes carries each way, at level 2; None: any amount.
     """
 
     loss: float = 0.0
@@ -36,6 +37,7 @@ class Conditions:
     stray: float = 0.0
     stray_delay_s: float = 1.0
     reorders: bool = False
+    bytes_per_s: float | None = None
 
 
 class Receiver(Protocol):

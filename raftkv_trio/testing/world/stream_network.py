@@ -170,6 +170,7 @@ class StreamNetwork(MessageNetwork):
         self._up: set[int] = set()
         self._listeners: dict[int, SimulatedListener] = {}
         self._streams: dict[int, SimulatedStream] = {}
+        self._busy_until: dict[tuple[int, int], float] = {}  # by link, if its bandwidth is limited
 
     # ------------------------------------------------------------ nodes come and go
 
@@ -242,7 +243,7 @@ class StreamNetwork(MessageNetwork):
 
     def send(self, stream: SimulatedStream, data: bytes) -> None:
         """Send bytes from this end of a connection; empty: the end of the stream."""
-        arrival = self._timeline.now + self._transit_s()
+        arrival = self._sent_at(stream, len(data)) + self._transit_s()
         while self.conditions.loss and self._random.random() < self.conditions.loss:
             self.lost += 1
             arrival += RETRANSMIT_S
@@ -250,6 +251,16 @@ class StreamNetwork(MessageNetwork):
             arrival = max(arrival, stream.flight[-1][0])
         stream.flight.append((arrival, data))
         self._timeline.at(arrival, self._pump, stream)
+
+    def _sent_at(self, stream: SimulatedStream, size_bytes: int) -> float:
+        """When the last of these bytes leaves: a link carries the bytes of all its streams in their order."""
+        bytes_per_s, now = self.conditions.bytes_per_s, self._timeline.now
+        if bytes_per_s is None:
+            return now
+        link = (stream.owner, stream.other.owner)
+        sent_at = max(now, self._busy_until.get(link, 0.0)) + size_bytes / bytes_per_s
+        self._busy_until[link] = sent_at
+        return sent_at
 
     def _pump(self, stream: SimulatedStream) -> None:
         sender, receiver = stream.owner, stream.other.owner
