@@ -154,6 +154,8 @@ class OsDisk(Disk):
         has_read: called with the number of bytes of each read, so that a command can show its progress.
     """
 
+    _has_read: Callable[[int], None] | None = None  # also of a subclass with a constructor of its own
+
     def __init__(self, has_read: Callable[[int], None] | None = None) -> None:
         self._has_read = has_read
 
