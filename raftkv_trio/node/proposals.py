@@ -118,6 +118,7 @@ class ProposalTable:
 
     Attributes:
         disk_shortage: what the disk has no room for, in words, so that no write is accepted; None if it has.
+        slowed_because: why this node, which leads, lets writes wait; None if it does not.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class ProposalTable:
         self._refused: dict[ProposalId, Proposal] = {}
         self._closed: str | None = None
         self.disk_shortage: str | None = None
+        self.slowed_because: str | None = None
         self._outcomes = Counter[type](dict.fromkeys((Applied, *ProposalError.__subclasses__()), 0))
 
     def __len__(self) -> int:
@@ -294,7 +296,7 @@ class ProposalTable:
         # later time.
         if proposal.term is None:
             if reason is None:
-                why = proposal.deferred_because if proposal.is_change else None
+                why = proposal.deferred_because if proposal.is_change else self.slowed_because
                 reason = f"no leader accepted the {what} in time{f' ({why})' if why else ''}"
             error = NoLeader(f"{reason}; it is certainly not applied")
         else:

@@ -146,6 +146,41 @@ async def test_a_follower_that_was_set_back(tmp_path: Path) -> None:
         assert log.count("lost") < 10, "a log line a minute"
 
 
+async def test_a_snapshot_that_outlasts_the_log_under_writes(tmp_path: Path) -> None:
+    """A follower that needs it catches up by one, or a few, though the log behind it is long."""
+    arguments = (*ARGUMENTS, "--snapshot-entries", "5", "--catch-up-entries", "0")
+    async with open_namespaced(tmp_path, arguments=arguments) as (cluster, http):
+        leader = await cluster.leader(http)
+        away = leader % 3 + 1
+        cluster.kill(away)
+        for number in range(30):
+            assert await put(http, cluster.url(leader, f"/large-{number}"), 4096) == 204
+        try:
+            cluster.network.narrow(leader, 800)
+        except NotInThisKernel as error:
+            pytest.skip(str(error))
+        async with trio.open_nursery() as nursery:
+            for number in range(16):
+                nursery.start_soon(put_steadily, http, cluster.url(leader, f"/small-{number}"))
+            cluster.start(away)
+
+            async def is_streaming() -> bool:
+                return await state_of(cluster, http, leader, away) == "replicate"
+
+            await wait_until(is_streaming)
+            nursery.cancel_scope.cancel()
+        assert cluster.network.held_up(leader)
+        cluster.network.heal()
+        await cluster.wait_ready(http)
+        await cluster.wait_equal(http)
+
+
+async def put_steadily(http: httpx.AsyncClient, url: str) -> None:
+    """Write small values, one after the other."""
+    while True:
+        await put(http, url)
+
+
 async def test_the_largest_value_over_a_slow_link(tmp_path: Path) -> None:
     """It takes longer than an election timeout, and costs no leader."""
     async with open_namespaced(tmp_path, arguments=("--request-timeout", "20"), disk_kib=WIDE_DISK_KIB) as (

@@ -44,6 +44,13 @@ async def test_given_up_before_it_was_sent_it_is_never_sent(table: ProposalTable
     assert table.next_queued(1000) == [kept]
 
 
+async def test_given_up_in_the_queue_of_a_leader_that_slows_writers_it_says_so(table: ProposalTable) -> None:
+    """The client learns why nothing was accepted, and that it may try again."""
+    proposal = table.submit(b"command")
+    table.slowed_because = "the leader slows writers until node 3 has caught up"
+    assert "in time (the leader slows writers until node 3 has caught up); it is" in str(proposal.give_up())
+
+
 async def test_given_up_after_it_was_sent_its_outcome_is_unknown(table: ProposalTable) -> None:
     """From the moment it is sent until it is applied, no word but OutcomeUnknown is true."""
     proposal = table.submit(b"x")

@@ -62,6 +62,7 @@ class CatchingUp:
         self._tick_interval_s = tick_interval_s
         self._span = _Span(log)
         self._budget_bytes: float | None = None  # None: writers are not slowed
+        self._slowest = 0
         self._warned_at: float | None = None
 
     # ------------------------------------------------------------ the log
@@ -92,16 +93,18 @@ class CatchingUp:
     # ------------------------------------------------------------ the writers
 
     @property
-    def is_slowing(self) -> bool:
-        """Whether writers are slowed."""
-        return self._budget_bytes is not None
+    def slowed_because(self) -> str | None:
+        """Why writers are slowed, as the end of a sentence; None if they are not."""
+        if self._budget_bytes is None:
+            return None
+        return f"the leader slows writers until node {self._slowest} has caught up"
 
     def tick(self) -> None:
         """Look how far the slowest voter is behind, and how much may be appended until the next tick."""
         first = self._log.first_index()
         # What is needed from before the first entry comes by a snapshot: the log does not matter to it.
         lagging = [(i, voter) for voter, i in self._needed(voters_only=True).items() if i >= first]
-        needed, voter = min(lagging, default=(self._log.last_index() + 1, 0))
+        needed, self._slowest = min(lagging, default=(self._log.last_index() + 1, 0))
         behind_bytes = self._span.size_from(needed)
         if behind_bytes <= self._max_bytes / 2:
             self._budget_bytes = None
@@ -115,7 +118,7 @@ class CatchingUp:
             logger.warning(
                 "slowing writers to %.0f kB/s until node %d, which lacks %.0f MB of the log, has caught up",
                 rate / 1e3,
-                voter,
+                self._slowest,
                 behind_bytes / 1e6,
             )
 

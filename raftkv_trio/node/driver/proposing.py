@@ -68,7 +68,8 @@ class Proposer:
     def propose(self, peers: PeerTransport) -> None:
         """Append or forward everything that waits, as far as the core or the outbox accepts it."""
         # If writers are slowed, this node's clients and those of the followers come first in turn.
-        self._are_own_first = self._catching_up.is_slowing and not self._are_own_first
+        self._proposals.slowed_because = self._catching_up.slowed_because
+        self._are_own_first = self._proposals.slowed_because is not None and not self._are_own_first
         if self._are_own_first:
             self._propose_own(peers)
         self._take_forwarded(peers)
@@ -95,7 +96,7 @@ class Proposer:
             if waiting_bytes <= self._max_waiting_bytes:
                 self._forwarded.append((peer_id, later))
             else:
-                self._refuse(peers, peer_id, later, "writers are slowed until a voter has caught up")
+                self._refuse(peers, peer_id, later, self._proposals.slowed_because or "")
 
     def _propose_own(self, peers: PeerTransport) -> None:
         if self._raw.leader_id is not None:

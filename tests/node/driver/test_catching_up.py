@@ -125,19 +125,20 @@ def test_writers_are_slowed_before_a_voter_falls() -> None:
         lagging.write(1000)
         lagging.catching_up.tick()
         admitted = 0
-        while lagging.catching_up.is_slowing and lagging.catching_up.admitted([b""]):
+        while lagging.catching_up.slowed_because and lagging.catching_up.admitted([b""]):
             admitted += 1
-        rates.append(admitted if lagging.catching_up.is_slowing else None)
+        rates.append(admitted if lagging.catching_up.slowed_because else None)
     assert rates[:4] == [None] * 4
     slow = [rate for rate in rates if rate is not None]
     assert len(slow) >= 10
     assert all(later <= rate + 1 for rate, later in pairwise(slow))  # what is left of a byte is carried over
+    assert lagging.catching_up.slowed_because == "the leader slows writers until node 3 has caught up"
     assert slow[0] > 3 * slow[-1] > 0
     assert slow[-1] * ENTRY_OVERHEAD_BYTES >= max_bytes / LEAST_RATE_S * TICK_S
     lagging.net.lost = lambda message: False
     lagging.net.tick(2)
     lagging.catching_up.tick()
-    assert not lagging.catching_up.is_slowing
+    assert not lagging.catching_up.slowed_because
     assert lagging.catching_up.admitted([DATA] * 1000) == 1000
 
 
@@ -164,4 +165,4 @@ def test_nobody_is_slowed_for_others(reason: str) -> None:
     if reason == "silent":
         lagging.clock.now_s += 2
     lagging.catching_up.tick()
-    assert not lagging.catching_up.is_slowing
+    assert not lagging.catching_up.slowed_because
