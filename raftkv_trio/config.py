@@ -146,6 +146,12 @@ class NodeConfig:
         """The shortest time without a leader's heartbeat after which a follower starts an election."""
         return self.election_ticks * self.tick_interval_s
 
+    @property
+    def transfer_timeout_s(self) -> float:
+        """How long a node that stops waits until another one leads in its place."""
+        # The word to the next leader and its election take two round trips, and an election timeout is many.
+        return min(max(0.5, self.election_timeout_s / 2), 5.0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestConfig:

@@ -17,8 +17,6 @@ from raftkv_trio.sync import wait_any
 
 logger = logging.getLogger(__name__)
 
-TRANSFER_TIMEOUT_S = 0.5
-
 
 async def serve(
     config: ServerConfig,
@@ -63,7 +61,7 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
             logger.info("node %d is stopping", node.id)
             # First, while clients' connections are still open: the writes that are under way are then
             # forwarded to the new leader, and end with an answer.
-            with trio.move_on_after(TRANSFER_TIMEOUT_S):
+            with trio.move_on_after(config.node.transfer_timeout_s):
                 await node.resign()
             rest_nursery.cancel_scope.cancel()
         node_nursery.cancel_scope.cancel()
