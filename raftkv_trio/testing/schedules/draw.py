@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import permutations
 from random import Random
 
-from raftkv_trio.testing.schedules.draw_disks import draw_full_disk, with_a_directory_set_back
+from raftkv_trio.testing.schedules.draw_disks import with_a_directory_set_back, with_a_disk_that_stays_full
 from raftkv_trio.testing.schedules.draw_reshaping import draw_reshaping
 from raftkv_trio.testing.schedules.schedule import (
     DISK_CALL_S,
@@ -31,14 +31,11 @@ from raftkv_trio.testing.world.message_network import Conditions
 def draw_schedule(seed: int) -> Schedule:
     """The schedule of a seed: equal seeds give equal schedules, on every machine."""
     schedule = _with_narrow_links(seed, _with_distance(seed, _draw_schedule(seed)))
-    if (with_copy := with_a_directory_set_back(seed, schedule)) is not None:
-        return with_copy
+    for with_disk in (with_a_directory_set_back, with_a_disk_that_stays_full):
+        if (changed := with_disk(seed, schedule)) is not None:
+            return changed
     schedule = _with_pursuit(seed, schedule)
-    faults = [
-        *schedule.faults,
-        *draw_reshaping(seed, schedule.nodes),
-        *draw_full_disk(seed, schedule.nodes),
-    ]
+    faults = [*schedule.faults, *draw_reshaping(seed, schedule.nodes)]
     faults.sort(key=lambda fault: fault.at_s)
     return replace(schedule, faults=tuple(faults))
 

@@ -12,38 +12,45 @@ from raftkv_trio.testing.schedules.schedule import (
     PATIENCE_S,
     Fault,
     FaultKind,
+    Limits,
     Schedule,
 )
 from raftkv_trio.testing.world.message_network import Conditions
 
 
-def draw_full_disk(seed: int, nodes: int) -> list[Fault]:
-    """One disk that is full across elections, and stays full after all else has healed.
+def with_a_disk_that_stays_full(seed: int, schedule: Schedule) -> Schedule | None:
+    """In one of ten seeds: a full disk at the next leader, which stays full after all else has healed.
 
-    It draws from random numbers of its own, and changes one seed in ten.
+    Other faults come before that, and the leader is lost late: once a node without room takes no entries any
+    more, its log is soon too short to be elected. It draws from random numbers of its own.
     """
     random = Random(f"disk stays full {seed}")
-    if nodes < 3 or random.random() < 0.9:
-        return []
-    last_s = MIN_DURATION_S - PATIENCE_S
-    at_s = random.uniform(1, last_s)
-    full = Fault(
-        at_s=at_s,
-        kind=FaultKind.DISK_STAYS_FULL,
-        node=random.randint(1, nodes),
-        number=random.choice((0, 0, 1000)),
-    )
-    elections = [
+    if schedule.nodes < 3 or random.random() < 0.9:
+        return None
+    node = random.randint(1, schedule.nodes)
+    at_s = MIN_DURATION_S - random.uniform(5, 7)
+    lost_at_s = at_s + random.uniform(0.5, 2.5)
+    scene = (
+        Fault(at_s=at_s, kind=FaultKind.DISK_STAYS_FULL, node=node),
+        # Its clock is fast, so that mostly it is the first to campaign.
+        Fault(at_s=at_s, kind=FaultKind.CLOCK, node=node, factor=4.0, duration_s=PATIENCE_S),
         Fault(
-            at_s=random.uniform(max(at_s, MIN_DURATION_S - 2 * PATIENCE_S), MIN_DURATION_S),
+            at_s=lost_at_s,
             kind=random.choice((FaultKind.KILL, FaultKind.PAUSE, FaultKind.STOP)),
-            node=1,
+            node=node % schedule.nodes + 1,
             leader=True,
-            duration_s=random.uniform(1.0, 4.0),
-        )
-        for _ in range(random.randint(1, 4))
-    ]
-    return [full, *elections]
+            duration_s=4.0,
+        ),
+    )
+    before = [fault for fault in schedule.faults if fault.at_s < at_s - PATIENCE_S]
+    if len(before) + len(scene) < MIN_FAULTS:
+        return None
+    limits = replace(
+        schedule.limits,
+        segment_bytes=Limits().segment_bytes,
+        snapshot_entries=2,  # so that it soon finds out that there is no room
+    )
+    return replace(schedule, limits=limits, faults=(*before, *scene))
 
 
 def with_a_directory_set_back(seed: int, schedule: Schedule) -> Schedule | None:
