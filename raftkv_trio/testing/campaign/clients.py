@@ -35,12 +35,14 @@ class Client:
 
     Attributes:
         is_done: whether it has made all its operations.
+        succeeded: number of operations that were answered with a result.
     """
 
     def __init__(
         self, number: int, schedule: Schedule, simulation: Simulation, history: RegisterHistory
     ) -> None:
         self.is_done = False
+        self.succeeded = 0
         self._name = f"client {number}"
         self._schedule = schedule
         self._simulation = simulation
@@ -127,6 +129,7 @@ class Client:
         """The operation has ended; `record` says how. Plan the next one."""
         answer = record.answer
         if answer is not None:
+            self.succeeded += 1
             if answer.seen is not None:
                 self._known[key] = answer.seen
             elif answer.revision is not None:
