@@ -80,7 +80,7 @@ class Outbox:
         self._urgent = ItemQueue(MAX_URGENT_BYTES)
         self._bulk = ItemQueue(max_bytes)
         self._parts: deque[bytes] = deque()  # of the frame that is being sent
-        self._cut: Item | None = None  # what these parts hold
+        self._cut: Item | None = None  # what these parts hold; None if there are none
         self._takes_parts = False
         self._filled = trio.Event()
         self.is_open = False
@@ -111,7 +111,7 @@ class Outbox:
         """Whether an append has not left completely yet, and is the last of its queue."""
         # A leader that probes repeats its append until it is answered, and on a slow link the first one may
         # take longer than that.
-        last = self._bulk.newest or (self._cut if self._parts else None)
+        last = self._bulk.newest or self._cut
         return isinstance(item, Message) and isinstance(last, Message) and _is_repeated(last, item)
 
     async def take_frame(self) -> bytes:
@@ -131,7 +131,10 @@ class Outbox:
             self._cut = self._bulk.pop()
             frame = _encode(self._cut)
             self._parts.extend(cut_into_parts(frame) if self._takes_parts else [frame])
-        return (encode_messages(messages) if messages else b"") + self._parts.popleft()
+        part = self._parts.popleft()
+        if not self._parts:
+            self._cut = None
+        return (encode_messages(messages) if messages else b"") + part
 
     def open(self, *, takes_parts: bool) -> None:
         """There is a connection: items are taken from now on. Large frames are cut if `takes_parts`."""
@@ -141,9 +144,10 @@ class Outbox:
     def close(self) -> list[Item]:
         """The connection has ended: return the items that certainly never left, whole."""
         unsent = [*self._urgent.clear(), *self._bulk.clear()]
-        if self._parts and self._cut is not None:  # without its last part nobody can have read it
+        if self._cut is not None:  # without its last part nobody can have read it
             unsent.insert(0, self._cut)
         self._parts.clear()
+        self._cut = None
         self.dropped_messages += len(unsent)
         self.dropped_bytes += sum(map(size_of, unsent))
         self.is_open = False

@@ -54,8 +54,12 @@ class ActiveMembers:
 
     def responds(self, node_id: int) -> bool:
         """Whether a message of this member came within the last election timeout."""
+        return self.responded_within(node_id, self._election_timeout_s)
+
+    def responded_within(self, node_id: int, seconds: float) -> bool:
+        """Whether a message of this member came within that time."""
         heard_at = self._heard_at.get(node_id)
-        return node_id == self._raw.id or (heard_at is not None and not self._is_over(heard_at))
+        return node_id == self._raw.id or (heard_at is not None and self._clock.now() - heard_at <= seconds)
 
     def __contains__(self, node_id: int) -> bool:
         if node_id == self._raw.id:

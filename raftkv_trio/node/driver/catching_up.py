@@ -10,7 +10,8 @@ the member needs the next snapshot, and so on for ever. So the leader
   below what fills all of `max_bytes` in `LEAST_RATE_S`: a voter that never comes back must not stop all
   writes.
 
-Only members that respond count. One that is down would cost memory, and slow writers, for nothing.
+Only members that respond count: one that is down would cost memory, and slow writers, for nothing. But a
+member that was sent a snapshot may be silent for a moment.
 """
 
 import logging
@@ -33,6 +34,8 @@ FILL_S = 30.0
 #: and never below the rate that fills all of `max_bytes` in this time.
 LEAST_RATE_S = 600.0
 WARNING_INTERVAL_S = 60.0
+#: How long a member that has a snapshot, and has not acknowledged it, may be silent (as in etcd).
+SILENT_S = 30.0
 
 
 class CatchingUp:
@@ -69,7 +72,11 @@ class CatchingUp:
 
     def keep_from(self, index: int) -> int:
         """The first entry to keep, at most `index`, from where on the log is kept in any case."""
-        needed = min([i for i in self._needed().values() if i >= self._log.first_index()], default=index)
+        members = self._raw.status().progress.items()
+        needs = [
+            _needed_from(progress) for member, progress in members if self._is_waited_for(member, progress)
+        ]
+        needed = min([i for i in needs if i >= self._log.first_index()], default=index)
         if needed >= index:
             return index
         size = 0
@@ -80,15 +87,13 @@ class CatchingUp:
                 return min(index, entry.index + 1)
         return needed
 
-    def _needed(self, *, voters_only: bool = False) -> dict[int, int]:
-        """The first entry that each other member still needs, by id; empty if this node does not lead."""
-        return {
-            member: _needed_from(progress)
-            for member, progress in self._raw.status().progress.items()
-            if member != self._raw.id
-            and self._active.responds(member)
-            and not (voters_only and progress.is_learner)
-        }
+    def _is_waited_for(self, member: int, progress: ProgressStatus) -> bool:
+        """Whether the log is kept for this member."""
+        # Until the transfer has ended or failed, and the core with it, nothing else is known of the member.
+        if progress.pending_snapshot is not None or self._active.responds(member):
+            return member != self._raw.id
+        is_restoring = progress.state is ProgressState.PROBE and progress.next > progress.match + 1
+        return is_restoring and self._active.responded_within(member, SILENT_S)
 
     # ------------------------------------------------------------ the writers
 
@@ -103,7 +108,14 @@ class CatchingUp:
         """Look how far the slowest voter is behind, and how much may be appended until the next tick."""
         first = self._log.first_index()
         # What is needed from before the first entry comes by a snapshot: the log does not matter to it.
-        lagging = [(i, voter) for voter, i in self._needed(voters_only=True).items() if i >= first]
+        lagging = [
+            (_needed_from(progress), member)
+            for member, progress in self._raw.status().progress.items()
+            if member != self._raw.id
+            and not progress.is_learner
+            and self._active.responds(member)
+            and _needed_from(progress) >= first
+        ]
         needed, self._slowest = min(lagging, default=(self._log.last_index() + 1, 0))
         behind_bytes = self._span.size_from(needed)
         if behind_bytes <= self._max_bytes / 2:

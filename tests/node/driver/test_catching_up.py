@@ -106,6 +106,22 @@ def test_the_log_behind_a_snapshot_is_kept_until_the_member_has_it() -> None:
     assert lagging.leader.storage.first_index() == index + 1
 
 
+def test_a_member_with_a_snapshot_may_be_silent_for_a_while() -> None:
+    """While the snapshot is on its way as long as that takes; then for half a minute, and no longer."""
+    lagging = Lagging(max_bytes=10**6)
+    index = lagging.lag_behind_a_snapshot()
+    kept = []
+    for silent_s, is_sent in ((100, False), (0, True), (20, True), (20, True)):
+        if is_sent and lagging.state is ProgressState.SNAPSHOT:
+            lagging.leader.raw.report_snapshot(3, ok=True)
+            lagging.active.heard(3)
+        lagging.clock.now_s += silent_s
+        lagging.write(20)
+        lagging.compact(2)
+        kept.append(lagging.leader.storage.first_index() == index + 1)
+    assert kept == [True, True, True, False]
+
+
 def test_nothing_is_kept_for_a_snapshot_that_has_failed() -> None:
     """The next one will be newer."""
     lagging = Lagging(max_bytes=10**6)
