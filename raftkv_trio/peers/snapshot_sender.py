@@ -10,7 +10,7 @@ from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.peers.connection import CONNECTION_ERRORS
 from raftkv_trio.peers.snapshot_streams import Transfer, send_snapshot
 from raftkv_trio.raft.types import Message
-from raftkv_trio.storage import NodeStorage, SnapshotId
+from raftkv_trio.storage import DiskFile, NodeStorage, SnapshotId
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import World, reason_of
 
@@ -29,7 +29,9 @@ class SnapshotSender:
 
     A member that cannot take a snapshot, since its disk is full or its network too bad, would be sent it
     again and again: as soon as an attempt has failed, the core hears of the member and asks for the next one.
-    So there are pauses between attempts without progress, over any number of SNAP messages.
+    So there are pauses between attempts without progress, over any number of SNAP messages. A message that
+    comes in a pause counts as failed at once. The core asks again with each heartbeat, so that the attempt
+    after the pause is made with the newest snapshot, whose file is still there.
 
     Args:
         dial: opens a connection for a snapshot to the member, after its handshake.
@@ -91,14 +93,30 @@ class SnapshotSender:
 
     async def _send(self, message: Message) -> bool:
         """Send it, over as many connections as it takes, as long as each finds more of it at the member."""
+        if self._clock.now() < self._next_attempt_at:
+            return False
+        assert message.snapshot is not None
+        snapshot = SnapshotId(message.snapshot.term, message.snapshot.index)
+        try:
+            # Open for all attempts: the file may be purged meanwhile, and its bytes stay readable.
+            file = await self._worker.run(self._storage.open_snapshot, snapshot)
+        except FileNotFoundError:
+            return False  # a newer one has replaced it, which the core sends next: no fault of the member
+        except OSError as error:
+            self._note_trouble(message.to, reason_of(error))
+            return self._has_failed(None)
+        try:
+            return await self._send_file(message, file)
+        finally:
+            file.close()
+
+    async def _send_file(self, message: Message, file: DiskFile) -> bool:
         is_first = True
         while True:
             await self._clock.sleep_until(self._next_attempt_at)
             try:
                 async with await self._dial() as stream:
-                    await send_snapshot(
-                        stream, message, self._storage, self._worker, self._clock, self._begun
-                    )
+                    await send_snapshot(stream, message, file, self._worker, self._clock, self._begun)
             except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                 self._note_trouble(message.to, reason_of(error))
                 has_begun = self.transfer is not None

@@ -29,7 +29,7 @@ from raftkv_trio.peers.wire import (
     encode_snapshot_frame,
 )
 from raftkv_trio.raft.types import Message, MessageType
-from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
+from raftkv_trio.storage import DiskFile, NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.world import Clock, Worker
 
 logger = logging.getLogger(__name__)
@@ -132,12 +132,12 @@ class SnapshotConnection:
 async def send_snapshot(
     stream: trio.abc.Stream,
     message: Message,
-    storage: NodeStorage,
+    file: DiskFile,
     worker: Worker,
     clock: Clock,
     begun: Callable[[Transfer], None],
 ) -> None:
-    """Send the file of a SNAP message on a connection to its addressee, after the handshake.
+    """Send the open file of a SNAP message on a connection to its addressee, after the handshake.
 
     Returns when the peer has all of it, durably. `begun` is given the transfer once the peer has said which
     part it wants.
@@ -148,31 +148,26 @@ async def send_snapshot(
     """
     assert message.snapshot is not None
     snapshot = SnapshotId(message.snapshot.term, message.snapshot.index)
-    # Open for the whole transfer: the file may be purged meanwhile, and its bytes stay readable.
-    file = await worker.run(storage.open_snapshot, snapshot)
-    try:
-        size_bytes = file.size()
-        connection = SnapshotConnection(stream)
-        await connection.send(SnapshotOffer(message, size_bytes))
-        wanted = await connection.receive(disk_bytes=size_bytes)
-        if isinstance(wanted, SnapshotRefused):
-            raise PeerProtocolError(f"node {message.to} refused it: {wanted.reason}")
-        if not isinstance(wanted, SnapshotWanted) or wanted.offset > size_bytes:
-            raise PeerProtocolError(f"node {message.to} does not say which part of the snapshot it wants")
-        offset = wanted.offset
-        transfer = Transfer(message.to, snapshot, size_bytes, offset, offset, clock.now())
-        progress = TransferLog(clock, "sending to", transfer)
-        begun(transfer)
-        while offset < size_bytes:
-            data = await worker.run(file.read_at, offset, PIECE_BYTES)
-            await connection.send(SnapshotPiece(data))
-            offset += len(data)
-            progress.advance(offset)
-        if not isinstance(await connection.receive(disk_bytes=size_bytes), SnapshotTaken):
-            raise PeerProtocolError(f"node {message.to} does not confirm the snapshot")
-        progress.log()
-    finally:
-        file.close()
+    size_bytes = file.size()
+    connection = SnapshotConnection(stream)
+    await connection.send(SnapshotOffer(message, size_bytes))
+    wanted = await connection.receive(disk_bytes=size_bytes)
+    if isinstance(wanted, SnapshotRefused):
+        raise PeerProtocolError(f"node {message.to} refused it: {wanted.reason}")
+    if not isinstance(wanted, SnapshotWanted) or wanted.offset > size_bytes:
+        raise PeerProtocolError(f"node {message.to} does not say which part of the snapshot it wants")
+    offset = wanted.offset
+    transfer = Transfer(message.to, snapshot, size_bytes, offset, offset, clock.now())
+    progress = TransferLog(clock, "sending to", transfer)
+    begun(transfer)
+    while offset < size_bytes:
+        data = await worker.run(file.read_at, offset, PIECE_BYTES)
+        await connection.send(SnapshotPiece(data))
+        offset += len(data)
+        progress.advance(offset)
+    if not isinstance(await connection.receive(disk_bytes=size_bytes), SnapshotTaken):
+        raise PeerProtocolError(f"node {message.to} does not confirm the snapshot")
+    progress.log()
 
 
 async def receive_snapshot(
