@@ -116,7 +116,12 @@ class LeadershipTransfer:
         # transfer leadership again soon, so only the incoming half counts.
         voters = self._raw.status().configuration.voters
         to = None if self._request is None else self._request.to
-        self.begin(voters if to is None else {to}.intersection(voters))
+        candidate_ids = set(voters) if to is None else {to}.intersection(voters)
+        # The operator's choice comes first. If it cannot take over, or did not, any other voter is better
+        # than this node, which should not lead.
+        if self.should_not_lead and not self._eligible(candidate_ids).keys() - self._tried:
+            candidate_ids = set(voters)
+        self.begin(candidate_ids)
 
     def begin(self, candidate_ids: Collection[int]) -> None:
         """Begin a transfer to an active candidate, unless a transfer is under way; called in every turn.
@@ -130,17 +135,7 @@ class LeadershipTransfer:
         # abort the transfer for a new one to another member.
         if status.transferee is not None or self._clock.now() < self._rests_until:
             return
-        matches = {
-            node_id: progress.match
-            for node_id, progress in status.progress.items()
-            if node_id in candidate_ids
-            and node_id != self._raw.id
-            and not progress.is_learner
-            # Active may mean: heard from before this node led, as the leader was that has just stopped. A
-            # member with a match has answered this leader.
-            and progress.match
-            and node_id in self._active
-        }
+        matches = self._eligible(candidate_ids)
         if not matches:
             return
         untried = [node_id for node_id in matches if node_id not in self._tried]
@@ -153,3 +148,17 @@ class LeadershipTransfer:
         target = max(untried, key=lambda node_id: (matches[node_id], -node_id))
         self._tried.add(target)
         self._raw.transfer_leader(target)
+
+    def _eligible(self, candidate_ids: Collection[int]) -> dict[int, int]:
+        """Which of the candidates can take over, and how much of the log each of them has."""
+        return {
+            node_id: progress.match
+            for node_id, progress in self._raw.status().progress.items()
+            if node_id in candidate_ids
+            and node_id != self._raw.id
+            and not progress.is_learner
+            # Active may mean: heard from before this node led, as the leader was that has just stopped. A
+            # member with a match has answered this leader.
+            and progress.match
+            and node_id in self._active
+        }

@@ -178,6 +178,36 @@ def test_a_node_that_should_not_lead_transfers_leadership_whenever_it_is_elected
     assert (cluster.leader_id == 1) is (reason == "disk")
 
 
+@pytest.mark.parametrize("obstacle", ["silent", "unwilling"])
+def test_a_request_that_cannot_be_fulfilled_is_not_waited_for_by_a_node_that_should_not_lead(
+    obstacle: str,
+) -> None:
+    """The operator's choice comes first; if it does not take over, any other voter may."""
+    cluster = Cluster(1, 2, 3)
+    if obstacle == "silent":
+        cluster.clock.now_s += 2 * TIMEOUT_S
+        cluster.active.heard(2)
+    else:
+        cluster.unwilling = {3}
+    cluster.transfer.request(3)
+    cluster.turn()
+    assert (cluster.leader_id, cluster.transferee) == (1, None if obstacle == "silent" else 3)
+    cluster.proposals.disk_shortage = "the disk has no room"
+    if obstacle == "unwilling":
+        cluster.election_timeout()
+    cluster.turn()
+    assert cluster.leader_id == 2
+
+
+def test_a_node_that_should_not_lead_transfers_leadership_to_the_requested_voter_if_it_can_lead() -> None:
+    """Though the other voter has a lower id."""
+    cluster = Cluster(1, 2, 3)
+    cluster.proposals.disk_shortage = "the disk has no room"
+    cluster.transfer.request(3)
+    cluster.turn()
+    assert cluster.leader_id == 3
+
+
 def test_a_candidate_that_does_not_take_over_is_followed_by_the_next() -> None:
     """With no candidate left there is a pause, in which writes are taken, and then all are tried again."""
     cluster = Cluster(1, 2, 3)
