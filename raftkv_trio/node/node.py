@@ -164,16 +164,18 @@ class Node:
     async def transfer_leadership(self, to: int | None = None) -> None:
         """Transfer leadership to voter `to`, or to any active voter; return when that one leads.
 
-        Returns at once if this node does not lead or is the only voter. Without an active voter to transfer
-        to, it waits; so it does if this node has stopped leading and no other leader is known yet.
-        Cancellation withdraws the request; a transfer that has begun succeeds, or is given up after an
-        election timeout.
+        Without an active voter to transfer to, it waits; so it does if this node has stopped leading and no
+        other leader is known yet. Cancellation withdraws the request; a transfer that has begun succeeds, or
+        is given up after an election timeout.
 
-        Raises TransferFailed if this node is elected again, or another node than `to` leads.
+        Raises TransferFailed if this node is elected again, or another node than `to` leads; at once if this
+        node does not lead, or is the only voter.
         """
         raw, term = self._parts.raw, self._parts.raw.term
-        if raw.role is not StateRole.LEADER or raw.status().configuration.voters == (self.id,):
-            return
+        if raw.role is not StateRole.LEADER:
+            raise TransferFailed(f"node {self.id} does not lead; ask the leader to transfer leadership")
+        if raw.status().configuration.voters == (self.id,):
+            raise TransferFailed(f"node {self.id} is the only voter, so no other node can lead")
         request = self._parts.leadership_transfer.request(to)
         try:
             # A leader without a quorum steps down too. That alone is no success: in that term there is no
@@ -190,8 +192,9 @@ class Node:
     async def resign(self) -> None:
         """Transfer leadership because this node is about to stop; return when it does not lead.
 
-        If it is elected after that, it transfers leadership again. Otherwise as `transfer_leadership`, but
-        cancellation withdraws nothing.
+        If it is elected after that, it transfers leadership again. Returns at once if this node does not lead
+        or is the only voter. Without an active voter to transfer to, it waits. Cancellation
+        withdraws nothing.
         """
         self._parts.leadership_transfer.resign()
         if self._parts.raw.status().configuration.voters == (self.id,):

@@ -242,7 +242,8 @@ async def open_survivor(
             leader, follower = (survivor, other) if leads else (other, survivor)
             with trio.fail_after(PATIENCE_S):
                 await follower.node.wait_readable()
-                await follower.node.transfer_leadership()
+                if follower.node.status().role == "leader":
+                    await follower.node.transfer_leadership()
                 await leader.node.wait_readable()
             assert leader.node.status().role == "leader"
             survivor.clock.gate.close()

@@ -83,6 +83,8 @@ def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
     @app.post("/-/leader")
     async def transfer_leadership() -> Response:
         """Transfer leadership to any voter, or with `{"to": 3}` to node 3; 204 when that one leads."""
+        # First, because a slow client may take a while to send it, and what follows is to be true afterwards.
+        to = await _successor()
         status = node.status()
         if status.role != "leader":
             if status.leader_id is None:
@@ -90,7 +92,6 @@ def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
             return problem(409, f"Node {status.leader_id} leads; ask it to transfer leadership")
         if sum(member.role == "voter" for member in node.members()) == 1:
             return problem(409, "This node is the only voter, so no other node can lead")
-        to = await _successor()
         others = {m.id for m in node.members() if m.role == "voter" and m.is_active} - {node.id}
         if to == node.id:
             return problem(409, f"Node {to} leads already; {_names(others)} could lead")

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from raftkv_trio.config import RestConfig
+from raftkv_trio.errors import TransferFailed
 from tests.rest.serving import Served, open_client, open_cluster, open_survivor
 
 Ports = Callable[[int], list[int]]
@@ -123,6 +124,35 @@ async def test_a_leader_that_only_steps_down_has_not_handed_over(tmp_path: Path,
         leader.clock.gate.open()
         check_problem(await client.post("/-/leader"), 504, "no leader is known yet")
         assert leader.node.status().role != "leader"
+
+
+async def test_a_leader_that_loses_leadership_while_the_content_arrives_has_not_transferred_it(
+    tmp_path: Path, free_ports: Ports
+) -> None:
+    """The request finds a node that does not lead, however it began: 409, and not 204."""
+    async with open_cluster(tmp_path, free_ports(3)) as (leader, second, _), leader.connect() as wire:
+        await wire.send(
+            b"POST /-/leader HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert (await wire.answer(b"POST")).status == 100
+        await leader.node.transfer_leadership(second.node.id)
+        await wire.send(b"0\r\n\r\n")
+        refused = await wire.answer(b"POST")
+        assert refused.status == 409
+        assert f"Node {second.node.id} leads" in refused.content.decode()
+
+
+async def test_only_a_leader_with_another_voter_can_transfer_leadership(
+    served: Served, tmp_path: Path, free_ports: Ports
+) -> None:
+    """All others raise at once: nobody took over."""
+    await served.node.wait_readable()
+    with pytest.raises(TransferFailed, match="the only voter"):
+        await served.node.transfer_leadership()
+    async with open_cluster(tmp_path / "cluster", free_ports(2)) as (_, follower):
+        with pytest.raises(TransferFailed, match="does not lead"):
+            await follower.node.transfer_leadership()
 
 
 async def test_another_leader_than_the_given_one_is_no_success(tmp_path: Path, free_ports: Ports) -> None:
