@@ -133,9 +133,11 @@ def address(text: str | None, flag: str) -> PeerAddress | None:
 
 
 def default_endpoints() -> list[str]:
-    """The nodes of the Procfile in the working directory; without such a file, a node on its default port."""
-    procfile = Path("Procfile")
-    found = client_addresses(read_procfile(procfile)) if procfile.exists() else {}
+    """The nodes of the Procfile in the working directory; without such nodes, one on its default port."""
+    try:
+        found = client_addresses(read_procfile(Path("Procfile")))
+    except ConfigError:
+        found = {}  # there is none, or it is for another program: none of it has been asked for
     return [address.url for address in found.values()] or [f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"]
 
 

@@ -192,6 +192,9 @@ def set_addresses(directory: Path, addresses: tuple[str, ...]) -> int:
     moved = set_them(directory, given)
     members = ",".join(f"{i}={address.url}" for i, address in moved.members.items())
     click.echo(f"{directory}: node {moved.node_id} of {members}")
+    if moved.unknown:
+        ids = ", ".join(map(str, moved.unknown))
+        click.echo(f"it knows no member {ids}: right if this node has missed the change that added it")
     if moved.kept is not None:
         click.echo(f"its log as it was is kept as {moved.kept}; remove that when all members work")
     click.echo("do the same in the directory of every other member before you start any of them")

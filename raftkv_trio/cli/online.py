@@ -6,15 +6,7 @@ from pathlib import Path
 
 import click
 
-from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.cli.flags import (
-    DEFAULT_ENDPOINTS,
-    addresses_of,
-    default_endpoints,
-    endpoints_option,
-    option,
-    write_out_option,
-)
+from raftkv_trio.cli.flags import addresses_of, endpoints_option, option, write_out_option
 from raftkv_trio.errors import ConfigError
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
@@ -64,14 +56,7 @@ def snapshot(endpoints: tuple[str, ...], timeout: float) -> int:
 
 
 @click.command(context_settings=_CONTEXT)
-@option(
-    "--endpoint",
-    envvar="RAFTKV_TRIO_ENDPOINT",
-    metavar="URL",
-    default=lambda: default_endpoints()[0],
-    show_default=DEFAULT_ENDPOINTS,
-    help="REST API of any member.",
-)
+@endpoints_option
 @option(
     "--timeout",
     metavar="SECONDS",
@@ -81,26 +66,24 @@ def snapshot(endpoints: tuple[str, ...], timeout: float) -> int:
 )
 @click.option("--force", is_flag=True, allow_from_autoenv=False, help="Replace FILE if it exists.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-def backup(endpoint: str, timeout: float, force: bool, file: Path) -> int:
+def backup(endpoints: tuple[str, ...], timeout: float, force: bool, file: Path) -> int:
     """Save the cluster's state to FILE.
 
     The backup has everything that was acknowledged before it began, and is verified before FILE is written.
     `restore` makes a new cluster from it. If FILE is -, the backup goes to standard output, once it is
     verified.
     """
-    address = PeerAddress.parse(endpoint, "--endpoint", needs_scheme=False)
-    if not timeout > 0:
-        raise ConfigError("--timeout must be positive")
-    if (to_stdout := str(file) == "-") and sys.stdout.isatty():
+    addresses = addresses_of(endpoints, timeout)
+    if (to_stdout := str(file) == "-") and sys.stdout is not None and sys.stdout.isatty():
         raise ConfigError("standard output is a terminal; redirect it, or name a file instead of -")
 
     import trio
 
     from raftkv_trio.client.backup import fetch_backup
 
-    shows_progress = sys.stderr.isatty()
+    shows_progress = sys.stderr is not None and sys.stderr.isatty()
     taken = trio.run(
-        partial(fetch_backup, address, file, timeout_s=timeout, force=force, shows_progress=shows_progress)
+        partial(fetch_backup, addresses, file, timeout_s=timeout, force=force, shows_progress=shows_progress)
     )
     line = f"{taken.file}: index {taken.meta.index}, {taken.size_bytes} bytes, hash {taken.hash.hex()}"
     click.echo(line, err=to_stdout)

@@ -2,20 +2,20 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shutil import copyfileobj
 from stat import S_ISREG
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkstemp
 
 import trio
 from click.termui import progressbar
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.rest import open_rest_client
+from raftkv_trio.client.rest import NoAnswer, open_rest_client
 from raftkv_trio.errors import ConfigError, CorruptLog, RaftKVError
 from raftkv_trio.storage import OsDisk, VerifiedSnapshot, verify_snapshot
 
@@ -24,15 +24,16 @@ STANDARD_STREAM = Path("-")
 
 
 async def fetch_backup(
-    endpoint: PeerAddress, file: Path, *, timeout_s: float, force: bool, shows_progress: bool
+    endpoints: Sequence[PeerAddress], file: Path, *, timeout_s: float, force: bool, shows_progress: bool
 ) -> VerifiedSnapshot:
-    """Write a backup of the cluster that `endpoint` belongs to; `-` is standard output.
+    """Write a backup of the cluster that the endpoints belong to; the file `-` is standard output.
 
     The backup is written to a temporary file, which gets the name `file` when it is verified and durable. So
     a file of that name is replaced by a whole backup or not at all. Nothing is written to standard output
     before the backup is verified.
 
     Args:
+        endpoints: members, of which the first that can be reached is asked.
         timeout_s: the longest that the member may send nothing.
         force: whether a file of that name may be replaced; nothing else is, such as a device or a link.
 
@@ -43,21 +44,37 @@ async def fetch_backup(
 
     Cancellation removes the temporary file.
     """
-    fetch = partial(_fetch, endpoint, timeout_s=timeout_s, shows_progress=shows_progress)
+    fetch = partial(_fetch, endpoints, timeout_s=timeout_s, shows_progress=shows_progress)
     if file == STANDARD_STREAM:
+        if sys.stdout is None:
+            raise ConfigError("standard output is closed; name a file instead of -")
         with TemporaryDirectory(prefix="raftkv-trio-backup-") as directory:  # readable by this user only
             backup = await fetch(Path(directory) / "backup")
             await trio.to_thread.run_sync(_copy_to_stdout, backup.file)
             return replace(backup, file=file)
     await trio.to_thread.run_sync(_check_replaceable, file, force)
-    temporary = file.with_name(f"{file.name}.part")
-    try:
+    with _replacing(file) as temporary:
         backup = await fetch(temporary)
+    return replace(backup, file=file)
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """A new file, readable by this user only, that gets the name `file` at the end if nothing fails."""
+    try:
+        descriptor, name = mkstemp(prefix=f"{file.name}.", suffix=".part", dir=file.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"{file.parent} cannot take the backup: {error.strerror}; name another file"
+        ) from error
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
         temporary.replace(file)
-        await trio.to_thread.run_sync(OsDisk().sync_directory, file.parent)
+        OsDisk().sync_directory(file.parent)
     finally:
         temporary.unlink(missing_ok=True)
-    return replace(backup, file=file)
 
 
 def _check_replaceable(file: Path, force: bool) -> None:
@@ -77,17 +94,24 @@ def _copy_to_stdout(file: Path) -> None:
 
 
 async def _fetch(
-    endpoint: PeerAddress, file: Path, *, timeout_s: float, shows_progress: bool
+    endpoints: Sequence[PeerAddress], file: Path, *, timeout_s: float, shows_progress: bool
 ) -> VerifiedSnapshot:
-    await _download(endpoint, file, timeout_s, shows_progress)
-    return await trio.to_thread.run_sync(_verify, endpoint, file)
+    failures: list[NoAnswer] = []
+    for endpoint in endpoints:
+        try:
+            await _download(endpoint, file, timeout_s, shows_progress)
+        except NoAnswer as error:  # whatever came of it: the next one sends all of it
+            failures.append(error)
+        else:
+            return await trio.to_thread.run_sync(_verify, endpoint, file)
+    raise RaftKVError("; ".join(map(str, failures)))
 
 
 async def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, shows_progress: bool) -> None:
     async with (
         open_rest_client(timeout_s) as rest,
         rest.download(endpoint, "/-/backup") as download,
-        await trio.open_file(temporary, "wb", opener=_open_private) as sink,
+        await trio.open_file(temporary, "wb") as sink,
     ):
         with _progress(download.size_bytes, shows_progress) as advance:
             async for piece in download.pieces:
@@ -95,10 +119,6 @@ async def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, sh
                 advance(len(piece))
         await sink.flush()
         await trio.to_thread.run_sync(os.fdatasync, sink.fileno())
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)  # it holds all keys and values
 
 
 def _verify(endpoint: PeerAddress, temporary: Path) -> VerifiedSnapshot:

@@ -75,7 +75,8 @@ def _client_address(words: list[str]) -> PeerAddress:
     default = RestConfig()
     host = flags.get("--host", default.host).strip("[]")
     # All processes of a Procfile run on this machine.
-    return PeerAddress(default.host if is_wildcard(host) else host, int(flags.get("--port", default.port)))
+    address = PeerAddress(default.host if is_wildcard(host) else host, int(flags.get("--port", default.port)))
+    return PeerAddress.parse(address.url)  # which refuses what cannot be dialled
 
 
 def check_names(names: Iterable[str], commands: Iterable[str]) -> list[str]:

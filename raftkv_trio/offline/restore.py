@@ -102,13 +102,16 @@ def _readable_twice(file: Path) -> Iterator[tuple[str, Path]]:
         yield str(file), file
         return
     name = "standard input" if is_stdin else str(file)
+    if is_stdin and sys.stdin is None:
+        raise ConfigError("standard input is closed; name a file instead of -")
     with NamedTemporaryFile(prefix="raftkv-trio-restore-") as copy:  # readable by this user only
         try:
             with open(sys.stdin.fileno() if is_stdin else file, "rb", closefd=not is_stdin) as source:
                 copyfileobj(source, copy)
             copy.flush()
         except OSError as error:
-            raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
+            why = f"{error.strerror or error}; set TMPDIR to copy it to another place"
+            raise ConfigError(f"{name} cannot be copied to {copy.name}: {why}") from error
         yield name, Path(copy.name)
 
 

@@ -36,11 +36,13 @@ class Moved(NamedTuple):
     Attributes:
         node_id: of the directory's own node.
         members: the addresses of all members, as they are now.
+        unknown: the ids that were given and are of no member here: this one may lag behind the others.
         kept: where the log as it was before is kept; None if nothing in it had to change.
     """
 
     node_id: int
     members: Addresses
+    unknown: Sequence[int]
     kept: Path | None
 
 
@@ -78,7 +80,8 @@ def set_addresses(
             kept = swap_logs(disk, directory)
         if (of_snapshot := _moved(before, addresses)) != before:
             _write_snapshot(disk, snapshots, meta, of_snapshot)
-    return Moved(identity.node_id, after.addresses, kept)
+    unknown = sorted(addresses.keys() - after.members.keys())
+    return Moved(identity.node_id, after.addresses, unknown, kept)
 
 
 @contextmanager
@@ -101,7 +104,12 @@ def _members_after(
     for entry in entries:
         if entry.type is not EntryType.NORMAL:
             membership.apply(entry)
-    updates = [MemberChange(Action.UPDATE, node_id, address) for node_id, address in addresses.items()]
+    # The log of a member that lags may lack the addition of another one, or have a removal that the others
+    # replaced. The same addresses are given everywhere, and the changes that it lacks will come with them.
+    known = {i: address for i, address in addresses.items() if i in membership.envelope.members}
+    updates = [
+        MemberChange(Action.UPDATE, node_id, address) for node_id, address in (known or addresses).items()
+    ]
     if (objection := membership.objection(ChangeRequest(tuple(updates)))) is not None:
         raise ConfigError(f"{directory}: {objection}")
     return _moved(membership.envelope, addresses)

@@ -1,6 +1,7 @@
 """`backup` and `restore`: what they refuse, and that nothing is made or lost then."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import threading
@@ -38,6 +39,31 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def backup(node: Node, directory: Path, *more: str) -> CompletedProcess[str]:
     return run("backup", "--endpoint", node.url, "file", *more, directory=directory)
+
+
+def test_a_file_of_another_program_is_left_alone(saved: Path, tmp_path: Path) -> None:
+    """A backup that fails, or works, touches no file but its own; the first node may be down."""
+    (tmp_path / "file.part").write_text("mine")
+    refusal("backup", "--endpoint", "http://127.0.0.1:1", "file", directory=tmp_path, exit_code=1)
+    with serving_alone(directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        assert backup(node, tmp_path, "--endpoint", "http://127.0.0.1:1").returncode == 0
+        endpoints = ("--endpoint", "http://127.0.0.1:1", "--endpoint", node.url)
+        assert run("backup", *endpoints, "second", directory=tmp_path).returncode == 0
+    assert (tmp_path / "file.part").read_text() == "mine"
+    assert [path.name for path in tmp_path.glob("*.part")] == ["file.part"]
+
+
+@pytest.mark.parametrize("command", ["backup - >&-", "restore - --cluster http://127.0.0.1:1 <&-"])
+def test_a_standard_stream_that_is_closed(tmp_path: Path, command: str) -> None:
+    """One sentence says so."""
+    shell = f"{shlex.join(PROGRAM)} {command}"
+    done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=60)
+    stream = "output" if ">" in command else "input"
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"raftkv-trio: standard {stream} is closed; name a file instead of -\n",
+    )
 
 
 def test_a_damaged_backup_is_refused(saved: Path, tmp_path: Path) -> None:

@@ -142,6 +142,12 @@ def test_endpoints_of_a_procfile(tmp_path: Path, free_ports: Callable[[int], lis
             assert run(*command.split(), directory=tmp_path).returncode == 0
 
 
+def test_a_procfile_of_another_program(tmp_path: Path) -> None:
+    """It is nothing that was asked for: the default port is asked."""
+    (tmp_path / "Procfile").write_text("web: x\nweb: y\n")
+    assert "http://127.0.0.1:9121" in refusal("status", directory=tmp_path, exit_code=1)
+
+
 def test_endpoints_of_the_environment(tmp_path: Path) -> None:
     """They are separated by commas, as those of --cluster, or by spaces."""
     for endpoints in ("127.0.0.1:1,http://127.0.0.1:2", "127.0.0.1:1 127.0.0.1:2"):

@@ -113,7 +113,7 @@ async def test_a_backup_that_does_not_come(tmp_path: Path, answer: bytes, senten
     file.write_text("before")
     async with stranger(answer, "/-/backup") as node:
         with pytest.raises(RaftKVError, match=sentence):
-            await fetch_backup(node.address, file, timeout_s=60, force=True, shows_progress=False)
+            await fetch_backup([node.address], file, timeout_s=60, force=True, shows_progress=False)
     assert os.listdir(tmp_path) == ["file"]
     assert file.read_text() == "before"
 

@@ -64,6 +64,7 @@ def test_what_cannot_be_read_is_refused(text: str, sentence: str) -> None:
         ("raftkv-trio serve --port 4 --advertise-client http://a:5", "http://a:5"),
         ("raftkv-trio serve --port $PORT", None),
         ("raftkv-trio serve --port 'a", None),
+        ("raftkv-trio serve --port 99999", None),
         ("raftkv-trio local start --port 6", None),
     ],
 )

@@ -132,6 +132,14 @@ def test_addresses_that_make_no_sense(addresses: Mapping[int, PeerAddress], sent
     assert not disk.exists(DATA / "wal.replaced-1")
 
 
+def test_a_member_that_is_not_known_here_yet() -> None:
+    """A member that lags takes the addresses that it knows, and says which it does not."""
+    disk = make_disk()
+    moved = set_addresses(DATA, {**NEW, 9: PeerAddress("new", 9)}, disk=disk, segment_bytes=SEGMENT_BYTES)
+    assert (moved.members, moved.unknown) == (AFTER, [9])
+    check_moved(disk)
+
+
 def test_a_directory_in_use() -> None:
     """The directory of a running node is refused; so is one that is none."""
     disk = make_disk()
