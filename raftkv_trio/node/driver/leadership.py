@@ -11,6 +11,10 @@ These want a transfer:
 Each of them is a state, looked at in every turn, and not an event. So a node that becomes leader while its
 disk has no room transfers leadership at once, and a transfer that fails is tried again with the next
 candidate.
+
+A candidate that should not lead either ignores the request to campaign. The core would wait for it for an
+election timeout, in which it takes no proposals, and a server that shuts down does not wait that long. So the
+next candidate is asked after a quarter of it.
 """
 
 from collections.abc import Collection
@@ -22,6 +26,10 @@ from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import StateRole
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock
+
+#: For how much of an election timeout a candidate that was asked to campaign is waited for, if another one
+#: can be asked. A campaign takes a round trip, and an election timeout is many.
+_PATIENCE = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +70,7 @@ class LeadershipTransfer:
         self._is_resigned = False
         self._is_disk_stalled = False
         self._tried: set[int] = set()
+        self._asked_at: float | None = None  # the transferee, to campaign
         self._rests_until = clock.now()
 
     # ------------------------------------------------------------ by other tasks; all return at once
@@ -130,24 +139,42 @@ class LeadershipTransfer:
         ready first. Of several such voters the one with the lowest id is taken. A candidate that did not take
         over, perhaps because it should not lead either, is tried again after all others.
         """
-        status = self._raw.status()
-        # The core completes a transfer that has begun, or gives it up after an election timeout. It would
-        # abort the transfer for a new one to another member.
-        if status.transferee is not None or self._clock.now() < self._rests_until:
+        transferee = self._raw.status().transferee
+        if transferee is not None:
+            if not self._ignores_request(transferee):
+                return
+        elif self._clock.now() < self._rests_until:
             return
         matches = self._eligible(candidate_ids)
-        if not matches:
-            return
         untried = [node_id for node_id in matches if node_id not in self._tried]
-        if not untried:
-            # During a transfer the core takes no proposals. If no candidate takes over, clients' writes get
-            # their turn between one round of attempts and the next.
+        if untried:
+            self._transfer_to(max(untried, key=lambda node_id: (matches[node_id], -node_id)))
+        # The core gives up the transfer to the last candidate after an election timeout. In a transfer it
+        # takes no proposals. If no candidate takes over, clients' writes get their turn between one round of
+        # attempts and the next.
+        elif matches and transferee is None:
             self._tried.clear()
             self._rests_until = self._clock.now() + self._election_timeout_s
-            return
-        target = max(untried, key=lambda node_id: (matches[node_id], -node_id))
+
+    def _transfer_to(self, target: int) -> None:
         self._tried.add(target)
+        self._asked_at = None
+        # The core drops the transfer under way for this one. If the earlier target campaigns all the same,
+        # that is an ordinary election in a later term, which is safe at any time.
         self._raw.transfer_leader(target)
+        self._note_request(target)
+
+    def _note_request(self, transferee: int) -> None:
+        """Note when the core has asked the transferee to campaign: as soon as that one has all of the log."""
+        progress = self._raw.status().progress.get(transferee)
+        if self._asked_at is None and progress is not None and progress.match == self._raw.last_index:
+            self._asked_at = self._clock.now()
+
+    def _ignores_request(self, transferee: int) -> bool:
+        """Whether the transferee was asked to campaign long ago, while this node still leads."""
+        self._note_request(transferee)
+        patience_s = _PATIENCE * self._election_timeout_s
+        return self._asked_at is not None and self._clock.now() - self._asked_at >= patience_s
 
     def _eligible(self, candidate_ids: Collection[int]) -> dict[int, int]:
         """Which of the candidates can take over, and how much of the log each of them has."""

@@ -59,6 +59,11 @@ class Cluster:
         self.transfer.begin_if_wanted()
         self.network.settle()
 
+    def pause(self, seconds: float) -> None:
+        """Let less than an election timeout pass for the leader only, and its driver take a turn."""
+        self.clock.now_s += seconds
+        self.turn()
+
     def election_timeout(self) -> None:
         """Let an election timeout pass for the leader only, and its driver take a turn."""
         self.clock.now_s += TIMEOUT_S
@@ -224,6 +229,60 @@ def test_a_candidate_that_does_not_take_over_is_followed_by_the_next() -> None:
     cluster.unwilling = {2}
     cluster.election_timeout()
     assert cluster.leader_id == 3
+
+
+def test_the_next_candidate_is_asked_before_a_server_that_shuts_down_gives_up() -> None:
+    """One that ignores the request to campaign is not waited for until the core gives the transfer up."""
+    cluster = Cluster(1, 2, 3)
+    cluster.unwilling = {2}
+    cluster.transfer.resign()
+    cluster.turn()
+    cluster.pause(0.2 * TIMEOUT_S)
+    assert (cluster.leader_id, cluster.transferee) == (1, 2)
+    cluster.pause(0.1 * TIMEOUT_S)
+    assert cluster.leader_id == 3
+
+
+def test_the_last_candidate_and_the_only_one_asked_for_are_waited_for() -> None:
+    """There is nobody else to ask: the core gives that transfer up, and writes get their turn."""
+    cluster = Cluster(1, 2, 3)
+    cluster.unwilling = {2, 3}
+    request = cluster.transfer.request(2)
+    seen = []
+    for _ in range(2):
+        cluster.turn()
+        cluster.pause(0.5 * TIMEOUT_S)
+        seen.append(cluster.transferee)
+        cluster.transfer.withdraw(request)
+        cluster.transfer.resign()
+    cluster.pause(0.5 * TIMEOUT_S)
+    assert [*seen, cluster.transferee] == [2, 3, 3]
+    cluster.election_timeout()
+    assert cluster.transferee is None
+    cluster.write()
+
+
+def test_a_candidate_that_still_lacks_entries_is_waited_for() -> None:
+    """It has not been asked to campaign yet; its patience begins when it is."""
+    cluster = Cluster(1, 2, 3)
+    cluster.network.isolated = {3}
+    cluster.behind = {2}
+    cluster.write()
+    cluster.network.isolated = set()
+    cluster.behind = {2, 3}
+    cluster.transfer.resign()
+    cluster.turn()
+    cluster.pause(0.5 * TIMEOUT_S)
+    assert cluster.transferee == 2
+    cluster.unwilling = {2}
+    cluster.behind = {3}
+    cluster.network[1].raw.tick()
+    cluster.network.settle()
+    cluster.turn()
+    cluster.pause(0.2 * TIMEOUT_S)
+    assert cluster.transferee == 2
+    cluster.pause(0.1 * TIMEOUT_S)
+    assert cluster.transferee == 3
 
 
 def test_a_transfer_under_way_is_left_alone() -> None:
