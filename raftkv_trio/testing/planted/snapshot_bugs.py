@@ -1,16 +1,20 @@
 """Bugs in taking and installing snapshots, and in removing the log that they cover."""
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.node.snapshotter import Pinned, Snapshotter
+from raftkv_trio.peers import snapshot_streams
+from raftkv_trio.peers.snapshot_sender import SnapshotSender
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.storage.snapshot_file import SnapshotFile
 from raftkv_trio.storage.wal import WriteAheadLog
-from raftkv_trio.testing.planted.bug import PlantedBug, bug
+from raftkv_trio.testing.planted.bug import PlantedBug, bug, replaced
 
 BUGS: list[PlantedBug] = []
 
@@ -116,3 +120,22 @@ def _(original: Any) -> object:
 )
 def _(original: Any) -> object:
     return lambda catching_up, index: index
+
+
+@contextmanager
+def _without_end() -> Iterator[None]:
+    with (
+        replaced(SnapshotSender, "give_up", lambda sender: None),
+        replaced(snapshot_streams, "FRAME_TIMEOUT_S", math.inf),
+    ):
+        yield
+
+
+BUGS.append(
+    PlantedBug(
+        "snapshot-without-end",
+        "a snapshot under way to a dead member ends neither by a deadline nor when the member is back",
+        _without_end,
+        level=2,
+    )
+)

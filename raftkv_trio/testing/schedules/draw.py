@@ -34,7 +34,7 @@ def draw_schedule(seed: int) -> Schedule:
     for with_disk in (with_a_directory_set_back, with_a_disk_that_stays_full):
         if (changed := with_disk(seed, schedule)) is not None:
             return changed
-    schedule = _with_pursuit(seed, schedule)
+    schedule = _with_silence(seed, _with_pursuit(seed, schedule))
     faults = [*schedule.faults, *draw_reshaping(seed, schedule.nodes)]
     faults.sort(key=lambda fault: fault.at_s)
     return replace(schedule, faults=tuple(faults))
@@ -86,6 +86,14 @@ def _with_narrow_links(seed: int, schedule: Schedule) -> Schedule:
         return schedule
     bytes_per_s = random.choice((10_000.0, 30_000.0, 100_000.0))
     return replace(schedule, conditions=replace(schedule.conditions, bytes_per_s=bytes_per_s))
+
+
+def _with_silence(seed: int, schedule: Schedule) -> Schedule:
+    """In one of four seeds hosts die with their processes: nobody hears that their connections have ended."""
+    random = Random(f"silence {seed}")
+    if random.random() < 0.75:
+        return schedule
+    return replace(schedule, conditions=replace(schedule.conditions, silence=random.choice((0.5, 1.0))))
 
 
 def _with_pursuit(seed: int, schedule: Schedule) -> Schedule:

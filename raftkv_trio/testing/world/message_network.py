@@ -17,6 +17,9 @@ from raftkv_trio.peers.wire import Forward, ForwardChange, PeerFrame, Refused
 from raftkv_trio.raft.types import Message
 from raftkv_trio.testing.world.timeline import Timeline, Trace
 
+#: After this time a sender of a snapshot gives up a peer that says nothing.
+SILENT_SNAPSHOT_S = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
@@ -29,6 +32,8 @@ class Conditions:
         stray_delay_s: the longest extra delay.
         reorders: whether a later frame may overtake an earlier one.
         bytes_per_s: how much the link between two nodes carries each way, at level 2; None: any amount.
+        silence: the probability that a process ends because its host dies: nobody hears that its connections
+            have ended. Those at the other ends stay open, without a word, until somebody sends something.
     """
 
     loss: float = 0.0
@@ -38,6 +43,7 @@ class Conditions:
     stray_delay_s: float = 1.0
     reorders: bool = False
     bytes_per_s: float | None = None
+    silence: float = 0.0
 
 
 class Receiver(Protocol):
@@ -93,12 +99,15 @@ class MessageNetwork:
         self._cuts: dict[int, Sequence[tuple[int, int]]] = {}
         self._cut: set[tuple[int, int]] = set()
         self._latest: dict[tuple[int, int], float] = {}
+        self._dead_hosts: set[int] = set()
+        self._unanswered: dict[tuple[int, int], Callable[[bool], None]] = {}  # snapshots; sender, receiver
 
     # ------------------------------------------------------------ nodes come and go
 
     def join(self, node_id: int, receiver: Receiver) -> None:
         """A node is up; it and the others connect to each other soon."""
         self._receivers[node_id] = receiver
+        self._dead_hosts.discard(node_id)
         self._lives[node_id] += 1
         for other in list(self._receivers):
             if other != node_id:
@@ -108,12 +117,21 @@ class MessageNetwork:
     def leave(self, node_id: int) -> None:
         """A node is down; the others notice soon, and frames to and from it are lost."""
         del self._receivers[node_id]
+        self._note_death(node_id)
         self._lives[node_id] += 1
+        for pair in [pair for pair in self._unanswered if pair[0] == node_id]:
+            del self._unanswered[pair]
         for pair in [pair for pair in self._connections if node_id in pair]:
             del self._connections[pair]
             sender, receiver = pair
             if receiver == node_id:
                 self._timeline.after(self._random.uniform(0, 0.05), self._tell, sender, receiver)
+
+    def _note_death(self, node_id: int) -> None:
+        """Draw whether a process ends with its host."""
+        if self.conditions.silence and self._random.random() < self.conditions.silence:
+            self._trace.note(f"node {node_id}", "its host is dead")
+            self._dead_hosts.add(node_id)
 
     def disconnect(self, sender: int, receiver: int) -> None:
         """Break one connection; its frames are lost, and it is made again."""
@@ -152,6 +170,9 @@ class MessageNetwork:
             return
         self._count += 1
         self._connections[sender, receiver] = self._count
+        # It has come back as another process, which waits for no snapshot of the one before.
+        if (ended := self._unanswered.pop((receiver, sender), None)) is not None:
+            ended(False)
 
     def ask(self, query: JoinQuery) -> list[JoinAnswer]:
         """The answers of all nodes that a newcomer can reach."""
@@ -209,6 +230,10 @@ class MessageNetwork:
         self, message: Message, data: bytes, ended: Callable[[bool], None], lives: tuple[int, int]
     ) -> None:
         sender, receiver = message.from_, message.to
+        if receiver in self._dead_hosts and self._lives[sender] == lives[0]:
+            self._unanswered[sender, receiver] = ended
+            self._timeline.after(SILENT_SNAPSHOT_S, self._give_up, (sender, receiver), ended)
+            return
         if (self._lives[sender], self._lives[receiver]) != lives or receiver not in self._receivers:
             ended(False)
             return
@@ -220,6 +245,11 @@ class MessageNetwork:
         self._trace.note(f"{sender}->{receiver}", f"snapshot, {arrives_bytes} of {len(data)} bytes")
         self._receivers[receiver].receive_snapshot(sender, message, data, arrives_bytes)
         ended(not is_cut)
+
+    def _give_up(self, pair: tuple[int, int], ended: Callable[[bool], None]) -> None:
+        if self._unanswered.get(pair) is ended:
+            del self._unanswered[pair]
+            ended(False)
 
     def _send(self, sender: int, receiver: int, frame: PeerFrame) -> None:
         pair, conditions, random = (sender, receiver), self.conditions, self._random

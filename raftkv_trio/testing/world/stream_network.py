@@ -2,7 +2,9 @@
 
 Lost bytes are sent again, and so arrive late, but never out of order. During a cut, also a one-way cut, no
 bytes arrive: they wait until the cut is mended, or for `UNACKNOWLEDGED_S`, when the connection breaks. A
-process that ends resets its connections; a node that is cut off from it does not learn that.
+process that ends resets its connections; a node that is cut off from it does not learn that, and nobody does
+if the host has died with the process. Then the other ends stay open, and nothing is heard on them, for as
+long as nothing is sent. There is no keepalive: a node must get along without it.
 """
 
 import errno
@@ -95,7 +97,7 @@ class SimulatedStream(trio.abc.Stream):
 
     def arrive(self, data: bytes) -> None:
         """Bytes from the other end arrive; empty: it sends no more."""
-        if self.is_closed:
+        if self.is_closed or self.is_broken:  # nobody is there any more to take it, and the system says so
             self.other.break_off()
         elif data:
             self._received += data
@@ -177,18 +179,21 @@ class StreamNetwork(MessageNetwork):
     def join(self, node_id: int, receiver: object) -> None:
         """A node is up; it listens itself, and everything reaches it through its streams."""
         self._up.add(node_id)
+        self._dead_hosts.discard(node_id)
 
     def leave(self, node_id: int) -> None:
-        """A process has ended: its connections are reset, and it sends nothing any more."""
+        """A process has ended: its connections are reset, unless its host is dead; it sends nothing more."""
         self._up.discard(node_id)
         self._listeners.pop(node_id, None)
+        self._note_death(node_id)
         for number, stream in list(self._streams.items()):
             if stream.owner != node_id and stream.other.owner != node_id:
                 continue
             del self._streams[number]
-            stream.break_off()
-            if not self._is_cut(node_id, stream.other.owner):
-                self._timeline.after(self._transit_s(), stream.other.break_off)
+            dead, living = (stream, stream.other) if stream.owner == node_id else (stream.other, stream)
+            dead.break_off()
+            if not self._is_cut(node_id, living.owner):
+                self._timeline.after(self._transit_s(), living.break_off)
 
     def disconnect(self, sender: int, receiver: int) -> None:
         """Reset the connections that `sender` opened to `receiver`."""
@@ -286,7 +291,9 @@ class StreamNetwork(MessageNetwork):
             self._timeline.after(RETRANSMIT_S * (1 + self._random.random()), self._pump, stream)
 
     def _is_cut(self, one: int, other: int) -> bool:
-        """Whether either direction is cut: without acknowledgements nothing moves."""
+        """Whether either direction is cut, or a host is dead: without acknowledgements nothing moves."""
+        if one in self._dead_hosts or other in self._dead_hosts:
+            return True
         return not self._cut.isdisjoint({(one, other), (other, one)})
 
     def _transit_s(self) -> float:
