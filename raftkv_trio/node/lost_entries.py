@@ -9,7 +9,8 @@ from then on the node sends nothing. All quorum checks count without it, and the
 node had broken down: with a majority of the others it goes on, and a new node can take its place.
 
 That must hold after a restart too, when a new leader may not know. So the data directory is marked, and does
-not open again.
+not open again. The mark is one small file. The worker of the log writes it, since it must not wait for a
+snapshot that is being restored. If the disk has no room for it, the node goes on, silent, and tries again.
 """
 
 import logging
@@ -19,13 +20,14 @@ from raftkv_trio.node.steps import Steps, in_worker, run_steps, wait
 from raftkv_trio.peers.outbox import Item, PeerTransport
 from raftkv_trio.raft.errors import AcknowledgedEntriesLost
 from raftkv_trio.raft.types import Message
-from raftkv_trio.storage import NodeStorage
+from raftkv_trio.storage import NodeStorage, describe_os_error
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.world import Clock, Worker
 
 logger = logging.getLogger(__name__)
 
 LOG_INTERVAL_S = 60.0
+RETRY_INTERVAL_S = 5.0
 
 
 class LostEntries:
@@ -48,6 +50,8 @@ class LostEntries:
         self._refuse_requests = refuse_requests
         self._logged_at = clock.now()
         self._acknowledged = 0
+        self._is_marked = False
+        self._has_told_shortage = False
         self._noticed = Wakeup()
 
     def noticed(self, error: AcknowledgedEntriesLost) -> None:
@@ -77,15 +81,37 @@ class LostEntries:
     async def run(self, worker: Worker) -> None:
         """Mark the data directory once entries are known to be lost; raises StorageError.
 
-        Cancellation may come before the mark. Then the node finds out again, if the leader is the same.
+        Cancellation may come before the mark; whoever cancels calls `mark`.
         """
         await run_steps(self.steps(), worker, self._clock)
 
     def steps(self) -> Steps[None]:
         """The task, step by step; raises StorageError."""
+        deadline: float | None = None
         while True:
-            yield from wait(self._noticed)
-            yield from in_worker(self._storage.mark_lost, self._acknowledged)
+            yield from wait(self._noticed, deadline)
+            is_done = yield from in_worker(self.mark)
+            deadline = None if is_done else self._clock.now() + RETRY_INTERVAL_S
+
+    def mark(self) -> bool:
+        """Mark the data directory if entries are lost; False if there is no room for the mark. May block.
+
+        Does nothing if it is marked. Raises StorageError.
+        """
+        if self.reason is None or self._is_marked:
+            return True
+        try:
+            self._storage.mark_lost(self._acknowledged)
+        except OSError as error:
+            # Silence is what keeps the others safe, and it needs no room. A node that ends for this would be
+            # started again by its supervisor, unmarked, and could vote until a leader tells it again.
+            if not self._has_told_shortage:
+                self._has_told_shortage = True
+                shortage = describe_os_error(error, "lost")
+                logger.error("the data directory cannot be marked, so do not restart this node: %s", shortage)
+            return False
+        self._is_marked = True
+        return True
 
 
 class SilencedTransport:

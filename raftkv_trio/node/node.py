@@ -65,13 +65,16 @@ async def run_node(
                 nursery.start_soon(parts.driver.run)
                 nursery.start_soon(parts.driver.run_clock, world.random.random() * config.tick_interval_s)
                 nursery.start_soon(parts.removal.end_node)
-                nursery.start_soon(parts.lost_entries.run, world.bulk_worker)
+                nursery.start_soon(parts.lost_entries.run, worker)
                 task_status.started(Node(parts))
         finally:
             parts.close("the node is stopping")
             if (removed_at := parts.removal.confirmed_index) is not None:
                 with trio.CancelScope(shield=True):  # bounded: one small file
                     await worker.run(storage.mark_removed, removed_at)
+            if parts.lost_entries.reason is not None:
+                with trio.CancelScope(shield=True):  # bounded: one small file
+                    await worker.run(parts.lost_entries.mark)
     finally:
         with trio.CancelScope(shield=True):  # bounded: one record and one fsync
             await worker.run(partial(storage.close, clean=True))

@@ -202,10 +202,14 @@ class NodeStorage:
     def mark_lost(self, acknowledged: int) -> None:
         """Record that acknowledged entries are lost, so that this node never starts again.
 
-        Raises StorageError.
+        Raises StorageError, and OSError if there is no room.
         """
-        with self._ending_the_node("lost"):
+        try:
             write_lost(self._disk, self._path, acknowledged)
+        except OSError as error:
+            if is_no_room(error):
+                raise
+            raise StorageError(describe_os_error(error, self._path / "lost")) from error
 
     def close(self, *, clean: bool) -> None:
         """Close the log, with a closing record if `clean`, and release the lock.

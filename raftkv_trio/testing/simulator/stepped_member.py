@@ -126,6 +126,7 @@ class SteppedMember(SimulatedMember):
         try:
             if (removed_at := self.parts.removal.confirmed_index) is not None:
                 storage.mark_removed(removed_at)
+            self.parts.lost_entries.mark()
             storage.close(clean=True)
         except Halted as halted:
             why += f", and halts: {halted}"
