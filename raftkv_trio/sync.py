@@ -42,7 +42,8 @@ class Wakeup:
 class ByteBoundedQueue(Generic[T]):
     """A queue bounded in bytes. `put` waits for room, so a full queue slows its producers down.
 
-    An item larger than the bound is accepted if the queue is empty. So no item waits for ever.
+    An item larger than the bound is accepted if the queue is empty. So no item waits for ever. An item of
+    size 0 is always accepted: its producer bounds how many there are.
 
     Args:
         wakeup: set with each item; of the task that drains the queue. Several queues may share it.
@@ -63,7 +64,7 @@ class ByteBoundedQueue(Generic[T]):
 
     def try_put(self, item: T, size_bytes: int) -> bool:
         """Queue an item if there is room; return whether there was."""
-        if self._waiting_bytes and self._waiting_bytes + size_bytes > self._max_bytes:
+        if size_bytes and self._waiting_bytes and self._waiting_bytes + size_bytes > self._max_bytes:
             return False
         self._items.append(item)
         self._waiting_bytes += size_bytes

@@ -170,8 +170,9 @@ class NodeParts:
 
     def _snapshot_stepped(self, snapshot: Snapshot) -> None:
         # The core commits up to a snapshot that it takes. Up to there the file may be on its way to the log
-        # writer, which must find it.
-        if snapshot.index > self.raw.commit:
+        # writer, which must find it. Once the machine has applied that index, the file has its name, or the
+        # core has had the entries already when the snapshot came.
+        if snapshot.index > self.raw.commit or snapshot.index <= self.applied.index:
             ignored = SnapshotId(snapshot.term, snapshot.index)
             self.storage.forget_received(lambda received: received == ignored)
 

@@ -255,7 +255,7 @@ class Incoming:
         with trio.CancelScope() as self._snapshot:
             async with self._one_snapshot:  # the older one leaves its file first: both may be of one snapshot
                 try:
-                    message = await receive_snapshot(
+                    await receive_snapshot(
                         stream,
                         peer_id,
                         self._node_id,
@@ -263,10 +263,10 @@ class Incoming:
                         self._bulk_worker,
                         self._clock,
                         self._begun,
+                        # Of size 0, since its file is on the disk already: the inbox has room for it at once.
+                        lambda message: self._inbox.try_put((peer_id, ReceivedSnapshot(message)), 0),
                     )
                     self._snapshot_trouble = None
-                    # Of size 0, since its file is on the disk already.
-                    await self._inbox.put((peer_id, ReceivedSnapshot(message)), 0)
                 except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                     trouble = f"receiving a snapshot from node {peer_id} failed: {reason_of(error)}"
                     if trouble != self._snapshot_trouble:  # one line while it lasts

@@ -29,7 +29,7 @@ from raftkv_trio.peers.wire import (
     encode_snapshot_frame,
 )
 from raftkv_trio.raft.types import Message, MessageType
-from raftkv_trio.storage import DiskFile, NodeStorage, SnapshotId, SnapshotMeta
+from raftkv_trio.storage import DiskFile, IncomingSnapshot, NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.world import Clock, Worker
 
 logger = logging.getLogger(__name__)
@@ -178,51 +178,52 @@ async def receive_snapshot(
     worker: Worker,
     clock: Clock,
     begun: Callable[[Transfer], None],
-) -> Message:
-    """Receive a snapshot on a connection that was admitted; return its SNAP message once it is durable.
+    deliver: Callable[[Message], object],
+) -> None:
+    """Receive a snapshot on a connection that was admitted, and deliver its SNAP message once it is durable.
 
-    `begun` is given the transfer once the peer has made its offer, unless nothing of it is needed.
+    `begun` is given the transfer once the peer has made its offer, unless nothing of it is needed. `deliver`
+    hands the message to the core, and is called at most once.
 
     Raises PeerProtocolError, also if the bytes are not the snapshot that was offered, what a stream raises,
     TooSlowError if the peer sends nothing more, and OSError if the file cannot be written. Cancellation keeps
-    what has arrived.
+    what has arrived, and loses no message of a file that has become durable.
     """
     connection = SnapshotConnection(stream)
     offer = await connection.receive()
     message, meta = _checked(offer, peer_id, node_id)
     assert isinstance(offer, SnapshotOffer)
-    if meta.index <= storage.snapshot.index:
+    if meta.index <= storage.snapshot.index or storage.has_received(meta.id):
         # Nothing is needed. The core will answer the SNAP message with the index that it has, and so the
-        # sender goes on with entries.
+        # sender goes on with entries. Or the file waits for its installation: its first message may have
+        # been of a leader whose term is over, and then the core takes the snapshot with this one. Delivered
+        # before the answers, while the file is certainly kept.
+        deliver(message)
         await connection.send(SnapshotWanted(offer.size_bytes))
         await connection.send(SnapshotTaken(offer.size_bytes))
-        return message
+        return
     try:
         incoming = await worker.run(storage.receive_snapshot, meta.id, offer.size_bytes)
     except OSError as error:  # without room most likely, which is asked for before anything is sent
         await connection.send(SnapshotRefused(error.strerror or str(error)))
         raise
+    transfer = Transfer(peer_id, meta.id, offer.size_bytes, incoming.offset, incoming.offset, clock.now())
+    progress = TransferLog(clock, "receiving from", transfer)
     try:
-        transfer = Transfer(peer_id, meta.id, offer.size_bytes, incoming.offset, incoming.offset, clock.now())
-        progress = TransferLog(clock, "receiving from", transfer)
         begun(transfer)
         await connection.send(SnapshotWanted(incoming.offset))
-        while not incoming.is_whole:
-            piece = await connection.receive()
-            if not isinstance(piece, SnapshotPiece) or not piece.data:
-                raise PeerProtocolError(f"node {peer_id} sent another frame than a piece of its snapshot")
-            await worker.run(incoming.write, piece.data)
-            progress.advance(incoming.offset)
-        # The file says itself which snapshot it is; under another name it would be restored as what it is
-        # not.
-        arrived = await worker.run(incoming.finish)
-        if arrived != meta:
-            await worker.run(incoming.abandon)
-            raise PeerProtocolError(f"node {peer_id} sent another snapshot than it had offered")
+        await _receive_pieces(connection, incoming, worker, progress)
+        await worker.run(incoming.finish, meta)
     except CorruptLog as error:
-        raise PeerProtocolError(f"the bytes that node {peer_id} sent are not a snapshot: {error}") from error
+        raise PeerProtocolError(
+            f"the bytes that node {peer_id} sent are not the snapshot that it offered: {error}"
+        ) from error
     finally:
         incoming.close()
+    # No checkpoint since `finish`: if a newer connection has cancelled this one while the disk worked, the
+    # file counts all the same, and need not be sent again.
+    storage.keep_received(meta.id)
+    deliver(message)
     progress.log()
     try:
         await connection.send(SnapshotTaken(incoming.offset))
@@ -230,7 +231,17 @@ async def receive_snapshot(
         # The sender may have waited too long for a slow disk. The snapshot counts all the same: if this node
         # threw it away, the next transfer would have to sync the same file, and would be too slow again.
         pass
-    return message
+
+
+async def _receive_pieces(
+    connection: SnapshotConnection, incoming: IncomingSnapshot, worker: Worker, progress: TransferLog
+) -> None:
+    while not incoming.is_whole:
+        piece = await connection.receive()
+        if not isinstance(piece, SnapshotPiece) or not piece.data:
+            raise PeerProtocolError("another frame than a piece of the snapshot")
+        await worker.run(incoming.write, piece.data)
+        progress.advance(incoming.offset)
 
 
 def _checked(offer: SnapshotFrame, peer_id: int, node_id: int) -> tuple[Message, SnapshotMeta]:

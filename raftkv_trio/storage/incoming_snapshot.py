@@ -1,6 +1,5 @@
 """A snapshot that another member sends: verified as it arrives, over several connections if one breaks."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from raftkv_trio.errors import CorruptLog
@@ -17,15 +16,11 @@ class IncomingSnapshot:
 
     Attributes:
         offset: the length of what is here and verified; the sender goes on from there.
-
-    Args:
-        finished: called once the file is whole and durable.
     """
 
-    def __init__(self, disk: Disk, path: Path, finished: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, disk: Disk, path: Path) -> None:
         self._disk = disk
         self._path = path
-        self._finished = finished
         self._reader = PartReader(path)
         self._header = b""
         # Members' files of one snapshot have equal bytes (the state machine is deterministic), so a transfer
@@ -60,10 +55,11 @@ class IncomingSnapshot:
             raise
         self.offset += len(data)
 
-    def finish(self) -> SnapshotMeta:
-        """Make the file durable; returns which snapshot it is.
+    def finish(self, offered: SnapshotMeta) -> None:
+        """Make the file durable.
 
-        Raises CorruptLog if it is not whole, OSError. The file keeps the name of one that is being received:
+        Raises CorruptLog if it is not whole, or not the snapshot that was offered; then it is removed if
+        whole. Raises OSError. The file keeps the name of one that is being received:
         `SnapshotDirectory.adopt` gives it its own, right before the log's record.
         """
         assert self._file is not None
@@ -74,6 +70,10 @@ class IncomingSnapshot:
             # take them for damage behind its end.
             if self._file.size() > self.offset:
                 raise self._reader.missing()
+            # The file says itself which snapshot it is; under another name it would be restored as what it
+            # is not. If it stayed, each later connection would find it whole, and fail again.
+            if decode_meta(self._path, self._header) != offered:
+                raise CorruptLog(f"{self._path} holds another snapshot than the one that was offered")
             self._file.datasync()
         except (CorruptLog, OSError):
             # After a failed sync the page cache shows bytes that may not be on the disk: a later connection
@@ -81,9 +81,6 @@ class IncomingSnapshot:
             self.abandon()
             raise
         self.close()
-        meta = decode_meta(self._path, self._header)
-        self._finished()
-        return meta
 
     def close(self) -> None:
         """Close the file and leave it for a later connection; a second call does nothing."""

@@ -138,9 +138,21 @@ class NodeStorage:
     def receive_snapshot(self, snapshot: SnapshotId, size_bytes: int) -> IncomingSnapshot:
         """Begin to receive a snapshot of that size, or go on with what is here of it.
 
-        Raises OSError, at once if the disk has no room for it and for the log's next segment.
+        It must not be one that `has_received` knows. Raises OSError, at once if the disk has no room for it
+        and for the log's next segment.
         """
         return self.snapshots.receive(snapshot, size_bytes, self._log.segment_bytes)
+
+    def has_received(self, snapshot: SnapshotId) -> bool:
+        """Whether this snapshot is here, whole, and waits for its installation. Does not block."""
+        return snapshot in self.snapshots.waiting
+
+    def keep_received(self, snapshot: SnapshotId) -> None:
+        """This snapshot was received, whole and durable, and its SNAP message goes to the core now.
+
+        Its file stays until it is installed or forgotten. Does not block.
+        """
+        self.snapshots.keep_received(snapshot)
 
     def forget_received(self, useless: Callable[[SnapshotId], bool]) -> None:
         """These received snapshots will not be installed: their files need not be kept. Does not block."""

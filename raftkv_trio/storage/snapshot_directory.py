@@ -57,10 +57,13 @@ class SnapshotDirectory:
         Args:
             spared_bytes: how much room must be left on the disk behind it.
 
+        It must not wait for `adopt`: its file is whole, and stays as it is.
+
         Raises OSError: with ENOSPC, at once, if the file would not fit; with EBUSY while too many wait.
         """
         # Read before the names: `adopt` renames a file, and only then takes it out of these.
-        waiting = self.waiting - {snapshot}
+        waiting = self.waiting
+        assert snapshot not in waiting
         if len(waiting) >= MAX_WAITING:
             raise OSError(errno.EBUSY, "earlier snapshots are still being installed", str(self._directory))
         path = self._directory / f"{snapshot.file_name}.part"
@@ -68,11 +71,11 @@ class SnapshotDirectory:
         for name in self._disk.list_directory(self._directory):
             if name.endswith(".part") and name not in kept:
                 self._disk.unlink(self._directory / name)
-        incoming = self._open_part(snapshot, path)
+        incoming = IncomingSnapshot(self._disk, path)
         # More is here than the sender has: another member's file of the same snapshot, of other length.
         if incoming.offset > size_bytes:
             incoming.abandon()
-            incoming = self._open_part(snapshot, path)
+            incoming = IncomingSnapshot(self._disk, path)
         # Asked first, and not found out at the end of a transfer that is then repeated. What is here of the
         # file goes too: the log needs that room more.
         if self._disk.room(self._directory) < size_bytes - incoming.offset + spared_bytes:
@@ -80,13 +83,17 @@ class SnapshotDirectory:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         return incoming
 
-    def _open_part(self, snapshot: SnapshotId, path: Path) -> IncomingSnapshot:
-        return IncomingSnapshot(self._disk, path, lambda: self._waiting.add(snapshot))
-
     @property
     def waiting(self) -> set[SnapshotId]:
-        """The snapshots that were received whole, and wait for `adopt`. Does not block."""
+        """The snapshots that were received whole, and wait for `adopt`. Does not block.
+
+        The core knows of each, or will, so it is adopted or forgotten sooner or later.
+        """
         return {snapshot for snapshot in self._waiting.copy() if snapshot.index > self.newest.index}
+
+    def keep_received(self, snapshot: SnapshotId) -> None:
+        """The core hears of this received snapshot, so its file stays for `adopt`. Does not block."""
+        self._waiting.add(snapshot)
 
     def forget_received(self, snapshot: SnapshotId) -> None:
         """Nobody will `adopt` this snapshot: its file goes when the next one comes. Does not block."""

@@ -117,7 +117,7 @@ class Author:
         data = snapshot_bytes(meta, chunks_of(batch))
         incoming = storage.receive_snapshot(meta.id, len(data))
         incoming.write(data[incoming.offset :])
-        incoming.finish()
+        incoming.finish(meta)
         hard_state, entries = self._hard_state(batch), self._entries(index + 1, batch)
         storage.install(hard_state, meta.id, entries)
         self.held = replace(self.held, snapshot=meta.id, entries=entries, chunks=chunks_of(batch))

@@ -139,11 +139,11 @@ def test_a_snapshot_is_not_adopted_with_what_an_earlier_connection_left_behind_i
     assert incoming.offset > 0
     incoming.write(data[incoming.offset :])
     with pytest.raises(CorruptLog):
-        incoming.finish()
+        incoming.finish(meta)
     incoming = storage.receive_snapshot(meta.id, len(data))
     assert incoming.offset == 0
     incoming.write(data)
-    assert incoming.finish() == meta
+    incoming.finish(meta)
     storage.install(None, meta.id, ())
     disk.kill()
     assert held(reopen(disk)).chunks == tuple(chunks_at(10))

@@ -95,7 +95,7 @@ def receive(storage: NodeStorage, meta: SnapshotMeta) -> None:
     try:
         for offset in range(incoming.offset, len(data), 600):
             incoming.write(data[offset : offset + 600])
-        incoming.finish()
+        incoming.finish(meta)
     finally:
         incoming.close()
 

@@ -20,7 +20,7 @@ def install(storage: NodeStorage, meta: SnapshotMeta) -> None:
     data = snapshot_bytes(meta, (b"state",))
     incoming = storage.receive_snapshot(meta.id, len(data))
     incoming.write(data)
-    incoming.finish()
+    incoming.finish(meta)
     storage.install(HardState(2, None, meta.index), meta.id, ())
 
 
@@ -58,6 +58,6 @@ def test_a_newer_snapshot_is_installed_while_an_older_one_is_received() -> None:
     install(storage, LEADERS)
     storage.tidy()
     finished.write(data)
-    assert finished.finish() == OWN
+    finished.finish(OWN)
     abandoned.abandon()
     assert storage.snapshot == LEADERS

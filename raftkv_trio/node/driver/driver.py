@@ -185,6 +185,8 @@ class Driver:
                 messages += [(peer_id, message) for message in frame]
         for peer_id, message in without_superseded_heartbeats(messages):
             self._step(peer_id, message)
+        # After all of them: there may be two messages of one snapshot, and the core may take the second one.
+        for _, message in messages:
             if message.type is MessageType.SNAP:
                 assert message.snapshot is not None
                 self._snapshot_stepped(message.snapshot)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.peers.incoming import ReceivedSnapshot
 from raftkv_trio.raft.types import Message
-from raftkv_trio.storage import SnapshotId
+from raftkv_trio.storage import SnapshotId, SnapshotMeta
 
 
 class SnapshotTransfers:
@@ -36,16 +36,18 @@ class SnapshotTransfers:
             data: the whole file.
             arrives_bytes: how much of it one connection brought; the next one goes on from there.
         """
-        snapshot = _id(message)
-        if snapshot.index > self._parts.storage.snapshot.index:
+        snapshot, storage = _id(message), self._parts.storage
+        if snapshot.index > storage.snapshot.index and not storage.has_received(snapshot):
             try:
-                incoming = self._parts.storage.receive_snapshot(snapshot, len(data))
+                incoming = storage.receive_snapshot(snapshot, len(data))
                 if not incoming.is_whole and arrives_bytes > incoming.offset:
                     incoming.write(data[incoming.offset : arrives_bytes])
                 if not incoming.is_whole:
                     incoming.close()
                     return
-                incoming.finish()
+                assert message.snapshot is not None
+                incoming.finish(SnapshotMeta(snapshot.index, snapshot.term, message.snapshot.conf_state))
+                storage.keep_received(snapshot)
             except OSError as error:
                 self._note(f"cannot receive a snapshot: {error}")
                 return
