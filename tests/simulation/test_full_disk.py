@@ -83,7 +83,7 @@ def test_a_follower_without_room_counts_in_no_quorum() -> None:
     third, full = [simulation.members[n] for n in simulation.members if n != leader]
     full.disk.free_bytes = 0
     put(simulation, range(50))
-    simulation.run_for(3)
+    simulation.run_for(5)
     node = simulation.members[leader].node
     assert node is not None
     assert {m.id for m in node.members() if m.is_active} == {leader, third.id}

@@ -17,5 +17,5 @@ A turn takes from the sources on the left, steps the core, and processes its Rea
 - `catching_up.py`: how much of the log is kept for members that lag, and how fast writers may go on.
 - `leadership.py`: leadership transfer.
 - `known_leader.py`: the leader that this node knows, and when it last heard from a leader.
-- `active_members.py`: which members were heard from within an election timeout.
+- `active_members.py`: which members respond, and on the leader, which of them acknowledge new entries.
 """

@@ -13,19 +13,24 @@ from collections import deque
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.world import Clock
 
+#: In how many election timeouts a member has to acknowledge something. More than one: on a slow link, or with
+#: a slow disk, one large value takes longer, while the member answers every heartbeat.
+_TIMEOUTS_TO_ACKNOWLEDGE = 3
+
 
 class ActiveMembers:
     """Which members respond, and on the leader, which of them are active: `node_id in active`.
 
     A member responds if a message of it came within the last election timeout. It is active if it responds,
-    and has acknowledged all that was in the log an election timeout ago, or something new since then. This
-    node always is.
+    and has acknowledged all that was in the log three election timeouts ago, or something new since then.
+    This node always is.
     """
 
     def __init__(self, raw: RawNode, clock: Clock, election_timeout_s: float) -> None:
         self._raw = raw
         self._clock = clock
         self._election_timeout_s = election_timeout_s
+        self._acknowledge_timeout_s = _TIMEOUTS_TO_ACKNOWLEDGE * election_timeout_s
         self._heard_at: dict[int, float] = {}
         self._matches: dict[int, int] = {}
         self._grew_at: dict[int, float] = {}
@@ -72,11 +77,10 @@ class ActiveMembers:
 
     @property
     def _due(self) -> int:
-        """The last index of an election timeout ago; 0 before that."""
-        # Members may not have had the time to acknowledge what came later.
+        """The last index that a member has had the time to acknowledge; 0 before there is one."""
         if not self._log_was or not self._is_over(self._log_was[0][0]):
             return 0
         return self._log_was[0][1]
 
     def _is_over(self, at: float) -> bool:
-        return self._clock.now() - at > self._election_timeout_s
+        return self._clock.now() - at > self._acknowledge_timeout_s

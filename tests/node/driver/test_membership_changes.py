@@ -237,7 +237,7 @@ def test_a_voter_that_acknowledges_nothing_counts_in_no_quorum() -> None:
     cluster.lost = {(MessageType.APP, 3)}
     cluster.network[1].raw.propose(b"entry")
     cluster.settle()
-    cluster.tick(ELECTION_TICKS + 2)
+    cluster.tick(3 * ELECTION_TICKS + 2)
     refused = cluster.ask(removing(2))
     assert isinstance(refused, ChangeRefused)
     assert "of the voters 1, 3 only 1 would acknowledge new entries" in str(refused)
