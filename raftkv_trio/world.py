@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 from typing import Protocol, TypeVar, TypeVarTuple
@@ -69,10 +70,8 @@ class Worker(Protocol):
 
 
 _REAL_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-#: How much of what was handed to a connection may wait in the kernel without being sent. More would only
-#: delay the urgent messages that come later (`peers/outbox.py`).
-UNSENT_BYTES = 64 * 1024
-#: How long the other end's system may acknowledge nothing before a connection counts as broken.
+#: How long the other end's system may acknowledge nothing, or have no room for what waits to be sent, before
+#: a connection counts as broken.
 UNACKNOWLEDGED_S = 5.0
 #: What makes TCP notice that, on systems that have the option. TCP alone would retry for minutes, less and
 #: less often, so that a peer would seem cut off long after the network has healed. And on an idle connection
@@ -100,8 +99,10 @@ class TcpNetwork(Network):
     """TCP with TCP_NODELAY, as Trio's high-level sockets have it.
 
     On Linux a connection breaks, at both ends, if the network drops everything for 5 s, also an idle one. A
-    process that is paused or busy breaks no idle connection, since its system acknowledges for it. And at
-    most about 64 KiB wait unsent in the kernel of this host, where nothing can overtake them.
+    process that is paused or busy breaks no idle connection, since its system acknowledges for it. But if it
+    reads nothing for 5 s while more is sent than its system has room for, the connection breaks too;
+    `wait_longer` changes that. And Trio lets at most about 16 KiB wait unsent in the kernel of this host,
+    where nothing can overtake them.
     """
 
     async def listen(self, host: str, port: int) -> Listener:
@@ -114,15 +115,27 @@ class TcpNetwork(Network):
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         stream = await trio.open_tcp_stream(host, port)
         _break_when_unacknowledged(stream.socket)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         return stream
 
 
+def wait_longer(stream: trio.abc.Stream, seconds: float) -> None:
+    """Let a TCP connection break after this time instead of `UNACKNOWLEDGED_S`."""
+    if isinstance(stream, trio.SocketStream):
+        _set_tcp_option(stream.socket, "TCP_USER_TIMEOUT", int(1000 * seconds))
+
+
 def _break_when_unacknowledged(tcp_socket: trio.socket.SocketType) -> None:
-    tcp_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    with suppress(OSError):  # as below
+        tcp_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _TCP_OPTIONS.items():
-        if (option := getattr(socket, name, None)) is not None:
+        _set_tcp_option(tcp_socket, name, value)
+
+
+def _set_tcp_option(tcp_socket: trio.socket.SocketType, name: str, value: int) -> None:
+    if (option := getattr(socket, name, None)) is not None:
+        # Python may have been built for an option that this kernel lacks (gVisor, WSL 1), and macOS sets none
+        # on a connection that the peer has reset. The options only make a node notice a dead host sooner.
+        with suppress(OSError):
             tcp_socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
 

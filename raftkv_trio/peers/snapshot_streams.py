@@ -30,14 +30,15 @@ from raftkv_trio.peers.wire import (
 )
 from raftkv_trio.raft.types import Message, MessageType
 from raftkv_trio.storage import DiskFile, IncomingSnapshot, NodeStorage, SnapshotId, SnapshotMeta
-from raftkv_trio.world import Clock, Worker
+from raftkv_trio.world import Clock, Worker, wait_longer
 
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 512 * 1024
 LOG_INTERVAL_S = 5.0
 #: How long one frame may take, each way. The bound is for a peer whose process does nothing while its system
-#: still acknowledges what arrives. TCP notices a dead host (`world.py`).
+#: still acknowledges what arrives. TCP notices a dead host (`world.py`), and breaks the connection after the
+#: same time: a receiver whose disk is busy reads nothing, and its system soon has no room for more.
 FRAME_TIMEOUT_S = 30.0
 #: Before its answers to an offer, and to the last piece, a receiver works on its whole disk file: it verifies
 #: what it has, and syncs all. So it may take longer for a larger file, by this slowest rate.
@@ -108,6 +109,7 @@ class SnapshotConnection:
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
+        wait_longer(stream, FRAME_TIMEOUT_S)
         self._stream = stream
         self._decoder = FrameDecoder()
 

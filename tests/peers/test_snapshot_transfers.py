@@ -25,7 +25,7 @@ from raftkv_trio.peers.handshake_frames import (
     encode_hello,
     encode_welcome,
 )
-from raftkv_trio.peers.snapshot_streams import FRAME_TIMEOUT_S
+from raftkv_trio.peers.snapshot_streams import FRAME_TIMEOUT_S, SnapshotConnection
 from raftkv_trio.peers.wire import (
     SnapshotFrame,
     SnapshotOffer,
@@ -270,6 +270,34 @@ async def test_both_ends_of_a_connection_notice_a_dead_host() -> None:
             assert all(tcp)
             assert tcp[0] + tcp[1] < UNACKNOWLEDGED_S
             assert tcp[2] == 1000 * UNACKNOWLEDGED_S
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
+async def test_tcp_waits_for_a_snapshot_s_receiver_as_long_as_its_sender_does() -> None:
+    """A receiver that restores or syncs reads nothing meanwhile: its connection does not end by that."""
+    network = TcpNetwork()
+    listener = await network.listen("127.0.0.1", 0)
+    assert isinstance(listener, trio.SocketListener)
+    port = listener.socket.getsockname()[1]
+    async with listener, await network.connect("127.0.0.1", port) as near, await listener.accept() as far:
+        for stream in (near, far):
+            assert isinstance(stream, trio.SocketStream)
+            SnapshotConnection(stream)
+            timeout_ms = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert timeout_ms == 1000 * FRAME_TIMEOUT_S
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPCNT"), reason="there is no such option")
+async def test_a_system_without_some_of_the_options_is_good_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python may know an option that the kernel does not know; connections do without it."""
+    monkeypatch.setattr(socket, "TCP_KEEPIDLE", 9999)
+    network = TcpNetwork()
+    listener = await network.listen("127.0.0.1", 0)
+    assert isinstance(listener, trio.SocketListener)
+    port = listener.socket.getsockname()[1]
+    async with listener, await network.connect("127.0.0.1", port) as near:
+        assert isinstance(near, trio.SocketStream)
+        assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
 
 
 class FullDisk(OsDisk):
