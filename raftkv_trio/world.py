@@ -100,9 +100,9 @@ class TcpNetwork(Network):
 
     On Linux a connection breaks, at both ends, if the network drops everything for 5 s, also an idle one. A
     process that is paused or busy breaks no idle connection, since its system acknowledges for it. But if it
-    reads nothing for 5 s while more is sent than its system has room for, the connection breaks too;
-    `wait_longer` changes that. And Trio lets at most about 16 KiB wait unsent in the kernel of this host,
-    where nothing can overtake them.
+    reads nothing for 5 s while more is sent than its system has room for, the connection breaks too; a
+    snapshot's connection waits longer. And Trio lets at most about 16 KiB wait unsent in the kernel of this
+    host, where nothing can overtake them.
     """
 
     async def listen(self, host: str, port: int) -> Listener:
