@@ -60,7 +60,8 @@ class LostEntries:
             f"node {self._node_id} has acknowledged entries up to {error.acknowledged}, but its log ends at"
             f" {error.last_index}: its data directory was set back to an older copy, or its disk has lost"
             f" data; it takes no part any more: stop it, remove node {self._node_id} from the cluster, and"
-            " add a node under a new id, with a new data directory"
+            " add a node under a new id, with a new data directory; if the others are no majority, bring them"
+            " back first, or if they are lost, run `member force-new-cluster` on a healthy member"
         )
         self._acknowledged = error.acknowledged
         self._noticed.set()

@@ -96,3 +96,15 @@ async def test_without_room_it_goes_on_silent_and_tries_again(
         assert not disk.exists(MARK)
         disk.free_bytes = None
         await wait_for_mark(disk)
+
+
+async def test_the_advice_covers_a_lost_majority(
+    autojump_clock: trio.testing.MockClock, free_ports: Callable[[int], list[int]]
+) -> None:
+    """Then nobody can be removed, and this member is the wrong one to go on with."""
+    async with running(SimulatedDisk(random.Random(1)), *free_ports(1)) as parts:
+        parts.lost_entries.noticed(LOST)
+        reason = str(parts.lost_entries.reason)
+    assert "remove node 1 from the cluster" in reason
+    assert "if the others are no majority, bring them back first" in reason
+    assert "`member force-new-cluster` on a healthy member" in reason
