@@ -13,12 +13,15 @@ WRITE_INTERVAL_S = 0.003
 AWAY_S = 2.0
 #: Of the member that catches up: slower than all others, so that it takes long to restore.
 DISK_CALL_S = (0.1, 0.2)
-#: A member that lags by less streams: the leader writes as much in a few of its disk calls.
+#: A member that lags by less streams: the leader writes as much in a few of its disk calls, and as much again
+#: for each round trip, in which the entries and the answers are under way.
 LAG_ENTRIES = 400
 _WRITE = encode_txn(Txn(success=(Put(b"steady", b"value"),)))
 
 
-def pursue(simulation: Simulation, whole: Collection[int]) -> Iterator[tuple[str, Callable[[], bool]]]:
+def pursue(
+    simulation: Simulation, whole: Collection[int], round_trip_s: float
+) -> Iterator[tuple[str, Callable[[], bool]]]:
     """Cut a voter off while others write, mend that, and yield what must become true in turn.
 
     Does nothing if the others would be no majority, of those in `whole`, which can run.
@@ -40,7 +43,11 @@ def pursue(simulation: Simulation, whole: Collection[int]) -> Iterator[tuple[str
     end = simulation.now + AWAY_S
     yield "time has stopped", lambda: simulation.now >= end
     simulation.network.mend(cut)
-    yield "a member does not catch up while writers go on", lambda: is_streaming(simulation, away)
+    lag_entries = LAG_ENTRIES + int(2 * round_trip_s / WRITE_INTERVAL_S)
+    yield (
+        "a member does not catch up while writers go on",
+        lambda: is_streaming(simulation, away, lag_entries),
+    )
     writers.is_writing = False
 
 
@@ -50,15 +57,15 @@ def leader_of(simulation: Simulation) -> SimulatedMember | None:
     return simulation.members[max(leaders)[1]] if leaders else None
 
 
-def is_streaming(simulation: Simulation, node: int) -> bool:
-    """Whether the leader streams entries to this node, which follows closely."""
+def is_streaming(simulation: Simulation, node: int, lag_entries: int = LAG_ENTRIES) -> bool:
+    """Whether the leader streams entries to this node, which lags by fewer than `lag_entries`."""
     leader = leader_of(simulation)
     if leader is None or leader.parts is None:
         return False
     progress = leader.parts.raw.status().progress.get(node)
     last = leader.parts.raw.last_index
     is_replicating = progress is not None and progress.state is ProgressState.REPLICATE
-    return is_replicating and progress is not None and progress.match + LAG_ENTRIES > last
+    return is_replicating and progress is not None and progress.match + lag_entries > last
 
 
 class _SteadyWriter:

@@ -90,8 +90,8 @@ class SeedRun:
             member.disk_call_s = schedule.disk_call_s
         self.history: RegisterHistory = History(lambda: self.simulation.now)
         self.struck: Counter[str] = Counter()
-        round_trip_s = 2 * schedule.conditions.delay_s[1]
-        self.progress_within_s = PROGRESS_WITHIN_S + PROGRESS_WITHIN_ROUND_TRIPS * round_trip_s
+        self._round_trip_s = 2 * schedule.conditions.delay_s[1]
+        self.progress_within_s = PROGRESS_WITHIN_S + PROGRESS_WITHIN_ROUND_TRIPS * self._round_trip_s
         self.clients = [
             Client(number, schedule, self.simulation, self.history)
             for number in range(1, schedule.clients + 1)
@@ -130,7 +130,8 @@ class SeedRun:
         yield "not all members have applied everything", self._are_equal
         yield "a removed node has not ended", self._have_ended
         if self.schedule.pursuit:
-            yield from pursue(self.simulation, [member.id for member in self._members()])
+            whole = [member.id for member in self._members()]
+            yield from pursue(self.simulation, whole, self._round_trip_s)
             yield "not all members have applied everything", self._are_equal
         parts = [member.parts for member in self._members() if member.parts is not None]
         rounds = [part.reads.join() for part in parts]
