@@ -145,7 +145,8 @@ def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) 
         raise ConfigError(
             f"node {config.node_id} has lost entries that it had acknowledged, up to entry"
             f" {storage.lost_up_to}, and does not start again; remove it from the cluster, and add a node"
-            " under a new id, with a data directory of its own"
+            " under a new id, with a data directory of its own; if the others are no majority, bring them"
+            " back first, or if they are lost, run `member force-new-cluster` on a healthy member"
         )
     cluster_id, origin = config.cluster_id, storage.origin
     is_made_with_these = storage.identity.cluster_id == (

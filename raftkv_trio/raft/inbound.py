@@ -109,7 +109,17 @@ def _check_body(raft: Raft, message: Message) -> None:
     if kind is MessageType.APP:
         _check_entries(message)
     elif kind is MessageType.HEARTBEAT:
-        # A leader tells no more than this node has acknowledged (`read_index.broadcast_heartbeat`).
+        # A leader tells no more than `match` (`read_index.broadcast_heartbeat`). An index beyond this log
+        # proves that acknowledged entries are lost:
+        # - `match` is 0 when a term begins, and grows only by acknowledgements of that term.
+        # - An acknowledgement waits for the write of the entries, which also holds the term. So a node that
+        #   has not lost them follows no leader of an earlier term, which might shorten its log again.
+        # - This leader never shortens its own log (section 5.3, Leader Append-Only), so none of its appends
+        #   removes what this node has acknowledged to it.
+        # - A snapshot replaces this log only if the log lacks the snapshot's last entry (Log Matching). So
+        #   the snapshot is ahead of everything that was acknowledged in this term.
+        # Not every loss is seen. The message holds the smaller of `match` and the commit index, so the loss
+        # of entries is seen when they are committed. What was lost before this term is not seen at all.
         if message.commit > raft.log.last_index():
             raise AcknowledgedEntriesLost(message.from_, message.commit, raft.log.last_index())
     elif kind is MessageType.APP_RESP:
