@@ -159,7 +159,7 @@ class Outgoing:
         if self._stream_to not in (None, process.boot_nonce):
             self._connection.cancel()
         if self._snapshot_to not in (None, process.boot_nonce):
-            self._snapshots.give_up()
+            self._snapshots.end_connection()
 
     def has_connected(self) -> None:
         """The member has connected to this node, so it is up: end the backoff."""
@@ -255,9 +255,9 @@ class Outgoing:
                 if isinstance(item, Forward | ForwardChange):
                     self._events.unsent(item)
             self._events.unreachable(self.node_id)
-            # Whatever ended the stream, a host that died or a network that was cut, ends the snapshot too, if
-            # it has not noticed yet. The member keeps what has arrived.
-            self._snapshots.give_up()
+            # Whatever ended the stream, a host that died or a network that was cut, ends the snapshot's
+            # connection too, if it has not noticed yet. The member keeps what has arrived.
+            self._snapshots.end_connection()
         self._note_trouble(PeerProtocolError("the peer closed the connection"))
 
     def _note_trouble(self, error: Exception) -> None:

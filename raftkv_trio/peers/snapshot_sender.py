@@ -60,6 +60,7 @@ class SnapshotSender:
         self._next: Message | None = None
         self._wakeup = Wakeup()
         self._sending = trio.CancelScope()
+        self._connection = trio.CancelScope()  # from its dialling to its end
         self._found: tuple[SnapshotId, int] | None = None  # what the member had of which snapshot, lately
         self._attempts_in_vain = 0
         self._next_attempt_at = self._clock.now()
@@ -71,12 +72,11 @@ class SnapshotSender:
         self._sending.cancel()
         self._wakeup.set()
 
-    def give_up(self) -> None:
-        """End the transfer that is under way, as failed; the core sends another when it hears of the member.
-
-        Does nothing if there is none, or if `send` has just been called.
-        """
-        self._sending.cancel()
+    def end_connection(self) -> None:
+        """End the connection that is under way, if there is one, as an attempt that has failed."""
+        # The snapshot itself stays for the next attempt: the core would send its newest one, of which the
+        # member has nothing, so that a large one would never arrive over a link that fails now and then.
+        self._connection.cancel()
 
     async def run(self) -> None:
         """Send what `send` is given. Cancellation closes the connection."""
@@ -115,8 +115,7 @@ class SnapshotSender:
         while True:
             await self._clock.sleep_until(self._next_attempt_at)
             try:
-                async with await self._dial() as stream:
-                    await send_snapshot(stream, message, file, self._worker, self._clock, self._begun)
+                await self._send_once(message, file)
             except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                 self._note_trouble(message.to, reason_of(error))
                 has_begun = self.transfer is not None
@@ -131,6 +130,13 @@ class SnapshotSender:
                 return True
             finally:
                 self.transfer = None
+
+    async def _send_once(self, message: Message, file: DiskFile) -> None:
+        with trio.CancelScope() as self._connection:
+            async with await self._dial() as stream:
+                await send_snapshot(stream, message, file, self._worker, self._clock, self._begun)
+                return
+        raise PeerProtocolError("the stream of messages to it has ended")
 
     def _begun(self, transfer: Transfer) -> None:
         self.transfer = transfer

@@ -30,6 +30,7 @@ from raftkv_trio.peers.wire import (
     SnapshotFrame,
     SnapshotOffer,
     SnapshotPiece,
+    SnapshotTaken,
     SnapshotWanted,
     decode_snapshot_frame,
     encode_snapshot_frame,
@@ -179,6 +180,30 @@ async def test_a_broken_stream_ends_the_snapshot_too(
         await trio.aclose_forcefully(peer.main)
         await until(lambda: one.events.sent_snapshots)
     assert one.events.sent_snapshots == [(2, False)]
+
+
+async def test_a_snapshot_goes_on_where_it_was_when_the_stream_is_back(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """The stream's end is the end of one connection, not of the transfer: the core hears of no failure."""
+    one = with_snapshot(BareMember(1, addresses, tmp_path / "1"))
+    async with scripted_peer(addresses[2]) as peer, running(one):
+        one.peers.send_snapshot(snapshot_message(one))
+        connection = await peer.snapshot_connection()
+        first_offer = await connection.receive()
+        assert isinstance(first_offer, SnapshotOffer)
+        await connection.send(SnapshotWanted(0))
+        await until(lambda: one.peers.transfer(2) is not None and one.peers.outgoing[2].outbox.is_open)
+        assert peer.main is not None
+        await trio.aclose_forcefully(peer.main)
+        with trio.fail_after(20):
+            connection = await peer.snapshot_connection()
+        assert await connection.receive() == first_offer
+        assert not one.events.sent_snapshots
+        await connection.send(SnapshotWanted(first_offer.size_bytes))
+        await connection.send(SnapshotTaken(first_offer.size_bytes))
+        await until(lambda: one.events.sent_snapshots)
+    assert one.events.sent_snapshots == [(2, True)]
 
 
 async def test_a_sender_that_says_nothing_is_given_up(
