@@ -69,7 +69,9 @@ class Worker(Protocol):
         ...
 
 
-_REAL_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+# Counts the time in which the machine is suspended. So does CLOCK_MONOTONIC on macOS, where `time.monotonic`
+# reads another clock; on Linux it does not.
+_REAL_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 #: How long the other end's system may acknowledge nothing, or have no room for what waits to be sent, before
 #: a connection counts as broken.
 UNACKNOWLEDGED_S = 5.0
@@ -146,7 +148,7 @@ class TrioClock(Clock):
         return trio.current_time()
 
     def real_now(self) -> float:
-        # On Linux, Trio's clock stops while the machine is suspended. Elsewhere there may be no better one.
+        # Trio's clock stops while the machine is suspended, on Linux and macOS.
         return time.clock_gettime(_REAL_CLOCK) if _REAL_CLOCK is not None else time.monotonic()
 
     async def sleep_until(self, deadline: float) -> None:

@@ -50,6 +50,7 @@ from raftkv_trio.world import Clock
 logger = logging.getLogger(__name__)
 
 _FOR_A_LEADER = (MessageType.READ_INDEX, MessageType.TRANSFER_LEADER)
+_LOG_INTERVAL_S = 60.0
 _HEARTBEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
 
 
@@ -112,6 +113,7 @@ class Driver:
         self._clock = clock
         self._tick_interval_s = tick_interval_s
         self._tick_due = False
+        self._refusal_is_logged_from = clock.now()
         self.round_trips = RoundTrips()
 
     # ------------------------------------------------------------ the two tasks
@@ -199,10 +201,10 @@ class Driver:
         # the sender repeats a read after a few ticks, and a transfer is only a wish.
         if message.type in _FOR_A_LEADER and self._raw.role is not StateRole.LEADER:
             return
-        # As a leader this node would only transfer leadership again. The leader waits an election timeout for
-        # it to take over, and tries the next candidate.
+        # As a leader this node would only transfer leadership again. The leader waits a while for it to take
+        # over, and tries the next candidate.
         if message.type is MessageType.TIMEOUT_NOW and self._leadership_transfer.should_not_lead:
-            logger.info("node %d wants this node to lead, which it should not do now", peer_id)
+            self._log_refusal_to_lead(peer_id)
             return
         # What is left of the disk is for votes and hard states. A dropped append is a lost message: nothing
         # is acknowledged, and the leader sends it again. But a new leader's empty entry needs little room,
@@ -226,6 +228,12 @@ class Driver:
         # Nor does the message of a leader that was deposed count as contact with the leader.
         if peer_id == self._raw.leader_id and message.term == self._raw.term:
             self._leader.heard()
+
+    def _log_refusal_to_lead(self, peer_id: int) -> None:
+        # The leader asks again every few seconds if it should not lead either, maybe for hours.
+        if (now := self._clock.now()) >= self._refusal_is_logged_from:
+            self._refusal_is_logged_from = now + _LOG_INTERVAL_S
+            logger.info("node %d wants this node to lead, which it should not do now", peer_id)
 
     def _is_full(self) -> bool:
         """Whether the disk has no room, and the rest of the log is reserved for votes and hard states."""

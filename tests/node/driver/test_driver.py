@@ -1,10 +1,13 @@
 """The driver turn by turn: a node without its tasks, whose peers are this test."""
 
+import logging
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from raftkv_trio.addresses import parse_cluster
 from raftkv_trio.config import NodeConfig
@@ -99,3 +102,20 @@ async def test_answers_that_gathered_get_one_append(turns: Turns) -> None:
     turns.transport.take(MessageType.APP)
     turns.receive(*[Message(type=MessageType.HEARTBEAT_RESP, to=1, from_=2, term=term)] * 1000)
     assert len(turns.transport.take(MessageType.APP)) == 1
+
+
+async def test_a_refusal_to_lead_is_logged_once_a_minute(
+    autojump_clock: trio.testing.MockClock, turns: Turns, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A leader that should not lead either asks again and again, for as long as both disks are full."""
+    caplog.set_level(logging.INFO)
+    term = turns.lead()
+    turns.receive(Message(type=MessageType.HEARTBEAT, to=1, from_=2, term=term + 1))
+    turns.parts.proposals.disk_shortage = "the disk has no room"
+    logged = []
+    for _ in range(40):
+        turns.receive(Message(type=MessageType.TIMEOUT_NOW, to=1, from_=2, term=term + 1))
+        logged.append(sum("wants this node to lead" in record.getMessage() for record in caplog.records))
+        await trio.sleep(3)
+    assert (logged[0], logged[19], logged[-1]) == (1, 1, 2)
+    assert turns.parts.raw.role is StateRole.FOLLOWER
