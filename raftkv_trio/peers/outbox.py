@@ -52,7 +52,8 @@ def size_of(item: Item) -> int:
     """About how many bytes an item takes on the wire and in memory."""
     if isinstance(item, Message):
         entries = sum([len(e.data) for e in item.entries]) + 16 * len(item.entries)
-        return _OVERHEAD_BYTES + entries + (len(item.snapshot.data) if item.snapshot else 0)
+        snapshot = len(item.snapshot.data) if item.snapshot else 0
+        return _OVERHEAD_BYTES + entries + snapshot + len(item.context)
     if isinstance(item, Forward):
         return _OVERHEAD_BYTES + sum([_OVERHEAD_BYTES + len(command) for _, command in item.proposals])
     if isinstance(item, ForwardChange):
@@ -123,7 +124,9 @@ class Outbox:
         while not (self._urgent or self._bulk or self._parts):
             self._filled = trio.Event()
             await self._filled.wait()
-        messages = self._urgent.take_messages(FRAME_BYTES)
+        # A large urgent message is not cut: the parts of a frame of the other queue may be on their way, and
+        # parts of two frames must not mix.
+        messages = self._urgent.take_messages(FRAME_BYTES, at_least=1)
         if not self._parts:
             small = self._bulk.take_messages(FRAME_BYTES)
             if small or not self._bulk:
@@ -182,12 +185,15 @@ class ItemQueue:
         self._bytes += size
         return True
 
-    def take_messages(self, max_bytes: int) -> list[Message]:
-        """Take out the oldest items, as long as they are raft messages and have `max_bytes` at most."""
+    def take_messages(self, max_bytes: int, *, at_least: int = 0) -> list[Message]:
+        """Take out the oldest items, as long as they are raft messages and have `max_bytes` at most.
+
+        Of raft messages `at_least` so many are taken, whatever their size.
+        """
         messages: list[Message] = []
         while self._items and isinstance(message := self._items[0], Message):
             max_bytes -= size_of(message)
-            if max_bytes < 0:
+            if max_bytes < 0 and len(messages) >= at_least:
                 break
             self.pop()
             messages.append(message)

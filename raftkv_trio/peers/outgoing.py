@@ -41,6 +41,8 @@ STARTING_S = 5.0
 _REFUSED = os.strerror(errno.ECONNREFUSED)
 #: The first and the longest pause before a member is dialled again, before jitter.
 BACKOFF_S = (0.05, 1.0)
+#: A stream that ends sooner counts as one more failed attempt: its peer accepts, and then closes.
+BRIEF_S = 1.0
 
 
 class PeerEvents(Protocol):
@@ -105,6 +107,8 @@ class Outgoing:
         self.process: Process | None = None
         self.trouble: str | None = "not connected yet"
         self._told: str | None = None  # the trouble that the log has last warned of
+        self._backoff_s = BACKOFF_S[0]
+        self._has_lasted = True  # the last stream
         self._refused_until = 0.0  # time until which a refused connection is expected
         self.sent_bytes = 0
         self.address = self.recorded_address = address
@@ -181,7 +185,6 @@ class Outgoing:
                 nursery.start_soon(self._snapshots.run)
 
     async def _keep_sending(self) -> None:
-        backoff_s = BACKOFF_S[0]
         while True:
             with trio.CancelScope() as self._connection:
                 try:
@@ -189,13 +192,12 @@ class Outgoing:
                 except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                     self._has_failed(error)
                 else:
-                    backoff_s = BACKOFF_S[0]
                     async with stream:
                         await self._send(stream, takes_parts=welcome.version >= VERSION_WITH_PARTS)
             self._is_up = trio.Event()
             async with cancelled_when(self._is_up.wait):
-                await self._clock.sleep_until(self._clock.now() + jittered(backoff_s, self._random))
-            backoff_s = min(backoff_s * 2, BACKOFF_S[1])
+                await self._clock.sleep_until(self._clock.now() + jittered(self._backoff_s, self._random))
+            self._backoff_s = min(self._backoff_s * 2, BACKOFF_S[1])
 
     def _has_failed(self, error: Exception) -> None:
         self._note_trouble(error)
@@ -234,13 +236,15 @@ class Outgoing:
         return stream
 
     async def _send(self, stream: trio.abc.Stream, *, takes_parts: bool) -> None:
-        logger.info("connected to node %d at %s", self.node_id, self.address.url)
-        self.trouble = self._told = None
+        is_logged, self._has_lasted = self._has_lasted, False
+        if is_logged:
+            self._log_connected()
+        self.trouble = None
         self._refused_until = 0.0
         self.outbox.open(takes_parts=takes_parts)
         try:
             # While nothing is sent, only reading shows that the peer has closed the connection.
-            async with cancelled_when(_wait_closed, stream):
+            async with cancelled_when(self._watch, stream, is_logged):
                 try:
                     while True:
                         frame = await self.outbox.take_frame()
@@ -249,6 +253,7 @@ class Outgoing:
                 except CONNECTION_ERRORS:
                     pass  # told below, as if the peer had closed it
         finally:
+            self.trouble = "the connection has ended"
             # A frame that was taken may have arrived; what is still queued certainly has not, so that its
             # proposals may be forwarded again. Raft learns that all messages may be lost, and probes.
             for item in self.outbox.close():
@@ -259,6 +264,19 @@ class Outgoing:
             # connection too, if it has not noticed yet. The member keeps what has arrived.
             self._snapshots.end_connection()
         self._note_trouble(PeerProtocolError("the peer closed the connection"))
+
+    async def _watch(self, stream: trio.abc.Stream, is_logged: bool) -> None:
+        """Return when the peer closes the stream; note before when the stream has lasted for a moment."""
+        with trio.move_on_after(BRIEF_S):
+            await _wait_closed(stream)
+            return
+        if not is_logged:
+            self._log_connected()
+        self._has_lasted, self._told, self._backoff_s = True, None, BACKOFF_S[0]
+        await _wait_closed(stream)
+
+    def _log_connected(self) -> None:
+        logger.info("connected to node %d at %s", self.node_id, self.address.url)
 
     def _note_trouble(self, error: Exception) -> None:
         self.trouble = reason_of(error)

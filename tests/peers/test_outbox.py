@@ -1,6 +1,7 @@
 """What leaves first: urgent messages pass megabytes of entries, and neither waits for ever."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from raftkv_trio.peers.handshake_frames import (
     encode_boot_answer,
     encode_welcome,
 )
-from raftkv_trio.peers.outbox import MAX_URGENT_BYTES, Item, Outbox, is_urgent
+from raftkv_trio.peers.outbox import FRAME_BYTES, MAX_URGENT_BYTES, Item, Outbox, is_urgent, size_of
 from raftkv_trio.peers.wire import Forward, ForwardChange, FramePart, PeerFrame, Refused, decode_peer_frame
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.members import BareMember, running, until
@@ -193,3 +194,22 @@ async def test_a_heartbeat_passes_a_full_outbox_on_a_slow_link(
             behind_bytes += len(data)
             received.feed(data)
     assert behind_bytes < 500_000
+
+
+async def test_a_large_urgent_message_leaves_all_the_same() -> None:
+    """It has a frame of its own, and those behind it follow."""
+    outbox = Outbox(1 << 20)
+    outbox.open(takes_parts=True)
+    large = replace(beat(1), entries=(Entry(1, 1, data=bytes(FRAME_BYTES)),))
+    asked = replace(beat(2), context=bytes(FRAME_BYTES))
+    items = [large, asked, beat(3)]
+    assert outbox.offer(items)
+    peer = Received()
+    for _ in items:
+        peer.feed(await outbox.take_frame())
+    assert peer.said == items
+
+
+def test_the_context_counts() -> None:
+    """The queue's bound is of all that a message holds."""
+    assert size_of(replace(beat(), context=bytes(1000))) >= size_of(beat()) + 1000

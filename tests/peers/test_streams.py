@@ -284,3 +284,40 @@ async def test_an_address_in_use_is_a_config_error(tmp_path: Path, addresses: di
     async with running(one):
         with pytest.raises(ConfigError, match=f"127.0.0.1:{addresses[1].port}: Address already in use"):
             await one.peers.run(addresses[1])
+
+
+async def test_a_peer_that_closes_at_once_is_told_of_once_and_dialled_less_and_less_often(
+    tmp_path: Path, addresses: dict[int, PeerAddress], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection counts as made when it has lasted for a moment."""
+    caplog.set_level("INFO", "raftkv_trio.peers.outgoing")
+    one = BareMember(1, addresses, tmp_path / "1")
+    (listener,) = await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1")
+    moments = []
+    async with listener, running(one):
+        for _ in range(5):
+            async with await listener.accept() as stream:
+                moments.append(trio.current_time())
+                await stream.send_all(encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16)))
+                await stream.receive_some()
+        await in_trouble(one, 2, "closed the connection")
+        assert [line.split()[0] for line in caplog.messages] == ["connected", "node"]
+        async with await listener.accept() as stream:
+            await stream.send_all(encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16)))
+            await until(lambda: len(caplog.messages) == 3)
+    assert caplog.messages[2].startswith("connected to node 2")
+    assert moments[-1] - moments[-2] >= 0.2
+
+
+async def test_a_member_that_is_dialled_elsewhere_is_not_connected_meanwhile(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """What an operator sees of it has a reason."""
+    one, two = BareMember(1, addresses, tmp_path / "1"), BareMember(2, addresses, tmp_path / "2")
+    async with running(one, two):
+        await connected(one, 2)
+        outgoing = one.peers.outgoing[2]
+        assert outgoing.trouble is None
+        outgoing.redial(outgoing.address)
+        await until(lambda: not outgoing.outbox.is_open)
+        assert outgoing.trouble
