@@ -253,7 +253,6 @@ class NodeParts:
             self.membership_changes,
             self.catching_up,
             max_batch_bytes=self.config.max_message_bytes,
-            max_waiting_bytes=4 * self.config.max_pending_bytes,
         )
         return Driver(
             raw=self.raw,

@@ -33,6 +33,9 @@ from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.records import record
 from raftkv_trio.sync import Wakeup
 
+#: A refused command is sent again after 1, 2, 4 ticks, and no later.
+_MAX_RETRY_TICKS = 4
+
 
 @record
 class Applied:
@@ -50,6 +53,7 @@ class Proposal:
         is_change: whether `command` is an encoded `ChangeRequest`.
         term: the term that it was sent under; None while it is queued.
         deferred_because: why the leader has not appended it yet; None if the leader gave no reason.
+        refusals, retry_tick: how often a leader refused to append it now, and when it is sent again.
     """
 
     __slots__ = (
@@ -61,6 +65,8 @@ class Proposal:
         "deferred_because",
         "id",
         "is_change",
+        "refusals",
+        "retry_tick",
         "term",
     )
 
@@ -72,6 +78,7 @@ class Proposal:
         self.is_change = is_change
         self.term: int | None = None
         self.deferred_because: str | None = None
+        self.refusals = self.retry_tick = 0
         self._table = table
         self._done = trio.Event()
         self._outcome: Applied | ProposalError = OutcomeUnknown("the outcome is not known yet")
@@ -143,6 +150,7 @@ class ProposalTable:
         self._queued: dict[ProposalId, Proposal] = {}  # commands, oldest first
         self._queued_changes: dict[ProposalId, Proposal] = {}
         self._refused: dict[ProposalId, Proposal] = {}
+        self._ticks = 0
         self._closed: str | None = None
         self.disk_shortage: str | None = None
         self.slowed_because: str | None = None
@@ -231,7 +239,8 @@ class ProposalTable:
     def refused(self, proposal_id: ProposalId, term: int, reason: str | ChangeRefused) -> None:
         """The leader of `term` certainly did not append the proposal.
 
-        It is sent again after the next tick. But if the leader has refused a change for good, it is settled.
+        It is sent again after the next tick, and after some more if it is refused again. But if the leader
+        has refused a change for good, it is settled.
         """
         proposal = self._open.get(proposal_id)
         # An answer that was under way for long may speak of an earlier term. Since then the proposal was sent
@@ -243,6 +252,10 @@ class ProposalTable:
             self.refuse_change(proposal, reason)
         else:
             proposal.deferred_because = reason
+            # Megabytes of commands may be refused at once, and all their bytes travel again.
+            wait_ticks = 1 if proposal.is_change else min(2**proposal.refusals, _MAX_RETRY_TICKS)
+            proposal.refusals += 1
+            proposal.retry_tick = self._ticks + wait_ticks
             self._refused[proposal_id] = proposal
 
     def refuse_change(self, proposal: Proposal, error: ChangeRefused) -> None:
@@ -251,9 +264,15 @@ class ProposalTable:
         proposal.settle(error)
 
     def retry_refused(self) -> None:
-        """Queue refused proposals again; once a tick, so that a leader that refuses is not flooded."""
-        self._queue_again(self._refused.values())
-        self._refused.clear()
+        """Queue refused proposals again that are due; called once a tick.
+
+        So a leader that refuses is not flooded.
+        """
+        self._ticks += 1
+        due = [proposal for proposal in self._refused.values() if proposal.retry_tick <= self._ticks]
+        for proposal in due:
+            del self._refused[proposal.id]
+        self._queue_again(due)
 
     def applied(self, proposal_id: ProposalId, outcome: Applied) -> None:
         """An entry with this id was applied; this settles the proposal if it is open here."""
@@ -296,7 +315,7 @@ class ProposalTable:
         # later time.
         if proposal.term is None:
             if reason is None:
-                why = proposal.deferred_because if proposal.is_change else self.slowed_because
+                why = proposal.deferred_because or self.slowed_because
                 reason = f"no leader accepted the {what} in time{f' ({why})' if why else ''}"
             error = NoLeader(f"{reason}; it is certainly not applied")
         else:

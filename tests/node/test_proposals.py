@@ -94,6 +94,24 @@ async def test_a_refused_proposal_waits_for_the_next_tick(table: ProposalTable) 
     assert table.next_queued(1000) == [proposal]
 
 
+async def test_a_command_that_is_refused_again_waits_longer(table: ProposalTable) -> None:
+    """But never for long, and a change of the members is asked for in every tick."""
+    proposal, change = table.submit(b"x"), table.submit(b"y", is_change=True)
+    waits = []
+    for _ in range(5):
+        send(table, 3)
+        table.refused(proposal.id, 3, "the leader slows writers")
+        waits.append(0)
+        while not table.has_queued:
+            table.sent(table.queued_changes, 3)
+            table.refused(change.id, 3, "another change is pending")
+            table.retry_refused()
+            assert table.queued_changes == [change]
+            waits[-1] += 1
+    assert waits == [1, 2, 4, 4, 4]
+    assert "in time (the leader slows writers); it is certainly not" in str(proposal.give_up())
+
+
 async def test_what_is_not_sent_stays_in_order(table: ProposalTable) -> None:
     """A client's proposals go out in the order in which they were submitted, however often that is tried."""
     first, second, third = (table.submit(bytes([n])) for n in range(3))

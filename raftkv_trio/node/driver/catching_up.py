@@ -15,7 +15,8 @@ member that was sent a snapshot may be silent for a moment.
 """
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.raft.progress import ProgressState
@@ -33,6 +34,9 @@ ENTRY_OVERHEAD_BYTES = 100
 FILL_S = 30.0
 #: and never below the rate that fills all of `max_bytes` in this time.
 LEAST_RATE_S = 600.0
+#: How long a forwarded command waits for its turn at that rate, about. It is well below a client's patience
+#: (`--request-timeout`): a command whose client has given up is appended for nothing.
+MAX_WAIT_S = 1.0
 WARNING_INTERVAL_S = 60.0
 #: How long a member that has a snapshot, and has not acknowledged it, may be silent (as in etcd).
 SILENT_S = 30.0
@@ -65,6 +69,7 @@ class CatchingUp:
         self._tick_interval_s = tick_interval_s
         self._span = _Span(log)
         self._budget_bytes: float | None = None  # None: writers are not slowed
+        self._rate = math.inf  # in bytes a second, if writers are slowed
         self._slowest = 0
         self._warned_at: float | None = None
 
@@ -121,29 +126,50 @@ class CatchingUp:
         if behind_bytes <= self._max_bytes / 2:
             self._budget_bytes = None
             return
-        rate = max((self._max_bytes - behind_bytes) / FILL_S, self._max_bytes / LEAST_RATE_S)
-        a_tick = rate * self._tick_interval_s
+        self._rate = max((self._max_bytes - behind_bytes) / FILL_S, self._max_bytes / LEAST_RATE_S)
+        a_tick = self._rate * self._tick_interval_s
         self._budget_bytes = min((self._budget_bytes or 0) + a_tick, a_tick)
         now = self._clock.now()
         if self._warned_at is None or now - self._warned_at >= WARNING_INTERVAL_S:
             self._warned_at = now
             logger.warning(
                 "slowing writers to %.0f kB/s until node %d, which lacks %.0f MB of the log, has caught up",
-                rate / 1e3,
+                self._rate / 1e3,
                 self._slowest,
                 behind_bytes / 1e6,
             )
 
-    def admitted(self, commands: Sequence[bytes]) -> int:
-        """How many of these commands, from the first on, may be appended now; counts them."""
-        if self._budget_bytes is None:
-            return len(commands)
+    @property
+    def room_bytes(self) -> float:
+        """How much may be appended now: infinite if writers are not slowed, 0 or less if all must wait."""
+        return math.inf if self._budget_bytes is None else self._budget_bytes
+
+    @property
+    def max_waiting_bytes(self) -> float:
+        """How much may wait to be appended: what the present rate admits in `MAX_WAIT_S`."""
+        return self._rate * MAX_WAIT_S
+
+    def admitted(self, commands: Iterable[bytes]) -> int:
+        """How many of these commands, from the first on, may be appended now; looks at no further ones."""
+        room = self.room_bytes
         count = 0
-        # It may become negative, so that a command of any size is admitted; later ones wait for it.
-        while count < len(commands) and self._budget_bytes > 0:
-            self._budget_bytes -= len(commands[count]) + ENTRY_OVERHEAD_BYTES
+        # A command of any size is admitted if there is room at all; later ones wait for it.
+        for command in commands:
+            if room <= 0:
+                break
+            room -= cost_of(command)
             count += 1
         return count
+
+    def appended(self, commands: Iterable[bytes]) -> None:
+        """Count these commands: they are in the log."""
+        if self._budget_bytes is not None:
+            self._budget_bytes -= sum(map(cost_of, commands))
+
+
+def cost_of(command: bytes) -> int:
+    """About how many bytes a command takes in the log."""
+    return len(command) + ENTRY_OVERHEAD_BYTES
 
 
 class _Span:

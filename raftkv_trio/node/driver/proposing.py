@@ -8,10 +8,12 @@ proposal (`node/proposals.py`). If the leader does not append it, it answers Ref
 nothing: the follower learns the outcome from its own log.
 """
 
+from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from raftkv_trio.errors import ChangeRefused, NoSuchMember
-from raftkv_trio.node.driver.catching_up import CatchingUp
+from raftkv_trio.node.driver.catching_up import CatchingUp, cost_of
 from raftkv_trio.node.driver.membership_changes import Deferred, MembershipChanges
 from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
@@ -22,12 +24,21 @@ from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import StateRole
 
 
+class _Waiting(NamedTuple):
+    """A forwarded command that waits at the leader, since writers are slowed."""
+
+    peer_id: int
+    term: int
+    id: ProposalId
+    command: bytes
+
+
 class Proposer:
     """Appends or forwards commands in batches, and membership changes one by one.
 
     Args:
-        catching_up: says how many commands may be appended, if a lagging voter slows writers.
-        max_waiting_bytes: bound of the forwarded commands that wait while writers are slowed.
+        catching_up: says how many commands may be appended, and may wait here, if a lagging voter slows
+            writers.
     """
 
     def __init__(
@@ -38,22 +49,22 @@ class Proposer:
         catching_up: CatchingUp,
         *,
         max_batch_bytes: int,
-        max_waiting_bytes: int,
     ) -> None:
         self._raw = raw
         self._proposals = proposals
         self._changes = changes
         self._catching_up = catching_up
         self._max_batch_bytes = max_batch_bytes
-        self._max_waiting_bytes = max_waiting_bytes
         self._are_own_first = False
-        self._forwarded: list[tuple[int, Forward | ForwardChange]] = []
+        self._arrived: list[tuple[int, Forward | ForwardChange]] = []
+        self._waiting: deque[_Waiting] = deque()  # oldest first
+        self._waiting_bytes = 0
 
     # ------------------------------------------------------------ messages of peers
 
     def forwarded(self, peer_id: int, forward: Forward | ForwardChange) -> None:
         """A follower asks this node to append; the next `propose` does so, or refuses."""
-        self._forwarded.append((peer_id, forward))
+        self._arrived.append((peer_id, forward))
 
     def refused(self, refused: Refused) -> None:
         """A leader says that it did not append what this node forwarded."""
@@ -77,44 +88,77 @@ class Proposer:
             self._propose_own(peers)
 
     def _take_forwarded(self, peers: PeerTransport) -> None:
-        forwarded, self._forwarded = self._forwarded, []
-        waiting_bytes = 0
-        for peer_id, forward in forwarded:
-            if not isinstance(forward, Forward) or not self._leads(forward.term):
-                self._append_forwarded(peers, peer_id, forward)
-                continue
-            commands = [command for _, command in forward.proposals]
-            count = self._catching_up.admitted(commands)
-            if count:
-                now = forward._replace(proposals=forward.proposals[:count])
-                self._append_forwarded(peers, peer_id, now)
-            if count == len(commands):
-                continue
-            # The rest waits here: a Refused would bring it back with the next tick, all its bytes again.
-            later = forward._replace(proposals=forward.proposals[count:])
-            waiting_bytes += sum(map(len, commands[count:]))
-            if waiting_bytes <= self._max_waiting_bytes:
-                self._forwarded.append((peer_id, later))
+        arrived, self._arrived = self._arrived, []
+        self._append_waiting(peers)
+        for peer_id, forward in arrived:
+            is_slowed = self._catching_up.slowed_because is not None
+            if is_slowed and isinstance(forward, Forward) and self._why_not(forward.term) is None:
+                self._let_wait(peers, peer_id, forward)
             else:
-                self._refuse(peers, peer_id, later, self._proposals.slowed_because or "")
+                self._append_forwarded(peers, peer_id, forward)
+        self._append_waiting(peers)
+
+    def _let_wait(self, peers: PeerTransport, peer_id: int, forward: Forward) -> None:
+        """Keep the commands until they are admitted, as far as that is soon; refuse the others."""
+        # They wait here: a Refused brings them back after some ticks, all their bytes again. But of those
+        # that would wait for long the clients give up, and here nobody would know.
+        count = 0
+        for proposal_id, command in forward.proposals:
+            if self._waiting and self._waiting_bytes >= self._catching_up.max_waiting_bytes:
+                break
+            self._waiting.append(_Waiting(peer_id, forward.term, proposal_id, command))
+            self._waiting_bytes += cost_of(command)
+            count += 1
+        if count < len(forward.proposals):
+            later = forward._replace(proposals=forward.proposals[count:])
+            self._refuse(peers, peer_id, later, self._catching_up.slowed_because or "")
+
+    def _append_waiting(self, peers: PeerTransport) -> None:
+        """Append the oldest commands that wait, as many as are admitted."""
+        if not self._waiting:
+            return
+        # All have one term: those of an earlier term are refused before others can come.
+        term = self._waiting[0].term
+        reason = self._why_not(term)
+        count = len(self._waiting)
+        if reason is None:
+            # This stops at the first command that is not admitted: a turn does not look at those that stay.
+            count = self._catching_up.admitted(waiting.command for waiting in self._waiting)
+        taken = [self._waiting.popleft() for _ in range(count)]
+        self._waiting_bytes -= sum([cost_of(waiting.command) for waiting in taken])
+        if reason is None and taken:
+            reason = self._append([(waiting.id, waiting.command) for waiting in taken])
+        if reason is not None:
+            by_peer: dict[int, list[tuple[ProposalId, bytes]]] = {}
+            for waiting in taken:
+                by_peer.setdefault(waiting.peer_id, []).append((waiting.id, waiting.command))
+            for peer_id, proposals in by_peer.items():
+                self._refuse(peers, peer_id, Forward(term, tuple(proposals)), reason)
 
     def _propose_own(self, peers: PeerTransport) -> None:
         if self._raw.leader_id is not None:
             self._propose_changes(peers, self._raw.leader_id)
             self._propose_commands(peers, self._raw.leader_id)
 
-    def _leads(self, term: int) -> bool:
-        return self._raw.role is StateRole.LEADER and self._raw.term == term
+    def _why_not(self, term: int) -> str | None:
+        """Why nothing that was forwarded to the leader of `term` may be appended; None if it may."""
+        # A leader of another term must refuse. The sender would take an entry of a later term as proof that
+        # its proposal is lost, and send it again; appended by both leaders, it would be applied twice.
+        if self._raw.role is not StateRole.LEADER or self._raw.term != term:
+            return f"node {self._raw.id} does not lead term {term}"
+        return self._proposals.disk_shortage
 
     def _propose_commands(self, peers: PeerTransport, leader_id: int) -> None:
         while self._proposals.has_queued:
-            batch = self._proposals.next_queued(self._max_batch_bytes)
             if leader_id == self._raw.id:
-                batch = batch[: self._catching_up.admitted([proposal.command for proposal in batch])]
-                if not batch:
+                room = self._catching_up.room_bytes
+                if room <= 0:
                     return
+                batch = self._proposals.next_queued(int(min(self._max_batch_bytes, room)))
+                batch = batch[: self._catching_up.admitted(proposal.command for proposal in batch)]
                 is_accepted = self._append([(p.id, p.command) for p in batch]) is None
             else:
+                batch = self._proposals.next_queued(self._max_batch_bytes)
                 is_accepted = peers.offer(leader_id, (_forward(self._raw.term, batch),))
             # The rest stays queued until the next turn: the core has too many uncommitted bytes, or a
             # transfer is under way, or the outbox is full.
@@ -143,16 +187,10 @@ class Proposer:
                     self._proposals.refuse_change(proposal, refusal)
 
     def _append_forwarded(self, peers: PeerTransport, peer_id: int, forward: Forward | ForwardChange) -> None:
-        reason: str | ChangeRefused | Deferred | None
-        # A leader of another term must refuse. The sender would take an entry of a later term as proof that
-        # its proposal is lost, and send it again; appended by both leaders, it would be applied twice.
-        if not self._leads(forward.term):
-            reason = f"node {self._raw.id} does not lead term {forward.term}"
-        elif self._proposals.disk_shortage is not None:
-            reason = self._proposals.disk_shortage
-        elif isinstance(forward, ForwardChange):
+        reason: str | ChangeRefused | Deferred | None = self._why_not(forward.term)
+        if reason is None and isinstance(forward, ForwardChange):
             reason = self._changes.append(forward.id, forward.request)
-        else:
+        elif reason is None and isinstance(forward, Forward):
             reason = self._append(forward.proposals)
         if reason is not None:
             self._refuse(peers, peer_id, forward, reason)
@@ -181,6 +219,7 @@ class Proposer:
             self._raw.propose(*[encode_proposal(proposal_id, command) for proposal_id, command in proposals])
         except ProposalDropped as error:
             return str(error)
+        self._catching_up.appended(command for _, command in proposals)
         return None
 
 

@@ -4,72 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from raftkv_trio.node.driver.active_members import ActiveMembers
-from raftkv_trio.node.driver.catching_up import ENTRY_OVERHEAD_BYTES, LEAST_RATE_S, CatchingUp
+from raftkv_trio.node.driver.catching_up import ENTRY_OVERHEAD_BYTES, LEAST_RATE_S
 from raftkv_trio.raft.progress import ProgressState
-from raftkv_trio.raft.types import MessageType
-from tests.node.clocks import StillClock
-from tests.raft.cores import Core, Network, bootstrap, three
-
-DATA = bytes(900)
-ENTRY_BYTES = len(DATA) + ENTRY_OVERHEAD_BYTES
-TICK_S = 0.1
-
-
-class Lagging:
-    """A leader (1), with node 3 cut off from the log, though it responds.
-
-    Attributes:
-        match: what node 3 has acknowledged.
-    """
-
-    def __init__(self, *, max_bytes: int, net: Network | None = None) -> None:
-        self.net = net or three()
-        self.leader: Core = self.net.elect(1)
-        self.match = self.leader.raw.last_index
-        self.clock = StillClock()
-        self.active = ActiveMembers(self.leader.raw, self.clock, 1.0)
-        self.catching_up = CatchingUp(
-            self.leader.raw,
-            self.leader.storage,
-            self.active,
-            self.clock,
-            max_bytes=max_bytes,
-            tick_interval_s=TICK_S,
-        )
-        self.net.lost = lambda message: message.to == 3 and message.type is MessageType.APP
-        self.active.heard(3)
-
-    def write(self, count: int) -> None:
-        self.net.propose(1, *[DATA] * count)
-
-    def compact(self, keep: int) -> None:
-        """As the driver does when a snapshot of all that is applied is recorded."""
-        storage = self.leader.storage
-        snapshot = storage.create_snapshot(self.leader.raw.applied, self.leader.configuration, b"")
-        keep_from = self.catching_up.keep_from(snapshot.index + 1 - keep)
-        if keep_from > storage.first_index():
-            storage.compact(keep_from - 1)
-
-    def lag_behind_a_snapshot(self) -> int:
-        """Node 3 is silent while the log is compacted, and is sent a snapshot. Returns its index."""
-        self.clock.now_s += 10
-        self.write(20)
-        self.compact(2)
-        index = self.leader.storage.snapshot().index
-        assert self.leader.storage.first_index() == index - 1
-        self.active.heard(3)
-        self.net.lost = lambda message: (
-            message.type is MessageType.SNAP or (message.to == 3 and message.type is MessageType.APP)
-        )
-        self.leader.raw.report_unreachable(3)
-        self.net.tick(2)
-        assert self.state is ProgressState.SNAPSHOT
-        return index
-
-    @property
-    def state(self) -> ProgressState:
-        return self.leader.raw.status().progress[3].state
+from tests.node.driver.lagging import DATA, ENTRY_BYTES, TICK_S, Lagging
+from tests.raft.cores import Network, bootstrap
 
 
 @pytest.mark.parametrize("responds", [True, False])
@@ -142,6 +80,7 @@ def test_writers_are_slowed_before_a_voter_falls() -> None:
         lagging.catching_up.tick()
         admitted = 0
         while lagging.catching_up.slowed_because and lagging.catching_up.admitted([b""]):
+            lagging.catching_up.appended([b""])
             admitted += 1
         rates.append(admitted if lagging.catching_up.slowed_because else None)
     assert rates[:4] == [None] * 4
@@ -159,11 +98,13 @@ def test_writers_are_slowed_before_a_voter_falls() -> None:
 
 
 def test_a_large_command_is_admitted_and_others_wait_for_it() -> None:
-    """Whatever its size: it takes what the next ticks would have."""
+    """Whatever its size: it takes what the next ticks would have, if it is appended."""
     lagging = Lagging(max_bytes=10 * ENTRY_BYTES)
     lagging.write(8)
     lagging.catching_up.tick()
     assert lagging.catching_up.admitted([DATA, DATA]) == 1
+    assert lagging.catching_up.admitted([DATA, DATA]) == 1
+    lagging.catching_up.appended([DATA])
     assert lagging.catching_up.admitted([b""]) == 0
     ticks = 0
     while not lagging.catching_up.admitted([b""]):
