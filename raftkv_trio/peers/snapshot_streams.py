@@ -204,11 +204,7 @@ async def receive_snapshot(
         await connection.send(SnapshotWanted(offer.size_bytes))
         await connection.send(SnapshotTaken(offer.size_bytes))
         return
-    try:
-        incoming = await worker.run(storage.receive_snapshot, meta.id, offer.size_bytes)
-    except OSError as error:  # without room most likely, which is asked for before anything is sent
-        await connection.send(SnapshotRefused(error.strerror or str(error)))
-        raise
+    incoming = await _accept(connection, meta.id, offer.size_bytes, storage, worker)
     transfer = Transfer(peer_id, meta.id, offer.size_bytes, incoming.offset, incoming.offset, clock.now())
     progress = TransferLog(clock, "receiving from", transfer)
     try:
@@ -233,6 +229,20 @@ async def receive_snapshot(
         # The sender may have waited too long for a slow disk. The snapshot counts all the same: if this node
         # threw it away, the next transfer would have to sync the same file, and would be too slow again.
         pass
+
+
+async def _accept(
+    connection: SnapshotConnection,
+    snapshot: SnapshotId,
+    size_bytes: int,
+    storage: NodeStorage,
+    worker: Worker,
+) -> IncomingSnapshot:
+    try:
+        return await worker.run(storage.receive_snapshot, snapshot, size_bytes)
+    except OSError as error:  # without room most likely, which is asked for before anything is sent
+        await connection.send(SnapshotRefused(error.strerror or str(error)))
+        raise
 
 
 async def _receive_pieces(
