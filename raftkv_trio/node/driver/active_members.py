@@ -66,14 +66,18 @@ class ActiveMembers:
         heard_at = self._heard_at.get(node_id)
         return node_id == self._raw.id or (heard_at is not None and self._clock.now() - heard_at <= seconds)
 
+    def acknowledged_within(self, node_id: int, seconds: float) -> bool:
+        """On the leader: whether this member acknowledged something new within that time."""
+        grew_at = self._grew_at.get(node_id)
+        return grew_at is not None and self._clock.now() - grew_at <= seconds
+
     def __contains__(self, node_id: int) -> bool:
         if node_id == self._raw.id:
             return True
         progress = self._raw.status().progress.get(node_id)
         if progress is None or not self.responds(node_id):
             return False
-        grew_at = self._grew_at.get(node_id)
-        return progress.match >= self._due or (grew_at is not None and not self._is_over(grew_at))
+        return progress.match >= self._due or self.acknowledged_within(node_id, self._acknowledge_timeout_s)
 
     @property
     def _due(self) -> int:

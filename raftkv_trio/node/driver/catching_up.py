@@ -12,6 +12,10 @@ the member needs the next snapshot, and so on for ever. So the leader
 
 Only members that respond count: one that is down would cost memory, and slow writers, for nothing. But a
 member that was sent a snapshot may be silent for a moment.
+
+Writers are slowed only for a voter that makes progress: it acknowledges new entries, or a snapshot is on its
+way to it or being restored. A voter whose disk is full or hangs answers heartbeats, and does not catch up
+however slow writers are.
 """
 
 import logging
@@ -38,6 +42,9 @@ LEAST_RATE_S = 600.0
 #: (`--request-timeout`): a command whose client has given up is appended for nothing.
 MAX_WAIT_S = 1.0
 WARNING_INTERVAL_S = 60.0
+#: Writers are slowed for a voter that has acknowledged something new in this time. It is long enough for the
+#: largest append, at the least rate.
+LATELY_S = 10.0
 #: How long a member that has a snapshot, and has not acknowledged it, may be silent (as in etcd).
 SILENT_S = 30.0
 
@@ -71,6 +78,7 @@ class CatchingUp:
         self._budget_bytes: float | None = None  # None: writers are not slowed
         self._rate = math.inf  # in bytes a second, if writers are slowed
         self._slowest = 0
+        self._snapshots: dict[int, int] = {}  # by member: the index of one on its way, or being restored
         self._warned_at: float | None = None
 
     # ------------------------------------------------------------ the log
@@ -111,6 +119,7 @@ class CatchingUp:
 
     def tick(self) -> None:
         """Look how far the slowest voter is behind, and how much may be appended until the next tick."""
+        self._note_snapshots()
         first = self._log.first_index()
         # What is needed from before the first entry comes by a snapshot: the log does not matter to it.
         lagging = [
@@ -118,7 +127,7 @@ class CatchingUp:
             for member, progress in self._raw.status().progress.items()
             if member != self._raw.id
             and not progress.is_learner
-            and self._active.responds(member)
+            and self._makes_progress(member)
             and _needed_from(progress) >= first
         ]
         needed, self._slowest = min(lagging, default=(self._log.last_index() + 1, 0))
@@ -138,6 +147,23 @@ class CatchingUp:
                 self._slowest,
                 behind_bytes / 1e6,
             )
+
+    def _note_snapshots(self) -> None:
+        """Note which members have been sent a snapshot, and have not acknowledged it."""
+        noted = {}
+        for member, progress in self._raw.status().progress.items():
+            index = progress.pending_snapshot or self._snapshots.get(member, 0)
+            # When the snapshot has arrived, a probe begins behind it. That alone would not show it: of each
+            # member that a new leader has not heard of yet, it believes that it lacks nothing.
+            if progress.match < index == progress.next - 1:
+                noted[member] = index
+        self._snapshots = noted
+
+    def _makes_progress(self, member: int) -> bool:
+        """Whether slower writers would help this member to catch up."""
+        if not self._active.responds(member):
+            return False
+        return member in self._snapshots or self._active.acknowledged_within(member, LATELY_S)
 
     @property
     def room_bytes(self) -> float:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from raftkv_trio.node.driver.catching_up import ENTRY_OVERHEAD_BYTES, LEAST_RATE_S
+from raftkv_trio.node.driver.catching_up import ENTRY_OVERHEAD_BYTES, LATELY_S, LEAST_RATE_S
 from raftkv_trio.raft.progress import ProgressState
 from tests.node.driver.lagging import DATA, ENTRY_BYTES, TICK_S, Lagging
 from tests.raft.cores import Network, bootstrap
@@ -77,7 +77,7 @@ def test_writers_are_slowed_before_a_voter_falls() -> None:
     rates = []
     for _ in range(15):
         lagging.write(1000)
-        lagging.catching_up.tick()
+        lagging.acknowledge()
         admitted = 0
         while lagging.catching_up.slowed_because and lagging.catching_up.admitted([b""]):
             lagging.catching_up.appended([b""])
@@ -101,7 +101,7 @@ def test_a_large_command_is_admitted_and_others_wait_for_it() -> None:
     """Whatever its size: it takes what the next ticks would have, if it is appended."""
     lagging = Lagging(max_bytes=10 * ENTRY_BYTES)
     lagging.write(8)
-    lagging.catching_up.tick()
+    lagging.acknowledge()
     assert lagging.catching_up.admitted([DATA, DATA]) == 1
     assert lagging.catching_up.admitted([DATA, DATA]) == 1
     lagging.catching_up.appended([DATA])
@@ -113,13 +113,62 @@ def test_a_large_command_is_admitted_and_others_wait_for_it() -> None:
     assert ticks > 10
 
 
+def test_writers_are_slowed_only_for_a_voter_that_makes_progress() -> None:
+    """A full or hung disk answers heartbeats for hours, and does not catch up however slow writers are."""
+    lagging = Lagging(max_bytes=100 * ENTRY_BYTES)
+    lagging.write(80)
+    lagging.acknowledge()
+    assert lagging.catching_up.slowed_because
+    slowed_s = 0.0
+    while lagging.catching_up.slowed_because:
+        lagging.clock.now_s += TICK_S
+        slowed_s += TICK_S
+        lagging.active.heard(3)
+        lagging.tick()
+        assert slowed_s < 2 * LATELY_S
+    assert slowed_s > LATELY_S / 2
+    assert lagging.catching_up.admitted([DATA] * 100) == 100
+    lagging.acknowledge()
+    assert lagging.catching_up.slowed_because
+
+
+def test_nobody_is_slowed_for_a_voter_that_acknowledges_nothing_to_a_new_leader() -> None:
+    """Its disk hangs. The leader knows nothing of its log, and probes as after a snapshot."""
+    lagging = Lagging(max_bytes=100 * ENTRY_BYTES)
+    lagging.net.elect(2)
+    lagging.net.elect(1)
+    lagging.active.heard(3)
+    lagging.write(80)
+    assert lagging.state is ProgressState.PROBE
+    lagging.tick()
+    assert not lagging.catching_up.slowed_because
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_writers_are_slowed_while_a_snapshot_is_sent_and_restored(is_sent: bool) -> None:
+    """Meanwhile the voter acknowledges nothing, and would need the next snapshot after this one."""
+    lagging = Lagging(max_bytes=100 * ENTRY_BYTES)
+    lagging.lag_behind_a_snapshot()
+    lagging.tick()
+    if is_sent:
+        lagging.leader.raw.report_snapshot(3, ok=True)
+    lagging.write(80)
+    for _ in range(5):
+        lagging.clock.now_s += LATELY_S
+        lagging.active.heard(3)
+        lagging.tick()
+        assert lagging.catching_up.slowed_because
+
+
 @pytest.mark.parametrize("reason", ["silent", "learner"])
 def test_nobody_is_slowed_for_others(reason: str) -> None:
     """A voter that is down, or a learner, which no quorum needs."""
     net = Network(snapshot=bootstrap((1, 2), learners=(3,))) if reason == "learner" else None
     lagging = Lagging(max_bytes=10 * ENTRY_BYTES, net=net)
     lagging.write(30)
+    lagging.acknowledge()
     if reason == "silent":
+        assert lagging.catching_up.slowed_because
         lagging.clock.now_s += 2
-    lagging.catching_up.tick()
+        lagging.catching_up.tick()
     assert not lagging.catching_up.slowed_because
