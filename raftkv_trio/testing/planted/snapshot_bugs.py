@@ -125,7 +125,7 @@ def _(original: Any) -> object:
 @contextmanager
 def _without_end() -> Iterator[None]:
     with (
-        replaced(SnapshotSender, "give_up", lambda sender: None),
+        replaced(SnapshotSender, "end_connection", lambda sender: None),
         replaced(snapshot_streams, "FRAME_TIMEOUT_S", math.inf),
     ):
         yield
