@@ -3,6 +3,8 @@
 Raft repairs the loss of a message by itself. A Forward that was dropped before it left is given back, so that
 its proposals can be forwarded again.
 
+Entries that wait are not queued again, however often the leader repeats them.
+
 There are two queues, since megabytes of entries may wait for a slow link, and heartbeats cannot wait with
 them:
 
@@ -19,7 +21,9 @@ A message may overtake another one: Raft assumes a network that reorders (paper,
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Protocol
 
 import trio
@@ -96,8 +100,8 @@ class Outbox:
         """
         urgent = [item for item in items if is_urgent(item)]
         bulk = [item for item in items if not is_urgent(item)] if len(urgent) < len(items) else []
-        if len(bulk) == 1 and self._is_waiting(bulk[0]):
-            bulk = []
+        if len(bulk) == 1 and isinstance(bulk[0], Message) and bulk[0].entries:
+            bulk = self._without_waiting(bulk[0])
         is_taken = True
         for queue, queued in ((self._urgent, urgent), (self._bulk, bulk)):
             if queued and not (self.is_open and queue.put(queued)):
@@ -108,12 +112,26 @@ class Outbox:
             self._filled.set()
         return is_taken
 
-    def _is_waiting(self, item: Item) -> bool:
-        """Whether an append has not left completely yet, and is the last of its queue."""
-        # A leader that probes repeats its append until it is answered, and on a slow link the first one may
-        # take longer than that.
-        last = self._bulk.newest or self._cut
-        return isinstance(item, Message) and isinstance(last, Message) and _is_repeated(last, item)
+    def _without_waiting(self, append: Message) -> list[Item]:
+        """`append` without the entries that have not left completely yet; empty if nothing remains."""
+        # A leader that probes repeats its append until it is answered, with the entries that have come since.
+        # On a slow link the first one may take longer than that.
+        waiting: list[Message] = []
+        for item in chain(reversed(self._bulk), (self._cut,)):
+            if isinstance(item, Message) and item.entries and item.term == append.term:
+                # A leader streams in order. So this ends with the first append, unless it probes.
+                if item.index < append.index:
+                    break
+                waiting.append(item)
+        end, end_term = append.index, append.log_term
+        for item in reversed(waiting):
+            if item.index == end:
+                end, end_term = item.entries[-1].index, item.entries[-1].term
+        # Of one leader in one term, all appends hold the same entries. So the rest is what this leader would
+        # send behind those that wait, and it leaves after them. If nothing remains, only a commit index is
+        # lost, which heartbeats tell.
+        rest = append.entries[end - append.index :]
+        return [replace(append, index=end, log_term=end_term, entries=rest)] if rest else []
 
     async def take_frame(self) -> bytes:
         """Wait for items, and encode the first ones into a frame, or a part of one.
@@ -168,10 +186,8 @@ class ItemQueue:
     def __len__(self) -> int:
         return len(self._items)
 
-    @property
-    def newest(self) -> Item | None:
-        """The item that was put last."""
-        return self._items[-1] if self._items else None
+    def __reversed__(self) -> Iterator[Item]:
+        return reversed(self._items)
 
     def put(self, items: Sequence[Item]) -> bool:
         """Queue all of `items` or none of them; False if there is no room.
@@ -210,13 +226,6 @@ class ItemQueue:
         items, self._items = list(self._items), deque()
         self._bytes = 0
         return items
-
-
-def _is_repeated(first: Message, second: Message) -> bool:
-    """Whether the second append would tell its receiver nothing but a commit index, which heartbeats tell."""
-    # Of one leader in one term, appends behind the same entry that end alike hold the same entries.
-    ends = [(m.type, m.term, m.log_term, m.index, len(m.entries)) for m in (first, second)]
-    return bool(second.entries) and ends[0] == ends[1]
 
 
 def _encode(item: Item) -> bytes:

@@ -22,6 +22,7 @@ from raftkv_trio.peers.outbox import FRAME_BYTES, MAX_URGENT_BYTES, Item, Outbox
 from raftkv_trio.peers.wire import Forward, ForwardChange, FramePart, PeerFrame, Refused, decode_peer_frame
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.members import BareMember, running, until
+from tests.raft.cores import three
 
 
 def beat(commit: int = 0) -> Message:
@@ -142,6 +143,70 @@ async def test_an_append_that_is_repeated_leaves_once() -> None:
     await drained(outbox, received)
     first, second = append(1, 200_000), append(2, 200_000)
     assert received.said == [beat(), first, first, second, append(2), append(2)]
+
+
+async def test_an_append_that_is_repeated_with_more_entries_brings_only_those() -> None:
+    """Also behind other items: a leader that slows writers refuses commands of the peer that it probes."""
+    entries = [Entry(term, index, data=bytes(100_000)) for term, index in ((1, 2), (1, 3), (2, 4), (3, 5))]
+
+    def probe(count: int, previous: Entry | None = None) -> Message:
+        index, log_term = (previous.index, previous.term) if previous else (1, 1)
+        rest = tuple(entries[index - 1 : count])
+        return Message(
+            type=MessageType.APP, to=2, from_=1, term=3, log_term=log_term, index=index, entries=rest
+        )
+
+    refused = Refused(3, (ProposalId(2, 2, 3),), "reason")
+    outbox, received = opened(probe(1)), Received()
+    for count in (1, 3, 2, 3, 4, 4):
+        assert outbox.offer([refused])
+        assert outbox.offer([probe(count)])
+    await drained(outbox, received)
+    appends = [item for item in received.said if item != refused]
+    assert appends == [probe(1), probe(3, entries[0]), probe(4, entries[2])]
+    # A probe from an earlier entry, and an append of another term, are not what waits.
+    earlier = probe(4)
+    later = replace(append(2, 100), term=4)
+    outbox = opened(probe(4, entries[0]), later)
+    assert outbox.offer([earlier])
+    await drained(outbox, received)
+    assert received.said[-3:] == [probe(4, entries[0]), later, earlier]
+
+
+async def test_a_probed_member_catches_up_on_a_slow_link() -> None:
+    """While reads and writes go on. Each read sends a heartbeat, each answer lets the leader send again."""
+    net = three(max_message_bytes=2**20, max_inflight_bytes=2**22)
+    leader, follower = net.elect(1), net[2]
+    outbox, received = opened(max_bytes=2**23), Received()
+    sent_bytes = ticks = seen = 0
+
+    def lost(message: Message) -> bool:
+        if message.to == 2:
+            outbox.offer([message])
+        return message.to == 2
+
+    net.lost = lost
+    leader.raw.report_unreachable(2)
+    net.propose(1, *[bytes(10_000)] * 60)
+    while follower.raw.last_index < leader.raw.last_index:
+        ticks += 1
+        assert ticks < 30
+        leader.raw.tick()
+        net.propose(1, bytes(20_000))
+        for read in range(20):
+            leader.raw.read_index(b"read")
+            net.settle()
+            if read % 10 == 0:  # about 1 Mbit/s
+                with trio.move_on_after(0):
+                    frame = await outbox.take_frame()
+                    sent_bytes += len(frame)
+                    received.feed(frame)
+            for message in received.said[seen:]:
+                assert isinstance(message, Message)
+                follower.raw.step(message)
+            seen = len(received.said)
+            net.settle()
+    assert sent_bytes < 1.1 * sum(len(entry.data) for entry in leader.log)
 
 
 async def test_a_peer_of_protocol_version_1_gets_whole_frames() -> None:

@@ -209,6 +209,26 @@ def test_entries_that_are_not_acknowledged_are_not_sent_with_each_heartbeat(lost
     assert _state(leader, 2) == (ProgressState.REPLICATE, False)
 
 
+@pytest.mark.parametrize("is_probed", [True, False])
+def test_twenty_answers_to_heartbeats_make_one_append_with_entries_at_most(is_probed: bool) -> None:
+    """In a heartbeat interval. And none to a member that is streamed to, which has been sent all of them."""
+    net = three()
+    leader = net.elect(1)
+    net.isolated = {2}
+    if is_probed:
+        leader.raw.report_unreachable(2)
+    net.propose(1, bytes(1000))
+    sent = []
+    for _ in range(8):
+        messages = []
+        for _ in range(20):
+            leader.raw.step(Message(type=MessageType.HEARTBEAT_RESP, to=1, from_=2, term=leader.raw.term))
+            messages += leader.hand_out()
+        sent.append(sum(m.to == 2 and bool(m.entries) for m in of_kind(messages, MessageType.APP)))
+        net.tick(1, nodes=[1])
+    assert sent == ([0, 1, 0, 1, 0, 0, 0, 1] if is_probed else [0] * 8)
+
+
 def test_without_the_switch_they_are() -> None:
     """As in etcd's raft, for the transcripts."""
     net = three(space_probes=False)
