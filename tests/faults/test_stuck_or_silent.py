@@ -9,6 +9,7 @@ import httpx
 import pytest
 import trio
 
+from raftkv_trio.node.driver.catching_up import SILENT_S
 from tests.faults.mixed import keep_full
 from tests.faults.namespaced import NamespacedCluster, open_namespaced
 from tests.faults.network import NotInThisKernel
@@ -76,6 +77,7 @@ async def test_a_host_crashes_during_a_snapshot(tmp_path: Path) -> None:
         leader = await cluster.leader(http)
         away = leader % 3 + 1
         cluster.kill(away)
+        await trio.sleep(SILENT_S + 1)  # so long the leader keeps its log for a member that may come back
         for number in range(60):
             assert await put(http, cluster.url(leader, f"/key-{number}"), 500) == 204
         # So slow that the follower is met while it receives, and so small that its kernel takes all of it.
