@@ -235,6 +235,9 @@ class TaskMember(SimulatedMember):
             self._end_process("stops")
             return
         first = next(leaves(error))
+        if isinstance(first, Halted):  # in a disk call that the start makes without a worker
+            self.halted(first)
+            return
         if self.parts is None and not isinstance(first.__cause__, OSError):
             self._note(f"does not start: {first}")
             state = self._state_after_refusal(first)
