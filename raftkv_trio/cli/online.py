@@ -79,9 +79,10 @@ def backup(endpoints: tuple[str, ...], timeout: float, force: bool, file: Path) 
 
     import trio
 
+    from raftkv_trio.cli.progress import is_terminal
     from raftkv_trio.client.backup import fetch_backup
 
-    shows_progress = sys.stderr is not None and sys.stderr.isatty()
+    shows_progress = is_terminal()
     taken = trio.run(
         partial(fetch_backup, addresses, file, timeout_s=timeout, force=force, shows_progress=shows_progress)
     )

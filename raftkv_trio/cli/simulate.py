@@ -352,7 +352,9 @@ def _counts(counts: Counter[str]) -> str:
 
 def _with_bar(items: Iterable[Item], length: int | None, label: str) -> Iterator[Item]:
     """The same items, with a progress bar if standard error is a terminal."""
-    if not sys.stderr.isatty():
+    from raftkv_trio.cli.progress import is_terminal
+
+    if not is_terminal():
         yield from items
         return
     with click.progressbar(items, length=length, label=label, file=sys.stderr, show_pos=True) as bar:

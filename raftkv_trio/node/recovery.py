@@ -7,7 +7,6 @@ so nothing of it has to be durable by itself.
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 
 from raftkv_trio.addresses import restored_cluster_id
@@ -43,7 +42,7 @@ async def check_cluster_to_join(config: NodeConfig, storage: NodeStorage, world:
     """
     if config.join:
         cluster_id = storage.identity.cluster_id
-        await check_joined(config.node_id, cluster_id, config.members, Path(config.data_dir), world.network)
+        await check_joined(config.node_id, cluster_id, config.members, config.data_dir, world.network)
 
 
 async def open_or_join(
@@ -57,7 +56,7 @@ async def open_or_join(
     creates again.
     """
     joined: Bootstrap | None = None
-    if await world.worker.run(is_new, disk, Path(config.data_dir)):
+    if await world.worker.run(is_new, disk, config.data_dir):
         # If the address cannot be bound the members are probably those of another machine. Find that out
         # before a directory is created: the directory would keep them for ever.
         await (

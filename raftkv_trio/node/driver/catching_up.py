@@ -20,7 +20,7 @@ however slow writers are.
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.raft.progress import ProgressState
@@ -119,12 +119,13 @@ class CatchingUp:
 
     def tick(self) -> None:
         """Look how far the slowest voter is behind, and how much may be appended until the next tick."""
-        self._note_snapshots()
+        members = self._raw.status().progress
+        self._note_snapshots(members)
         first = self._log.first_index()
         # What is needed from before the first entry comes by a snapshot: the log does not matter to it.
         lagging = [
             (_needed_from(progress), member)
-            for member, progress in self._raw.status().progress.items()
+            for member, progress in members.items()
             if member != self._raw.id
             and not progress.is_learner
             and self._makes_progress(member)
@@ -148,10 +149,10 @@ class CatchingUp:
                 behind_bytes / 1e6,
             )
 
-    def _note_snapshots(self) -> None:
+    def _note_snapshots(self, members: Mapping[int, ProgressStatus]) -> None:
         """Note which members have been sent a snapshot, and have not acknowledged it."""
         noted = {}
-        for member, progress in self._raw.status().progress.items():
+        for member, progress in members.items():
             index = progress.pending_snapshot or self._snapshots.get(member, 0)
             # When the snapshot has arrived, a probe begins behind it. That alone would not show it: of each
             # member that a new leader has not heard of yet, it believes that it lacks nothing.
