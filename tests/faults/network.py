@@ -103,6 +103,15 @@ class Network:
 
 
 @contextmanager
+def skipped_if_not_in_this_kernel() -> Iterator[None]:
+    """Skip the test if the kernel cannot do what it needs."""
+    try:
+        yield
+    except NotInThisKernel as error:
+        pytest.skip(str(error))
+
+
+@contextmanager
 def open_network(size: int) -> Iterator[Network]:
     """Skip the test if namespaces are not allowed; remove what earlier runs have left."""
     if shutil.which("ip") is None or shutil.which("tc") is None or os.geteuid() != 0:

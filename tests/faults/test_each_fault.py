@@ -12,7 +12,7 @@ import trio
 from raftkv_trio.testing import History, Register, check_linearizable
 from tests.faults.mixed import cut_to_ring, keep_full
 from tests.faults.namespaced import NamespacedCluster, open_namespaced
-from tests.faults.network import NotInThisKernel
+from tests.faults.network import skipped_if_not_in_this_kernel
 from tests.integration.clients import Client, RegisterHistory
 from tests.integration.cluster import PATIENCE_S, POLL_S
 
@@ -123,11 +123,9 @@ async def test_frames_are_lost(tmp_path: Path, history: RegisterHistory) -> None
     """A fifth of all that each node sends: every node still gets its writes through."""
     async with open_namespaced(tmp_path, arguments=ARGUMENTS) as (cluster, http):
         client = client_of(cluster, http, history)
-        try:
+        with skipped_if_not_in_this_kernel():
             for node_id in cluster.ids:
                 cluster.network.lose(node_id, 0.2)
-        except NotInThisKernel as error:
-            pytest.skip(str(error))
         for _ in range(WRITES):
             await write_through(client, cluster.ids)
         assert all(cluster.network.held_up(node_id) for node_id in cluster.ids)
@@ -148,10 +146,8 @@ async def test_a_snapshot_over_a_narrow_link_costs_no_leader(
         for number in range(60):
             assert await put_large(http, cluster.url(leader, f"/large-{number}")) == 204
         term = (await cluster.status(http, leader))["term"]
-        try:
+        with skipped_if_not_in_this_kernel():
             cluster.network.narrow(leader, 200)
-        except NotInThisKernel as error:
-            pytest.skip(str(error))
         cluster.start(away)
         await cluster.wait_serving(http, away)
         writes = 0

@@ -12,7 +12,7 @@ import trio
 from raftkv_trio.node.driver.catching_up import SILENT_S
 from tests.faults.mixed import keep_full
 from tests.faults.namespaced import NamespacedCluster, open_namespaced
-from tests.faults.network import NotInThisKernel
+from tests.faults.network import skipped_if_not_in_this_kernel
 from tests.integration.cluster import PATIENCE_S, POLL_S
 
 pytestmark = pytest.mark.faults
@@ -81,10 +81,8 @@ async def test_a_host_crashes_during_a_snapshot(tmp_path: Path) -> None:
         for number in range(60):
             assert await put(http, cluster.url(leader, f"/key-{number}"), 500) == 204
         # So slow that the follower is met while it receives, and so small that its kernel takes all of it.
-        try:
+        with skipped_if_not_in_this_kernel():
             cluster.network.narrow(leader, 200)
-        except NotInThisKernel as error:
-            pytest.skip(str(error))
         cluster.start(away)
 
         async def is_sent() -> bool:
@@ -157,10 +155,8 @@ async def test_a_snapshot_that_outlasts_the_log_under_writes(tmp_path: Path) -> 
         cluster.kill(away)
         for number in range(30):
             assert await put(http, cluster.url(leader, f"/large-{number}"), 4096) == 204
-        try:
+        with skipped_if_not_in_this_kernel():
             cluster.network.narrow(leader, 800)
-        except NotInThisKernel as error:
-            pytest.skip(str(error))
         async with trio.open_nursery() as nursery:
             for number in range(16):
                 nursery.start_soon(put_steadily, http, cluster.url(leader, f"/small-{number}"))
@@ -192,11 +188,9 @@ async def test_the_largest_value_over_a_slow_link(tmp_path: Path) -> None:
         leader = await cluster.leader(http)
         await wait_written(http, cluster.url(leader, "/key"), PATIENCE_S)
         term = (await cluster.status(http, leader))["term"]
-        try:
+        with skipped_if_not_in_this_kernel():
             for node_id in cluster.ids:
                 cluster.network.narrow(node_id, 8_000)
-        except NotInThisKernel as error:
-            pytest.skip(str(error))
         for _ in range(4):
             assert await put(http, cluster.url(leader, "/large"), LARGEST_VALUE_BYTES) == 204
         assert cluster.network.held_up(leader)
@@ -208,11 +202,9 @@ async def test_reads_beside_large_writes_over_a_slow_link(tmp_path: Path) -> Non
     async with open_namespaced(tmp_path, arguments=ARGUMENTS, disk_kib=WIDE_DISK_KIB) as (cluster, http):
         leader = await cluster.leader(http)
         await wait_written(http, cluster.url(leader, "/key"))
-        try:
+        with skipped_if_not_in_this_kernel():
             for node_id in cluster.ids:
                 cluster.network.narrow(node_id, 50_000, queue_ms=50)
-        except NotInThisKernel as error:
-            pytest.skip(str(error))
         async with trio.open_nursery() as nursery:
             for number in range(LARGE_WRITERS):
                 nursery.start_soon(put_large, http, cluster.url(leader, f"/large-{number}"))

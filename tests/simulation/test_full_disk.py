@@ -92,6 +92,17 @@ def test_a_follower_without_room_counts_in_no_quorum() -> None:
     assert node.dry_run_change(ChangeRequest((MemberChange(Action.REMOVE, full.id),))) is None
 
 
+def fill_up(simulation: Simulation, member: SimulatedMember) -> int:
+    """Take the room from a member's disk, and write until it has noticed that; returns how often."""
+    member.disk.free_bytes = 0
+    written = 0
+    while member.node and member.node.status().health is None:
+        put(simulation, range(written, written + 1))
+        written += 1
+    simulation.run_for(1)
+    return written
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_a_node_without_room_that_is_elected_hands_over(seed: int) -> None:
     """Its disk was full before, and stays full; writes succeed a few election timeouts after it leads."""
@@ -99,12 +110,7 @@ def test_a_node_without_room_that_is_elected_hands_over(seed: int) -> None:
     leader = simulation.leader()
     third, full = [simulation.members[n] for n in simulation.members if n != leader]
     simulation.run_for(1)
-    full.disk.free_bytes = 0
-    written = 0
-    while full.node and full.node.status().health is None:
-        put(simulation, range(written, written + 1))
-        written += 1
-    simulation.run_for(1)
+    written = fill_up(simulation, full)
     # With the third node cut off, only the full one can be elected.
     simulation.partition([third.id])
     put(simulation, range(1))
@@ -125,12 +131,7 @@ def test_leadership_does_not_go_to_a_node_without_room(seed: int) -> None:
     leader = simulation.leader()
     full, third = [simulation.members[n] for n in simulation.members if n != leader]
     simulation.run_for(1)
-    full.disk.free_bytes = 0
-    written = 0
-    while full.node and full.node.status().health is None:
-        put(simulation, range(written, written + 1))
-        written += 1
-    simulation.run_for(1)
+    fill_up(simulation, full)
     simulation.members[leader].transfer_leadership()
 
     def leads_at_last() -> bool:
