@@ -85,9 +85,12 @@ class CatchingUp:
 
     def keep_from(self, index: int) -> int:
         """The first entry to keep, at most `index`, from where on the log is kept in any case."""
-        members = self._raw.status().progress.items()
+        members = self._raw.status().progress
+        self._note_snapshots(members)
         needs = [
-            _needed_from(progress) for member, progress in members if self._is_waited_for(member, progress)
+            _needed_from(progress)
+            for member, progress in members.items()
+            if self._is_waited_for(member, progress)
         ]
         needed = min([i for i in needs if i >= self._log.first_index()], default=index)
         if needed >= index:
@@ -105,8 +108,7 @@ class CatchingUp:
         # Until the transfer has ended or failed, and the core with it, nothing else is known of the member.
         if progress.pending_snapshot is not None or self._active.responds(member):
             return member != self._raw.id
-        is_restoring = progress.state is ProgressState.PROBE and progress.next > progress.match + 1
-        return is_restoring and self._active.responded_within(member, SILENT_S)
+        return member in self._snapshots and self._active.responded_within(member, SILENT_S)
 
     # ------------------------------------------------------------ the writers
 

@@ -9,7 +9,11 @@ from dataclasses import replace
 from itertools import permutations
 from random import Random
 
-from raftkv_trio.testing.schedules.draw_disks import with_a_directory_set_back, with_a_disk_that_stays_full
+from raftkv_trio.testing.schedules.draw_disks import (
+    with_a_directory_set_back,
+    with_a_disk_that_stays_full,
+    with_unsynced_ends,
+)
 from raftkv_trio.testing.schedules.draw_reshaping import draw_reshaping
 from raftkv_trio.testing.schedules.schedule import (
     DISK_CALL_S,
@@ -34,7 +38,7 @@ def draw_schedule(seed: int) -> Schedule:
     for with_disk in (with_a_directory_set_back, with_a_disk_that_stays_full):
         if (changed := with_disk(seed, schedule)) is not None:
             return changed
-    schedule = _with_silence(seed, _with_pursuit(seed, schedule))
+    schedule = with_unsynced_ends(seed, _with_silence(seed, _with_pursuit(seed, schedule)))
     faults = [*schedule.faults, *draw_reshaping(seed, schedule.nodes)]
     faults.sort(key=lambda fault: fault.at_s)
     return replace(schedule, faults=tuple(faults))

@@ -1,4 +1,4 @@
-"""Draws what befalls a node's disk for longer than one fault: a full disk, a directory that is set back.
+"""Draws what befalls a disk beyond one fault: a full disk, a directory that is set back, ends without a sync.
 
 Each draws from random numbers of its own, and changes only a few seeds.
 """
@@ -86,3 +86,26 @@ def with_a_directory_set_back(seed: int, schedule: Schedule) -> Schedule | None:
         limits=replace(schedule.limits, election_ticks=10),
         faults=tuple(sorted([set_back, *later], key=lambda fault: fault.at_s)),
     )
+
+
+def with_unsynced_ends(seed: int, schedule: Schedule) -> Schedule:
+    """In one of ten seeds: nodes are killed before the log is synced, start again, and soon lose power.
+
+    What a start finds was in the page cache only, until the start itself has written it again.
+    """
+    random = Random(f"unsynced ends {seed}")
+    if schedule.nodes == 1 or random.random() < 0.9:
+        return schedule
+    ends = [
+        Fault(
+            at_s=random.uniform(1, MIN_DURATION_S - 2 * PATIENCE_S),
+            kind=FaultKind.HALT_IN_DISK_CALL,
+            node=random.randint(1, schedule.nodes),
+            number=random.randrange(4),
+            duration_s=random.uniform(0.05, 0.3),
+            again_s=random.uniform(0.0, 0.2),
+        )
+        for _ in range(10)
+    ]
+    faults = sorted([*schedule.faults, *ends], key=lambda fault: fault.at_s)
+    return replace(schedule, faults=tuple(faults))

@@ -60,6 +60,22 @@ def test_a_member_with_a_snapshot_may_be_silent_for_a_while() -> None:
     assert kept == [True, True, True, False]
 
 
+def test_a_new_leader_keeps_nothing_for_a_member_that_died_before() -> None:
+    """Until it is heard of, all followers look to it as one does that restores a snapshot."""
+    lagging = Lagging(max_bytes=10**6)
+    lagging.net.lost = lambda message: 3 in (message.to, message.from_)
+    lagging.write(20)
+    for old, new in ((1, 2), (2, 1)):
+        lagging.net[old].raw.transfer_leader(new)
+        lagging.net.settle()
+    assert lagging.state is ProgressState.PROBE
+    lagging.clock.now_s += 2
+    lagging.tick()
+    lagging.write(20)
+    lagging.compact(2)
+    assert lagging.leader.storage.first_index() == lagging.leader.storage.snapshot().index - 1
+
+
 def test_nothing_is_kept_for_a_snapshot_that_has_failed() -> None:
     """The next one will be newer."""
     lagging = Lagging(max_bytes=10**6)
@@ -135,8 +151,9 @@ def test_writers_are_slowed_only_for_a_voter_that_makes_progress() -> None:
 def test_nobody_is_slowed_for_a_voter_that_acknowledges_nothing_to_a_new_leader() -> None:
     """Its disk hangs. The leader knows nothing of its log, and probes as after a snapshot."""
     lagging = Lagging(max_bytes=100 * ENTRY_BYTES)
-    lagging.net.elect(2)
-    lagging.net.elect(1)
+    for old, new in ((1, 2), (2, 1)):
+        lagging.net[old].raw.transfer_leader(new)
+        lagging.net.settle()
     lagging.active.heard(3)
     lagging.write(80)
     assert lagging.state is ProgressState.PROBE
