@@ -1,0 +1,368 @@
+"""A hostile peer, and real nodes for it to attack.
+
+The peer is built on the wire module: all that it sends are whole frames, so what a node makes of them is a
+matter of who says what. It speaks in one of three roles:
+
+- a stranger: it has read the cluster's id and the member's ids, which are no secrets, and no more;
+- a joiner: the log has added it as a learner, and its process speaks instead of a correct one;
+- a member: a voter of the cluster, which no other process has ever been.
+
+    async with besieged(tmp_path) as siege:
+        peer = siege.stranger(to=1)
+        async with peer.speaking() as stream:
+            await stream.say(peer.message(MessageType.HEARTBEAT, term=2**63 - 1))
+        await siege.check_unharmed()
+
+A node that `besieged` runs may be stopped and started again (`siege.restart`): what a peer said must not end
+its next start either.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from raftkv_trio import Committed, Node, NodeConfig, run_node
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.node.parts import NodeParts
+from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
+from raftkv_trio.peers.connection import receive_payload
+from raftkv_trio.peers.framing import FrameDecoder
+from raftkv_trio.peers.handshake_frames import (
+    PROTOCOL_VERSIONS,
+    VERSION_WITH_BOOTS,
+    BootAnswer,
+    Hello,
+    JoinAnswer,
+    JoinQuery,
+    Welcome,
+    decode_boot_answer,
+    decode_join_answer,
+    decode_welcome,
+    encode_boot,
+    encode_hello,
+    encode_join_query,
+)
+from raftkv_trio.peers.wire import encode_messages
+from raftkv_trio.raft.types import Message, MessageType
+from tests.conftest import find_free_ports
+
+#: For what must happen soon, on however slow a machine.
+PATIENCE_S = 60.0
+
+
+class HostilePeer:
+    """Connects to one node, and says there what it likes, under one id.
+
+    Args:
+        target, target_id: the node that it attacks.
+        cluster_id: what it says to be the cluster's.
+        node_id: under which it speaks.
+        directory_id: of the data directory that it claims to have.
+        peer_url: where it claims to listen; it does not, unless `listening` is used.
+    """
+
+    def __init__(
+        self,
+        target: PeerAddress,
+        *,
+        target_id: int,
+        cluster_id: int,
+        node_id: int,
+        directory_id: bytes = b"h" * 16,
+        peer_url: str | None = "http://127.0.0.1:1",
+    ) -> None:
+        self.target, self.target_id = target, target_id
+        self.cluster_id, self.node_id, self.directory_id = cluster_id, node_id, directory_id
+        self.peer_url = peer_url
+
+    def hello(self, **changes: Any) -> Hello:
+        """The Hello of this peer, with some fields changed."""
+        hello = Hello(
+            cluster_id=self.cluster_id,
+            sender=self.node_id,
+            directory_id=self.directory_id,
+            receiver=self.target_id,
+            peer_url=self.peer_url,
+        )
+        return replace(hello, **changes)
+
+    def message(self, kind: MessageType, **fields: Any) -> Message:
+        """A raft message from this peer to its target."""
+        return Message(**({"type": kind, "to": self.target_id, "from_": self.node_id} | fields))
+
+    async def connect(self) -> trio.SocketStream:
+        """A connection on which nothing was said yet."""
+        return await trio.open_tcp_stream(self.target.host, self.target.port)
+
+    @asynccontextmanager
+    async def speaking(self, *, boot_nonce: int = 4711, **hello: Any) -> AsyncIterator["HostileStream"]:
+        """A connection after the handshake, as far as the node takes part: see `HostileStream.refusal`."""
+        async with await self.connect() as connection:
+            stream = HostileStream(connection)
+            await stream.introduce(self.hello(**hello), boot_nonce)
+            yield stream
+
+    async def join_query(self, node_id: int | None = None) -> JoinAnswer:
+        """Ask which cluster this is, as a joiner does."""
+        async with await self.connect() as connection:
+            query = JoinQuery(PROTOCOL_VERSIONS, self.node_id if node_id is None else node_id)
+            await connection.send_all(encode_join_query(query))
+            return decode_join_answer(await receive_payload(connection, FrameDecoder()))
+
+
+class HostileStream:
+    """A connection of the hostile peer.
+
+    Attributes:
+        welcome: the node's answer to the Hello.
+        boot_answer: its answer to the Boot, if the versions have it and the Hello was accepted.
+    """
+
+    def __init__(self, connection: trio.abc.Stream) -> None:
+        self.connection = connection
+        self.welcome: Welcome | None = None
+        self.boot_answer: BootAnswer | None = None
+        self._decoder = FrameDecoder()
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the node has refused the handshake; None if it has not."""
+        reasons = [answer.reason for answer in (self.welcome, self.boot_answer) if answer is not None]
+        return next((reason for reason in reasons if reason is not None), None)
+
+    async def introduce(self, hello: Hello, boot_nonce: int) -> None:
+        """Take part in the handshake, to its end or to the node's refusal."""
+        await self.connection.send_all(encode_hello(hello))
+        self.welcome = decode_welcome(await self.receive())
+        if self.welcome.reason is None and self.welcome.version >= VERSION_WITH_BOOTS:
+            await self.connection.send_all(encode_boot(boot_nonce))
+            self.boot_answer = decode_boot_answer(await self.receive())
+
+    async def say(self, *messages: Message) -> None:
+        """Send raft messages, in one frame."""
+        await self.send(encode_messages(messages))
+
+    async def send(self, frame: bytes) -> None:
+        """Send bytes; that the node has closed the connection is no error."""
+        try:
+            await self.connection.send_all(frame)
+        except trio.BrokenResourceError:
+            pass  # the node reads nothing more; what became of it, it shows itself
+
+    async def receive(self) -> bytes:
+        """The next frame's payload; raises PeerProtocolError at the end of the stream."""
+        return await receive_payload(self.connection, self._decoder)
+
+    async def wait_closed(self) -> None:
+        """Until the node closes the connection."""
+        try:
+            while await self.connection.receive_some():
+                pass
+        except trio.BrokenResourceError:
+            pass  # closed all the same
+
+
+@asynccontextmanager
+async def listening(
+    address: PeerAddress, answer: Callable[[trio.SocketStream], Any]
+) -> AsyncIterator[trio.Nursery]:
+    """Listen where a member, or a stranger, is said to listen: `answer` is an async function."""
+    (listener,) = await trio.open_tcp_listeners(address.port, host=address.host)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, answer, [listener])
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+# ---------------------------------------------------------------- the nodes
+
+
+class Commands:
+    """A state machine that is the list of its commands."""
+
+    def __init__(self) -> None:
+        self.commands: list[bytes] = []
+
+    def apply(self, batch: Sequence[Committed]) -> list[int]:
+        self.commands.extend(committed.command for committed in batch)
+        return [len(self.commands)] * len(batch)
+
+    def snapshot(self) -> Iterator[bytes]:
+        return iter(list(self.commands))
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self.commands = list(chunks)
+
+
+class BesiegedNode:
+    """A node that runs, with all its tasks, from its directory."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.machine = Commands()
+        self.node: Node | None = None
+        self.parts: NodeParts | None = None
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    @property
+    def running(self) -> Node:
+        """Its handle."""
+        assert self.node is not None
+        return self.node
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `stop`; raises whatever ends the node before that."""
+        self.machine, self._scope, self._ended = Commands(), trio.CancelScope(), trio.Event()
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self.node = await nursery.start(self._run_node)
+                    task_status.started()
+        finally:
+            self.node = self.parts = None
+            self._ended.set()
+
+    async def _run_node(self, *, task_status: trio.TaskStatus[Node]) -> None:
+        await run_node(self.config, self.machine, watch=self._watch, task_status=task_status)
+
+    def _watch(self, parts: NodeParts) -> None:
+        self.parts = parts
+
+    async def stop(self) -> None:
+        """Stop it, as the end of its program does."""
+        self._scope.cancel()
+        await self._ended.wait()
+
+
+class Siege:
+    """The nodes that are attacked, and what they were before.
+
+    Attributes:
+        nodes: those that run, by id.
+        addresses: of all members, the hostile one included.
+        cluster_id: theirs.
+    """
+
+    def __init__(
+        self, nodes: Mapping[int, BesiegedNode], addresses: Mapping[int, PeerAddress], nursery: trio.Nursery
+    ) -> None:
+        self.nodes = nodes
+        self.addresses = addresses
+        self.cluster_id = nodes[min(nodes)].config.cluster_id
+        self._nursery = nursery
+        self.acknowledged: list[bytes] = []
+
+    # ------------------------------------------------------------ the attackers
+
+    def stranger(self, to: int, *, node_id: int = 99) -> HostilePeer:
+        """One who is no member."""
+        return self._peer(to, node_id, peer_url="http://127.0.0.1:1")
+
+    def member(self, to: int) -> HostilePeer:
+        """The voter that does not run: no node has met it before."""
+        (node_id,) = self.addresses.keys() - self.nodes.keys()
+        return self._peer(to, node_id, peer_url=self.addresses[node_id].url)
+
+    async def joiner(self, to: int, *, node_id: int = 50) -> HostilePeer:
+        """One that is added as a learner first, unless it is one already; the nodes know it then."""
+        (port,) = find_free_ports(1)
+        address = PeerAddress("127.0.0.1", port)
+        change = MemberChange(Action.ADD, node_id, address, is_promoted_by_hand=True)
+        leader = await self.leader()
+        await leader.running.change_members(ChangeRequest((change,), is_forced=True)).wait()
+        await self.until(
+            lambda: all(
+                any(member.id == node_id for member in node.running.members()) for node in self.nodes.values()
+            )
+        )
+        return self._peer(to, node_id, peer_url=address.url)
+
+    def _peer(self, to: int, node_id: int, *, peer_url: str) -> HostilePeer:
+        return HostilePeer(
+            self.addresses[to],
+            target_id=to,
+            cluster_id=self.cluster_id,
+            node_id=node_id,
+            peer_url=peer_url,
+        )
+
+    # ------------------------------------------------------------ the nodes
+
+    async def leader(self) -> BesiegedNode:
+        """The one that leads, once it is known to all."""
+        ids = self.nodes.keys()
+
+        def known() -> set[int | None]:
+            return {node.running.status().leader_id for node in self.nodes.values()}
+
+        await self.until(lambda: len(known()) == 1 and known() <= ids)
+        (leader_id,) = known()
+        assert leader_id is not None
+        return self.nodes[leader_id]
+
+    async def follower(self) -> BesiegedNode:
+        """One that does not lead."""
+        leader = await self.leader()
+        return next(node for node in self.nodes.values() if node is not leader)
+
+    def terms(self) -> dict[int, int]:
+        """The term of each node."""
+        return {i: node.running.status().term for i, node in self.nodes.items()}
+
+    async def propose(self, command: bytes) -> None:
+        """A client's command; it must be there until the end."""
+        await (await self.leader()).running.propose(command)
+        self.acknowledged.append(command)
+
+    async def restart(self, node_id: int) -> None:
+        """Stop a node and start it again from its directory."""
+        await self.nodes[node_id].stop()
+        await self._nursery.start(self.nodes[node_id].run)
+
+    async def check_unharmed(self, *, terms: Mapping[int, int] | None = None) -> None:
+        """All nodes run, have all that was acknowledged and nothing else, and go on, in these terms."""
+        await self.propose(b"after %d" % len(self.acknowledged))
+        await self.until(
+            lambda: all(node.machine.commands == self.acknowledged for node in self.nodes.values())
+        )
+        if terms is not None:
+            assert self.terms() == terms
+
+    async def check_starts_again(self) -> None:
+        """Each node starts again from its directory, one after the other, and all is as it was."""
+        for node_id in self.nodes:
+            await self.restart(node_id)
+            await self.check_unharmed()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Poll: what is waited for shows in a node's status, where no event can be awaited."""
+        with trio.fail_after(PATIENCE_S):
+            while not condition():  # noqa: ASYNC110 - see above
+                await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def besieged(directory: Path, **settings: Any) -> AsyncIterator[Siege]:
+    """Nodes 1 and 2 of a cluster of three, which lead and follow; the third voter does not run.
+
+    A node that ends raises here. `settings` are of every node's configuration.
+    """
+    ports = find_free_ports(3)
+    addresses = {i: PeerAddress("127.0.0.1", port) for i, port in enumerate(ports, start=1)}
+    settings = {"segment_bytes": 1024 * 1024} | settings
+    nodes = {
+        i: BesiegedNode(NodeConfig(node_id=i, members=addresses, data_dir=directory / str(i), **settings))
+        for i in (1, 2)
+    }
+    async with trio.open_nursery() as nursery:
+        for node in nodes.values():
+            await nursery.start(node.run)
+        siege = Siege(nodes, addresses, nursery)
+        await siege.propose(b"before")
+        yield siege
+        nursery.cancel_scope.cancel()
