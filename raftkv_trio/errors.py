@@ -49,7 +49,7 @@ class NoLeader(ProposalError):
 
 
 class Overloaded(ProposalError):
-    """Too many proposals wait already; certainly not applied."""
+    """Too much waits, or is under way, already; certainly not applied."""
 
 
 class TooLarge(ProposalError):
