@@ -12,13 +12,13 @@ from trio._core import _run
 from raftkv_trio.testing.campaign.schedule_on_tasks import run_schedule_on_tasks
 from raftkv_trio.testing.campaign.seeds import Verdict
 from raftkv_trio.testing.planted import PLANTED
-from raftkv_trio.testing.schedules.draw import draw_schedule
+from raftkv_trio.testing.schedules.draw import draw_schedule_on_tasks
 from raftkv_trio.testing.schedules.schedule import MIN_DURATION_S, MIN_FAULTS, MIN_OPERATIONS
 from raftkv_trio.testing.world.determinism import deterministic_scheduling
 
 
 def run(seed: int) -> Verdict:
-    return run_schedule_on_tasks(draw_schedule(seed))
+    return run_schedule_on_tasks(draw_schedule_on_tasks(seed))
 
 
 def check(verdict: Verdict) -> None:
@@ -46,9 +46,9 @@ def test_five_hundred_seeds(first: int) -> None:
 _DIGESTS = """
 import sys
 from raftkv_trio.testing.campaign.schedule_on_tasks import run_schedule_on_tasks
-from raftkv_trio.testing.schedules.draw import draw_schedule
+from raftkv_trio.testing.schedules.draw import draw_schedule_on_tasks
 for seed in range(int(sys.argv[1]), int(sys.argv[2])):
-    print(run_schedule_on_tasks(draw_schedule(seed)).digest)
+    print(run_schedule_on_tasks(draw_schedule_on_tasks(seed)).digest)
 """
 
 

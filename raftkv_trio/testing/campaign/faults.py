@@ -141,6 +141,13 @@ def _pause(simulation: Simulation, fault: Fault) -> None:
     _later(simulation, fault, member.resume)
 
 
+def _clone(simulation: Simulation, fault: Fault) -> None:
+    """Clone the node, or another one if it is down; not one whose directory need not start."""
+    able = [m.id for m in simulation.members.values() if m.node is not None and not m.is_rotten]
+    if able:
+        simulation.run_clone(fault.node if fault.node in able else able[0], fault.duration_s)
+
+
 def _change_clock(simulation: Simulation, fault: Fault) -> None:
     clock = _member(simulation, fault).clock
     clock.set_rate(fault.factor)
@@ -263,6 +270,7 @@ _STRIKES: Mapping[FaultKind, Strike] = {
     FaultKind.KILL: _halt,
     FaultKind.STOP: _stop,
     FaultKind.PAUSE: _pause,
+    FaultKind.CLONE: _clone,
     FaultKind.CLOCK: _change_clock,
     FaultKind.SLOW_DISK: _slow_down,
     FaultKind.EIO: _fail,

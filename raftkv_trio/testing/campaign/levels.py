@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from raftkv_trio.testing.campaign.seeds import Verdict, run_schedule
-from raftkv_trio.testing.schedules.draw import draw_schedule
+from raftkv_trio.testing.schedules.draw import draw_schedule, draw_schedule_on_tasks
 from raftkv_trio.testing.schedules.schedule import Schedule
 
 
@@ -35,5 +35,5 @@ def _run_on_tasks(schedule: Schedule, *, keep_trace: bool = False) -> Verdict:
 
 LEVELS: Mapping[int, Level] = {
     1: Level(draw_schedule, run_schedule),
-    2: Level(draw_schedule, _run_on_tasks),
+    2: Level(draw_schedule_on_tasks, _run_on_tasks),
 }

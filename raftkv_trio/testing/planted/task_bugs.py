@@ -5,6 +5,7 @@ from typing import Any
 from raftkv_trio.node.log_writer import LogWriter
 from raftkv_trio.node.snapshotter import Snapshotter
 from raftkv_trio.node.steps import Steps, in_worker, wait
+from raftkv_trio.peers.peers import Peers
 from raftkv_trio.testing.planted.bug import PlantedBug, bug
 
 BUGS: list[PlantedBug] = []
@@ -44,3 +45,18 @@ def _(original: Any) -> object:
         yield from in_worker(file.finish)
 
     return write
+
+
+@bug(
+    BUGS,
+    "second-process-is-let-in",
+    "of two processes under one id the newest connection counts, and nobody is told",
+    Peers,
+    "_boot_objection",
+    level=2,
+)
+def _(original: Any) -> object:
+    async def boot_objection(peers: Any, hello: object, boot_nonce: int, host: str) -> None:
+        return None
+
+    return boot_objection

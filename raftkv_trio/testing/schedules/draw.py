@@ -14,6 +14,7 @@ from raftkv_trio.testing.schedules.draw_disks import (
     with_a_disk_that_stays_full,
     with_unsynced_ends,
 )
+from raftkv_trio.testing.schedules.draw_intruders import with_a_clone
 from raftkv_trio.testing.schedules.draw_reshaping import draw_reshaping
 from raftkv_trio.testing.schedules.schedule import (
     DISK_CALL_S,
@@ -42,6 +43,11 @@ def draw_schedule(seed: int) -> Schedule:
     faults = [*schedule.faults, *draw_reshaping(seed, schedule.nodes)]
     faults.sort(key=lambda fault: fault.at_s)
     return replace(schedule, faults=tuple(faults))
+
+
+def draw_schedule_on_tasks(seed: int) -> Schedule:
+    """The schedule of a seed at level 2: as at level 1, and with what needs connections between nodes."""
+    return with_a_clone(seed, draw_schedule(seed))
 
 
 def _draw_schedule(seed: int) -> Schedule:
@@ -286,7 +292,7 @@ def _draw_moments(random: Random, count: int) -> list[float]:
 
 _OCCASIONS = (Occasion.ELECTED, Occasion.INSTALLED, Occasion.UNTIDY)
 #: Kinds that are drawn with what belongs to them, and not by themselves.
-_OF_SCENES = RESHAPING | {FaultKind.DISK_STAYS_FULL, FaultKind.SET_BACK}
+_OF_SCENES = RESHAPING | {FaultKind.DISK_STAYS_FULL, FaultKind.SET_BACK, FaultKind.CLONE}
 _FOR_SEVERAL = frozenset(
     {
         FaultKind.PARTITION,

@@ -41,6 +41,7 @@ class FaultKind(Enum):
     DISK_STAYS_FULL = "disk full until a leader has room"
     BIT_ROT = "bit rot"
     SET_BACK = "data directory set back"
+    CLONE = "clone of a node"
     TRANSFER = "leadership transfer"
     JOIN = "node joins"
     REMOVE = "member removed"

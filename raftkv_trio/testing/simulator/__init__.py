@@ -15,6 +15,7 @@ Begin with `simulation.py`: `Simulation` is the cluster, at level 1, that users 
 
 - `simulated_member.py`: a member at either level: what outlives its process, and what is seen of it.
 - `stepped_member.py`, `stepped_task.py`: level 1; `snapshot_transfers.py`: its snapshots sent and received.
-- `task_member.py`: level 2, with the ports that its tasks wait at, and its `Simulation`.
+- `task_member.py`: level 2, and its `Simulation`; `task_ports.py`: what its tasks wait at.
+- `clone.py`: a second process under a member's id, at level 2.
 - `watched_machine.py`: the state machine, watched for the invariants.
 """

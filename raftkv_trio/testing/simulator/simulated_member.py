@@ -60,6 +60,7 @@ class SimulatedMember(ABC):
         node, parts: the running node and its parts; None while there is no process.
         machine: the state machine; after the end of a process, as that process left it.
         disk, clock: the node's own.
+        make_machine: makes the state machine of a new process.
         turn_delay_s: longest time from setting the driver's wakeup to its turn.
         disk_call_s: shortest and longest time of a disk call.
         disk_is_slow_s: longest time that a slow disk adds to each call.
@@ -112,7 +113,7 @@ class SimulatedMember(ABC):
         self.disk_is_slow_s = 0.0
         self.disk_stays_full = False
         self.is_rotten = False
-        self._make_machine = make_machine
+        self.make_machine = make_machine
         self._timeline = timeline
         self._trace = trace
         self._name = f"node {node_id}"

@@ -263,6 +263,12 @@ class Simulation:
         """Let a paused node go on, as SIGCONT does."""
         self.members[node].resume()
 
+    def run_clone(self, node: int, for_s: float) -> None:
+        """Start a copy of a running node's data directory as a second process under its id, for a while.
+
+        At level 1 it does nothing: there are no connections that two processes could take from each other.
+        """
+
     def plan_restart(self, node: int, down_s: float, *, again_s: float | None = None) -> None:
         """Decide how long a supervised node stays down the next time.
 

@@ -48,7 +48,7 @@ class SteppedMember(SimulatedMember):
     def start(self) -> None:
         self._epoch += 1
         self.restarts += 1
-        machine = self._make_machine()
+        machine = self.make_machine()
         try:
             bootstrap = None
             if self.config.join and is_new(self.disk, DATA_DIR):

@@ -6,7 +6,6 @@ and Trio's clock moves with it. So level 2 has the schedules, faults, clients an
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar, TypeVarTuple
 
 import trio
 import trio.testing
@@ -14,86 +13,14 @@ import trio.testing
 from raftkv_trio.errors import ConfigError, NodeRemoved, StorageError, leaves
 from raftkv_trio.node.node import run_node
 from raftkv_trio.sync import cancelled_when
-from raftkv_trio.testing.simulator.simulated_member import MemberClock, ProcessState, SimulatedMember
+from raftkv_trio.testing.simulator.clone import Clone
+from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
+from raftkv_trio.testing.simulator.task_ports import InlineWorker, Process, TaskClock
 from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
 from raftkv_trio.testing.world.simulated_disk import Halted
 from raftkv_trio.testing.world.stream_network import NodeNetwork, StreamNetwork
 from raftkv_trio.world import World
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
-
-class Process:
-    """One process of a member, from its start to its end.
-
-    Attributes:
-        ended: set when it has ended; its tasks may still unwind then, and reach nothing.
-        scope: of all its tasks.
-        log_write: the disk call of the log writer under way; None if there is none.
-    """
-
-    def __init__(self) -> None:
-        self.ended = trio.Event()
-        self.scope = trio.CancelScope()
-        self.log_write: Callable[[], object] | None = None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it has ended."""
-        return self.ended.is_set()
-
-
-class InlineWorker:
-    """The `Worker` port without a thread: a call takes virtual time, and is then made in the event loop.
-
-    After the end of the process no call is made.
-
-    Args:
-        writes_log: whether it is the log writer's.
-    """
-
-    def __init__(self, member: "TaskMember", process: Process, *, writes_log: bool) -> None:
-        self._member = member
-        self._process = process
-        self._writes_log = writes_log
-        self._lock = trio.Lock()
-
-    async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        async with self._lock:
-            if self._writes_log:
-                self._process.log_write = partial(fn, *args)
-            with trio.CancelScope(shield=True):
-                await self._member.spend_disk_time(self._process)
-            self._process.log_write = None
-            if self._process.has_ended:
-                raise Halted("the process has ended")
-            try:
-                return fn(*args)
-            except Halted as halted:
-                self._member.halted(halted)
-                raise
-
-
-class TaskClock(MemberClock):
-    """The `Clock` port: a member's clock, for which its tasks wait on the timeline."""
-
-    def __init__(self, member: "TaskMember", clock: MemberClock) -> None:
-        super().__init__(clock._timeline)
-        self._member = member
-        self._clock = clock
-
-    def now(self) -> float:
-        return self._clock.now()
-
-    async def sleep_until(self, deadline: float) -> None:
-        await trio.lowlevel.checkpoint()
-        while wait_s := self._clock.virtual_s_until(deadline):
-            over = trio.Event()
-            self._timeline.after(wait_s, over.set)
-            await over.wait()
-        await self._member.when_running()
 
 
 class TaskMember(SimulatedMember):
@@ -203,7 +130,7 @@ class TaskMember(SimulatedMember):
         network = self._network
         assert isinstance(network, StreamNetwork)
         network.join(self.id, self)
-        machine = self._make_machine()
+        machine = self.make_machine()
         error: Exception | None = None
         try:
             with process.scope:
@@ -255,6 +182,7 @@ class TaskSimulation(Simulation):
     member_type = TaskMember
 
     _nursery: trio.Nursery
+    _clones: tuple[Clone, ...] = ()
 
     @property
     def _task_members(self) -> list[TaskMember]:
@@ -272,10 +200,20 @@ class TaskSimulation(Simulation):
         member.nursery = self._nursery
         return member
 
+    def run_clone(self, node: int, for_s: float) -> None:
+        member = self.members[node]
+        assert member.node is not None
+        others = [other for other in self.members.values() if other is not member]
+        assert isinstance(self.network, StreamNetwork)
+        clone = Clone(member, others, network=self.network, timeline=self.timeline, trace=self.trace)
+        self._clones += (clone,)
+        self._nursery.start_soon(clone.run)
+        self.timeline.after(for_s, clone.end)
+
     def abandon(self) -> None:
         """End all processes, wherever they are: the simulation is over."""
-        for member in self._task_members:
-            member.abandon()
+        for process in (*self._task_members, *self._clones):
+            process.abandon()
 
     async def step_until(self, deadline: float, condition: Callable[[], bool] = lambda: False) -> None:
         """Let time pass until a moment of virtual time, or until `condition` holds.

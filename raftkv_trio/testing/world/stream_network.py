@@ -192,7 +192,7 @@ class StreamNetwork(MessageNetwork):
             del self._streams[number]
             dead, living = (stream, stream.other) if stream.owner == node_id else (stream.other, stream)
             dead.break_off()
-            if not self._is_cut(node_id, living.owner):
+            if not self.is_cut(node_id, living.owner):
                 self._timeline.after(self._transit_s(), living.break_off)
 
     def disconnect(self, sender: int, receiver: int) -> None:
@@ -221,7 +221,7 @@ class StreamNetwork(MessageNetwork):
         while True:
             await self.sleep(self._transit_s())
             await gate()
-            if not self._is_cut(sender, receiver):
+            if not self.is_cut(sender, receiver):
                 break
             await self.sleep(again_s)
             again_s *= 2
@@ -270,7 +270,7 @@ class StreamNetwork(MessageNetwork):
     def _pump(self, stream: SimulatedStream) -> None:
         sender, receiver = stream.owner, stream.other.owner
         while stream.flight and stream.flight[0][0] <= self._timeline.now:
-            if self._is_cut(sender, receiver):
+            if self.is_cut(sender, receiver):
                 self._stall(stream)
                 return
             stream.stalled_since = None
@@ -290,7 +290,7 @@ class StreamNetwork(MessageNetwork):
         else:
             self._timeline.after(RETRANSMIT_S * (1 + self._random.random()), self._pump, stream)
 
-    def _is_cut(self, one: int, other: int) -> bool:
+    def is_cut(self, one: int, other: int) -> bool:
         """Whether either direction is cut, or a host is dead: without acknowledgements nothing moves."""
         if one in self._dead_hosts or other in self._dead_hosts:
             return True

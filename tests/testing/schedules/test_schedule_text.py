@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from raftkv_trio.testing.schedules.draw import draw_schedule
+from raftkv_trio.testing.schedules.draw import draw_schedule_on_tasks
 from raftkv_trio.testing.schedules.schedule import Fault, FaultKind, Occasion, Schedule
 from raftkv_trio.testing.schedules.schedule_text import Kept, decode_kept, encode_kept
 from raftkv_trio.testing.world.message_network import Conditions
@@ -16,7 +16,7 @@ SCHEDULE = Schedule(seed=3, nodes=3, conditions=Conditions(), faults=(FAULT, FAU
 
 def test_a_schedule_is_read_as_it_was_written() -> None:
     """Schedules of many seeds, and one without faults, come back equal."""
-    for schedule in (SCHEDULE, replace(SCHEDULE, faults=()), *map(draw_schedule, range(200))):
+    for schedule in (SCHEDULE, replace(SCHEDULE, faults=()), *map(draw_schedule_on_tasks, range(200))):
         assert decode_kept(encode_kept(Kept(schedule))) == Kept(schedule)
 
 
