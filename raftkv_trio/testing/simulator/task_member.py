@@ -212,8 +212,10 @@ class TaskSimulation(Simulation):
 
     def abandon(self) -> None:
         """End all processes, wherever they are: the simulation is over."""
-        for process in (*self._task_members, *self._clones):
-            process.abandon()
+        for member in self._task_members:
+            member.abandon()
+        for clone in self._clones:
+            clone.abandon()
 
     async def step_until(self, deadline: float, condition: Callable[[], bool] = lambda: False) -> None:
         """Let time pass until a moment of virtual time, or until `condition` holds.
