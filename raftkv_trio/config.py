@@ -4,6 +4,7 @@ The command line makes these objects from its flags, a program that embeds a nod
 that is wrong raises `ConfigError`, whose text names the field.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from raftkv_trio.errors import ConfigError
 DEFAULT_CLUSTER = "http://127.0.0.1:9021"
 DEFAULT_REST_PORT = 9121
 DEFAULT_HOST = "127.0.0.1"
+ANY_HOST = "*"  # in `host_whitelist`
 DEFAULT_REQUEST_TIMEOUT_S = 5.0
 MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what the command of a write has besides the value: mostly the key
 #: Largest command, and largest sum of the entries of one message. A frame may hold 1 MiB of other messages
@@ -170,6 +172,9 @@ class RestConfig:
         max_value_bytes: the largest value of a key.
         max_receiving_bytes: the largest total of the values that are being received at once.
         max_connections: the largest number of client connections; further ones are answered with 503.
+        host_whitelist: host names under which clients may ask for this node, beside `localhost`, `host`, the
+            one of `advertise`, and those of the members; IP addresses always may. `*` means any name.
+        root_members: whether `POST /4` and `DELETE /3` change the members, as in raftexample.
     """
 
     host: str = DEFAULT_HOST
@@ -184,6 +189,8 @@ class RestConfig:
     max_value_bytes: int = 1536 * 1024
     max_receiving_bytes: int = 64 * 1024 * 1024
     max_connections: int = 2000
+    host_whitelist: tuple[str, ...] = ()
+    root_members: bool = True
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -202,6 +209,9 @@ class RestConfig:
                 raise ConfigError(f"`max_{name}_bytes` must be at least {least}")
         if self.max_connections < 1:
             raise ConfigError("`max_connections` must be at least 1")
+        for name in self.host_whitelist:
+            if name != ANY_HOST and not re.fullmatch(r"[a-zA-Z0-9._-]+", name):
+                raise ConfigError(f"`host_whitelist` {name!r} is no host name; leave out scheme and port")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,7 @@ async def _start_node(
 
         def wait(reason: str) -> None:
             if not reasons:
-                app = make_waiting_app(lambda: f"Waiting to join: {reasons[-1]}")
+                app = make_waiting_app(config, lambda: f"Waiting to join: {reasons[-1]}")
                 meanwhile.start_soon(serve_http_temporarily, app, config.rest, listeners)
             reasons[:] = [reason]
 

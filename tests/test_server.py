@@ -62,7 +62,8 @@ async def answers_of_a_stop(pair: Pair, node_id: int, client: httpx.AsyncClient)
             wires[method] = wire = Wire(await stack.enter_async_context(stream))
             # With the interim answer, the server knows of the request: the connection is not idle any more.
             await wire.send(
-                method, b" /key HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
+                method,
+                b" /key HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
             )
             assert (await wire.answer()).status == 100
             await wire.send(b"v")
@@ -132,7 +133,10 @@ async def test_what_is_announced_is_listened_at(
         for peer_host in ("127.0.0.1", *(["::1"] if host == "::" else [])):
             await (await trio.open_tcp_stream(peer_host, port)).aclose()
         assert f"raftkv-trio {__version__}, data directory {tmp_path / '1'}" in caplog.messages
-        urls = [config.client_url(client_port), *([f"http://[::1]:{client_port}"] if host == "::" else [])]
+        urls = [
+            config.client_url(client_port),
+            *([f"http://localhost:{client_port}"] if host == "::" else []),
+        ]
         for url in urls:
             assert (await client.get(f"{url}/-/healthy")).status_code == 200
         nursery.cancel_scope.cancel()

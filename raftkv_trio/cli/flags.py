@@ -70,6 +70,8 @@ FLAG_OF = {
     "max_value_bytes": "--max-value-size",
     "max_receiving_bytes": "--max-receiving-size",
     "max_connections": "--max-connections",
+    "host_whitelist": "--host-whitelist",
+    "root_members": "--no-root-members",
     "force": "--force",
     "procfile": "--procfile",
 }

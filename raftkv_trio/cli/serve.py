@@ -123,6 +123,18 @@ def _bound(
 @_bound("max_value_bytes", "Largest value of a key.")
 @_bound("max_receiving_bytes", "Largest total of the values that are being received at once.")
 @_bound("max_connections", "Largest number of client connections at once.")
+@option(
+    "--host-whitelist",
+    metavar="NAMES",
+    default="",
+    help="Names in URLs under which clients reach this node, separated by commas, beside localhost, --host, "
+    "--advertise-client and the members' hosts. IP addresses need no entry; * allows every name.",
+)
+@option(
+    "--no-root-members",
+    is_flag=True,
+    help="POST /4 and DELETE /3 do not change the members, as they do in raftexample.",
+)
 @option("--log-format", type=_word(["text", "json"]), default="text", help="Log format.")
 @option("--log-level", type=_word(LOG_LEVELS), default="info", help="Log messages of this level and above.")
 def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
@@ -184,6 +196,8 @@ def server_config(
     snapshot_log_bytes: int,
     catch_up_entries: int,
     request_timeout: float,
+    host_whitelist: str,
+    no_root_members: bool,
     **bounds: Any,
 ) -> ServerConfig:
     """The configuration that the flags of `serve` describe; raises ConfigError.
@@ -214,6 +228,8 @@ def server_config(
             port=port,
             advertise=address(advertise_client, "--advertise-client"),
             request_timeout_s=request_timeout,
+            host_whitelist=tuple(name.strip() for name in host_whitelist.split(",") if name.strip()),
+            root_members=not no_root_members,
             **bounds,
         ),
     )

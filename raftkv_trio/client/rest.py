@@ -113,7 +113,7 @@ class RestClient:
         """One request, and the JSON document of the answer; None for a status without content.
 
         Args:
-            content: sent as JSON; None sends nothing.
+            content: sent as JSON; None sends nothing, though the type of a change is JSON all the same.
 
         Raises:
             NoAnswer: no response came within the timeout.
@@ -131,6 +131,7 @@ class RestClient:
                 method,
                 server.url + path,
                 json=content,
+                headers=None if method == "GET" else {"Content-Type": "application/json"},
                 timeout=None,  # one for the whole request is set above
                 extensions={"trace": progress.note},
             ) as response:

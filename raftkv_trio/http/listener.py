@@ -179,10 +179,13 @@ class _Server:
         fields = (
             "HTTP/1.1 503 Service Unavailable",
             "Retry-After: 1",
-            "Cache-Control: no-store",
             "Connection: close",
             "Content-Type: text/plain; charset=utf-8",
             f"Content-Length: {len(sentence)}",
+            *(
+                f"{name.decode()}: {value.decode()}"
+                for name, value in self._hypercorn.response_headers("h11")
+            ),
         )
         self._turned_away += 1
         try:
@@ -205,7 +208,12 @@ class _HypercornConfig(Config):
     """Hypercorn's configuration, with the fields that every response has."""
 
     def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
-        return [(b"cache-control", b"no-store"), (b"date", _http_date(int(time())))]
+        # nosniff: a browser must not take a value for a script or a page because it looks like one.
+        return [
+            (b"cache-control", b"no-store"),
+            (b"date", _http_date(int(time()))),
+            (b"x-content-type-options", b"nosniff"),
+        ]
 
 
 @lru_cache(maxsize=1)

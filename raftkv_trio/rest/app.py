@@ -1,7 +1,7 @@
 """The REST app of one node: one catch-all before any routing, since every request target may be a key."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 from urllib.parse import unquote
@@ -10,15 +10,15 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, S
 from quart import request
 from quart_trio import QuartTrio
 
-from raftkv_trio.config import RestConfig
-from raftkv_trio.http import TARGET
+from raftkv_trio.config import RestConfig, ServerConfig
+from raftkv_trio.http import TARGET, KnownHosts, Refusal, refusal_of
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node
 from raftkv_trio.rest.counts import RequestCounts
-from raftkv_trio.rest.exchange import KeyRequest, KeyResponse, plain
+from raftkv_trio.rest.exchange import KeyRequest, KeyResponse, plain, with_content
 from raftkv_trio.rest.keys import KeyHandlers
 from raftkv_trio.rest.operators.backup_route import add_backup_route
-from raftkv_trio.rest.operators.documents import Response, problem, text
+from raftkv_trio.rest.operators.documents import PROBLEM_TYPE, Response, problem, problem_content, text
 from raftkv_trio.rest.operators.member_routes import add_member_routes
 from raftkv_trio.rest.operators.routes import PREFIX, add_operator_routes
 
@@ -28,7 +28,8 @@ _AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
     """The app of one node and the store that it replicates, to be served by `serve_http`."""
-    app = RestApp(KeyHandlers(node, store, config))
+    hosts = known_hosts(config, lambda: (address.host for address in node.addresses.values()))
+    app = RestApp(KeyHandlers(node, store, config), hosts)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_OPERATORS_CONTENT_BYTES,
         BODY_TIMEOUT=config.body_timeout_s,
@@ -41,9 +42,10 @@ def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
     return app
 
 
-def make_waiting_app(reason: Callable[[], str]) -> "RestApp":
+def make_waiting_app(config: ServerConfig, reason: Callable[[], str]) -> "RestApp":
     """The app of a node that waits to be added: healthy, and 503 with `reason` to everything else."""
-    app = RestApp(_NoKeys(reason))
+    members = [address.host for address in config.node.members.values()]
+    app = RestApp(_NoKeys(reason), known_hosts(config.rest, lambda: members))
 
     @app.before_request
     async def wait() -> Response:
@@ -52,6 +54,12 @@ def make_waiting_app(reason: Callable[[], str]) -> "RestApp":
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, reason())
 
     return app
+
+
+def known_hosts(config: RestConfig, members: Callable[[], Iterable[str]]) -> KnownHosts:
+    """The hosts under which clients may ask for a node; `members` gives the hosts of the members."""
+    advertised = () if config.advertise is None else (config.advertise.host,)
+    return KnownHosts((config.host, *advertised, *config.host_whitelist), members)
 
 
 class Keys(Protocol):
@@ -75,14 +83,17 @@ class _NoKeys:
 class RestApp(QuartTrio):
     """An ASGI app: Quart answers requests under `/-/`; requests on keys bypass Quart, for speed.
 
+    What a browser must not ask for is refused before either of them sees it.
+
     Attributes:
         requests: counts of the requests; the server adds those that it refuses itself.
     """
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, hosts: KnownHosts) -> None:
         super().__init__("raftkv_trio.rest", static_folder=None)
         self.requests = RequestCounts()
         self._keys = keys
+        self._hosts = hosts
 
     async def make_default_options_response(self) -> Any:
         """OPTIONS of a path under `/-/`, answered as for keys: 204 with Allow."""
@@ -95,7 +106,11 @@ class RestApp(QuartTrio):
             await super().asgi_app(scope, receive, send)
             return
         key = origin_form(_target(scope))
-        if key is not None and key.startswith(PREFIX):
+        is_for_operators = key is not None and key.startswith(PREFIX)
+        refusal = refusal_of(scope["method"], scope["headers"], self._hosts)
+        if refusal is not None:
+            await self._refuse(scope["method"], refusal, send, is_for_operators=is_for_operators)
+        elif key is not None and is_for_operators:
             # Hypercorn takes the path from the target as sent, which may be in absolute form.
             path = unquote(key.partition(b"?")[0].decode("latin-1"))
             await super().asgi_app(cast(HTTPScope, {**scope, "path": path}), receive, send)
@@ -103,6 +118,17 @@ class RestApp(QuartTrio):
             response = await self._keys.handle(KeyRequest(scope, receive, key))
             self.requests.answered(scope["method"], "key", response.status)
             await response.send(send)
+
+    async def _refuse(
+        self, method: str, refusal: Refusal, send: ASGISendCallable, *, is_for_operators: bool
+    ) -> None:
+        if is_for_operators:
+            content = problem_content(refusal.status, refusal.sentence)
+            response = with_content(refusal.status, content, PROBLEM_TYPE)
+        else:
+            response = plain(*refusal)
+        self.requests.answered(method, PREFIX.decode() if is_for_operators else "key", response.status)
+        await response.send(send)
 
 
 def origin_form(target: bytes) -> bytes | None:

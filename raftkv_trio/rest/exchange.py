@@ -90,19 +90,23 @@ def empty(status: HTTPStatus, fields: Mapping[str, str]) -> KeyResponse:
 
 def octets(content: bytes, fields: Mapping[str, str]) -> KeyResponse:
     """A 200 with bytes of any kind."""
-    return _with_content(HTTPStatus.OK, content, "application/octet-stream", fields)
+    return with_content(HTTPStatus.OK, content, "application/octet-stream", fields)
 
 
 def plain(status: HTTPStatus, sentence: str, fields: Mapping[str, str] | None = None) -> KeyResponse:
     """A sentence for people, and Retry-After if the status calls for it."""
     content = f"{sentence}\n".encode()
-    return _with_content(
+    return with_content(
         status, content, "text/plain; charset=utf-8", {**retry_after(status), **(fields or {})}
     )
 
 
-def _with_content(status: HTTPStatus, content: bytes, kind: str, fields: Mapping[str, str]) -> KeyResponse:
-    return KeyResponse(status, {"Content-Type": kind, "Content-Length": str(len(content)), **fields}, content)
+def with_content(
+    status: HTTPStatus, content: bytes, kind: str, fields: Mapping[str, str] | None = None
+) -> KeyResponse:
+    """Content of any type."""
+    head = {"Content-Type": kind, "Content-Length": str(len(content)), **(fields or {})}
+    return KeyResponse(status, head, content)
 
 
 def _start(status: HTTPStatus, headers: list[tuple[bytes, bytes]]) -> HTTPResponseStartEvent:

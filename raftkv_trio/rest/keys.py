@@ -140,7 +140,8 @@ class KeyHandlers:
 
     async def _delete(self, request: KeyRequest, key: bytes) -> KeyResponse:
         preconditions = parse_preconditions(request.lines)
-        if _MEMBER_PATH.fullmatch(key) and preconditions.if_match is None:
+        is_member = self._config.root_members and _MEMBER_PATH.fullmatch(key)
+        if is_member and preconditions.if_match is None:
             return await self._remove_member(key)
         preconditions = await self._without_lost_tags(preconditions, key)
         proposal = self._node.submit(encode_txn(preconditions.guard(key, Delete(key))))
@@ -163,6 +164,9 @@ class KeyHandlers:
 
     async def _add_member(self, request: KeyRequest, path: bytes) -> KeyResponse:
         """raftexample's `POST /4` with the node's peer URL; 204 when the node is a learner."""
+        if not self._config.root_members:
+            await self._contents.skip(request)
+            return plain(HTTPStatus.FORBIDDEN, "Members are not changed at the root; use POST /-/members")
         async with self._contents.receive(request) as url:
             change = added(path[1:], url)
         proposal = self._node.change_members(change)

@@ -18,6 +18,7 @@ from raftkv_trio.cli.commands import program
 from raftkv_trio.cli.flags import FLAG_OF
 from raftkv_trio.cli.serve import serve, server_config
 from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
+from raftkv_trio.errors import ConfigError
 from tests.cli.program import run, serving
 
 FLAGS_PAGE = (Path(__file__).parents[2] / "docs" / "flags.md").read_text()
@@ -65,9 +66,10 @@ FLAGS = [
     Flag("--max-value-size", "0", rest(max_value_bytes=0)),
     Flag("--max-receiving-size", "9000000", rest(max_receiving_bytes=9_000_000)),
     Flag("--max-connections", "1", rest(max_connections=1)),
+    Flag("--host-whitelist", "a.example, b", rest(host_whitelist=("a.example", "b"))),
 ]
-#: Flags that are not part of the configuration of a server, and a value that is not their default.
-OTHERS = {"--join": "true", "--log-format": "json", "--log-level": "debug"}
+#: Flags without a value or outside the configuration of a server, and a value that is not their default.
+OTHERS = {"--join": "true", "--no-root-members": "true", "--log-format": "json", "--log-level": "debug"}
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +105,7 @@ def test_every_field_that_a_flag_sets_is_in_the_table() -> None:
     }
     fields_of["--id"].remove("data_dir")  # its default is made from the id
     fields_of["--heartbeat-interval"].remove("election_ticks")  # which are counted in it
-    assert fields_of | {"--join": {"join"}} == {
+    assert fields_of | {"--join": {"join"}, "--no-root-members": {"root_members"}} == {
         flag: {field} for field, flag in FLAG_OF.items() if flag not in ("--force", "--procfile")
     }
 
@@ -152,11 +154,24 @@ def test_where_clients_reach_it(arguments: list[str], url: str) -> None:
 
 @pytest.mark.parametrize("flag", OTHERS)
 def test_the_other_flags_have_variables_too(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--join` and the flags of the log are set by their environment variables."""
+    """Flags without a value and those of the log are set by their environment variables."""
     name = flag.strip("-").replace("-", "_")
     before = parse()[name]
     monkeypatch.setenv(variable(flag), OTHERS[flag])
     assert str(parse()[name]).lower() == OTHERS[flag] != str(before).lower()
+
+
+def test_members_at_the_root() -> None:
+    """They can be changed there, as in raftexample, unless that is switched off."""
+    assert configured().rest.root_members
+    assert not configured("--no-root-members").rest.root_members
+
+
+@pytest.mark.parametrize("name", ["http://a", "a:80", "[::1]", "a b", "\xe9"])
+def test_a_host_name_of_the_whitelist_is_no_more_than_that(name: str) -> None:
+    """A scheme or a port would never be the host of a request, so the mistake is told."""
+    with pytest.raises(ConfigError, match="is no host name; leave out scheme and port"):
+        configured("--host-whitelist", name)
 
 
 def test_the_flag_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +227,8 @@ def test_the_page_of_flags_has_every_flag() -> None:
         "--data-dir": "./raftkv-trio-ID",
         "--listen-peer": "its URL in --cluster",
         "--cluster-token": "none",
+        "--host-whitelist": "none",
+        "--no-root-members": "off",
     }
     expected = []
     for option in serve.params:

@@ -14,12 +14,16 @@ def test_the_level_can_be_changed_at_run_time(tmp_path: Path) -> None:
         url = node.url + "/-/log-level"
         assert node.wait_answer(200, "/-/log-level").text == "error\n"
         assert node.said == ""
-        for nonsense in (b"", b"loud", b"info debug", b"\xff\n", b"20", b"CRITICAL"):
-            refused = httpx.put(url, content=nonsense)
+        for nonsense in ("", "loud", "info debug", "\xff\n", "20", "CRITICAL"):
+            refused = httpx.put(url, json={"level": nonsense})
             assert refused.status_code == 400
             assert "use one of debug, info, warning, error" in refused.json()["detail"]
+        for malformed in ("debug", {}, {"level": 20}, {"level": "debug", "for": 1}):
+            refused = httpx.put(url, json=malformed)
+            assert refused.status_code == 400
+            assert refused.json()["detail"] == 'Name the level as {"level": "debug"}'
         assert httpx.get(url).text == "error\n"
-        changed = httpx.put(url, content=b"INFO\n")
+        changed = httpx.put(url, json={"level": "INFO"})
         assert (changed.status_code, changed.text) == (200, "info\n")
         assert httpx.get(url).text == "info\n"
         node.wait_said("WARNING .*: log level set to info")

@@ -54,10 +54,12 @@ def connect(node: Node, request: bytes, answer: bytes) -> socket.socket:
 def rude_clients(node: Node) -> Iterator[None]:
     """A writer that stalls, a client that never reads, and one that keeps its connection idle."""
     with ExitStack() as clients:
-        stalled = b"PUT /stalled HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        stalled = (
+            b"PUT /stalled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        )
         clients.enter_context(connect(node, stalled, b"HTTP/1.1 100")).sendall(b"half")
         httpx.put(node.url + "/big", content=bytes(1_500_000), timeout=60, verify=NO_TLS).raise_for_status()
-        never_reads = b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n" * 20
+        never_reads = b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
         clients.enter_context(connect(node, never_reads, b"HTTP/1.1 200"))
         idle = clients.enter_context(httpx.Client(timeout=60, verify=NO_TLS))
         assert idle.get(node.url + "/-/healthy").status_code == 200
@@ -89,7 +91,9 @@ def minority_with_everything(cluster: Cluster) -> float:
     with rude_clients(node):
         cluster.kill(leader_id)
         node.wait(lambda: node.status()["leader_id"] is None)
-        waiting = b"PUT /waiting HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        waiting = (
+            b"PUT /waiting HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
         with connect(node, waiting, b""):
             return seconds_to_stop(node, SIGINT)
 

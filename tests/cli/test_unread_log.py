@@ -46,7 +46,9 @@ def test_a_second_signal_ends_it(tmp_path: Path) -> None:
     """While a client holds up the stop, a second signal ends the node at once."""
     with unread_node(tmp_path) as node:
         node.wait_answer(200, "/-/ready")
-        stalled = b"PUT /stalled HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        stalled = (
+            b"PUT /stalled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        )
         with connect(node, stalled, b"HTTP/1.1 100"):
             while node.process.poll() is None:
                 node.process.send_signal(SIGTERM)

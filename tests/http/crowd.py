@@ -10,7 +10,7 @@ from typing import NamedTuple
 import httpx
 import trio
 
-HEAD = b" HTTP/1.1\r\nHost: test\r\n"
+HEAD = b" HTTP/1.1\r\nHost: localhost\r\n"
 BIG = b"b" * 1_000_000
 TRICKLE_S = 0.5
 DEADLINE_S = 60

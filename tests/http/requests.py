@@ -39,7 +39,7 @@ HARMLESS = {
     "Range": ["bytes=0-0"],
 }
 FRAMING = {
-    "Host": ["a:80", "", "\xe9"],
+    "Host": ["a:80", "localhost:80", "", "\xe9"],
     "Content-Length": ["0", "5", "-1", "1e3", "5, 5", "99999999999999999999", "5000000"],
     "Transfer-Encoding": ["chunked", "gzip", "chunked, chunked", "identity"],
     "Connection": ["close"],
@@ -91,7 +91,7 @@ def requests(draw: st.DrawFn) -> bytes:
     method = draw(latin if flaw == "method" else st.sampled_from(TOKENS))
     target = draw(latin | any_path if flaw == "target" else st.sampled_from(PATHS))
     version = draw(odd_versions) if flaw == "version" else "HTTP/1.1"
-    fields = [("Host", "a")] * (draw(st.sampled_from([0, 2])) if flaw == "host" else 1)
+    fields = [("Host", "localhost")] * (draw(st.sampled_from([0, 2])) if flaw == "host" else 1)
     fields += draw(st.lists(flawed_fields if flaw == "fields" else good_fields, max_size=3))
     content = draw(contents)
     told = max(0, len(content) + {"short": 7, "long": -7}.get(flaw, 0))

@@ -16,7 +16,7 @@ from raftkv_trio.rest.exchange import KeyRequest, KeyResponse
 from raftkv_trio.rest.keys import KeyHandlers
 from tests.rest.serving import PATIENCE_S, Served, Wire, open_server
 
-HEAD = b" HTTP/1.1\r\nHost: test\r\n"
+HEAD = b" HTTP/1.1\r\nHost: localhost\r\n"
 PUT = b"PUT /key" + HEAD
 GET = b"GET /key" + HEAD + b"\r\n"
 BIG_BYTES = 1024 * 1024
@@ -157,7 +157,7 @@ async def test_a_client_that_is_turned_away_sees_no_reset(tmp_path: Path) -> Non
         assert (await wire.ask(b"GET /none")).status == 404
         # Without a checkpoint: the request is in the server's buffer before the server accepts.
         client = socket.create_connection(("127.0.0.1", served.port))
-        client.sendall(b"GET /-/status HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.sendall(b"GET /-/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
         client.setblocking(False)
         async with trio.SocketStream(trio.socket.from_stdlib_socket(client)) as stream:
             received = [data async for data in stream]
@@ -189,7 +189,11 @@ async def test_too_many_connections(tmp_path: Path) -> None:
 async def test_long_heads(tmp_path: Path, in_one_piece: bool) -> None:
     """A head over the limit is 431, whether or not it comes at once; one of the limit is read."""
     async with open_server(tmp_path / "data", RestConfig(port=0, max_header_bytes=1000)) as served:
-        for padding, status in ((1000 - len("/Host: test\r\nX: \r\n"), 404), (1000, 431), (100_000, 431)):
+        for padding, status in (
+            (1000 - len("/Host: localhost\r\nX: \r\n"), 404),
+            (1000, 431),
+            (100_000, 431),
+        ):
             request = b"GET /" + HEAD + b"X: " + b"x" * padding + b"\r\n\r\n"
             async with served.connect() as wire:
                 for part in [request] if in_one_piece else [request[:50], request[50:]]:

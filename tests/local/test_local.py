@@ -381,7 +381,7 @@ async def test_a_reader_of_the_output_that_halts_holds_up_no_node(
                 await trio.sleep(0.02)
                 with suppress(httpx.TransportError):
                     is_ready = (await client.get(url + "/-/ready")).status_code == 200
-            changed = await client.put(url + "/-/log-level", content=b"debug")  # makes a line
+            changed = await client.put(url + "/-/log-level", json={"level": "debug"})  # makes a line
             assert changed.status_code == 200
             stop.set()
     assert exit_codes == [0]

@@ -45,7 +45,7 @@ class Wire:
 
     async def ask(self, request_line: bytes, *fields: bytes, content: bytes = b"") -> WireResponse:
         """Send a request to HTTP/1.1, with Host, and return its answer."""
-        head = b"\r\n".join([request_line + b" HTTP/1.1", b"Host: test", *fields])
+        head = b"\r\n".join([request_line + b" HTTP/1.1", b"Host: localhost", *fields])
         await self.send(head, b"\r\n\r\n", content)
         return await self.answer(request_line.partition(b" ")[0])
 
@@ -60,7 +60,7 @@ class Wire:
         )
         is_bodiless = int(status) < 200 or status in (b"204", b"304") or method == b"HEAD"
         content = b"" if is_bodiless else await self._take(int(headers["Content-Length"]))
-        check_cache_control(int(status), headers)
+        check_fields(int(status), headers)
         return WireResponse(int(status), headers, content)
 
     async def rest(self) -> bytes:
@@ -252,17 +252,26 @@ async def open_survivor(
 
 @asynccontextmanager
 async def open_client(served: Served) -> AsyncIterator[httpx.AsyncClient]:
-    """An ordinary HTTP client that checks on every response what every response must have."""
+    """An ordinary HTTP client that checks on every response what every response must have.
+
+    It says that all content is JSON, as changes under `/-/` must.
+    """
 
     async def check(response: httpx.Response) -> None:
-        check_cache_control(response.status_code, response.headers)
+        check_fields(response.status_code, response.headers)
 
     async with httpx.AsyncClient(
-        base_url=served.url, event_hooks={"response": [check]}, timeout=PATIENCE_S
+        base_url=served.url,
+        event_hooks={"response": [check]},
+        headers={"Content-Type": "application/json"},
+        timeout=PATIENCE_S,
     ) as client:
         yield client
 
 
-def check_cache_control(status: int, headers: httpx.Headers) -> None:
-    """Every final response of this server forbids storing it."""
-    assert status < 200 or headers.get_list("Cache-Control") == ["no-store"]
+def check_fields(status: int, headers: httpx.Headers) -> None:
+    """Every final response forbids storing it and guessing its type; no other origin may read any."""
+    if status >= 200:
+        assert headers.get_list("Cache-Control") == ["no-store"]
+        assert headers.get_list("X-Content-Type-Options") == ["nosniff"]
+    assert not [name for name in headers if name.startswith("access-control-")]

@@ -100,7 +100,7 @@ async def test_values_being_received(tmp_path: Path) -> None:
     """Values beyond what may be received at once are 429, unread if their length is announced."""
     config = RestConfig(port=0, max_value_bytes=1000, max_receiving_bytes=1500)
     async with open_server(tmp_path / "data", config) as served, served.connect() as slow:
-        await slow.send(b"PUT /slow HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n", b"s" * 999)
+        await slow.send(b"PUT /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n", b"s" * 999)
         while True:  # until these bytes have arrived
             unread = await served.ask(b"PUT /told", b"Content-Length: 502")
             if unread.status == 429:
@@ -120,7 +120,7 @@ async def test_a_client_that_goes_away_frees_its_room(tmp_path: Path) -> None:
         for _ in range(5):
             async with served.connect() as wire:
                 await wire.send(
-                    b"PUT /cut HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n", b"c" * 900
+                    b"PUT /cut HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n", b"c" * 900
                 )
                 await wire.stream.send_eof()
                 assert (await wire.answer()).status == 400

@@ -14,6 +14,8 @@ from quart_trio.wrappers import TrioResponse
 from raftkv_trio.errors import MalformedRequest
 from raftkv_trio.rest.status_codes import retry_after
 
+PROBLEM_TYPE = "application/problem+json"
+
 
 class Response(TrioResponse):
     """A response whose content type is named by its maker; no type without content."""
@@ -33,13 +35,18 @@ def document(value: object) -> Response:
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """A problem document whose `detail` is a sentence."""
-    value = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     return Response(
-        json.dumps(value) + "\n",
+        problem_content(status, detail),
         status,
         {**retry_after(status), **(headers or {})},
-        content_type="application/problem+json",
+        content_type=PROBLEM_TYPE,
     )
+
+
+def problem_content(status: int, detail: str) -> bytes:
+    """The content of a problem document; its media type is `PROBLEM_TYPE`."""
+    value = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return json.dumps(value).encode() + b"\n"
 
 
 async def read_json(otherwise: str) -> Any:

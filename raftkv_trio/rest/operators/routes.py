@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError
+from raftkv_trio.http import lacks_json_type
 from raftkv_trio.kv import Store
 from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node.node import Node
@@ -70,11 +71,15 @@ def add_operator_routes(
 
     @app.put("/-/log-level")
     async def change_log_level() -> Response:
-        """Change the level until the process ends."""
-        try:
-            set_log_level((await request.get_data(True, False, False)).decode("latin-1").strip())
-        except ConfigError as error:
-            return problem(400, str(error))
+        """Change the level to that of `{"level": "debug"}`, until the process ends."""
+        match await read_json(otherwise := 'Name the level as {"level": "debug"}'):
+            case {"level": str(level), **more} if not more:
+                try:
+                    set_log_level(level)
+                except ConfigError as error:
+                    return problem(400, str(error))
+            case _:
+                raise MalformedRequest(otherwise)
         logger.warning("log level set to %s", log_level())
         return text(log_level())
 
@@ -142,6 +147,18 @@ def _add_errors(app: QuartTrio) -> None:
     async def reserved() -> Response | None:
         if request.method == "PUT" and request.routing_exception is not None:
             return problem(HTTPStatus.FORBIDDEN, "Keys that begin with /-/ are reserved for operators")
+        return None
+
+    @app.before_request
+    async def json_only() -> Response | None:
+        fields = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers
+        ]
+        if request.routing_exception is None and lacks_json_type(request.method, fields):
+            return problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "A change under /-/ needs the field Content-Type: application/json, also without content",
+            )
         return None
 
     @app.errorhandler(HTTPException)

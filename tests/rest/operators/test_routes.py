@@ -132,8 +132,8 @@ async def test_a_leader_that_loses_leadership_while_the_content_arrives_has_not_
     """The request finds a node that does not lead, however it began: 409, and not 204."""
     async with open_cluster(tmp_path, free_ports(3)) as (leader, second, _), leader.connect() as wire:
         await wire.send(
-            b"POST /-/leader HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n"
-            b"Expect: 100-continue\r\n\r\n"
+            b"POST /-/leader HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
         )
         assert (await wire.answer(b"POST")).status == 100
         await leader.node.transfer_leadership(second.node.id)

@@ -1,0 +1,130 @@
+"""What browsers may be made to send by pages of other sites, and every API for clients refuses.
+
+A browser sends requests to any server that it can reach, on behalf of any page, and a node asks nobody for a
+password. What protects it:
+
+- A change that a page of another origin asks for is refused. The browser says where the page is from, in
+  `Origin` (RFC 6454) and `Sec-Fetch-Site` (Fetch Metadata); a page cannot forge either. What is no browser
+  sends neither.
+- A page of another origin may ask for a read, but not see the answer: no response has a CORS field. So no
+  request with a safe method may change anything.
+- With DNS rebinding the page's own name leads to this server, so that its origin is the server's. Then `Host`
+  has that name: a name that is not known to be a node's is refused, for reads too. IP addresses need no list,
+  since a page at an address was served from that address.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from http import HTTPStatus
+from typing import NamedTuple
+
+from raftkv_trio.config import ANY_HOST
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_AUTHORITY = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::[0-9]*)?")
+_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
+
+Fields = Iterable[tuple[bytes, bytes]]
+
+
+class Refusal(NamedTuple):
+    """Why a request is refused: a status, and a sentence that says what to do."""
+
+    status: HTTPStatus
+    sentence: str
+
+
+class KnownHosts:
+    """The hosts under which clients may ask for this server.
+
+    Args:
+        names: they never change; `ANY_HOST` among them knows all.
+        members: the hosts of the members at this moment; called only for a host that is not among `names`.
+    """
+
+    def __init__(self, names: Iterable[str], members: Callable[[], Iterable[str]]) -> None:
+        self._names = frozenset({"localhost", *(name.lower() for name in names)})
+        self._members = members
+
+    def include(self, authority: bytes) -> bool:
+        """Whether the content of `Host` names a known host, an IP address, or nothing at all."""
+        host = _name_in(authority)
+        return (
+            host is None
+            or host in self._names
+            or ANY_HOST in self._names
+            or any(host == member.lower() for member in self._members())
+        )
+
+
+def refusal_of(method: str, fields: Fields, hosts: KnownHosts) -> Refusal | None:
+    """Why a request must not be carried out that a browser may have sent; None if it may.
+
+    Args:
+        fields: of the request's head, with names in lower case.
+    """
+    field = dict(fields)
+    host = field.get(b"host", b"")
+    if not hosts.include(host):
+        # As etcd does. 421 says what is wrong: this server does not answer for that name (RFC 9110, 15.5.20).
+        return Refusal(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            "This node does not know the name in the request's Host; ask for an IP address or a member's"
+            " host, or add the name to the node's host whitelist",
+        )
+    if method in _SAFE_METHODS:
+        return None
+    origin = field.get(b"origin")
+    is_foreign = origin is not None and not _is_same_authority(origin, host)
+    # `none`: the user asked for it, and no page. `same-site` is another origin all the same.
+    if is_foreign or field.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+        return Refusal(
+            HTTPStatus.FORBIDDEN,
+            "A page of another origin may change nothing here; send the request from a program",
+        )
+    return None
+
+
+def lacks_json_type(method: str, fields: Fields) -> bool:
+    """Whether a change lacks `Content-Type: application/json`; a DELETE needs it only if it has content.
+
+    A browser sends that type to another origin only if a preflight request allows it, which is never the
+    case. It is asked for without content too: a page can send an empty POST without a preflight.
+    """
+    if method in _SAFE_METHODS:
+        return False
+    field = dict(fields)
+    has_content = field.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in field
+    if method == "DELETE" and not has_content:  # never sent without a preflight
+        return False
+    media_type = field.get(b"content-type", b"").partition(b";")[0]
+    return media_type.strip().lower() != b"application/json"
+
+
+# Clients send the same few values again and again, and each request pays for this.
+@lru_cache(maxsize=64)
+def _name_in(authority: bytes) -> str | None:
+    """The host name in `host:port`, in lower case; None for an IP address, and for no host at all."""
+    text = authority.decode("latin-1")
+    if not text:  # HTTP/1.0, or a proxy; every browser names a host
+        return None
+    match = _AUTHORITY.fullmatch(text)
+    if match is None:
+        return text  # no name that anybody can have
+    host = match[1] or match[2]
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower().removesuffix(".")
+    return None
+
+
+def _is_same_authority(origin: bytes, host: bytes) -> bool:
+    """Whether an origin such as `http://host:port` has the host and port of `Host`; `null` has none."""
+    scheme, _, authority = origin.lower().partition(b"://")
+    default_port = _DEFAULT_PORTS.get(scheme, b"")
+    return authority != b"" and authority.removesuffix(default_port) == host.lower().removesuffix(
+        default_port
+    )
