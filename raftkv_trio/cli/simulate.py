@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -149,12 +149,12 @@ def _many(asked: _Asked) -> int:
     tally, begun_at = Tally(), perf_counter()
     verdicts = run_seeds(asked.level, range(asked.first, asked.first + asked.count), asked.jobs)
     failed: Verdict | None = None
-    for verdict in _with_bar(verdicts, asked.count, "seeds"):
-        tally.add(verdict)
-        if verdict.failure is not None:
-            failed = verdict
-            break
-    verdicts.close()
+    with closing(verdicts):
+        for verdict in _with_bar(verdicts, asked.count, "seeds"):
+            tally.add(verdict)
+            if verdict.failure is not None:
+                failed = verdict
+                break
     click.echo(_summary(tally, perf_counter() - begun_at))
     if failed is None:
         return _SOUND
@@ -199,8 +199,8 @@ def _find_planted(asked: _Asked) -> int:
     from raftkv_trio.testing.planted import PLANTED
 
     names = list(PLANTED) if asked.planted == "all" else [str(asked.planted)]
-    findings = find_planted(asked.level, names, asked.count, min(asked.jobs, len(names)))
-    found = list(_with_bar(findings, len(names), "bugs"))
+    with closing(find_planted(asked.level, names, asked.count, min(asked.jobs, len(names)))) as findings:
+        found = list(_with_bar(findings, len(names), "bugs"))
     click.echo("| bug | what it does | level | seeds needed | caught by |\n| --- | --- | --- | --- | --- |")
     for finding in found:
         seeds = str(finding.seeds) if finding.is_found else f"not in {finding.seeds}"

@@ -21,6 +21,8 @@ from raftkv_trio.local.console import Console
 from raftkv_trio.local.procfile import is_node
 from raftkv_trio.local.readiness import VARIABLE, wait_told
 
+#: How long a node may take until it serves: on a busy machine its start reads the log and makes a segment.
+READY_WITHIN_S = 60.0
 DRAIN_S = 1.0  # after the end of a process, for the output that is still in its pipe
 _MAX_LINE_BYTES = 64 * 1024
 _SIGNALS = {number.value: number.name for number in signal.Signals}
@@ -81,6 +83,7 @@ class ProcessContext:
         console: where their output goes.
         nursery: in which their tasks run; its end is the end of all processes.
         grace_s: seconds that a process has to stop before it is killed.
+        ready_s: seconds that a node has to serve before `bring_up` fails.
     """
 
     directory: Path
@@ -88,6 +91,7 @@ class ProcessContext:
     console: Console
     nursery: trio.Nursery
     grace_s: float
+    ready_s: float = READY_WITHIN_S
 
 
 class LocalProcess:
@@ -131,18 +135,21 @@ class LocalProcess:
     async def bring_up(self) -> str:
         """Start it unless it runs, and if it is a node, wait until it serves; returns a sentence.
 
-        Raises RaftKVError if it cannot be started, or ends before it serves. Cancellation may leave it
-        running.
+        Raises RaftKVError if it cannot be started, ends before it serves, or does not serve in time; then it
+        goes on, as after a cancellation.
         """
         sentence = await self.start()
         run = self.run
         if run is not None and is_node(self._command):
-            with trio.move_on_after(self._context.grace_s):
+            within_s = self._context.ready_s
+            with trio.move_on_after(within_s) as waiting:
                 await run.ready.wait()
-                if run.ended.is_set():
-                    raise RaftKVError(f"{self.name} {run}")
-                return sentence
-            return f"{sentence}, but does not serve yet"
+            if run.ended.is_set():
+                raise RaftKVError(f"{self.name} {run}")
+            if waiting.cancelled_caught:
+                raise RaftKVError(
+                    f"{self.name} is {run}, but does not serve after {within_s:g} s; its output says why"
+                )
         return sentence
 
     async def stop(self, stop_signal: signal.Signals = signal.SIGINT) -> str:

@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from raftkv_trio.errors import ConfigError
+from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.local.console import Console
 from raftkv_trio.local.control import Reply, Request, call
 from raftkv_trio.local.process import ProcessContext
@@ -203,6 +203,31 @@ async def test_commands_that_race_never_run_a_process_twice(tmp_path: Path) -> N
         await seen.ask("start")
         assert (await seen.ask("status")).text.startswith("*a  running, pid")
         assert seen.output.count(b"BlockingIOError") == 0
+
+
+async def test_a_start_fails_if_the_node_does_not_serve_in_time(tmp_path: Path) -> None:
+    """The time for that is its own, not the time that a stop has; and the node goes on."""
+    reader, writer = os.pipe()
+    program = tmp_path / "raftkv-trio"  # its name makes it a node
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o700)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            context = ProcessContext(
+                directory=tmp_path,
+                environment=os.environ,
+                console=Console(writer, ["local", "a"], color=False),
+                nursery=nursery,
+                grace_s=3600,
+                ready_s=0.1,
+            )
+            cluster = LocalCluster({"a": "./raftkv-trio serve"}, context)
+            with pytest.raises(RaftKVError, match=r"a is running, pid \d+, but does not serve after 0.1 s"):
+                await cluster.answer(Request("start"))
+            assert cluster.processes["a"].is_running
+            await cluster.stop()
+    for fd in (reader, writer):
+        os.close(fd)
 
 
 async def test_a_second_stop_sends_no_second_signal(tmp_path: Path) -> None:

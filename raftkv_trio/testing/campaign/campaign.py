@@ -54,7 +54,9 @@ class Finding(NamedTuple):
 _MISFITS = {error.__name__ for error in (AttributeError, ImportError, NameError, TypeError, ValueError)}
 
 
-def find_planted(level: int, names: Iterable[str], max_seeds: int, jobs: int) -> Iterator[Finding]:
+def find_planted(
+    level: int, names: Iterable[str], max_seeds: int, jobs: int
+) -> Generator[Finding, None, None]:
     """Search for each of these bugs in a process of its own, with the seeds from 0 on.
 
     A bug that needs a higher level is searched at that level.
@@ -113,9 +115,13 @@ def _find_planted(argument: tuple[int, str, int]) -> Finding:
 def _in_processes(
     function: Callable[[Argument], Result], arguments: Iterable[Argument], jobs: int, *, renewed: bool
 ) -> Generator[Result, None, None]:
-    """Yield results in the order of the arguments; `renewed`: each from a process that ran nothing else."""
+    """Yield results in the order of the arguments; `renewed`: each from a process that ran nothing else.
+
+    When the generator is closed, or anything is raised in it, the processes end at once, whatever they run.
+    """
     remaining = iter(arguments)
     pending: deque[Future[Result]] = deque()
+    not_ours = set(multiprocessing.active_children())
     # Spawned, not forked: each process starts with a hash seed of its own, and without our threads.
     executor = ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1 if renewed else None
@@ -132,7 +138,11 @@ def _in_processes(
             yield pending.popleft().result()
             submit(1)
     finally:
-        executor.shutdown(cancel_futures=True)
+        with _sigint_blocked():  # a second Ctrl-C must not leave processes behind
+            for process in set(multiprocessing.active_children()) - not_ours:
+                # A seed may take a minute, and the executor would wait for each that it has handed out.
+                process.kill()
+            executor.shutdown(cancel_futures=True)
 
 
 @contextmanager
