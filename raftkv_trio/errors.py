@@ -88,6 +88,14 @@ class SlowRequest(RaftKVError):
     """A client's request did not arrive in time; nothing was done."""
 
 
+class DecodeError(RaftKVError):
+    """Bytes are not of the form that was expected.
+
+    Whoever knows where the bytes come from turns it into what that ends: a connection (PeerProtocolError), a
+    proposal, or the node (CorruptLog).
+    """
+
+
 class PeerProtocolError(RaftKVError):
     """A peer sent something that the protocol does not allow; ends that connection and nothing else."""
 

@@ -28,6 +28,8 @@ FLOORS = [
     {"payload", "config"},
     # Consensus and the key-value store: they know neither the node nor each other.
     {"raft", "kv", "addresses", "logs"},
+    # How bytes are read that somebody else may have made.
+    {"strict_cbor"},
     # What every room may use.
     {"errors", "state_machine", "sync", "world", "testing.histories", "_version"},
     # The decorator of immutable records.
@@ -38,6 +40,7 @@ PURE = {
     "kv": {"cbor2", "sortedcontainers"},
     "payload": {"cbor2"},
     "raft": set(),
+    "strict_cbor": {"cbor2"},
     "records": set(),
     "addresses": set(),
     "config": set(),

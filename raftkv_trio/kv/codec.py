@@ -17,8 +17,10 @@ from typing import Any
 
 import cbor2
 
-from raftkv_trio.errors import UpgradeNeeded
+from raftkv_trio import strict_cbor
+from raftkv_trio.errors import DecodeError, UpgradeNeeded
 from raftkv_trio.kv.txn import (
+    MAX_OPERATIONS,
     Compare,
     Delete,
     Get,
@@ -34,6 +36,7 @@ from raftkv_trio.kv.txn import (
 VERSION = 1
 _MAX_VERSION = 23  # that fits into one byte of CBOR
 _MAX_DEPTH = 3  # a command, its lists, their items
+_MAX_ITEMS = 5 + 3 * MAX_OPERATIONS * 5  # the command, its version, its lists; each of their items has four
 _MAX_INT = 2**63 - 1
 _TARGETS = {int(target): target for target in Target}
 _RELATIONS = {int(relation): relation for relation in Relation}
@@ -64,8 +67,8 @@ def decode_txn(command: bytes) -> Txn:
     if (newer := _newer_version(command)) is not None:
         raise UpgradeNeeded("a command is", newer, VERSION)
     try:
-        value = cbor2.loads(command, max_depth=_MAX_DEPTH, allow_indefinite=False)
-    except (cbor2.CBORError, RecursionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        value = strict_cbor.decode(command, max_depth=_MAX_DEPTH, max_items=_MAX_ITEMS)
+    except DecodeError as error:
         raise InvalidTxn("a command is not valid CBOR") from error
     version, compares, success, failure = _list(value, 4)
     if type(version) is not int or version != VERSION:

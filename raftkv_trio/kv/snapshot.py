@@ -14,13 +14,16 @@ from typing import Any
 import cbor2
 from sortedcontainers import SortedDict
 
-from raftkv_trio.errors import CorruptLog, UpgradeNeeded
+from raftkv_trio import strict_cbor
+from raftkv_trio.errors import CorruptLog, DecodeError, UpgradeNeeded
 from raftkv_trio.kv.txn import KeyValue
 
 VERSION = 1
 CHUNK_BYTES = 64 * 1024
 _RECORD_OVERHEAD_BYTES = 32
 _MAX_DEPTH = 2
+#: A chunk has no more than the key-values that `take` takes, each with six fields.
+_MAX_ITEMS = 1 + 7 * -(-CHUNK_BYTES // _RECORD_OVERHEAD_BYTES)
 
 
 class PinnedView:
@@ -119,10 +122,10 @@ class SnapshotReader:
 
     def _next_chunk(self, length: int | None = None) -> list[Any]:
         try:
-            value = cbor2.loads(next(self._chunks), max_depth=_MAX_DEPTH, allow_indefinite=False)
+            value = strict_cbor.decode(next(self._chunks), max_depth=_MAX_DEPTH, max_items=_MAX_ITEMS)
         except StopIteration:
             raise CorruptLog("the store's snapshot ends too early") from None
-        except (cbor2.CBORError, ValueError, TypeError) as error:
+        except DecodeError as error:
             raise CorruptLog(f"the store's snapshot cannot be read: {error}") from error
         if type(value) is not list or len(value) != (length or len(value)) or not value:
             raise CorruptLog("the store's snapshot has a chunk of another form")

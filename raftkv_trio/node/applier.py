@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import trio
 
-from raftkv_trio.errors import REMEDY, CorruptLog, PeerProtocolError
+from raftkv_trio.errors import REMEDY, CorruptLog, DecodeError
 from raftkv_trio.node.measures import Histogram
 from raftkv_trio.node.proposals import Applied, ProposalTable
 from raftkv_trio.node.reads import AppliedIndex
@@ -198,7 +198,7 @@ def apply_entries(
             continue  # a new leader's first entry, which commits those before it (paper, section 5.4.2)
         try:
             proposal_id, command = decode_proposal(entry.data)
-        except PeerProtocolError as error:
+        except DecodeError as error:
             # Skipping the entry would let this machine differ from the others, so the node ends.
             raise CorruptLog(
                 f"committed entry {entry.index} cannot be decoded: {error}; if a newer version of raftkv-trio"

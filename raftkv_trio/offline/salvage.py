@@ -12,7 +12,7 @@ between them, or if both are of one term, whose leader appended one after the ot
 from collections.abc import Iterator
 from pathlib import Path
 
-from raftkv_trio.errors import ConfigError, PeerProtocolError
+from raftkv_trio.errors import ConfigError, DecodeError
 from raftkv_trio.offline.segment_scan import Damaged, Verified, scan_segment
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import Disk, Identity, SnapshotId
@@ -174,5 +174,5 @@ def _records(
 def _decoded(kind: int, payload: bytes) -> LogRecord | None:
     try:
         return decode_record(kind, payload)
-    except PeerProtocolError:  # the CRCs fit and the contents make no sense: as bad as damage
+    except DecodeError:  # the CRCs fit and the contents make no sense: as bad as damage
         return None

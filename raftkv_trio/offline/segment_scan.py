@@ -7,7 +7,7 @@ header has a CRC of its own, so the next record that verifies can be found.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.errors import DecodeError
 from raftkv_trio.storage.record import (
     Header,
     decode_header,
@@ -78,5 +78,5 @@ def identity_in(data: bytes, segment: int) -> bytes | None:
         return None
     try:
         return decode_record(header.type, payload).identity
-    except PeerProtocolError:
+    except DecodeError:
         return None

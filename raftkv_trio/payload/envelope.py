@@ -11,8 +11,8 @@ from typing import NamedTuple
 import cbor2
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.errors import ConfigError, CorruptLog, PeerProtocolError, UpgradeNeeded
-from raftkv_trio.payload.cbor import boolean, decode_payload, integer, items, text
+from raftkv_trio.errors import ConfigError, CorruptLog, DecodeError, UpgradeNeeded
+from raftkv_trio.payload.cbor import MAX_INTEGER_KEYS_BYTES, boolean, decode_payload, integer, items, text
 
 _VERSION = 2  # version 1 had addresses only
 
@@ -64,7 +64,8 @@ class Envelope:
         Raises CorruptLog for other bytes: a CRC protects them, so a bug or damage made them.
         """
         try:
-            match decode_payload(data):
+            # Version 1 has the ids as keys.
+            match decode_payload(data, integer_keys=len(data) <= MAX_INTEGER_KEYS_BYTES):
                 case [1, dict(urls)]:
                     return cls.of({integer(i): PeerAddress.parse(text(url)) for i, url in urls.items()})
                 case [2, members, removed]:
@@ -74,7 +75,7 @@ class Envelope:
                     )
                 case [int(version), *_] if version > _VERSION:
                     raise UpgradeNeeded("the snapshot has an envelope", version, _VERSION)
-        except (PeerProtocolError, ConfigError, ValueError, TypeError) as error:
+        except (DecodeError, ConfigError, ValueError, TypeError) as error:
             raise CorruptLog(f"the snapshot's envelope cannot be read: {error}") from error
         raise CorruptLog("the snapshot's envelope cannot be read")
 

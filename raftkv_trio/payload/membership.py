@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cbor2
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.errors import ChangeRefused, ConfigError, CorruptLog, NoSuchMember, PeerProtocolError
+from raftkv_trio.errors import ChangeRefused, ConfigError, CorruptLog, DecodeError, NoSuchMember
 from raftkv_trio.payload.cbor import boolean, decode_payload, integer, items, optional_text
 from raftkv_trio.payload.envelope import Envelope, Member
 from raftkv_trio.payload.proposal import ProposalId, decode_proposal, encode_proposal
@@ -86,10 +86,10 @@ class ChangeRequest(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> "ChangeRequest":
-        """The request that `encode` wrote; raises PeerProtocolError for any other bytes."""
+        """The request that `encode` wrote; raises DecodeError for any other bytes."""
         version, changes, is_forced = items(decode_payload(data), 3)
         if integer(version) != _VERSION:
-            raise PeerProtocolError(
+            raise DecodeError(
                 f"a change of members has version {version}; this program reads {_VERSION}: upgrade this node"
             )
         return cls(tuple([_unpack_change(item) for item in items(changes)]), boolean(is_forced))
@@ -108,10 +108,10 @@ def _unpack_change(value: object) -> MemberChange:
             Action(integer(action)), integer(node_id), address, boolean(is_promoted_by_hand)
         )
     except (ConfigError, ValueError) as error:
-        raise PeerProtocolError(f"a change of a member cannot be read: {error}") from error
+        raise DecodeError(f"a change of a member cannot be read: {error}") from error
     if (address is None) == (change.action in (Action.ADD, Action.UPDATE)):
         has = "no address" if address is None else "an address"
-        raise PeerProtocolError(f"a change of a member cannot be read: {change.action.name} with {has}")
+        raise DecodeError(f"a change of a member cannot be read: {change.action.name} with {has}")
     return change
 
 
@@ -148,7 +148,7 @@ class Membership:
             change = decode_conf_change(entry).as_v2()
             self.conf_state = apply_change(self.conf_state, change).conf_state
             proposal_id, request = _unpack_context(change.context)
-        except (InvalidConfiguration, PeerProtocolError) as error:
+        except (InvalidConfiguration, DecodeError) as error:
             raise CorruptLog(
                 f"committed entry {entry.index} is a conf change that cannot be applied: {error}"
             ) from error

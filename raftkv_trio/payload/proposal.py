@@ -3,7 +3,7 @@
 import struct
 from typing import NamedTuple
 
-from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.errors import DecodeError
 
 
 class ProposalId(NamedTuple):
@@ -32,8 +32,8 @@ def encode_proposal(proposal_id: ProposalId, command: bytes) -> bytes:
 
 
 def decode_proposal(data: bytes) -> tuple[ProposalId, bytes]:
-    """The id and the command of an entry's data; raises PeerProtocolError for any other data."""
+    """The id and the command of an entry's data; raises DecodeError for any other data."""
     if len(data) < _PROPOSAL_HEADER.size or data[0] != _PROPOSAL_VERSION:
-        raise PeerProtocolError("an entry's data does not begin with a proposal header of version 1")
+        raise DecodeError("an entry's data does not begin with a proposal header of version 1")
     _, node_id, boot_nonce, sequence = _PROPOSAL_HEADER.unpack_from(data)
     return ProposalId(node_id, boot_nonce, sequence), data[_PROPOSAL_HEADER.size :]

@@ -11,17 +11,21 @@ leave between two parts of an append. `PartAssembler` joins them.
 """
 
 import struct
+from collections.abc import Callable
 from enum import IntEnum
+from functools import wraps
+from typing import TypeVar
 from zlib import crc32
 
 import cbor2
 
-from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.errors import DecodeError, PeerProtocolError
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 #: The most bytes of a payload in one part: 65 ms on a link of 8 Mbit/s, well within an election timeout.
 PART_BYTES = 64 * 1024
 _HEADER = struct.Struct(">II")
+Decoded = TypeVar("Decoded")
 
 
 class FrameKind(IntEnum):
@@ -48,6 +52,19 @@ class FrameKind(IntEnum):
     BOOT_ANSWER = 16
     ALIVE_QUERY = 17
     ALIVE_ANSWER = 18
+
+
+def of_a_peer(decode: Callable[[bytes], Decoded]) -> Callable[[bytes], Decoded]:
+    """Make the decoder of a payload raise PeerProtocolError where it raises DecodeError."""
+
+    @wraps(decode)
+    def decode_or_end_connection(payload: bytes) -> Decoded:
+        try:
+            return decode(payload)
+        except DecodeError as error:
+            raise PeerProtocolError(str(error)) from error
+
+    return decode_or_end_connection
 
 
 def encode_frame(value: object) -> bytes:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.payload.cbor import (
+    MAX_INTEGER_KEYS_BYTES,
     boolean,
     decode_payload,
     integer,
@@ -24,7 +25,7 @@ from raftkv_trio.payload.cbor import (
     reason_on_the_wire,
     text,
 )
-from raftkv_trio.peers.framing import FrameKind, encode_frame
+from raftkv_trio.peers.framing import FrameKind, encode_frame, of_a_peer
 
 #: Lowest and highest version of the protocol that this program speaks.
 PROTOCOL_VERSIONS = (1, 2)
@@ -140,6 +141,7 @@ def encode_hello(hello: Hello) -> bytes:
     return encode_frame([FrameKind.HELLO, *astuple(hello)])
 
 
+@of_a_peer
 def decode_first_frame(payload: bytes) -> Hello | JoinQuery | AliveQuery:
     """What a node says first on a connection that it opened; raises PeerProtocolError."""
     fields = items(decode_payload(payload))
@@ -170,6 +172,7 @@ def encode_welcome(welcome: Welcome) -> bytes:
     return encode_frame([FrameKind.WELCOME, *astuple(welcome)])
 
 
+@of_a_peer
 def decode_welcome(payload: bytes) -> Welcome:
     """The answer to a Hello; raises PeerProtocolError."""
     fields = items(decode_payload(payload), 8)
@@ -192,6 +195,7 @@ def encode_boot(boot_nonce: int) -> bytes:
     return encode_frame([FrameKind.BOOT, boot_nonce])
 
 
+@of_a_peer
 def decode_boot(payload: bytes) -> int:
     """The boot nonce of a process; raises PeerProtocolError."""
     kind, boot_nonce = items(decode_payload(payload), 2)
@@ -206,6 +210,7 @@ def encode_boot_answer(answer: BootAnswer) -> bytes:
     return encode_frame([FrameKind.BOOT_ANSWER, answer.boot_nonce, reason])
 
 
+@of_a_peer
 def decode_boot_answer(payload: bytes) -> BootAnswer:
     """The answer to a Boot; raises PeerProtocolError."""
     kind, boot_nonce, reason = items(decode_payload(payload), 3)
@@ -224,6 +229,7 @@ def encode_alive_answer(boot_nonce: int) -> bytes:
     return encode_frame([FrameKind.ALIVE_ANSWER, boot_nonce])
 
 
+@of_a_peer
 def decode_alive_answer(payload: bytes) -> int:
     """The boot nonce of the process that answers an AliveQuery; raises PeerProtocolError."""
     kind, boot_nonce = items(decode_payload(payload), 2)
@@ -242,9 +248,11 @@ def encode_join_answer(answer: JoinAnswer) -> bytes:
     return encode_frame([FrameKind.JOIN_ANSWER, answer.cluster_id, dict(answer.urls), answer.removed_at])
 
 
+@of_a_peer
 def decode_join_answer(payload: bytes) -> JoinAnswer:
     """The answer to a JoinQuery; raises PeerProtocolError."""
-    kind, cluster_id, urls, removed_at = items(decode_payload(payload), 4)
+    fields = decode_payload(payload, integer_keys=len(payload) <= MAX_INTEGER_KEYS_BYTES)
+    kind, cluster_id, urls, removed_at = items(fields, 4)
     if integer(kind) != FrameKind.JOIN_ANSWER or type(urls) is not dict:
         raise PeerProtocolError("the answer to a JoinQuery is not a JoinAnswer")
     members = {integer(i): text(url) for i, url in urls.items()}

@@ -24,7 +24,7 @@ from raftkv_trio.payload.cbor import (
     unpack_message,
 )
 from raftkv_trio.payload.proposal import ProposalId
-from raftkv_trio.peers.framing import FrameKind, encode_frame
+from raftkv_trio.peers.framing import FrameKind, encode_frame, of_a_peer
 from raftkv_trio.raft.types import Message
 
 # ---------------------------------------------------------------- a member's stream
@@ -111,6 +111,7 @@ def encode_refused(refused: Refused) -> bytes:
     return encode_frame([FrameKind.REFUSED, body])
 
 
+@of_a_peer
 def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
     """Any frame of a member's stream after the handshake; raises PeerProtocolError."""
     kind, body = items(decode_payload(payload), 2)
@@ -196,6 +197,7 @@ def encode_snapshot_frame(frame: SnapshotFrame) -> bytes:
             return encode_frame([FrameKind.SNAPSHOT_TAKEN, size_bytes])
 
 
+@of_a_peer
 def decode_snapshot_frame(payload: bytes) -> SnapshotFrame:
     """Any frame of a snapshot's connection after the handshake; raises PeerProtocolError."""
     kind, body = items(decode_payload(payload), 2)

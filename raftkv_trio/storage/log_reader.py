@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from raftkv_trio.errors import REMEDY, CorruptLog, PeerProtocolError
+from raftkv_trio.errors import REMEDY, CorruptLog, DecodeError
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.disk import Disk
 from raftkv_trio.storage.record import (
@@ -188,7 +188,7 @@ class LogReader:
     def _take(self, path: Path, offset: int, kind: int, payload: bytes) -> None:
         try:
             record = decode_record(kind, payload)
-        except PeerProtocolError as error:  # the CRCs fit, but what they protect is no record of ours
+        except DecodeError as error:  # the CRCs fit, but what they protect is no record of ours
             raise CorruptLog.at(path, offset) from error
         # A segment copied from another member verifies. With it, this node would have voted as that one did.
         if kind == SEGMENT and record.identity != self._identity:

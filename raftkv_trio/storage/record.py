@@ -26,7 +26,7 @@ from zlib import crc32
 
 import cbor2
 
-from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.errors import DecodeError
 from raftkv_trio.payload import cbor as plain_cbor
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.snapshot_file import SnapshotId
@@ -126,12 +126,13 @@ class LogRecord(NamedTuple):
 
 
 def decode_record(kind: int, payload: bytes) -> LogRecord:
-    """What `LogRecord.encode` made; raises PeerProtocolError if it is no such payload."""
+    """What `LogRecord.encode` made; raises DecodeError if it is no such payload."""
     if not SEGMENT <= kind <= CUT:
-        raise PeerProtocolError(f"{kind} is no type of a record")
+        raise DecodeError(f"{kind} is no type of a record")
     # As strict as with a peer's message: a CRC says that the bytes are as they were written, and not that a
     # version of this program wrote them.
-    value = plain_cbor.decode_payload(payload)
+    # But a batch may have any number of entries.
+    value = plain_cbor.decode_payload(payload, max_items=len(payload))
     hard_state, entries, snapshot, identity = plain_cbor.items(value, 4)
     term, index = plain_cbor.items(snapshot, 2)
     return LogRecord(

@@ -16,7 +16,7 @@ from zlib import crc32
 
 import cbor2
 
-from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog, PeerProtocolError
+from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog, DecodeError
 from raftkv_trio.payload.cbor import decode_payload
 from raftkv_trio.storage.disk import Disk, write_whole_file
 
@@ -63,8 +63,9 @@ def read_sealed(disk: Disk, path: Path) -> Any:
     if seal(content) != data:
         raise CorruptLog.at(path, 0)
     try:
-        return decode_payload(content)
-    except PeerProtocolError as error:
+        # In `peers` the ids are keys, and this node has written them.
+        return decode_payload(content, integer_keys=True)
+    except DecodeError as error:
         raise CorruptLog.at(path, 0) from error
 
 

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import cbor2
 
-from raftkv_trio.errors import CorruptLog, PeerProtocolError
+from raftkv_trio.errors import CorruptLog, DecodeError
 from raftkv_trio.payload.cbor import decode_payload, pack_conf_state, unpack_conf_state
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage.disk import Disk, DiskFile
@@ -285,5 +285,5 @@ def decode_meta(path: Path, header: bytes) -> SnapshotMeta:
     try:
         index, term, conf_state = decode_payload(header)
         return SnapshotMeta(index, term, unpack_conf_state(conf_state))
-    except (PeerProtocolError, ValueError, TypeError) as error:
+    except (DecodeError, ValueError, TypeError) as error:
         raise CorruptLog(f"{path} has a header that cannot be read: {error}", path, 0) from error

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from raftkv_trio.errors import ChangeRefused, PeerProtocolError
+from raftkv_trio.errors import ChangeRefused, DecodeError
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange, Membership
@@ -96,7 +96,7 @@ class MembershipChanges:
         try:
             request = ChangeRequest.decode(data)
         # The bytes may come from a follower. In the log they would stop every node that applies them.
-        except PeerProtocolError as error:
+        except DecodeError as error:
             return ChangeRefused(str(error))
         if (objection := self.check(request)) is not None:
             if isinstance(objection, Deferred) and objection.successor_ids:
