@@ -6,11 +6,16 @@ import socket
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 _GIVEN: set[int] = set()  # no port is given twice in a run
 
 # A shell starts what is to run in the background deaf to SIGINT, and so would be all processes of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test of properties depends on how fast the machine is at the moment.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -35,7 +35,7 @@ plain = st.recursive(
     | st.binary(max_size=300)
     | st.text(max_size=100),
     lambda values: st.lists(values, max_size=30) | st.dictionaries(st.text(max_size=3) | st.binary(), values),
-    max_leaves=60,
+    max_leaves=20,
 )
 
 

@@ -24,6 +24,7 @@ nothing had been written there.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.offline.replace_log import build_log, swap_logs, take_snapshot
 from raftkv_trio.offline.salvage import Pieces, Salvage
 from raftkv_trio.raft.confchange import all_voters, apply_change, decode_conf_change
+from raftkv_trio.raft.errors import InvalidConfiguration
 from raftkv_trio.raft.quorum import VoteResult, joint_vote
 from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState
 from raftkv_trio.storage import Disk, SnapshotId, SnapshotMeta, verify_snapshot
@@ -254,7 +256,8 @@ def _configurations(log: NewLog) -> Iterator[ConfState]:
         # Committed or not: one that no log here knows to be committed may be, and then its quorums committed
         # what came behind it.
         if entry.type is not EntryType.NORMAL:
-            conf = apply_change(conf, decode_conf_change(entry)).conf_state
+            with suppress(InvalidConfiguration):  # such a change changes nothing, on any node
+                conf = apply_change(conf, decode_conf_change(entry)).conf_state
             yield conf
 
 

@@ -5,6 +5,7 @@ A state machine's commands and chunks are bytes to this room. Around them the no
 - `proposal.py`: the id of a proposal, in front of the command in each NORMAL entry;
 - `membership.py`: a request to change members, in the context of each conf change; and `Membership`, the
   members as of what is applied;
+- `entries.py`: the check of entries that a peer sends;
 - `envelope.py`: the members' addresses and the removed ids, in front of the machine's chunks in a snapshot.
 
 `cbor.py` encodes these, and raft's own types, for the log (`storage/record.py`), for snapshots and for the

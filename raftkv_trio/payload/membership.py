@@ -5,6 +5,7 @@ Only the leader decides whether a change may be appended, and only after it has 
 checked it, and applying one never refuses it.
 """
 
+import logging
 from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from raftkv_trio.raft.confchange import (
 )
 from raftkv_trio.raft.errors import InvalidConfiguration
 from raftkv_trio.raft.types import ConfState, Entry
+
+logger = logging.getLogger(__name__)
 
 _VERSION = 1
 
@@ -94,10 +97,14 @@ class ChangeRequest(NamedTuple):
             )
         return cls(tuple([_unpack_change(item) for item in items(changes)]), boolean(is_forced))
 
+    @property
+    def conf_change_parts(self) -> tuple[ConfChangeSingle, ...]:
+        """What the core does for each of the changes."""
+        return tuple([ConfChangeSingle(_CONF_CHANGE_TYPES[c.action], c.node_id) for c in self.changes])
+
     def conf_change(self, proposal_id: ProposalId) -> ConfChangeV2:
         """The conf change that the core appends for this request."""
-        changes = [ConfChangeSingle(_CONF_CHANGE_TYPES[c.action], c.node_id) for c in self.changes]
-        return ConfChangeV2(tuple(changes), context=encode_proposal(proposal_id, self.encode()))
+        return ConfChangeV2(self.conf_change_parts, context=encode_proposal(proposal_id, self.encode()))
 
 
 def _unpack_change(value: object) -> MemberChange:
@@ -143,15 +150,22 @@ class Membership:
         self._changed(self.envelope)
 
     def apply(self, entry: Entry) -> ProposalId | None:
-        """Apply the entry of a conf change, and return its proposal's id if it has one; raises CorruptLog."""
+        """Apply the entry of a conf change, and return its proposal's id if it has one; raises CorruptLog.
+
+        A change that does not fit the configuration changes nothing, on any node. No leader of this program
+        appends such a change.
+        """
         try:
-            change = decode_conf_change(entry).as_v2()
-            self.conf_state = apply_change(self.conf_state, change).conf_state
-            proposal_id, request = _unpack_context(change.context)
-        except (InvalidConfiguration, DecodeError) as error:
+            change, proposal_id, request = decode_change(entry)
+        except DecodeError as error:
             raise CorruptLog(
                 f"committed entry {entry.index} is a conf change that cannot be applied: {error}"
             ) from error
+        try:
+            self.conf_state = apply_change(self.conf_state, change).conf_state
+        except InvalidConfiguration as error:
+            logger.error("entry %d changes no members, since it does not fit them: %s", entry.index, error)
+            return proposal_id
         self._update(entry.index, request)
         self._changed(self.envelope)
         return proposal_id
@@ -161,7 +175,7 @@ class Membership:
         for change in request.changes:
             if change.action is Action.ADD and change.address is not None:
                 members[change.node_id] = Member(change.address, change.is_promoted_by_hand)
-            elif change.action is Action.UPDATE and change.address is not None:
+            elif change.action is Action.UPDATE and change.address is not None and change.node_id in members:
                 members[change.node_id] = members[change.node_id]._replace(address=change.address)
         # From the configuration, not from the request: a removed member leaves with the end of the joint
         # configuration, whose entry names nobody. Until then it votes in the old half, and has to be dialled.
@@ -227,8 +241,19 @@ class Membership:
         return addresses
 
 
-def _unpack_context(context: bytes) -> tuple[ProposalId | None, ChangeRequest]:
-    if not context:  # the end of a joint configuration, which the leader proposes by itself
-        return None, ChangeRequest(())
-    proposal_id, data = decode_proposal(context)
-    return proposal_id, ChangeRequest.decode(data)
+def decode_change(entry: Entry) -> tuple[ConfChangeV2, ProposalId | None, ChangeRequest]:
+    """What an entry says about the members: the conf change, and the proposal and request that it comes from.
+
+    Raises DecodeError, also if the conf change is not that of the request.
+    """
+    try:
+        change = decode_conf_change(entry).as_v2()
+    except InvalidConfiguration as error:
+        raise DecodeError(str(error)) from error
+    proposal_id, request = None, ChangeRequest(())
+    if change.context:  # else it is the end of a joint configuration, which the leader proposes by itself
+        proposal_id, data = decode_proposal(change.context)
+        request = ChangeRequest.decode(data)
+    if change.changes != request.conf_change_parts:
+        raise DecodeError(f"entry {entry.index} holds a conf change that is not the one that it says")
+    return change, proposal_id, request

@@ -31,9 +31,14 @@ def encode_proposal(proposal_id: ProposalId, command: bytes) -> bytes:
     return _PROPOSAL_HEADER.pack(_PROPOSAL_VERSION, *proposal_id) + command
 
 
-def decode_proposal(data: bytes) -> tuple[ProposalId, bytes]:
-    """The id and the command of an entry's data; raises DecodeError for any other data."""
+def check_proposal(data: bytes) -> None:
+    """Raise DecodeError unless `decode_proposal` decodes this."""
     if len(data) < _PROPOSAL_HEADER.size or data[0] != _PROPOSAL_VERSION:
         raise DecodeError("an entry's data does not begin with a proposal header of version 1")
+
+
+def decode_proposal(data: bytes) -> tuple[ProposalId, bytes]:
+    """The id and the command of an entry's data; raises DecodeError for any other data."""
+    check_proposal(data)
     _, node_id, boot_nonce, sequence = _PROPOSAL_HEADER.unpack_from(data)
     return ProposalId(node_id, boot_nonce, sequence), data[_PROPOSAL_HEADER.size :]

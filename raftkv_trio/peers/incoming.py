@@ -13,7 +13,8 @@ from typing import NamedTuple
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.errors import ConfigError, PeerProtocolError, SecondProcessRefused
+from raftkv_trio.errors import ConfigError, DecodeError, PeerProtocolError, SecondProcessRefused
+from raftkv_trio.payload.entries import check_entries
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
 from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
 from raftkv_trio.peers.handshake import Handshake
@@ -248,6 +249,10 @@ class Incoming:
                 )
             if message.type not in _NETWORK_TYPES:
                 raise PeerProtocolError(f"a {message.type.name} message does not travel between nodes")
+            try:
+                check_entries(message.entries)
+            except DecodeError as error:
+                raise PeerProtocolError(str(error)) from error
 
     async def _receive_snapshot(self, peer_id: int, stream: trio.abc.Stream) -> None:
         """Receive one snapshot at a time, the newest offer: the sender of an older one may lead no more."""

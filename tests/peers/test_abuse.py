@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.payload.proposal import ProposalId, encode_proposal
 from raftkv_trio.peers.framing import encode_frame
 from raftkv_trio.peers.handshake import MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.handshake_frames import Hello, encode_hello
@@ -137,9 +137,10 @@ async def test_thousands_of_silent_connections(tmp_path: Path, addresses: dict[i
 
 
 def frames_of_a_member(rng: random.Random) -> bytes:
-    entries = tuple(Entry(1, index, data=rng.randbytes(30)) for index in range(2, 5))
-    message = Message(type=MessageType.APP, to=1, from_=2, term=1, index=1, log_term=1, entries=entries)
     proposal_id = ProposalId(2, rng.getrandbits(60), 1)
+    data = encode_proposal(proposal_id, rng.randbytes(30))
+    entries = tuple(Entry(1, index, data=data) for index in range(2, 5))
+    message = Message(type=MessageType.APP, to=1, from_=2, term=1, index=1, log_term=1, entries=entries)
     return rng.choice(
         [
             encode_messages([message, replace(message, type=MessageType.HEARTBEAT)]),

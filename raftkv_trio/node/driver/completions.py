@@ -21,7 +21,7 @@ from raftkv_trio.node.applier import Commits, Restore
 from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.raft.confchange import decode_conf_change
-from raftkv_trio.raft.errors import PeerNotFound
+from raftkv_trio.raft.errors import InvalidConfiguration, PeerNotFound
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import EntryType, HardState, Message
@@ -109,7 +109,9 @@ class Completions:
                 # it is appended, as in section 6 of the paper. The applier only changes `Membership`: the
                 # core belongs to the driver.
                 if entry.type is not EntryType.NORMAL:
-                    self._raw.apply_conf_change(decode_conf_change(entry))
+                    # One that does not fit changes nothing here, as in `Membership`.
+                    with suppress(InvalidConfiguration):
+                        self._raw.apply_conf_change(decode_conf_change(entry))
             self._deliver(message.responses, peers)
         if not applying and self._to_restore is not None:
             restored, self._to_restore = self._to_restore, None
