@@ -4,7 +4,6 @@ The checker remembers each node's log as it last saw it, and compares only new e
 any node ever held. So a check costs nothing if nothing has changed.
 """
 
-from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
@@ -17,13 +16,13 @@ from raftkv_trio.raft.types import ConfState, Entry, EntryType, Message, Message
 from raftkv_trio.state_machine import Committed
 from raftkv_trio.testing.invariants.configurations import Configuration, Configurations, halves
 from raftkv_trio.testing.invariants.durability import Promise, holds
+from raftkv_trio.testing.invariants.equal_states import EqualStates
 from raftkv_trio.testing.invariants.freshness import FreshnessCheck
 from raftkv_trio.testing.invariants.violation import (
     ACKNOWLEDGED,
     DURABLE_QUORUM,
     ELECTED,
     ELECTION_SAFETY,
-    EQUAL_STATES,
     LEADER_APPEND_ONLY,
     LEADER_COMPLETENESS,
     LOG_MATCHING,
@@ -86,8 +85,7 @@ class Invariants:
         self._proposals: dict[ProposalId, int] = {}  # the index at which each was committed
         self._commit_terms: list[int] = []  # by entry: the term of the leader that committed it
         self._configurations: Configurations | None = None
-        self._states: dict[int, str] = {}  # by index
-        self._state_indexes: list[int] = []  # ascending, since commands are applied in order
+        self._equal_states = EqualStates()
         self._refused: set[ProposalId] = set()
         self.acknowledged = 0
         self.freshness = FreshnessCheck()
@@ -363,25 +361,12 @@ class Invariants:
                 f"node {node_id} applies at index {command.index} something else than what is committed",
             )
         view.applied = command.index
-        if command.index not in self._states:
-            self._state_indexes.append(command.index)
-        if self._states.setdefault(command.index, state) != state:
-            raise Violation(
-                EQUAL_STATES,
-                f"node {node_id} has another state at index {command.index} than others: `apply` is not"
-                " deterministic, or `snapshot` does not give equal bytes for equal states",
-            )
+        self._equal_states.applied(node_id, command.index, state)
 
     def restored(self, node_id: int, index: int, state: str) -> None:
         """A node's state machine was restored from a snapshot at `index`; its state hash is now `state`."""
         self._views[node_id].applied = index
-        position = bisect_right(self._state_indexes, index)
-        if position and self._states[self._state_indexes[position - 1]] != state:
-            raise Violation(
-                EQUAL_STATES,
-                f"node {node_id} restores another state at index {index} than others have: `restore` does not"
-                " restore all, or `snapshot` does not give equal bytes for equal states",
-            )
+        self._equal_states.restored(node_id, index, state)
 
     def refused(self, proposal_id: ProposalId) -> None:
         """A client was told that its change is not and will not be applied."""
