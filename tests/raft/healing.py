@@ -6,7 +6,6 @@ from raftkv_trio.raft.progress import ProgressState
 from tests.raft.cores import ELECTION_TICKS, Core, Network, adding
 from tests.raft.figure_3 import Figure3
 
-
 #: Within so many election timeouts the cluster has to go on. If only one node of four has a log with which it
 #: can be elected, and no pre-vote keeps the others quiet, it is the first to campaign in one of four rounds.
 #: So 20 rounds are in vain once in 300 such schedules, and this many once in 30 million.
