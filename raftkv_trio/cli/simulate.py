@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.user_files import check_new_file, new_file
 
 if TYPE_CHECKING:
     from raftkv_trio.testing.campaign.campaign import Tally
@@ -293,22 +294,15 @@ def _what_to_run(kept: "Kept", file: Path, level: int | None, planted: str | Non
 def _check_writable(*asked: tuple[str, Path | None]) -> None:
     """Raise ConfigError, before anything is run, if the file of one of these flags cannot be written."""
     for flag, file in asked:
-        if file is None:
-            continue
-        why = None
-        if file.is_dir():
-            why = "it is a directory"
-        elif not file.parent.is_dir():
-            why = f"there is no directory {file.parent}"
-        elif not os.access(file if file.exists() else file.parent, os.W_OK):
-            why = "that is not permitted"
-        if why is not None:
-            raise ConfigError(f"{flag} {file} cannot be written: {why}")
+        if file is not None:
+            check_new_file(file, replaces=True, called=f"{flag} {file}")
 
 
 def _write(flag: str, file: Path, text: str) -> None:
+    """Make the file hold this text; an earlier file of the name is replaced."""
     try:
-        file.write_text(text)
+        with new_file(file, replaces=True, called=f"{flag} {file}") as temporary:
+            temporary.write_text(text)
     except OSError as error:
         raise ConfigError(f"{flag} {file} cannot be written: {error.strerror}") from error
 

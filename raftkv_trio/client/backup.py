@@ -8,8 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shutil import copyfileobj
-from stat import S_ISREG
-from tempfile import TemporaryDirectory, mkstemp
+from tempfile import TemporaryDirectory
 
 import trio
 from click.termui import progressbar
@@ -18,6 +17,8 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.rest import NoAnswer, open_rest_client
 from raftkv_trio.errors import ConfigError, CorruptLog, RaftKVError
 from raftkv_trio.storage import OsDisk, VerifiedSnapshot, verify_snapshot
+from raftkv_trio.storage.disk import FILE_MODE
+from raftkv_trio.user_files import new_file
 
 #: As a file's name: standard output.
 STANDARD_STREAM = Path("-")
@@ -52,40 +53,9 @@ async def fetch_backup(
             backup = await fetch(Path(directory) / "backup")
             await trio.to_thread.run_sync(_copy_to_stdout, backup.file)
             return replace(backup, file=file)
-    await trio.to_thread.run_sync(_check_replaceable, file, force)
-    with _replacing(file) as temporary:
+    with new_file(file, replaces=force) as temporary:
         backup = await fetch(temporary)
     return replace(backup, file=file)
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[Path]:
-    """A new file, readable by this user only, that gets the name `file` at the end if nothing fails."""
-    try:
-        descriptor, name = mkstemp(prefix=f"{file.name}.", suffix=".part", dir=file.parent)
-    except OSError as error:
-        raise ConfigError(
-            f"{file.parent} cannot take the backup: {error.strerror}; name another file"
-        ) from error
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.replace(file)
-        OsDisk().sync_directory(file.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _check_replaceable(file: Path, force: bool) -> None:
-    try:
-        mode = file.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not S_ISREG(mode):
-        raise ConfigError(f"{file} is not a regular file and is not replaced; name another file")
-    if not force:
-        raise ConfigError(f"{file} exists already; name another file, or set `force` to replace it")
 
 
 def _copy_to_stdout(file: Path) -> None:
@@ -111,7 +81,7 @@ async def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, sh
     async with (
         open_rest_client(timeout_s) as rest,
         rest.download(endpoint, "/-/backup") as download,
-        await trio.open_file(temporary, "wb") as sink,
+        await trio.open_file(temporary, "wb", opener=_open_no_link) as sink,
     ):
         with _progress(download.size_bytes, shows_progress) as advance:
             async for piece in download.pieces:
@@ -119,6 +89,11 @@ async def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, sh
                 advance(len(piece))
         await sink.flush()
         await trio.to_thread.run_sync(os.fdatasync, sink.fileno())
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open the file that we made, and not what somebody else may have put in its place."""
+    return os.open(path, flags | os.O_NOFOLLOW, FILE_MODE)
 
 
 def _verify(endpoint: PeerAddress, temporary: Path) -> VerifiedSnapshot:

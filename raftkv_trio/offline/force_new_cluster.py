@@ -94,7 +94,7 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
         removed = {**envelope.removed, **dict.fromkeys(others, meta.index)}
         removed.pop(node_id, None)
         alone = Envelope(members={node_id: own}, removed=removed).encode()
-        work.mkdir(parents=True)
+        disk.make_directory(work)
         backup = verify_backup(disk, _write(disk, work, meta, alone, machine.snapshot()))
         # The cluster id is hashed from the old one, the remaining member and the state, so that two members
         # which are both forced make two clusters. And it is made as for a restore, so that a later start

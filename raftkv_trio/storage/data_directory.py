@@ -9,10 +9,13 @@ Until `identity` is durable the directory promises nothing, and a start makes it
 it must hold is there, and anything that is missing was lost.
 """
 
+import logging
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
+from stat import S_IWGRP, S_IWOTH
 
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
 from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog
@@ -32,6 +35,8 @@ from raftkv_trio.storage.small_files import (
 )
 from raftkv_trio.storage.snapshot_file import SnapshotFile, SnapshotMeta
 from raftkv_trio.storage.wal import WriteAheadLog, begin_log, open_log
+
+logger = logging.getLogger(__name__)
 
 # The log of a new cluster begins behind this snapshot. So no log has the first entry, and a node that joins
 # later must begin with a snapshot, which names the members.
@@ -89,8 +94,8 @@ def open_storage(
     """Open the data directory at `path`; if there is none, make it, unless `bootstrap` is None.
 
     Raises:
-        ConfigError: the directory is another node's, in use, of a newer format, or is not there and cannot be
-            made.
+        ConfigError: the directory is another node's, in use, of a newer format, writable for every user, or
+            is not there and cannot be made.
         CorruptLog: what it holds does not verify.
     """
     try:
@@ -121,6 +126,8 @@ def _open_storage(
         raise ConfigError(
             f"{path} is not empty and no data directory of raftkv-trio; name another with `data_dir`"
         )
+    for directory in (path, path / "wal", path / "snap"):
+        _check_writers(disk, directory)
     # Before the lock, which is a file in it. If another node runs here all three exist, and stay as they are.
     for directory in (path, path / "wal", path / "snap"):
         disk.make_directory(directory)
@@ -223,6 +230,30 @@ def is_unfinished(disk: Disk, path: Path) -> bool:
         return False
     names = list_segments(disk, directory) if disk.exists(directory) else []
     return not any(has_record_behind(read_segment(disk, directory / str(n)), 0, n.number) for n in names)
+
+
+def _check_writers(disk: Disk, directory: Path) -> None:
+    """Refuse a directory that every user may write to, and warn of one that its group may write to.
+
+    Who can write to a directory can replace its files, whatever their own modes are: a log that holds other
+    writes, an identity with which the node votes a second time.
+    """
+    mode = disk.mode(directory) or 0
+    if mode & S_IWOTH:
+        raise ConfigError(
+            f"every user of this machine may write to {directory}, and so replace what the node has promised;"
+            f" if nobody has, run: chmod o-w {quote(str(directory))}"
+        )
+    # Only a warning: a group is what an administrator has named. Kubernetes makes all volumes of a pod
+    # writable for its `fsGroup` at each start of the pod, and with the umask of many systems, 002, so is each
+    # directory for the group of its owner alone.
+    if mode & S_IWGRP:
+        logger.warning(
+            "the group of %s may write to it, and so replace what the node has promised; if it has other"
+            " members than this node's user, run: chmod g-w %s",
+            directory,
+            quote(str(directory)),
+        )
 
 
 def _check_not_removed(disk: Disk, path: Path, node_id: int) -> None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_IMODE
 from typing import Protocol
 
 # The files hold all keys and values, and the directory ids by which members know each other.
@@ -60,11 +61,15 @@ class Disk(Protocol):
     """A file system. A name that was made, changed or removed is durable after `sync_directory`."""
 
     def make_directory(self, path: Path) -> None:
-        """Make a directory, and its parents, if they do not exist."""
+        """Make a directory, and its parents, if they do not exist; only this user may use those made."""
         ...
 
     def exists(self, path: Path) -> bool:
         """Whether a file or directory has this name."""
+        ...
+
+    def mode(self, path: Path) -> int | None:
+        """Who may do what with a file or directory: its mode bits; None if there is none of this name."""
         ...
 
     def list_directory(self, path: Path) -> list[str]:
@@ -161,10 +166,20 @@ class OsDisk(Disk):
 
     def make_directory(self, path: Path) -> None:
         # Names made here are durable when their parents are synced (`data_directory.sync_parents`).
-        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        except FileNotFoundError:  # `parents=True` would make the parents with a mode that the umask decides
+            self.make_directory(path.parent)
+            path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
 
     def exists(self, path: Path) -> bool:
         return path.exists()
+
+    def mode(self, path: Path) -> int | None:
+        try:
+            return S_IMODE(os.stat(path).st_mode)
+        except FileNotFoundError:
+            return None
 
     def list_directory(self, path: Path) -> list[str]:
         # Sorted, since the order of a file system is arbitrary, and a simulation must be repeatable.

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import httpx
 import pytest
 import trio
 
@@ -144,6 +145,23 @@ def test_a_backup_to_standard_output(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, b"")
     assert not (tmp_path / "-").exists()
+
+
+def test_a_reader_that_closes_the_pipe(tmp_path: Path) -> None:
+    """The command ends with exit code 1, since the backup is not whole, and adds nothing to what was said."""
+    with serving_alone(directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        for number in range(3):  # more than a pipe holds
+            httpx.put(f"{node.url}/{number}x", content=bytes(1_000_000), timeout=60).raise_for_status()
+        command = [*PROGRAM, "backup", "--endpoint", node.url, "-"]
+        with subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.read(1)
+            process.stdout.close()
+            assert (process.stderr.read(), process.wait(60)) == (b"", 1)
 
 
 def written(directory: Path, data: bytes) -> Path:

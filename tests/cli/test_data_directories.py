@@ -1,6 +1,7 @@
 """Data directories that a node cannot or must not use, and what it says of them."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,18 @@ from tests.conftest import find_free_ports
 def refusal_of(path: str, *arguments: str, directory: Path, exit_code: int = 2) -> str:
     _, base = alone()
     return refusal("serve", *base, *arguments, "--data-dir", path, directory=directory, exit_code=exit_code)
+
+
+def test_a_directory_that_every_user_may_write_to(copied: Path, tmp_path: Path) -> None:
+    """It is refused, and opens after the command that the sentence names."""
+    (tmp_path / "data").chmod(0o777)
+    said = refusal_of("data", "--cluster", "http://127.0.0.1:1", directory=tmp_path)
+    assert said.startswith("every user of this machine may write to data, ")
+    assert said.endswith("run: chmod o-w data")
+    subprocess.run(said.rpartition("run: ")[2], shell=True, cwd=tmp_path, check=True, timeout=60)
+    with serving_alone("--data-dir", "data", "--cluster", "http://127.0.0.1:1", directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        node.wait_said("WARNING .*: the group of data may write to it, .* run: chmod g-w data")
 
 
 def test_the_directory_of_another_node(copied: Path, tmp_path: Path) -> None:

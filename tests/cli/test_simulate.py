@@ -188,6 +188,18 @@ def is_deaf(pid: str) -> bool:
     return any(mask & 1 << signal.SIGINT - 1 for mask in masks)
 
 
+@pytest.mark.parametrize("flag", ["--keep", "--trace-file"])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, flag: str) -> None:
+    """A trace or a schedule is written through no link and to no pipe; this is said before anything runs."""
+    (tmp_path / "else").write_text("mine")
+    (tmp_path / "link").symlink_to("else")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        said = refusal("simulate", flag, name, "--seeds", "1000000", directory=tmp_path)
+        assert said == f"{flag} {name} is not a regular file and is not replaced; name another file"
+    assert (tmp_path / "else").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -201,7 +213,7 @@ def is_deaf(pid: str) -> bool:
         (["--schedule", "nowhere"], "--schedule nowhere cannot be read: No such file or directory"),
         (["--keep", "no/x"], "--keep no/x cannot be written: there is no directory no"),
         (["--trace-file", "no/x"], "--trace-file no/x cannot be written: there is no directory no"),
-        (["--trace-file", "."], "--trace-file . cannot be written: it is a directory"),
+        (["--trace-file", "."], "--trace-file . is not a regular file and is not replaced; "),
         (["--keep", "x", "--planted", "skip-fsync"], "--keep and --trace-file need --seed or --schedule if "),
         (["--only", "faults=99", "--seed", "1"], "--only 'faults=99': the schedule has the faults 0 to "),
     ],

@@ -125,6 +125,9 @@ class FailingDisk:
         self.refuse("exists", path)
         return self.disk.exists(path)
 
+    def mode(self, path: Path) -> int | None:
+        return self.disk.mode(path)
+
     def room(self, path: Path) -> int:
         return self.disk.room(path)
 

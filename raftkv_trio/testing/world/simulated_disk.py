@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+from raftkv_trio.storage.disk import DIRECTORY_MODE, FILE_MODE
 from raftkv_trio.testing.world.inodes import Change, Directory, Inode, Node, copied
 
 
@@ -145,6 +146,14 @@ class SimulatedDisk:
             except OSError:
                 return False
             return True
+
+    def mode(self, path: Path) -> int | None:
+        try:
+            node = self._find(path)
+        except OSError:
+            return None
+        # Nobody else is in a simulated world. This is no operation: nothing can come in between.
+        return DIRECTORY_MODE if isinstance(node, Directory) else FILE_MODE
 
     def list_directory(self, path: Path) -> list[str]:
         with self.operation():
