@@ -156,7 +156,7 @@ async def _say_who_leads(
             for report in reports:
                 if report.role == "leader":
                     url = report.client_url or addresses[nodes[0]].url
-                    await console.say(f"node {report.id} leads; try: curl -L {url}/my-key -XPUT -d hello")
+                    await console.say(f"node {report.id} leads; try: curl {url}/my-key -XPUT -d hello")
                     return
             await trio.sleep(ASK_EVERY_S)
 

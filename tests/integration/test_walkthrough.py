@@ -86,7 +86,9 @@ def curl(arguments: list[str]) -> Answer:
         return Answer(int(status), text)
     method = next((argument[2:] for argument in arguments if argument.startswith("-X")), "GET")
     url = next(argument for argument in arguments if argument.startswith("http://"))
-    response = httpx.request(method, url, content=arguments[-1] if "-d" in arguments else None)
+    fields = [arguments[i + 1].split(": ") for i, argument in enumerate(arguments) if argument == "-H"]
+    content = arguments[-1] if "-d" in arguments else None
+    response = httpx.request(method, url, content=content, headers=dict(fields), timeout=60)
     return Answer(response.status_code, response.text)
 
 
@@ -148,6 +150,28 @@ async def test_three_nodes(procfile: Path, ports: Ports) -> None:
     ]
 
 
+async def test_two_of_three_are_down(procfile: Path, ports: Ports) -> None:
+    """What the README says of a lost majority: 503 or 504, an old answer if asked for, and all is well again."""
+    put_bar = ports.replace(commands("walkthrough")[3])
+    stop, put_lost, get, get_old, start, get_again = map(ports.replace, commands("majority-lost"))
+    here = procfile.parent
+    rest_ports = [ports.other(port) for port in ("12380", "22380", "32380")]
+    async with open_terminal(["raftkv-trio", "local", "start"], here) as terminal:
+        await wait_ready(*rest_ports)
+        assert await do(put_bar, here) == (204, "")
+        assert (await do(stop, here)).code == 0
+        lost = await do(put_lost, here)
+        assert lost.code in (503, 504)
+        said = await do(get, here)
+        assert (said.code, "no leader is known" in said.text) == (503, True)
+        assert await do(get_old, here) == (200, "bar")
+        assert (await do(start, here)).code == 0
+        await wait_ready(*rest_ports)
+        assert (await do(get_again, here)).text in (("bar", "lost") if lost.code == 504 else ("bar",))
+        terminal.interrupt()
+        assert await terminal.process.wait() == 0
+
+
 async def test_members_come_and_go(procfile: Path, ports: Ports) -> None:
     """A fourth node joins three, as docs/operating.md says, and the third is removed, and ends well."""
     post, serve, get, delete = map(ports.replace, commands("members", OPERATING))
@@ -193,13 +217,15 @@ async def test_the_same_procfile_under_honcho(procfile: Path, ports: Ports) -> N
 
 async def test_one_node_alone(tmp_path: Path, ports: Ports) -> None:
     """The README's single node serves, and keeps what it was given over Ctrl-C and a new start."""
-    serve, put, get = map(ports.replace, commands("one-node"))
+    serve, put, get, status = map(ports.replace, commands("one-node"))
     for life in range(2):
         async with open_terminal(shlex.split(serve), tmp_path) as terminal:
             await wait_ready(ports.other("12380"))
             if life == 0:
                 assert await do(put, tmp_path) == (204, "")
             assert await do(get, tmp_path) == (200, "hello")
+            code, shown = await do(status, tmp_path)
+            assert (code, shown.splitlines()[1].split()[:2]) == (0, ["1", "leader"])
             terminal.interrupt()
             assert await terminal.process.wait() == 0
             assert "Traceback" not in terminal.shown

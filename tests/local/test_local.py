@@ -436,7 +436,7 @@ async def test_a_start_ends_with_a_command_to_try(
     flags = f"--cluster http://127.0.0.1:{peer_port} --port {port}"
     procfile.write_text(f"a: {sys.executable} -m raftkv_trio serve {flags}\n")
     async with supervised(procfile) as seen:
-        (said,) = await seen.wait_output(r"^local \| node 1 leads; try: curl -L (.*)$")
+        (said,) = await seen.wait_output(r"^local \| node 1 leads; try: curl (.*)$")
         assert said == f"http://127.0.0.1:{port}/my-key -XPUT -d hello"
         async with httpx.AsyncClient(verify=False) as client:
             assert (await client.put(said.split()[0], content=b"hello")).status_code == 204
