@@ -3,11 +3,14 @@
 - A response leaves in one write, as far as it fits into `SEND_CHUNK_BYTES`.
 - A refusal has a sentence, and is counted.
 - The app gets the request target byte for byte as it was sent.
+- A client that waits for 100 (Continue) gets it when the app begins to read the content, so that a request
+  which is refused for its head is refused before the client sends anything (RFC 9110, section 10.1.1).
 - Upgrades are ignored, as a server may (RFC 9110, section 7.8): this server speaks only HTTP/1.1.
 """
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 import h11
 import trio
@@ -19,17 +22,26 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState, H11SendableEvent
+from hypercorn.typing import (
+    AppWrapper,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    ConnectionState,
+    H11SendableEvent,
+    Scope,
+)
 from hypercorn.utils import parse_socket_addr
 
 #: Under this name the ASGI scope's `state` holds the request target, byte for byte as it was sent.
 TARGET = "raftkv_trio.target"
 SEND_CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
 _SENTENCES = {
-    HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time",
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The request's head is too large",
+    HTTPStatus.REQUEST_TIMEOUT: "The head of the request did not arrive in time (--header-timeout)",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The head of the request, which includes the key, is larger"
+    " than {max_header_bytes} bytes (--max-header-size)",
     HTTPStatus.NOT_IMPLEMENTED: "The request's transfer coding is not supported; send the content chunked",
-    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "This server speaks only HTTP/1.1",
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "This server speaks only HTTP/1.0 and HTTP/1.1",
 }
 
 
@@ -82,7 +94,7 @@ class HttpProtocol(H11Protocol):
         await self.send(Updated(idle=False))
         # From a request's head on h11 knows its method, and a response to HEAD has no content.
         is_head = self._is_head and self.connection.our_state is h11.SEND_RESPONSE
-        sentence = _SENTENCES.get(status, "The request is malformed").encode() + b"\n"
+        sentence = self._sentence(status).encode() + b"\n"
         fields = [
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", b"%d" % len(sentence)),
@@ -93,6 +105,10 @@ class HttpProtocol(H11Protocol):
         if not is_head:
             await self._send_h11_event(h11.Data(data=sentence))
         await self._send_h11_event(h11.EndOfMessage())
+
+    def _sentence(self, status: HTTPStatus) -> str:
+        sentence = _SENTENCES.get(status, "The request is malformed: it is not valid HTTP/1.1")
+        return sentence.format(max_header_bytes=self.config.h11_max_incomplete_size)
 
     # ------------------------------------------------------------ Hypercorn's methods, changed
 
@@ -118,8 +134,9 @@ class HttpProtocol(H11Protocol):
             await self.refuse(refusal)
             await self.send(Closed())
             return
+        waits = self.connection.they_are_waiting_for_100_continue
         self.stream = _ResponseStream(
-            self.app,
+            _Inviting(self.app, self._invite) if waits else self.app,
             self.config,
             self.context,
             self.task_group,
@@ -153,7 +170,16 @@ class HttpProtocol(H11Protocol):
             return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         return None
 
+    async def _invite(self) -> None:
+        """Tell a client that still waits to send its content."""
+        if self.connection.they_are_waiting_for_100_continue:
+            await super()._send_h11_event(
+                h11.InformationalResponse(status_code=HTTPStatus.CONTINUE, headers=[])
+            )
+
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        if isinstance(event, h11.InformationalResponse):
+            return  # Hypercorn's 100, before the app has seen the request; `_invite` sends ours
         try:
             self._unsent += self.connection.send(event) or b""
         except h11.LocalProtocolError:
@@ -165,6 +191,28 @@ class HttpProtocol(H11Protocol):
         ):
             data, self._unsent = self._unsent, b""
             await self.send(RawData(data))
+
+
+class _Inviting:
+    """An app whose client is invited to send its content when the app begins to receive it."""
+
+    def __init__(self, app: AppWrapper, invite: Callable[[], Awaitable[None]]) -> None:
+        self._app = app
+        self._invite = invite
+
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+        sync_spawn: Callable[..., Any],
+        call_soon: Callable[..., Any],
+    ) -> None:
+        async def invite_and_receive() -> ASGIReceiveEvent:
+            await self._invite()
+            return await receive()
+
+        await self._app(scope, invite_and_receive, send, sync_spawn, call_soon)
 
 
 class _ResponseStream(HTTPStream):

@@ -35,6 +35,13 @@ from raftkv_trio.rest.waiting import wait_applied, wait_readable
 logger = logging.getLogger(__name__)
 
 MAX_KEY_BYTES = 8 * 1024
+# The first words of these three are raftexample's, which its clients may look for.
+NO_KEY_TO_GET = "Failed to GET: there is no such key"
+NO_KEY_TO_DELETE = "Failed to DELETE: there is no such key"
+NO_POST = (
+    "Failed on POST: it only adds node ID, as POST /ID with the node's peer URL; to write a key, use PUT"
+)
+_NAMES_OF_METHODS = f"{', '.join(METHODS[:-1])} or {METHODS[-1]}"
 _MEMBER_PATH = re.compile(rb"/[1-9][0-9]*")
 _MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?=,|$)", re.IGNORECASE)
 
@@ -67,7 +74,7 @@ class KeyHandlers:
     async def _dispatch(self, request: KeyRequest) -> KeyResponse:
         method, key = request.method, request.key
         if method not in METHODS:
-            return plain(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed", ALLOW)
+            return plain(HTTPStatus.METHOD_NOT_ALLOWED, f"Method not allowed; use {_NAMES_OF_METHODS}", ALLOW)
         if method == "OPTIONS":  # also of `*` (RFC 9110, section 9.3.7); load balancers probe with it
             await self._contents.skip(request)
             return empty(HTTPStatus.NO_CONTENT, ALLOW)
@@ -84,7 +91,7 @@ class KeyHandlers:
             case "DELETE":
                 return await self._delete(request, key)
             case "POST":
-                return plain(HTTPStatus.BAD_REQUEST, "Failed on POST")
+                return plain(HTTPStatus.BAD_REQUEST, NO_POST)
             case _:
                 return await self._get(request, key)
 
@@ -96,10 +103,10 @@ class KeyHandlers:
             await wait_readable(self._node, self._config)
         record = self._store.get(key)
         if record is None:
-            return plain(HTTPStatus.NOT_FOUND, "Failed to GET")
+            return plain(HTTPStatus.NOT_FOUND, NO_KEY_TO_GET, self._position())
         if preconditions.if_match and not preconditions.if_match.match(record):
             return self._precondition_failed(request, record)
-        headers = self._read_headers(record)
+        headers = {"ETag": etag(record), **self._position()}
         if preconditions.if_none_match and preconditions.if_none_match.match(record):
             return empty(HTTPStatus.NOT_MODIFIED, headers)
         return octets(record.value, headers)
@@ -118,13 +125,10 @@ class KeyHandlers:
         # Now instead of when the request arrived: the answer holds at least as much.
         return int(allowed[1]) > 0 and self._node.is_fresh_within(int(allowed[1]))
 
-    def _read_headers(self, record: KeyValue) -> dict[str, str]:
+    def _position(self) -> dict[str, str]:
+        """The fields that say how far this node has applied the log, for the answer to a read."""
         status = self._node.status()
-        return {
-            "ETag": etag(record),
-            "X-Raft-Index": str(status.applied_index),
-            "X-Raft-Term": str(status.term),
-        }
+        return {"X-Raft-Index": str(status.applied_index), "X-Raft-Term": str(status.term)}
 
     # ------------------------------------------------------------ writes
 
@@ -151,7 +155,7 @@ class KeyHandlers:
         if isinstance(result, DeleteResult) and result.deleted:
             return self._written(applied, result)
         # A missing key is 404 whatever the preconditions say (RFC 9110, section 13.2.1).
-        return plain(HTTPStatus.NOT_FOUND, "Failed to DELETE")
+        return plain(HTTPStatus.NOT_FOUND, NO_KEY_TO_DELETE)
 
     async def _without_lost_tags(self, preconditions: Preconditions, key: bytes) -> Preconditions:
         """The preconditions with one tag or none, so that the command has the key in a compare once."""

@@ -58,7 +58,10 @@ async def test_slow_head(tmp_path: Path, begun: bytes) -> None:
             assert (await wire.ask(b"GET /none")).status == 404
             await wire.send(begun)
             answer = await wire.answer()
-            assert (answer.status, answer.content) == (408, b"The request did not arrive in time\n")
+            assert (answer.status, answer.content) == (
+                408,
+                b"The head of the request did not arrive in time (--header-timeout)\n",
+            )
             assert answer.headers["Connection"] == "close"
             assert await wire.rest() == b""
         await check_serves(served)
@@ -198,7 +201,9 @@ async def test_long_heads(tmp_path: Path, in_one_piece: bool) -> None:
             async with served.connect() as wire:
                 for part in [request] if in_one_piece else [request[:50], request[50:]]:
                     await wire.send(part)
-                assert (await wire.answer()).status == status, padding
+                answer = await wire.answer()
+                assert answer.status == status, padding
+                assert status == 404 or b"larger than 1000 bytes (--max-header-size)" in answer.content
         many = b"".join(b"a%d: b\r\n" % n for n in range(200))
         async with served.connect() as wire:
             await wire.send(b"GET /" + HEAD + many + b"\r\n")
@@ -321,9 +326,26 @@ async def test_expect_100_continue(served: Served) -> None:
     """A client that waits to be told to go on is told."""
     async with served.connect() as wire:
         await wire.send(PUT, b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\n")
-        assert (await wire.answer()).status == 100
+        invitation = await wire.answer()
+        assert (invitation.status, "Cache-Control" in invitation.headers) == (100, False)
         await wire.send(b"v")
         assert (await wire.answer()).status == 204
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (PUT + b"Content-Length: 2000000\r\n", 413),
+        (PUT + b"If-Match: 1\r\nContent-Length: 1\r\n", 400),
+        (b"PATCH /key" + HEAD + b"Content-Length: 1\r\n", 405),
+    ],
+)
+async def test_who_waits_for_100_is_refused_before_it(served: Served, head: bytes, status: int) -> None:
+    """A request that its head condemns is refused at once: the client is never told to send its content."""
+    async with served.connect() as wire:
+        await wire.send(head, b"Expect: 100-continue\r\n\r\n")
+        assert (await wire.answer()).status == status
+        assert await wire.rest() == b""
 
 
 async def test_http_1_0(served: Served) -> None:
@@ -339,7 +361,7 @@ async def test_http_2_preface(served: Served) -> None:
     async with served.connect() as wire:
         await wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes(9))
         answer = await wire.answer()
-        assert (answer.status, answer.content) == (505, b"This server speaks only HTTP/1.1\n")
+        assert (answer.status, answer.content) == (505, b"This server speaks only HTTP/1.0 and HTTP/1.1\n")
         assert await wire.rest() == b""
     await check_serves(served)
 
@@ -363,7 +385,7 @@ async def test_refused_heads(
     async with served.connect() as wire:
         assert (await wire.ask(b"HEAD /none")).status == 404
         await wire.send(b"nonsense\r\n\r\n")
-        assert (await wire.answer()).content == b"The request is malformed\n"
+        assert (await wire.answer()).content == b"The request is malformed: it is not valid HTTP/1.1\n"
     assert not caplog.records
 
 

@@ -151,7 +151,7 @@ async def test_three_nodes(procfile: Path, ports: Ports) -> None:
 
 
 async def test_two_of_three_are_down(procfile: Path, ports: Ports) -> None:
-    """What the README says of a lost majority: 503 or 504, an old answer if asked for, and all is well again."""
+    """A lost majority is as the README says: 503 or 504, an old answer if asked for one; then all is well."""
     put_bar = ports.replace(commands("walkthrough")[3])
     stop, put_lost, get, get_old, start, get_again = map(ports.replace, commands("majority-lost"))
     here = procfile.parent

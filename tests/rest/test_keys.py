@@ -1,5 +1,7 @@
 """The root API: what raftexample's users know, with revisions."""
 
+import re
+
 import httpx
 import pytest
 
@@ -64,11 +66,20 @@ async def test_every_answer_has_a_date(client: httpx.AsyncClient) -> None:
 
 
 async def test_absent_keys(client: httpx.AsyncClient) -> None:
-    """Reading or deleting what is not there is 404, in raftexample's words."""
+    """Reading or deleting what is not there is 404, in raftexample's words and then in ours."""
     got = await client.get("/none")
-    assert (got.status_code, got.text) == (404, "Failed to GET\n")
+    assert (got.status_code, got.text) == (404, "Failed to GET: there is no such key\n")
     deleted = await client.delete("/none")
-    assert (deleted.status_code, deleted.text) == (404, "Failed to DELETE\n")
+    assert (deleted.status_code, deleted.text) == (404, "Failed to DELETE: there is no such key\n")
+
+
+async def test_a_read_says_how_far_its_node_has_applied(client: httpx.AsyncClient) -> None:
+    """So says also the answer that there is no such key: a client may compare it with a later one."""
+    put = await client.put("/key", content=b"1")
+    for path in ("/key", "/none"):
+        got = await client.get(path)
+        assert int(got.headers["X-Raft-Index"]) >= int(put.headers["X-Raft-Index"])
+        assert got.headers["X-Raft-Term"] == put.headers["X-Raft-Term"]
 
 
 async def test_delete(client: httpx.AsyncClient) -> None:
@@ -90,10 +101,11 @@ async def test_an_empty_value_is_a_value(client: httpx.AsyncClient) -> None:
 
 
 async def test_post_elsewhere(client: httpx.AsyncClient) -> None:
-    """POST on a path that is no node id is 400, in raftexample's words."""
+    """POST on a path that is no node id is 400, in raftexample's words, and says what to do."""
     for path in ("/", "/key", "/04", "/4/", "/4?a", "/-4", "/4x"):
         posted = await client.post(path, content=b"http://127.0.0.1:1")
-        assert (posted.status_code, posted.text) == (400, "Failed on POST\n"), path
+        assert posted.status_code == 400
+        assert re.match("Failed on POST: .* POST /ID .* use PUT\n", posted.text), path
 
 
 @pytest.mark.parametrize(
@@ -103,6 +115,7 @@ async def test_other_methods(served: Served, method: str) -> None:
     """Any other method, a known one in other letters included, is 405 with the methods that keys know."""
     answer = await served.ask(method.encode() + b" /key")
     assert (answer.status, answer.headers["Allow"]) == (405, "DELETE, GET, HEAD, OPTIONS, POST, PUT")
+    assert answer.content == b"Method not allowed; use DELETE, GET, HEAD, OPTIONS, POST or PUT\n"
 
 
 @pytest.mark.parametrize(
@@ -149,4 +162,4 @@ async def test_delete_of_a_path_that_is_node_and_key(client: httpx.AsyncClient) 
     assert (await client.get("/3")).content == b"value"
     assert (await client.delete("/3", headers={"If-Match": "*"})).status_code == 204
     assert (await client.get("/3")).status_code == 404
-    assert (await client.delete("/3", headers={"If-Match": "*"})).text == "Failed to DELETE\n"
+    assert (await client.delete("/3", headers={"If-Match": "*"})).text.startswith("Failed to DELETE")
