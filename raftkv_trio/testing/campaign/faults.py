@@ -33,6 +33,7 @@ def mend_all(simulation: Simulation) -> None:
     """End all faults, except disks that stay full and data directories that do not verify."""
     simulation.trace.note("fault", "all heals")
     simulation.network.mend_all()
+    simulation.end_power_losses()
     # Distance is no fault, nor is bandwidth: messages go on taking their time.
     links = simulation.conditions
     conditions = Conditions(delay_s=links.delay_s, bytes_per_s=links.bytes_per_s)

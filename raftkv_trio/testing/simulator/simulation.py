@@ -102,6 +102,7 @@ class Simulation:
         self.members = {i: self._make_member(i, addresses) for i in addresses}
         self._down_s: dict[int, float] = {}
         self._again_s: dict[int, float] = {}
+        self._has_power = False  # whether nobody loses power again, whatever was planned
         self._awaiting: dict[Occasion, list[Callable[[int | None], None]]] = {o: [] for o in Occasion}
         self._restarting: set[int] = set()
         for member in self.members.values():
@@ -253,7 +254,7 @@ class Simulation:
         if self.members[node].state is ProcessState.DOWN:
             self.members[node].start()
             if node in self._again_s:
-                self.timeline.after(self._again_s.pop(node), self.crash, node)
+                self.timeline.after(self._again_s.pop(node), self._lose_power_again, node)
 
     def pause(self, node: int) -> None:
         """Let nothing of a node go on until `resume`, as SIGSTOP does."""
@@ -278,6 +279,14 @@ class Simulation:
         self._down_s[node] = down_s
         if again_s is not None:
             self._again_s[node] = again_s
+
+    def end_power_losses(self) -> None:
+        """No node loses power any more because `plan_restart` has said so."""
+        self._has_power = True
+
+    def _lose_power_again(self, node: int) -> None:
+        if not self._has_power:
+            self.crash(node)
 
     def at_next(self, occasion: Occasion, action: Callable[[int | None], None], *, within_s: float) -> None:
         """Call `action` with the id of the node to which this happens next; with None after `within_s`."""
