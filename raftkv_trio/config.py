@@ -27,6 +27,11 @@ MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what the command of a write has beside
 #: Largest command, and largest sum of the entries of one message. A frame may hold 1 MiB of other messages
 #: before it, and is limited to 4 MiB.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+#: Largest change of members, as it is requested: a hundred members and their URLs.
+MAX_CHANGE_BYTES = 16 * 1024
+#: Largest data of a log entry: the largest command, with the header of a proposal. So an entry always fits
+#: into a frame, and a leader can send whatever it has appended.
+MAX_ENTRY_BYTES = MAX_MESSAGE_BYTES + 4096
 MIN_SEGMENT_BYTES = 1024  # room for the records at the beginning and end of a segment
 DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
 DEFAULT_SNAPSHOT_ENTRIES = 10_000

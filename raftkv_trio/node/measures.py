@@ -93,6 +93,7 @@ class NodeMeasures:
         leader_changes: how often this node learnt of a new leader.
         proposals: those of this node's clients, by outcome: `applied`, or the error's name in snake case.
         pending_proposals, pending_bytes: the proposals that wait for their outcome now.
+        refusals: what was refused of other nodes, by reason (`peers/refusals.py`).
         log_writes: for each write of the log, the time until it was durable.
         applies: for each slice of committed entries, the time in the state machine.
         peers: by node id.
@@ -102,6 +103,7 @@ class NodeMeasures:
     proposals: Mapping[str, int]
     pending_proposals: int
     pending_bytes: int
+    refusals: Mapping[str, int]
     log_writes: Durations
     applies: Durations
     peers: Mapping[int, PeerMeasures]

@@ -8,18 +8,22 @@ Parts are made from the bottom up, each from parts that exist already:
 4. the driver, which gives work to all of (3).
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 import trio
 
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.node.applier import Applier, Commits
 from raftkv_trio.node.disk_room import DiskRoom
 from raftkv_trio.node.driver.active_members import ActiveMembers
+from raftkv_trio.node.driver.admission import Admission
 from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.node.driver.completions import Completions
 from raftkv_trio.node.driver.driver import Driver
 from raftkv_trio.node.driver.known_leader import KnownLeader
+from raftkv_trio.node.driver.known_nodes import KnownNodes
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import MembershipChanges
 from raftkv_trio.node.driver.peer_reports import PeerReports
@@ -44,6 +48,7 @@ from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.incoming import InboxItem
 from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.peers.peers import Peers
+from raftkv_trio.peers.refusals import Refusals
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
 from raftkv_trio.raft.types import Snapshot
@@ -63,6 +68,8 @@ class NodeParts:
         inbox: what peers sent, for the driver.
         proposals, reads, applied: what this node's clients wait for.
         freshness: what reads without a wait are allowed by.
+        known: the nodes that this one listens to.
+        refusals: what it has refused of others.
 
     Args:
         machine: in the state of the newest snapshot in `storage`.
@@ -100,6 +107,7 @@ class NodeParts:
         self.applied = applied = AppliedIndex(storage.snapshot.index)
         self.freshness = Freshness(lambda: applied.index, world.clock.real_now)
         boot_nonce = world.random.getrandbits(63)
+        self.refusals = Refusals(world.clock)
         self.reads = PendingReads(
             node_id=config.node_id,
             boot_nonce=boot_nonce,
@@ -134,6 +142,13 @@ class NodeParts:
             catch_up_bytes=config.catch_up_bytes,
         )
         self._snapshotter_wakeup = Wakeup()
+        self.known = KnownNodes(
+            self.raw,
+            configured=config.members,
+            entries=log.entries(log.first_index(), log.last_index() + 1, None),
+            envelope=latest_envelope,
+            confirmed=self._members_confirmed,
+        )
 
         # 3. The tasks that the driver works with.
         self.peers = self._make_peers(latest_envelope, boot_nonce)
@@ -159,8 +174,12 @@ class NodeParts:
     # ------------------------------------------------------------ what one part tells several others
 
     def _members_applied(self, envelope: Envelope) -> None:
+        self.known.envelope = envelope
         self.peers.update(envelope)
         self.removal.members_applied(envelope)
+
+    def _members_confirmed(self, addresses: Mapping[int, PeerAddress]) -> None:
+        self.peers.confirmed(addresses)
 
     def _batch_applied(self) -> None:
         self._completions.applied()
@@ -200,6 +219,8 @@ class NodeParts:
             inbox=self.inbox,
             storage=self.storage,
             events=self.reports,
+            known=self.known,
+            refusals=self.refusals,
             directory_refused=partial(check_own_directory, self.config, self.raw),
             told_removed=self.removal.told_by_member,
         )
@@ -252,11 +273,15 @@ class NodeParts:
             self.proposals,
             self.membership_changes,
             self.catching_up,
+            self.refusals,
+            max_command_bytes=self.config.max_command_bytes,
             max_batch_bytes=self.config.max_message_bytes,
         )
         return Driver(
             raw=self.raw,
             wakeup=wakeup,
+            admission=Admission(self.raw, self.known, self.refusals),
+            known=self.known,
             inbox=self.inbox,
             completions=self._completions,
             reports=self.reports,

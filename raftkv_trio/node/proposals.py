@@ -30,6 +30,7 @@ from raftkv_trio.errors import (
     TooLarge,
 )
 from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.peers.wire import MAX_FORWARDED
 from raftkv_trio.records import record
 from raftkv_trio.sync import Wakeup
 
@@ -220,12 +221,15 @@ class ProposalTable:
             )
 
     def next_queued(self, max_bytes: int) -> list[Proposal]:
-        """The oldest queued commands, at least one and up to `max_bytes`; they stay queued until `sent`."""
+        """The oldest queued commands, at least one, up to `max_bytes` and to what a Forward may have.
+
+        They stay queued until `sent`.
+        """
         batch: list[Proposal] = []
         size = 0
         for proposal in self._queued.values():
             size += len(proposal.command)
-            if batch and size > max_bytes:
+            if batch and (size > max_bytes or len(batch) == MAX_FORWARDED):
                 break
             batch.append(proposal)
         return batch

@@ -19,6 +19,8 @@ from raftkv_trio.raft.types import ReadState
 from raftkv_trio.sync import Wakeup
 
 UNANSWERED_TICKS = 3
+#: Of a context: node id, boot nonce, sequence.
+CONTEXT_BYTES = 24
 
 
 class ReadRound:

@@ -167,7 +167,9 @@ def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) 
     if config.join:  # a directory that has joined was made without the configured members
         return
     logger.warning(
-        "the configured members differ from those that %s was created with, and are ignored", config.data_dir
+        "the configured members differ from those that %s was created with, and are ignored, except that this"
+        " node listens to nodes with these ids",
+        config.data_dir,
     )
 
 

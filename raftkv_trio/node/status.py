@@ -92,6 +92,7 @@ class NodeView:
             proposals=self._parts.proposals.outcomes(),
             pending_proposals=len(self._parts.proposals),
             pending_bytes=self._parts.proposals.open_bytes,
+            refusals=self._parts.refusals.counts,
             log_writes=self._parts.log_writer.writes.durations(),
             applies=self._parts.applier.applies.durations(),
             peers={

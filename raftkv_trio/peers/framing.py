@@ -52,6 +52,8 @@ class FrameKind(IntEnum):
     BOOT_ANSWER = 16
     ALIVE_QUERY = 17
     ALIVE_ANSWER = 18
+    MEMBERS_QUERY = 23
+    MEMBERS = 24
 
 
 def of_a_peer(decode: Callable[[bytes], Decoded]) -> Callable[[bytes], Decoded]:

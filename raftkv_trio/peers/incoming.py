@@ -19,11 +19,14 @@ from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
 from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
 from raftkv_trio.peers.handshake import Handshake
 from raftkv_trio.peers.handshake_frames import Hello
+from raftkv_trio.peers.refusals import Refusal, Refusals
 from raftkv_trio.peers.snapshot_streams import Transfer, receive_snapshot
 from raftkv_trio.peers.wire import (
     Forward,
     ForwardChange,
     FramePart,
+    Members,
+    MembersQuery,
     PeerFrame,
     Refused,
     decode_peer_frame,
@@ -80,6 +83,7 @@ class Incoming:
         world: what this node runs on.
         storage: where snapshots are received.
         inbox: gets `(peer id, item)`. While it is full, the peers' connections are not read.
+        refusals: counts the connections that are refused, and those that end for what came on them.
     """
 
     def __init__(
@@ -92,7 +96,9 @@ class Incoming:
         world: World,
         storage: NodeStorage,
         inbox: ByteBoundedQueue[tuple[int, InboxItem]],
+        refusals: Refusals,
     ) -> None:
+        self._refusals = refusals
         self._handshake = handshake
         self._objection = objection
         self._boot_objection = boot_objection
@@ -165,6 +171,7 @@ class Incoming:
                 else:
                     await self._receive_stream(hello.sender, stream)
             except PeerProtocolError as error:
+                self._refusals.count(Refusal.PROTOCOL)
                 self._rejections.note(f"node {hello.sender} broke the protocol: {error}")
             except CONNECTION_ERRORS:
                 pass  # its sender sees the same, and connects again
@@ -189,6 +196,7 @@ class Incoming:
             except SecondProcessRefused:
                 pass  # `boot_objection` has told
             except (PeerProtocolError, *CONNECTION_ERRORS) as error:
+                self._refusals.count(Refusal.HANDSHAKE)
                 self._rejections.note(reason_of(error))
             finally:
                 if handshake in self._handshakes:
@@ -240,7 +248,7 @@ class Incoming:
             if frame.id.node_id != peer_id:
                 raise PeerProtocolError(f"node {peer_id} forwards a change of another node")
             return
-        if isinstance(frame, Refused):
+        if isinstance(frame, Refused | MembersQuery | Members):
             return
         for message in frame:
             if message.from_ != peer_id or message.to != self._node_id:

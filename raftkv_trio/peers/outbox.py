@@ -10,7 +10,7 @@ them:
 
 - urgent: all raft messages but APP; they are small. They leave first, also between two parts of a large
   frame.
-- bulk: APP, Forward, ForwardChange and Refused, in their order. An empty APP stays among the others: it names
+- bulk: APP and all other frames, in their order. An empty APP stays among the others: it names
   the entry before it, so a follower that has not received that entry yet would refuse it.
 
 A message may overtake another one: Raft assumes a network that reorders (paper, section 2). In particular:
@@ -32,9 +32,13 @@ from raftkv_trio.peers.framing import PART_BYTES, cut_into_parts
 from raftkv_trio.peers.wire import (
     Forward,
     ForwardChange,
+    Members,
+    MembersQuery,
     Refused,
     encode_forward,
     encode_forward_change,
+    encode_members,
+    encode_members_query,
     encode_messages,
     encode_refused,
 )
@@ -49,7 +53,7 @@ _OVERHEAD_BYTES = 64
 #: PROP and SNAP do not travel on streams; they are here because they are not small.
 _BULK_TYPES = (MessageType.APP, MessageType.PROP, MessageType.SNAP)
 
-Item = Message | Forward | ForwardChange | Refused
+Item = Message | Forward | ForwardChange | Refused | MembersQuery | Members
 
 
 def size_of(item: Item) -> int:
@@ -62,6 +66,8 @@ def size_of(item: Item) -> int:
         return _OVERHEAD_BYTES + sum([_OVERHEAD_BYTES + len(command) for _, command in item.proposals])
     if isinstance(item, ForwardChange):
         return _OVERHEAD_BYTES + len(item.request)
+    if isinstance(item, MembersQuery | Members):
+        return _OVERHEAD_BYTES * (1 + (len(item.addresses) if isinstance(item, Members) else 0))
     return _OVERHEAD_BYTES * (1 + len(item.ids))
 
 
@@ -235,6 +241,10 @@ def _encode(item: Item) -> bytes:
         return encode_forward_change(item)
     if isinstance(item, Refused):
         return encode_refused(item)
+    if isinstance(item, MembersQuery):
+        return encode_members_query()
+    if isinstance(item, Members):
+        return encode_members(item)
     return encode_messages([item])
 
 

@@ -5,8 +5,9 @@ member yet, as far as this node knows; and one `Incoming` for the connections th
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 import trio
 
@@ -20,6 +21,7 @@ from raftkv_trio.peers.incoming import InboxItem, Incoming, open_peer_listener
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.outgoing import Outgoing, PeerEvents
 from raftkv_trio.peers.processes import ALIVE_S, Process, SecondProcess, is_alive, two_processes
+from raftkv_trio.peers.refusals import Refusals
 from raftkv_trio.peers.snapshot_streams import Transfer
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import Identity, NodeStorage
@@ -37,6 +39,16 @@ UNREACHED_S = 5.0
 LOOK_EVERY_S = 1.0
 
 
+class Known(Protocol):
+    """The nodes that this node listens to: those of its cluster, as far as it knows."""
+
+    def __contains__(self, node_id: int, /) -> bool: ...
+
+    def came(self, node_id: int) -> None:
+        """A node that is not among them wants to say something."""
+        ...
+
+
 class Peers:
     """All peers of a node: the driver sends with it (`PeerTransport`), and its inbox gets what peers say.
 
@@ -51,6 +63,8 @@ class Peers:
         inbox: gets `(peer id, item)` for all that peers say. While it is full, no peer's connection is read.
         storage: where snapshots are read and received.
         events: what the driver is told.
+        known: the nodes that may say more than a Hello.
+        refusals: counts what is refused.
         directory_refused: given the id of a peer that knows this node by another data directory. May raise.
         told_removed: given the index at which this node was removed, when a member says so.
 
@@ -74,6 +88,8 @@ class Peers:
         inbox: ByteBoundedQueue[tuple[int, InboxItem]],
         storage: NodeStorage,
         events: PeerEvents,
+        known: Known,
+        refusals: Refusals,
         directory_refused: Callable[[int], None],
         told_removed: Callable[[int], None],
     ) -> None:
@@ -82,6 +98,7 @@ class Peers:
         self._storage = storage
         self._max_outbox_bytes = max_outbox_bytes
         self._events = events
+        self._known = known
         self._directory_refused = directory_refused
         self._told_removed = told_removed
         self.second_process = SecondProcess(world.clock)
@@ -105,6 +122,7 @@ class Peers:
             world=world,
             storage=storage,
             inbox=inbox,
+            refusals=refusals,
         )
         self.update(envelope)
 
@@ -158,6 +176,13 @@ class Peers:
             if self._nursery is not None:
                 self._nursery.start_soon(self._part_with, outgoing)
 
+    def confirmed(self, addresses: Mapping[int, PeerAddress]) -> None:
+        """Members say that these are members, which this node has not heard of yet: dial them."""
+        for node_id, address in sorted(addresses.items()):
+            if node_id not in self.outgoing and node_id != self._node_id and len(self.outgoing) < MAX_PEERS:
+                logger.info("node %d at %s is a member, as other members say", node_id, address.url)
+                self._add(node_id, address)
+
     async def run(
         self, listen: PeerAddress, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -205,11 +230,17 @@ class Peers:
     # ------------------------------------------------------------ told by both directions
 
     def _objection(self, hello: Hello) -> str | None:
-        """Refuse one node too many that is not a member: each that is admitted is dialled, and kept."""
-        is_known = hello.sender in self._handshake.envelope.members or hello.sender in self.outgoing
-        if is_known or len(self.outgoing) < MAX_PEERS:
-            return None
-        return f"node {hello.sender} is not a member yet, and this node has {MAX_PEERS} peers already"
+        """Refuse a node that is not known; once it is, the next connection that it opens is admitted."""
+        if hello.sender not in self._known:
+            self._known.came(hello.sender)
+            return (
+                f"node {hello.sender} is not known to be a member here; this node asks the members that it"
+                " knows, or if none of them is left, start it with a `--cluster` that names present members"
+            )
+        # It is dialled and kept, and no member yet, as far as this node has applied its log.
+        if hello.sender not in self.outgoing and len(self.outgoing) >= MAX_PEERS:
+            return f"this node has {MAX_PEERS} peers already"
+        return None
 
     async def _boot_objection(self, hello: Hello, boot_nonce: int, host: str) -> str | None:
         """Refuse a second process under a member's id while the first one is alive; both are told.

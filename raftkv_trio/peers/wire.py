@@ -8,10 +8,11 @@ Decoders raise PeerProtocolError for all other bytes; they check the form of a f
 whether this peer may say it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.payload.cbor import (
     boolean,
     decode_payload,
@@ -26,6 +27,11 @@ from raftkv_trio.payload.cbor import (
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.framing import FrameKind, encode_frame, of_a_peer
 from raftkv_trio.raft.types import Message
+
+#: So many proposals a Forward has at most: as many as may wait on a node by default.
+MAX_FORWARDED = 10_000
+#: So many members a node names at most.
+MAX_MEMBERS = 4096
 
 # ---------------------------------------------------------------- a member's stream
 
@@ -78,7 +84,21 @@ class Refused(NamedTuple):
     is_unknown: bool = False
 
 
-PeerFrame = Sequence[Message] | Forward | ForwardChange | Refused
+class MembersQuery(NamedTuple):
+    """A node has come that the sender does not know; which nodes are members?"""
+
+
+class Members(NamedTuple):
+    """The answer to a MembersQuery.
+
+    Attributes:
+        addresses: by node id, where each member listens for the others; as the sender has applied its log.
+    """
+
+    addresses: Mapping[int, PeerAddress]
+
+
+PeerFrame = Sequence[Message] | Forward | ForwardChange | Refused | MembersQuery | Members
 
 
 class FramePart(NamedTuple):
@@ -111,6 +131,17 @@ def encode_refused(refused: Refused) -> bytes:
     return encode_frame([FrameKind.REFUSED, body])
 
 
+def encode_members_query() -> bytes:
+    """A MembersQuery as a frame."""
+    return encode_frame([FrameKind.MEMBERS_QUERY, None])
+
+
+def encode_members(members: Members) -> bytes:
+    """A Members as a frame."""
+    pairs = [[node_id, address.url] for node_id, address in sorted(members.addresses.items())]
+    return encode_frame([FrameKind.MEMBERS, pairs])
+
+
 @of_a_peer
 def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
     """Any frame of a member's stream after the handshake; raises PeerProtocolError."""
@@ -122,6 +153,8 @@ def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
         pairs = [items(item, 2) for item in items(proposals)]
         if not pairs:
             raise PeerProtocolError("a Forward without proposals")
+        if len(pairs) > MAX_FORWARDED:
+            raise PeerProtocolError(f"{len(pairs)} proposals are over the limit of {MAX_FORWARDED}")
         return Forward(integer(term), tuple((_proposal_id(i), octets(command)) for i, command in pairs))
     if kind == FrameKind.FORWARD_CHANGE:
         term, proposal_id, request = items(body, 3)
@@ -130,10 +163,27 @@ def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
         term, ids, reason, is_final, is_unknown = items(body, 5)
         proposal_ids = tuple(_proposal_id(i) for i in items(ids))
         return Refused(integer(term), proposal_ids, text(reason), boolean(is_final), boolean(is_unknown))
+    if kind == FrameKind.MEMBERS_QUERY:
+        return MembersQuery()
+    if kind == FrameKind.MEMBERS:
+        return _members(items(body))
     if kind == FrameKind.PART:
         is_last, data = items(body, 2)
         return FramePart(boolean(is_last), octets(data))
     raise PeerProtocolError(f"unknown frame kind {kind} on a member's stream")
+
+
+def _members(pairs: Sequence[object]) -> Members:
+    if len(pairs) > MAX_MEMBERS:
+        raise PeerProtocolError(f"{len(pairs)} members are more than {MAX_MEMBERS}")
+    addresses: dict[int, PeerAddress] = {}
+    for pair in pairs:
+        node_id, url = items(pair, 2)
+        try:
+            addresses[integer(node_id)] = PeerAddress.parse(text(url))
+        except ConfigError as error:
+            raise PeerProtocolError(f"a member's address cannot be read: {error}") from error
+    return Members(addresses)
 
 
 def _proposal_id(value: object) -> ProposalId:

@@ -63,6 +63,10 @@ class RawNode:
         """The role of this node."""
         return self.raft.role
 
+    def is_member(self, node_id: int) -> bool:
+        """Whether the configuration in force has this node, as a voter of either half or as a learner."""
+        return node_id in self.raft.tracker.progress
+
     @property
     def commit(self) -> int:
         """The index of the last entry that this node knows to be committed."""

@@ -9,6 +9,7 @@ import trio
 
 from raftkv_trio.errors import NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from raftkv_trio.node.proposals import Applied, Proposal, ProposalTable
+from raftkv_trio.peers.wire import MAX_FORWARDED
 from raftkv_trio.sync import Wakeup
 
 APPLIED = Applied(3, 7, "result")
@@ -185,3 +186,21 @@ async def test_a_cancelled_wait_leaves_the_proposal_on_its_way(table: ProposalTa
     send(table, 3)
     table.applied(proposal.id, APPLIED)
     assert await proposal.wait() == APPLIED
+
+
+async def test_a_batch_is_no_more_than_a_forward_may_have() -> None:
+    """Commands without bytes are not free: each takes some bytes of the frame."""
+    table = ProposalTable(
+        node_id=1,
+        random=Random(1),
+        wakeup=Wakeup(),
+        max_command_bytes=10,
+        max_count=3 * MAX_FORWARDED,
+        max_bytes=10,
+    )
+    for _ in range(MAX_FORWARDED + 5):
+        table.submit(b"")
+    batch = table.next_queued(1000)
+    assert len(batch) == MAX_FORWARDED
+    table.sent(batch, 1)
+    assert len(table.next_queued(1000)) == 5

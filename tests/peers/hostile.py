@@ -255,6 +255,7 @@ class Siege:
         self.addresses = addresses
         self.cluster_id = nodes[min(nodes)].config.cluster_id
         self._nursery = nursery
+        self._joiners: dict[int, PeerAddress] = {}
         self.acknowledged: list[bytes] = []
 
     # ------------------------------------------------------------ the attackers
@@ -270,8 +271,10 @@ class Siege:
 
     async def joiner(self, to: int, *, node_id: int = 50) -> HostilePeer:
         """One that is added as a learner first, unless it is one already; the nodes know it then."""
+        if node_id in self._joiners:
+            return self._peer(to, node_id, peer_url=self._joiners[node_id].url)
         (port,) = find_free_ports(1)
-        address = PeerAddress("127.0.0.1", port)
+        address = self._joiners[node_id] = PeerAddress("127.0.0.1", port)
         change = MemberChange(Action.ADD, node_id, address, is_promoted_by_hand=True)
         leader = await self.leader()
         await leader.running.change_members(ChangeRequest((change,), is_forced=True)).wait()
@@ -319,6 +322,12 @@ class Siege:
         await (await self.leader()).running.propose(command)
         self.acknowledged.append(command)
 
+    async def start(self, config: NodeConfig) -> BesiegedNode:
+        """Start one more node, in a directory of its own."""
+        node = BesiegedNode(replace(config, data_dir=config.data_dir.with_name(str(config.node_id))))
+        await self._nursery.start(node.run)
+        return node
+
     async def restart(self, node_id: int) -> None:
         """Stop a node and start it again from its directory."""
         await self.nodes[node_id].stop()
@@ -338,6 +347,10 @@ class Siege:
         for node_id in self.nodes:
             await self.restart(node_id)
             await self.check_unharmed()
+
+    async def until_refused(self, node: BesiegedNode, reason: str, before: int) -> None:
+        """Until a node's metric shows more refusals for this reason than `before`."""
+        await self.until(lambda: node.running.measures().refusals[reason] > before)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Poll: what is waited for shows in a node's status, where no event can be awaited."""

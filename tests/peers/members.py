@@ -1,7 +1,7 @@
 """Members without a driver: real streams, real directories, and what a driver would be told."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.handshake_frames import Hello, encode_hello
 from raftkv_trio.peers.incoming import InboxItem
 from raftkv_trio.peers.peers import Peers
+from raftkv_trio.peers.refusals import Refusals
 from raftkv_trio.peers.wire import Forward, ForwardChange
 from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, OsDisk, open_storage
@@ -40,6 +41,17 @@ class RecordedEvents:
         self.unsent_forwards.append(forward)
 
 
+class KnownIds(set[int]):
+    """The ids of the nodes that a member listens to, and of those that it does not and that came."""
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        super().__init__(ids)
+        self.strangers: list[int] = []
+
+    def came(self, node_id: int) -> None:
+        self.strangers.append(node_id)
+
+
 class BareMember:
     """The peers of one node, and what the rest of the node would be told."""
 
@@ -62,6 +74,7 @@ class BareMember:
         self.events = RecordedEvents()
         self.directory_refused: list[int] = []
         self.told_removed: list[int] = []
+        self.known = KnownIds(addresses)
         self.peers = Peers(
             identity=self.storage.identity,
             boot_nonce=random.getrandbits(63),
@@ -73,6 +86,8 @@ class BareMember:
             inbox=self.inbox,
             storage=self.storage,
             events=self.events,
+            known=self.known,
+            refusals=Refusals(World().clock),
             directory_refused=self.directory_refused.append,
             told_removed=self.told_removed.append,
         )

@@ -24,8 +24,9 @@ from tests.peers.members import (
 
 
 async def test_a_member_unheard_of_is_let_in(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
-    """It says where it listens: its messages arrive, and it is dialled there; it may be the leader."""
+    """One that the log has added says where it listens: it is dialled there; it may be the leader."""
     one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
+    one.known.add(2)
     two = BareMember(2, addresses, tmp_path / "2")
     async with running(one, two):
         await connected(two, 1)
@@ -35,6 +36,23 @@ async def test_a_member_unheard_of_is_let_in(tmp_path: Path, addresses: dict[int
         assert one.peers.outgoing[2].address == addresses[2]
         assert one.peers.offer(2, [one.heartbeat(2)])
         assert [sender for sender, _ in await two.received(1)] == [1]
+
+
+async def test_a_stranger_is_let_in_once_members_say_that_it_is_one(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """Before, it hears why not, and nothing of it arrives. The node is told of it, and dials nobody."""
+    one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
+    two = BareMember(2, addresses, tmp_path / "2")
+    async with running(one, two):
+        await in_trouble(two, 1, "node 2 is not known to be a member here")
+        assert set(one.known.strangers) == {2}
+        assert not one.peers.outgoing
+        assert not one.peers.incoming.is_connected(2)
+        one.known.add(2)
+        one.peers.confirmed({2: addresses[2]})
+        await connected(two, 1)
+        await connected(one, 2)
 
 
 async def test_a_removed_member_hears_all_and_is_cut_off(
@@ -88,6 +106,7 @@ async def test_an_id_cannot_be_taken_before_it_is_a_members(
 ) -> None:
     """A node that introduced itself by it before has to do so again; only then is a directory id learnt."""
     one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
+    one.known.add(2)
     async with running(one):
         stream, _ = await introduced(addresses[1], sender=2, peer_url="http://127.0.0.1:1")
         async with stream:
@@ -107,6 +126,7 @@ async def test_who_becomes_a_member_is_known_by_its_directory_from_then_on(
 ) -> None:
     """Even if it was connected, both ways, before this node knew it as a member."""
     one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
+    one.known.add(2)
     two = BareMember(2, addresses, tmp_path / "2")
     async with running(one, two):
         await connected(two, 1)

@@ -18,9 +18,11 @@ from collections.abc import Callable, Sequence
 
 from raftkv_trio.errors import RaftError
 from raftkv_trio.node.driver.active_members import ActiveMembers
+from raftkv_trio.node.driver.admission import Admission
 from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.node.driver.completions import Completions
 from raftkv_trio.node.driver.known_leader import KnownLeader
+from raftkv_trio.node.driver.known_nodes import KnownNodes
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import MembershipChanges
 from raftkv_trio.node.driver.peer_reports import PeerReports
@@ -32,7 +34,7 @@ from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.node.reads import PendingReads
 from raftkv_trio.peers.incoming import InboxItem, ReceivedSnapshot
 from raftkv_trio.peers.outbox import Item, PeerTransport
-from raftkv_trio.peers.wire import Forward, ForwardChange, Refused
+from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, Refused
 from raftkv_trio.raft.errors import AcknowledgedEntriesLost
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import (
@@ -74,6 +76,8 @@ class Driver:
         *,
         raw: RawNode,
         wakeup: Wakeup,
+        admission: Admission,
+        known: KnownNodes,
         inbox: ByteBoundedQueue[tuple[int, InboxItem]],
         completions: Completions,
         reports: PeerReports,
@@ -94,6 +98,8 @@ class Driver:
     ) -> None:
         self.wakeup = wakeup
         self._raw = raw
+        self._admission = admission
+        self._known = known
         self._changes = changes
         self._active = active
         self._catching_up = catching_up
@@ -174,15 +180,12 @@ class Driver:
     def _take_messages(self) -> None:
         messages: list[tuple[int, Message]] = []
         for peer_id, frame in self._inbox.drain():
-            # Forwarded proposals are only collected here; the turn appends them after its tick.
-            if isinstance(frame, Forward | ForwardChange):
-                self._proposer.forwarded(peer_id, frame)
             # The snapshot's file is whole and durable here, or the frame would not have come. So what the
             # core then asks the log writer for is only to let the log continue that file.
-            elif isinstance(frame, ReceivedSnapshot):
+            if isinstance(frame, ReceivedSnapshot):
                 messages.append((peer_id, frame.message))
-            elif isinstance(frame, Refused):
-                self._proposer.refused(frame)
+            elif isinstance(frame, Forward | ForwardChange | Refused | MembersQuery | Members):
+                self._take_frame(peer_id, frame)
             else:
                 messages += [(peer_id, message) for message in frame]
         for peer_id, message in without_superseded_heartbeats(messages):
@@ -193,8 +196,24 @@ class Driver:
                 assert message.snapshot is not None
                 self._snapshot_stepped(message.snapshot)
 
+    def _take_frame(
+        self, peer_id: int, frame: Forward | ForwardChange | Refused | MembersQuery | Members
+    ) -> None:
+        if not self._admission.admits(peer_id, frame):
+            return
+        match frame:
+            # Forwarded proposals are only collected here; the turn appends them after its tick.
+            case Forward() | ForwardChange():
+                self._proposer.forwarded(peer_id, frame)
+            case Refused():
+                self._proposer.refused(frame)
+            case MembersQuery():
+                self._known.asked(peer_id, self._peers)
+            case Members():
+                self._known.told(peer_id, frame)
+
     def _step(self, peer_id: int, message: Message) -> None:
-        if self._lost_entries.reason is not None:
+        if self._lost_entries.reason is not None or not self._admission.admits(peer_id, message):
             return
         # The core would forward these to the leader it knows, with the original sender in them. The leader
         # refuses such a message: on a stream, a member may only speak for itself. Dropping is safe, because
@@ -218,7 +237,7 @@ class Driver:
             return
         except RaftError as error:
             # No correct member sends such a message. The core has not changed, and the voter goes on.
-            logger.warning("dropped a %s message of node %d: %s", message.type.name, peer_id, error)
+            self._admission.refused_by_core(peer_id, message, error)
             return
         # Only now: a message that the core refuses is no sign of a working member.
         self._active.heard(peer_id)
@@ -248,6 +267,7 @@ class Driver:
             self._tick_due = False
             self._raw.tick()
             self._lost_entries.tick()
+            self._known.tick(self._peers)
             self._active.tick()
             self._catching_up.tick()
             self._leadership_transfer.tick(self._log_writer.writing_since)
@@ -268,6 +288,7 @@ class Driver:
         while self._raw.has_ready():
             ready = self._raw.ready()
             self._note_soft_state(ready)
+            self._known.appended(ready.entries)
             self._reads.answered(ready.read_states)
             to_peers: dict[int, list[Item]] = {}
             # Messages leave before the entries of this Ready are durable here. That is safe (dissertation,

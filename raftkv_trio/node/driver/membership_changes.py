@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+from raftkv_trio.config import MAX_CHANGE_BYTES
 from raftkv_trio.errors import ChangeRefused, DecodeError
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
@@ -93,6 +94,11 @@ class MembershipChanges:
 
     def append(self, proposal_id: ProposalId, data: bytes) -> ChangeRefused | Deferred | None:
         """Append a change to the log; if that must not happen, or not yet, return why."""
+        if len(data) > MAX_CHANGE_BYTES:
+            return ChangeRefused(
+                f"a change of {len(data)} bytes is over the limit of {MAX_CHANGE_BYTES}; change fewer members"
+                " at once"
+            )
         try:
             request = ChangeRequest.decode(data)
         # The bytes may come from a follower. In the log they would stop every node that applies them.

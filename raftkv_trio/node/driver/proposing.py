@@ -18,6 +18,7 @@ from raftkv_trio.node.driver.membership_changes import Deferred, MembershipChang
 from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
 from raftkv_trio.peers.outbox import PeerTransport
+from raftkv_trio.peers.refusals import Refusal, Refusals
 from raftkv_trio.peers.wire import Forward, ForwardChange, Refused
 from raftkv_trio.raft.errors import ProposalDropped
 from raftkv_trio.raft.rawnode import RawNode
@@ -39,6 +40,9 @@ class Proposer:
     Args:
         catching_up: says how many commands may be appended, and may wait here, if a lagging voter slows
             writers.
+        refusals: told of forwarded commands that are too large.
+        max_command_bytes: the largest command that a follower may forward to this node.
+        max_batch_bytes: the largest sum of the commands that are appended or forwarded at once.
     """
 
     def __init__(
@@ -47,13 +51,17 @@ class Proposer:
         proposals: ProposalTable,
         changes: MembershipChanges,
         catching_up: CatchingUp,
+        refusals: Refusals,
         *,
+        max_command_bytes: int,
         max_batch_bytes: int,
     ) -> None:
         self._raw = raw
         self._proposals = proposals
         self._changes = changes
         self._catching_up = catching_up
+        self._refusals = refusals
+        self._max_command_bytes = max_command_bytes
         self._max_batch_bytes = max_batch_bytes
         self._are_own_first = False
         self._arrived: list[tuple[int, Forward | ForwardChange]] = []
@@ -90,13 +98,35 @@ class Proposer:
     def _take_forwarded(self, peers: PeerTransport) -> None:
         arrived, self._arrived = self._arrived, []
         self._append_waiting(peers)
-        for peer_id, forward in arrived:
+        for peer_id, arrived_forward in arrived:
+            forward = self._without_too_large(peers, peer_id, arrived_forward)
             is_slowed = self._catching_up.slowed_because is not None
             if is_slowed and isinstance(forward, Forward) and self._why_not(forward.term) is None:
                 self._let_wait(peers, peer_id, forward)
             else:
                 self._append_forwarded(peers, peer_id, forward)
         self._append_waiting(peers)
+
+    def _without_too_large(
+        self, peers: PeerTransport, peer_id: int, forward: Forward | ForwardChange
+    ) -> Forward | ForwardChange:
+        """What is forwarded without the commands that are too large for this node; those are refused."""
+        # The bound keeps each entry small enough for a frame. A leader could send a larger one to nobody, and
+        # so nothing that comes after it.
+        if isinstance(forward, ForwardChange):
+            return forward  # `MembershipChanges.append` has the bound of these
+        fits = [len(command) <= self._max_command_bytes for _, command in forward.proposals]
+        if all(fits):
+            return forward
+        too_large = tuple([p for p, is_fit in zip(forward.proposals, fits, strict=True) if not is_fit])
+        reason = (
+            f"a command of {max([len(command) for _, command in too_large])} bytes is over the limit of"
+            f" {self._max_command_bytes} of node {self._raw.id}, which leads; split it"
+        )
+        self._refusals.note(Refusal.COMMAND, f"of node {peer_id}: {reason}")
+        self._refuse(peers, peer_id, forward._replace(proposals=too_large), reason)
+        kept = tuple([p for p, is_fit in zip(forward.proposals, fits, strict=True) if is_fit])
+        return forward._replace(proposals=kept)
 
     def _let_wait(self, peers: PeerTransport, peer_id: int, forward: Forward) -> None:
         """Keep the commands until they are admitted, as far as that is soon; refuse the others."""
@@ -191,7 +221,7 @@ class Proposer:
         if reason is None and isinstance(forward, ForwardChange):
             reason = self._changes.append(forward.id, forward.request)
         elif reason is None and isinstance(forward, Forward):
-            reason = self._append(forward.proposals)
+            reason = self._append(forward.proposals) if forward.proposals else None
         if reason is not None:
             self._refuse(peers, peer_id, forward, reason)
 

@@ -94,6 +94,12 @@ def _of_peers(measures: NodeMeasures) -> Iterator[Metric]:
     yield _counter(
         "peer_dropped_messages", "Messages for a peer, dropped unsent.", ("peer",), dropped_messages
     )
+    yield _counter(
+        "peer_refusals",
+        "What was refused of other nodes: connections (handshake, protocol) and messages, by reason.",
+        ("reason",),
+        {(reason,): count for reason, count in measures.refusals.items()},
+    )
     yield _histogram(
         "peer_append_round_trip_seconds",
         "On a leader: from sending entries to a peer until the peer reports them durable.",

@@ -5,6 +5,7 @@ checked: a refused change must be in no log, a confirmed change must be in the l
 """
 
 from collections.abc import Set
+from dataclasses import replace
 
 from raftkv_trio.errors import ChangeRefused, OutcomeUnknown, ProposalError
 from raftkv_trio.node.node import Node
@@ -17,6 +18,8 @@ from raftkv_trio.testing.simulator.simulated_member import SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation, address_of
 
 MAX_ATTEMPTS = 5
+#: How often the operator looks for members that know no present one.
+LOOK_EVERY_S = 5.0
 ANSWER_TIMEOUT_S = 3.0
 #: More nodes would make a seed take too long.
 MAX_NODES = 9
@@ -49,6 +52,32 @@ def replace_member(simulation: Simulation, fault: Fault) -> None:
     if changes and ids:
         _Request(simulation, [*changes, *_additions(ids)], is_forced=fault.forced).ask()
         _begin(simulation, ids, fault.duration_s)
+
+
+def help_the_lost(simulation: Simulation) -> None:
+    """From now on, start members to which no known node can name the others with a `--cluster` that does.
+
+    While such a member was down, all members that it knows were removed; it listens to nobody else.
+    """
+    present = all_members(simulation.invariants.configuration.conf_state)
+    for node_id in present:
+        member = simulation.members[node_id]
+        if member.parts is not None and not _named_to(simulation, node_id, present) >= {*present}:
+            simulation.trace.note("operator", f"names the present members to node {node_id}")
+            member.config = replace(member.config, members={i: address_of(i) for i in present})
+            member.stop()
+    simulation.timeline.after(LOOK_EVERY_S, help_the_lost, simulation)
+
+
+def _named_to(simulation: Simulation, node_id: int, present: tuple[int, ...]) -> set[int]:
+    """The present members that one of them knows, or can hear of."""
+    named, to_ask = {node_id}, [node_id]
+    while to_ask:
+        parts = simulation.members[to_ask.pop()].parts
+        more = [i for i in present if parts is not None and i in parts.known and i not in named]
+        named.update(more)
+        to_ask += more
+    return named
 
 
 def _additions(ids: list[int]) -> list[MemberChange]:

@@ -12,6 +12,7 @@ from raftkv_trio.testing.campaign.clients import Client
 from raftkv_trio.testing.campaign.faults import make_room, mend_all, strike
 from raftkv_trio.testing.campaign.kv_requests import RegisterHistory
 from raftkv_trio.testing.campaign.pursuit import pursue
+from raftkv_trio.testing.campaign.reshaping import help_the_lost
 from raftkv_trio.testing.histories.history import History
 from raftkv_trio.testing.histories.linearizability import HistoryError, check_linearizable
 from raftkv_trio.testing.histories.register import Register
@@ -119,6 +120,7 @@ class SeedRun:
         The caller goes on with the iterator when the condition is true.
         """
         mend_all(self.simulation)
+        help_the_lost(self.simulation)
         # While one disk is still full: a majority with room must not wait for a leader without.
         yield "no node leads that has room on its disk", self._is_led_with_room
         make_room(self.simulation)

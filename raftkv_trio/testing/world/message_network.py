@@ -13,7 +13,7 @@ from typing import Protocol
 
 from raftkv_trio.peers.handshake_frames import JoinAnswer, JoinQuery
 from raftkv_trio.peers.outbox import Item
-from raftkv_trio.peers.wire import Forward, ForwardChange, PeerFrame, Refused
+from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, PeerFrame, Refused
 from raftkv_trio.raft.types import Message
 from raftkv_trio.testing.world.timeline import Timeline, Trace
 
@@ -283,6 +283,10 @@ def describe_frame(frame: PeerFrame) -> str:
         return f"forwards a change in term {frame.term}"
     if isinstance(frame, Refused):
         return f"refuses {len(frame.ids)} of term {frame.term}: {frame.reason}"
+    if isinstance(frame, MembersQuery):
+        return "asks for the members"
+    if isinstance(frame, Members):
+        return f"says that the members are {', '.join(map(str, frame.addresses))}"
     return "; ".join([describe_message(message) for message in frame])
 
 

@@ -13,12 +13,14 @@ from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.outbox import Item, Outbox
+from raftkv_trio.peers.refusals import Refusals
 from raftkv_trio.peers.wire import Forward, Refused
 from raftkv_trio.raft.types import Message, StateRole
 from raftkv_trio.sync import Wakeup
 from tests.node.driver.lagging import ENTRY_BYTES, TICK_S, Lagging
 
 FORWARDED = bytes(100)
+MAX_COMMAND_BYTES = 2**20
 FORWARDED_BYTES = len(FORWARDED) + ENTRY_OVERHEAD_BYTES
 
 
@@ -73,7 +75,16 @@ class Slowed:
             lambda: None,
         )
         self.outboxes = Outboxes()
-        self.proposer = Proposer(raw, self.proposals, changes, lagging.catching_up, max_batch_bytes=2**20)
+        self.refusals = Refusals(lagging.clock)
+        self.proposer = Proposer(
+            raw,
+            self.proposals,
+            changes,
+            lagging.catching_up,
+            self.refusals,
+            max_command_bytes=MAX_COMMAND_BYTES,
+            max_batch_bytes=2**20,
+        )
         self._sequence = 0
 
     @property
@@ -200,3 +211,20 @@ def test_what_the_core_does_not_append_costs_nothing() -> None:
     slowed.turn()
     assert ids(slowed.outboxes.refused(2)) == [proposal_id for proposal_id, _ in forward.proposals]
     assert slowed.lagging.catching_up.room_bytes == room > 0
+
+
+def test_a_command_that_is_too_large_for_this_node_is_refused() -> None:
+    """With the reason, and it alone: what was forwarded with it is appended. A refused one is counted."""
+    slowed = Slowed()
+    term, before = slowed.lagging.leader.raw.term, slowed.appended
+    sizes = [10, MAX_COMMAND_BYTES + 1, 20]
+    proposals = tuple([(ProposalId(2, 7, i), bytes(size)) for i, size in enumerate(sizes)])
+    slowed.proposer.forwarded(2, Forward(term, proposals))
+    slowed.turn()
+    (refused,) = slowed.outboxes.refused(2)
+    assert refused.ids == (ProposalId(2, 7, 1),)
+    assert not refused.is_final  # the sender may be configured with larger ones, and says why it gave up
+    assert f"over the limit of {MAX_COMMAND_BYTES} of node 1, which leads" in refused.reason
+    assert slowed.refusals.counts["command"] == 1
+    while slowed.appended < before + 2:
+        slowed.tick()

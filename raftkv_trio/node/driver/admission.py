@@ -1,0 +1,121 @@
+"""What reaches the core of all that other nodes say. This is the one place in front of it.
+
+What a peer says is input. Raft trusts its members, and the core refuses only what contradicts itself or its
+log (`raft/inbound.py`). Here is checked before that:
+
+- who says it: only a node that is known (`known_nodes.py`);
+- what it says: nothing that no correct member can say to this node, however far behind this node is. A number
+  beyond these bounds would be taken over for good: terms never decrease, and the next election would find no
+  higher one.
+
+What is refused changes nothing. It is counted by its reason, and logged.
+"""
+
+from typing import NamedTuple
+
+from raftkv_trio.config import MAX_ENTRY_BYTES
+from raftkv_trio.node.driver.known_nodes import KnownNodes
+from raftkv_trio.node.reads import CONTEXT_BYTES
+from raftkv_trio.peers.refusals import Refusal, Refusals
+from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, Refused
+from raftkv_trio.raft.errors import PeerNotFound
+from raftkv_trio.raft.rawnode import RawNode
+from raftkv_trio.raft.types import Message, MessageType
+
+#: How far the term of a message may be above the own one. With an election a second that takes 136 years.
+MAX_TERM_STEP = 2**32
+#: The same for an index, above the end of the log. With a million entries a second that takes nine years.
+MAX_INDEX_STEP = 2**48
+#: No term is above this one, not even for a new node, which has no term of its own to compare.
+MAX_TERM = 2**62
+
+
+class Position(NamedTuple):
+    """Where a node is: what the bounds are relative to.
+
+    Attributes:
+        term: the present one; 0 on a new node that has been in none.
+        last_index: of the log.
+        leader_id: the leader of that term, if it is known.
+    """
+
+    term: int
+    last_index: int
+    leader_id: int | None
+
+
+class Objection(NamedTuple):
+    """Why something is refused: for the metric, and in words."""
+
+    reason: Refusal
+    sentence: str
+
+
+def objection_to(message: Message, own: Position) -> Objection | None:
+    """Why no correct member can send this raft message to a node in that position; None if one can."""
+    snapshot = message.snapshot
+    term = max(message.term, message.log_term, snapshot.term if snapshot else 0)
+    # A new node joins a cluster of any age, so the first term that it hears of may be any.
+    if term > (min(own.term + MAX_TERM_STEP, MAX_TERM) if own.term else MAX_TERM):
+        return _of(message, Refusal.TERM, f"says term {term}, and this node is in term {own.term}")
+    index = max(message.index, message.commit, message.reject_hint, snapshot.index if snapshot else 0)
+    if index > own.last_index + MAX_INDEX_STEP:
+        return _of(message, Refusal.INDEX, f"says index {index}, and this log ends at {own.last_index}")
+    if any(len(entry.data) > MAX_ENTRY_BYTES for entry in message.entries):
+        return _of(message, Refusal.ENTRY, f"has an entry of more than {MAX_ENTRY_BYTES} bytes")
+    if len(message.context) > CONTEXT_BYTES:
+        return _of(message, Refusal.CONTEXT, f"has a context of {len(message.context)} bytes")
+    # This node would campaign at once, without a pre-vote, although another leader is alive.
+    if message.type is MessageType.TIMEOUT_NOW and (message.from_, message.term) != (own.leader_id, own.term):
+        return _of(message, Refusal.NOT_LEADER, f"has come, and that node does not lead term {own.term}")
+    return None
+
+
+def _of(message: Message, reason: Refusal, what: str) -> Objection:
+    return Objection(reason, f"a {message.type.name} message of node {message.from_} {what}")
+
+
+class Admission:
+    """Decides on what the driver acts of all that other nodes say."""
+
+    def __init__(self, raw: RawNode, known: KnownNodes, refusals: Refusals) -> None:
+        self._raw = raw
+        self._known = known
+        self._refusals = refusals
+
+    def admits(
+        self, peer_id: int, said: Message | Forward | ForwardChange | Refused | Members | MembersQuery
+    ) -> bool:
+        """Whether the driver may act on it; if not, that is counted and logged, and the node asked about."""
+        objection = self._objection(peer_id, said)
+        if objection is not None:
+            self._refusals.note(*objection)
+        return objection is None
+
+    def refused_by_core(self, peer_id: int, message: Message, error: Exception) -> None:
+        """The core has refused a message that was admitted; it has not changed."""
+        # A member that was removed a moment ago still answers.
+        reason = Refusal.STRANGER if isinstance(error, PeerNotFound) else Refusal.NONSENSE
+        self._refusals.note(reason, f"a {message.type.name} message of node {peer_id}: {error}")
+
+    def _objection(
+        self, peer_id: int, said: Message | Forward | ForwardChange | Refused | Members | MembersQuery
+    ) -> Objection | None:
+        if peer_id not in self._known:
+            self._known.came(peer_id)
+            return Objection(
+                Refusal.STRANGER, f"{_kind(said)} of node {peer_id}, which is not known to be a member"
+            )
+        own = Position(self._raw.term, self._raw.last_index, self._raw.leader_id)
+        if isinstance(said, Message):
+            return objection_to(said, own)
+        # Who is believed may have the proposals sent again, although another node has appended them.
+        if isinstance(said, Refused) and said.term == own.term and peer_id != own.leader_id:
+            return Objection(
+                Refusal.NOT_LEADER, f"a Refused of node {peer_id}, which does not lead term {own.term}"
+            )
+        return None
+
+
+def _kind(said: object) -> str:
+    return f"a {said.type.name} message" if isinstance(said, Message) else f"a {type(said).__name__}"

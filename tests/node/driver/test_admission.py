@@ -1,0 +1,218 @@
+"""What may reach the core: each bound, on both sides of it, and who is known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import MAX_ENTRY_BYTES
+from raftkv_trio.node.driver.admission import (
+    MAX_INDEX_STEP,
+    MAX_TERM,
+    MAX_TERM_STEP,
+    Admission,
+    Position,
+    objection_to,
+)
+from raftkv_trio.node.driver.known_nodes import KnownNodes
+from raftkv_trio.node.reads import CONTEXT_BYTES
+from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.peers.outbox import Item
+from raftkv_trio.peers.refusals import Refusal, Refusals
+from raftkv_trio.peers.wire import Forward, Members, MembersQuery, Refused
+from raftkv_trio.raft.confchange import conf_change_entry
+from raftkv_trio.raft.types import ConfState, Entry, Message, MessageType, Snapshot
+from tests.node.clocks import StillClock
+from tests.raft.cores import adding, three
+
+OWN = Position(term=7, last_index=100, leader_id=2)
+APP = Message(type=MessageType.APP, to=1, from_=2, term=7, index=100, log_term=7, commit=100)
+
+
+def reason(message: Message, own: Position = OWN) -> Refusal | None:
+    objection = objection_to(message, own)
+    return None if objection is None else objection.reason
+
+
+@pytest.mark.parametrize(
+    ("field", "bound", "refusal"),
+    [
+        ("term", OWN.term + MAX_TERM_STEP, Refusal.TERM),
+        ("log_term", OWN.term + MAX_TERM_STEP, Refusal.TERM),
+        ("index", OWN.last_index + MAX_INDEX_STEP, Refusal.INDEX),
+        ("commit", OWN.last_index + MAX_INDEX_STEP, Refusal.INDEX),
+        ("reject_hint", OWN.last_index + MAX_INDEX_STEP, Refusal.INDEX),
+    ],
+)
+@pytest.mark.parametrize("kind", [MessageType.APP, MessageType.HEARTBEAT, MessageType.VOTE_RESP])
+def test_numbers_have_bounds(kind: MessageType, field: str, bound: int, refusal: Refusal) -> None:
+    """A node that lags by any possible number takes the message. One above that is refused."""
+    message = replace(APP, type=kind)
+    setattr(message, field, bound)
+    assert reason(message) is None
+    setattr(message, field, bound + 1)
+    assert reason(message) is refusal
+
+
+def test_a_new_node_takes_the_term_of_any_cluster() -> None:
+    """It has none to compare with. But no term is so high that there is no later one."""
+    new = Position(term=0, last_index=0, leader_id=None)
+    assert reason(replace(APP, term=MAX_TERM), new) is None
+    assert reason(replace(APP, term=MAX_TERM + 1), new) is Refusal.TERM
+    aged = Position(term=MAX_TERM - 1, last_index=0, leader_id=None)
+    assert reason(replace(APP, term=MAX_TERM + 1), aged) is Refusal.TERM
+
+
+def test_a_snapshot_has_bounds() -> None:
+    """Those of all terms and indexes."""
+    for index, term, refusal in (
+        (OWN.last_index + MAX_INDEX_STEP, OWN.term + MAX_TERM_STEP, None),
+        (OWN.last_index + MAX_INDEX_STEP + 1, 7, Refusal.INDEX),
+        (101, OWN.term + MAX_TERM_STEP + 1, Refusal.TERM),
+    ):
+        snapshot = Snapshot(index, term, ConfState(voters=(1, 2)))
+        assert reason(replace(APP, type=MessageType.SNAP, snapshot=snapshot)) is refusal
+
+
+def test_sizes_have_bounds() -> None:
+    """An entry that no command makes, and a context that no read makes, are refused."""
+    for size, refusal in ((MAX_ENTRY_BYTES, None), (MAX_ENTRY_BYTES + 1, Refusal.ENTRY)):
+        assert reason(replace(APP, entries=(Entry(7, 101), Entry(7, 102, data=bytes(size))))) is refusal
+    for size, refusal in ((CONTEXT_BYTES, None), (CONTEXT_BYTES + 1, Refusal.CONTEXT)):
+        assert reason(replace(APP, type=MessageType.READ_INDEX, term=0, context=bytes(size))) is refusal
+
+
+def test_only_the_leader_has_a_node_campaign() -> None:
+    """The one of the present term."""
+    asked = replace(APP, type=MessageType.TIMEOUT_NOW)
+    assert reason(asked) is None
+    for other in (replace(asked, from_=3), replace(asked, term=8), replace(asked, term=6)):
+        assert reason(other) is Refusal.NOT_LEADER
+
+
+# ---------------------------------------------------------------- who is known
+
+
+class Sent:
+    """What is sent to whom."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[int, Item]] = []
+
+    def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
+        self.items += [(peer_id, item) for item in items]
+        return True
+
+    def send_snapshot(self, message: Message) -> bool:
+        raise NotImplementedError("nobody needs one here")
+
+
+def address(node_id: int) -> PeerAddress:
+    return PeerAddress("127.0.0.1", node_id)
+
+
+class Follower:
+    """Core 1 of three, of which node 2 leads, and what stands in front of it."""
+
+    def __init__(self, configured: Sequence[int] = (1, 2, 3), entries: Sequence[Entry] = ()) -> None:
+        network = three()
+        network.elect(2)
+        self.raw = network[1].raw
+        self.sent = Sent()
+        self.confirmed: dict[int, PeerAddress] = {}
+        self.known = KnownNodes(
+            self.raw,
+            configured=configured,
+            entries=entries,
+            envelope=Envelope.of({i: address(i) for i in (1, 2, 3)}),
+            confirmed=self._confirm,
+        )
+        self.refusals = Refusals(StillClock())
+        self.admission = Admission(self.raw, self.known, self.refusals)
+
+    def _confirm(self, addresses: Mapping[int, PeerAddress]) -> None:
+        self.confirmed.update(addresses)
+
+    def admits(self, peer_id: int) -> bool:
+        message = replace(
+            APP, from_=peer_id, term=self.raw.term, type=MessageType.HEARTBEAT, index=0, commit=0
+        )
+        return self.admission.admits(peer_id, message)
+
+
+def test_a_stranger_says_nothing() -> None:
+    """Not one of the frames that there are; each is counted, and makes the node ask the members it knows."""
+    follower = Follower()
+    for said in (
+        replace(APP, from_=9),
+        Forward(7, ((ProposalId(9, 1, 1), b"command"),)),
+        Refused(7, (ProposalId(1, 1, 1),), "reason"),
+        MembersQuery(),
+        Members({9: address(9)}),
+    ):
+        assert not follower.admission.admits(9, said)
+    assert follower.refusals.counts["stranger"] == 5
+    follower.known.tick(follower.sent)
+    assert follower.sent.items == [(2, MembersQuery()), (3, MembersQuery())]
+    follower.known.tick(follower.sent)
+    assert len(follower.sent.items) == 2  # nobody has come since
+
+
+def test_a_known_node_confirms_another_one() -> None:
+    """From then on it is known, and its address; until the one that has said so is removed."""
+    follower = Follower()
+    assert not follower.admits(4)
+    follower.known.told(3, Members({i: address(i) for i in (1, 2, 3, 4)}))
+    assert follower.admits(4)
+    assert follower.confirmed == {4: address(4)}
+    follower.known.told(3, Members({}))
+    assert not follower.admits(4)
+    follower.known.told(3, Members({4: address(4)}))
+    members = Envelope.of({1: address(1), 2: address(2)}).members
+    follower.known.envelope = Envelope(members=members, removed={3: 17})
+    follower.known.tick(follower.sent)
+    assert not follower.admits(4)
+
+
+def test_a_removed_node_is_not_known_by_the_word_of_others() -> None:
+    """Nor because this process was configured with it; and nobody is asked about it."""
+    follower = Follower(configured=(1, 2, 3, 4))
+    assert follower.admits(4)
+    follower.known.envelope = Envelope(members=follower.known.envelope.members, removed={4: 17})
+    follower.known.told(3, Members({4: address(4)}))
+    assert not follower.admits(4)
+    assert not follower.confirmed
+    follower.known.tick(follower.sent)
+    assert not follower.sent.items
+
+
+def test_a_node_in_the_log_is_known_until_its_entry_is_applied() -> None:
+    """On another node the change may be in force already. What makes no change names nobody."""
+    change = conf_change_entry(adding(4))
+    behind = Follower().raw.last_index + 1
+    follower = Follower(entries=[Entry(7, behind, change.type, change.data)])
+    assert follower.admits(4)
+    follower.known.appended([Entry(7, 200, change.type, b"\xff"), Entry(7, 201, data=change.data)])
+    follower = Follower(entries=[Entry(1, 2, change.type, change.data)])
+    assert follower.raw.applied >= 2
+    follower.known.tick(follower.sent)
+    assert not follower.admits(4)
+
+
+def test_the_members_are_told_to_who_asks() -> None:
+    """As they are applied here."""
+    follower = Follower()
+    follower.known.asked(3, follower.sent)
+    assert follower.sent.items == [(3, Members({i: address(i) for i in (1, 2, 3)}))]
+
+
+def test_who_does_not_lead_refuses_nothing() -> None:
+    """Else a proposal could be sent again although the leader has appended it."""
+    follower = Follower()
+    refused = Refused(follower.raw.term, (ProposalId(1, 1, 1),), "reason")
+    assert follower.admission.admits(2, refused)
+    assert not follower.admission.admits(3, refused)
+    assert follower.admission.admits(3, refused._replace(term=refused.term - 1))
+    assert follower.refusals.counts["not_leader"] == 1

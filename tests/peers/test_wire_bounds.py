@@ -1,0 +1,58 @@
+"""Frames whose parts are counted: what is too much is refused when it is decoded."""
+
+from contextlib import nullcontext
+
+import pytest
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.peers.framing import FrameDecoder, FrameKind, encode_frame
+from raftkv_trio.peers.wire import (
+    MAX_FORWARDED,
+    MAX_MEMBERS,
+    Forward,
+    FramePart,
+    Members,
+    MembersQuery,
+    PeerFrame,
+    decode_peer_frame,
+    encode_forward,
+    encode_members,
+    encode_members_query,
+)
+
+ID = ProposalId(1, 2, 3)
+
+
+def decoded(frame: bytes) -> PeerFrame | FramePart:
+    decoder = FrameDecoder()
+    decoder.feed(frame)
+    return decode_peer_frame(next(decoder))
+
+
+def test_the_frames_about_members_have_the_form_of_the_protocol() -> None:
+    """Nodes of other versions read these bytes: they change only with the protocol's version."""
+    members = Members({1: PeerAddress("h", 1)})
+    assert encode_members_query().hex() == "000000034cadc5438217f6"
+    assert encode_members(members).hex() == "00000011c98bba218218188182016a687474703a2f2f683a31"
+    assert decoded(encode_members_query()) == MembersQuery()
+    assert decoded(encode_members(members)) == members
+
+
+def test_a_forward_has_a_bounded_number_of_proposals() -> None:
+    """However small their commands are."""
+    for count, is_taken in ((MAX_FORWARDED, True), (MAX_FORWARDED + 1, False)):
+        with nullcontext() if is_taken else pytest.raises(PeerProtocolError, match="over the limit"):
+            decoded(encode_forward(Forward(3, ((ID, b""),) * count)))
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [[[1, "h:1"]], [[1, "http://h:1", 2]], [[-1, "http://h:1"]], [[1, "http://h:1"]] * (MAX_MEMBERS + 1)],
+    ids=["address", "length", "id", "number"],
+)
+def test_members_are_checked(pairs: list[object]) -> None:
+    """Their ids, their addresses, and how many they are."""
+    with pytest.raises(PeerProtocolError):
+        decoded(encode_frame([FrameKind.MEMBERS, pairs]))
