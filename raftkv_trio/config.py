@@ -6,7 +6,7 @@ that is wrong raises `ConfigError`, whose text names the field.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from raftkv_trio.addresses import (
@@ -20,6 +20,7 @@ from raftkv_trio.errors import ConfigError
 
 DEFAULT_CLUSTER = "http://127.0.0.1:9021"
 DEFAULT_REST_PORT = 9121
+MAX_METRICS_CONNECTIONS = 16
 DEFAULT_HOST = "127.0.0.1"
 ANY_HOST = "*"  # in `host_whitelist`
 DEFAULT_REQUEST_TIMEOUT_S = 5.0
@@ -176,10 +177,14 @@ class RestConfig:
         max_header_bytes: the largest head of a request, which includes the key.
         max_value_bytes: the largest value of a key.
         max_receiving_bytes: the largest total of the values that are being received at once.
-        max_connections: the largest number of client connections; further ones are answered with 503.
+        max_connections: the largest number of client connections, of which one host has nine tenths at most.
+            For a further one the connection that has been idle for the longest time is closed; if none is
+            idle, the further one is answered with 503.
         host_whitelist: host names under which clients may ask for this node, beside `localhost`, `host`, the
             one of `advertise`, and those of the members; IP addresses always may. `*` means any name.
         root_members: whether `POST /4` and `DELETE /3` change the members, as in raftexample.
+        listen_metrics: where health and metrics are served too, on `MAX_METRICS_CONNECTIONS` connections of
+            their own; None: nowhere else.
     """
 
     host: str = DEFAULT_HOST
@@ -196,6 +201,7 @@ class RestConfig:
     max_connections: int = 2000
     host_whitelist: tuple[str, ...] = ()
     root_members: bool = True
+    listen_metrics: PeerAddress | None = None
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -217,6 +223,19 @@ class RestConfig:
         for name in self.host_whitelist:
             if name != ANY_HOST and not re.fullmatch(r"[a-zA-Z0-9._-]+", name):
                 raise ConfigError(f"`host_whitelist` {name!r} is no host name; leave out scheme and port")
+
+    @property
+    def of_metrics(self) -> "RestConfig | None":
+        """The configuration of what listens at `listen_metrics`; None if nothing does."""
+        if self.listen_metrics is None:
+            return None
+        return replace(
+            self,
+            host=self.listen_metrics.host,
+            port=self.listen_metrics.port,
+            max_connections=MAX_METRICS_CONNECTIONS,
+            listen_metrics=None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,20 @@
 """One server: a node that replicates the key-value store, and the REST app that speaks to clients."""
 
 import logging
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import trio
 
 from raftkv_trio._version import __version__
-from raftkv_trio.config import NodeConfig, ServerConfig
+from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.http import open_http_listeners, serve_http, serve_http_temporarily
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
-from raftkv_trio.rest import make_app, make_waiting_app
+from raftkv_trio.rest import make_app, make_waiting_app, only_probes
 from raftkv_trio.sync import wait_any
 
 logger = logging.getLogger(__name__)
@@ -39,22 +41,28 @@ async def serve(
 
 async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: trio.TaskStatus[int]) -> None:
     store = Store()
-    # Bound first, so that a port that is in use is reported before the data directory is created or changed.
-    async with open_http_listeners(config.rest) as listeners, trio.open_nursery() as node_nursery:
-        client_url = config.client_url(listeners[0].socket.getsockname()[1])
+    async with AsyncExitStack() as stack:
+        # Bound first, so that a port that is in use is reported before the data directory is created or
+        # changed.
+        ports = await _open_ports(stack, config.rest)
+        node_nursery = await stack.enter_async_context(trio.open_nursery())
+        client_url = config.client_url(ports.clients[0].socket.getsockname()[1])
         config = replace(config, node=replace(config.node, client_url=client_url))
-        node = await _start_node(node_nursery, config, store, listeners)
+        node = await _start_node(node_nursery, config, store, ports)
         async with trio.open_nursery() as rest_nursery:
             app = make_app(node, store, config.rest)
             serve_clients = partial(
                 serve_http,
                 app,
                 config.rest,
-                listeners,
+                ports.clients,
                 count_refused=app.requests.refused,
                 end_waiting=partial(node.end_waiting, "the node is stopping"),
             )
             port = await rest_nursery.start(serve_clients)
+            if ports.probes is not None:
+                serve_probes = partial(serve_http, count_refused=app.requests.refused)
+                rest_nursery.start_soon(serve_probes, only_probes(app), *ports.probes)
             _log_start(config.node)
             task_status.started(port)
             await wait_any(*(node.removed,) if stop is None else (node.removed, stop))
@@ -67,14 +75,33 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
         node_nursery.cancel_scope.cancel()
 
 
+class _Ports(NamedTuple):
+    """Where the server listens.
+
+    Attributes:
+        probes: configuration and listeners of what tells of health and metrics only; None if nothing does.
+    """
+
+    clients: list[trio.SocketListener]
+    probes: tuple[RestConfig, list[trio.SocketListener]] | None
+
+
+async def _open_ports(stack: AsyncExitStack, config: RestConfig) -> _Ports:
+    """Bind all addresses until the end of `stack`. Raises ConfigError if one is taken."""
+    clients = await stack.enter_async_context(open_http_listeners(config))
+    metrics = config.of_metrics
+    if metrics is None:
+        return _Ports(clients, None)
+    listeners = await stack.enter_async_context(open_http_listeners(metrics, "`listen_metrics`"))
+    return _Ports(clients, (metrics, listeners))
+
+
 def _log_start(config: NodeConfig) -> None:
     logger.info("node %d serves clients at %s", config.node_id, config.client_url)
     logger.info("raftkv-trio %s, data directory %s", __version__, config.data_dir.absolute())
 
 
-async def _start_node(
-    nursery: trio.Nursery, config: ServerConfig, store: Store, listeners: list[trio.SocketListener]
-) -> Node:
+async def _start_node(nursery: trio.Nursery, config: ServerConfig, store: Store, ports: _Ports) -> Node:
     """Start the node in `nursery`. While it waits to be added to its cluster, clients are told so."""
     reasons: list[str] = []
     async with trio.open_nursery() as meanwhile:
@@ -82,7 +109,9 @@ async def _start_node(
         def wait(reason: str) -> None:
             if not reasons:
                 app = make_waiting_app(config, lambda: f"Waiting to join: {reasons[-1]}")
-                meanwhile.start_soon(serve_http_temporarily, app, config.rest, listeners)
+                meanwhile.start_soon(serve_http_temporarily, app, config.rest, ports.clients)
+                if ports.probes is not None:
+                    meanwhile.start_soon(serve_http_temporarily, only_probes(app), *ports.probes)
             reasons[:] = [reason]
 
         node: Node = await nursery.start(partial(run_node, config.node, store, waits_to_join=wait))

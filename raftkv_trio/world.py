@@ -3,19 +3,28 @@
 Each port is small and has a real form here; the simulated forms live in `raftkv_trio.testing`.
 """
 
+import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import NoReturn, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
+from raftkv_trio.foreign_text import LimitedLog
+
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
+
+ACCEPT_RETRY_S = 0.1
+ACCEPT_LOG_INTERVAL_S = 10.0
 
 
 class Listener(Protocol):
@@ -118,6 +127,34 @@ class TcpNetwork(Network):
         stream = await trio.open_tcp_stream(host, port)
         _break_when_unacknowledged(stream.socket)
         return stream
+
+
+async def keep_accepting(
+    accept: Callable[[], Awaitable[StreamT]],
+    serve: Callable[[StreamT], Awaitable[None]],
+    connections: trio.Nursery,
+    clock: Clock,
+    port: str,
+) -> NoReturn:
+    """Accept connections until cancelled; the task of each, in `connections`, closes its stream.
+
+    An error of `accept` ends nothing: most likely no file descriptor is free, and some will be closed. The
+    connections wait in the backlog meanwhile.
+
+    Args:
+        port: what is listened at, for the log.
+    """
+    trouble = LimitedLog(
+        logger, clock.now, ACCEPT_LOG_INTERVAL_S, f"cannot accept a connection to the {port}: "
+    )
+    while True:
+        try:
+            stream = await accept()
+        except OSError as error:
+            trouble.note(reason_of(error))
+            await clock.sleep_until(clock.now() + ACCEPT_RETRY_S)
+        else:
+            connections.start_soon(serve, stream)
 
 
 def wait_longer(stream: trio.abc.Stream, seconds: float) -> None:

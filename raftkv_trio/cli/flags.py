@@ -72,6 +72,7 @@ FLAG_OF = {
     "max_connections": "--max-connections",
     "host_whitelist": "--host-whitelist",
     "root_members": "--no-root-members",
+    "listen_metrics": "--listen-metrics",
     "force": "--force",
     "procfile": "--procfile",
 }

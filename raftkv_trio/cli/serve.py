@@ -135,6 +135,11 @@ def _bound(
     is_flag=True,
     help="POST /4 and DELETE /3 do not change the members, as they do in raftexample.",
 )
+@option(
+    "--listen-metrics",
+    metavar="HOST:PORT",
+    help="Address at which health and metrics are served too, also when clients have all connections.",
+)
 @option("--log-format", type=_word(["text", "json"]), default="text", help="Log format.")
 @option("--log-level", type=_word(LOG_LEVELS), default="info", help="Log messages of this level and above.")
 def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
@@ -198,6 +203,7 @@ def server_config(
     request_timeout: float,
     host_whitelist: str,
     no_root_members: bool,
+    listen_metrics: str | None,
     **bounds: Any,
 ) -> ServerConfig:
     """The configuration that the flags of `serve` describe; raises ConfigError.
@@ -230,6 +236,7 @@ def server_config(
             request_timeout_s=request_timeout,
             host_whitelist=tuple(name.strip() for name in host_whitelist.split(",") if name.strip()),
             root_members=not no_root_members,
+            listen_metrics=address(listen_metrics, "--listen-metrics"),
             **bounds,
         ),
     )

@@ -33,6 +33,7 @@ class Connection:
     Args:
         context: Hypercorn's; when it is terminated, the response in progress is the last one.
         count_refused: called with the status of each refusal that the app does not see.
+        is_idle_now: told, with the connection, each time that it becomes idle (True) or busy (False).
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Connection:
         hypercorn: Config,
         context: WorkerContext,
         count_refused: Callable[[HTTPStatus], None],
+        is_idle_now: Callable[["Connection", bool], None],
         stream: trio.SocketStream,
     ) -> None:
         self._app = app
@@ -49,6 +51,7 @@ class Connection:
         self._hypercorn = hypercorn
         self._context = context
         self._count_refused = count_refused
+        self._is_idle_now = is_idle_now
         self._stream = stream
         self._lifetime = trio.CancelScope()  # cancelled to drop the connection; has the deadline of a send
         self._requests = trio.CancelScope()  # cancelled to take no more requests
@@ -114,6 +117,7 @@ class Connection:
                 await self._send(event.data)
             case Updated():
                 self._is_idle = event.idle
+                self._is_idle_now(self, event.idle)
                 self._head_has_begun = False
                 idle_until = trio.current_time() + self._config.idle_timeout_s
                 self._reading.deadline = idle_until if event.idle else inf

@@ -20,7 +20,8 @@ from hypercorn.typing import ASGIFramework
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.http.client_connection import READ_BYTES, Connection
-from raftkv_trio.world import open_tcp_listeners
+from raftkv_trio.http.places import Places
+from raftkv_trio.world import TrioClock, keep_accepting, open_tcp_listeners
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ async def serve_http(
         app: an ASGI app; it finds the request target as sent in the scope's `state`, under `TARGET`.
         listeners: from `open_http_listeners`, closed at the end; None: opened here.
         count_refused: called with the status of each refusal that `app` does not see: of bytes that are no
-            request, and of a connection over `max_connections`.
+            request, and of a connection for which no place is free.
         end_waiting: called `WAIT_S` after the cancellation if requests are still in progress; it makes those
             that wait for something answer, without another wait, while their clients are still connected.
 
@@ -53,54 +54,78 @@ async def serve_http(
     """
     if listeners is None:
         listeners = await _listen(config)
-    server = _Server(app, config, count_refused, end_waiting)
-    async with trio.open_nursery() as nursery:
-        connections = await nursery.start(server.hold_connections)
-        try:
-            accept = partial(
-                trio.serve_listeners, server.serve_connection, listeners, handler_nursery=connections
-            )
-            nursery.start_soon(accept)
-            task_status.started(listeners[0].socket.getsockname()[1])
-            await trio.sleep_forever()
-        finally:
-            await server.stop()
+    try:
+        await _serve(_Server(app, config, count_refused, end_waiting), listeners, task_status)
+    finally:
+        _close(listeners)
 
 
 async def serve_http_temporarily(
     app: ASGIFramework, config: RestConfig, listeners: list[trio.SocketListener]
 ) -> None:
     """Serve clients until cancelled, as `serve_http` does, but leave the listeners open for the next call."""
-    copies = [trio.SocketListener(listener.socket.dup()) for listener in listeners]
-    try:
-        await serve_http(app, config, copies)
-    finally:
-        for copy in copies:
-            copy.socket.close()
+    await _serve(_Server(app, config), listeners, trio.TASK_STATUS_IGNORED, closes=False)
+
+
+async def _serve(
+    server: "_Server",
+    listeners: list[trio.SocketListener],
+    task_status: trio.TaskStatus[int],
+    *,
+    closes: bool = True,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        connections = await nursery.start(server.hold_connections)
+        try:
+            for listener in listeners:
+                accept = partial(
+                    keep_accepting,
+                    listener.accept,
+                    server.serve_connection,
+                    connections,
+                    TrioClock(),
+                    "port for clients",
+                )
+                nursery.start_soon(accept)
+            task_status.started(listeners[0].socket.getsockname()[1])
+            await trio.sleep_forever()
+        finally:
+            if closes:  # before the last requests end, so that new clients go elsewhere at once
+                _close(listeners)
+            await server.stop()
+
+
+def _close(listeners: list[trio.SocketListener]) -> None:
+    for listener in listeners:
+        listener.socket.close()
 
 
 @asynccontextmanager
-async def open_http_listeners(config: RestConfig) -> AsyncIterator[list[trio.SocketListener]]:
+async def open_http_listeners(
+    config: RestConfig, fields: str = "`host` or `port`"
+) -> AsyncIterator[list[trio.SocketListener]]:
     """Bind the address; clients that connect before `serve_http` wait. Raises ConfigError if it is taken.
 
     The listeners are closed at the end of the context, also if it is cancelled.
+
+    Args:
+        fields: what to change if the address is taken.
     """
-    listeners = await _listen(config)
+    listeners = await _listen(config, fields)
     try:
         yield listeners
     finally:
-        for listener in listeners:
-            await trio.aclose_forcefully(listener)
+        _close(listeners)
 
 
-async def _listen(config: RestConfig) -> list[trio.SocketListener]:
+async def _listen(config: RestConfig, fields: str = "`host` or `port`") -> list[trio.SocketListener]:
     try:
         return await open_tcp_listeners(config.host, config.port)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
             f"cannot listen for clients on {config.host}, port {config.port}: {reason};"
-            " choose another `host` or `port`"
+            f" choose another {fields}"
         ) from error
 
 
@@ -111,8 +136,8 @@ class _Server:
         self,
         app: ASGIFramework,
         config: RestConfig,
-        count_refused: Callable[[HTTPStatus], None],
-        end_waiting: Callable[[], None],
+        count_refused: Callable[[HTTPStatus], None] = lambda status: None,
+        end_waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = ASGIWrapper(app)
         self._count_refused = count_refused
@@ -123,7 +148,7 @@ class _Server:
         self._hypercorn.keep_alive_max_requests = 2**63
         self._hypercorn.h11_max_incomplete_size = config.max_header_bytes
         self._context = WorkerContext(None)
-        self._connections: set[Connection] = set()
+        self._places: Places[Connection] = Places(config.max_connections)
         self._turned_away = 0  # that are not closed yet
         self._grace = trio.CancelScope(shield=True)
         self._stopping = trio.Event()
@@ -149,19 +174,24 @@ class _Server:
         self._stopping.set()
         self._grace.deadline = trio.current_time() + GRACE_S
         await self._context.terminated.set()
-        for connection in self._connections:
+        for connection in self._places.all():
             connection.stop()
 
     async def serve_connection(self, stream: trio.SocketStream) -> None:
         """Serve one client; an error here concerns this client alone."""
-        if len(self._connections) >= self._config.max_connections:
+        connection = Connection(
+            self._app,
+            self._config,
+            self._hypercorn,
+            self._context,
+            self._count_refused,
+            self._places.idle_now,
+            stream,
+        )
+        if not self._places.take(connection, _client_host(stream)):
             self._count_refused(HTTPStatus.SERVICE_UNAVAILABLE)
             await self._turn_away(stream)
             return
-        connection = Connection(
-            self._app, self._config, self._hypercorn, self._context, self._count_refused, stream
-        )
-        self._connections.add(connection)
         try:
             await connection.run()
         except* OSError as group:
@@ -169,12 +199,12 @@ class _Server:
         except* Exception:
             logger.exception("unexpected error on a client's connection")
         finally:
-            self._connections.discard(connection)
+            self._places.leave(connection)
 
     async def _turn_away(self, stream: trio.SocketStream) -> None:
         sentence = (
-            f"Too many connections: this node serves {self._config.max_connections} clients, its limit; close"
-            " connections that are idle, ask another node, or retry later\n"
+            f"Too many connections: this node serves {self._config.max_connections} clients, and one host"
+            " nine tenths of these at most; close some, ask another node, or retry later\n"
         )
         fields = (
             "HTTP/1.1 503 Service Unavailable",
@@ -214,6 +244,14 @@ class _HypercornConfig(Config):
             (b"date", _http_date(int(time()))),
             (b"x-content-type-options", b"nosniff"),
         ]
+
+
+def _client_host(stream: trio.SocketStream) -> str:
+    """From which host a client has connected; empty if it is gone again."""
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:
+        return ""
 
 
 @lru_cache(maxsize=1)

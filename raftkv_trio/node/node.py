@@ -48,7 +48,7 @@ async def run_node(
     Cancellation unwinds every task at any moment, tells every caller that waits for a proposal or a read what
     may have happened, and leaves a directory that starts again with everything that was acknowledged.
     """
-    disk, world = disk or OsDisk(), world or World()
+    disk, world = disk or OsDisk(waits_for_files=True), world or World()
     worker = world.worker
     storage = await open_or_join(config, disk, world, waits_to_join)
     try:

@@ -14,6 +14,7 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, DecodeError, PeerProtocolError, SecondProcessRefused
+from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.payload.entries import check_entries
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
 from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
@@ -34,13 +35,12 @@ from raftkv_trio.peers.wire import (
 from raftkv_trio.raft.types import Message, MessageType
 from raftkv_trio.storage import NodeStorage
 from raftkv_trio.sync import ByteBoundedQueue
-from raftkv_trio.world import Clock, Listener, Network, World, reason_of
+from raftkv_trio.world import Listener, Network, World, keep_accepting, reason_of
 
 logger = logging.getLogger(__name__)
 
 MAX_HANDSHAKES = 64
 REJECTION_INTERVAL_S = 1.0
-ACCEPT_RETRY_S = 1.0
 
 #: The messages that travel between nodes. All others are between a node's own parts (`raft/types.py`); SNAP
 #: comes with a file, on a connection for snapshots.
@@ -108,7 +108,9 @@ class Incoming:
         self._storage = storage
         self._inbox = inbox
         self._node_id = handshake.identity.node_id
-        self._rejections = Rejections(world.clock)
+        self._rejections = LimitedLog(
+            logger, world.clock.now, REJECTION_INTERVAL_S, "a connection to the peer port is closed: "
+        )
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
         self._streams: dict[int, trio.CancelScope] = {}  # by peer id; one each
         self._heard_at: dict[int, float] = {}  # on the stream, by peer id
@@ -147,14 +149,9 @@ class Incoming:
         Cancellation closes the listener. The tasks end with their connections, or raise StorageError.
         """
         try:
-            while True:
-                try:
-                    stream = await listener.accept()
-                except OSError as error:  # most likely no file descriptor is free; some will be closed
-                    logger.warning("cannot accept a connection to the peer port: %s", error)
-                    await self._clock.sleep_until(self._clock.now() + ACCEPT_RETRY_S)
-                    continue
-                handler_nursery.start_soon(self._receive, stream)
+            await keep_accepting(
+                listener.accept, self._receive, handler_nursery, self._clock, "port for peers"
+            )
         finally:
             with trio.CancelScope() as at_once:
                 at_once.cancel()
@@ -290,26 +287,6 @@ class Incoming:
 
     def _begun(self, transfer: Transfer) -> None:
         self._transfer = transfer
-
-
-class Rejections:
-    """Logs why connections are closed, in at most one line an interval: strangers must not fill the log."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._quiet_until = clock.now()
-        self._unlogged = 0
-
-    def note(self, reason: str) -> None:
-        """Log this, or count it until the next line."""
-        now = self._clock.now()
-        if now < self._quiet_until:
-            self._unlogged += 1
-            return
-        more = f"; {self._unlogged} more since the last line" if self._unlogged else ""
-        logger.warning("a connection to the peer port is closed: %s%s", reason, more)
-        self._quiet_until = now + REJECTION_INTERVAL_S
-        self._unlogged = 0
 
 
 def _remote_host(stream: trio.abc.Stream) -> str:

@@ -15,6 +15,6 @@ What happens where:
 Connections and HTTP/1.1 are below, in `raftkv_trio.http`.
 """
 
-from raftkv_trio.rest.app import RestApp, make_app, make_waiting_app
+from raftkv_trio.rest.app import RestApp, make_app, make_waiting_app, only_probes
 
-__all__ = ["RestApp", "make_app", "make_waiting_app"]
+__all__ = ["RestApp", "make_app", "make_waiting_app", "only_probes"]

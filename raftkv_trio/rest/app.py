@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
+from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 from quart import request
 from quart_trio import QuartTrio
 
@@ -23,6 +23,8 @@ from raftkv_trio.rest.operators.member_routes import add_member_routes
 from raftkv_trio.rest.operators.routes import PREFIX, add_operator_routes
 
 MAX_OPERATORS_CONTENT_BYTES = 16 * 1024
+#: What `only_probes` answers.
+PROBES = ("/-/healthy", "/-/ready", "/-/metrics")
 _AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 
@@ -60,6 +62,20 @@ def known_hosts(config: RestConfig, members: Callable[[], Iterable[str]]) -> Kno
     """The hosts under which clients may ask for a node; `members` gives the hosts of the members."""
     advertised = () if config.advertise is None else (config.advertise.host,)
     return KnownHosts((config.host, *advertised, *config.host_whitelist), members)
+
+
+def only_probes(app: "RestApp") -> ASGIFramework:
+    """The part of `app` that tells of health and metrics; 404 to all else."""
+
+    async def answer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        is_probe = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in PROBES
+        if is_probe or scope["type"] != "http":
+            await app(scope, receive, send)
+        else:
+            app.requests.refused(HTTPStatus.NOT_FOUND)
+            await plain(HTTPStatus.NOT_FOUND, f"Here is nothing but {', '.join(PROBES)}").send(send)
+
+    return answer
 
 
 class Keys(Protocol):

@@ -7,16 +7,23 @@ writes and fails on demand.
 
 import errno
 import fcntl
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_IMODE
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # The files hold all keys and values, and the directory ids by which members know each other.
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
+FILES_RETRY_S = 0.05
 
 
 class DiskFile(Protocol):
@@ -157,12 +164,18 @@ class OsDisk(Disk):
 
     Args:
         has_read: called with the number of bytes of each read, so that a command can show its progress.
+        waits_for_files: whether a call waits while no file descriptor is free, instead of raising OSError.
     """
 
-    _has_read: Callable[[int], None] | None = None  # also of a subclass with a constructor of its own
+    # Also of a subclass with a constructor of its own.
+    _has_read: Callable[[int], None] | None = None
+    _waits_for_files = False
 
-    def __init__(self, has_read: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, has_read: Callable[[int], None] | None = None, *, waits_for_files: bool = False
+    ) -> None:
         self._has_read = has_read
+        self._waits_for_files = waits_for_files
 
     def make_directory(self, path: Path) -> None:
         # Names made here are durable when their parents are synced (`data_directory.sync_parents`).
@@ -183,7 +196,7 @@ class OsDisk(Disk):
 
     def list_directory(self, path: Path) -> list[str]:
         # Sorted, since the order of a file system is arbitrary, and a simulation must be repeatable.
-        return sorted(os.listdir(path))
+        return sorted(self._opening(lambda: os.listdir(path)))
 
     def room(self, path: Path) -> int:
         system = os.statvfs(path)
@@ -192,7 +205,7 @@ class OsDisk(Disk):
     def open(self, path: Path, *, create: bool = False, read_only: bool = False) -> DiskFile:
         # O_CLOEXEC: a child process would otherwise keep the directory's lock after its parent has ended.
         flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        return OsFile(os.open(path, flags, FILE_MODE), path, self._has_read)
+        return OsFile(self._opening(lambda: os.open(path, flags, FILE_MODE)), path, self._has_read)
 
     def rename(self, old: Path, new: Path) -> None:
         # Atomic: at any moment, and after a crash, the new name means all of the old file or all of the new.
@@ -203,12 +216,29 @@ class OsDisk(Disk):
 
     def sync_directory(self, path: Path) -> None:
         # A file's own sync says nothing about its name, which is an entry of the directory.
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        descriptor = self._opening(lambda: os.open(path, flags))
         try:
             with naming(path):
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def _opening(self, call: Callable[[], T]) -> T:
+        """Make a call that needs a file descriptor."""
+        is_told = False
+        while True:
+            try:
+                return call()
+            except OSError as error:
+                if not self._waits_for_files or error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                # The disk is sound and nothing was changed: sooner or later a connection ends, and its
+                # descriptor can be had. Until then this call is a slow one, as of a disk that hangs.
+                if not is_told:
+                    logger.warning("%s; waiting for a free one", describe_os_error(error, "the disk"))
+                is_told = True
+            time.sleep(FILES_RETRY_S)
 
 
 @contextmanager

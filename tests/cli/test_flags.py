@@ -67,6 +67,7 @@ FLAGS = [
     Flag("--max-receiving-size", "9000000", rest(max_receiving_bytes=9_000_000)),
     Flag("--max-connections", "1", rest(max_connections=1)),
     Flag("--host-whitelist", "a.example, b", rest(host_whitelist=("a.example", "b"))),
+    Flag("--listen-metrics", "[::1]:9", rest(listen_metrics=PeerAddress("::1", 9))),
 ]
 #: Flags without a value or outside the configuration of a server, and a value that is not their default.
 OTHERS = {"--join": "true", "--no-root-members": "true", "--log-format": "json", "--log-level": "debug"}
@@ -229,6 +230,7 @@ def test_the_page_of_flags_has_every_flag() -> None:
         "--cluster-token": "none",
         "--host-whitelist": "none",
         "--no-root-members": "off",
+        "--listen-metrics": "none",
     }
     expected = []
     for option in serve.params:

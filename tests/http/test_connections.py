@@ -1,6 +1,8 @@
 """Connections: their deadlines, their bounds, and clients that behave unusually."""
 
 import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -148,16 +150,34 @@ async def test_requests_under_way_end(tmp_path: Path) -> None:
 
 
 TOO_MANY = (
-    b"Too many connections: this node serves 3 clients, its limit; close connections that are idle, ask"
-    b" another node, or retry later\n"
+    b"Too many connections: this node serves 3 clients, and one host nine tenths of these at most;"
+    b" close some, ask another node, or retry later\n"
 )
+
+
+@asynccontextmanager
+async def writes_in_progress(served: Served, count: int) -> AsyncIterator[list[Wire]]:
+    """So many connections, each with a write whose value has not arrived yet."""
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(served.connect()) for _ in range(count)]
+        for wire in wires:
+            await wire.send(PUT, b"Content-Length: 1\r\nExpect: 100-continue\r\n\r\n")
+            assert (await wire.answer()).status == 100
+        yield wires
+
+
+@asynccontextmanager
+async def connected_from(served: Served, host: str) -> AsyncIterator[Wire]:
+    with trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM) as opened:
+        await opened.bind((host, 0))
+        await opened.connect(("127.0.0.1", served.port))
+        yield Wire(trio.SocketStream(opened))
 
 
 async def test_a_client_that_is_turned_away_sees_no_reset(tmp_path: Path) -> None:
     """A client that has sent its request reads why it is not answered, and then the end; so say commands."""
     config = RestConfig(port=0, max_connections=1)
-    async with open_server(tmp_path / "data", config) as served, served.connect() as wire:
-        assert (await wire.ask(b"GET /none")).status == 404
+    async with open_server(tmp_path / "data", config) as served, writes_in_progress(served, 1):
         # Without a checkpoint: the request is in the server's buffer before the server accepts.
         client = socket.create_connection(("127.0.0.1", served.port))
         client.sendall(b"GET /-/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -170,22 +190,49 @@ async def test_a_client_that_is_turned_away_sees_no_reset(tmp_path: Path) -> Non
 
 
 async def test_too_many_connections(tmp_path: Path) -> None:
-    """One more connection than allowed is told so; when another goes, there is room again."""
-    async with open_server(tmp_path / "data", RestConfig(port=0, max_connections=3)) as served:
-        wires = [Wire(await trio.open_tcp_stream("127.0.0.1", served.port)) for _ in range(3)]
-        for wire in wires:
-            assert (await wire.ask(b"GET /none")).status == 404
+    """One more connection than allowed is told so if all are in use; when another ends, there is room."""
+    config = RestConfig(port=0, max_connections=3)
+    async with open_server(tmp_path / "data", config) as served, writes_in_progress(served, 3) as wires:
         async with served.connect() as wire:
             refused = await wire.answer()
             assert (refused.status, refused.content) == (503, TOO_MANY)
             assert refused.headers["Retry-After"] == "1"
             assert await wire.rest() == b""
-        await wires.pop().stream.aclose()
-        while (await served.ask(b"GET /none")).status == 503:
-            pass  # until the server has seen that the other is gone
-        assert (await wires[0].ask(b"GET /none")).status == 404
-        for wire in wires:
-            await wire.stream.aclose()
+        await wires[0].stream.aclose()
+        with trio.fail_after(PATIENCE_S):
+            while (await served.ask(b"GET /-/status")).status == 503:
+                pass  # until the server has seen that the other is gone
+        for wire in wires[1:]:
+            await wire.send(b"v")
+            assert (await wire.answer()).status == 204
+
+
+async def test_the_longest_idle_connection_gives_way(tmp_path: Path) -> None:
+    """If all connections are taken, a new client gets the place of the one that was idle longest."""
+    async with AsyncExitStack() as stack:
+        config = RestConfig(port=0, max_connections=4)
+        served = await stack.enter_async_context(open_server(tmp_path / "data", config))
+        first, second, third = [await stack.enter_async_context(served.connect()) for _ in range(3)]
+        for wire in (first, second, third, first):  # so that `second` is idle longest
+            assert (await wire.ask(b"GET /none")).status == 404
+        (writer,) = await stack.enter_async_context(writes_in_progress(served, 1))
+        newest = await stack.enter_async_context(served.connect())
+        assert (await newest.ask(b"GET /-/status")).status == 200
+        assert await second.rest() == b""
+        for wire in (third, first):
+            assert (await wire.ask(b"GET /-/status")).status == 200
+        await writer.send(b"v")
+        assert (await writer.answer()).status == 204
+
+
+async def test_one_host_cannot_take_all_connections(tmp_path: Path) -> None:
+    """A tenth of the connections is for other hosts, even if one host has requests in progress on many."""
+    config = RestConfig(port=0, max_connections=10)
+    async with open_server(tmp_path / "data", config) as served, writes_in_progress(served, 9):
+        async with served.connect() as wire:
+            assert (await wire.answer()).status == 503
+        async with connected_from(served, "127.0.0.2") as wire:
+            assert (await wire.ask(b"GET /-/status")).status == 200
 
 
 @pytest.mark.parametrize("in_one_piece", [True, False])

@@ -11,7 +11,7 @@ from raftkv_trio.rest.operators.backup_route import MAX_BACKUPS
 from tests.rest.serving import PATIENCE_S, Served, Wire
 
 VALUE_BYTES = 1_500_000  # more than the sockets of both ends hold
-HEAD = b" HTTP/1.1\r\nHost: test\r\n\r\n"
+HEAD = b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @asynccontextmanager

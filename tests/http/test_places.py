@@ -1,0 +1,83 @@
+"""Who gives way when there are too many connections."""
+
+import pytest
+
+from raftkv_trio.http.places import Places, host_of
+
+
+class Client:
+    """A connection that notes whether it was stopped."""
+
+    def __init__(self) -> None:
+        self.is_stopped = False
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+
+def taken(places: Places[Client], host: str, count: int, *, busy: bool = False) -> list[Client]:
+    clients = [Client() for _ in range(count)]
+    for client in clients:
+        assert places.take(client, host)
+        if busy:
+            places.idle_now(client, False)
+    return clients
+
+
+def test_the_longest_idle_gives_way() -> None:
+    """It is the one whose last request ended first, or that came first without any; a busy one never is."""
+    places: Places[Client] = Places(4)
+    busy, used, new, newer = taken(places, "a", 4)
+    places.idle_now(busy, False)
+    places.idle_now(used, False)
+    places.idle_now(used, True)
+    for victim in (new, newer, used):
+        assert not victim.is_stopped
+        taken(places, "b", 1, busy=True)
+        assert victim.is_stopped
+    assert not places.take(Client(), "c")
+    assert not busy.is_stopped
+
+
+def test_one_that_gave_way_comes_not_back() -> None:
+    """What a connection tells while it ends changes nothing."""
+    places: Places[Client] = Places(1)
+    (old,) = taken(places, "a", 1)
+    (new,) = taken(places, "a", 1, busy=True)
+    places.idle_now(old, True)
+    places.leave(old)
+    assert places.all() == [new]
+    assert not places.take(Client(), "a")
+    places.leave(new)
+    assert places.take(Client(), "a")
+
+
+def test_a_host_has_nine_tenths() -> None:
+    """For more it gives up idle ones of its own; others find the last tenth."""
+    places: Places[Client] = Places(20)
+    greedy = taken(places, "a", 18)
+    taken(places, "a", 1)
+    assert greedy[0].is_stopped
+    for client in greedy[1:]:
+        places.idle_now(client, False)
+    taken(places, "a", 1, busy=True)
+    assert not places.take(Client(), "a")
+    others = taken(places, "b", 2)
+    assert not any(client.is_stopped for client in (*greedy[1:], *others))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("10.0.0.1", "10.0.0.2", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
+        ("2001:db8::1", "2001:db8::2:3:4:5", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("", "10.0.0.1", False),
+    ],
+)
+def test_hosts(one: str, other: str, is_same: bool) -> None:
+    """An IPv6 host has all of its /64, and IPv4 clients are told apart on a socket for both."""
+    assert (host_of(one) == host_of(other)) is is_same
