@@ -177,6 +177,8 @@ class RestConfig:
         max_header_bytes: the largest head of a request, which includes the key.
         max_value_bytes: the largest value of a key.
         max_receiving_bytes: the largest total of the values that are being received at once.
+        quota_bytes: the most bytes of keys and values that puts of this node's clients may bring the store
+            to; 0: no quota. The same on all members.
         max_connections: the largest number of client connections, of which one host has nine tenths at most.
             For a further one the connection that has been idle for the longest time is closed; if none is
             idle, the further one is answered with 503.
@@ -198,6 +200,7 @@ class RestConfig:
     max_header_bytes: int = 16 * 1024
     max_value_bytes: int = 1536 * 1024
     max_receiving_bytes: int = 64 * 1024 * 1024
+    quota_bytes: int = 2 * 1024 * 1024 * 1024
     max_connections: int = 2000
     host_whitelist: tuple[str, ...] = ()
     root_members: bool = True
@@ -218,6 +221,8 @@ class RestConfig:
         for name, least in (("header", 256), ("value", 0), ("receiving", self.max_value_bytes)):
             if getattr(self, f"max_{name}_bytes") < least:
                 raise ConfigError(f"`max_{name}_bytes` must be at least {least}")
+        if self.quota_bytes < 0:
+            raise ConfigError("`quota_bytes` must be at least 0, which means no quota")
         if self.max_connections < 1:
             raise ConfigError("`max_connections` must be at least 1")
         for name in self.host_whitelist:

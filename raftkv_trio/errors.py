@@ -60,6 +60,10 @@ class DiskFull(ProposalError):
     """The disk has no room for the log; certainly not applied."""
 
 
+class StoreFull(ProposalError):
+    """The store has reached its quota; certainly not applied."""
+
+
 class ChangeRefused(ProposalError):
     """The change of members is not possible, or not safe now; certainly not applied."""
 

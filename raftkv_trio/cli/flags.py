@@ -69,6 +69,7 @@ FLAG_OF = {
     "max_header_bytes": "--max-header-size",
     "max_value_bytes": "--max-value-size",
     "max_receiving_bytes": "--max-receiving-size",
+    "quota_bytes": "--quota-bytes",
     "max_connections": "--max-connections",
     "host_whitelist": "--host-whitelist",
     "root_members": "--no-root-members",

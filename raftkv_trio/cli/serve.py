@@ -34,7 +34,13 @@ MIN_HEARTBEATS = 5
 MAX_ELECTION_TIMEOUT_MS = 50_000
 
 _word = partial(click.Choice, case_sensitive=False)
-_METAVARS = {"timeout": "SECONDS", "size": "BYTES", "connections": "COUNT", "entries": "COUNT"}
+_METAVARS = {
+    "timeout": "SECONDS",
+    "size": "BYTES",
+    "bytes": "BYTES",
+    "connections": "COUNT",
+    "entries": "COUNT",
+}
 
 
 def _bound(
@@ -122,6 +128,7 @@ def _bound(
 @_bound("max_header_bytes", "Largest head of a request, which includes the key.")
 @_bound("max_value_bytes", "Largest value of a key.")
 @_bound("max_receiving_bytes", "Largest total of the values that are being received at once.")
+@_bound("quota_bytes", "Most bytes of keys and values; 0: no quota. The same on all members.")
 @_bound("max_connections", "Largest number of client connections at once.")
 @option(
     "--host-whitelist",

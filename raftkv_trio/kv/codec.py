@@ -1,6 +1,7 @@
-"""Commands as bytes: the CBOR form of a txn, version 1. Logs hold it, so numbers and order never change.
+"""Commands as bytes: the CBOR form of a txn. Logs hold it, so numbers and order never change.
 
     [1, [[key, target, relation, operand] ...], [operation ...], [operation ...]]
+    [2, the same three lists, quota in bytes]
     operation: [1, key, value, lease] put | [2, key, range end] delete | [3, key, range end, limit] get
 
 Every node must decode the same bytes to the same txn, or refuse them. So each field must have exactly the
@@ -33,10 +34,10 @@ from raftkv_trio.kv.txn import (
     check_txn,
 )
 
-VERSION = 1
+VERSION = 2
 _MAX_VERSION = 23  # that fits into one byte of CBOR
 _MAX_DEPTH = 3  # a command, its lists, their items
-_MAX_ITEMS = 5 + 3 * MAX_OPERATIONS * 5  # the command, its version, its lists; each of their items has four
+_MAX_ITEMS = 6 + 3 * MAX_OPERATIONS * 5  # the command, version, lists, quota; each of their items has four
 _MAX_INT = 2**63 - 1
 _TARGETS = {int(target): target for target in Target}
 _RELATIONS = {int(relation): relation for relation in Relation}
@@ -55,7 +56,9 @@ def encode_txn(txn: Txn) -> bytes:
     """The command of a txn; raises InvalidTxn if no store would run the txn."""
     check_txn(txn)
     compares = [[c.key, int(c.target), int(c.relation), c.operand] for c in txn.compares]
-    return cbor2.dumps([VERSION, compares, _pack(txn.success), _pack(txn.failure)])
+    lists = [compares, _pack(txn.success), _pack(txn.failure)]
+    # Version 1 as long as it can say all, so that programs that know no other can run the command.
+    return cbor2.dumps([1, *lists] if txn.quota_bytes is None else [2, *lists, txn.quota_bytes])
 
 
 def decode_txn(command: bytes) -> Txn:
@@ -70,13 +73,18 @@ def decode_txn(command: bytes) -> Txn:
         value = strict_cbor.decode(command, max_depth=_MAX_DEPTH, max_items=_MAX_ITEMS)
     except DecodeError as error:
         raise InvalidTxn("a command is not valid CBOR") from error
-    version, compares, success, failure = _list(value, 4)
-    if type(version) is not int or version != VERSION:
-        raise InvalidTxn(f"a command has another version than {VERSION}")
+    match _list(value):
+        case [int(version), compares, success, failure] if version == 1 and type(version) is int:
+            quota_bytes = None
+        case [int(version), compares, success, failure, quota] if version == 2:
+            quota_bytes = _int(quota)
+        case _:
+            raise InvalidTxn("a command does not have the form of a txn")
     txn = Txn(
         tuple([_compare(item) for item in _list(compares)]),
         tuple([_operation(item) for item in _list(success)]),
         tuple([_operation(item) for item in _list(failure)]),
+        quota_bytes,
     )
     check_txn(txn)
     return txn

@@ -7,6 +7,8 @@ hash and bytes of snapshot on every node. The rules:
   key that does not exist.
 - A txn that changes something takes exactly one revision. A txn that changes nothing takes none.
 - A command that is not a valid txn has a result, `Rejected`, the same on every node, and never raises.
+- A txn that would make the store larger than the quota that it names itself changes nothing, and has a result
+  too: `OverQuota`. What counts is the bytes of all keys and values. No node's own configuration is asked.
 - A command of a newer version of this program raises `UpgradeNeeded`: only an upgraded node knows its effect.
 - Records are immutable and replaced as a whole, so a caller may keep what it has read.
 
@@ -38,8 +40,10 @@ from raftkv_trio.kv.txn import (
     KeyValue,
     Operation,
     OperationResult,
+    OverQuota,
     Put,
     PutResult,
+    QuotaExceeded,
     Rejected,
     Relation,
     Target,
@@ -65,10 +69,12 @@ class Store:
 
     Attributes:
         revision: the revision of the last txn that changed something; 1 before the first one.
+        size_bytes: of all keys and values together.
     """
 
     def __init__(self) -> None:
         self.revision = EMPTY_REVISION
+        self.size_bytes = 0
         self._records = SortedDict()  # key -> KeyValue
         self._digest_sum = 0
         self._views: WeakSet[PinnedView] = WeakSet()  # of snapshots that are still being read
@@ -95,7 +101,7 @@ class Store:
 
     # ------------------------------------------------------------ the state machine
 
-    def apply(self, batch: Sequence[Committed]) -> list[TxnResult | Rejected]:
+    def apply(self, batch: Sequence[Committed]) -> list[TxnResult | Rejected | OverQuota]:
         """Run encoded txns in order; returns one result for each.
 
         Raises UpgradeNeeded for a command of a newer version; those before it are applied.
@@ -121,13 +127,14 @@ class Store:
                 after that.
         """
         # Drop the old state first, so that memory need not hold two.
-        self._records, self._digest_sum = SortedDict(), 0
+        self._records, self._digest_sum, self.size_bytes = SortedDict(), 0, 0
         # Views of the old state go on with the old records.
         self._views = WeakSet()
         reader = SnapshotReader(chunks)
         self.revision = reader.revision
         self._records.update((record.key, record) for record in reader)
         self._digest_sum = sum(map(_digest, self._records.values())) & _DIGEST_MASK
+        self.size_bytes = sum(map(_size, self._records.values()))
         reader.verify(self.state_hash)
 
     # ------------------------------------------------------------ txns
@@ -135,22 +142,36 @@ class Store:
     def run(self, txn: Txn) -> TxnResult:
         """Run one txn as if it came from the log.
 
-        Raises InvalidTxn if a compare's operand does not fit its target. Apart from that, the txn must be one
-        that `encode_txn` accepts.
+        Raises InvalidTxn if a compare's operand does not fit its target, and QuotaExceeded; nothing has
+        changed then. Apart from that, the txn must be one that `encode_txn` accepts.
         """
         succeeded = all(map(self._holds, txn.compares))
         operations = txn.success if succeeded else txn.failure
+        if txn.quota_bytes is not None:
+            self._check_quota(operations, txn.quota_bytes)
         revision = self.revision + 1
         results = tuple([self._operate(operation, revision) for operation in operations])
         if any(map(_has_changed, results)):
             self.revision = revision
         return TxnResult(succeeded, self.revision, results)
 
-    def _apply(self, committed: Committed) -> TxnResult | Rejected:
+    def _check_quota(self, operations: Sequence[Operation], quota_bytes: int) -> None:
+        """Raises QuotaExceeded if the puts among `operations` make the store larger, and too large."""
+        grown_bytes = 0
+        for operation in operations:
+            if isinstance(operation, Put):
+                old = self.get(operation.key)
+                grown_bytes += len(operation.key) + len(operation.value) - (_size(old) if old else 0)
+        if grown_bytes > 0 and self.size_bytes + grown_bytes > quota_bytes:
+            raise QuotaExceeded(self.size_bytes, quota_bytes)
+
+    def _apply(self, committed: Committed) -> TxnResult | Rejected | OverQuota:
         try:
             return self.run(decode_txn(committed.command))
         except InvalidTxn as error:
             return Rejected(str(error))
+        except QuotaExceeded as error:
+            return OverQuota(error.size_bytes, error.quota_bytes)
         except UpgradeNeeded as error:
             # Not a result: on upgraded members this command has an effect, so the states would differ from
             # here on, and nobody would notice.
@@ -194,6 +215,7 @@ class Store:
         else:
             record = KeyValue(old.key, value, old.create_revision, revision, old.version + 1, lease)
         self._records[record.key] = record
+        self.size_bytes += _size(record)
         self._digest_sum = (self._digest_sum + _digest(record)) & _DIGEST_MASK
         return record
 
@@ -208,10 +230,11 @@ class Store:
         return len(doomed)
 
     def _before_change(self, key: bytes) -> KeyValue | None:
-        """Take the record out of the digest, and keep it for snapshots that have not passed it yet."""
+        """Take the record out of digest and size, and keep it for snapshots that have not passed it yet."""
         old = self.get(key)
         if old is not None:
             self._digest_sum = (self._digest_sum - _digest(old)) & _DIGEST_MASK
+            self.size_bytes -= _size(old)
         for view in self._views:
             view.keep(key, old)
         return old
@@ -237,6 +260,10 @@ def _stands(actual: Operand, relation: Relation, operand: Operand) -> bool:
             return actual > operand
         case Relation.LESS:
             return actual < operand
+
+
+def _size(record: KeyValue) -> int:
+    return len(record.key) + len(record.value)
 
 
 def _digest(record: KeyValue) -> int:

@@ -19,6 +19,22 @@ class InvalidTxn(RaftKVError):
     """A txn that no store runs; the text says what is wrong with it."""
 
 
+class QuotaExceeded(RaftKVError):
+    """A txn was not run, because the store would have become larger than the quota of the txn.
+
+    Attributes:
+        size_bytes: what the store holds.
+        quota_bytes: the quota.
+    """
+
+    def __init__(self, size_bytes: int, quota_bytes: int) -> None:
+        super().__init__(
+            f"the store holds {size_bytes} bytes of keys and values, and its quota is {quota_bytes}"
+        )
+        self.size_bytes = size_bytes
+        self.quota_bytes = quota_bytes
+
+
 class KeyValue(NamedTuple):
     """A key with its value at some revision.
 
@@ -105,11 +121,18 @@ Operation = Put | Delete | Get
 
 
 class Txn(NamedTuple):
-    """If all `compares` hold, run `success`, else `failure`: atomically, in order, at one revision."""
+    """If all `compares` hold, run `success`, else `failure`: atomically, in order, at one revision.
+
+    Attributes:
+        quota_bytes: the most bytes of keys and values that the store may have. If the puts of the list that
+            is to be run would make it larger than that, nothing is done. Puts that make nothing larger, and
+            deletes, have no quota. None: the txn has none.
+    """
 
     compares: tuple[Compare, ...] = ()
     success: tuple[Operation, ...] = ()
     failure: tuple[Operation, ...] = ()
+    quota_bytes: int | None = None
 
 
 class PutResult(NamedTuple):
@@ -154,9 +177,21 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class OverQuota(NamedTuple):
+    """The result of a txn that met its quota (`Txn.quota_bytes`). Nothing was changed, on any node.
+
+    Attributes:
+        size_bytes: what the store holds.
+        quota_bytes: the quota.
+    """
+
+    size_bytes: int
+    quota_bytes: int
+
+
 def check_txn(txn: Txn) -> None:
     """Raise InvalidTxn for what etcd refuses too: an empty key, too many parts, a put key changed twice."""
-    for part in txn:
+    for part in (txn.compares, txn.success, txn.failure):
         if len(part) > MAX_OPERATIONS:
             raise InvalidTxn(f"a txn has more than {MAX_OPERATIONS} compares, or operations in one list")
         if not all(item.key for item in part):

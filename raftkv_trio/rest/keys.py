@@ -10,16 +10,18 @@ from http import HTTPStatus
 
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError
+from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError, StoreFull
 from raftkv_trio.kv import (
     Delete,
     DeleteResult,
     GetResult,
     KeyValue,
     OperationResult,
+    OverQuota,
     Put,
     PutResult,
     Store,
+    Txn,
     TxnResult,
     encode_txn,
 )
@@ -135,12 +137,23 @@ class KeyHandlers:
     async def _put(self, request: KeyRequest, key: bytes) -> KeyResponse:
         preconditions = await self._without_lost_tags(parse_preconditions(request.lines), key)
         async with self._contents.receive(request) as value:
-            proposal = self._node.submit(encode_txn(preconditions.guard(key, Put(key, value))))
+            txn = self._with_quota(preconditions.guard(key, Put(key, value)), len(key) + len(value))
+            proposal = self._node.submit(encode_txn(txn))
         del value  # from here on the command waits, and the node bounds commands
         applied, result = await self._outcome(proposal)
         if isinstance(result, GetResult):
             return self._precondition_failed(request, *result.key_values)
         return self._written(applied, result)
+
+    def _with_quota(self, txn: Txn, put_bytes: int) -> Txn:
+        """The txn with the quota, once the store is half full.
+
+        A txn without a quota can be run by members of an older version too. Below the half it needs none: the
+        store would have to double between now and the moment at which the txn is applied.
+        """
+        quota_bytes = self._config.quota_bytes
+        is_far = not self._node.is_restoring and self._store.size_bytes + put_bytes <= quota_bytes // 2
+        return txn if is_far or not quota_bytes else txn._replace(quota_bytes=quota_bytes)
 
     async def _delete(self, request: KeyRequest, key: bytes) -> KeyResponse:
         preconditions = parse_preconditions(request.lines)
@@ -192,6 +205,11 @@ class KeyHandlers:
     async def _outcome(self, proposal: Proposal) -> tuple[Applied, OperationResult]:
         """Wait for a guarded write: its result, or the key as it was read if the preconditions fail."""
         applied = await wait_applied(self._node, proposal, self._config)
+        if isinstance(applied.result, OverQuota):
+            raise StoreFull(
+                f"The store is full: it holds {applied.result.size_bytes} bytes of keys and values, and its"
+                f" quota is {applied.result.quota_bytes}; delete keys, or raise --quota-bytes on all members"
+            )
         if not isinstance(applied.result, TxnResult):
             raise TypeError(f"the store refused a command of this app: {applied.result}")
         return applied, applied.result.results[0]

@@ -13,6 +13,7 @@ from raftkv_trio.errors import (
     RaftKVError,
     SlowRequest,
     SnapshotNotTaken,
+    StoreFull,
     TooLarge,
     TransferFailed,
 )
@@ -30,6 +31,7 @@ _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     TransferFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     OutcomeUnknown: HTTPStatus.GATEWAY_TIMEOUT,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,  # 507
+    StoreFull: HTTPStatus.INSUFFICIENT_STORAGE,
     SnapshotNotTaken: HTTPStatus.INSUFFICIENT_STORAGE,
     NoSuchMember: HTTPStatus.NOT_FOUND,
     ChangeRefused: HTTPStatus.CONFLICT,

@@ -65,6 +65,7 @@ FLAGS = [
     Flag("--max-header-size", "1024", rest(max_header_bytes=1024)),
     Flag("--max-value-size", "0", rest(max_value_bytes=0)),
     Flag("--max-receiving-size", "9000000", rest(max_receiving_bytes=9_000_000)),
+    Flag("--quota-bytes", "0", rest(quota_bytes=0)),
     Flag("--max-connections", "1", rest(max_connections=1)),
     Flag("--host-whitelist", "a.example, b", rest(host_whitelist=("a.example", "b"))),
     Flag("--listen-metrics", "[::1]:9", rest(listen_metrics=PeerAddress("::1", 9))),

@@ -12,7 +12,7 @@ from raftkv_trio.errors import OutcomeUnknown, UpgradeNeeded, leaves
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
 from tests.conftest import find_free_ports
 
-OF_VERSION_2 = cbor2.dumps([2, [], [], [], "what version 2 adds"])
+OF_VERSION_3 = cbor2.dumps([3, [], [], [], "what version 3 adds"])
 
 
 async def run(config: NodeConfig, store: Store, commands: list[bytes]) -> UpgradeNeeded:
@@ -43,12 +43,12 @@ async def test_it_ends_the_node_again_and_again(tmp_path: Path) -> None:
         tick_interval_s=0.01,
     )
     before = encode_txn(Txn(success=(Put(b"/before", b"v"),)))
-    for commands in [before, OF_VERSION_2], []:
+    for commands in [before, OF_VERSION_3], []:
         store = Store()
         with trio.fail_after(10):
             error = await run(config, store, commands)
         assert str(error) == (
-            "entry 4 holds a command of version 2; this program knows versions up to 1: upgrade this node to"
+            "entry 4 holds a command of version 3; this program knows versions up to 2: upgrade this node to"
             " the version of raftkv-trio that the other members run"
         )
         assert [record.key for record in store.range(b"/")] == [b"/before"]

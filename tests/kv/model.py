@@ -7,6 +7,7 @@ from raftkv_trio.kv import (
     DeleteResult,
     GetResult,
     KeyValue,
+    OverQuota,
     Put,
     PutResult,
     Relation,
@@ -21,9 +22,21 @@ class Model:
         self.revision = 1
         self.records: dict[bytes, KeyValue] = {}
 
-    def run(self, txn: Txn) -> TxnResult:
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(record.key + record.value) for record in self.records.values())
+
+    def run(self, txn: Txn) -> TxnResult | OverQuota:
         succeeded = all(self._holds(compare) for compare in txn.compares)
         before = dict(self.records)
+        if txn.quota_bytes is not None:
+            after = {key: record.value for key, record in self.records.items()}
+            for operation in txn.success if succeeded else txn.failure:
+                if isinstance(operation, Put):
+                    after[operation.key] = operation.value
+            size_then = sum(len(key + value) for key, value in after.items())
+            if size_then > max(self.size_bytes, txn.quota_bytes):
+                return OverQuota(self.size_bytes, txn.quota_bytes)
         wrote = False
         results: list[PutResult | DeleteResult | GetResult] = []
         for operation in txn.success if succeeded else txn.failure:

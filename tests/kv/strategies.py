@@ -35,4 +35,5 @@ def _without_clashes(operations: list[Put | Delete | Get]) -> tuple[Put | Delete
 
 
 operation_lists = st.lists(puts | deletes | gets, max_size=4).map(_without_clashes)
-txns = st.builds(Txn, st.lists(compares, max_size=2).map(tuple), operation_lists, operation_lists)
+quotas = st.none() | st.integers(0, 20)
+txns = st.builds(Txn, st.lists(compares, max_size=2).map(tuple), operation_lists, operation_lists, quotas)

@@ -62,13 +62,20 @@ def test_form_of_everything_else_stands_in_logs() -> None:
     ]
 
 
+def test_a_quota_makes_a_command_of_version_2() -> None:
+    """And no quota makes the same bytes as before there were quotas, which older programs can run."""
+    txn = Txn(success=(Put(b"/k", b"v"),))
+    assert cbor2.loads(encode_txn(txn._replace(quota_bytes=5))) == [2, [], [[1, b"/k", b"v", None]], [], 5]
+    assert cbor2.loads(encode_txn(txn))[0] == 1
+
+
 @pytest.mark.parametrize(
     "value",
     [
-        [2, [], [], []],
-        [2],
+        [3, [], [], []],
+        [3],
         [23, [], [], []],
-        [2, [[[[[[]]]]]], [], [], b"more"],
+        [3, [[[[[[]]]]]], [], [], b"more"],
         [3, *[0] * 22],
     ],
 )
@@ -82,8 +89,8 @@ def test_a_newer_version_is_never_a_result(value: list[object]) -> None:
 
 
 def begins_as_newer(command: bytes) -> bool:
-    """Whether these bytes are a short list whose first item is a small number over 1."""
-    return re.match(rb"[\x81-\x97][\x02-\x17]", command) is not None
+    """Whether these bytes are a short list whose first item is a small number over 2."""
+    return re.match(rb"[\x81-\x97][\x03-\x17]", command) is not None
 
 
 @given(st.binary(max_size=60))
@@ -107,7 +114,11 @@ def test_nonsense_is_a_result(command: bytes) -> None:
         assert result == Store().run(txn)
 
 
-@given(_plain | st.tuples(st.just(1), _plain, _plain, _plain))
+@given(
+    _plain
+    | st.tuples(st.just(1), _plain, _plain, _plain)
+    | st.tuples(st.just(2), _plain, _plain, _plain, _plain)
+)
 def test_other_cbor_is_refused(value: object) -> None:
     """CBOR of another layout raises InvalidTxn and nothing else; what passes is encoded the same again."""
     command = cbor2.dumps(value)
@@ -127,6 +138,13 @@ def test_other_cbor_is_refused(value: object) -> None:
         [True, [], [], []],
         [1, [], []],
         [1, [], [], [], []],
+        [1, [], [], [], 5],
+        [2, [], [], [], None],
+        [2, [], [], []],
+        [2, [], [], [], True],
+        [2, [], [], [], -1],
+        [2, [], [], [], 2**63],
+        [2, [], [], [], 5, 5],
         [1, [], [[]], []],
         [1, [], [[1]], []],
         [1, [], [[True, b"k", b"v", None]], []],

@@ -49,7 +49,7 @@ def test_like_the_model(history: list[Txn], start: bytes, end: bytes | None) -> 
     store, model = Store(), Model()
     for index, txn in enumerate(history, 1):
         assert store.apply([Committed(1, index, encode_txn(txn))]) == [model.run(txn)]
-    assert store.revision == model.revision
+    assert (store.revision, store.size_bytes) == (model.revision, model.size_bytes)
     assert store.range(b"") == [model.records[key] for key in sorted(model.records)]
     assert [store.get(key) for key in KEYS] == [model.records.get(key) for key in KEYS]
     if end is not None:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from raftkv_trio.kv import Store
 from raftkv_trio.node.measures import BOUNDS_S, Durations, NodeMeasures, PeerMeasures
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.status import NodeStatus
@@ -24,11 +25,15 @@ Labels = tuple[str, ...]
 
 
 class Metrics:
-    """The metrics of one node and its app."""
+    """The metrics of one node, its store and its app.
 
-    def __init__(self, node: Node, requests: RequestCounts) -> None:
+    Args:
+        quota_bytes: of the store; 0: it has none.
+    """
+
+    def __init__(self, node: Node, store: Store, quota_bytes: int, requests: RequestCounts) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_NodeCollector(node, requests))
+        self._registry.register(_NodeCollector(node, store, quota_bytes, requests))
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
@@ -37,13 +42,19 @@ class Metrics:
 
 
 class _NodeCollector(Collector):
-    def __init__(self, node: Node, requests: RequestCounts) -> None:
+    def __init__(self, node: Node, store: Store, quota_bytes: int, requests: RequestCounts) -> None:
         self._node = node
+        self._store = store
+        self._quota_bytes = quota_bytes
         self._requests = requests
 
     def collect(self) -> Iterator[Metric]:
         measures = self._node.measures()
         yield from _of_consensus(self._node.status(), measures)
+        yield _gauge("store_size_bytes", "Bytes of all keys and values.", self._store.size_bytes)
+        yield _gauge(
+            "store_quota_bytes", "The most that these may be; 0: there is no quota.", self._quota_bytes
+        )
         yield from _of_proposals(measures)
         yield from _of_peers(measures)
         yield _counter(

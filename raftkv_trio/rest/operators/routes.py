@@ -32,7 +32,7 @@ def add_operator_routes(
 ) -> None:
     """Add the routes under `/-/` to `app`, and the form of their errors; `requests` counts the responses."""
     _add_errors(app)
-    _add_metrics(app, Metrics(node, requests), requests)
+    _add_metrics(app, Metrics(node, store, config.quota_bytes, requests), requests)
     _add_leader_route(app, node, config)
 
     @app.get("/-/status")
