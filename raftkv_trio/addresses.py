@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.foreign_text import printable
 
 #: The longest host name, as the resolver writes it: RFC 1035, section 2.3.4, in text.
 MAX_HOST_BYTES = 253
@@ -49,19 +50,21 @@ class PeerAddress:
         """
         if len(text) > MAX_URL_CHARACTERS:  # it is not repeated: the text may go to a log, or over the wire
             raise ConfigError(f"{what} has {len(text)} characters; use at most {MAX_URL_CHARACTERS}")
+        shown = f"'{printable(text)}'"
         is_bare = not needs_scheme and "://" not in text
         form = "host:port" if is_bare else "http://host:port"
         try:
             parts = urlsplit(f"http://{text}" if is_bare else text)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise ConfigError(f"{what} {text!r} is malformed ({error}); write {form}") from error
+            reason = printable(str(error))
+            raise ConfigError(f"{what} {shown} is malformed ({reason}); write {form}") from error
         if parts.scheme == "https":
             raise ConfigError(
-                f"{what} {text!r} asks for TLS, which is not supported yet; write http://host:port"
+                f"{what} {shown} asks for TLS, which is not supported yet; write http://host:port"
             )
         if parts.scheme not in ("http", "tcp"):
-            raise ConfigError(f"{what} {text!r} does not begin with http:// or tcp://")
+            raise ConfigError(f"{what} {shown} does not begin with http:// or tcp://")
         if (
             not host
             or not port
@@ -69,7 +72,7 @@ class PeerAddress:
             or re.search(r"[\s?#@]", text)  # urlsplit removes or accepts some of these
             or not _is_host(host)
         ):
-            raise ConfigError(f"{what} {text!r} is not of the form {form}")
+            raise ConfigError(f"{what} {shown} is not of the form {form}")
         return cls(host, port)
 
 
@@ -126,7 +129,7 @@ def parse_cluster(text: str) -> dict[int, PeerAddress]:
 def parse_node_id(text: str) -> int:
     """The node id that a text has, a positive integer; raises ConfigError."""
     if not re.fullmatch(r"[0-9]{1,19}", text) or not 1 <= int(text) <= MAX_NODE_ID:
-        raise ConfigError(f"node id {text!r} is not a positive integer below 2**63")
+        raise ConfigError(f"node id '{printable(text)}' is not a positive integer below 2**63")
     return int(text)
 
 

@@ -11,33 +11,25 @@ from collections.abc import Callable
 #: The most characters of one foreign text in a line.
 MAX_CHARACTERS = 256
 _CUT = "..."
-# Control characters would forge lines or control a terminal, as would line and paragraph separators. What
-# changes the direction of text, or has no width, would make a line read as another one.
-_UNPRINTABLE = (
-    *range(0x20),
-    *range(0x7F, 0xA0),
-    0xAD,
-    0x61C,
-    *range(0x200B, 0x2010),
-    *range(0x2028, 0x202F),
-    *range(0x2060, 0x2070),
-    *range(0xD800, 0xE000),  # surrogates cannot be encoded
-    0xFEFF,
-    *range(0xFFF9, 0xFFFC),
-)
-_ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNPRINTABLE}
 
 
 def printable(text: str) -> str:
     """`text` in at most `MAX_CHARACTERS` visible characters; what forges or hides text is escaped."""
-    # Cut first: escaping takes time for each character.
-    escaped = text[: MAX_CHARACTERS + 1].translate(_ESCAPES)
-    return escaped if len(escaped) <= MAX_CHARACTERS else escaped[: MAX_CHARACTERS - len(_CUT)] + _CUT
+    shown = escaped(text[: MAX_CHARACTERS + 1])  # cut first, since escaping takes time for each character
+    return shown if len(shown) <= MAX_CHARACTERS else shown[: MAX_CHARACTERS - len(_CUT)] + _CUT
 
 
 def escaped(text: str) -> str:
     """`text` at any length, with the same characters escaped: for a line of which a part is foreign."""
-    return text.translate(_ESCAPES)
+    # Python's own table has all of them: controls would forge lines or drive a terminal, as would separators
+    # of lines and paragraphs; and with what changes the direction of text, or has no width, a line could be
+    # read as another one.
+    return text if text.isprintable() else "".join([c if c.isprintable() else _escape(c) for c in text])
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class LimitedLog:

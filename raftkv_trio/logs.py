@@ -18,6 +18,7 @@ from threading import Condition, Thread
 from typing import Literal
 
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.foreign_text import escaped
 
 LogFormat = Literal["text", "json"]
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -26,18 +27,17 @@ _PACKAGE = logging.getLogger("raftkv_trio")
 MAX_WAITING_CHARACTERS = 1024 * 1024
 FLUSH_S = 0.5
 
-# A message may have text that a peer or a client sent: it must not forge lines, nor control a terminal.
-_CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))}
-
 
 class TextFormatter(logging.Formatter):
     """`2026-07-01T12:00:00.000Z INFO raftkv_trio.peers.peers: message`, control characters escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage().translate(_CONTROL_CHARACTERS)
+        # A message may have text that a peer or a client sent, and so may an exception.
+        message = escaped(record.getMessage())
         line = f"{_rfc3339(record.created)} {record.levelname} {record.name}: {message}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            lines = self.formatException(record.exc_info).split("\n")
+            line = "\n".join([line, *map(escaped, lines)])
         return line
 
 

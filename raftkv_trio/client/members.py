@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.rest import NoAnswer, NotANode, RequestFailed, RestClient, RestError, open_rest_client
-from raftkv_trio.client.text import aligned, printable
+from raftkv_trio.client.text import aligned
 from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.foreign_text import printable
 
 _COLUMNS = ("ID", "ROLE", "PROMOTE", "ANSWERS", "MATCH", "STATE", "PEER URL", "CLIENT URL")
 _FIELDS = ("id", "role", "promote", "is_active", "match", "state", "url", "client_url")

@@ -21,12 +21,12 @@ import httpx
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.text import printable
 from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.foreign_text import escaped, printable
 from raftkv_trio.world import reason_of
 
 MAX_ANSWER_BYTES = 1024 * 1024  # of a document; a download has no limit
-MAX_REASON_CHARACTERS = 1000
+MAX_SENTENCE_CHARACTERS = 1000
 PIECE_BYTES = 1024 * 1024
 NO_REST_API = "it does not speak HTTP; is this a peer port instead of a REST port?"
 NOT_A_NODE = "not a compatible raftkv-trio node"
@@ -41,7 +41,7 @@ class RestError(RaftKVError):
     """
 
     def __init__(self, url: str, reason: str, sentence: str) -> None:
-        super().__init__(printable(sentence)[:MAX_REASON_CHARACTERS])
+        super().__init__(escaped(sentence)[:MAX_SENTENCE_CHARACTERS])
         self.url = url
         self.reason = reason
 
@@ -237,7 +237,8 @@ def _document(url: str, response: httpx.Response, data: bytes) -> Any:
     if not response.is_success:
         detail = _detail(response, data)
         if detail is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
-            detail = response.reason_phrase or "it is unavailable"  # said by a proxy before the node
+            # Said by a proxy before the node.
+            detail = printable(response.reason_phrase) or "it is unavailable"
         if detail is None:
             raise NotANode(url, f"it answers with status {status}")
         if response.is_client_error and status != HTTPStatus.TOO_MANY_REQUESTS:
@@ -257,6 +258,6 @@ def _detail(response: httpx.Response, data: bytes) -> str | None:
         problem = json.loads(data)
     except (ValueError, RecursionError):
         is_full = response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
-        return data.decode("utf-8", "replace").strip() or None if is_full else None
+        return printable(data.decode("utf-8", "replace").strip()) or None if is_full else None
     detail = problem.get("detail") if isinstance(problem, dict) else None
-    return detail if isinstance(detail, str) and detail else None
+    return printable(detail) if isinstance(detail, str) and detail else None

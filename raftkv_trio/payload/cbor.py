@@ -10,6 +10,7 @@ from typing import Any
 
 from raftkv_trio import strict_cbor
 from raftkv_trio.errors import DecodeError
+from raftkv_trio.foreign_text import printable
 from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot
 
 #: Nesting of a value. The deepest one of ours, a SnapshotOffer, has 6 levels.
@@ -67,6 +68,28 @@ def text(value: object) -> str:
 def optional_text(value: object) -> str | None:
     """None or a text."""
     return None if value is None else text(value)
+
+
+def url(value: object) -> str:
+    """A text that may stand in a line as it is, as every URL may."""
+    if not text(value).isprintable():
+        raise DecodeError(f"a URL has characters that cannot be shown: {printable(text(value))}")
+    return text(value)
+
+
+def optional_url(value: object) -> str | None:
+    """None or a URL."""
+    return None if value is None else url(value)
+
+
+def sentence(value: object) -> str:
+    """A sentence of a peer, made fit for a line."""
+    return printable(text(value))
+
+
+def optional_sentence(value: object) -> str | None:
+    """None or a sentence of a peer."""
+    return None if value is None else sentence(value)
 
 
 def boolean(value: object) -> bool:

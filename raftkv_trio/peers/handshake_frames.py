@@ -21,9 +21,11 @@ from raftkv_trio.payload.cbor import (
     items,
     octets,
     optional_integer,
-    optional_text,
+    optional_sentence,
+    optional_url,
     reason_on_the_wire,
-    text,
+    sentence,
+    url,
 )
 from raftkv_trio.peers.framing import FrameKind, encode_frame, of_a_peer
 
@@ -148,7 +150,7 @@ def decode_first_frame(payload: bytes) -> Hello | JoinQuery | AliveQuery:
     if len(fields) == 3 and integer(fields[0]) == FrameKind.JOIN_QUERY:
         return JoinQuery(_versions(fields[1]), integer(fields[2]))
     if len(fields) == 3 and fields[0] == FrameKind.ALIVE_QUERY:
-        return AliveQuery(integer(fields[1]), text(fields[2]))
+        return AliveQuery(integer(fields[1]), sentence(fields[2]))
     kind, versions, cluster_id, sender, directory_id, receiver, *more = items(fields, 9)
     peer_url, client_url, is_for_snapshot = more
     if integer(kind) != FrameKind.HELLO:
@@ -159,8 +161,8 @@ def decode_first_frame(payload: bytes) -> Hello | JoinQuery | AliveQuery:
         sender=integer(sender),
         directory_id=octets(directory_id),
         receiver=integer(receiver),
-        peer_url=optional_text(peer_url),
-        client_url=optional_text(client_url),
+        peer_url=optional_url(peer_url),
+        client_url=optional_url(client_url),
         is_for_snapshot=boolean(is_for_snapshot),
     )
 
@@ -183,8 +185,8 @@ def decode_welcome(payload: bytes) -> Welcome:
         version=integer(version),
         node_id=integer(node_id),
         directory_id=octets(directory_id),
-        client_url=optional_text(client_url),
-        reason=optional_text(reason),
+        client_url=optional_url(client_url),
+        reason=optional_sentence(reason),
         is_other_directory=boolean(is_other_directory),
         removed_at=optional_integer(removed_at),
     )
@@ -216,7 +218,7 @@ def decode_boot_answer(payload: bytes) -> BootAnswer:
     kind, boot_nonce, reason = items(decode_payload(payload), 3)
     if integer(kind) != FrameKind.BOOT_ANSWER:
         raise PeerProtocolError("the answer to a Boot is not a BootAnswer")
-    return BootAnswer(integer(boot_nonce), optional_text(reason))
+    return BootAnswer(integer(boot_nonce), optional_sentence(reason))
 
 
 def encode_alive_query(query: AliveQuery) -> bytes:
@@ -255,7 +257,7 @@ def decode_join_answer(payload: bytes) -> JoinAnswer:
     kind, cluster_id, urls, removed_at = items(fields, 4)
     if integer(kind) != FrameKind.JOIN_ANSWER or type(urls) is not dict:
         raise PeerProtocolError("the answer to a JoinQuery is not a JoinAnswer")
-    members = {integer(i): text(url) for i, url in urls.items()}
+    members = {integer(i): url(member) for i, member in urls.items()}
     return JoinAnswer(integer(cluster_id), members, optional_integer(removed_at))
 
 

@@ -111,6 +111,7 @@ class Incoming:
         self._rejections = LimitedLog(
             logger, world.clock.now, REJECTION_INTERVAL_S, "a connection to the peer port is closed: "
         )
+        self._snapshot_log = LimitedLog(logger, world.clock.now, REJECTION_INTERVAL_S)
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
         self._streams: dict[int, trio.CancelScope] = {}  # by peer id; one each
         self._heard_at: dict[int, float] = {}  # on the stream, by peer id
@@ -280,7 +281,7 @@ class Incoming:
                 except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                     trouble = f"receiving a snapshot from node {peer_id} failed: {reason_of(error)}"
                     if trouble != self._snapshot_trouble:  # one line while it lasts
-                        logger.warning("%s", trouble)
+                        self._snapshot_log.note(trouble)
                     self._snapshot_trouble = trouble
                 finally:
                     self._transfer = None

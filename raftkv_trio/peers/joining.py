@@ -11,6 +11,7 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
+from raftkv_trio.foreign_text import printable
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, receive_payload
 from raftkv_trio.peers.framing import FrameDecoder
@@ -133,8 +134,9 @@ def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Boot
     # Members dial the address that the log has. Under another one this node would join, and hear nobody.
     if url != address.url:
         return (
-            f"node {node_id} was added with {url}, but its configuration says {address.url}; configure the"
-            f" same address, or change it with raftkv-trio member update {node_id} {address.url}"
+            f"node {node_id} was added with {printable(url)}, but its configuration says {address.url};"
+            " configure the same address, or change it with"
+            f" raftkv-trio member update {node_id} {address.url}"
         )
     return _bootstrap(answer)
 

@@ -20,6 +20,7 @@ from raftkv_trio.errors import (
     RemovedFromCluster,
     SecondProcessRefused,
 )
+from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.peers.connection import CONNECTION_ERRORS
 from raftkv_trio.peers.handshake import Handshake
 from raftkv_trio.peers.handshake_frames import VERSION_WITH_PARTS, Welcome
@@ -43,6 +44,8 @@ _REFUSED = os.strerror(errno.ECONNREFUSED)
 BACKOFF_S = (0.05, 1.0)
 #: A stream that ends sooner counts as one more failed attempt: its peer accepts, and then closes.
 BRIEF_S = 1.0
+#: Of warnings that differ each time: the words of a peer may do that.
+LOG_INTERVAL_S = 1.0
 
 
 class PeerEvents(Protocol):
@@ -106,6 +109,7 @@ class Outgoing:
         self.client_url: str | None = None
         self.process: Process | None = None
         self.trouble: str | None = "not connected yet"
+        self._log = LimitedLog(logger, world.clock.now, LOG_INTERVAL_S)
         self._told: str | None = None  # the trouble that the log has last warned of
         self._backoff_s = BACKOFF_S[0]
         self._has_lasted = True  # the last stream
@@ -286,7 +290,7 @@ class Outgoing:
         elif self.trouble == _REFUSED and self._clock.now() < self._refused_until:
             logger.debug("node %d at %s: %s", self.node_id, self.address.url, self.trouble)
         elif self.trouble != self._told:  # one line while it lasts, not one for each attempt
-            logger.warning("node %d at %s: %s", self.node_id, self.address.url, self.trouble)
+            self._log.note(f"node {self.node_id} at {self.address.url}: {self.trouble}")
             self._told = self.trouble
 
 

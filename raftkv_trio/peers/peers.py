@@ -13,11 +13,12 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
+from raftkv_trio.foreign_text import LimitedLog, printable
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.handshake import Handshake
 from raftkv_trio.peers.handshake_frames import Hello
-from raftkv_trio.peers.incoming import InboxItem, Incoming, open_peer_listener
+from raftkv_trio.peers.incoming import REJECTION_INTERVAL_S, InboxItem, Incoming, open_peer_listener
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.outgoing import Outgoing, PeerEvents
 from raftkv_trio.peers.processes import ALIVE_S, Process, SecondProcess, is_alive, two_processes
@@ -103,6 +104,7 @@ class Peers:
         self._told_removed = told_removed
         self.second_process = SecondProcess(world.clock)
         self._second_processes: dict[int, SecondProcess] = {}  # of members, by id
+        self._strangers = LimitedLog(logger, world.clock.now, REJECTION_INTERVAL_S)
         self._handshake = Handshake(
             identity=identity,
             boot_nonce=boot_nonce,
@@ -250,7 +252,8 @@ class Peers:
         outgoing = self.outgoing.get(hello.sender)
         if outgoing is None:  # not known yet, and let in for the first time
             return None
-        first, process = outgoing.process, Process(boot_nonce, f"{host} (clients at {hello.client_url})")
+        place = f"{host} (clients at {printable(str(hello.client_url))})"
+        first, process = outgoing.process, Process(boot_nonce, place)
         if first is None or first.boot_nonce == boot_nonce:
             outgoing.is_process(process)
             return None
@@ -282,7 +285,7 @@ class Peers:
         if outgoing is None:
             if address is None or hello.sender in self._handshake.envelope.removed:
                 raise PeerProtocolError(f"node {hello.sender} was removed while it introduced itself")
-            logger.info("node %d at %s is not known to be a member yet", hello.sender, address.url)
+            self._strangers.note(f"node {hello.sender} at {address.url} is not known to be a member yet")
             outgoing = self._add(hello.sender, address)
         outgoing.announce(address, hello.client_url)
         if not hello.is_for_snapshot:

@@ -7,6 +7,7 @@ from random import Random
 import trio
 
 from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.peers.connection import CONNECTION_ERRORS
 from raftkv_trio.peers.snapshot_streams import Transfer, send_snapshot
 from raftkv_trio.raft.types import Message
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 #: The pause after an attempt that has brought the snapshot forward, and the first one after an attempt that
 #: has not; the latter doubles with each such attempt.
 RETRY_S = (0.05, 0.5)
+LOG_INTERVAL_S = 1.0
 #: The longest pause: 5 s if the attempt cost nothing, and more the more bytes it wasted, up to a minute.
 LONGEST_RETRY_S = (5.0, 60.0)
 WASTED_BYTES_PER_S = 10_000_000
@@ -64,6 +66,7 @@ class SnapshotSender:
         self._found: tuple[SnapshotId, int] | None = None  # what the member had of which snapshot, lately
         self._attempts_in_vain = 0
         self._next_attempt_at = self._clock.now()
+        self._log = LimitedLog(logger, world.clock.now, LOG_INTERVAL_S)
         self._trouble: str | None = None
 
     def send(self, message: Message) -> None:
@@ -164,7 +167,7 @@ class SnapshotSender:
 
     def _note_trouble(self, node_id: int, trouble: str) -> None:
         if trouble != self._trouble:  # one line while it lasts, not one for each attempt
-            logger.warning("sending a snapshot to node %d failed, and is retried: %s", node_id, trouble)
+            self._log.note(f"sending a snapshot to node {node_id} failed, and is retried: {trouble}")
         self._trouble = trouble
 
 

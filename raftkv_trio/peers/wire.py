@@ -21,6 +21,7 @@ from raftkv_trio.payload.cbor import (
     octets,
     pack_message,
     reason_on_the_wire,
+    sentence,
     text,
     unpack_message,
 )
@@ -162,7 +163,7 @@ def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
     if kind == FrameKind.REFUSED:
         term, ids, reason, is_final, is_unknown = items(body, 5)
         proposal_ids = tuple(_proposal_id(i) for i in items(ids))
-        return Refused(integer(term), proposal_ids, text(reason), boolean(is_final), boolean(is_unknown))
+        return Refused(integer(term), proposal_ids, sentence(reason), boolean(is_final), boolean(is_unknown))
     if kind == FrameKind.MEMBERS_QUERY:
         return MembersQuery()
     if kind == FrameKind.MEMBERS:
@@ -257,7 +258,7 @@ def decode_snapshot_frame(payload: bytes) -> SnapshotFrame:
     if kind == FrameKind.SNAPSHOT_WANTED:
         return SnapshotWanted(integer(body))
     if kind == FrameKind.SNAPSHOT_REFUSED:
-        return SnapshotRefused(text(body))
+        return SnapshotRefused(sentence(body))
     if kind == FrameKind.SNAPSHOT_PIECE:
         return SnapshotPiece(octets(body))
     if kind == FrameKind.SNAPSHOT_TAKEN:

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError, StoreFull
+from raftkv_trio.foreign_text import printable
 from raftkv_trio.kv import (
     Delete,
     DeleteResult,
@@ -70,7 +71,7 @@ class KeyHandlers:
                 return plain(status, str(error))
             logger.error("unexpected error in a request on a key", exc_info=error)
         except Exception:
-            logger.exception("unexpected error in %s of a key", request.method)
+            logger.exception("unexpected error in %s of a key", printable(request.method))
         return plain(HTTPStatus.INTERNAL_SERVER_ERROR, BUG)
 
     async def _dispatch(self, request: KeyRequest) -> KeyResponse:

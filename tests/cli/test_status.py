@@ -218,12 +218,12 @@ async def test_what_the_table_shows() -> None:
         lines = table(await survey([address], 60)).splitlines()
         nursery.cancel_scope.cancel()
     malformed = "unreachable: client URL 'http://b\\x1bc:1' is not of the form http://host:port"
-    shown = "no leader is known; ?[2J?\N{SNOWMAN}"
+    shown = "no leader is known; \\x1b[2J\\x0a\N{SNOWMAN}"
     unknown = "-         -     -       -     -       -        -"
     assert lines == [
         f"ID  ROLE      TERM  LEADER  LAST  COMMIT  APPLIED  LAG  {'HEALTH':<{len(malformed)}}  CLIENT URL",
         f"1   follower  3     -       12    10      9        1    {shown:<{len(malformed)}}  {address.url}",
-        f"2   {unknown}    {malformed}  http://b?c:1",
+        f"2   {unknown}    {malformed}  http://b\\x1bc:1",
         f"10  {unknown}    {'unreachable: no member that answers has met it':<{len(malformed)}}  -",
     ]
 

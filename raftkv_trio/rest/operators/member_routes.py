@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError, MalformedRequest
+from raftkv_trio.foreign_text import printable
 from raftkv_trio.node.node import Node
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.operators.documents import Response, document, read_json
@@ -138,4 +139,4 @@ def _change(value: object) -> MemberChange:
 
 
 def _quoted(names: Iterable[object]) -> str:
-    return ", ".join(json.dumps(name) for name in sorted(map(str, names)))
+    return printable(", ".join(json.dumps(name) for name in sorted(map(str, names))))

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError
+from raftkv_trio.foreign_text import LimitedLog, printable
 from raftkv_trio.http import lacks_json_type
 from raftkv_trio.kv import Store
 from raftkv_trio.logs import log_level, set_log_level
@@ -25,12 +26,14 @@ from raftkv_trio.rest.waiting import wait_readable
 logger = logging.getLogger(__name__)
 
 PREFIX = b"/-/"
+CHANGE_LOG_INTERVAL_S = 1.0
 
 
 def add_operator_routes(
     app: QuartTrio, node: Node, store: Store, config: RestConfig, requests: RequestCounts
 ) -> None:
     """Add the routes under `/-/` to `app`, and the form of their errors; `requests` counts the responses."""
+    changes = LimitedLog(logger, trio.current_time, CHANGE_LOG_INTERVAL_S)
     _add_errors(app)
     _add_metrics(app, Metrics(node, store, config.quota_bytes, requests), requests)
     _add_leader_route(app, node, config)
@@ -80,7 +83,7 @@ def add_operator_routes(
                     return problem(400, str(error))
             case _:
                 raise MalformedRequest(otherwise)
-        logger.warning("log level set to %s", log_level())
+        changes.note(f"log level set to {log_level()}")
         return text(log_level())
 
 
@@ -178,5 +181,5 @@ def _add_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(Exception)
     async def failed(error: Exception) -> Response:
-        logger.error("unexpected error in %s under /-/", request.method, exc_info=error)
+        logger.error("unexpected error in %s under /-/", printable(request.method), exc_info=error)
         return problem(500, BUG)
