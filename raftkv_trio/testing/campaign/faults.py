@@ -149,6 +149,10 @@ def _clone(simulation: Simulation, fault: Fault) -> None:
         simulation.run_clone(fault.node if fault.node in able else able[0], fault.duration_s)
 
 
+def _let_stranger_speak(simulation: Simulation, fault: Fault) -> None:
+    simulation.run_stranger(fault.duration_s)
+
+
 def _change_clock(simulation: Simulation, fault: Fault) -> None:
     clock = _member(simulation, fault).clock
     clock.set_rate(fault.factor)
@@ -272,6 +276,7 @@ _STRIKES: Mapping[FaultKind, Strike] = {
     FaultKind.STOP: _stop,
     FaultKind.PAUSE: _pause,
     FaultKind.CLONE: _clone,
+    FaultKind.STRANGER: _let_stranger_speak,
     FaultKind.CLOCK: _change_clock,
     FaultKind.SLOW_DISK: _slow_down,
     FaultKind.EIO: _fail,

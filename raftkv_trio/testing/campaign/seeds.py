@@ -16,7 +16,7 @@ from raftkv_trio.testing.campaign.reshaping import help_the_lost
 from raftkv_trio.testing.histories.history import History
 from raftkv_trio.testing.histories.linearizability import HistoryError, check_linearizable
 from raftkv_trio.testing.histories.register import Register
-from raftkv_trio.testing.invariants.violation import LINEARIZABILITY, LIVENESS, Violation
+from raftkv_trio.testing.invariants.violation import CONFIGURATION, LINEARIZABILITY, LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import PATIENCE_S, Fault, Occasion, Schedule
 from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
@@ -120,6 +120,7 @@ class SeedRun:
         The caller goes on with the iterator when the condition is true.
         """
         mend_all(self.simulation)
+        self._check_members()
         help_the_lost(self.simulation)
         # While one disk is still full: a majority with room must not wait for a leader without.
         yield "no node leads that has room on its disk", self._is_led_with_room
@@ -204,8 +205,14 @@ class SeedRun:
         committed = self.simulation.invariants.committed_index
         return all(m.parts is not None and m.parts.applied.index == committed for m in members)
 
+    def _check_members(self) -> None:
+        ids = all_members(self.simulation.invariants.configuration.conf_state)
+        if strangers := set(ids).difference(self.simulation.members):
+            raise Violation(CONFIGURATION, f"no operator has added {sorted(strangers)}, and they are members")
+
     def _members(self) -> list[SimulatedMember]:
         """The members of the configuration whose disks are whole, as far as they know."""
+        self._check_members()
         ids = all_members(self.simulation.invariants.configuration.conf_state)
         members = [self.simulation.members[i] for i in ids]
         return [m for m in members if not m.has_lost_entries]

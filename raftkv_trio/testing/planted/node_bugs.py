@@ -7,6 +7,7 @@ from raftkv_trio.errors import NoLeader
 from raftkv_trio.node import proposals
 from raftkv_trio.node.applier import Applier
 from raftkv_trio.node.driver import driver, proposing
+from raftkv_trio.node.driver.known_nodes import KnownNodes
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.lost_entries import LostEntries
 from raftkv_trio.node.proposals import Proposal, ProposalTable
@@ -178,3 +179,14 @@ def _(original: Any) -> object:
 )
 def _(original: Any) -> object:
     return lambda lost, error: None
+
+
+@bug(
+    BUGS,
+    "strangers-are-let-in",
+    "what a node says counts, whether it is known to be a member or not",
+    KnownNodes,
+    "__contains__",
+)
+def _(original: Any) -> object:
+    return lambda known, node_id: True

@@ -14,7 +14,7 @@ from raftkv_trio.testing.schedules.draw_disks import (
     with_a_disk_that_stays_full,
     with_unsynced_ends,
 )
-from raftkv_trio.testing.schedules.draw_intruders import with_a_clone
+from raftkv_trio.testing.schedules.draw_intruders import with_a_clone, with_a_stranger
 from raftkv_trio.testing.schedules.draw_reshaping import draw_reshaping
 from raftkv_trio.testing.schedules.schedule import (
     DISK_CALL_S,
@@ -35,6 +35,10 @@ from raftkv_trio.testing.world.message_network import Conditions
 
 def draw_schedule(seed: int) -> Schedule:
     """The schedule of a seed: equal seeds give equal schedules, on every machine."""
+    return with_a_stranger(seed, _draw_among_members(seed))
+
+
+def _draw_among_members(seed: int) -> Schedule:
     schedule = _with_narrow_links(seed, _with_distance(seed, _draw_schedule(seed)))
     for with_disk in (with_a_directory_set_back, with_a_disk_that_stays_full):
         if (changed := with_disk(seed, schedule)) is not None:
@@ -292,7 +296,7 @@ def _draw_moments(random: Random, count: int) -> list[float]:
 
 _OCCASIONS = (Occasion.ELECTED, Occasion.INSTALLED, Occasion.UNTIDY)
 #: Kinds that are drawn with what belongs to them, and not by themselves.
-_OF_SCENES = RESHAPING | {FaultKind.DISK_STAYS_FULL, FaultKind.SET_BACK, FaultKind.CLONE}
+_OF_SCENES = RESHAPING | {FaultKind.DISK_STAYS_FULL, FaultKind.SET_BACK, FaultKind.CLONE, FaultKind.STRANGER}
 _FOR_SEVERAL = frozenset(
     {
         FaultKind.PARTITION,

@@ -1,4 +1,4 @@
-"""Draws processes that do not belong to the cluster and speak to its members: a clone.
+"""Draws processes that do not belong to the cluster and speak to its members: a clone, a stranger.
 
 It draws from random numbers of its own, and changes only a few seeds.
 """
@@ -51,6 +51,25 @@ def with_a_clone(seed: int, schedule: Schedule) -> Schedule:
         for _ in range(random.randint(MIN_FAULTS, 8))
     ]
     return _with(replace(schedule, conditions=Conditions()), [clone, *ends], nodes)
+
+
+def with_a_stranger(seed: int, schedule: Schedule) -> Schedule:
+    """In one of ten seeds: a process that is in no configuration says to members whatever may harm them.
+
+    Once to thrice, whatever else befalls them; and it may go on when all has healed.
+    """
+    random = Random(f"stranger {seed}")
+    if random.random() < 0.9:
+        return schedule
+    strangers = [
+        Fault(
+            at_s=random.uniform(0, MIN_DURATION_S - 1),
+            kind=FaultKind.STRANGER,
+            duration_s=random.uniform(0.5, random.choice((2, 10))),
+        )
+        for _ in range(random.randint(1, 3))
+    ]
+    return _with(schedule, [*schedule.faults, *strangers], schedule.nodes)
 
 
 def _with(schedule: Schedule, faults: list[Fault], nodes: int) -> Schedule:

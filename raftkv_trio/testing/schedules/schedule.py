@@ -42,6 +42,7 @@ class FaultKind(Enum):
     BIT_ROT = "bit rot"
     SET_BACK = "data directory set back"
     CLONE = "clone of a node"
+    STRANGER = "Byzantine stranger"
     TRANSFER = "leadership transfer"
     JOIN = "node joins"
     REMOVE = "member removed"

@@ -17,5 +17,6 @@ Begin with `simulation.py`: `Simulation` is the cluster, at level 1, that users 
 - `stepped_member.py`, `stepped_task.py`: level 1; `snapshot_transfers.py`: its snapshots sent and received.
 - `task_member.py`: level 2, and its `Simulation`; `task_ports.py`: what its tasks wait at.
 - `clone.py`: a second process under a member's id, at level 2.
+- `stranger_on_streams.py`: a Byzantine stranger at level 2; at level 1 `Simulation` delivers its words.
 - `watched_machine.py`: the state machine, watched for the invariants.
 """

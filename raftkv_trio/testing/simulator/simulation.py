@@ -26,6 +26,7 @@ from raftkv_trio.testing.schedules.schedule import Limits, Occasion
 from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.stepped_member import SteppedMember
 from raftkv_trio.testing.world.message_network import Conditions, MessageNetwork
+from raftkv_trio.testing.world.stranger import INTERVAL_S, STRANGER_ID, Overheard, draw_frame
 from raftkv_trio.testing.world.timeline import Timeline, Trace
 
 # Without a handler Python prints warnings to stderr. Simulated nodes warn of simulated faults, and the trace
@@ -269,6 +270,21 @@ class Simulation:
 
         At level 1 it does nothing: there are no connections that two processes could take from each other.
         """
+
+    def run_stranger(self, for_s: float) -> None:
+        """Let a process that is in no configuration say to members whatever may harm them, for a while."""
+        random = Random(f"stranger {self.random.getrandbits(64)}")
+        self._speak_as_stranger(random, self.now + for_s)
+
+    def _speak_as_stranger(self, random: Random, until: float) -> None:
+        victims = [member for member in self.members.values() if member.parts is not None]
+        if victims:
+            victim = random.choice(victims)
+            assert victim.parts is not None
+            heard = Overheard(victim.parts.raw.term, victim.parts.raw.last_index)
+            self.network.inject(STRANGER_ID, victim.id, draw_frame(random, victim.id, heard))
+        if self.now < until:
+            self.timeline.after(random.uniform(*INTERVAL_S), self._speak_as_stranger, random, until)
 
     def plan_restart(self, node: int, down_s: float, *, again_s: float | None = None) -> None:
         """Decide how long a supervised node stays down the next time.

@@ -6,6 +6,7 @@ and Trio's clock moves with it. So level 2 has the schedules, faults, clients an
 
 from collections.abc import Callable
 from functools import partial
+from random import Random
 
 import trio
 import trio.testing
@@ -16,6 +17,7 @@ from raftkv_trio.sync import cancelled_when
 from raftkv_trio.testing.simulator.clone import Clone
 from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
+from raftkv_trio.testing.simulator.stranger_on_streams import StrangerOnStreams
 from raftkv_trio.testing.simulator.task_ports import InlineWorker, Process, TaskClock
 from raftkv_trio.testing.simulator.watched_machine import WatchedMachine
 from raftkv_trio.testing.world.simulated_disk import Halted
@@ -183,6 +185,7 @@ class TaskSimulation(Simulation):
 
     _nursery: trio.Nursery
     _clones: tuple[Clone, ...] = ()
+    _strangers: tuple[StrangerOnStreams, ...] = ()
 
     @property
     def _task_members(self) -> list[TaskMember]:
@@ -210,8 +213,21 @@ class TaskSimulation(Simulation):
         self._nursery.start_soon(clone.run)
         self.timeline.after(for_s, clone.end)
 
+    def run_stranger(self, for_s: float) -> None:
+        def victims() -> list[SimulatedMember]:
+            return [member for member in self.members.values() if member.parts is not None]
+
+        assert isinstance(self.network, StreamNetwork)
+        random = Random(f"stranger {self.random.getrandbits(64)}")
+        stranger = StrangerOnStreams(self.network, random, victims)
+        self._strangers += (stranger,)
+        self._nursery.start_soon(stranger.run)
+        self.timeline.after(for_s, stranger.end)
+
     def abandon(self) -> None:
         """End all processes, wherever they are: the simulation is over."""
+        for stranger in self._strangers:
+            stranger.end()
         for member in self._task_members:
             member.abandon()
         for clone in self._clones:

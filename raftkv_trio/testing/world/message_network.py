@@ -220,6 +220,12 @@ class MessageNetwork:
                 self._send(sender, receiver, item)
         return True
 
+    def inject(self, sender: int, receiver: int, frame: PeerFrame) -> None:
+        """A frame arrives from somebody who is no node of this network."""
+        if receiver in self._receivers:
+            self._trace.note(f"{sender}->{receiver}", describe_frame(frame))
+            self._receivers[receiver].receive(sender, frame)
+
     def send_snapshot(self, message: Message, data: bytes, ended: Callable[[bool], None]) -> None:
         """Carry a SNAP message with its file; `ended` is called with whether the whole file has arrived."""
         lives = self._lives[message.from_], self._lives[message.to]

@@ -1,0 +1,171 @@
+"""A Byzantine stranger at level 2: it dials members, and says over the real wire what may harm them."""
+
+from collections.abc import Callable
+from random import Random
+
+import trio
+
+from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.peers.connection import CONNECTION_ERRORS, receive_payload
+from raftkv_trio.peers.framing import FrameDecoder
+from raftkv_trio.peers.handshake_frames import (
+    PROTOCOL_VERSIONS,
+    VERSION_WITH_BOOTS,
+    AliveQuery,
+    Hello,
+    JoinQuery,
+    decode_boot_answer,
+    decode_welcome,
+    encode_alive_query,
+    encode_boot,
+    encode_hello,
+    encode_join_query,
+)
+from raftkv_trio.peers.wire import (
+    Forward,
+    ForwardChange,
+    Members,
+    MembersQuery,
+    Refused,
+    SnapshotOffer,
+    SnapshotPiece,
+    encode_forward,
+    encode_forward_change,
+    encode_members,
+    encode_members_query,
+    encode_messages,
+    encode_refused,
+    encode_snapshot_frame,
+)
+from raftkv_trio.raft.types import ConfState, Message, MessageType, Snapshot
+from raftkv_trio.testing.simulator.simulated_member import SimulatedMember
+from raftkv_trio.testing.world.stranger import (
+    INTERVAL_S,
+    STRANGER_ID,
+    Overheard,
+    Said,
+    draw_frame,
+    with_wrong_ids,
+)
+from raftkv_trio.testing.world.stream_network import StreamNetwork
+
+PATIENCE_S = 5.0
+
+
+class StrangerOnStreams:
+    """A process that dials members and speaks to them until `end`.
+
+    Args:
+        victims: the members that run at present.
+    """
+
+    def __init__(
+        self, network: StreamNetwork, random: Random, victims: Callable[[], list[SimulatedMember]]
+    ) -> None:
+        self._network = network
+        self._random = random
+        self._victims = victims
+        self._directory_id = random.randbytes(16)
+        self._scope = trio.CancelScope()
+
+    def end(self) -> None:
+        """Let it say nothing more; its connections are closed."""
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Speak to one member after the other. What they do to the connection does not matter."""
+        self._network.join(STRANGER_ID, self)
+        with self._scope:
+            while True:
+                await self._network.sleep(self._random.uniform(*INTERVAL_S))
+                victims = self._victims()
+                if not victims:
+                    continue
+                try:
+                    with trio.fail_after(PATIENCE_S):
+                        await self._meet(self._random.choice(victims))
+                except (PeerProtocolError, *CONNECTION_ERRORS):
+                    pass  # as it must be
+        self._network.leave(STRANGER_ID)
+
+    async def _meet(self, victim: SimulatedMember) -> None:
+        random, parts = self._random, victim.parts
+        assert parts is not None
+        heard = Overheard(parts.raw.term, parts.raw.last_index)
+        cluster_id = parts.storage.identity.cluster_id
+        async with await self._network.connect(STRANGER_ID, victim.id, _at_once) as stream:
+            match random.randrange(10):
+                case 0:
+                    await stream.send_all(random.randbytes(random.randrange(1, 200)))
+                case 1:
+                    query = JoinQuery(PROTOCOL_VERSIONS, random.choice((STRANGER_ID, victim.id)))
+                    await stream.send_all(encode_join_query(query))
+                    await receive_payload(stream, FrameDecoder())
+                case 2:
+                    alive_query = AliveQuery(random.getrandbits(62), "there are two of you")
+                    await stream.send_all(encode_alive_query(alive_query))
+                    await receive_payload(stream, FrameDecoder())
+                case number:
+                    is_for_snapshot = number == 3
+                    await self._introduce(stream, victim.id, cluster_id, is_for_snapshot=is_for_snapshot)
+                    if is_for_snapshot:
+                        await self._offer_snapshot(stream, victim.id, heard)
+                    else:
+                        await self._say(stream, victim.id, heard)
+
+    async def _introduce(
+        self, stream: trio.abc.Stream, victim_id: int, cluster_id: int, *, is_for_snapshot: bool
+    ) -> None:
+        hello = Hello(
+            cluster_id=cluster_id,
+            sender=STRANGER_ID,
+            directory_id=self._directory_id,
+            receiver=victim_id,
+            peer_url=f"http://node{STRANGER_ID}:9021",
+            is_for_snapshot=is_for_snapshot,
+        )
+        decoder = FrameDecoder()
+        await stream.send_all(encode_hello(hello))
+        welcome = decode_welcome(await receive_payload(stream, decoder))
+        # Refused or not, it goes on to speak.
+        if welcome.reason is None and welcome.version >= VERSION_WITH_BOOTS:
+            await stream.send_all(encode_boot(self._random.getrandbits(62)))
+            decode_boot_answer(await receive_payload(stream, decoder))
+
+    async def _say(self, stream: trio.abc.Stream, victim_id: int, heard: Overheard) -> None:
+        members = [victim.id for victim in self._victims()]
+        for _ in range(self._random.randint(1, 5)):
+            frame = draw_frame(self._random, victim_id, heard)
+            if members and self._random.random() < 0.1:
+                frame = with_wrong_ids(self._random, frame, members)
+            await stream.send_all(_encode(frame))
+        await self._network.sleep(self._random.uniform(*INTERVAL_S))  # so that all of it can be taken
+
+    async def _offer_snapshot(self, stream: trio.abc.Stream, victim_id: int, heard: Overheard) -> None:
+        snapshot = Snapshot(heard.last_index + 5, heard.term + 1, ConfState((STRANGER_ID,)))
+        message = Message(
+            type=MessageType.SNAP, to=victim_id, from_=STRANGER_ID, term=heard.term + 1, snapshot=snapshot
+        )
+        data = self._random.randbytes(100)
+        await stream.send_all(encode_snapshot_frame(SnapshotOffer(message, len(data))))
+        await receive_payload(stream, FrameDecoder())
+        await stream.send_all(encode_snapshot_frame(SnapshotPiece(data)))
+        await receive_payload(stream, FrameDecoder())
+
+
+async def _at_once() -> None:
+    """It is never paused."""
+
+
+def _encode(frame: Said) -> bytes:
+    if isinstance(frame, Forward):
+        return encode_forward(frame)
+    if isinstance(frame, ForwardChange):
+        return encode_forward_change(frame)
+    if isinstance(frame, Refused):
+        return encode_refused(frame)
+    if isinstance(frame, MembersQuery):
+        return encode_members_query()
+    if isinstance(frame, Members):
+        return encode_members(frame)
+    return encode_messages(frame)
