@@ -33,6 +33,7 @@ MAX_CHANGE_BYTES = 16 * 1024
 #: Largest data of a log entry: the largest command, with the header of a proposal. So an entry always fits
 #: into a frame, and a leader can send whatever it has appended.
 MAX_ENTRY_BYTES = MAX_MESSAGE_BYTES + 4096
+MIN_SECRET_BYTES = 16
 MIN_SEGMENT_BYTES = 1024  # room for the records at the beginning and end of a segment
 DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
 DEFAULT_SNAPSHOT_ENTRIES = 10_000
@@ -50,6 +51,8 @@ class NodeConfig:
             the cluster itself knows its members.
         data_dir: the data directory, a path or its text; made if it does not exist.
         cluster_token: distinguishes clusters that use the same addresses.
+        cluster_secret: what all nodes of the cluster share, at least 16 random bytes: a node without it is
+            refused; None: whoever knows the cluster's id and reaches the peer port may introduce itself.
         join: if the data directory is new, join the running cluster of the other `members` instead of
             bootstrapping one. At least one of them must be a member that runs, and this node must have been
             added with the address that `members` gives it.
@@ -81,6 +84,7 @@ class NodeConfig:
     members: Mapping[int, PeerAddress]
     data_dir: Path
     cluster_token: str = ""
+    cluster_secret: bytes | None = field(default=None, repr=False)
     join: bool = False
     listen: PeerAddress | None = None
     client_url: str | None = None
@@ -143,6 +147,9 @@ class NodeConfig:
             )
         if not isinstance(self.node_id, int):
             raise ConfigError(f"`node_id` {self.node_id!r} is no integer")
+        secret = self.cluster_secret
+        if secret is not None and (not isinstance(secret, bytes) or len(secret) < MIN_SECRET_BYTES):
+            raise ConfigError(f"`cluster_secret` must be at least {MIN_SECRET_BYTES} bytes")
 
     @property
     def cluster_id(self) -> int:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
+import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,17 +18,18 @@ from raftkv_trio.foreign_text import MAX_CHARACTERS, LimitedLog, escaped, printa
 from raftkv_trio.logs import JsonFormatter, TextFormatter
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.handshake_frames import (
-    AliveQuery,
-    BootAnswer,
+    Admission,
     Hello,
+    Introduction,
     JoinAnswer,
+    Purpose,
     Welcome,
-    decode_boot_answer,
-    decode_first_frame,
+    decode_admission,
+    decode_hello,
+    decode_introduction,
     decode_join_answer,
+    decode_notice,
     decode_welcome,
-    encode_alive_query,
-    encode_boot_answer,
     encode_hello,
     encode_join_answer,
     encode_welcome,
@@ -44,7 +46,7 @@ from raftkv_trio.peers.wire import (
 
 HEADER_BYTES = 8  # of a frame
 HOSTILE = "\x1b[2J\x9b1m\r\n\u202eevil\u2028\u2066\u200b\ufeff\U000e0001" + "x" * 900
-HELLO = Hello(cluster_id=1, sender=2, directory_id=bytes(16), receiver=1)
+HELLO = Hello(cluster_id=1, sender=2, nonce=bytes(16), receiver=1)
 
 
 def check_fit(text: str) -> None:
@@ -73,18 +75,20 @@ def test_escapes() -> None:
 
 
 def welcome_reason(text: str) -> str | None:
-    welcome = Welcome(version=2, node_id=1, directory_id=bytes(16), reason=text)
+    welcome = Welcome(version=3, node_id=1, nonce=bytes(16), reason=text)
     return decode_welcome(payload(encode_welcome(welcome))).reason
 
 
-def boot_answer_reason(text: str) -> str | None:
-    return decode_boot_answer(payload(encode_boot_answer(BootAnswer(1, text)))).reason
+def introduction_reason(text: str) -> str | None:
+    return decode_introduction(cbor2.dumps([*Introduction(Purpose.ALIVE, 1, None, False, text)])).reason
+
+
+def admission_reason(text: str) -> str | None:
+    return decode_admission(cbor2.dumps([*Admission(1, None, None, text)])).reason
 
 
 def notice(text: str) -> str:
-    query = decode_first_frame(payload(encode_alive_query(AliveQuery(1, text))))
-    assert isinstance(query, AliveQuery)
-    return query.notice
+    return decode_notice(cbor2.dumps([text]))
 
 
 def refused_reason(text: str) -> str:
@@ -101,7 +105,15 @@ def snapshot_refused_reason(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "told", [welcome_reason, boot_answer_reason, notice, refused_reason, snapshot_refused_reason]
+    "told",
+    [
+        welcome_reason,
+        introduction_reason,
+        admission_reason,
+        notice,
+        refused_reason,
+        snapshot_refused_reason,
+    ],
 )
 def test_sentences_of_peers(told: Callable[[str], str]) -> None:
     """Each reason that a peer may give is fit for a line as soon as it is decoded."""
@@ -112,12 +124,12 @@ def test_sentences_of_peers(told: Callable[[str], str]) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        lambda url: decode_first_frame(payload(encode_hello(replace(HELLO, peer_url=url)))),
-        lambda url: decode_first_frame(payload(encode_hello(replace(HELLO, client_url=url)))),
+        lambda url: decode_hello(payload(encode_hello(replace(HELLO, peer_url=url)))),
+        lambda url: decode_hello(payload(encode_hello(replace(HELLO, client_url=url)))),
         lambda url: decode_welcome(
-            payload(encode_welcome(Welcome(version=2, node_id=1, directory_id=bytes(16), client_url=url)))
+            payload(encode_welcome(Welcome(version=3, node_id=1, nonce=bytes(16), client_url=url)))
         ),
-        lambda url: decode_join_answer(payload(encode_join_answer(JoinAnswer(1, {1: url}, None)))),
+        lambda url: decode_join_answer(cbor2.dumps(encode_join_answer(JoinAnswer(1, {1: url}, None)))),
     ],
 )
 def test_urls_of_peers(sent: Callable[[str], object]) -> None:

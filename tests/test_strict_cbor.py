@@ -13,13 +13,14 @@ from raftkv_trio.kv import Rejected, Store
 from raftkv_trio.payload.cbor import decode_payload
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import ChangeRequest
-from raftkv_trio.peers.framing import FrameDecoder
 from raftkv_trio.peers.handshake_frames import (
-    JoinAnswer,
-    decode_first_frame,
+    decode_admission,
+    decode_hello,
+    decode_introduction,
     decode_join_answer,
+    decode_notice,
+    decode_proof,
     decode_welcome,
-    encode_join_answer,
 )
 from raftkv_trio.peers.wire import decode_peer_frame, decode_snapshot_frame
 from raftkv_trio.raft.types import Entry, HardState
@@ -109,29 +110,23 @@ def test_only_texts_and_bytes_are_keys(key: bytes) -> None:
 
 
 def test_integers_are_keys_where_a_format_has_them() -> None:
-    """The answer to a joiner, and the first version of the envelope, have ids as keys, and are short."""
+    """The first version of the envelope has ids as keys, and is short."""
     urls = {i: f"http://10.0.0.{i}:2380" for i in range(1, 200)}
-    assert decode_join_answer(frame_payload(encode_join_answer(JoinAnswer(7, urls, None)))).urls == urls
     assert Envelope.decode(cbor2.dumps([1, urls])).addresses.keys() == urls.keys()
     many = dict.fromkeys(range(1, 1000), "http://10.0.0.1:2380")
-    with pytest.raises(PeerProtocolError, match="key must be"):
-        decode_join_answer(frame_payload(encode_join_answer(JoinAnswer(7, many, None))))
     with pytest.raises(CorruptLog, match="key must be"):
         Envelope.decode(cbor2.dumps([1, many]))
 
 
-def frame_payload(frame: bytes) -> bytes:
-    """The payload of a frame."""
-    decoder = FrameDecoder()
-    decoder.feed(frame)
-    return next(decoder)
-
-
 DECODERS: list[tuple[Callable[[bytes], object], type[Exception]]] = [
     (decode_payload, DecodeError),
-    (decode_first_frame, PeerProtocolError),
+    (decode_hello, PeerProtocolError),
     (decode_welcome, PeerProtocolError),
+    (decode_proof, PeerProtocolError),
+    (decode_introduction, PeerProtocolError),
+    (decode_admission, PeerProtocolError),
     (decode_join_answer, PeerProtocolError),
+    (decode_notice, PeerProtocolError),
     (decode_peer_frame, PeerProtocolError),
     (decode_snapshot_frame, PeerProtocolError),
     (ChangeRequest.decode, DecodeError),

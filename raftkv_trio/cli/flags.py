@@ -50,6 +50,7 @@ FLAG_OF = {
     "node_id": "--id",
     "members": "--cluster",
     "cluster_token": "--cluster-token",
+    "cluster_secret": "--cluster-secret-file",
     "data_dir": "--data-dir",
     "join": "--join",
     "listen": "--listen-peer",

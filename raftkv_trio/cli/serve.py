@@ -15,6 +15,7 @@ from raftkv_trio.addresses import parse_cluster, parse_node_id
 from raftkv_trio.cli.first_signals import end_at_once_on_signals
 from raftkv_trio.cli.flags import FLAG_OF, address, ignored_service_url, option, variable_of
 from raftkv_trio.cli.open_files import make_room_for_clients
+from raftkv_trio.cli.secret_file import read_secret
 from raftkv_trio.config import (
     DEFAULT_CLUSTER,
     DEFAULT_HOST,
@@ -87,6 +88,12 @@ def _bound(
 )
 @option(
     "--cluster-token", metavar="TEXT", default="", help="Distinguishes clusters that use the same addresses."
+)
+@option(
+    "--cluster-secret-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File with the secret that all nodes of the cluster share; a node without it is refused.",
 )
 @option(
     "--request-timeout",
@@ -202,6 +209,7 @@ def server_config(
     data_dir: Path | None,
     listen_peer: str | None,
     cluster_token: str,
+    cluster_secret_file: Path | None,
     heartbeat_interval: int,
     election_timeout: int,
     snapshot_entries: int,
@@ -227,6 +235,7 @@ def server_config(
             members=parse_cluster(cluster),
             data_dir=data_dir or Path(f"raftkv-trio-{node_id}"),
             cluster_token=cluster_token,
+            cluster_secret=None if cluster_secret_file is None else read_secret(cluster_secret_file),
             join=join,
             listen=address(listen_peer, "--listen-peer"),
             # A tick is a heartbeat interval. So the election timeout is a multiple of it, rounded up.

@@ -9,7 +9,6 @@ Parts are made from the bottom up, each from parts that exist already:
 """
 
 from collections.abc import Mapping
-from functools import partial
 
 import trio
 
@@ -34,8 +33,8 @@ from raftkv_trio.node.lost_entries import LostEntries, SilencedTransport
 from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.node.reads import AppliedIndex, PendingReads
 from raftkv_trio.node.recovery import (
+    OwnDirectory,
     check_cluster,
-    check_own_directory,
     committed_membership,
     core_config,
     recovered_log,
@@ -115,6 +114,7 @@ class NodeParts:
             freshness=self.freshness,
         )
         self.raw = RawNode(core_config(config, storage.snapshot.index, world.random), log)
+        self._own_directory = OwnDirectory(config, self.raw)
         self.removal = Removal(config.node_id, self.applied, world.clock, self.close)
         self.lost_entries = LostEntries(config.node_id, storage, world.clock, self.close)
         self.reports = PeerReports(self.proposals, wakeup)
@@ -181,6 +181,9 @@ class NodeParts:
     def _members_confirmed(self, addresses: Mapping[int, PeerAddress]) -> None:
         self.peers.confirmed(addresses)
 
+    def _directory_refused(self, peer_id: int) -> None:
+        self._own_directory.refused_by(peer_id, self.membership.envelope.members.keys())
+
     def _batch_applied(self) -> None:
         self._completions.applied()
         self._snapshotter_wakeup.set()
@@ -213,6 +216,7 @@ class NodeParts:
             boot_nonce=boot_nonce,
             envelope=latest_envelope,
             directory_ids=DirectoryIds(self.storage, self.world.worker),
+            cluster_secret=self.config.cluster_secret,
             world=self.world,
             max_outbox_bytes=self.config.max_outbox_bytes,
             client_url=self.config.client_url,
@@ -221,7 +225,7 @@ class NodeParts:
             events=self.reports,
             known=self.known,
             refusals=self.refusals,
-            directory_refused=partial(check_own_directory, self.config, self.raw),
+            directory_refused=self._directory_refused,
             told_removed=self.removal.told_by_member,
         )
 

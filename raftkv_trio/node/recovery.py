@@ -6,16 +6,17 @@ so nothing of it has to be durable by itself.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from random import Random
 
 from raftkv_trio.addresses import restored_cluster_id
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.node.words import Words
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.peers.incoming import open_peer_listener
-from raftkv_trio.peers.joining import check_joined, find_cluster
+from raftkv_trio.peers.joining import Joiner, check_joined, find_cluster
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
@@ -40,9 +41,19 @@ async def check_cluster_to_join(config: NodeConfig, storage: NodeStorage, world:
 
     Raises ConfigError. Cancellation leaves nothing behind.
     """
-    if config.join:
+    if not config.join:
+        return
+    # Only where no other member of the directory's own cluster is configured: whoever listens at the address
+    # of one that is down could end this node. The handshake refuses another cluster in any case.
+    known = await world.worker.run(lambda: Envelope.decode(storage.read_envelope(storage.snapshot.id)))
+    others = {(i, address) for i, address in config.members.items() if i != config.node_id}
+    if others.isdisjoint(known.addresses.items()):
         cluster_id = storage.identity.cluster_id
-        await check_joined(config.node_id, cluster_id, config.members, config.data_dir, world.network)
+        await check_joined(_joiner(config, world), cluster_id, config.members, config.data_dir)
+
+
+def _joiner(config: NodeConfig, world: World) -> Joiner:
+    return Joiner(config.node_id, world.network, world.random, config.cluster_secret)
 
 
 async def open_or_join(
@@ -63,9 +74,7 @@ async def open_or_join(
             await open_peer_listener(world.network, config.listen or config.members[config.node_id])
         ).aclose()
         if config.join:
-            joined = await find_cluster(
-                config.node_id, config.members, world.network, world.clock, waits_to_join
-            )
+            joined = await find_cluster(_joiner(config, world), config.members, world.clock, waits_to_join)
     storage = await world.worker.run(open_directory, disk, config, world.random, joined)
     if (torn := storage.torn_tail) is not None:
         logger.warning(
@@ -173,19 +182,32 @@ def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) 
     )
 
 
-def check_own_directory(config: NodeConfig, raw: RawNode, peer_id: int) -> None:
-    """Raise ConfigError if this node's directory is new, and a peer knows this node by another directory.
+class OwnDirectory:
+    """Ends the node if its directory is new, and the others know this member by another directory."""
 
-    The statement of one peer is enough to stop a node with a new directory: that peer met this member with
-    another directory, whose votes are missing here, and stopping loses nothing. But no peer can stop a node
-    that has ever voted or heard of a leader: such a node has left the term that new directories begin with.
-    """
-    if raw.term <= BOOTSTRAP_TERM:
-        raise ConfigError(
-            f"node {peer_id} knows node {config.node_id} by another data directory, and {config.data_dir} is"
-            " new: a member that has lost its directory has forgotten its votes; bring the directory back, or"
-            " remove the member and add it under a new id"
-        )
+    def __init__(self, config: NodeConfig, raw: RawNode) -> None:
+        self._config = config
+        self._raw = raw
+        self._words = Words()
+
+    def refused_by(self, peer_id: int, members: Set[int]) -> None:
+        """A member knows this node by another directory; raises ConfigError if that ends the node.
+
+        `members` are those of this node's configuration. The directory that is missing here has the votes
+        that this member gave, and stopping loses nothing. Two members must say so, or the only other one: at
+        the address of one a stranger may listen, and without a cluster secret a new directory has no means
+        to tell. Who has the addresses of two could as well have been met as these two. But no peer can stop
+        a node that has ever voted or heard of a leader: such a node has left the term that new directories
+        begin with.
+        """
+        node_id = self._config.node_id
+        is_believed = self._words.are_enough(peer_id, 0, members - {node_id})
+        if is_believed and self._raw.term <= BOOTSTRAP_TERM:
+            raise ConfigError(
+                f"node {peer_id} knows node {node_id} by another data directory, and"
+                f" {self._config.data_dir} is new: a member that has lost its directory has forgotten its"
+                " votes; bring the directory back, or remove the member and add it under a new id"
+            )
 
 
 def core_config(config: NodeConfig, applied: int, random: Random) -> Config:

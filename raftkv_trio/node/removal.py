@@ -6,11 +6,13 @@ A node learns of its removal in one of two ways:
   a remaining member that still counts this node in its quorum: if the leader crashes now, that member cannot
   be elected without this node's vote. Only when a remaining member, which has applied the removal itself,
   says so is this node no longer needed.
-- A member says so when this node connects to it, and names an entry that this node has not applied. The
-  remaining members know more than this node, so nobody needs its answers: it refuses requests at once.
+- Two members say so when this node connects to them, and name an entry that this node has not applied; or
+  one, if it is the only other one that this node knows (`words.py`). The remaining members know more than
+  this node, so nobody needs its answers: it refuses requests at once.
 
-In both cases it then waits `GRACE_PERIOD_S`, so that clients get their responses, and ends with NodeRemoved.
-Its data directory is marked, and does not open again.
+Each of these has proved who it is (`peers/proofs.py`). In both cases the node then waits `GRACE_PERIOD_S`, so
+that clients get their responses, and ends with NodeRemoved. Its data directory is marked, and does not open
+again.
 """
 
 import logging
@@ -20,6 +22,7 @@ import trio
 
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.node.reads import AppliedIndex
+from raftkv_trio.node.words import Words
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.world import Clock
 
@@ -49,6 +52,8 @@ class Removal:
         self._applied = applied
         self._clock = clock
         self._refuse_requests = refuse_requests
+        self._others: frozenset[int] = frozenset()
+        self._words = Words()
 
     @property
     def confirmed_index(self) -> int | None:
@@ -57,6 +62,7 @@ class Removal:
 
     def members_applied(self, envelope: Envelope) -> None:
         """These are the members as of what this node has applied."""
+        self._others = frozenset(envelope.members.keys() - {self._node_id})
         index = envelope.removed.get(self._node_id)
         if index is not None and self.index is None:
             self._learn(index)
@@ -64,17 +70,18 @@ class Removal:
                 "node %d keeps answering peers until a remaining member confirms its removal", self._node_id
             )
 
-    def told_by_member(self, index: int) -> None:
-        """A member says that the entry at `index` removed this node."""
+    def told_by_member(self, peer_id: int, index: int) -> None:
+        """A member that has proved who it is says that the entry at `index` removed this node."""
         if self.index is not None:
             self.confirmed.set()
-        elif index > self._applied.index:
+        elif index > self._applied.index and self._words.are_enough(peer_id, index, self._others):
             self._refuse_requests(
                 f"node {self._node_id} was removed from the cluster, by entry {index}, which it has not seen"
             )
             self._learn(index)
             self.confirmed.set()
-        # Otherwise this node has applied that entry and is still a member: the statement is wrong.
+        # Otherwise this node has applied that entry and is still a member, so the statement is wrong; or one
+        # member alone says so, and this node goes on until another one does.
 
     def _learn(self, index: int) -> None:
         logger.warning("node %d was removed from the cluster, by entry %d", self._node_id, index)

@@ -18,8 +18,9 @@ The path of a message, and where each step is:
 - `peers.py`: `Peers`, all of it as the node sees it: which members there are, and what is for them.
 - `outgoing.py`: dialling one member and dialling again; its stream, and the snapshots for it.
 - `incoming.py`: the listener, the limit of handshakes, who may say what, received snapshots.
-- `handshake.py`, `handshake_frames.py`: the first frame each way, and what both ends check in it.
-- `directory_ids.py`: by which data directory each member is known; another one is refused for ever.
+- `handshake.py`, `handshake_frames.py`: the first frames of a connection, and what both ends check in them.
+- `proofs.py`: how both ends prove who they are.
+- `directory_ids.py`: by which data directory each member is known; another one is refused.
 - `processes.py`: which process each member is; a second one under its id is refused while the first lives.
 - `joining.py`: how a node without a directory finds its cluster.
 - `outbox.py`: what waits for one stream, bounded in bytes; and `PeerTransport`, which the driver sends with.

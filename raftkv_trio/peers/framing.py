@@ -6,8 +6,8 @@ and CRC are those of the payload, which is a CBOR list that begins with a `Frame
 - a length is checked before memory is taken for the frame, and a CRC before the payload is decoded;
 - each payload is decoded on its own (`payload/cbor.py`), so that no frame refers to an earlier one.
 
-A large frame travels in parts, each of which is a frame of kind PART (protocol version 2). So a heartbeat can
-leave between two parts of an append. `PartAssembler` joins them.
+A large frame travels in parts, each of which is a frame of kind PART. So a heartbeat can leave between two
+parts of an append. `PartAssembler` joins them.
 """
 
 import struct
@@ -25,13 +25,15 @@ MAX_FRAME_BYTES = 4 * 1024 * 1024
 #: The most bytes of a payload in one part: 65 ms on a link of 8 Mbit/s, well within an election timeout.
 PART_BYTES = 64 * 1024
 _HEADER = struct.Struct(">II")
+HEADER_BYTES = _HEADER.size
 Decoded = TypeVar("Decoded")
 
 
 class FrameKind(IntEnum):
     """The first field of each payload. The numbers are part of the protocol: a number is never used again.
 
-    `handshake_frames.py` has the forms of HELLO and WELCOME, of BOOT, JOIN and ALIVE, `wire.py` all others.
+    `handshake_frames.py` has the forms of the frames of the handshake, `wire.py` all others. 10 was the query
+    of a joiner up to version 2, and 15 to 18 told boot nonces in version 2.
     """
 
     HELLO = 1
@@ -43,15 +45,15 @@ class FrameKind(IntEnum):
     SNAPSHOT_WANTED = 7
     SNAPSHOT_PIECE = 8
     SNAPSHOT_TAKEN = 9
-    JOIN_QUERY = 10
+    JOIN_QUERY = 10  # refused
     JOIN_ANSWER = 11
     FORWARD_CHANGE = 12
     PART = 13
     SNAPSHOT_REFUSED = 14
-    BOOT = 15
-    BOOT_ANSWER = 16
-    ALIVE_QUERY = 17
-    ALIVE_ANSWER = 18
+    PROOF = 19
+    INTRODUCTION = 20
+    ADMISSION = 21
+    NOTICE = 22
     MEMBERS_QUERY = 23
     MEMBERS = 24
 

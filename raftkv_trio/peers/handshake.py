@@ -1,16 +1,19 @@
-"""Which nodes may speak to each other: what both ends check in the first frames each way of a connection.
+"""Which nodes may speak to each other: what both ends prove and check in the first frames of a connection.
 
-- The ends speak a common protocol version, and belong to the same cluster.
+- The ends speak a common protocol version, belong to the same cluster, and have the same cluster secret, if
+  any.
 - The dialled node is the one that the dialling node expects; the dialling node is not removed.
 - Each member has the data directory by which the other one knows it (`directory_ids.py`).
 - The dialling node is the process by which the dialled one knows it, or that one is gone (`processes.py`).
 
-Both ends check, and the dialled node answers with its reason, so that a mismatch is logged on both sides. A
-node that has the cluster id and is not removed is let in even if it is not a member yet: this node may be
-behind in its log, and that node may be the leader from which it will hear so.
+Both ends check, and tell each other the reason, so that a mismatch is logged on both sides. Only what is
+proved (`proofs.py`) has consequences beyond the connection. A node that has the cluster id and is not removed
+is let in even if it is not a member yet: this node may be behind in its log, and that node may be the leader
+from which it will hear so. It is told no key, and none is learnt of it, until it is a member.
 """
 
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import NamedTuple
 
 import trio
@@ -21,50 +24,75 @@ from raftkv_trio.errors import (
     RemovedFromCluster,
     SecondProcessRefused,
 )
+from raftkv_trio.payload.cbor import reason_on_the_wire
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.directory_ids import DirectoryIds
-from raftkv_trio.peers.framing import FrameDecoder
+from raftkv_trio.peers.framing import FrameKind
 from raftkv_trio.peers.handshake_frames import (
+    NONCE_BYTES,
     PROTOCOL_VERSIONS,
-    VERSION_WITH_BOOTS,
-    AliveQuery,
-    BootAnswer,
+    Admission,
     Hello,
+    Introduction,
     JoinAnswer,
-    JoinQuery,
+    Proof,
+    Purpose,
+    RefusalKind,
     Welcome,
-    decode_boot,
-    decode_boot_answer,
-    decode_first_frame,
+    decode_admission,
+    decode_hello,
+    decode_introduction,
+    decode_notice,
+    decode_proof,
     decode_welcome,
-    encode_alive_answer,
-    encode_boot,
-    encode_boot_answer,
     encode_hello,
     encode_join_answer,
     encode_welcome,
 )
+from raftkv_trio.peers.proofs import Conversation, Sealed, secret_objection
 from raftkv_trio.storage import Identity
 
 HANDSHAKE_TIMEOUT_S = 5.0
-#: Far below the limit of later frames: a node that has not introduced itself yet costs little memory.
-MAX_HANDSHAKE_BYTES = 8192
 
 
 class Met(NamedTuple):
     """A node that this node has introduced itself to.
 
     Attributes:
-        welcome: its answer.
-        boot_nonce: which process it is; None if its protocol version does not tell.
+        client_url: where it listens for clients.
+        boot_nonce: which process it is.
     """
 
-    welcome: Welcome
-    boot_nonce: int | None
+    client_url: str | None
+    boot_nonce: int
 
 
-async def _no_objection(hello: Hello, boot_nonce: int) -> str | None:
+class Caller(NamedTuple):
+    """A node that has introduced itself to this one.
+
+    Attributes:
+        sender: its node id.
+        peer_url, client_url: where it listens for members, and for clients.
+        boot_nonce: which process it is.
+        is_for_snapshot: whether the connection carries one snapshot; else it carries all other frames.
+    """
+
+    sender: int
+    peer_url: str | None
+    client_url: str | None
+    boot_nonce: int
+    is_for_snapshot: bool
+
+
+class Refusal(NamedTuple):
+    """Why a node is refused, and what follows from that for it."""
+
+    reason: str
+    kind: RefusalKind = RefusalKind.OTHER
+    removed_at: int | None = None
+
+
+async def _no_objection(caller: Caller) -> str | None:
     return None
 
 
@@ -77,10 +105,13 @@ class Handshake:
         client_url: told to the other end: where this node listens for clients.
         envelope: see Attributes.
         directory_ids: by which the members are known.
+        cluster_secret: what all nodes of the cluster share, if they do.
+        random: gives nonces, which nobody may foresee.
         second_process: told the sentence of a member that knows a second process under this node's id.
 
     Attributes:
         envelope: the members and the removed ids at present, as far as this node knows.
+        directory_ids: as given.
     """
 
     def __init__(
@@ -91,165 +122,317 @@ class Handshake:
         client_url: str | None,
         envelope: Envelope,
         directory_ids: DirectoryIds,
+        cluster_secret: bytes | None,
+        random: Random,
         second_process: Callable[[str], None],
     ) -> None:
         self.identity = identity
-        self._boot_nonce = boot_nonce
-        self._second_process = second_process
         self.envelope = envelope
+        self.directory_ids = directory_ids
+        self._boot_nonce = boot_nonce
+        self._secret = cluster_secret
+        self._random = random
+        self._second_process = second_process
         self._client_url = client_url
-        self._directory_ids = directory_ids
+
+    # ------------------------------------------------------------ the node that dials
 
     async def introduce(self, stream: trio.abc.Stream, peer_id: int, *, is_for_snapshot: bool = False) -> Met:
-        """Say Hello on a connection that this node has opened to `peer_id`; check the answer and return it.
+        """Introduce this node on a connection that it has opened to `peer_id`, and check who is there.
 
         Raises:
             SecondProcessRefused: the peer knows another process with this node's id, which is alive.
-            DirectoryRefused: the peer knows this node by another data directory.
-            RemovedFromCluster: the peer says that this node was removed.
-            PeerProtocolError: either end refuses the other for another reason, which the text gives.
-            StorageError, OSError: the peer's directory id could not be written down.
+            DirectoryRefused: the peer knows this node by another data directory. The peer of either refusal
+                has proved who it is, or is met for the first time.
+            RemovedFromCluster: the peer, which has proved who it is, says that this node was removed.
+            PeerProtocolError: either end refuses the other for another reason, which the text gives, or has
+                not proved its word.
+            StorageError, OSError: the peer's key could not be written down.
             trio.TooSlowError: no answer in time.
             trio.BrokenResourceError: the connection broke.
 
         After an error or a cancellation the stream cannot be used any more; the caller closes it.
         """
+        conversation = Conversation(stream, self._secret)
+        purpose = Purpose.SNAPSHOT if is_for_snapshot else Purpose.MESSAGES
+        return await self._introduce(conversation, peer_id, purpose)
+
+    async def is_process(self, stream: trio.abc.Stream, peer_id: int, boot_nonce: int, notice: str) -> bool:
+        """Whether this process of a peer is at the other end of a connection; then it is told the `notice`.
+
+        Raises as `introduce`, which also says what becomes of the stream.
+        """
+        conversation = Conversation(stream, self._secret)
+        met = await self._introduce(conversation, peer_id, Purpose.ALIVE)
+        if met.boot_nonce != boot_nonce:
+            return False
+        key = self.directory_ids.key_towards(peer_id)
+        await conversation.send(conversation.sealed(FrameKind.NOTICE, [reason_on_the_wire(notice)], key))
+        return True
+
+    async def _introduce(self, conversation: Conversation, peer_id: int, purpose: Purpose) -> Met:
         own = self.envelope.members.get(self.identity.node_id)
+        key = self.directory_ids.key_towards(peer_id)
         hello = Hello(
             cluster_id=self.identity.cluster_id,
             sender=self.identity.node_id,
-            directory_id=self.identity.directory_id,
+            nonce=self._nonce(),
             receiver=peer_id,
             peer_url=own and own.address.url,
             client_url=self._client_url,
-            is_for_snapshot=is_for_snapshot,
         )
-        decoder = FrameDecoder(MAX_HANDSHAKE_BYTES)
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-            await stream.send_all(encode_hello(hello))
-            welcome = decode_welcome(await receive_payload(stream, decoder))
-        if welcome.reason is not None:
-            sentence = f"node {peer_id} refused this node: {welcome.reason}"
-            if welcome.removed_at is not None:
-                raise RemovedFromCluster(sentence, welcome.removed_at)
-            raise (DirectoryRefused if welcome.is_other_directory else PeerProtocolError)(sentence)
-        if not PROTOCOL_VERSIONS[0] <= welcome.version <= PROTOCOL_VERSIONS[1]:
-            raise PeerProtocolError(f"node {peer_id} answers in protocol version {welcome.version}")
-        if welcome.node_id != peer_id:
-            raise PeerProtocolError(
-                f"expected node {peer_id} at this address, but node {welcome.node_id} answers"
+            welcome, sealed = await say_hello(conversation, hello)
+            proof = decode_proof(sealed.body)
+            objection = self._objection_to_dialled(peer_id, welcome, proof, sealed)
+            is_told = objection is None and not proof.is_known and peer_id in self.envelope.members
+            introduction = Introduction(
+                purpose,
+                self._boot_nonce,
+                key if is_told else None,
+                self.directory_ids.key_of(peer_id) is not None,
+                objection and reason_on_the_wire(objection),
             )
-        # Before anything else is said: what a voter without its old votes answers must not be counted.
-        if not await self._is_known_directory(peer_id, welcome.directory_id):
-            raise PeerProtocolError(other_directory(peer_id))
-        if welcome.version < VERSION_WITH_BOOTS:
-            return Met(welcome, None)
+            await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, introduction, key))
+        if objection is not None:
+            raise PeerProtocolError(objection)
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-            await stream.send_all(encode_boot(self._boot_nonce))
-            boot_nonce, reason = decode_boot_answer(await receive_payload(stream, decoder))
-        if reason is not None:
-            raise SecondProcessRefused(reason)
-        return Met(welcome, boot_nonce)
+            sealed = await conversation.receive_sealed(FrameKind.ADMISSION)
+        admission = decode_admission(sealed.body)
+        self._check_admitted(peer_id, admission, sealed)
+        # Before anything else is said: what a voter without its old votes answers must not be counted.
+        if not await self._is_learnt(peer_id, admission.key, sealed):
+            raise PeerProtocolError(other_directory(peer_id))
+        return Met(welcome.client_url, admission.boot_nonce)
+
+    def _objection_to_dialled(
+        self, peer_id: int, welcome: Welcome, proof: Proof, sealed: Sealed
+    ) -> str | None:
+        if proof.cluster_id != self.identity.cluster_id:
+            return _other_cluster(proof.cluster_id, self.identity.cluster_id)
+        if welcome.node_id != peer_id:
+            return f"node {peer_id} was expected at this address, but node {welcome.node_id} answers"
+        refusal = self._unproved(peer_id, sealed)
+        return refusal and refusal.reason
+
+    def _check_admitted(self, peer_id: int, admission: Admission, sealed: Sealed) -> None:
+        """Raise what `introduce` raises if the dialled node refuses this one, or has not proved its word."""
+        if (unproved := self._unproved(peer_id, sealed)) is not None:
+            raise PeerProtocolError(unproved.reason)
+        if admission.refusal is None:
+            return
+        sentence = f"node {peer_id} refused this node: {admission.reason}"
+        if admission.refusal is RefusalKind.DIRECTORY:
+            raise DirectoryRefused(sentence)
+        if admission.refusal is RefusalKind.PROCESS:
+            raise SecondProcessRefused(str(admission.reason))
+        # Whoever is met for the first time is trusted, but not as far as this.
+        is_removal = admission.refusal is RefusalKind.REMOVED and self._is_proof(peer_id)
+        if is_removal and admission.removed_at is not None:
+            raise RemovedFromCluster(sentence, admission.removed_at)
+        raise PeerProtocolError(sentence)
+
+    # ------------------------------------------------------------ the node that is dialled
 
     async def admit(
         self,
         stream: trio.abc.Stream,
-        objection: Callable[[Hello], str | None] = lambda hello: None,
-        boot_objection: Callable[[Hello, int], Awaitable[str | None]] = _no_objection,
-    ) -> Hello | None:
-        """Read the Hello on a connection that this node has accepted; check it, answer it and return it.
+        objection: Callable[[Caller], str | None] = lambda caller: None,
+        process_objection: Callable[[Caller], Awaitable[str | None]] = _no_objection,
+    ) -> Caller | None:
+        """Let a node introduce itself on a connection that this node has accepted; check it, and return it.
 
         Returns None if the node asked only which cluster or which process this is; it has its answer.
 
         Args:
-            objection: a reason to refuse a Hello that passes all checks, if the caller has one.
-            boot_objection: the same, once the node has said which process it is.
+            objection: a reason to refuse a node that passes all checks, if the caller has one.
+            process_objection: a reason to refuse this process of such a node.
 
-        Raises PeerProtocolError if the node is refused, which it has been told, and otherwise what
-        `introduce` raises. The stream is left as `introduce` leaves it.
+        Raises SecondProcessRefused or PeerProtocolError if the node is refused, which it has been told, and
+        otherwise what `introduce` raises. The stream is left as `introduce` leaves it.
         """
-        decoder = FrameDecoder(MAX_HANDSHAKE_BYTES)
+        conversation = Conversation(stream, self._secret)
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-            hello = decode_first_frame(await receive_payload(stream, decoder))
-            if isinstance(hello, JoinQuery):
-                answer = join_answer(hello, self.identity.cluster_id, self.envelope)
-                await stream.send_all(encode_join_answer(answer))
-                return None
-            if isinstance(hello, AliveQuery):
-                if hello.boot_nonce == self._boot_nonce:  # whoever does not know it is not believed
-                    self._second_process(hello.notice)
-                await stream.send_all(encode_alive_answer(self._boot_nonce))
-                return None
-            reason = self._objection(hello) or objection(hello)
-            # Only behind the other checks: an id is learnt from a node of this cluster, not from a stranger.
-            is_other_directory = reason is None and not await self._is_known_directory(
-                hello.sender, hello.directory_id
+            hello = await self._welcome(conversation)
+            sealed = await conversation.receive_sealed(FrameKind.INTRODUCTION)
+        introduction = decode_introduction(sealed.body)
+        if introduction.reason is not None:
+            raise PeerProtocolError(f"node {hello.sender} refuses this node: {introduction.reason}")
+        caller = Caller(
+            hello.sender,
+            hello.peer_url,
+            hello.client_url,
+            introduction.boot_nonce,
+            introduction.purpose is Purpose.SNAPSHOT,
+        )
+        refusal = self._refusal(hello, introduction, sealed)
+        is_peer = introduction.purpose in (Purpose.MESSAGES, Purpose.SNAPSHOT)
+        if refusal is None and is_peer:
+            if (reason := objection(caller)) is not None:
+                refusal = Refusal(reason)
+            elif (reason := await process_objection(caller)) is not None:
+                refusal = Refusal(reason, RefusalKind.PROCESS)
+        if refusal is None and not await self._is_learnt(hello.sender, introduction.key, sealed):
+            refusal = Refusal(other_directory(hello.sender), RefusalKind.DIRECTORY)
+        with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+            await self._answer(conversation, caller, introduction, refusal)
+            if introduction.purpose is Purpose.ALIVE:
+                await self._take_notice(conversation, caller)
+        return caller if is_peer else None
+
+    async def _welcome(self, conversation: Conversation) -> Hello:
+        """Read a Hello, and answer it with a Welcome and this node's proof. Raises as `admit`."""
+        hello = decode_hello(await conversation.receive())
+        lowest, highest = PROTOCOL_VERSIONS
+        reason = None
+        if hello.versions[0] > highest or hello.versions[1] < lowest:
+            reason = (
+                f"protocol versions {hello.versions[0]} to {hello.versions[1]} are not {lowest} to {highest};"
+                " run the same version of raftkv-trio on all nodes"
             )
-            if is_other_directory:
-                reason = other_directory(hello.sender)
-            # The word of another cluster about the removal of a node would be a lie to that node.
-            is_ours = hello.cluster_id == self.identity.cluster_id
-            welcome = Welcome(
-                version=min(hello.versions[1], PROTOCOL_VERSIONS[1]),
-                node_id=self.identity.node_id,
-                directory_id=self.identity.directory_id,
-                client_url=self._client_url,
-                reason=reason,
-                is_other_directory=is_other_directory,
-                removed_at=self.envelope.removed.get(hello.sender) if is_ours else None,
-            )
-            await stream.send_all(encode_welcome(welcome))
+        welcome = Welcome(
+            version=min(hello.versions[1], highest),
+            node_id=self.identity.node_id,
+            nonce=self._nonce(),
+            client_url=self._client_url,
+            reason=reason,
+        )
+        frame = conversation.plain(encode_welcome(welcome))
         if reason is not None:
+            await conversation.send(frame)
             raise PeerProtocolError(f"refused node {hello.sender}: {reason}")
-        if welcome.version < VERSION_WITH_BOOTS:
-            return hello
-        with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-            boot_nonce = decode_boot(await receive_payload(stream, decoder))
-            reason = await boot_objection(hello, boot_nonce)
-            await stream.send_all(encode_boot_answer(BootAnswer(self._boot_nonce, reason)))
-        if reason is not None:
-            raise SecondProcessRefused(reason)
+        proof = Proof(self.identity.cluster_id, self.directory_ids.key_of(hello.sender) is not None)
+        key = self.directory_ids.key_towards(hello.sender)
+        await conversation.send(frame, conversation.sealed(FrameKind.PROOF, proof, key))
         return hello
 
-    async def _is_known_directory(self, node_id: int, directory_id: bytes) -> bool:
-        """Whether that node may have this directory.
-
-        A member's first one is learnt. Nothing is learnt of a node that is not a member: its id is still
-        free, and whoever came first could keep the node away that is added under this id later.
-        """
-        if node_id in self.envelope.members:
-            return await self._directory_ids.check(node_id, directory_id)
-        return not self._directory_ids.is_other(node_id, directory_id)
-
-    def _objection(self, hello: Hello) -> str | None:
+    def _refusal(self, hello: Hello, introduction: Introduction, sealed: Sealed) -> Refusal | None:
         identity, envelope = self.identity, self.envelope
-        lowest, highest = PROTOCOL_VERSIONS
-        if hello.versions[0] > highest or hello.versions[1] < lowest:
-            return (
-                f"protocol versions {hello.versions[0]} to {hello.versions[1]} are not {lowest} to {highest}"
-            )
+        if introduction.purpose is Purpose.JOIN:  # it knows neither the cluster nor this node, and has no key
+            reason = secret_objection(self._secret, sealed, f"node {hello.sender}")
+            return None if reason is None else Refusal(reason)
         if hello.cluster_id != identity.cluster_id:
-            return f"cluster id {hello.cluster_id:x} is not this cluster's {identity.cluster_id:x}"
+            return Refusal(_other_cluster(hello.cluster_id, identity.cluster_id))
         if hello.sender in envelope.removed:
-            return f"node {hello.sender} was removed from this cluster"
+            return Refusal(
+                f"node {hello.sender} was removed from this cluster",
+                RefusalKind.REMOVED,
+                envelope.removed[hello.sender],
+            )
         if hello.receiver != identity.node_id:
-            return f"node {hello.receiver} was expected here, but this is node {identity.node_id}"
+            return Refusal(f"node {hello.receiver} was expected here, but this is node {identity.node_id}")
         if hello.sender == identity.node_id:
-            return f"node {hello.sender} is this node itself"
+            return Refusal(f"node {hello.sender} is this node itself")
         if hello.sender not in envelope.members and not hello.peer_url:  # it could not be answered
-            return f"node {hello.sender} is not a member of this cluster, and does not say where it listens"
+            return Refusal(
+                f"node {hello.sender} is not a member of this cluster, and does not say where it listens"
+            )
+        return self._unproved(hello.sender, sealed)
+
+    async def _answer(
+        self,
+        conversation: Conversation,
+        caller: Caller,
+        introduction: Introduction,
+        refusal: Refusal | None,
+    ) -> None:
+        """Admit the caller, or refuse it, and then raise that."""
+        key = self.directory_ids.key_towards(caller.sender)
+        # Only to a member that has shown its own key just now: no other node has a use for this one's.
+        is_told = (
+            introduction.purpose is not Purpose.JOIN
+            and not introduction.is_known
+            and caller.sender in self.envelope.members
+            and self.directory_ids.key_of(caller.sender) is not None
+        )
+        if refusal is None:
+            admission = Admission(self._boot_nonce, key if is_told else None)
+        else:
+            reason = reason_on_the_wire(refusal.reason)
+            admission = Admission(self._boot_nonce, None, refusal.kind, reason, refusal.removed_at)
+        frames = [conversation.sealed(FrameKind.ADMISSION, admission, key)]
+        if refusal is None and introduction.purpose is Purpose.JOIN:
+            answer = join_answer(caller.sender, self.identity.cluster_id, self.envelope)
+            frames.append(conversation.sealed(FrameKind.JOIN_ANSWER, encode_join_answer(answer), key))
+        await conversation.send(*frames)
+        if refusal is None:
+            return
+        if refusal.kind is RefusalKind.PROCESS:
+            raise SecondProcessRefused(refusal.reason)
+        raise PeerProtocolError(f"refused node {caller.sender}: {refusal.reason}")
+
+    async def _take_notice(self, conversation: Conversation, caller: Caller) -> None:
+        """Take what a member says of a second process, if it says anything: if this is the one it means."""
+        sealed = await conversation.receive_sealed(FrameKind.NOTICE)
+        if self._is_proof(caller.sender) and self._unproved(caller.sender, sealed) is None:
+            self._second_process(decode_notice(sealed.body))
+
+    # ------------------------------------------------------------ both
+
+    def _unproved(self, peer_id: int, sealed: Sealed) -> Refusal | None:
+        """Why the sender of a frame is not that peer; None if it may be: see `_is_proof`."""
+        reason = secret_objection(self._secret, sealed, f"node {peer_id}")
+        if reason is not None:
+            return Refusal(reason)
+        key = self.directory_ids.key_of(peer_id)
+        if key is not None and not sealed.is_by_key(key):
+            return Refusal(other_directory(peer_id), RefusalKind.DIRECTORY)
         return None
 
+    def _is_proof(self, peer_id: int) -> bool:
+        """Whether a seal by which that peer is not unproved proves who it is."""
+        return self._secret is not None or self.directory_ids.key_of(peer_id) is not None
 
-def join_answer(query: JoinQuery, cluster_id: int, envelope: Envelope) -> JoinAnswer:
-    """What a member tells a node that asks which cluster this is."""
+    async def _is_learnt(self, peer_id: int, key: bytes | None, sealed: Sealed) -> bool:
+        """Learn the key that a member tells, if it tells one; False if it is known by another.
+
+        Nothing is learnt of a node that is not a member: its id is still free, and whoever came first could
+        keep the node away that is added under this id later.
+        """
+        if key is None or peer_id not in self.envelope.members:
+            return True
+        return sealed.is_by_key(key) and await self.directory_ids.learn(peer_id, key)
+
+    def _nonce(self) -> bytes:
+        return new_nonce(self._random)
+
+
+async def say_hello(conversation: Conversation, hello: Hello) -> tuple[Welcome, Sealed]:
+    """Send a Hello, and return what answers it: a Welcome, and the sealed Proof that comes with it.
+
+    Raises PeerProtocolError if there is no common version, and what a stream raises.
+    """
+    await conversation.send(conversation.plain(encode_hello(hello)))
+    welcome = decode_welcome(await conversation.receive())
+    if not PROTOCOL_VERSIONS[0] <= welcome.version <= PROTOCOL_VERSIONS[1]:
+        raise PeerProtocolError(
+            f"node {welcome.node_id} speaks version {welcome.version} of the peer protocol, and this node"
+            f" version {PROTOCOL_VERSIONS[1]}; run the same version of raftkv-trio on all nodes"
+        )
+    if welcome.reason is not None:
+        raise PeerProtocolError(f"node {welcome.node_id} refused this node: {welcome.reason}")
+    return welcome, await conversation.receive_sealed(FrameKind.PROOF)
+
+
+def new_nonce(random: Random) -> bytes:
+    """What makes one side's part of a handshake like no other."""
+    return random.getrandbits(8 * NONCE_BYTES).to_bytes(NONCE_BYTES, "big")
+
+
+def join_answer(node_id: int, cluster_id: int, envelope: Envelope) -> JoinAnswer:
+    """What a member tells a joiner that asks, under this id, which cluster this is."""
     urls = {i: member.address.url for i, member in envelope.members.items()}
-    return JoinAnswer(cluster_id, urls, envelope.removed.get(query.node_id))
+    return JoinAnswer(cluster_id, urls, envelope.removed.get(node_id))
 
 
 def other_directory(node_id: int) -> str:
     """Why a node with another data directory is refused, and what to do, as one sentence."""
     return (
         f"node {node_id} came back with another data directory and has forgotten its votes; "
-        "remove it and add it under a new id"
+        "remove it and add it under a new id; if this node has met a stranger under that id,"
+        f" use `raftkv-trio member forget {node_id}`"
     )
+
+
+def _other_cluster(other: int, own: int) -> str:
+    return f"cluster id {other:x} is not this cluster's {own:x}"

@@ -1,20 +1,22 @@
-"""The first frames each way on a connection between two nodes, and their form as bytes.
+"""The frames of a handshake, and their form as bytes; `handshake.py` says what is checked in them.
 
-    a member   -> Hello;      a member -> Welcome, or Welcome with the reason of a refusal
-    a member   -> Boot;       a member -> BootAnswer, maybe with the reason of a refusal
-    a joiner   -> JoinQuery;  a member -> JoinAnswer
-    a member   -> AliveQuery; a member -> AliveAnswer
+    the node that dials   -> Hello                     the dialled node -> Welcome, Proof
+                          -> Introduction                               -> Admission
+                                                                           JoinAnswer, to a joiner
+                          -> Notice, about a second process
 
-`handshake.py` says what is checked in them. Decoders raise PeerProtocolError for all other bytes.
+Hello and Welcome have the same form in all versions of the protocol, so that nodes of different versions can
+tell each other why they do not talk: what a version adds stands in later frames. All later ones are sealed
+(`proofs.py`). Decoders raise PeerProtocolError for all other bytes.
 """
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple
 
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.payload.cbor import (
-    MAX_INTEGER_KEYS_BYTES,
     boolean,
     decode_payload,
     integer,
@@ -30,78 +32,128 @@ from raftkv_trio.payload.cbor import (
 from raftkv_trio.peers.framing import FrameKind, encode_frame, of_a_peer
 
 #: Lowest and highest version of the protocol that this program speaks.
-PROTOCOL_VERSIONS = (1, 2)
-#: From this version on, large frames travel in parts.
-VERSION_WITH_PARTS = 2
-#: From this version on, a Welcome without a reason is followed by Boot and BootAnswer.
-VERSION_WITH_BOOTS = 2
+PROTOCOL_VERSIONS = (3, 3)
+NONCE_BYTES = 16
+
+
+class Purpose(IntEnum):
+    """What a connection is for. The numbers are part of the protocol."""
+
+    MESSAGES = 0
+    SNAPSHOT = 1
+    #: To ask whether the dialled process is still the one that is meant.
+    ALIVE = 2
+    #: The sender has no directory yet, and asks which cluster it is to join.
+    JOIN = 3
+
+
+class RefusalKind(IntEnum):
+    """What follows from a refusal for the node that is refused. The numbers are part of the protocol."""
+
+    #: Nothing: it tries again.
+    OTHER = 0
+    #: It was removed from the cluster.
+    REMOVED = 1
+    #: It is known by another data directory.
+    DIRECTORY = 2
+    #: Another process runs under its id.
+    PROCESS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
     """The first frame of the node that opened the connection: which node it is, and which node it dialled.
 
-    On the wire the fields of this class and of `Welcome` stand in the order that they have here.
-
     Attributes:
         versions: lowest and highest protocol version that the sender speaks.
-        cluster_id: of the cluster to which the sender's directory belongs.
+        cluster_id: of the cluster to which the sender's directory belongs; 0 if it is a joiner.
         sender: the sender's node id.
-        directory_id: of the sender's data directory.
+        nonce: random. Up to version 2 of the protocol, the sender's directory id.
         receiver: the node id that the sender expects to reach.
         peer_url: where the sender listens for members, so that a receiver that does not know the sender as a
             member yet can dial it.
         client_url: where the sender listens for clients.
-        is_for_snapshot: this connection carries one snapshot; else it carries all other frames.
     """
 
     versions: tuple[int, int] = PROTOCOL_VERSIONS
     cluster_id: int
     sender: int
-    directory_id: bytes
+    nonce: bytes
     receiver: int
     peer_url: str | None = None
     client_url: str | None = None
-    is_for_snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
-    """The answer to a Hello.
+    """The answer to a Hello. A Proof comes with it, unless it refuses the sender.
 
     Attributes:
         version: the highest version that both speak, if there is one.
         node_id: of the node that answers.
-        directory_id: of its data directory.
+        nonce: random. Up to version 2, its directory id.
         client_url: where it listens for clients.
-        reason: why it closes the connection; None if it accepts the sender of the Hello.
-        is_other_directory: the reason is that it knows the sender by another data directory.
-        removed_at: the index of the entry that has removed the sender from the cluster, if one has.
+        reason: why it closes the connection. From version 3 on, only that there is no common version: all
+            other reasons come in the Admission, which is sealed.
     """
 
     version: int
     node_id: int
-    directory_id: bytes
+    nonce: bytes
     client_url: str | None = None
     reason: str | None = None
-    is_other_directory: bool = False
+
+
+class Proof(NamedTuple):
+    """By its seal, the dialled node shows who it is.
+
+    Attributes:
+        cluster_id: of the cluster to which its directory belongs.
+        is_known: whether it knows the key of the sender of the Hello already.
+    """
+
+    cluster_id: int
+    is_known: bool
+
+
+class Introduction(NamedTuple):
+    """By its seal, the node that dials shows who it is; and it says what it wants.
+
+    Attributes:
+        purpose: what the connection is for.
+        boot_nonce: which process it is.
+        key: its key, if the dialled node does not know it.
+        is_known: whether it knows the key of the dialled node already.
+        reason: why it refuses the dialled node, and closes the connection.
+    """
+
+    purpose: Purpose
+    boot_nonce: int
+    key: bytes | None
+    is_known: bool
+    reason: str | None
+
+
+class Admission(NamedTuple):
+    """The answer to an Introduction.
+
+    Attributes:
+        boot_nonce: which process the dialled node is.
+        key: its key, if the other node does not know it.
+        refusal: what follows for the other node if it is refused; None if it is admitted.
+        reason: why it is refused.
+        removed_at: the index of the entry that has removed the other node from the cluster, if one has.
+    """
+
+    boot_nonce: int
+    key: bytes | None = None
+    refusal: RefusalKind | None = None
+    reason: str | None = None
     removed_at: int | None = None
 
 
-class JoinQuery(NamedTuple):
-    """The first frame of a node that has no directory yet and asks which cluster it is to join.
-
-    Attributes:
-        versions: lowest and highest protocol version that the joiner speaks.
-        node_id: the joiner's.
-    """
-
-    versions: tuple[int, int]
-    node_id: int
-
-
 class JoinAnswer(NamedTuple):
-    """The answer to a JoinQuery.
+    """What a joiner asks for.
 
     Attributes:
         cluster_id: of the node that answers.
@@ -114,153 +166,149 @@ class JoinAnswer(NamedTuple):
     removed_at: int | None
 
 
-class BootAnswer(NamedTuple):
-    """The answer to a Boot, in which a node says which process it is.
-
-    Attributes:
-        boot_nonce: of the process that answers.
-        reason: why it closes the connection: another process runs under the id of this one.
-    """
-
-    boot_nonce: int
-    reason: str | None
-
-
-class AliveQuery(NamedTuple):
-    """The first frame of a member that asks whether a process is still there; the answer is its boot nonce.
-
-    Attributes:
-        boot_nonce: of the process that is meant.
-        notice: what that process has to know: a second one has come under its id.
-    """
-
-    boot_nonce: int
-    notice: str
+# ---------------------------------------------------------------- the first frame each way
 
 
 def encode_hello(hello: Hello) -> bytes:
     """A Hello as a frame."""
-    return encode_frame([FrameKind.HELLO, *astuple(hello)])
+    return encode_frame(
+        [
+            FrameKind.HELLO,
+            hello.versions,
+            hello.cluster_id,
+            hello.sender,
+            hello.nonce,
+            hello.receiver,
+            hello.peer_url,
+            hello.client_url,
+            False,  # up to version 2, whether the connection is for a snapshot
+        ]
+    )
 
 
 @of_a_peer
-def decode_first_frame(payload: bytes) -> Hello | JoinQuery | AliveQuery:
+def decode_hello(payload: bytes) -> Hello:
     """What a node says first on a connection that it opened; raises PeerProtocolError."""
     fields = items(decode_payload(payload))
-    if len(fields) == 3 and integer(fields[0]) == FrameKind.JOIN_QUERY:
-        return JoinQuery(_versions(fields[1]), integer(fields[2]))
-    if len(fields) == 3 and fields[0] == FrameKind.ALIVE_QUERY:
-        return AliveQuery(integer(fields[1]), sentence(fields[2]))
-    kind, versions, cluster_id, sender, directory_id, receiver, *more = items(fields, 9)
-    peer_url, client_url, is_for_snapshot = more
-    if integer(kind) != FrameKind.HELLO:
+    if fields and fields[0] == FrameKind.JOIN_QUERY:
+        raise PeerProtocolError("a joiner of an older version of raftkv-trio asks; upgrade it")
+    kind, versions, cluster_id, sender, nonce, receiver, peer_url, client_url, is_old = items(fields, 9)
+    if integer(kind) != FrameKind.HELLO or len(octets(nonce)) != NONCE_BYTES:
         raise PeerProtocolError("the first frame is not a handshake")
+    boolean(is_old)
+    lowest, highest = items(versions, 2)
     return Hello(
-        versions=_versions(versions),
+        versions=(integer(lowest), integer(highest)),
         cluster_id=integer(cluster_id),
         sender=integer(sender),
-        directory_id=octets(directory_id),
+        nonce=nonce,
         receiver=integer(receiver),
         peer_url=optional_url(peer_url),
         client_url=optional_url(client_url),
-        is_for_snapshot=boolean(is_for_snapshot),
     )
 
 
 def encode_welcome(welcome: Welcome) -> bytes:
     """A Welcome as a frame."""
-    if welcome.reason is not None:
-        welcome = replace(welcome, reason=reason_on_the_wire(welcome.reason))
-    return encode_frame([FrameKind.WELCOME, *astuple(welcome)])
+    reason = welcome.reason and reason_on_the_wire(welcome.reason)
+    return encode_frame(
+        [
+            FrameKind.WELCOME,
+            welcome.version,
+            welcome.node_id,
+            welcome.nonce,
+            welcome.client_url,
+            reason,
+            False,  # up to version 2, whether the reason is another directory, and then
+            None,  # the index at which the other node was removed
+        ]
+    )
 
 
 @of_a_peer
 def decode_welcome(payload: bytes) -> Welcome:
     """The answer to a Hello; raises PeerProtocolError."""
-    fields = items(decode_payload(payload), 8)
-    kind, version, node_id, directory_id, client_url, reason, is_other_directory, removed_at = fields
+    kind, version, node_id, nonce, client_url, reason, is_old, removed_at = items(decode_payload(payload), 8)
     if integer(kind) != FrameKind.WELCOME:
         raise PeerProtocolError("the answer to the handshake is not a Welcome")
+    boolean(is_old)
+    optional_integer(removed_at)
     return Welcome(
         version=integer(version),
         node_id=integer(node_id),
-        directory_id=octets(directory_id),
+        nonce=octets(nonce),
         client_url=optional_url(client_url),
         reason=optional_sentence(reason),
-        is_other_directory=boolean(is_other_directory),
-        removed_at=optional_integer(removed_at),
     )
 
 
-def encode_boot(boot_nonce: int) -> bytes:
-    """Which process this is, as a frame."""
-    return encode_frame([FrameKind.BOOT, boot_nonce])
+# ---------------------------------------------------------------- the bodies of sealed frames
 
 
 @of_a_peer
-def decode_boot(payload: bytes) -> int:
-    """The boot nonce of a process; raises PeerProtocolError."""
-    kind, boot_nonce = items(decode_payload(payload), 2)
-    if integer(kind) != FrameKind.BOOT:
-        raise PeerProtocolError("the handshake goes on with another frame than a Boot")
-    return integer(boot_nonce)
-
-
-def encode_boot_answer(answer: BootAnswer) -> bytes:
-    """A BootAnswer as a frame."""
-    reason = None if answer.reason is None else reason_on_the_wire(answer.reason)
-    return encode_frame([FrameKind.BOOT_ANSWER, answer.boot_nonce, reason])
+def decode_proof(body: bytes) -> Proof:
+    """Raises PeerProtocolError, as do all decoders below."""
+    cluster_id, is_known = items(decode_payload(body), 2)
+    return Proof(integer(cluster_id), boolean(is_known))
 
 
 @of_a_peer
-def decode_boot_answer(payload: bytes) -> BootAnswer:
-    """The answer to a Boot; raises PeerProtocolError."""
-    kind, boot_nonce, reason = items(decode_payload(payload), 3)
-    if integer(kind) != FrameKind.BOOT_ANSWER:
-        raise PeerProtocolError("the answer to a Boot is not a BootAnswer")
-    return BootAnswer(integer(boot_nonce), optional_sentence(reason))
-
-
-def encode_alive_query(query: AliveQuery) -> bytes:
-    """An AliveQuery as a frame."""
-    return encode_frame([FrameKind.ALIVE_QUERY, query.boot_nonce, reason_on_the_wire(query.notice)])
-
-
-def encode_alive_answer(boot_nonce: int) -> bytes:
-    """The answer to an AliveQuery as a frame: which process this is."""
-    return encode_frame([FrameKind.ALIVE_ANSWER, boot_nonce])
-
-
-@of_a_peer
-def decode_alive_answer(payload: bytes) -> int:
-    """The boot nonce of the process that answers an AliveQuery; raises PeerProtocolError."""
-    kind, boot_nonce = items(decode_payload(payload), 2)
-    if integer(kind) != FrameKind.ALIVE_ANSWER:
-        raise PeerProtocolError("the answer to an AliveQuery is not an AliveAnswer")
-    return integer(boot_nonce)
-
-
-def encode_join_query(query: JoinQuery) -> bytes:
-    """A JoinQuery as a frame."""
-    return encode_frame([FrameKind.JOIN_QUERY, *query])
-
-
-def encode_join_answer(answer: JoinAnswer) -> bytes:
-    """A JoinAnswer as a frame."""
-    return encode_frame([FrameKind.JOIN_ANSWER, answer.cluster_id, dict(answer.urls), answer.removed_at])
+def decode_introduction(body: bytes) -> Introduction:
+    """The Introduction that is the body of a sealed frame."""
+    purpose, boot_nonce, key, is_known, reason = items(decode_payload(body), 5)
+    try:
+        known_purpose = Purpose(integer(purpose))
+    except ValueError as error:
+        raise PeerProtocolError(f"unknown purpose {purpose} of a connection") from error
+    return Introduction(
+        known_purpose,
+        integer(boot_nonce),
+        _optional_octets(key),
+        boolean(is_known),
+        optional_sentence(reason),
+    )
 
 
 @of_a_peer
-def decode_join_answer(payload: bytes) -> JoinAnswer:
-    """The answer to a JoinQuery; raises PeerProtocolError."""
-    fields = decode_payload(payload, integer_keys=len(payload) <= MAX_INTEGER_KEYS_BYTES)
-    kind, cluster_id, urls, removed_at = items(fields, 4)
-    if integer(kind) != FrameKind.JOIN_ANSWER or type(urls) is not dict:
-        raise PeerProtocolError("the answer to a JoinQuery is not a JoinAnswer")
-    members = {integer(i): url(member) for i, member in urls.items()}
+def decode_admission(body: bytes) -> Admission:
+    """The Admission that is the body of a sealed frame."""
+    boot_nonce, key, refusal, reason, removed_at = items(decode_payload(body), 5)
+    try:
+        kind = None if refusal is None else RefusalKind(integer(refusal))
+    except ValueError as error:
+        raise PeerProtocolError(f"unknown kind {refusal} of a refusal") from error
+    return Admission(
+        integer(boot_nonce),
+        _optional_octets(key),
+        kind,
+        optional_sentence(reason),
+        optional_integer(removed_at),
+    )
+
+
+def encode_join_answer(answer: JoinAnswer) -> list[object]:
+    """The body of a sealed frame."""
+    return [
+        answer.cluster_id,
+        [[node_id, peer_url] for node_id, peer_url in answer.urls.items()],
+        answer.removed_at,
+    ]
+
+
+@of_a_peer
+def decode_join_answer(body: bytes) -> JoinAnswer:
+    """The JoinAnswer that is the body of a sealed frame."""
+    cluster_id, urls, removed_at = items(decode_payload(body), 3)
+    members = {integer(node_id): url(peer_url) for node_id, peer_url in (items(p, 2) for p in items(urls))}
     return JoinAnswer(integer(cluster_id), members, optional_integer(removed_at))
 
 
-def _versions(value: object) -> tuple[int, int]:
-    lowest, highest = items(value, 2)
-    return integer(lowest), integer(highest)
+@of_a_peer
+def decode_notice(body: bytes) -> str:
+    """The sentence that is the body of a sealed frame."""
+    (notice,) = items(decode_payload(body), 1)
+    return sentence(notice)
+
+
+def _optional_octets(value: object) -> bytes | None:
+    return None if value is None else octets(value)

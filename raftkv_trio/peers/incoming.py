@@ -18,8 +18,7 @@ from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.payload.entries import check_entries
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
 from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
-from raftkv_trio.peers.handshake import Handshake
-from raftkv_trio.peers.handshake_frames import Hello
+from raftkv_trio.peers.handshake import Caller, Handshake
 from raftkv_trio.peers.refusals import Refusal, Refusals
 from raftkv_trio.peers.snapshot_streams import Transfer, receive_snapshot
 from raftkv_trio.peers.wire import (
@@ -77,9 +76,9 @@ class Incoming:
 
     Args:
         handshake: this node's part in handshakes.
-        objection: a reason to refuse a Hello that is right in itself, or None.
-        boot_objection: the same, given which process it is, and from which host it has connected.
-        introduced: told each Hello that was admitted; may raise PeerProtocolError to close its connection.
+        objection: a reason to refuse a node that the handshake would admit, or None.
+        process_objection: the same for this process of it, given from which host it has connected.
+        introduced: told each node that was admitted; may raise PeerProtocolError to close its connection.
         world: what this node runs on.
         storage: where snapshots are received.
         inbox: gets `(peer id, item)`. While it is full, the peers' connections are not read.
@@ -90,9 +89,9 @@ class Incoming:
         self,
         *,
         handshake: Handshake,
-        objection: Callable[[Hello], str | None],
-        boot_objection: Callable[[Hello, int, str], Awaitable[str | None]],
-        introduced: Callable[[Hello], None],
+        objection: Callable[[Caller], str | None],
+        process_objection: Callable[[Caller, str], Awaitable[str | None]],
+        introduced: Callable[[Caller], None],
         world: World,
         storage: NodeStorage,
         inbox: ByteBoundedQueue[tuple[int, InboxItem]],
@@ -101,7 +100,7 @@ class Incoming:
         self._refusals = refusals
         self._handshake = handshake
         self._objection = objection
-        self._boot_objection = boot_objection
+        self._process_objection = process_objection
         self._introduced = introduced
         self._clock = world.clock
         self._bulk_worker = world.bulk_worker
@@ -160,22 +159,22 @@ class Incoming:
 
     async def _receive(self, stream: trio.abc.Stream) -> None:
         async with stream:
-            hello = await self._admit(stream)
-            if hello is None:
+            caller = await self._admit(stream)
+            if caller is None:
                 return
             try:
-                if hello.is_for_snapshot:
-                    await self._receive_snapshot(hello.sender, stream)
+                if caller.is_for_snapshot:
+                    await self._receive_snapshot(caller.sender, stream)
                 else:
-                    await self._receive_stream(hello.sender, stream)
+                    await self._receive_stream(caller.sender, stream)
             except PeerProtocolError as error:
                 self._refusals.count(Refusal.PROTOCOL)
-                self._rejections.note(f"node {hello.sender} broke the protocol: {error}")
+                self._rejections.note(f"node {caller.sender} broke the protocol: {error}")
             except CONNECTION_ERRORS:
                 pass  # its sender sees the same, and connects again
 
-    async def _admit(self, stream: trio.abc.Stream) -> Hello | None:
-        """The Hello of a node that may speak; None if there is nothing to receive, with the reason logged."""
+    async def _admit(self, stream: trio.abc.Stream) -> Caller | None:
+        """A node that may speak; None if there is nothing to receive, with the reason logged."""
         with trio.CancelScope() as handshake:
             self._handshakes.append(handshake)
             if len(self._handshakes) > MAX_HANDSHAKES:
@@ -185,14 +184,14 @@ class Incoming:
                 self._handshakes.popleft().cancel()
             try:
                 host = _remote_host(stream)
-                hello = await self._handshake.admit(
-                    stream, self._objection, lambda hello, boot: self._boot_objection(hello, boot, host)
+                caller = await self._handshake.admit(
+                    stream, self._objection, lambda caller: self._process_objection(caller, host)
                 )
-                if hello is not None:
-                    self._introduced(hello)
-                return hello
+                if caller is not None:
+                    self._introduced(caller)
+                return caller
             except SecondProcessRefused:
-                pass  # `boot_objection` has told
+                pass  # `process_objection` has told
             except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                 self._refusals.count(Refusal.HANDSHAKE)
                 self._rejections.note(reason_of(error))

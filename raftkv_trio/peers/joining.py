@@ -6,6 +6,7 @@ Without a data directory it asks until it is added. With one it asks whether tha
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from random import Random
 
 import trio
 
@@ -13,16 +14,18 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.connection import CONNECTION_ERRORS, receive_payload
-from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake import HANDSHAKE_TIMEOUT_S
+from raftkv_trio.peers.connection import CONNECTION_ERRORS
+from raftkv_trio.peers.framing import MAX_FRAME_BYTES, FrameKind
+from raftkv_trio.peers.handshake import HANDSHAKE_TIMEOUT_S, new_nonce, say_hello
 from raftkv_trio.peers.handshake_frames import (
-    PROTOCOL_VERSIONS,
+    Hello,
+    Introduction,
     JoinAnswer,
-    JoinQuery,
+    Purpose,
+    decode_admission,
     decode_join_answer,
-    encode_join_query,
 )
+from raftkv_trio.peers.proofs import Conversation, secret_objection
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage import Bootstrap
 from raftkv_trio.world import Clock, Network, reason_of
@@ -34,10 +37,55 @@ ASK_INTERVAL_S = 1.0
 CHECK_S = 2.0
 
 
+class Joiner:
+    """A node that asks members which cluster they are of, under its id.
+
+    Args:
+        node_id: its id.
+        network, random: what it runs on.
+        cluster_secret: what all nodes of the cluster share, if they do.
+    """
+
+    def __init__(self, node_id: int, network: Network, random: Random, cluster_secret: bytes | None) -> None:
+        self.node_id = node_id
+        self._network = network
+        self._random = random
+        self._secret = cluster_secret
+
+    async def ask(self, address: PeerAddress) -> JoinAnswer:
+        """Ask the member at that address.
+
+        Raises PeerProtocolError if either side refuses the other, TooSlowError, and what a stream raises.
+        Cancellation leaves nothing behind.
+        """
+        hello = Hello(cluster_id=0, sender=self.node_id, nonce=new_nonce(self._random), receiver=0)
+        with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+            async with await self._network.connect(address.host, address.port) as stream:
+                # Not the limit of a handshake: the answer has the URLs of all members, however many there
+                # are.
+                conversation = Conversation(stream, self._secret, MAX_FRAME_BYTES)
+                _, sealed = await say_hello(conversation, hello)
+                objection = secret_objection(self._secret, sealed, "the node that answers")
+                introduction = Introduction(Purpose.JOIN, 0, None, False, objection)
+                await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, introduction, None))
+                if objection is not None:
+                    raise PeerProtocolError(objection)
+                admission = decode_admission(await self._proved(conversation, FrameKind.ADMISSION))
+                if admission.refusal is not None:
+                    raise PeerProtocolError(f"it refused this node: {admission.reason}")
+                return decode_join_answer(await self._proved(conversation, FrameKind.JOIN_ANSWER))
+
+    async def _proved(self, conversation: Conversation, kind: FrameKind) -> bytes:
+        """The body of the next frame, by a node that has the cluster's secret, if there is one."""
+        sealed = await conversation.receive_sealed(kind)
+        if (objection := secret_objection(self._secret, sealed, "the node that answers")) is not None:
+            raise PeerProtocolError(objection)
+        return sealed.body
+
+
 async def find_cluster(
-    node_id: int,
+    joiner: Joiner,
     members: Mapping[int, PeerAddress],
-    network: Network,
     clock: Clock,
     waits: Callable[[str], None] = lambda reason: None,
 ) -> Bootstrap:
@@ -47,25 +95,33 @@ async def find_cluster(
     the cluster's id and the members' addresses.
 
     Args:
-        node_id: this node's.
+        joiner: this node.
         members: as this node is configured; itself too.
-        network, clock: what this node runs on.
+        clock: what this node runs on.
         waits: given the reason why this node has to wait, each time that it is another one.
 
-    Raises ConfigError if this node was removed from the cluster. There is no deadline; cancellation leaves
-    nothing behind.
+    Raises ConfigError if this node was removed from the cluster: if two members say so, or the only one that
+    it knows. There is no deadline; cancellation leaves nothing behind.
     """
     last_reason: str | None = None
+    others = {i: address for i, address in sorted(members.items()) if i != joiner.node_id}
     while True:
         reasons: dict[str, None] = {}  # ordered, and each once
-        for other_id in sorted(members.keys() - {node_id}):
-            address = members[other_id]
+        refusals = 0
+        for address in others.values():
             try:
-                answer = await _ask(network, address, node_id)
-            except (PeerProtocolError, *CONNECTION_ERRORS) as error:
+                answer = await joiner.ask(address)
+                result = what_to_join(answer, joiner.node_id, members[joiner.node_id])
+            except CONNECTION_ERRORS as error:
                 logger.debug("%s: %s", address.url, reason_of(error))
                 continue
-            result = what_to_join(answer, node_id, members[node_id])
+            except PeerProtocolError as error:
+                result = f"{address.url}: {error}"
+            except ConfigError as error:
+                refusals += 1
+                if refusals >= min(2, len(others)):
+                    raise
+                result = str(error)
             if isinstance(result, Bootstrap):
                 logger.info("joining cluster %x, as %s says", answer.cluster_id, address.url)
                 return result
@@ -79,7 +135,7 @@ async def find_cluster(
 
 
 async def check_joined(
-    node_id: int, cluster_id: int, members: Mapping[int, PeerAddress], data_dir: Path, network: Network
+    joiner: Joiner, cluster_id: int, members: Mapping[int, PeerAddress], data_dir: Path
 ) -> None:
     """Ask the other `members` whether they are of the cluster that this node's directory belongs to.
 
@@ -92,7 +148,7 @@ async def check_joined(
 
     async def ask(address: PeerAddress) -> None:
         try:
-            answer = await _ask(network, address, node_id)
+            answer = await joiner.ask(address)
         except (PeerProtocolError, *CONNECTION_ERRORS) as error:
             logger.debug("%s: %s", address.url, reason_of(error))
             return
@@ -104,7 +160,7 @@ async def check_joined(
 
     with trio.move_on_after(CHECK_S):
         async with trio.open_nursery() as nursery:
-            for other_id in sorted(members.keys() - {node_id}):
+            for other_id in sorted(members.keys() - {joiner.node_id}):
                 nursery.start_soon(ask, members[other_id])
     if other_ids:
         url, other_id = min(other_ids.items())
@@ -139,14 +195,6 @@ def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Boot
             f" raftkv-trio member update {node_id} {address.url}"
         )
     return _bootstrap(answer)
-
-
-async def _ask(network: Network, address: PeerAddress, node_id: int) -> JoinAnswer:
-    with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-        async with await network.connect(address.host, address.port) as stream:
-            await stream.send_all(encode_join_query(JoinQuery(PROTOCOL_VERSIONS, node_id)))
-            # Not the limit of a handshake: the answer has the URLs of all members, however many there are.
-            return decode_join_answer(await receive_payload(stream, FrameDecoder()))
 
 
 def _bootstrap(answer: JoinAnswer) -> Bootstrap:

@@ -92,7 +92,6 @@ class Outbox:
         self._bulk = ItemQueue(max_bytes)
         self._parts: deque[bytes] = deque()  # of the frame that is being sent
         self._cut: Item | None = None  # what these parts hold; None if there are none
-        self._takes_parts = False
         self._filled = trio.Event()
         self.is_open = False
         self.dropped_messages = 0
@@ -156,16 +155,14 @@ class Outbox:
             if small or not self._bulk:
                 return encode_messages(messages + small)
             self._cut = self._bulk.pop()
-            frame = _encode(self._cut)
-            self._parts.extend(cut_into_parts(frame) if self._takes_parts else [frame])
+            self._parts.extend(cut_into_parts(_encode(self._cut)))
         part = self._parts.popleft()
         if not self._parts:
             self._cut = None
         return (encode_messages(messages) if messages else b"") + part
 
-    def open(self, *, takes_parts: bool) -> None:
-        """There is a connection: items are taken from now on. Large frames are cut if `takes_parts`."""
-        self._takes_parts = takes_parts
+    def open(self) -> None:
+        """There is a connection: items are taken from now on."""
         self.is_open = True
 
     def close(self) -> list[Item]:

@@ -23,7 +23,6 @@ from raftkv_trio.errors import (
 from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.peers.connection import CONNECTION_ERRORS
 from raftkv_trio.peers.handshake import Handshake
-from raftkv_trio.peers.handshake_frames import VERSION_WITH_PARTS, Welcome
 from raftkv_trio.peers.outbox import Item, Outbox
 from raftkv_trio.peers.processes import Process
 from raftkv_trio.peers.snapshot_sender import SnapshotSender, jittered
@@ -192,12 +191,12 @@ class Outgoing:
         while True:
             with trio.CancelScope() as self._connection:
                 try:
-                    stream, welcome = await self._dial()
+                    stream = await self._dial()
                 except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                     self._has_failed(error)
                 else:
                     async with stream:
-                        await self._send(stream, takes_parts=welcome.version >= VERSION_WITH_PARTS)
+                        await self._send(stream)
             self._is_up = trio.Event()
             async with cancelled_when(self._is_up.wait):
                 await self._clock.sleep_until(self._clock.now() + jittered(self._backoff_s, self._random))
@@ -216,36 +215,33 @@ class Outgoing:
         elif isinstance(error, SecondProcessRefused):
             self._second_process(str(error))
 
-    async def _dial(self, *, is_for_snapshot: bool = False) -> tuple[trio.abc.Stream, Welcome]:
+    async def _dial(self, *, is_for_snapshot: bool = False) -> trio.abc.Stream:
         with trio.fail_after(CONNECT_TIMEOUT_S):
             stream = await self._network.connect(self.address.host, self.address.port)
         try:
-            welcome, boot_nonce = await self._handshake.introduce(
-                stream, self.node_id, is_for_snapshot=is_for_snapshot
-            )
+            met = await self._handshake.introduce(stream, self.node_id, is_for_snapshot=is_for_snapshot)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
-        self.client_url = welcome.client_url
-        if boot_nonce is not None and self.process is None:
-            self.process = Process(boot_nonce, self.address.url)
+        self.client_url = met.client_url
+        if self.process is None:
+            self.process = Process(met.boot_nonce, self.address.url)
         if is_for_snapshot:
-            self._snapshot_to = boot_nonce
+            self._snapshot_to = met.boot_nonce
         else:
-            self._stream_to = boot_nonce
-        return stream, welcome
-
-    async def _dial_for_snapshot(self) -> trio.abc.Stream:
-        stream, _ = await self._dial(is_for_snapshot=True)
+            self._stream_to = met.boot_nonce
         return stream
 
-    async def _send(self, stream: trio.abc.Stream, *, takes_parts: bool) -> None:
+    async def _dial_for_snapshot(self) -> trio.abc.Stream:
+        return await self._dial(is_for_snapshot=True)
+
+    async def _send(self, stream: trio.abc.Stream) -> None:
         is_logged, self._has_lasted = self._has_lasted, False
         if is_logged:
             self._log_connected()
         self.trouble = None
         self._refused_until = 0.0
-        self.outbox.open(takes_parts=takes_parts)
+        self.outbox.open()
         try:
             # While nothing is sent, only reading shows that the peer has closed the connection.
             async with cancelled_when(self._watch, stream, is_logged):

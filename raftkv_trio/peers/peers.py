@@ -16,8 +16,7 @@ from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.foreign_text import LimitedLog, printable
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.directory_ids import DirectoryIds
-from raftkv_trio.peers.handshake import Handshake
-from raftkv_trio.peers.handshake_frames import Hello
+from raftkv_trio.peers.handshake import Caller, Handshake
 from raftkv_trio.peers.incoming import REJECTION_INTERVAL_S, InboxItem, Incoming, open_peer_listener
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.outgoing import Outgoing, PeerEvents
@@ -58,6 +57,7 @@ class Peers:
         boot_nonce: the number of this process.
         envelope: the members, as far as this node knows before it has applied its log; see `update`.
         directory_ids: by which the members are known.
+        cluster_secret: what all nodes of the cluster share, if they do.
         world: what this node runs on.
         max_outbox_bytes: bound of what waits for one peer.
         client_url: where this node listens for clients, to be told to peers.
@@ -67,7 +67,8 @@ class Peers:
         known: the nodes that may say more than a Hello.
         refusals: counts what is refused.
         directory_refused: given the id of a peer that knows this node by another data directory. May raise.
-        told_removed: given the index at which this node was removed, when a member says so.
+        told_removed: given the id of a member that has proved who it is, and the index at which it says that
+            this node was removed.
 
     Attributes:
         outgoing: by peer id. For reading only.
@@ -83,6 +84,7 @@ class Peers:
         boot_nonce: int,
         envelope: Envelope,
         directory_ids: DirectoryIds,
+        cluster_secret: bytes | None,
         world: World,
         max_outbox_bytes: int,
         client_url: str | None,
@@ -92,7 +94,7 @@ class Peers:
         known: Known,
         refusals: Refusals,
         directory_refused: Callable[[int], None],
-        told_removed: Callable[[int], None],
+        told_removed: Callable[[int, int], None],
     ) -> None:
         self._node_id = identity.node_id
         self._world = world
@@ -111,6 +113,8 @@ class Peers:
             client_url=client_url,
             envelope=envelope,
             directory_ids=directory_ids,
+            cluster_secret=cluster_secret,
+            random=world.random,
             second_process=self.second_process.told,
         )
         self._nursery: trio.Nursery | None = None  # while `run` runs
@@ -119,7 +123,7 @@ class Peers:
         self.incoming = Incoming(
             handshake=self._handshake,
             objection=self._objection,
-            boot_objection=self._boot_objection,
+            process_objection=self._process_objection,
             introduced=self._introduced,
             world=world,
             storage=storage,
@@ -231,46 +235,46 @@ class Peers:
 
     # ------------------------------------------------------------ told by both directions
 
-    def _objection(self, hello: Hello) -> str | None:
+    def _objection(self, caller: Caller) -> str | None:
         """Refuse a node that is not known; once it is, the next connection that it opens is admitted."""
-        if hello.sender not in self._known:
-            self._known.came(hello.sender)
+        if caller.sender not in self._known:
+            self._known.came(caller.sender)
             return (
-                f"node {hello.sender} is not known to be a member here; this node asks the members that it"
+                f"node {caller.sender} is not known to be a member here; this node asks the members that it"
                 " knows, or if none of them is left, start it with a `--cluster` that names present members"
             )
         # It is dialled and kept, and no member yet, as far as this node has applied its log.
-        if hello.sender not in self.outgoing and len(self.outgoing) >= MAX_PEERS:
+        if caller.sender not in self.outgoing and len(self.outgoing) >= MAX_PEERS:
             return f"this node has {MAX_PEERS} peers already"
         return None
 
-    async def _boot_objection(self, hello: Hello, boot_nonce: int, host: str) -> str | None:
+    async def _process_objection(self, caller: Caller, host: str) -> str | None:
         """Refuse a second process under a member's id while the first one is alive; both are told.
 
         Else the connections with that one, which has ended, are closed.
         """
-        outgoing = self.outgoing.get(hello.sender)
+        outgoing = self.outgoing.get(caller.sender)
         if outgoing is None:  # not known yet, and let in for the first time
             return None
-        place = f"{host} (clients at {printable(str(hello.client_url))})"
-        first, process = outgoing.process, Process(boot_nonce, place)
-        if first is None or first.boot_nonce == boot_nonce:
+        place = f"{host} (clients at {printable(str(caller.client_url))})"
+        first, process = outgoing.process, Process(caller.boot_nonce, place)
+        if first is None or first.boot_nonce == caller.boot_nonce:
             outgoing.is_process(process)
             return None
-        sentence = two_processes(hello.sender, first, process)
+        sentence = two_processes(caller.sender, first, process)
         # Answers at its address, or speaks on its stream: it may listen where this node cannot reach it.
-        if await is_alive(self._world.network, outgoing.address, first, sentence) or self.incoming.has_heard(
-            hello.sender, ALIVE_S
-        ):
-            seen = self._second_processes.setdefault(hello.sender, SecondProcess(self._world.clock))
+        if await is_alive(
+            self._handshake, self._world.network, caller.sender, outgoing.address, first, sentence
+        ) or self.incoming.has_heard(caller.sender, ALIVE_S):
+            seen = self._second_processes.setdefault(caller.sender, SecondProcess(self._world.clock))
             seen.told(sentence)
             return sentence
         if outgoing.process == first:  # else another connection was quicker
-            self.incoming.close(hello.sender)
+            self.incoming.close(caller.sender)
             outgoing.is_process(process)
         return None
 
-    def _introduced(self, hello: Hello) -> None:
+    def _introduced(self, caller: Caller) -> None:
         """A node was admitted. If this node does not know it yet, it is dialled from now on.
 
         The cluster may have added that node while this one was down, and it may lead by now: without an
@@ -278,23 +282,23 @@ class Peers:
         connection is to be closed.
         """
         try:
-            address = None if hello.peer_url is None else PeerAddress.parse(hello.peer_url)
+            address = None if caller.peer_url is None else PeerAddress.parse(caller.peer_url)
         except ConfigError as error:
             raise PeerProtocolError(str(error)) from error
-        outgoing = self.outgoing.get(hello.sender)
+        outgoing = self.outgoing.get(caller.sender)
         if outgoing is None:
-            if address is None or hello.sender in self._handshake.envelope.removed:
-                raise PeerProtocolError(f"node {hello.sender} was removed while it introduced itself")
-            self._strangers.note(f"node {hello.sender} at {address.url} is not known to be a member yet")
-            outgoing = self._add(hello.sender, address)
-        outgoing.announce(address, hello.client_url)
-        if not hello.is_for_snapshot:
+            if address is None or caller.sender in self._handshake.envelope.removed:
+                raise PeerProtocolError(f"node {caller.sender} was removed while it introduced itself")
+            self._strangers.note(f"node {caller.sender} at {address.url} is not known to be a member yet")
+            outgoing = self._add(caller.sender, address)
+        outgoing.announce(address, caller.client_url)
+        if not caller.is_for_snapshot:
             outgoing.has_connected()
 
     def _removed_by(self, peer_id: int, index: int) -> None:
-        """Believe only a member: any node that introduces itself is dialled, and this word ends a node."""
+        """Believe only a member: any node that introduces itself is dialled, and this word may end a node."""
         if peer_id in self._handshake.envelope.members:
-            self._told_removed(index)
+            self._told_removed(peer_id, index)
 
     def _add(self, node_id: int, address: PeerAddress) -> Outgoing:
         outgoing = self.outgoing[node_id] = Outgoing(

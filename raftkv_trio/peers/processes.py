@@ -17,9 +17,8 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import PeerProtocolError
-from raftkv_trio.peers.connection import CONNECTION_ERRORS, receive_payload
-from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake_frames import AliveQuery, decode_alive_answer, encode_alive_query
+from raftkv_trio.peers.connection import CONNECTION_ERRORS
+from raftkv_trio.peers.handshake import Handshake
 from raftkv_trio.world import Clock, Network
 
 logger = logging.getLogger(__name__)
@@ -83,8 +82,10 @@ def two_processes(node_id: int, first: Process, second: Process) -> str:
     )
 
 
-async def is_alive(network: Network, address: PeerAddress, process: Process, notice: str) -> bool:
-    """Whether that process answers at this address within `ALIVE_S`.
+async def is_alive(
+    handshake: Handshake, network: Network, peer_id: int, address: PeerAddress, process: Process, notice: str
+) -> bool:
+    """Whether that process of a member answers at this address within `ALIVE_S`.
 
     It is told the `notice`. Another process, which may listen there instead, is not the one that is meant.
     Cancellation leaves nothing behind.
@@ -92,9 +93,7 @@ async def is_alive(network: Network, address: PeerAddress, process: Process, not
     try:
         with trio.fail_after(ALIVE_S):
             async with await network.connect(address.host, address.port) as stream:
-                await stream.send_all(encode_alive_query(AliveQuery(process.boot_nonce, notice)))
-                answer = await receive_payload(stream, FrameDecoder())
-        return decode_alive_answer(answer) == process.boot_nonce
+                return await handshake.is_process(stream, peer_id, process.boot_nonce, notice)
     except (PeerProtocolError, *CONNECTION_ERRORS) as error:
         logger.debug("the process at %s does not answer: %s", address.url, error)
         return False

@@ -1,7 +1,7 @@
 """Snapshots between members, each on a connection of its own, so that no message waits behind a file.
 
-    sender   -> Hello (for a snapshot), SnapshotOffer, SnapshotPiece, SnapshotPiece, ...
-    receiver -> Welcome, SnapshotWanted (from which byte on) or SnapshotRefused, SnapshotTaken
+    sender   -> handshake, SnapshotOffer, SnapshotPiece, SnapshotPiece, ...
+    receiver -> handshake, SnapshotWanted (from which byte on) or SnapshotRefused, SnapshotTaken
 
 The bytes of the sender's file travel as they are. The receiver verifies them part by part, and keeps what
 has arrived if the connection ends, so that the next connection resumes there. As soon as the file is

@@ -209,11 +209,7 @@ class SnapshotWanted(NamedTuple):
 
 
 class SnapshotRefused(NamedTuple):
-    """The answer to an offer: the snapshot cannot be received now, for this reason.
-
-    Protocol version 2 adds it. It is said to a node of version 1 too, which does not know it, and so closes
-    the connection.
-    """
+    """The answer to an offer: the snapshot cannot be received now, for this reason."""
 
     reason: str
 

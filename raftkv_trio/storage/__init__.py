@@ -40,6 +40,7 @@ Which file does what, from the bottom up:
 from raftkv_trio.storage.data_directory import (
     BOOTSTRAP_INDEX,
     BOOTSTRAP_TERM,
+    DIRECTORY_ID_BYTES,
     Bootstrap,
     is_new,
     open_storage,
@@ -53,6 +54,7 @@ from raftkv_trio.storage.snapshot_file import SnapshotId, SnapshotMeta, Verified
 __all__ = [
     "BOOTSTRAP_INDEX",
     "BOOTSTRAP_TERM",
+    "DIRECTORY_ID_BYTES",
     "Bootstrap",
     "Disk",
     "DiskFile",

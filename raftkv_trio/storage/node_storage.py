@@ -71,7 +71,7 @@ class NodeStorage:
 
     @property
     def known_directory_ids(self) -> Mapping[int, bytes]:
-        """The directory id that each other member showed first, by node id."""
+        """By what each other member's directory is known (`peers/directory_ids.py`), by node id."""
         return self._known_directory_ids
 
     def take_entries(self) -> list[Entry]:
@@ -192,9 +192,19 @@ class NodeStorage:
         self._spare_behind, self._tidied = segment, state
 
     def remember_directory_id(self, node_id: int, directory_id: bytes) -> None:
-        """Record a member's directory id, durably; raises StorageError, and OSError if there is no room."""
+        """Record by what a member's directory is known, durably.
+
+        Raises StorageError, and OSError if there is no room.
+        """
+        self._write_peers({**self._known_directory_ids, node_id: directory_id})
+
+    def forget_directory_id(self, node_id: int) -> None:
+        """Forget by what that member's directory is known, durably; raises as `remember_directory_id`."""
+        if node_id in self._known_directory_ids:
+            self._write_peers({i: known for i, known in self._known_directory_ids.items() if i != node_id})
+
+    def _write_peers(self, known: dict[int, bytes]) -> None:
         # In memory only when it is durable: a peer is accepted under an id that a restart remembers, or not.
-        known = {**self._known_directory_ids, node_id: directory_id}
         try:
             write_peers(self._disk, self._path, known)
         except OSError as error:

@@ -1,7 +1,7 @@
 """The small files of a data directory: each is `crc u32`, big endian, then CBOR, and is replaced as a whole.
 
 identity   [format version, cluster id, node id, directory id]
-peers      {node id: directory id}, the directory id that each other member showed first
+peers      {node id: key}, by what each other member's directory is known (`peers/proofs.py`)
 origin     the hash of the backup that the directory was restored from, if it was
 removed    the index at which the cluster removed this node, if it did
 lost       the index up to which this node had acknowledged entries, if some of them were found to be lost
@@ -90,7 +90,7 @@ def write_identity(disk: Disk, path: Path, identity: Identity) -> None:
 
 
 def read_peers(disk: Disk, path: Path) -> dict[int, bytes]:
-    """The directory id that each other member showed first; raises CorruptLog, OSError."""
+    """By what each other member's directory is known; raises CorruptLog, OSError."""
     file = path / "peers"
     # The file is written when the directory is made, though it is empty then. So its loss is noticed, and is
     # not taken for a node that has met nobody and would trust a member that comes back without its votes.
@@ -107,7 +107,7 @@ def read_peers(disk: Disk, path: Path) -> dict[int, bytes]:
 
 
 def write_peers(disk: Disk, path: Path, directory_ids: Mapping[int, bytes]) -> None:
-    """Record the other members' directory ids, all of them; raises OSError."""
+    """Record by what the other members' directories are known, all of them; raises OSError."""
     write_sealed(disk, path / "peers", dict(directory_ids))
 
 

@@ -71,7 +71,13 @@ FLAGS = [
     Flag("--listen-metrics", "[::1]:9", rest(listen_metrics=PeerAddress("::1", 9))),
 ]
 #: Flags without a value or outside the configuration of a server, and a value that is not their default.
-OTHERS = {"--join": "true", "--no-root-members": "true", "--log-format": "json", "--log-level": "debug"}
+OTHERS = {
+    "--join": "true",
+    "--no-root-members": "true",
+    "--cluster-secret-file": "/no/secret",
+    "--log-format": "json",
+    "--log-level": "debug",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +113,9 @@ def test_every_field_that_a_flag_sets_is_in_the_table() -> None:
     }
     fields_of["--id"].remove("data_dir")  # its default is made from the id
     fields_of["--heartbeat-interval"].remove("election_ticks")  # which are counted in it
-    assert fields_of | {"--join": {"join"}, "--no-root-members": {"root_members"}} == {
+    others = {"--join": {"join"}, "--no-root-members": {"root_members"}}
+    others["--cluster-secret-file"] = {"cluster_secret"}  # has tests of its own
+    assert fields_of | others == {
         flag: {field} for field, flag in FLAG_OF.items() if flag not in ("--force", "--procfile")
     }
 
@@ -232,6 +240,7 @@ def test_the_page_of_flags_has_every_flag() -> None:
         "--host-whitelist": "none",
         "--no-root-members": "off",
         "--listen-metrics": "none",
+        "--cluster-secret-file": "none",
     }
     expected = []
     for option in serve.params:

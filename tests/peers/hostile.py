@@ -30,25 +30,12 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.peers.connection import receive_payload
-from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake_frames import (
-    PROTOCOL_VERSIONS,
-    VERSION_WITH_BOOTS,
-    BootAnswer,
-    Hello,
-    JoinAnswer,
-    JoinQuery,
-    Welcome,
-    decode_boot_answer,
-    decode_join_answer,
-    decode_welcome,
-    encode_boot,
-    encode_hello,
-    encode_join_query,
-)
+from raftkv_trio.peers.framing import FrameDecoder, FrameKind
+from raftkv_trio.peers.handshake_frames import Admission, JoinAnswer, Purpose, decode_join_answer
 from raftkv_trio.peers.wire import encode_messages
 from raftkv_trio.raft.types import Message, MessageType
 from tests.conftest import find_free_ports
+from tests.peers.handmade import Side
 
 #: For what must happen soon, on however slow a machine.
 PATIENCE_S = 60.0
@@ -62,6 +49,7 @@ class HostilePeer:
         cluster_id: what it says to be the cluster's.
         node_id: under which it speaks.
         directory_id: of the data directory that it claims to have.
+        secret: the cluster secret that it has.
         peer_url: where it claims to listen; it does not, unless `listening` is used.
     """
 
@@ -73,22 +61,13 @@ class HostilePeer:
         cluster_id: int,
         node_id: int,
         directory_id: bytes = b"h" * 16,
+        secret: bytes | None = None,
         peer_url: str | None = "http://127.0.0.1:1",
     ) -> None:
         self.target, self.target_id = target, target_id
         self.cluster_id, self.node_id, self.directory_id = cluster_id, node_id, directory_id
         self.peer_url = peer_url
-
-    def hello(self, **changes: Any) -> Hello:
-        """The Hello of this peer, with some fields changed."""
-        hello = Hello(
-            cluster_id=self.cluster_id,
-            sender=self.node_id,
-            directory_id=self.directory_id,
-            receiver=self.target_id,
-            peer_url=self.peer_url,
-        )
-        return replace(hello, **changes)
+        self.secret = secret
 
     def message(self, kind: MessageType, **fields: Any) -> Message:
         """A raft message from this peer to its target."""
@@ -98,49 +77,50 @@ class HostilePeer:
         """A connection on which nothing was said yet."""
         return await trio.open_tcp_stream(self.target.host, self.target.port)
 
+    def side(self, connection: trio.abc.Stream) -> Side:
+        """Its side of a handshake."""
+        return Side(
+            connection,
+            self.node_id,
+            directory_id=self.directory_id,
+            cluster_id=self.cluster_id,
+            secret=self.secret,
+        )
+
     @asynccontextmanager
-    async def speaking(self, *, boot_nonce: int = 4711, **hello: Any) -> AsyncIterator["HostileStream"]:
-        """A connection after the handshake, as far as the node takes part: see `HostileStream.refusal`."""
+    async def speaking(self, *, boot_nonce: int = 4711, **dial: Any) -> AsyncIterator["HostileStream"]:
+        """A connection after the handshake: see `HostileStream.refusal`, and `Side.dial` for `dial`."""
         async with await self.connect() as connection:
-            stream = HostileStream(connection)
-            await stream.introduce(self.hello(**hello), boot_nonce)
-            yield stream
+            said = {"peer_url": self.peer_url} | dial
+            admission = await self.side(connection).dial(self.target_id, boot_nonce=boot_nonce, **said)
+            yield HostileStream(connection, admission)
 
     async def join_query(self, node_id: int | None = None) -> JoinAnswer:
         """Ask which cluster this is, as a joiner does."""
         async with await self.connect() as connection:
-            query = JoinQuery(PROTOCOL_VERSIONS, self.node_id if node_id is None else node_id)
-            await connection.send_all(encode_join_query(query))
-            return decode_join_answer(await receive_payload(connection, FrameDecoder()))
+            side = self.side(connection)
+            sender = self.node_id if node_id is None else node_id
+            await side.dial(self.target_id, purpose=Purpose.JOIN, tells_key=False, sender=sender)
+            answer = await side.conversation.receive_sealed(FrameKind.JOIN_ANSWER)
+            return decode_join_answer(answer.body)
 
 
 class HostileStream:
     """A connection of the hostile peer.
 
     Attributes:
-        welcome: the node's answer to the Hello.
-        boot_answer: its answer to the Boot, if the versions have it and the Hello was accepted.
+        admission: the node's answer to the handshake.
     """
 
-    def __init__(self, connection: trio.abc.Stream) -> None:
+    def __init__(self, connection: trio.abc.Stream, admission: Admission) -> None:
         self.connection = connection
-        self.welcome: Welcome | None = None
-        self.boot_answer: BootAnswer | None = None
+        self.admission = admission
         self._decoder = FrameDecoder()
 
     @property
     def refusal(self) -> str | None:
         """Why the node has refused the handshake; None if it has not."""
-        reasons = [answer.reason for answer in (self.welcome, self.boot_answer) if answer is not None]
-        return next((reason for reason in reasons if reason is not None), None)
-
-    async def introduce(self, hello: Hello, boot_nonce: int) -> None:
-        """Take part in the handshake, to its end or to the node's refusal."""
-        await self.connection.send_all(encode_hello(hello))
-        self.welcome = decode_welcome(await self.receive())
-        if self.welcome.reason is None and self.welcome.version >= VERSION_WITH_BOOTS:
-            await self.connection.send_all(encode_boot(boot_nonce))
-            self.boot_answer = decode_boot_answer(await self.receive())
+        return self.admission.reason
 
     async def say(self, *messages: Message) -> None:
         """Send raft messages, in one frame."""

@@ -10,7 +10,7 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.directory_ids import DirectoryIds
-from raftkv_trio.peers.handshake_frames import Hello, encode_hello
+from raftkv_trio.peers.handshake_frames import Admission
 from raftkv_trio.peers.incoming import InboxItem
 from raftkv_trio.peers.peers import Peers
 from raftkv_trio.peers.refusals import Refusals
@@ -19,8 +19,7 @@ from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, OsDisk, open_storage
 from raftkv_trio.sync import ByteBoundedQueue, Wakeup
 from raftkv_trio.world import ThreadWorker, World
-
-CLUSTER_ID = 77
+from tests.peers.handmade import CLUSTER_ID, dialled
 
 
 class RecordedEvents:
@@ -62,6 +61,7 @@ class BareMember:
         directory: Path,
         cluster_id: int = CLUSTER_ID,
         disk: Disk | None = None,
+        secret: bytes | None = None,
     ) -> None:
         bootstrap = Bootstrap(cluster_id=cluster_id, conf_state=ConfState(voters=(1, 2)), envelope=b"-")
         self.storage: NodeStorage = open_storage(
@@ -73,13 +73,14 @@ class BareMember:
         self.inbox: ByteBoundedQueue[tuple[int, InboxItem]] = ByteBoundedQueue(self.wakeup, 1 << 20)
         self.events = RecordedEvents()
         self.directory_refused: list[int] = []
-        self.told_removed: list[int] = []
+        self.told_removed: list[tuple[int, int]] = []  # by whom, and the index
         self.known = KnownIds(addresses)
         self.peers = Peers(
             identity=self.storage.identity,
             boot_nonce=random.getrandbits(63),
             envelope=Envelope.of(addresses),
             directory_ids=DirectoryIds(self.storage, ThreadWorker()),
+            cluster_secret=secret,
             world=World(),
             max_outbox_bytes=1 << 20,
             client_url=f"http://node-{node_id}",
@@ -89,7 +90,7 @@ class BareMember:
             known=self.known,
             refusals=Refusals(World().clock),
             directory_refused=self.directory_refused.append,
-            told_removed=self.told_removed.append,
+            told_removed=lambda peer_id, index: self.told_removed.append((peer_id, index)),
         )
 
     def heartbeat(self, to: int, commit: int = 0) -> Message:
@@ -133,24 +134,14 @@ async def in_trouble(member: BareMember, peer_id: int, words: str) -> None:
 
 async def introduced(
     address: PeerAddress, *, sender: int = 2, peer_url: str | None = None
-) -> tuple[trio.SocketStream, bytes]:
-    """A connection on which node 2, or another, has introduced itself, and the answer, if any."""
-    stream = await trio.open_tcp_stream(address.host, address.port)
-    hello = Hello(
-        versions=(1, 1),
-        cluster_id=CLUSTER_ID,
-        sender=sender,
-        directory_id=b"d" * 16,
-        receiver=1,
-        peer_url=peer_url,
-        client_url=f"http://node-{sender}",
-    )
-    await stream.send_all(encode_hello(hello))
-    return stream, bytes(await stream.receive_some())
+) -> tuple[trio.SocketStream, Admission]:
+    """A connection on which node 2, or another, has introduced itself to node 1, and the answer."""
+    stream, side = await dialled(address, node_id=sender)
+    return stream, await side.dial(peer_url=peer_url, client_url=f"http://node-{sender}")
 
 
 async def admitted(address: PeerAddress) -> trio.SocketStream:
-    """A connection on which node 2 has introduced itself, and was answered."""
-    stream, answer = await introduced(address)
-    assert answer
+    """A connection on which node 2 has introduced itself, and was admitted."""
+    stream, admission = await introduced(address)
+    assert admission.reason is None
     return stream

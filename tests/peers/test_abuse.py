@@ -15,14 +15,15 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
 from raftkv_trio.peers.framing import encode_frame
-from raftkv_trio.peers.handshake import MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.handshake_frames import Hello, encode_hello
 from raftkv_trio.peers.incoming import MAX_HANDSHAKES, REJECTION_INTERVAL_S
+from raftkv_trio.peers.proofs import MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.wire import Forward, Refused, encode_forward, encode_messages, encode_refused
 from raftkv_trio.raft.types import Entry, Message, MessageType
-from tests.peers.members import CLUSTER_ID, BareMember, admitted, connected, running
+from tests.peers.handmade import CLUSTER_ID
+from tests.peers.members import BareMember, admitted, connected, running
 
-HELLO = Hello(versions=(1, 1), cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
+HELLO = Hello(cluster_id=CLUSTER_ID, sender=2, nonce=b"n" * 16, receiver=1)
 STRANGERS = 20
 
 
@@ -61,7 +62,7 @@ def first_bytes(rng: random.Random) -> bytes:
         case 3:
             return frame_of(b"\x81" * rng.randrange(9, MAX_HANDSHAKE_BYTES) + b"\x00")
         case 4:
-            return encode_hello(replace(HELLO, versions=(2, rng.randrange(2, 2**32))))
+            return encode_hello(replace(HELLO, versions=(4, rng.randrange(4, 2**32))))
         case 5:
             return encode_hello(replace(HELLO, cluster_id=CLUSTER_ID + 1 + rng.getrandbits(32)))
         case 6:

@@ -1,6 +1,7 @@
 """Nodes that this node does not know as members yet, or no longer, over real TCP."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 import trio
@@ -9,11 +10,13 @@ import trio.testing
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.peers.framing import FrameKind
 from raftkv_trio.peers.handshake_frames import JoinAnswer, encode_join_answer
-from raftkv_trio.peers.joining import CHECK_S, check_joined, find_cluster
+from raftkv_trio.peers.joining import CHECK_S, Joiner, check_joined, find_cluster
+from raftkv_trio.peers.proofs import key_towards
 from raftkv_trio.world import TcpNetwork, TrioClock
+from tests.peers.handmade import CLUSTER_ID, Side
 from tests.peers.members import (
-    CLUSTER_ID,
     BareMember,
     connected,
     in_trouble,
@@ -68,7 +71,7 @@ async def test_a_removed_member_hears_all_and_is_cut_off(
         one.peers.update(Envelope(members=Envelope.of({1: addresses[1]}).members, removed={2: 17}))
         assert not one.peers.offer(2, [one.heartbeat(2)])
         assert [sender for sender, _ in await two.received(1)] == [1]
-        await until(lambda: two.told_removed == [17] * len(two.told_removed) != [])
+        await until(lambda: two.told_removed == [(1, 17)] * len(two.told_removed) != [])
         await in_trouble(two, 1, "node 2 was removed from this cluster")
 
 
@@ -117,7 +120,7 @@ async def test_an_id_cannot_be_taken_before_it_is_a_members(
         async with running(two):
             await connected(two, 1)
             await connected(one, 2)
-        assert one.storage.known_directory_ids == {2: two.storage.identity.directory_id}
+        assert one.storage.known_directory_ids == {2: key_towards(two.storage.identity.directory_id, 1)}
     assert not two.directory_refused
 
 
@@ -133,7 +136,9 @@ async def test_who_becomes_a_member_is_known_by_its_directory_from_then_on(
         await connected(one, 2)
         assert not one.storage.known_directory_ids
         one.peers.update(Envelope.of(addresses))
-        await until(lambda: one.storage.known_directory_ids == {2: two.storage.identity.directory_id})
+        await until(
+            lambda: one.storage.known_directory_ids == {2: key_towards(two.storage.identity.directory_id, 1)}
+        )
         await connected(two, 1)
         await connected(one, 2)
 
@@ -144,14 +149,14 @@ async def test_a_directory_is_joined_to_its_own_cluster_only(
     """One member that confirms it is enough; one that is of another cluster refutes it; silence does not."""
     mock_clock.rate = 1.0
     away = addresses | {3: PeerAddress("127.0.0.1", 1), 4: PeerAddress("127.0.0.1", 2)}
-    network = TcpNetwork()
+    joiner = Joiner(3, TcpNetwork(), Random(), None)
     async with running(BareMember(1, addresses, tmp_path / "1")):
-        await check_joined(3, CLUSTER_ID, away, tmp_path, network)
+        await check_joined(joiner, CLUSTER_ID, away, tmp_path)
         with pytest.raises(ConfigError, match=f"belongs to cluster 5, and {addresses[1].url} of `members`"):
-            await check_joined(3, 5, away, tmp_path, network)
+            await check_joined(joiner, 5, away, tmp_path)
     (silent,) = await trio.open_tcp_listeners(addresses[1].port, host="127.0.0.1")
     async with silent, trio.open_nursery() as nursery:
-        nursery.start_soon(check_joined, 3, 5, {1: addresses[1]}, tmp_path, network)
+        nursery.start_soon(check_joined, joiner, 5, {1: addresses[1]}, tmp_path)
         async with await silent.accept():
             mock_clock.jump(CHECK_S + 0.1)
 
@@ -163,13 +168,14 @@ async def test_a_cluster_of_many_members_is_joined(tmp_path: Path, addresses: di
     (listener,) = await trio.open_tcp_listeners(addresses[1].port, host="127.0.0.1")
 
     async def answer(stream: trio.SocketStream) -> None:
-        await stream.receive_some()
-        await stream.send_all(encode_join_answer(JoinAnswer(CLUSTER_ID, urls, None)))
+        side = Side(stream, 1)
+        await side.answer()
+        await side.say(FrameKind.JOIN_ANSWER, encode_join_answer(JoinAnswer(CLUSTER_ID, urls, None)), None)
 
     with trio.fail_after(30):
         async with listener, trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, answer, [listener])
-            joined = await find_cluster(2, addresses, TcpNetwork(), TrioClock())
+            joined = await find_cluster(Joiner(2, TcpNetwork(), Random(), None), addresses, TrioClock())
             nursery.cancel_scope.cancel()
     assert joined.cluster_id == CLUSTER_ID
     assert Envelope.decode(joined.envelope).addresses == members

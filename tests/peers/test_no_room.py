@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.peers.proofs import key_towards
 from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.peers.members import BareMember, connected, in_trouble, running
 
@@ -23,4 +24,4 @@ async def test_a_member_that_cannot_be_remembered_is_met_when_there_is_room(
         disk.free_bytes = None
         await connected(one, 2)
         await connected(two, 1)
-        assert one.storage.known_directory_ids == {2: two.storage.identity.directory_id}
+        assert one.storage.known_directory_ids == {2: key_towards(two.storage.identity.directory_id, 1)}

@@ -11,16 +11,10 @@ import trio.testing
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.framing import PART_BYTES, FrameDecoder, PartAssembler
-from raftkv_trio.peers.handshake_frames import (
-    PROTOCOL_VERSIONS,
-    BootAnswer,
-    Welcome,
-    encode_boot_answer,
-    encode_welcome,
-)
 from raftkv_trio.peers.outbox import FRAME_BYTES, MAX_URGENT_BYTES, Item, Outbox, is_urgent, size_of
 from raftkv_trio.peers.wire import Forward, ForwardChange, FramePart, PeerFrame, Refused, decode_peer_frame
 from raftkv_trio.raft.types import Entry, Message, MessageType
+from tests.peers.handmade import Side
 from tests.peers.members import BareMember, running, until
 from tests.raft.cores import three
 
@@ -61,9 +55,9 @@ class Received:
             self.said += frame if isinstance(frame, list) else [frame]
 
 
-def opened(*items: Item, max_bytes: int = 1 << 20, takes_parts: bool = True) -> Outbox:
+def opened(*items: Item, max_bytes: int = 1 << 20) -> Outbox:
     outbox = Outbox(max_bytes)
-    outbox.open(takes_parts=takes_parts)
+    outbox.open()
     assert outbox.offer(items)
     return outbox
 
@@ -209,14 +203,6 @@ async def test_a_probed_member_catches_up_on_a_slow_link() -> None:
     assert sent_bytes < 1.1 * sum(len(entry.data) for entry in leader.log)
 
 
-async def test_a_peer_of_protocol_version_1_gets_whole_frames() -> None:
-    """It does not know parts."""
-    outbox = opened(append(1, 300_000), takes_parts=False)
-    decoder = FrameDecoder()
-    decoder.feed(await outbox.take_frame())
-    assert decode_peer_frame(next(decoder)) == [append(1, 300_000)]
-
-
 async def test_a_forward_of_which_a_part_has_left_comes_back() -> None:
     """Without its last part nobody can have read it, so its proposals may be forwarded again."""
     outbox = opened(forward(100_000, 1), forward(100_000, 2))
@@ -226,7 +212,7 @@ async def test_a_forward_of_which_a_part_has_left_comes_back() -> None:
     await outbox.take_frame()
     await outbox.take_frame()
     assert outbox.close() == [forward(100_000, 2)]
-    outbox.open(takes_parts=True)
+    outbox.open()
     outbox.offer([beat()])
     received = Received()
     await drained(outbox, received)
@@ -240,12 +226,8 @@ async def test_a_heartbeat_passes_a_full_outbox_on_a_slow_link(
     one = BareMember(1, addresses, tmp_path / "1")
     (listener,) = await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1")
     listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
-    welcome = Welcome(version=PROTOCOL_VERSIONS[1], node_id=2, directory_id=b"d" * 16)
     async with running(one), listener, await listener.accept() as stream:
-        assert await stream.receive_some()
-        await stream.send_all(encode_welcome(welcome))
-        assert await stream.receive_some()
-        await stream.send_all(encode_boot_answer(BootAnswer(7, None)))
+        await Side(stream).answer()
         outbox = one.peers.outgoing[2].outbox
         await until(lambda: outbox.is_open)
         index = 1
@@ -264,7 +246,7 @@ async def test_a_heartbeat_passes_a_full_outbox_on_a_slow_link(
 async def test_a_large_urgent_message_leaves_all_the_same() -> None:
     """It has a frame of its own, and those behind it follow."""
     outbox = Outbox(1 << 20)
-    outbox.open(takes_parts=True)
+    outbox.open()
     large = replace(beat(1), entries=(Entry(1, 1, data=bytes(FRAME_BYTES)),))
     asked = replace(beat(2), context=bytes(FRAME_BYTES))
     items = [large, asked, beat(3)]

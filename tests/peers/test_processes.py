@@ -3,47 +3,29 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.peers.connection import receive_payload
-from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake_frames import (
-    AliveQuery,
-    BootAnswer,
-    Hello,
-    Welcome,
-    decode_alive_answer,
-    decode_boot,
-    decode_boot_answer,
-    decode_first_frame,
-    decode_welcome,
-    encode_alive_query,
-    encode_boot,
-    encode_boot_answer,
-    encode_hello,
-    encode_welcome,
-)
+from raftkv_trio.peers.framing import FrameKind
+from raftkv_trio.peers.handshake_frames import Admission, Purpose
 from raftkv_trio.peers.processes import LOG_INTERVAL_S, TOLD_S, SecondProcess
+from raftkv_trio.peers.proofs import key_towards
 from raftkv_trio.peers.wire import encode_messages
 from raftkv_trio.raft.types import Message, MessageType
 from raftkv_trio.testing.simulator.simulated_member import MemberClock
 from raftkv_trio.testing.world.timeline import Timeline
-from tests.peers.members import CLUSTER_ID, BareMember, connected, running, until
+from tests.peers.handmade import Side, dialled
+from tests.peers.members import BareMember, connected, running, until
 from tests.peers.test_snapshot_transfers import snapshot_message, with_snapshot
 
 
-async def boot(address: PeerAddress, boot_nonce: int) -> tuple[trio.SocketStream, BootAnswer]:
+async def boot(address: PeerAddress, boot_nonce: int) -> tuple[trio.SocketStream, Admission]:
     """A connection on which node 2 has introduced itself as this process, and the answer."""
-    stream = await trio.open_tcp_stream(address.host, address.port)
-    hello = Hello(cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
-    decoder = FrameDecoder()
-    await stream.send_all(encode_hello(hello))
-    assert decode_welcome(await receive_payload(stream, decoder)).reason is None
-    await stream.send_all(encode_boot(boot_nonce))
-    return stream, decode_boot_answer(await receive_payload(stream, decoder))
+    stream, side = await dialled(address)
+    return stream, await side.dial(boot_nonce=boot_nonce)
 
 
 async def test_a_copy_of_a_running_node_is_refused_while_that_one_lives(
@@ -119,22 +101,30 @@ async def test_a_process_that_speaks_counts_as_alive_though_it_cannot_be_dialled
             await one.received(1)
 
 
-async def test_only_who_knows_the_process_can_tell_it_of_another(
+async def test_only_a_member_that_is_known_can_tell_a_process_of_another(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
-    """Anybody may ask which process this is, and only then tell it something."""
+    """Whoever asks may hear which process this is. What a stranger tells it counts nothing."""
     one = BareMember(1, addresses, tmp_path / "1")
 
-    async def ask(boot_nonce: int) -> int:
-        async with await trio.open_tcp_stream(addresses[1].host, addresses[1].port) as stream:
-            await stream.send_all(encode_alive_query(AliveQuery(boot_nonce, "two processes")))
-            return decode_alive_answer(await receive_payload(stream, FrameDecoder()))
+    async def tell(node_id: int, sentence: str, **side: Any) -> int:
+        stream, asker = await dialled(addresses[1], node_id=node_id, **side)
+        async with stream:
+            admission = await asker.dial(purpose=Purpose.ALIVE, peer_url="http://127.0.0.1:1")
+            if admission.reason is None:
+                key = key_towards(side.get("directory_id", b"d" * 16), 1)
+                await asker.say(FrameKind.NOTICE, [sentence], key)
+            assert not await stream.receive_some()
+        return admission.boot_nonce
 
     async with running(one):
-        nonce = await ask(7)
+        nonces = {await tell(9, "a stranger's word")}
         assert one.peers.second_process.reason is None
-        assert await ask(nonce) == nonce
+        nonces.add(await tell(2, "two processes"))
         assert one.peers.second_process.reason == "two processes"
+        nonces.add(await tell(2, "the word of another directory", directory_id=b"x" * 16))
+        assert one.peers.second_process.reason == "two processes"
+    assert len(nonces) == 1
 
 
 async def test_a_restart_ends_the_snapshot_to_the_process_before(
@@ -143,11 +133,11 @@ async def test_a_restart_ends_the_snapshot_to_the_process_before(
     """A peer that introduces itself under a new boot is not waited for where its last process was."""
     one = with_snapshot(BareMember(1, addresses, tmp_path / "1"))
     (listener,) = await trio.open_tcp_listeners(addresses[2].port, host=addresses[2].host)
-    dialled: list[trio.SocketStream] = []
+    streams: list[trio.SocketStream] = []
     async with running(one):
         one.peers.send_snapshot(snapshot_message(one))
         async with listener:
-            while not await welcome(listener, dialled, boot_nonce=5):
+            while not await welcome(listener, streams, boot_nonce=5):
                 pass
         # Nothing listens there any more, and the connections stay open, as those of a host that has died.
         stream, answer = await boot(addresses[1], 6)
@@ -155,21 +145,16 @@ async def test_a_restart_ends_the_snapshot_to_the_process_before(
         await until(lambda: one.events.sent_snapshots)
         await stream.aclose()
     assert one.events.sent_snapshots == [(2, False)]
-    for stream in dialled:
+    for stream in streams:
         await stream.aclose()
 
 
-async def welcome(listener: trio.SocketListener, dialled: list[trio.SocketStream], boot_nonce: int) -> bool:
+async def welcome(listener: trio.SocketListener, streams: list[trio.SocketStream], boot_nonce: int) -> bool:
     """Answer a node that dials node 2; whether it did so for a snapshot."""
     stream = await listener.accept()
-    dialled.append(stream)
-    decoder = FrameDecoder()
-    hello = decode_first_frame(await receive_payload(stream, decoder))
-    assert isinstance(hello, Hello)
-    await stream.send_all(encode_welcome(Welcome(version=2, node_id=2, directory_id=b"d" * 16)))
-    decode_boot(await receive_payload(stream, decoder))
-    await stream.send_all(encode_boot_answer(BootAnswer(boot_nonce, None)))
-    return hello.is_for_snapshot
+    streams.append(stream)
+    introduction = await Side(stream).answer(Admission(boot_nonce))
+    return introduction.purpose is Purpose.SNAPSHOT
 
 
 def test_it_is_told_once_a_minute_and_for_a_while(caplog: pytest.LogCaptureFixture) -> None:

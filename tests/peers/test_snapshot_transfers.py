@@ -18,13 +18,7 @@ import trio.testing
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake_frames import (
-    Hello,
-    Welcome,
-    decode_first_frame,
-    encode_hello,
-    encode_welcome,
-)
+from raftkv_trio.peers.handshake_frames import Purpose
 from raftkv_trio.peers.snapshot_streams import FRAME_TIMEOUT_S, SnapshotConnection
 from raftkv_trio.peers.wire import (
     SnapshotFrame,
@@ -39,7 +33,8 @@ from raftkv_trio.raft.types import ConfState, Message, MessageType, Snapshot
 from raftkv_trio.storage import OsDisk, SnapshotMeta
 from raftkv_trio.storage.disk import DiskFile
 from raftkv_trio.world import UNACKNOWLEDGED_S, TcpNetwork
-from tests.peers.members import CLUSTER_ID, BareMember, connected, running, until
+from tests.peers.handmade import Side, dialled
+from tests.peers.members import BareMember, connected, running, until
 
 META = SnapshotMeta(index=10, term=2, conf_state=ConfState(voters=(1, 2)))
 
@@ -57,10 +52,8 @@ class ScriptedPeer:
         while True:
             stream = await self._listener.accept()
             self.streams.append(stream)
-            hello = decode_first_frame(await receive_payload(stream, FrameDecoder()))
-            assert isinstance(hello, Hello)
-            await stream.send_all(encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16)))
-            if hello.is_for_snapshot:
+            introduction = await Side(stream).answer()
+            if introduction.purpose is Purpose.SNAPSHOT:
                 return ScriptedConnection(stream)
             self.main = stream
 
@@ -93,17 +86,8 @@ async def scripted_peer(address: PeerAddress) -> AsyncIterator[ScriptedPeer]:
 
 async def admitted_for_snapshot(address: PeerAddress) -> trio.SocketStream:
     """A connection for a snapshot on which node 1 has introduced itself to node 2, and was answered."""
-    stream = await trio.open_tcp_stream(address.host, address.port)
-    hello = Hello(
-        versions=(1, 1),
-        cluster_id=CLUSTER_ID,
-        sender=1,
-        directory_id=b"d" * 16,
-        receiver=2,
-        is_for_snapshot=True,
-    )
-    await stream.send_all(encode_hello(hello))
-    assert await stream.receive_some()
+    stream, side = await dialled(address, node_id=1)
+    assert (await side.dial(2, purpose=Purpose.SNAPSHOT)).reason is None
     return stream
 
 

@@ -10,6 +10,7 @@ import pytest
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
+from raftkv_trio.peers.handshake_frames import Purpose
 from raftkv_trio.peers.peers import Peers
 from raftkv_trio.peers.wire import (
     Forward,
@@ -142,7 +143,7 @@ async def test_a_stranger_offers_no_snapshot(tmp_path: Path) -> None:
         stranger = siege.stranger(1)
         snapshot = Snapshot(1000, 1, ConfState(voters=(1, 2, 3)))
         message = stranger.message(MessageType.SNAP, term=terms[1], snapshot=snapshot)
-        async with stranger.speaking(is_for_snapshot=True) as stream:
+        async with stranger.speaking(purpose=Purpose.SNAPSHOT) as stream:
             assert stream.refusal is not None
             await stream.send(encode_snapshot_frame(SnapshotOffer(message, 10_000_000)))
             await stream.wait_closed()

@@ -12,21 +12,11 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.proposal import ProposalId
-from raftkv_trio.peers.connection import receive_payload
-from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake_frames import (
-    Hello,
-    Welcome,
-    decode_first_frame,
-    decode_welcome,
-    encode_hello,
-    encode_welcome,
-)
 from raftkv_trio.peers.peers import MAX_PEERS
 from raftkv_trio.peers.wire import Forward, encode_messages
 from raftkv_trio.raft.types import Entry, Message, MessageType
+from tests.peers.handmade import CLUSTER_ID, Side, dialled
 from tests.peers.members import (
-    CLUSTER_ID,
     BareMember,
     admitted,
     connected,
@@ -35,8 +25,6 @@ from tests.peers.members import (
     running,
     until,
 )
-
-HELLO = Hello(versions=(1, 1), cluster_id=CLUSTER_ID, sender=2, directory_id=b"d" * 16, receiver=1)
 
 
 async def test_messages_arrive_once_and_in_order(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -62,13 +50,11 @@ async def test_members_tell_each_other_where_clients_reach_them(
     dialling = BareMember(1, addresses, tmp_path / "dialling")
     (listener,) = await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1")
     async with listener, running(dialling), await listener.accept() as stream:
-        await stream.send_all(
-            encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16, client_url="http://node-2"))
-        )
+        await Side(stream).answer(client_url="http://node-2")
         await until(lambda: dialling.peers.outgoing[2].client_url == "http://node-2")
-    dialled = BareMember(1, addresses, tmp_path / "dialled")
-    async with running(dialled), await admitted(addresses[1]):
-        await until(lambda: dialled.peers.outgoing[2].client_url == "http://node-2")
+    called = BareMember(1, addresses, tmp_path / "called")
+    async with running(called), await admitted(addresses[1]):
+        await until(lambda: called.peers.outgoing[2].client_url == "http://node-2")
 
 
 async def test_what_never_left_is_told(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -80,8 +66,7 @@ async def test_what_never_left_is_told(tmp_path: Path, addresses: dict[int, Peer
     listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     async with running(one), listener:
         stream = await listener.accept()
-        assert await stream.receive_some()
-        await stream.send_all(encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16)))
+        await Side(stream).answer()
         outbox = one.peers.outgoing[2].outbox
         await until(lambda: outbox.is_open)
         offered = 0
@@ -122,8 +107,8 @@ async def test_another_cluster_is_refused_on_both_sides(
     one = BareMember(1, addresses, tmp_path / "1")
     two = BareMember(2, addresses, tmp_path / "2", cluster_id=CLUSTER_ID + 1)
     async with running(one, two):
-        await in_trouble(one, 2, "refused this node: cluster id")
-        await until(lambda: "refused node 1: cluster id" in caplog.text)
+        await in_trouble(one, 2, "cluster id 4e is not this cluster's 4d")
+        await until(lambda: "node 1 refuses this node: cluster id 4e" in caplog.text)
     assert not one.peers.outgoing[2].outbox.is_open
 
 
@@ -147,57 +132,19 @@ async def test_a_wiped_directory_is_refused(tmp_path: Path, addresses: dict[int,
         ({"receiver": 2}, "node 2 was expected here, but this is node 1"),
         ({"sender": 3}, "node 3 is not a member of this cluster"),
         ({"sender": 1}, "node 1 is this node itself"),
-        ({"versions": (7, 9)}, "protocol versions 7 to 9"),
         ({"cluster_id": 1}, "cluster id 1 is not this cluster's"),
     ],
 )
 async def test_a_handshake_that_does_not_fit_is_told_why(
     tmp_path: Path, addresses: dict[int, PeerAddress], hello: dict[str, Any], reason: str
 ) -> None:
-    """The answer to a Hello names what is wrong with it, and then the connection is closed."""
-    fields: dict[str, Any] = {
-        "versions": (1, 1),
-        "cluster_id": CLUSTER_ID,
-        "sender": 2,
-        "directory_id": b"d" * 16,
-        "receiver": 1,
-    }
+    """The answer names what is wrong with a handshake, and then the connection is closed."""
     one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
-        stream = await trio.open_tcp_stream("127.0.0.1", addresses[1].port)
+        stream, side = await dialled(addresses[1])
         async with stream:
-            await stream.send_all(encode_hello(Hello(**(fields | hello))))
-            answer = b"".join([bytes(data) async for data in stream])
-    decoder = FrameDecoder()
-    decoder.feed(answer)
-    assert reason in (decode_welcome(next(decoder)).reason or "")
-
-
-@pytest.mark.parametrize("liar", [2, 9])
-async def test_only_a_member_can_tell_a_node_that_it_was_removed(
-    tmp_path: Path, addresses: dict[int, PeerAddress], liar: int
-) -> None:
-    """A node that is not known as a member is dialled, but not believed: its word would end this node."""
-    one = BareMember(1, addresses, tmp_path / "1")
-    listener = (await trio.open_tcp_listeners(addresses[2].port, host="127.0.0.1"))[0]
-    removed = Welcome(
-        version=1, node_id=liar, directory_id=b"l" * 16, reason="you were removed", removed_at=99
-    )
-    async with listener, running(one):
-        if liar == 9:
-            one.peers.update(Envelope.of({1: addresses[1]}))
-            one.known.add(9)  # by a change that is in the log, and not applied
-            stream, _ = await introduced(addresses[1], sender=liar, peer_url=addresses[2].url)
-            await stream.aclose()
-        told = False
-        while not told:
-            async with await listener.accept() as stream:
-                hello = decode_first_frame(await receive_payload(stream, FrameDecoder()))
-                told = isinstance(hello, Hello) and hello.receiver == liar
-                if told:
-                    await stream.send_all(encode_welcome(removed))
-        await in_trouble(one, liar, "you were removed")
-    assert one.told_removed == ([99] if liar == 2 else [])
+            assert reason in ((await side.dial(**hello)).reason or "")
+            assert not await stream.receive_some()
 
 
 async def test_strangers_fill_no_list_of_directory_ids(
@@ -269,13 +216,9 @@ async def test_a_newer_connection_may_end_before_the_older(
     one = BareMember(1, addresses, tmp_path / "1")
     async with running(one):
         for _ in range(30):
-            async with await admitted(addresses[1]) as old:
-                new = await trio.open_tcp_stream(addresses[1].host, addresses[1].port)
-                async with new:
-                    await new.send_all(encode_hello(HELLO))
-                    await new.send_eof()
-                    assert not await old.receive_some()
-                    assert b"".join([bytes(data) async for data in new]), "it was admitted"
+            async with await admitted(addresses[1]) as old, await admitted(addresses[1]) as new:
+                await new.send_eof()
+                assert not await old.receive_some()
         async with await admitted(addresses[1]):
             await until(lambda: one.peers.incoming.is_connected(2))
         await until(lambda: not one.peers.incoming.is_connected(2))
@@ -301,12 +244,11 @@ async def test_a_peer_that_closes_at_once_is_told_of_once_and_dialled_less_and_l
         for _ in range(5):
             async with await listener.accept() as stream:
                 moments.append(trio.current_time())
-                await stream.send_all(encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16)))
-                await stream.receive_some()
+                await Side(stream).answer()
         await in_trouble(one, 2, "closed the connection")
         assert [line.split()[0] for line in caplog.messages] == ["connected", "node"]
         async with await listener.accept() as stream:
-            await stream.send_all(encode_welcome(Welcome(version=1, node_id=2, directory_id=b"d" * 16)))
+            await Side(stream).answer()
             await until(lambda: len(caplog.messages) == 3)
     assert caplog.messages[2].startswith("connected to node 2")
     assert moments[-1] - moments[-2] >= 0.2

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.foreign_text import MAX_CHARACTERS
 from raftkv_trio.payload.proposal import ProposalId, decode_proposal, encode_proposal
 from raftkv_trio.peers.framing import (
     MAX_FRAME_BYTES,
@@ -21,29 +22,28 @@ from raftkv_trio.peers.framing import (
     cut_into_parts,
     encode_frame,
 )
-from raftkv_trio.peers.handshake import MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.handshake_frames import (
-    AliveQuery,
-    BootAnswer,
+    PROTOCOL_VERSIONS,
+    Admission,
     Hello,
+    Introduction,
     JoinAnswer,
-    JoinQuery,
+    Proof,
+    Purpose,
+    RefusalKind,
     Welcome,
-    decode_alive_answer,
-    decode_boot,
-    decode_boot_answer,
-    decode_first_frame,
+    decode_admission,
+    decode_hello,
+    decode_introduction,
     decode_join_answer,
+    decode_notice,
+    decode_proof,
     decode_welcome,
-    encode_alive_answer,
-    encode_alive_query,
-    encode_boot,
-    encode_boot_answer,
     encode_hello,
     encode_join_answer,
-    encode_join_query,
     encode_welcome,
 )
+from raftkv_trio.peers.proofs import MAX_HANDSHAKE_BYTES, key_towards
 from raftkv_trio.peers.wire import (
     Forward,
     ForwardChange,
@@ -72,55 +72,31 @@ SNAP = Message(
 )
 ID = ProposalId(1, 2, 3)
 HELLO = Hello(
-    versions=(1, 1),
-    cluster_id=5,
-    sender=1,
-    directory_id=b"d" * 16,
-    receiver=2,
-    peer_url="http://h:1",
-    client_url=None,
-    is_for_snapshot=True,
+    cluster_id=5, sender=1, nonce=b"n" * 16, receiver=2, peer_url="http://h:1", client_url="http://c:1"
 )
-WELCOME = Welcome(
-    version=1,
-    node_id=2,
-    directory_id=b"d" * 16,
-    client_url="http://c:2",
-    reason="no",
-    is_other_directory=True,
-    removed_at=9,
-)
+WELCOME = Welcome(version=3, node_id=2, nonce=b"m" * 16, client_url="http://c:2", reason="no")
 
-#: One frame of each kind, as protocol version 1 has it: encoder, decoder, what is said, and the bytes.
-VERSION_1 = [
+#: The first frame each way has the same form in all versions: encoder, decoder, what is said, and the bytes.
+FIRST_FRAMES = [
     pytest.param(
         encode_hello,
-        decode_first_frame,
+        decode_hello,
         HELLO,
-        "000000264d3d052d890182010105015064646464646464646464646464646464026a687474703a2f2f683a31f6f5",
+        "0000003066e822b989018203030501506e6e6e6e6e6e6e6e6e6e6e6e6e6e"
+        "6e6e026a687474703a2f2f683a316a687474703a2f2f633a31f4",
         id="hello",
     ),
     pytest.param(
         encode_welcome,
         decode_welcome,
         WELCOME,
-        "0000002503e62f6e8802010250646464646464646464646464646464646a687474703a2f2f633a32626e6ff509",
+        "00000025292222ad88020302506d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6a687474703a2f2f633a32626e6ff4f6",
         id="welcome",
     ),
-    pytest.param(
-        encode_join_query,
-        decode_first_frame,
-        JoinQuery((1, 1), 4),
-        "000000063bb23eab830a82010104",
-        id="query",
-    ),
-    pytest.param(
-        encode_join_answer,
-        decode_join_answer,
-        JoinAnswer(5, {1: "http://h:1"}, None),
-        "000000114de3e8c1840b05a1016a687474703a2f2f683a31f6",
-        id="answer",
-    ),
+]
+
+#: One frame of each other kind that protocol version 1 has.
+VERSION_1 = [
     pytest.param(
         encode_messages,
         decode_peer_frame,
@@ -180,15 +156,8 @@ VERSION_1 = [
 ]
 
 
-#: The frames that protocol version 2 adds.
+#: The frames that protocol version 2 adds, as far as version 3 has kept them.
 VERSION_2 = [
-    pytest.param(
-        encode_hello,
-        decode_first_frame,
-        replace(HELLO, versions=(1, 2)),
-        "0000002620bbf677890182010205015064646464646464646464646464646464026a687474703a2f2f683a31f6f5",
-        id="hello",
-    ),
     pytest.param(
         lambda part: encode_frame([FrameKind.PART, list(part)]),
         decode_peer_frame,
@@ -203,22 +172,30 @@ VERSION_2 = [
         "0000000715669fe4820e6466756c6c",
         id="snapshot_refused",
     ),
-    pytest.param(encode_boot, decode_boot, 7, "00000003040c9f90820f07", id="boot"),
+]
+
+#: The bodies of the sealed frames of the handshake, which protocol version 3 adds.
+VERSION_3_BODIES = [
+    pytest.param(decode_proof, Proof(5, True), "8205f5", id="proof"),
     pytest.param(
-        encode_boot_answer,
-        decode_boot_answer,
-        BootAnswer(7, "two"),
-        "00000007527cfa038310076374776f",
-        id="boot_answer",
+        decode_introduction,
+        Introduction(Purpose.SNAPSHOT, 7, b"key", False, "no"),
+        "850107436b6579f4626e6f",
+        id="introduction",
     ),
     pytest.param(
-        encode_alive_query,
-        decode_first_frame,
-        AliveQuery(7, "two"),
-        "00000007992029a68311076374776f",
-        id="alive_query",
+        decode_admission,
+        Admission(7, b"key", RefusalKind.REMOVED, "no", 9),
+        "8507436b657901626e6f09",
+        id="admission",
     ),
-    pytest.param(encode_alive_answer, decode_alive_answer, 7, "00000003fb60f38c821207", id="alive_answer"),
+    pytest.param(
+        decode_join_answer,
+        JoinAnswer(5, {1: "http://h:1"}, None),
+        "83058182016a687474703a2f2f683a31f6",
+        id="join_answer",
+    ),
+    pytest.param(decode_notice, "two", "816374776f", id="notice"),
 ]
 
 
@@ -289,11 +266,11 @@ def test_nonsense_raises_a_protocol_error_and_nothing_else(payload: bytes) -> No
 )
 @pytest.mark.parametrize(
     "decode",
-    [decode_first_frame, decode_welcome, decode_join_answer, decode_peer_frame, decode_snapshot_frame],
+    [decode_hello, decode_welcome, decode_peer_frame, decode_snapshot_frame],
 )
 def test_no_value_gets_past_the_checks(decode: Callable[[bytes], object], value: object) -> None:
     """Every value in every field is taken or refused; so are numbers of thousands of digits."""
-    for case in VERSION_1 + VERSION_2:
+    for case in FIRST_FRAMES + VERSION_1 + VERSION_2:
         frame = case.values[3]
         assert isinstance(frame, str)
         for damaged in replaced(cbor2.loads(bytes.fromhex(frame)[8:]), value):
@@ -326,7 +303,7 @@ def test_a_reason_is_cut_to_what_a_peer_takes() -> None:
         reason = getattr(decode(next(decoder)), "reason", None)
         assert isinstance(reason, str)
         assert long.startswith(reason.removesuffix("..."))
-        assert 900 < len(reason) <= 1000
+        assert MAX_CHARACTERS - 50 < len(reason) <= MAX_CHARACTERS
 
 
 def test_a_forward_without_proposals_is_refused() -> None:
@@ -337,7 +314,7 @@ def test_a_forward_without_proposals_is_refused() -> None:
         decode_peer_frame(next(decoder))
 
 
-@pytest.mark.parametrize(("encode", "decode", "said", "form"), VERSION_1 + VERSION_2)
+@pytest.mark.parametrize(("encode", "decode", "said", "form"), FIRST_FRAMES + VERSION_1 + VERSION_2)
 def test_each_frame_has_the_form_of_its_protocol_version(
     encode: Callable[[Any], bytes], decode: Callable[[bytes], object], said: object, form: str
 ) -> None:
@@ -347,6 +324,48 @@ def test_each_frame_has_the_form_of_its_protocol_version(
     decoder = FrameDecoder()
     decoder.feed(frame)
     assert decode(next(decoder)) == said
+
+
+@pytest.mark.parametrize(("decode", "said", "form"), VERSION_3_BODIES)
+def test_each_body_has_the_form_of_its_protocol_version(
+    decode: Callable[[bytes], object], said: Any, form: str
+) -> None:
+    """As above, for what a handshake says under a seal; and nonsense in any field is refused."""
+    body = [said] if isinstance(said, str) else list(said)
+    if isinstance(said, JoinAnswer):
+        body = encode_join_answer(said)
+    assert cbor2.dumps(body).hex() == form
+    assert decode(bytes.fromhex(form)) == said
+    values: list[Any] = [2**80, -1, b"bytes", "text", [], {}, None, True, float("nan")]
+    for value in values:
+        for damaged in replaced(body, value):
+            try:
+                decode(cbor2.dumps(damaged))
+            except PeerProtocolError:
+                pass
+
+
+@pytest.mark.parametrize("versions", [(1, 1), (1, 2)])
+def test_the_first_frames_of_older_versions_can_be_read(versions: tuple[int, int]) -> None:
+    """And older versions can read those of this one: nodes tell each other why they do not talk."""
+    older = [1, list(versions), 5, 1, b"d" * 16, 2, "http://h:1", None, True]
+    assert decode_hello(cbor2.dumps(older)).versions == versions
+    assert decode_welcome(cbor2.dumps([2, 2, 2, b"d" * 16, None, "too new", True, 9])).reason == "too new"
+    # What version 2 checks of each field of a Hello and of a Welcome.
+    hello = cbor2.loads(encode_hello(HELLO)[8:])
+    assert [type(field) for field in hello] == [int, list, int, int, bytes, int, str, str, bool]
+    assert hello[1] == list(PROTOCOL_VERSIONS)
+    welcome = cbor2.loads(encode_welcome(WELCOME)[8:])
+    assert [type(field) for field in welcome] == [int, int, int, bytes, str, str, bool, type(None)]
+    with pytest.raises(PeerProtocolError, match="an older version of raftkv-trio asks; upgrade it"):
+        decode_hello(cbor2.dumps([10, list(versions), 4]))
+
+
+def test_the_keys_of_a_directory_do_not_change() -> None:
+    """They are on disks: by them members know each other after an upgrade too."""
+    assert (
+        key_towards(b"d" * 16, 2).hex() == "78554907dc718cea067dd03496950395706b895c7a3a1ea6cb389918f7397c78"
+    )
 
 
 @pytest.mark.parametrize("size", [0, 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES, MAX_FRAME_BYTES - 100])

@@ -52,11 +52,11 @@ def _(original: Any) -> object:
     "second-process-is-let-in",
     "of two processes under one id the newest connection counts, and nobody is told",
     Peers,
-    "_boot_objection",
+    "_process_objection",
     level=2,
 )
 def _(original: Any) -> object:
-    async def boot_objection(peers: Any, hello: object, boot_nonce: int, host: str) -> None:
+    async def process_objection(peers: Any, caller: object, host: str) -> None:
         return None
 
-    return boot_objection
+    return process_objection

@@ -15,7 +15,7 @@ from raftkv_trio.node.recovery import open_directory, restore_machine
 from raftkv_trio.node.removal import GRACE_PERIOD_S
 from raftkv_trio.node.steps import Call, Checkpoint
 from raftkv_trio.peers.handshake import join_answer
-from raftkv_trio.peers.handshake_frames import PROTOCOL_VERSIONS, JoinAnswer, JoinQuery
+from raftkv_trio.peers.handshake_frames import JoinAnswer
 from raftkv_trio.peers.joining import ASK_INTERVAL_S, what_to_join
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.peers import PARTING_S
@@ -89,7 +89,7 @@ class SteppedMember(SimulatedMember):
         )
 
     def _find_cluster(self) -> Bootstrap | None:
-        for answer in self._network.ask(JoinQuery(PROTOCOL_VERSIONS, self.id)):
+        for answer in self._network.ask(self.id):
             found = what_to_join(answer, self.id, self.config.members[self.id])
             if isinstance(found, Bootstrap):
                 return found
@@ -230,14 +230,15 @@ class SteppedMember(SimulatedMember):
         self._introduced.add(peer_id)
         return self.parts.membership.envelope.removed.get(peer_id)
 
-    def told_removed(self, index: int) -> None:
-        if self.parts is not None:
-            self._act(self._epoch, self.parts.removal.told_by_member, (index,))
+    def told_removed(self, peer_id: int, index: int) -> None:
+        # Members alone are believed, as in `Peers`.
+        if self.parts is not None and peer_id in self.parts.membership.envelope.members:
+            self._act(self._epoch, self.parts.removal.told_by_member, (peer_id, index))
 
-    def answer(self, query: JoinQuery) -> JoinAnswer | None:
+    def answer(self, asker: int) -> JoinAnswer | None:
         if self.parts is None or self.state is not ProcessState.UP:
             return None
-        return join_answer(query, self.parts.storage.identity.cluster_id, self.parts.membership.envelope)
+        return join_answer(asker, self.parts.storage.identity.cluster_id, self.parts.membership.envelope)
 
     def _members_changed(self, parts: NodeParts) -> None:
         is_first = self._last_envelope is None

@@ -7,20 +7,10 @@ import trio
 
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, receive_payload
-from raftkv_trio.peers.framing import FrameDecoder
-from raftkv_trio.peers.handshake_frames import (
-    PROTOCOL_VERSIONS,
-    VERSION_WITH_BOOTS,
-    AliveQuery,
-    Hello,
-    JoinQuery,
-    decode_boot_answer,
-    decode_welcome,
-    encode_alive_query,
-    encode_boot,
-    encode_hello,
-    encode_join_query,
-)
+from raftkv_trio.peers.framing import FrameDecoder, FrameKind
+from raftkv_trio.peers.handshake import new_nonce, say_hello
+from raftkv_trio.peers.handshake_frames import Hello, Introduction, Purpose
+from raftkv_trio.peers.proofs import Conversation, key_towards
 from raftkv_trio.peers.wire import (
     Forward,
     ForwardChange,
@@ -98,39 +88,41 @@ class StrangerOnStreams:
                 case 0:
                     await stream.send_all(random.randbytes(random.randrange(1, 200)))
                 case 1:
-                    query = JoinQuery(PROTOCOL_VERSIONS, random.choice((STRANGER_ID, victim.id)))
-                    await stream.send_all(encode_join_query(query))
-                    await receive_payload(stream, FrameDecoder())
+                    sender = random.choice((STRANGER_ID, victim.id))
+                    await self._introduce(stream, victim.id, 0, Purpose.JOIN, sender)
                 case 2:
-                    alive_query = AliveQuery(random.getrandbits(62), "there are two of you")
-                    await stream.send_all(encode_alive_query(alive_query))
-                    await receive_payload(stream, FrameDecoder())
-                case number:
-                    is_for_snapshot = number == 3
-                    await self._introduce(stream, victim.id, cluster_id, is_for_snapshot=is_for_snapshot)
-                    if is_for_snapshot:
-                        await self._offer_snapshot(stream, victim.id, heard)
-                    else:
-                        await self._say(stream, victim.id, heard)
+                    conversation = await self._introduce(stream, victim.id, cluster_id, Purpose.ALIVE)
+                    notice = conversation.sealed(FrameKind.NOTICE, ["there are two of you"], None)
+                    await conversation.send(notice)
+                case 3:
+                    await self._introduce(stream, victim.id, cluster_id, Purpose.SNAPSHOT)
+                    await self._offer_snapshot(stream, victim.id, heard)
+                case _:
+                    await self._introduce(stream, victim.id, cluster_id, Purpose.MESSAGES)
+                    await self._say(stream, victim.id, heard)
 
     async def _introduce(
-        self, stream: trio.abc.Stream, victim_id: int, cluster_id: int, *, is_for_snapshot: bool
-    ) -> None:
+        self,
+        stream: trio.abc.Stream,
+        victim_id: int,
+        cluster_id: int,
+        purpose: Purpose,
+        sender: int = STRANGER_ID,
+    ) -> Conversation:
         hello = Hello(
             cluster_id=cluster_id,
-            sender=STRANGER_ID,
-            directory_id=self._directory_id,
+            sender=sender,
+            nonce=new_nonce(self._random),
             receiver=victim_id,
             peer_url=f"http://node{STRANGER_ID}:9021",
-            is_for_snapshot=is_for_snapshot,
         )
-        decoder = FrameDecoder()
-        await stream.send_all(encode_hello(hello))
-        welcome = decode_welcome(await receive_payload(stream, decoder))
-        # Refused or not, it goes on to speak.
-        if welcome.reason is None and welcome.version >= VERSION_WITH_BOOTS:
-            await stream.send_all(encode_boot(self._random.getrandbits(62)))
-            decode_boot_answer(await receive_payload(stream, decoder))
+        conversation = Conversation(stream, None)
+        await say_hello(conversation, hello)
+        key = key_towards(self._directory_id, victim_id)
+        introduction = Introduction(purpose, self._random.getrandbits(62), key, False, None)
+        await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, introduction, key))
+        await conversation.receive_sealed(FrameKind.ADMISSION)
+        return conversation  # refused or not, it goes on to speak
 
     async def _say(self, stream: trio.abc.Stream, victim_id: int, heard: Overheard) -> None:
         members = [victim.id for victim in self._victims()]

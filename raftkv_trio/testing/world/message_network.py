@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from raftkv_trio.peers.handshake_frames import JoinAnswer, JoinQuery
+from raftkv_trio.peers.handshake_frames import JoinAnswer
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, PeerFrame, Refused
 from raftkv_trio.raft.types import Message
@@ -69,11 +69,11 @@ class Receiver(Protocol):
         """A peer connects to this node. Returns the index at which the peer was removed; None: it was not."""
         ...
 
-    def told_removed(self, index: int) -> None:
+    def told_removed(self, peer_id: int, index: int) -> None:
         """A peer says that this node was removed."""
         ...
 
-    def answer(self, query: JoinQuery) -> JoinAnswer | None:
+    def answer(self, asker: int) -> JoinAnswer | None:
         """Which cluster this is; None if the node does not answer."""
         ...
 
@@ -165,7 +165,7 @@ class MessageNetwork:
             return
         removed_at = self._receivers[receiver].meet(sender)
         if removed_at is not None:
-            near.told_removed(removed_at)
+            near.told_removed(receiver, removed_at)
             self._reconnect(sender, receiver)
             return
         self._count += 1
@@ -174,11 +174,10 @@ class MessageNetwork:
         if (ended := self._unanswered.pop((receiver, sender), None)) is not None:
             ended(False)
 
-    def ask(self, query: JoinQuery) -> list[JoinAnswer]:
+    def ask(self, asker: int) -> list[JoinAnswer]:
         """The answers of all nodes that a newcomer can reach."""
-        asker = query.node_id
         answers = [
-            receiver.answer(query)
+            receiver.answer(asker)
             for other, receiver in sorted(self._receivers.items())
             if self._cut.isdisjoint({(asker, other), (other, asker)})
         ]

@@ -30,7 +30,7 @@ class Outboxes:
     def __init__(self) -> None:
         self.of = {peer_id: Outbox(10**9) for peer_id in (2, 3)}
         for outbox in self.of.values():
-            outbox.open(takes_parts=True)
+            outbox.open()
 
     def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
         return self.of[peer_id].offer(items)
@@ -41,7 +41,7 @@ class Outboxes:
     def refused(self, peer_id: int) -> list[Refused]:
         """What was refused to this peer since the last call."""
         items = self.of[peer_id].close()
-        self.of[peer_id].open(takes_parts=True)
+        self.of[peer_id].open()
         return [item for item in items if isinstance(item, Refused)]
 
 

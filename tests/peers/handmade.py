@@ -1,0 +1,140 @@
+"""One side of a handshake by hand: as a node of any id, directory, secret or intention takes part in it."""
+
+from dataclasses import replace
+from typing import Any
+
+import trio
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.peers.framing import FrameKind
+from raftkv_trio.peers.handshake import say_hello
+from raftkv_trio.peers.handshake_frames import (
+    Admission,
+    Hello,
+    Introduction,
+    Proof,
+    Purpose,
+    Welcome,
+    decode_admission,
+    decode_hello,
+    decode_introduction,
+    decode_proof,
+    encode_welcome,
+)
+from raftkv_trio.peers.proofs import Conversation, Sealed, key_towards
+
+CLUSTER_ID = 77
+NONCE = b"n" * 16
+
+
+class Side:
+    """A node that says what a test wants.
+
+    Args:
+        stream: the connection.
+        node_id: under which it speaks.
+        directory_id: of the directory that it has.
+        cluster_id: of the cluster that it says to be of.
+        secret: the cluster secret that it has.
+
+    Attributes:
+        welcome, proof, admission: what the dialled node has said, as far as it has come.
+        hello, introduction: what the node that dialled has said.
+        sealed: the last sealed frame of the other side.
+        conversation: all that was said.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        node_id: int = 2,
+        *,
+        directory_id: bytes = b"d" * 16,
+        cluster_id: int = CLUSTER_ID,
+        secret: bytes | None = None,
+    ) -> None:
+        self.conversation = Conversation(stream, secret, 4 << 20)
+        self._stream = stream
+        self._node_id = node_id
+        self._directory_id = directory_id
+        self._cluster_id = cluster_id
+        self.welcome: Welcome | None = None
+        self.proof: Proof | None = None
+        self.admission: Admission | None = None
+        self.hello: Hello | None = None
+        self.introduction: Introduction | None = None
+        self.sealed: Sealed | None = None
+
+    async def dial(
+        self,
+        receiver: int = 1,
+        *,
+        boot_nonce: int = 5,
+        purpose: Purpose = Purpose.MESSAGES,
+        key: bytes | None = None,
+        tells_key: bool = True,
+        is_known: bool = False,
+        **hello: Any,
+    ) -> Admission:
+        """Introduce this node to `receiver`, as one that it meets for the first time; returns the answer.
+
+        Raises PeerProtocolError if it answers with a reason in the Welcome.
+
+        Args:
+            key: with which it seals, if not its own.
+            tells_key: whether it tells its key if it is asked for it.
+            is_known: whether it says that it knows the key of the receiver.
+            hello: fields of the Hello that are others.
+        """
+        own_key = key or key_towards(self._directory_id, receiver)
+        said = Hello(cluster_id=self._cluster_id, sender=self._node_id, nonce=NONCE, receiver=receiver)
+        self.welcome, self.sealed = await say_hello(self.conversation, replace(said, **hello))
+        self.proof = decode_proof(self.sealed.body)
+        told = own_key if tells_key and not self.proof.is_known else None
+        introduction = Introduction(purpose, boot_nonce, told, is_known, None)
+        await self.say(FrameKind.INTRODUCTION, introduction, own_key)
+        self.sealed = await self.conversation.receive_sealed(FrameKind.ADMISSION)
+        self.admission = decode_admission(self.sealed.body)
+        return self.admission
+
+    async def say(self, kind: FrameKind, body: Any, key: bytes | None) -> None:
+        """Send a sealed frame."""
+        await self.conversation.send(self.conversation.sealed(kind, body, key))
+
+    async def answer(
+        self,
+        admission: Admission | None = None,
+        *,
+        key: bytes | None = None,
+        is_known: bool = False,
+        tells_key: bool = True,
+        **welcome: Any,
+    ) -> Introduction:
+        """Take part as the dialled node, to the end or until the other one refuses; returns what that said.
+
+        Args:
+            admission: what it says in the end; by default it admits the other node.
+            key: with which it seals, if not its own.
+            is_known: whether it says that it knows the key of the other node.
+            tells_key: whether it tells its key if it is asked for it.
+            welcome: fields of the Welcome that are others.
+        """
+        hello = self.hello = decode_hello(await self.conversation.receive())
+        own_key = key or key_towards(self._directory_id, hello.sender)
+        said = Welcome(version=3, node_id=self._node_id, nonce=NONCE)
+        frame = self.conversation.plain(encode_welcome(replace(said, **welcome)))
+        proof = self.conversation.sealed(FrameKind.PROOF, Proof(self._cluster_id, is_known), own_key)
+        await self.conversation.send(frame, proof)
+        self.sealed = await self.conversation.receive_sealed(FrameKind.INTRODUCTION)
+        introduction = self.introduction = decode_introduction(self.sealed.body)
+        if introduction.reason is None:
+            told = own_key if tells_key and not introduction.is_known else None
+            answer = admission or Admission(boot_nonce=5, key=told)
+            await self.say(FrameKind.ADMISSION, answer, own_key)
+        return introduction
+
+
+async def dialled(address: PeerAddress, **node: Any) -> tuple[trio.SocketStream, Side]:
+    """A new connection to a node, and a side for it."""
+    stream = await trio.open_tcp_stream(address.host, address.port)
+    return stream, Side(stream, **node)
