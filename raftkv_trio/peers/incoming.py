@@ -19,6 +19,7 @@ from raftkv_trio.payload.entries import check_entries
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
 from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
 from raftkv_trio.peers.handshake import Caller, Handshake
+from raftkv_trio.peers.outbox import size_of_frame
 from raftkv_trio.peers.refusals import Refusal, Refusals
 from raftkv_trio.peers.snapshot_streams import Transfer, receive_snapshot
 from raftkv_trio.peers.wire import (
@@ -230,6 +231,8 @@ class Incoming:
                     if isinstance(frame, FramePart):
                         raise PeerProtocolError("a part of a part")
                 self._check(peer_id, frame)
+                # A frame of many small messages or entries is larger in memory than on the wire.
+                size_bytes = max(size_bytes, size_of_frame(frame))
                 # `put` costs a turn of the scheduler even if there is room, so it is left to a full inbox.
                 # While it waits, this stream is not read, and TCP holds the peer back.
                 if not self._inbox.try_put((peer_id, frame), size_bytes):

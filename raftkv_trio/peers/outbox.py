@@ -34,6 +34,7 @@ from raftkv_trio.peers.wire import (
     ForwardChange,
     Members,
     MembersQuery,
+    PeerFrame,
     Refused,
     encode_forward,
     encode_forward_change,
@@ -59,7 +60,7 @@ Item = Message | Forward | ForwardChange | Refused | MembersQuery | Members
 def size_of(item: Item) -> int:
     """About how many bytes an item takes on the wire and in memory."""
     if isinstance(item, Message):
-        entries = sum([len(e.data) for e in item.entries]) + 16 * len(item.entries)
+        entries = sum([len(e.data) for e in item.entries]) + _OVERHEAD_BYTES * len(item.entries)
         snapshot = len(item.snapshot.data) if item.snapshot else 0
         return _OVERHEAD_BYTES + entries + snapshot + len(item.context)
     if isinstance(item, Forward):
@@ -69,6 +70,13 @@ def size_of(item: Item) -> int:
     if isinstance(item, MembersQuery | Members):
         return _OVERHEAD_BYTES * (1 + (len(item.addresses) if isinstance(item, Members) else 0))
     return _OVERHEAD_BYTES * (1 + len(item.ids))
+
+
+def size_of_frame(frame: PeerFrame) -> int:
+    """About how many bytes a frame takes in memory that has arrived from a member."""
+    if isinstance(frame, Forward | ForwardChange | Refused | MembersQuery | Members):
+        return size_of(frame)
+    return sum([size_of(message) for message in frame])
 
 
 def is_urgent(item: Item) -> bool:

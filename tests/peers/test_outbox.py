@@ -11,12 +11,30 @@ import trio.testing
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.framing import PART_BYTES, FrameDecoder, PartAssembler
-from raftkv_trio.peers.outbox import FRAME_BYTES, MAX_URGENT_BYTES, Item, Outbox, is_urgent, size_of
-from raftkv_trio.peers.wire import Forward, ForwardChange, FramePart, PeerFrame, Refused, decode_peer_frame
+from raftkv_trio.peers.outbox import (
+    FRAME_BYTES,
+    MAX_URGENT_BYTES,
+    Item,
+    Outbox,
+    is_urgent,
+    size_of,
+    size_of_frame,
+)
+from raftkv_trio.peers.wire import (
+    Forward,
+    ForwardChange,
+    FramePart,
+    PeerFrame,
+    Refused,
+    decode_peer_frame,
+    encode_messages,
+)
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.handmade import Side
 from tests.peers.members import BareMember, running, until
 from tests.raft.cores import three
+
+HEADER_BYTES = 8  # of a frame
 
 
 def beat(commit: int = 0) -> Message:
@@ -260,3 +278,14 @@ async def test_a_large_urgent_message_leaves_all_the_same() -> None:
 def test_the_context_counts() -> None:
     """The queue's bound is of all that a message holds."""
     assert size_of(replace(beat(), context=bytes(1000))) >= size_of(beat()) + 1000
+
+
+def test_what_arrives_counts_with_what_it_takes_in_memory() -> None:
+    """A frame of many small messages, or of a message with many small entries, is more than its bytes."""
+    beats = [beat()] * 1000
+    entries = tuple(Entry(1, index, data=b"v") for index in range(1, 1001))
+    for messages in beats, [replace(append(0), entries=entries)]:
+        payload = encode_messages(messages)[HEADER_BYTES:]
+        frame = decode_peer_frame(payload)
+        assert size_of_frame(frame) >= 64 * 1000 > len(payload)
+    assert size_of_frame(forward(100)) == size_of(forward(100))
