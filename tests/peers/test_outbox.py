@@ -287,5 +287,6 @@ def test_what_arrives_counts_with_what_it_takes_in_memory() -> None:
     for messages in beats, [replace(append(0), entries=entries)]:
         payload = encode_messages(messages)[HEADER_BYTES:]
         frame = decode_peer_frame(payload)
+        assert not isinstance(frame, FramePart)
         assert size_of_frame(frame) >= 64 * 1000 > len(payload)
     assert size_of_frame(forward(100)) == size_of(forward(100))
