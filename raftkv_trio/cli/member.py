@@ -139,6 +139,24 @@ def transfer(node_id: str | None, endpoints: tuple[str, ...], timeout: float) ->
     return 0
 
 
+@member.command(context_settings=_CONTEXT)
+@click.argument("node_id", metavar="ID")
+@endpoints_option
+@_timeout_option
+def forget(node_id: str, endpoints: tuple[str, ...], timeout: float) -> int:
+    """Have a node's data directory forgotten.
+
+    All other members forget by which data directory they know node ID, and take the next one that it shows.
+    Use this if a stranger was first under that id. Never use it for a voter that has lost its directory: that
+    one has forgotten its votes; remove it, and add a node under a new id.
+    """
+    from raftkv_trio.client.members import Cluster
+
+    forgotten = parse_node_id(node_id)
+    click.echo(_run(endpoints, timeout, lambda cluster: Cluster.forget(cluster, forgotten)))
+    return 0
+
+
 def _change(
     change: Mapping[str, Any],
     done: str,

@@ -92,6 +92,34 @@ class Cluster:
         waits_for = answer["waits_for"]
         return forecast(seen, changes) + (f"\nfirst     {printable(str(waits_for))}" if waits_for else "")
 
+    async def forget(self, node_id: int) -> str:
+        """Have all other members forget by which data directory they know a node; a line for each of them.
+
+        Raises RaftKVError with these lines if one of them cannot be asked.
+        """
+        seen, lines, is_done = await self.members(), [], True
+        for member in seen.members:
+            if member["id"] == node_id:
+                continue
+            name = f"node {member['id']}"
+            if member["client_url"] is None:
+                lines.append(f"{name}: not asked, no member knows its client URL")
+                is_done = False
+                continue
+            try:
+                server = PeerAddress.parse(member["client_url"], "client URL")
+                answer = await self._rest.ask("POST", server, f"/-/members/{node_id}/forget")
+            except (RestError, ConfigError) as error:
+                lines.append(f"{name}: {error}")
+                is_done = False
+            else:
+                was_known = isinstance(answer, dict) and answer.get("was_known") is True
+                lines.append(f"{name}: {'forgot' if was_known else 'did not know'} node {node_id}")
+        text = "\n".join(map(printable, lines))
+        if not is_done:
+            raise RaftKVError(text)
+        return text
+
     async def transfer(self, to: int | None) -> None:
         """Transfer leadership to node `to`, or to another voter if None; raises as `change` does."""
         await self._turn_to_leader()

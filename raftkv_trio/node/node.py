@@ -7,7 +7,7 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig
-from raftkv_trio.errors import ChangeRefused, NoLeader, TransferFailed
+from raftkv_trio.errors import ChangeRefused, DiskFull, NoLeader, TransferFailed
 from raftkv_trio.node.measures import NodeMeasures
 from raftkv_trio.node.open_snapshot import OpenSnapshot
 from raftkv_trio.node.parts import NodeParts
@@ -205,6 +205,19 @@ class Node:
             return
         while self._parts.raw.role is StateRole.LEADER:
             await self._parts.leader.changed.wait()
+
+    async def forget_directory(self, node_id: int) -> bool:
+        """Forget by which data directory this node knows another one, and meet that one anew.
+
+        For an operator, if a stranger was first under that id. A member that has lost its directory must be
+        removed instead: it could vote twice in one term. Returns whether the other node was known.
+
+        Raises DiskFull if there is no room, StorageError. Cancellation may leave it forgotten.
+        """
+        try:
+            return await self._parts.peers.forget(node_id)
+        except OSError as error:
+            raise DiskFull(f"cannot forget node {node_id}: {error.strerror or error}") from error
 
     async def take_snapshot(self) -> SnapshotMeta:
         """Take a snapshot of everything that is applied here now; return it, or a newer one.

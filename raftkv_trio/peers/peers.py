@@ -107,6 +107,7 @@ class Peers:
         self.second_process = SecondProcess(world.clock)
         self._second_processes: dict[int, SecondProcess] = {}  # of members, by id
         self._strangers = LimitedLog(logger, world.clock.now, REJECTION_INTERVAL_S)
+        self._directory_ids = directory_ids
         self._handshake = Handshake(
             identity=identity,
             boot_nonce=boot_nonce,
@@ -156,6 +157,17 @@ class Peers:
         """The snapshot that is on its way to or from a peer, if there is one."""
         outgoing = self.outgoing.get(peer_id)
         return (outgoing and outgoing.transfer) or self.incoming.transfer_from(peer_id)
+
+    async def forget(self, node_id: int) -> bool:
+        """Forget the key by which a node is known, and meet that node anew; whether there was one.
+
+        Raises StorageError, and OSError if the disk has no room. Cancellation may leave it forgotten.
+        """
+        was_known = await self._directory_ids.forget(node_id)
+        self.incoming.close(node_id)
+        if (outgoing := self.outgoing.get(node_id)) is not None:
+            outgoing.redial(outgoing.recorded_address)
+        return was_known
 
     def update(self, envelope: Envelope) -> None:
         """The members have changed: dial new ones, redial those that moved, and part with removed ones.

@@ -368,3 +368,19 @@ async def test_the_directory_ids_that_version_2_told_are_known_still(
         stream, side = await dialled(addresses[1])
         async with stream:
             assert "another data directory" in str(await side.dial())
+
+
+async def test_a_stranger_that_was_first_can_be_forgotten(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """Until then it keeps the member away; then the member is met."""
+    one, two = (BareMember(i, addresses, tmp_path / str(i)) for i in (1, 2))
+    async with running(one):
+        stream, side = await dialled(addresses[1])
+        await side.dial()
+        async with stream, running(two):
+            await in_trouble(two, 1, "another data directory")
+            assert await one.peers.forget(2)
+            await connected(two, 1)
+            await connected(one, 2)
+    assert one.storage.known_directory_ids == {2: key_towards(two.storage.identity.directory_id, 1)}

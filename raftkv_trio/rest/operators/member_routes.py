@@ -65,6 +65,13 @@ def add_member_routes(app: QuartTrio, node: Node, config: RestConfig) -> None:
         """Make a learner that has caught up a voter."""
         return await change(partial(_request_about, member_id, "promote"))
 
+    @app.post("/-/members/<member_id>/forget")
+    async def forget(member_id: str) -> Response:
+        """Forget by which data directory this node alone knows a member."""
+        if request.args or await read_json("The content is no JSON object") is not None:
+            raise MalformedRequest("Forgetting takes no query and no content")
+        return document({"was_known": await node.forget_directory(_node_id(member_id))})
+
     @app.put("/-/members/<member_id>")
     async def update(member_id: str) -> Response:
         """Change the URL at which a member's peers reach it."""
@@ -89,16 +96,21 @@ async def _request() -> ChangeRequest:
 
 async def _request_about(member_id: str, action: str) -> ChangeRequest:
     """One change, of the member in the path. Raises MalformedRequest."""
-    try:
-        node_id = parse_node_id(member_id)
-    except ConfigError as error:
-        raise MalformedRequest(str(error)) from error
+    node_id = _node_id(member_id)
     fields = await read_json(otherwise := "The content is no JSON object")
     if not isinstance(fields, dict | None):
         raise MalformedRequest(otherwise)
     if named := (fields or {}).keys() & {"action", "id"}:
         raise MalformedRequest(f"Method and path say it already; leave out {_quoted(named)}")
     return ChangeRequest((_change({**(fields or {}), "action": action, "id": node_id}),), _is_forced())
+
+
+def _node_id(member_id: str) -> int:
+    """The id in the path. Raises MalformedRequest."""
+    try:
+        return parse_node_id(member_id)
+    except ConfigError as error:
+        raise MalformedRequest(str(error)) from error
 
 
 def _is_forced() -> bool:

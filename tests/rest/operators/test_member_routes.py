@@ -215,6 +215,19 @@ async def test_a_dry_run_asks_the_leader(tmp_path: Path, free_ports: Ports) -> N
         assert leader.parts.raw.status().transferee is None
 
 
+async def test_a_directory_is_forgotten(tmp_path: Path, free_ports: Ports) -> None:
+    """By the node that is asked alone; it meets that member anew. What is beside the path is refused."""
+    async with open_cluster(tmp_path, free_ports(2)) as (leader, follower), open_client(leader) as client:
+        path = f"/-/members/{follower.node.id}/forget"
+        assert (await client.post(path)).json() == {"was_known": True}
+        assert (await client.post("/-/members/9/forget")).json() == {"was_known": False}
+        check_problem(await client.post("/-/members/0/forget"), 400, "is not a positive integer")
+        check_problem(await client.post(f"{path}?force=true"), 400, "takes no query and no content")
+        check_problem(await client.post(path, json={"id": 2}), 400, "takes no query and no content")
+        with trio.fail_after(PATIENCE_S):
+            await follower.node.wait_readable()
+
+
 @pytest.mark.parametrize("path", ["/1", "/-/members/1", "/-/members/1?force=true"])
 async def test_the_last_voter_stays(client: httpx.AsyncClient, path: str) -> None:
     """The last voter cannot be removed, not even by force or if a learner stays."""
