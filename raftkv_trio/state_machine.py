@@ -1,7 +1,7 @@
 """The state machine that a node replicates, as the node sees it. The node knows nothing else about it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from raftkv_trio.records import record
 
@@ -41,4 +41,21 @@ class StateMachine(Protocol):
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state with that of a snapshot."""
+        ...
+
+
+@runtime_checkable
+class VerifyingStateMachine(StateMachine, Protocol):
+    """A state machine that can tell whether a snapshot is one of its own, without restoring it.
+
+    With it, a snapshot that another member sends is verified before it replaces anything. Without it, chunks
+    that `restore` does not accept end the node when they are restored, and again at each start.
+    """
+
+    def verify(self, chunks: Iterable[bytes]) -> None:
+        """Raise a RaftKVError or ValueError unless `restore` would accept these chunks.
+
+        The node calls it in a worker thread while it goes on applying commands, so it must neither read nor
+        change the state. A snapshot may be larger than the memory: keep nothing of it.
+        """
         ...

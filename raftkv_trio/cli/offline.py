@@ -25,8 +25,13 @@ _SOUND, _WRONG = 0, 1
     type=click.Path(path_type=Path),
     help="Data directory of another member, to replace what is damaged. Repeat it for each member.",
 )
+@click.option(
+    "--no-contents",
+    is_flag=True,
+    help="Do not check that snapshots hold keys and values: for a program with another state machine.",
+)
 @click.option("-w", "--write-out", type=click.Choice(["text", "json"]), default="text", help="Output format.")
-def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: str) -> int:
+def check(directory: Path, repair: bool, others: tuple[Path, ...], no_contents: bool, write_out: str) -> int:
     """Check the data directory of a stopped node.
 
     It prints what DIR holds and what is wrong with it. The exit code is 0 if nothing is wrong, otherwise 1.
@@ -41,6 +46,7 @@ def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: st
     is changed and the exit code is 2.
     """
     from raftkv_trio.cli.progress import disk_with_progress
+    from raftkv_trio.kv import Store
     from raftkv_trio.offline.inspection import inspect_directory
     from raftkv_trio.offline.report import as_json, as_text
 
@@ -49,7 +55,9 @@ def check(directory: Path, repair: bool, others: tuple[Path, ...], write_out: st
     if len({path.resolve() for path in (directory, *others)}) <= len(others):
         raise ConfigError("a directory is given twice; --with is for those of the other members")
     with disk_with_progress("check", sum(map(_size_bytes, (directory, *others)))) as disk:
-        inspection = inspect_directory(directory, repairs=repair, others=others, disk=disk)
+        inspection = inspect_directory(
+            directory, repairs=repair, others=others, disk=disk, machine=None if no_contents else Store()
+        )
     click.echo(as_json(inspection) if write_out == "json" else as_text(inspection))
     return _SOUND if inspection.is_sound else _WRONG
 

@@ -96,8 +96,7 @@ class Store:
     @property
     def state_hash(self) -> str:
         """32 hexadecimal digits, equal if revision and key-values are equal."""
-        state = _STATE.pack(self.revision, self._digest_sum.to_bytes(_DIGEST_BYTES, "big"))
-        return blake2b(state, digest_size=_DIGEST_BYTES).hexdigest()
+        return _state_hash(self.revision, self._digest_sum)
 
     # ------------------------------------------------------------ the state machine
 
@@ -136,6 +135,15 @@ class Store:
         self._digest_sum = sum(map(_digest, self._records.values())) & _DIGEST_MASK
         self.size_bytes = sum(map(_size, self._records.values()))
         reader.verify(self.state_hash)
+
+    def verify(self, chunks: Iterable[bytes]) -> None:
+        """Raise CorruptLog or UpgradeNeeded unless `restore` would accept these chunks.
+
+        It neither reads nor changes this store, so it may run in another thread.
+        """
+        reader = SnapshotReader(chunks)
+        digest_sum = sum(map(_digest, reader)) & _DIGEST_MASK
+        reader.verify(_state_hash(reader.revision, digest_sum))
 
     # ------------------------------------------------------------ txns
 
@@ -244,6 +252,11 @@ class Store:
         first: int = self._records.bisect_left(start)
         last: int = len(self._records) if end == TO_THE_LAST else self._records.bisect_left(end)
         return first, max(first, last)
+
+
+def _state_hash(revision: int, digest_sum: int) -> str:
+    state = _STATE.pack(revision, digest_sum.to_bytes(_DIGEST_BYTES, "big"))
+    return blake2b(state, digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def _has_changed(result: OperationResult) -> bool:

@@ -9,6 +9,7 @@ Parts are made from the bottom up, each from parts that exist already:
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import trio
 
@@ -40,17 +41,18 @@ from raftkv_trio.node.recovery import (
     recovered_log,
 )
 from raftkv_trio.node.removal import Removal
+from raftkv_trio.node.snapshot_contents import check_contents
 from raftkv_trio.node.snapshotter import Snapshotter
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.peers.directory_ids import DirectoryIds
-from raftkv_trio.peers.incoming import InboxItem
+from raftkv_trio.peers.incoming import InboxItem, SnapshotCheck
 from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.peers.peers import Peers
 from raftkv_trio.peers.refusals import Refusals
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
-from raftkv_trio.raft.types import Snapshot
+from raftkv_trio.raft.types import Message, Snapshot
 from raftkv_trio.state_machine import StateMachine
 from raftkv_trio.storage import NodeStorage, SnapshotId
 from raftkv_trio.sync import ByteBoundedQueue, Wakeup
@@ -151,7 +153,7 @@ class NodeParts:
         )
 
         # 3. The tasks that the driver works with.
-        self.peers = self._make_peers(latest_envelope, boot_nonce)
+        self.peers = self._make_peers(latest_envelope, boot_nonce, machine)
         self.membership = Membership(envelope, storage.snapshot.conf_state, self._members_applied)
         self.applier = self._make_applier(machine, commit_stream)
         self.log_writer = LogWriter(
@@ -190,6 +192,12 @@ class NodeParts:
         # The core has ignored these: one that it installs is applied no earlier than its file has its name.
         self.storage.forget_received(lambda received: received.index <= self.applied.index)
 
+    def _is_of_leader(self, message: Message) -> bool:
+        # A leader of this term may not be known yet, since nothing has come from it after this node's start.
+        if message.term == self.raw.term:
+            return self.raw.leader_id in (None, message.from_)
+        return message.term > self.raw.term
+
     def _snapshot_stepped(self, snapshot: Snapshot) -> None:
         # The core commits up to a snapshot that it takes. Up to there the file may be on its way to the log
         # writer, which must find it. Once the machine has applied that index, the file has its name, or the
@@ -210,7 +218,7 @@ class NodeParts:
             max_bytes=self.config.max_pending_bytes,
         )
 
-    def _make_peers(self, latest_envelope: Envelope, boot_nonce: int) -> Peers:
+    def _make_peers(self, latest_envelope: Envelope, boot_nonce: int, machine: StateMachine) -> Peers:
         return Peers(
             identity=self.storage.identity,
             boot_nonce=boot_nonce,
@@ -227,6 +235,7 @@ class NodeParts:
             refusals=self.refusals,
             directory_refused=self._directory_refused,
             told_removed=self.removal.told_by_member,
+            snapshot_check=SnapshotCheck(self._is_of_leader, partial(check_contents, machine)),
         )
 
     def _make_applier(

@@ -8,21 +8,28 @@ all damage is found at once. What the log adds up to is reported as of the first
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from raftkv_trio.errors import CorruptLog
+from raftkv_trio.node.snapshot_contents import check_contents
 from raftkv_trio.offline.findings import Findings, Leftover, Problem, SegmentSeen, SnapshotSeen, TornTailSeen
 from raftkv_trio.offline.segment_scan import Damaged, Torn, Verified, identity_in, scan_segment
+from raftkv_trio.state_machine import StateMachine
 from raftkv_trio.storage import Disk, SnapshotId, verify_snapshot
 from raftkv_trio.storage.data_directory import is_unfinished
 from raftkv_trio.storage.log_reader import LogReader
 from raftkv_trio.storage.record import end_of_data
 from raftkv_trio.storage.segments import SegmentName, last_run, list_segments, possible_ends, read_segment
 from raftkv_trio.storage.small_files import read_identity, read_lost, read_origin, read_peers, read_removed
+from raftkv_trio.storage.snapshot_file import read_parts
 
 
-def check(disk: Disk, path: Path) -> Findings:
-    """Read all of a directory that is held by `hold_directory`; raises ConfigError if its format is newer."""
+def check(disk: Disk, path: Path, machine: StateMachine | None = None) -> Findings:
+    """Read all of a directory that is held by `hold_directory`; raises ConfigError if its format is newer.
+
+    With a `machine` the contents of its snapshots are checked too: whether a start could restore them.
+    """
     findings = Findings(path)
     # Each part is read for itself, so that damage to one does not hide damage to another.
     with _noting(findings, path / "wal"):
@@ -43,7 +50,7 @@ def check(disk: Disk, path: Path) -> Findings:
         findings.lost = read_lost(disk, path)
     _check_log(disk, findings)
     with _noting(findings, path / "snap"):
-        _check_snapshots(disk, findings)
+        _check_snapshots(disk, findings, machine)
     for directory in (path, path / "wal"):
         with _noting(findings, directory):
             for name in disk.list_directory(directory):
@@ -157,7 +164,7 @@ def _find_unused_segments(
 # ---------------------------------------------------------------- snapshots
 
 
-def _check_snapshots(disk: Disk, findings: Findings) -> None:
+def _check_snapshots(disk: Disk, findings: Findings, machine: StateMachine | None) -> None:
     directory = findings.path / "snap"
     # None if the log is damaged: then no snapshot can be called obsolete or unknown, and all are verified.
     newest = findings.snapshot
@@ -170,18 +177,23 @@ def _check_snapshots(disk: Disk, findings: Findings) -> None:
         elif newest is not None and snapshot.index > newest.index:
             findings.leftovers.append(Leftover(path, "the log does not know of it", is_data=True))
         else:
-            _check_snapshot(disk, path, snapshot, findings)
+            _check_snapshot(disk, path, snapshot, findings, machine)
     if newest is not None and newest not in [seen.id for seen in findings.snapshots]:
         path = directory / newest.file_name
         findings.problems.append(Problem(path, None, "is missing, and the log continues it"))
 
 
-def _check_snapshot(disk: Disk, path: Path, snapshot: SnapshotId, findings: Findings) -> None:
+def _check_snapshot(
+    disk: Disk, path: Path, snapshot: SnapshotId, findings: Findings, machine: StateMachine | None
+) -> None:
     size_bytes, is_whole = 0, False
     with _noting(findings, path):
         size_bytes = _size_bytes(disk, path)
-        if verify_snapshot(disk, path).meta.id != snapshot:
+        meta = verify_snapshot(disk, path).meta
+        if meta.id != snapshot:
             raise CorruptLog("holds another snapshot than its name says", path)
+        if machine is not None:
+            check_contents(machine, meta, islice(read_parts(disk, path), 1, None))
         is_whole = True
     findings.snapshots.append(SnapshotSeen(path, snapshot, size_bytes, is_whole))
 

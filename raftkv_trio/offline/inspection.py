@@ -13,6 +13,7 @@ from raftkv_trio.offline.rebuild_log import rebuild_log
 from raftkv_trio.offline.rebuild_small_files import rebuild_small_files
 from raftkv_trio.offline.repair import repair
 from raftkv_trio.offline.replace_log import finish_swap
+from raftkv_trio.state_machine import StateMachine
 from raftkv_trio.storage import Disk, DiskFile, OsDisk
 
 
@@ -29,13 +30,19 @@ class Inspection(NamedTuple):
 
 
 def inspect_directory(
-    path: Path, *, repairs: bool, others: Sequence[Path] = (), disk: Disk | None = None
+    path: Path,
+    *,
+    repairs: bool,
+    others: Sequence[Path] = (),
+    disk: Disk | None = None,
+    machine: StateMachine | None = None,
 ) -> Inspection:
     """Check the directory of a stopped node, and repair it if `repairs`.
 
     Args:
         others: the directories of other members, stopped too, from which damaged parts are taken. Nothing
             is written to them.
+        machine: of the kind that the node replicates: with it the contents of snapshots are checked too.
 
     Raises:
         ConfigError: a path is no data directory, its node runs, its format is newer, or the log cannot be
@@ -49,7 +56,7 @@ def inspect_directory(
         for each in (path, *others):
             held.enter_context(hold_directory(disk, each))
         if not repairs:
-            return Inspection(check(disk, path), None)
+            return Inspection(check(disk, path, machine), None)
         done = []
         # First, since a check would find no log at all.
         if finish_swap(disk, path):
@@ -57,13 +64,13 @@ def inspect_directory(
         # Before the log: which directory it is of, and of which cluster, stands in `identity`.
         if others:
             done += rebuild_small_files(disk, path, others)
-        findings = check(disk, path)
+        findings = check(disk, path, machine)
         if others and not (findings.is_log_sound and findings.is_snapshot_whole):
             done += rebuild_log(disk, path, others)
-            findings = check(disk, path)
+            findings = check(disk, path, machine)
         # Last, with what is known of a log that is sound now: which files are obsolete.
         done += repair(disk, findings)
-        return Inspection(check(disk, path) if done else findings, done)
+        return Inspection(check(disk, path, machine) if done else findings, done)
 
 
 @contextmanager

@@ -21,7 +21,13 @@ from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
 from raftkv_trio.peers.handshake import Caller, Handshake
 from raftkv_trio.peers.outbox import size_of_frame
 from raftkv_trio.peers.refusals import Refusal, Refusals
-from raftkv_trio.peers.snapshot_streams import Transfer, receive_snapshot
+from raftkv_trio.peers.snapshot_streams import (
+    ContentsCheck,
+    SnapshotConnection,
+    Transfer,
+    receive_offer,
+    receive_snapshot,
+)
 from raftkv_trio.peers.wire import (
     Forward,
     ForwardChange,
@@ -30,6 +36,7 @@ from raftkv_trio.peers.wire import (
     MembersQuery,
     PeerFrame,
     Refused,
+    SnapshotOffer,
     decode_peer_frame,
 )
 from raftkv_trio.raft.types import Message, MessageType
@@ -68,6 +75,18 @@ class ReceivedSnapshot(NamedTuple):
     message: Message
 
 
+class SnapshotCheck(NamedTuple):
+    """Which snapshots of peers this node takes.
+
+    Attributes:
+        is_of_leader: whether a SNAP message comes from the present leader, as far as this node knows.
+        contents: raises CorruptLog if a snapshot's content cannot be restored here.
+    """
+
+    is_of_leader: Callable[[Message], bool]
+    contents: ContentsCheck
+
+
 #: What the driver gets from a peer.
 InboxItem = PeerFrame | ReceivedSnapshot
 
@@ -84,6 +103,7 @@ class Incoming:
         storage: where snapshots are received.
         inbox: gets `(peer id, item)`. While it is full, the peers' connections are not read.
         refusals: counts the connections that are refused, and those that end for what came on them.
+        snapshot_check: says which snapshots may be taken.
     """
 
     def __init__(
@@ -97,6 +117,7 @@ class Incoming:
         storage: NodeStorage,
         inbox: ByteBoundedQueue[tuple[int, InboxItem]],
         refusals: Refusals,
+        snapshot_check: SnapshotCheck,
     ) -> None:
         self._refusals = refusals
         self._handshake = handshake
@@ -106,6 +127,7 @@ class Incoming:
         self._clock = world.clock
         self._bulk_worker = world.bulk_worker
         self._storage = storage
+        self._snapshot_check = snapshot_check
         self._inbox = inbox
         self._node_id = handshake.identity.node_id
         self._rejections = LimitedLog(
@@ -115,7 +137,8 @@ class Incoming:
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
         self._streams: dict[int, trio.CancelScope] = {}  # by peer id; one each
         self._heard_at: dict[int, float] = {}  # on the stream, by peer id
-        self._snapshot = trio.CancelScope()  # the newest connection for a snapshot
+        self._offering: dict[int, trio.CancelScope] = {}  # connections for a snapshot, before its offer
+        self._snapshot = trio.CancelScope()  # the newest connection with an offer
         self._one_snapshot = trio.Lock()
         self._transfer: Transfer | None = None
         self._snapshot_trouble: str | None = None
@@ -263,30 +286,55 @@ class Incoming:
                 raise PeerProtocolError(str(error)) from error
 
     async def _receive_snapshot(self, peer_id: int, stream: trio.abc.Stream) -> None:
-        """Receive one snapshot at a time, the newest offer: the sender of an older one may lead no more."""
+        """Receive one snapshot at a time, the leader's newest offer: its older connection may be broken."""
+        connection = SnapshotConnection(stream)
+        offer = await self._receive_offer(peer_id, connection)
+        if offer is None:
+            return
         self._snapshot.cancel()
         with trio.CancelScope() as self._snapshot:
             async with self._one_snapshot:  # the older one leaves its file first: both may be of one snapshot
                 try:
                     await receive_snapshot(
-                        stream,
-                        peer_id,
-                        self._node_id,
+                        connection,
+                        offer,
                         self._storage,
                         self._bulk_worker,
                         self._clock,
                         self._begun,
+                        self._snapshot_check.contents,
                         # Of size 0, since its file is on the disk already: the inbox has room for it at once.
                         lambda message: self._inbox.try_put((peer_id, ReceivedSnapshot(message)), 0),
                     )
                     self._snapshot_trouble = None
                 except (PeerProtocolError, *CONNECTION_ERRORS) as error:
-                    trouble = f"receiving a snapshot from node {peer_id} failed: {reason_of(error)}"
-                    if trouble != self._snapshot_trouble:  # one line while it lasts
-                        self._snapshot_log.note(trouble)
-                    self._snapshot_trouble = trouble
+                    self._snapshot_failed(peer_id, error)
                 finally:
                     self._transfer = None
+
+    async def _receive_offer(self, peer_id: int, connection: SnapshotConnection) -> SnapshotOffer | None:
+        """What a peer offers on its newest connection; None if that is nothing, with the reason logged."""
+        # The snapshot that is under way goes on meanwhile: only a valid offer may end it.
+        if peer_id in self._offering:
+            self._offering[peer_id].cancel()
+        with trio.CancelScope() as scope:
+            self._offering[peer_id] = scope
+            try:
+                return await receive_offer(
+                    connection, peer_id, self._node_id, self._snapshot_check.is_of_leader
+                )
+            except (PeerProtocolError, *CONNECTION_ERRORS) as error:
+                self._snapshot_failed(peer_id, error)
+            finally:
+                if self._offering.get(peer_id) is scope:
+                    del self._offering[peer_id]
+        return None
+
+    def _snapshot_failed(self, peer_id: int, error: Exception) -> None:
+        trouble = f"receiving a snapshot from node {peer_id} failed: {reason_of(error)}"
+        if trouble != self._snapshot_trouble:  # one line while it lasts
+            self._snapshot_log.note(trouble)
+        self._snapshot_trouble = trouble
 
     def _begun(self, transfer: Transfer) -> None:
         self._transfer = transfer

@@ -17,7 +17,13 @@ from raftkv_trio.foreign_text import LimitedLog, printable
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.handshake import Caller, Handshake
-from raftkv_trio.peers.incoming import REJECTION_INTERVAL_S, InboxItem, Incoming, open_peer_listener
+from raftkv_trio.peers.incoming import (
+    REJECTION_INTERVAL_S,
+    InboxItem,
+    Incoming,
+    SnapshotCheck,
+    open_peer_listener,
+)
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.outgoing import Outgoing, PeerEvents
 from raftkv_trio.peers.processes import ALIVE_S, Process, SecondProcess, is_alive, two_processes
@@ -69,6 +75,7 @@ class Peers:
         directory_refused: given the id of a peer that knows this node by another data directory. May raise.
         told_removed: given the id of a member that has proved who it is, and the index at which it says that
             this node was removed.
+        snapshot_check: says which snapshots of peers may be taken.
 
     Attributes:
         outgoing: by peer id. For reading only.
@@ -95,6 +102,7 @@ class Peers:
         refusals: Refusals,
         directory_refused: Callable[[int], None],
         told_removed: Callable[[int, int], None],
+        snapshot_check: SnapshotCheck,
     ) -> None:
         self._node_id = identity.node_id
         self._world = world
@@ -130,6 +138,7 @@ class Peers:
             storage=storage,
             inbox=inbox,
             refusals=refusals,
+            snapshot_check=snapshot_check,
         )
         self.update(envelope)
 

@@ -10,7 +10,8 @@ whether to restore it.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import trio
@@ -33,6 +34,9 @@ from raftkv_trio.storage import DiskFile, IncomingSnapshot, NodeStorage, Snapsho
 from raftkv_trio.world import Clock, Worker, wait_longer
 
 logger = logging.getLogger(__name__)
+
+#: Given the parts of a received snapshot behind its header; raises CorruptLog if they cannot be restored.
+ContentsCheck = Callable[[SnapshotMeta, Iterator[bytes]], None]
 
 PIECE_BYTES = 512 * 1024
 LOG_INTERVAL_S = 5.0
@@ -172,29 +176,47 @@ async def send_snapshot(
     progress.log()
 
 
+async def receive_offer(
+    connection: SnapshotConnection, peer_id: int, node_id: int, is_of_leader: Callable[[Message], bool]
+) -> SnapshotOffer:
+    """What a peer offers on a connection that was admitted.
+
+    Raises PeerProtocolError, also if it is not the present leader's, which the peer is told; what a stream
+    raises, and TooSlowError if no offer comes.
+    """
+    offer = await connection.receive()
+    message = _checked(offer, peer_id, node_id)
+    assert isinstance(offer, SnapshotOffer)
+    if not is_of_leader(message):
+        reason = f"node {peer_id} does not lead"
+        await connection.send(SnapshotRefused(reason))
+        raise PeerProtocolError(reason)
+    return offer
+
+
 async def receive_snapshot(
-    stream: trio.abc.Stream,
-    peer_id: int,
-    node_id: int,
+    connection: SnapshotConnection,
+    offer: SnapshotOffer,
     storage: NodeStorage,
     worker: Worker,
     clock: Clock,
     begun: Callable[[Transfer], None],
+    check: ContentsCheck,
     deliver: Callable[[Message], object],
 ) -> None:
-    """Receive a snapshot on a connection that was admitted, and deliver its SNAP message once it is durable.
+    """Receive a snapshot that was offered, and deliver its SNAP message once it is durable.
 
-    `begun` is given the transfer once the peer has made its offer, unless nothing of it is needed. `deliver`
-    hands the message to the core, and is called at most once.
+    `begun` is given the transfer once the file has been begun, unless nothing of it is needed. `check` is
+    called in the worker with the whole file's content. `deliver` hands the message to the core, and is called
+    at most once.
 
     Raises PeerProtocolError, also if the bytes are not the snapshot that was offered, what a stream raises,
     TooSlowError if the peer sends nothing more, and OSError if the file cannot be written. Cancellation keeps
     what has arrived, and loses no message of a file that has become durable.
     """
-    connection = SnapshotConnection(stream)
-    offer = await connection.receive()
-    message, meta = _checked(offer, peer_id, node_id)
-    assert isinstance(offer, SnapshotOffer)
+    message, snapshot = offer.message, offer.message.snapshot
+    assert snapshot is not None
+    peer_id, meta = message.from_, SnapshotMeta(snapshot.index, snapshot.term, snapshot.conf_state)
     if meta.index <= storage.snapshot.index or storage.has_received(meta.id):
         # Nothing is needed. The core will answer the SNAP message with the index that it has, and so the
         # sender goes on with entries. Or the file waits for its installation: its first message may have
@@ -211,7 +233,7 @@ async def receive_snapshot(
         begun(transfer)
         await connection.send(SnapshotWanted(incoming.offset))
         await _receive_pieces(connection, incoming, worker, progress)
-        await worker.run(incoming.finish, meta)
+        await worker.run(_finish, incoming, meta, check)
     except CorruptLog as error:
         raise PeerProtocolError(
             f"the bytes that node {peer_id} sent are not the snapshot that it offered: {error}"
@@ -245,6 +267,17 @@ async def _accept(
         raise
 
 
+def _finish(incoming: IncomingSnapshot, meta: SnapshotMeta, check: ContentsCheck) -> None:
+    """Make the file durable, and check what is in it; it is removed if that is wrong."""
+    incoming.finish(meta)
+    try:
+        with closing(incoming.read_contents()) as contents:
+            check(meta, contents)
+    except (CorruptLog, OSError):
+        incoming.abandon()
+        raise
+
+
 async def _receive_pieces(
     connection: SnapshotConnection, incoming: IncomingSnapshot, worker: Worker, progress: TransferLog
 ) -> None:
@@ -256,11 +289,11 @@ async def _receive_pieces(
         progress.advance(incoming.offset)
 
 
-def _checked(offer: SnapshotFrame, peer_id: int, node_id: int) -> tuple[Message, SnapshotMeta]:
-    """The SNAP message of an offer and its snapshot; PeerProtocolError if the peer may not offer it."""
+def _checked(offer: SnapshotFrame, peer_id: int, node_id: int) -> Message:
+    """The SNAP message of an offer; PeerProtocolError if the peer may not offer it."""
     if isinstance(offer, SnapshotOffer):
-        message, snapshot = offer.message, offer.message.snapshot
+        message = offer.message
         is_ours = (message.from_, message.to) == (peer_id, node_id)
-        if message.type is MessageType.SNAP and is_ours and snapshot is not None:
-            return message, SnapshotMeta(snapshot.index, snapshot.term, snapshot.conf_state)
+        if message.type is MessageType.SNAP and is_ours and message.snapshot is not None:
+            return message
     raise PeerProtocolError(f"node {peer_id} does not offer a snapshot of its own to this node")

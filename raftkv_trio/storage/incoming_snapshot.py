@@ -1,10 +1,11 @@
 """A snapshot that another member sends: verified as it arrives, over several connections if one breaks."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 from raftkv_trio.errors import CorruptLog
 from raftkv_trio.storage.disk import Disk, DiskFile
-from raftkv_trio.storage.snapshot_file import PartReader, SnapshotMeta, decode_meta
+from raftkv_trio.storage.snapshot_file import PartReader, SnapshotMeta, decode_meta, read_parts
 
 _READ_BYTES = 1024 * 1024
 
@@ -14,13 +15,17 @@ class IncomingSnapshot:
 
     Opening it verifies what an earlier connection left, which blocks on the disk and raises OSError.
 
+    Args:
+        size_bytes: of the whole file, as the sender has announced it. No more is ever written.
+
     Attributes:
         offset: the length of what is here and verified; the sender goes on from there.
     """
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    def __init__(self, disk: Disk, path: Path, size_bytes: int) -> None:
         self._disk = disk
         self._path = path
+        self._size_bytes = size_bytes
         self._reader = PartReader(path)
         self._header = b""
         # Members' files of one snapshot have equal bytes (the state machine is deterministic), so a transfer
@@ -44,6 +49,9 @@ class IncomingSnapshot:
     def write(self, data: bytes) -> None:
         """Take the next bytes; raises OSError, and CorruptLog if they do not verify: then all is removed."""
         assert self._file is not None
+        if self.offset + len(data) > self._size_bytes:
+            self.abandon()
+            raise CorruptLog(f"{self._path} has more than the {self._size_bytes} bytes that were announced")
         # Not synced here: `finish` syncs all, and a loss of power before it costs no more than the transfer.
         try:
             # Verified before it is written. The offset moves by what came, whole parts or not: the reader
@@ -68,7 +76,7 @@ class IncomingSnapshot:
         try:
             # An earlier connection left bytes behind these, which did not verify. A reader of the file would
             # take them for damage behind its end.
-            if self._file.size() > self.offset:
+            if self._file.size() > self.offset or self.offset != self._size_bytes:
                 raise self._reader.missing()
             # The file says itself which snapshot it is; under another name it would be restored as what it
             # is not. If it stayed, each later connection would find it whole, and fail again.
@@ -81,6 +89,12 @@ class IncomingSnapshot:
             self.abandon()
             raise
         self.close()
+
+    def read_contents(self) -> Generator[bytes, None, None]:
+        """The parts behind the header of a file that is whole, lazily; raises CorruptLog, OSError."""
+        parts = read_parts(self._disk, self._path)
+        next(parts)
+        yield from parts
 
     def close(self) -> None:
         """Close the file and leave it for a later connection; a second call does nothing."""

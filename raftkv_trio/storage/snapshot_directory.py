@@ -71,11 +71,11 @@ class SnapshotDirectory:
         for name in self._disk.list_directory(self._directory):
             if name.endswith(".part") and name not in kept:
                 self._disk.unlink(self._directory / name)
-        incoming = IncomingSnapshot(self._disk, path)
+        incoming = IncomingSnapshot(self._disk, path, size_bytes)
         # More is here than the sender has: another member's file of the same snapshot, of other length.
         if incoming.offset > size_bytes:
             incoming.abandon()
-            incoming = IncomingSnapshot(self._disk, path)
+            incoming = IncomingSnapshot(self._disk, path, size_bytes)
         # Asked first, and not found out at the end of a transfer that is then repeated. What is here of the
         # file goes too: the log needs that room more.
         if self._disk.room(self._directory) < size_bytes - incoming.offset + spared_bytes:

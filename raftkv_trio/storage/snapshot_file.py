@@ -198,7 +198,7 @@ class PartReader:
             if len(self._buffer) < end:
                 break
             # Parts are verified before anyone sees them, so that a state machine restores no damaged chunk.
-            part = bytes(self._buffer[_PART.size : end])
+            part = bytes(memoryview(self._buffer)[_PART.size : end])
             if crc32(part, self._position) != crc:
                 raise self._corrupt()
             self._pass(end)
@@ -224,7 +224,7 @@ class PartReader:
     def _pass(self, length: int) -> None:
         # Counted and hashed only when it has verified: a transfer goes on from here, and nothing before this
         # is looked at again.
-        self._hash.update(self._buffer[:length])
+        self._hash.update(memoryview(self._buffer)[:length])
         del self._buffer[:length]
         self.verified_bytes += length
 

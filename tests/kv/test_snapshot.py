@@ -171,3 +171,26 @@ def test_another_version_is_refused() -> None:
     for begin in [2, revision, count], [2]:
         with pytest.raises(UpgradeNeeded, match="version 2"):
             Store().restore([cbor2.dumps(begin), *rest])
+
+
+def test_a_snapshot_is_verified_without_a_look_at_the_store() -> None:
+    """`verify` accepts and refuses what `restore` does, and the store stays as it is."""
+    source = store_of([Txn(success=(Put(b"/%d" % i, bytes(1000)),)) for i in range(200)])
+    chunks = list(source.snapshot())
+    assert len(chunks) > 3
+    other = store_of([Txn(success=(Put(b"/other", b"value"),))])
+    before = other.state_hash
+    other.verify(iter(chunks))
+    damaged = [
+        [],
+        [b"garbage"],
+        chunks[:-1],
+        chunks[:1] + chunks[2:],
+        [*chunks, b"\x80"],
+        [*chunks[:-1], cbor2.dumps([bytes(16)])],
+        [cbor2.dumps([2, 1, 1]), *chunks[1:]],
+    ]
+    for wrong in damaged:
+        with pytest.raises((CorruptLog, UpgradeNeeded)):
+            other.verify(iter(wrong))
+    assert other.state_hash == before

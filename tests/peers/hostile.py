@@ -37,6 +37,8 @@ from raftkv_trio.raft.types import Message, MessageType
 from tests.conftest import find_free_ports
 from tests.peers.handmade import Side
 
+#: A chunk that is in no snapshot of the nodes' state machine.
+GARBAGE = b"garbage"
 #: For what must happen soon, on however slow a machine.
 PATIENCE_S = 60.0
 
@@ -176,6 +178,10 @@ class Commands:
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         self.commands = list(chunks)
+
+    def verify(self, chunks: Iterable[bytes]) -> None:
+        if any(chunk == GARBAGE for chunk in chunks):
+            raise ValueError("garbage")
 
 
 class BesiegedNode:

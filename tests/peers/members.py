@@ -11,7 +11,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.handshake_frames import Admission
-from raftkv_trio.peers.incoming import InboxItem
+from raftkv_trio.peers.incoming import InboxItem, SnapshotCheck
 from raftkv_trio.peers.peers import Peers
 from raftkv_trio.peers.refusals import Refusals
 from raftkv_trio.peers.wire import Forward, ForwardChange
@@ -62,6 +62,7 @@ class BareMember:
         cluster_id: int = CLUSTER_ID,
         disk: Disk | None = None,
         secret: bytes | None = None,
+        snapshot_check: SnapshotCheck | None = None,
     ) -> None:
         bootstrap = Bootstrap(cluster_id=cluster_id, conf_state=ConfState(voters=(1, 2)), envelope=b"-")
         self.storage: NodeStorage = open_storage(
@@ -91,6 +92,7 @@ class BareMember:
             refusals=Refusals(World().clock),
             directory_refused=self.directory_refused.append,
             told_removed=lambda peer_id, index: self.told_removed.append((peer_id, index)),
+            snapshot_check=snapshot_check or SnapshotCheck(lambda message: True, lambda meta, parts: None),
         )
 
     def heartbeat(self, to: int, commit: int = 0) -> Message:

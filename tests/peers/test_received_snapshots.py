@@ -9,8 +9,14 @@ import trio.testing
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import PeerProtocolError
-from raftkv_trio.peers.incoming import ReceivedSnapshot
-from raftkv_trio.peers.wire import SnapshotOffer, SnapshotPiece, SnapshotTaken, SnapshotWanted
+from raftkv_trio.peers.incoming import ReceivedSnapshot, SnapshotCheck
+from raftkv_trio.peers.wire import (
+    SnapshotOffer,
+    SnapshotPiece,
+    SnapshotRefused,
+    SnapshotTaken,
+    SnapshotWanted,
+)
 from raftkv_trio.raft.types import ConfState, Message, MessageType, Snapshot
 from raftkv_trio.storage import SnapshotMeta
 from raftkv_trio.storage.snapshot_file import SnapshotFile
@@ -125,3 +131,44 @@ async def test_a_file_that_is_not_what_was_offered_leaves_nothing_behind(
         assert not list((tmp_path / "2" / "snap").glob("*.part"))
         assert await sent(addresses[2], message_of(meta), file_of(meta))
         assert await two.received(1) == [(1, ReceivedSnapshot(message_of(meta)))]
+
+
+async def test_an_offer_of_no_leader_leaves_the_running_transfer_alone(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """It is refused with the reason, and the leader's snapshot goes on; the leader's newer offer counts."""
+    check = SnapshotCheck(lambda message: message.term >= 3, lambda meta, parts: None)
+    two = BareMember(2, addresses, tmp_path / "2", snapshot_check=check)
+    data = file_of(meta_at(10))
+    async with running(two):
+        leader = await offered(addresses[2], message_of(meta_at(10)), data)
+        assert isinstance(await leader.receive(), SnapshotWanted)
+        await leader.send(SnapshotPiece(data[:100]))
+        other = await offered(addresses[2], message_of(meta_at(11), term=2), file_of(meta_at(11)))
+        assert await other.receive() == SnapshotRefused("node 1 does not lead")
+        silent = ScriptedConnection(await admitted_for_snapshot(addresses[2]))
+        await leader.send(SnapshotPiece(data[100:]))
+        assert isinstance(await leader.receive(), SnapshotTaken)
+        assert await two.received(1) == [(1, ReceivedSnapshot(message_of(meta_at(10))))]
+        assert await sent(addresses[2], message_of(meta_at(12)), file_of(meta_at(12)))
+        for connection in leader, other, silent:
+            await connection.stream.aclose()
+
+
+@pytest.mark.parametrize("announced_bytes", [200, 900, 100_000])
+async def test_a_file_of_another_size_than_announced_is_refused(
+    tmp_path: Path, addresses: dict[int, PeerAddress], announced_bytes: int
+) -> None:
+    """The disk never has more of it than was announced, for which there was room; nothing stays."""
+    two = BareMember(2, addresses, tmp_path / "2")
+    meta, data = meta_at(10), file_of(meta_at(10))
+    async with running(two):
+        connection = ScriptedConnection(await admitted_for_snapshot(addresses[2]))
+        await connection.send(SnapshotOffer(message_of(meta), announced_bytes))
+        assert isinstance(await connection.receive(), SnapshotWanted)
+        await connection.send(SnapshotPiece(data))
+        with pytest.raises((PeerProtocolError, trio.BrokenResourceError)):
+            await connection.receive()
+        await connection.stream.aclose()
+        assert not list((tmp_path / "2" / "snap").glob("*.part"))
+        assert await sent(addresses[2], message_of(meta), data)
