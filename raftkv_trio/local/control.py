@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import trio
 
-from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.errors import ConfigError, DecodeError, RaftKVError
 
 SOCKET_NAME = ".raftkv-trio-local.sock"
 MAX_SOCKET_PATH_BYTES = 107  # sun_path on Linux without its final zero byte; other systems allow less
@@ -117,6 +117,15 @@ def call(directory: Path, request: Request) -> Reply:
     return Reply(text, exit_code)
 
 
+def decode_request(line: bytes | bytearray) -> Request:
+    """The request in a line of JSON; raises DecodeError."""
+    try:
+        verb, names, stop_signal = json.loads(line)
+        return Request(str(verb), tuple(map(str, names)), signal.Signals[stop_signal])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DecodeError(f"not a request: {error}") from error
+
+
 async def _reply(stream: trio.SocketStream, answer: RequestHandler) -> Reply:
     line = bytearray()
     while not line.endswith(b"\n"):
@@ -125,10 +134,9 @@ async def _reply(stream: trio.SocketStream, answer: RequestHandler) -> Reply:
         if not received or len(line) > MAX_REQUEST_BYTES:
             return Reply("the control socket takes one line of JSON", 2)
     try:
-        verb, names, stop_signal = json.loads(line)
-        request = Request(str(verb), tuple(map(str, names)), signal.Signals[stop_signal])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        return Reply(f"not a request: {error}", 2)
+        request = decode_request(line)
+    except DecodeError as error:
+        return Reply(str(error), 2)
     try:
         return await answer(request)
     except ConfigError as error:
