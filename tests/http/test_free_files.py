@@ -54,6 +54,7 @@ def test_a_flood_of_connections(tmp_path: Path, floods_peers: bool) -> None:
                 lines = len(node.said.splitlines())
         assert node.wait_answer(200, "/key").content == b"49"
         node.wait_said("took a snapshot")
-        assert httpx.post(f"{node.url}/-/snapshot", timeout=DEADLINE_S).status_code == 200
+        as_json = {"Content-Type": "application/json"}
+        assert httpx.post(f"{node.url}/-/snapshot", headers=as_json, timeout=DEADLINE_S).status_code == 200
         assert lines < 20
         assert "ERROR" not in node.said
