@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from raftkv_trio import Committed, NodeConfig, parse_cluster, run_node
+from raftkv_trio import Committed, NodeConfig, RaftKVError, leaves, parse_cluster, run_node
 
 
 class Counter:
@@ -35,4 +35,11 @@ async def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, Path(*sys.argv[1:] or ["counter-data"]))
+    ended: str | int = 0
+    try:
+        trio.run(main, Path(*sys.argv[1:] or ["counter-data"]))
+    except* RaftKVError as errors:
+        ended = "\n".join(str(error) for error in leaves(errors))  # each says what to do
+    except* KeyboardInterrupt:
+        ended = 130
+    sys.exit(ended)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         TooLarge,
         TransferFailed,
         UpgradeNeeded,
+        leaves,
     )
     from raftkv_trio.node.measures import Durations, NodeMeasures, PeerMeasures
     from raftkv_trio.node.node import Node, run_node
@@ -95,6 +96,7 @@ else:
             "TooLarge",
             "TransferFailed",
             "UpgradeNeeded",
+            "leaves",
         ),
         "node.measures": ("Durations", "NodeMeasures", "PeerMeasures"),
         "node.node": ("Node", "run_node"),
@@ -186,6 +188,7 @@ __all__ = [
     "Worker",
     "World",
     "__version__",
+    "leaves",
     "parse_cluster",
     "run_node",
 ]

@@ -8,6 +8,7 @@ Each branch of the tree says what an error ends and who has to act:
 """
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,11 +156,13 @@ class UpgradeNeeded(StorageError):
         self.known = known
 
 
-#: What to do about a `CorruptLog`, as the end of a sentence.
-REMEDY = (
-    "repair it from the other members' directories with `raftkv-trio check --repair --with`, or remove"
-    " this node from the cluster and add it under a new id"
-)
+def remedy(directory: Path | None) -> str:
+    """What to do about a `CorruptLog` in this data directory, as the end of a sentence."""
+    name = "DIR" if directory is None else shlex.quote(str(directory))
+    return (
+        f"repair it from the other members' directories, here DIR2 and DIR3, with `raftkv-trio check {name}"
+        " --repair --with DIR2 --with DIR3`, or remove this node from the cluster and add it under a new id"
+    )
 
 
 class CorruptLog(StorageError):
@@ -177,5 +180,6 @@ class CorruptLog(StorageError):
 
     @classmethod
     def at(cls, file: Path, offset: int) -> "CorruptLog":
-        """The error for a file that does not verify from `offset` on."""
-        return cls(f"{file} is corrupt at offset {offset}: {REMEDY}", file, offset)
+        """The error for a file of a data directory that does not verify from `offset` on."""
+        directory = file.parent.parent if file.parent.name in ("wal", "snap") else file.parent
+        return cls(f"{file} is corrupt at offset {offset}: {remedy(directory)}", file, offset)

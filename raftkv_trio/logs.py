@@ -13,7 +13,9 @@ import os
 import select
 import sys
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from threading import Condition, Thread
 from typing import Literal
 
@@ -24,6 +26,8 @@ LogFormat = Literal["text", "json"]
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _PACKAGE = logging.getLogger("raftkv_trio")
 
+#: `extra` of a record whose message has fields of a configuration in backticks, as a ConfigError has.
+NAMES_FIELDS = {"names_fields": True}
 MAX_WAITING_CHARACTERS = 1024 * 1024
 FLUSH_S = 0.5
 
@@ -152,18 +156,26 @@ def write_all(fd: int, data: bytes) -> None:
             poll.poll()
 
 
-def setup_logging(log_format: LogFormat, level: str) -> None:
+def setup_logging(log_format: LogFormat, level: str, name_fields: Callable[[str], str]) -> None:
     """Send this package's records of `level` and above, and the libraries' warnings, to standard error.
 
     Args:
         log_format: `text` or `json`.
         level: see `set_log_level`.
+        name_fields: replaces the names of fields in a message by what the user has to change.
     """
     # Python gives None if it was closed; its number may then belong to another file.
     handler = QueuedHandler(None if sys.stderr is None else sys.stderr.fileno())
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.addFilter(partial(_name_fields, name_fields))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     set_log_level(level)
+
+
+def _name_fields(name_fields: Callable[[str], str], record: logging.LogRecord) -> bool:
+    if getattr(record, "names_fields", False):
+        record.msg, record.args = name_fields(record.getMessage()), ()
+    return True
 
 
 def set_log_level(level: str) -> None:

@@ -9,7 +9,8 @@
 | 130, 143 | a second SIGINT or SIGTERM ended the program before it had stopped cleanly |
 
 `exit_code_and_sentence` is the only function that maps errors to codes. The sentence is one line,
-`raftkv-trio: ...`, or a log record with `--log-format json`. Tracebacks appear with `--log-level debug` only.
+`raftkv-trio: ...`, and more lines, indented, if there is more to say, such as why each of several members did
+nothing; or a log record with `--log-format json`. Tracebacks appear with `--log-level debug` only.
 """
 
 import logging
@@ -39,7 +40,7 @@ def exit_code_and_sentence(error: BaseException) -> tuple[int, str | None]:
             return 128 + signal.SIGINT, None
     for leaf in parts:
         if not isinstance(leaf, RaftKVError | OSError):
-            what = f"{type(leaf).__name__}: {leaf}".rstrip(": ")
+            what = _in_one_line(f"{type(leaf).__name__}: {leaf}".rstrip(": "))
             return EXIT_BUG, f"this is a bug; --log-level debug shows where: {what}"
     for leaf in parts:
         if not isinstance(leaf, ConfigError):
@@ -55,11 +56,15 @@ def _sentence(error: BaseException) -> str:
     return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def usage_sentence(error: click.UsageError) -> str:
     """The sentence for a command line that click refuses; it names the variable if that has the bad value."""
     context = error.ctx
     where = context.command_path if context else PROGRAM
-    message = error.format_message().rstrip(".")
+    message = _in_one_line(error.format_message()).rstrip(".")
     if context and isinstance(error, click.BadParameter) and error.param and error.param.name:
         name = error.param.name
         if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
@@ -70,15 +75,15 @@ def usage_sentence(error: click.UsageError) -> str:
 
 
 def exit_with(code: int, sentence: str | None = None, cause: BaseException | None = None) -> NoReturn:
-    """End the process with this code, after printing the sentence if there is one."""
+    """End the process with this code, after printing the sentence if there is one: a line for each of its."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C from now on must not print a traceback
     if sentence is not None:
-        line = " ".join(sentence.split())
+        text = "\n  ".join(map(_in_one_line, sentence.splitlines()))
         shown = cause if logger.isEnabledFor(logging.DEBUG) else None
         if logs_json():
-            logger.critical(line, exc_info=shown)
+            logger.critical(text, exc_info=shown)
         else:
             if shown is not None:
                 say_last("".join(traceback.format_exception(shown)).rstrip())
-            say_last(f"{PROGRAM}: {line}")
+            say_last(f"{PROGRAM}: {text}")
     sys.exit(code)

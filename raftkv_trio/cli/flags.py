@@ -3,18 +3,22 @@
 import os
 import re
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
+from click.core import ParameterSource
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT
-from raftkv_trio.errors import ConfigError
+from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.local.procfile import client_addresses, read_procfile
 
 # What Kubernetes sets for a Service named `raftkv-trio`: RAFTKV_TRIO_PORT=tcp://10.96.0.12:9121.
-DEFAULT_ENDPOINTS = f"the nodes of ./Procfile, or http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"
+DEFAULT_ENDPOINT = f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"
+DEFAULT_ENDPOINTS = f"the nodes of ./Procfile, or {DEFAULT_ENDPOINT}"
 _SERVICE_URL = re.compile("(tcp|udp|sctp)://")
 
 
@@ -26,7 +30,27 @@ class _Option(click.Option):
         return None if self.opts[0] == "--port" and value and _SERVICE_URL.match(value) else value
 
 
+Answer = TypeVar("Answer")
+
+
 option = partial(click.option, cls=_Option, show_envvar=True, show_default=True)
+
+
+def integer_from(least: int) -> Callable[[str], int]:
+    """The type of an option: an integer that is not less than `least`."""
+
+    def integer(value: str) -> int:  # its name is what help shows
+        try:
+            number = int(value)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise click.BadParameter(f"{value!r} is not an integer from {least} on")
+        return number
+
+    return integer
+
+
 procfile_option = click.option(
     "-f",
     "--procfile",
@@ -137,13 +161,16 @@ def address(text: str | None, flag: str) -> PeerAddress | None:
     return None if text is None else PeerAddress.parse(text, flag, needs_scheme=False)
 
 
+def _endpoints_of_the_procfile() -> list[str]:
+    try:
+        return [address.url for address in client_addresses(read_procfile(Path("Procfile"))).values()]
+    except ConfigError:
+        return []  # there is none, or it is for another program: none of it has been asked for
+
+
 def default_endpoints() -> list[str]:
     """The nodes of the Procfile in the working directory; without such nodes, one on its default port."""
-    try:
-        found = client_addresses(read_procfile(Path("Procfile")))
-    except ConfigError:
-        found = {}  # there is none, or it is for another program: none of it has been asked for
-    return [address.url for address in found.values()] or [f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"]
+    return _endpoints_of_the_procfile() or [DEFAULT_ENDPOINT]
 
 
 endpoints_option = option(
@@ -158,7 +185,31 @@ endpoints_option = option(
 )
 
 
-def addresses_of(endpoints: tuple[str, ...], timeout: float) -> list[PeerAddress]:
+def ask_members(
+    endpoints: tuple[str, ...], timeout: float, ask: Callable[[list[PeerAddress]], Awaitable[Answer]]
+) -> Answer:
+    """What the members that `--endpoint` names answer; `ask` gets their addresses.
+
+    Raises what `ask` raises, and ConfigError for a malformed address or timeout. If nobody did what was asked
+    and no endpoint was given, the error says which were asked instead.
+    """
+    addresses = _addresses_of(endpoints, timeout)
+
+    import trio
+
+    from raftkv_trio.client.rest import NoAnswer, NobodyDid
+
+    try:
+        return trio.run(ask, addresses)
+    except (NoAnswer, NobodyDid) as error:
+        if click.get_current_context().get_parameter_source("endpoints") is not ParameterSource.DEFAULT:
+            raise
+        asked = "the nodes of ./Procfile" if _endpoints_of_the_procfile() else "the default"
+        hint = f"without --endpoint this asks {asked}; name members with --endpoint"
+        raise RaftKVError(f"{error}\n{hint}") from error
+
+
+def _addresses_of(endpoints: tuple[str, ...], timeout: float) -> list[PeerAddress]:
     """The addresses that `--endpoint` names; its variable may have several, separated by commas or spaces.
 
     Raises ConfigError for a malformed address or timeout.

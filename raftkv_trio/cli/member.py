@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from raftkv_trio.addresses import PeerAddress, parse_node_id
-from raftkv_trio.cli.flags import addresses_of, endpoints_option, option, write_out_option
+from raftkv_trio.cli.flags import ask_members, endpoints_option, option, write_out_option
 from raftkv_trio.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., int])
@@ -134,8 +134,8 @@ def transfer(node_id: str | None, endpoints: tuple[str, ...], timeout: float) ->
     from raftkv_trio.client.members import Cluster
 
     to = None if node_id is None else parse_node_id(node_id)
-    _run(endpoints, timeout, lambda cluster: Cluster.transfer(cluster, to))
-    click.echo("another voter leads" if to is None else f"leadership is transferred to node {to}")
+    leader = _run(endpoints, timeout, lambda cluster: Cluster.transfer(cluster, to))
+    click.echo("leadership is transferred" if leader is None else f"node {leader} leads")
     return 0
 
 
@@ -179,17 +179,13 @@ def _change(
 
 
 def _run(endpoints: tuple[str, ...], timeout: float, what: Callable[[Any], Any]) -> Any:
-    addresses = addresses_of(endpoints, timeout)
-
-    import trio
-
     from raftkv_trio.client.members import open_cluster
 
-    async def run() -> Any:
+    async def ask(addresses: list[PeerAddress]) -> Any:
         async with open_cluster(addresses, timeout) as cluster:
             return await what(cluster)
 
-    return trio.run(run)
+    return ask_members(endpoints, timeout, ask)
 
 
 @member.command("set-addresses")

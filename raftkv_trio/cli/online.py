@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from raftkv_trio.cli.flags import addresses_of, endpoints_option, option, write_out_option
+from raftkv_trio.cli.flags import ask_members, endpoints_option, option, write_out_option
 from raftkv_trio.errors import ConfigError
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
@@ -24,13 +24,9 @@ def status(endpoints: tuple[str, ...], write_out: str, timeout: float) -> int:
     Each member reports its own role, term, indexes and health. The exit code is 0 if at least one member
     answers.
     """
-    addresses = addresses_of(endpoints, timeout)
-
-    import trio
-
     from raftkv_trio.client.status import as_json, survey, table
 
-    reports = trio.run(survey, addresses, timeout)
+    reports = ask_members(endpoints, timeout, partial(survey, timeout_s=timeout))
     click.echo(as_json(reports) if write_out == "json" else table(reports))
     return 0
 
@@ -44,13 +40,9 @@ def snapshot(endpoints: tuple[str, ...], timeout: float) -> int:
     Each member named by --endpoint takes a snapshot of everything that it has applied. The exit code is 0 if
     all of them did.
     """
-    addresses = addresses_of(endpoints, timeout)
-
-    import trio
-
     from raftkv_trio.client.snapshots import take_snapshots
 
-    for line in trio.run(take_snapshots, addresses, timeout):
+    for line in ask_members(endpoints, timeout, partial(take_snapshots, timeout_s=timeout)):
         click.echo(line)
     return 0
 
@@ -73,19 +65,14 @@ def backup(endpoints: tuple[str, ...], timeout: float, force: bool, file: Path) 
     `restore` makes a new cluster from it. If FILE is -, the backup goes to standard output, once it is
     verified.
     """
-    addresses = addresses_of(endpoints, timeout)
     if (to_stdout := str(file) == "-") and sys.stdout is not None and sys.stdout.isatty():
         raise ConfigError("standard output is a terminal; redirect it, or name a file instead of -")
-
-    import trio
 
     from raftkv_trio.cli.progress import is_terminal
     from raftkv_trio.client.backup import fetch_backup
 
-    shows_progress = is_terminal()
-    taken = trio.run(
-        partial(fetch_backup, addresses, file, timeout_s=timeout, force=force, shows_progress=shows_progress)
-    )
+    fetch = partial(fetch_backup, file=file, timeout_s=timeout, force=force, shows_progress=is_terminal())
+    taken = ask_members(endpoints, timeout, fetch)
     line = f"{taken.file}: index {taken.meta.index}, {taken.size_bytes} bytes, hash {taken.hash.hex()}"
     click.echo(line, err=to_stdout)
     return 0

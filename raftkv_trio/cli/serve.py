@@ -13,7 +13,7 @@ import click
 
 from raftkv_trio.addresses import parse_cluster, parse_node_id
 from raftkv_trio.cli.first_signals import end_at_once_on_signals
-from raftkv_trio.cli.flags import FLAG_OF, address, ignored_service_url, option, variable_of
+from raftkv_trio.cli.flags import FLAG_OF, address, ignored_service_url, naming_flags, option, variable_of
 from raftkv_trio.cli.open_files import make_room_for_clients
 from raftkv_trio.cli.secret_file import read_secret
 from raftkv_trio.config import (
@@ -162,7 +162,7 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     SIGINT or SIGTERM shuts it down cleanly; a second signal ends it at once.
     """
     end_at_once_on_signals()  # until the node takes them over; there is nothing to clean up before
-    setup_logging(log_format, log_level)
+    setup_logging(log_format, log_level, naming_flags)
     if service_url := ignored_service_url():
         logger.warning(
             "RAFTKV_TRIO_PORT is %r, which Kubernetes sets for a Service named raftkv-trio; it is ignored."

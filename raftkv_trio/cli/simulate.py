@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from raftkv_trio.cli.flags import integer_from
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.user_files import check_new_file, new_file
 
@@ -28,7 +29,7 @@ Item = TypeVar("Item")
 
 SHOWN_LINES = 40
 _SOUND, _WRONG, _INTERRUPTED = 0, 1, 130
-_count = click.IntRange(min=1)
+_count = integer_from(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +52,8 @@ class _Asked:
 
 @click.command()
 @click.option("--seeds", type=_count, help="Number of seeds.  [default: 100; 200 for each planted bug]")
-@click.option("--from", "first", type=click.IntRange(min=0), default=0, show_default=True, help="First seed.")
-@click.option("--seed", type=click.IntRange(min=0), help="Run this seed alone.")
+@click.option("--from", "first", type=integer_from(0), default=0, show_default=True, help="First seed.")
+@click.option("--seed", type=integer_from(0), help="Run this seed alone.")
 @click.option(
     "--level", type=_count, help="1: core and log; 2: nodes with all tasks.  [default: 1, or the schedule's]"
 )
@@ -77,7 +78,7 @@ class _Asked:
     "--shrink",
     "shrink_runs",
     metavar="RUNS",
-    type=click.IntRange(min=0),
+    type=integer_from(0),
     default=300,
     show_default=True,
     help="Largest number of runs to shrink a failing schedule.",
@@ -263,7 +264,7 @@ def _asked_for(level: int | None, planted: str | None) -> tuple[int, str | None]
     if level not in (None, *LEVELS):
         raise ConfigError(f"--level {level} is not in this version; it has {', '.join(map(str, LEVELS))}")
     if planted not in (None, "all", *PLANTED):
-        raise ConfigError(f"--planted: no bug {planted!r}; there are all, {', '.join(PLANTED)}")
+        raise ConfigError(f"--planted: no bug {planted!r}; use all, or one of: {', '.join(PLANTED)}")
     bug = PLANTED.get(planted or "")
     return max(level or 1, bug.level if bug else 1), planted
 

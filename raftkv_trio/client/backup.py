@@ -14,7 +14,7 @@ import trio
 from click.termui import progressbar
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.rest import NoAnswer, open_rest_client
+from raftkv_trio.client.rest import NoAnswer, NobodyDid, open_rest_client
 from raftkv_trio.errors import ConfigError, CorruptLog, RaftKVError
 from raftkv_trio.storage import OsDisk, VerifiedSnapshot, verify_snapshot
 from raftkv_trio.storage.disk import FILE_MODE
@@ -74,7 +74,7 @@ async def _fetch(
             failures.append(error)
         else:
             return await trio.to_thread.run_sync(_verify, endpoint, file)
-    raise RaftKVError("; ".join(map(str, failures)))
+    raise NobodyDid(failures)
 
 
 async def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, shows_progress: bool) -> None:

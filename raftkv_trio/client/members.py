@@ -7,13 +7,21 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.rest import NoAnswer, NotANode, RequestFailed, RestClient, RestError, open_rest_client
+from raftkv_trio.client.rest import (
+    NoAnswer,
+    NobodyDid,
+    NotANode,
+    RequestFailed,
+    RestClient,
+    RestError,
+    open_rest_client,
+)
 from raftkv_trio.client.text import aligned
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.foreign_text import printable
 
-_COLUMNS = ("ID", "ROLE", "PROMOTE", "ANSWERS", "MATCH", "STATE", "PEER URL", "CLIENT URL")
-_FIELDS = ("id", "role", "promote", "is_active", "match", "state", "url", "client_url")
+_COLUMNS = ("ID", "KIND", "LEADS", "PROMOTE", "ANSWERS", "MATCH", "STATE", "PEER URL", "CLIENT URL")
+_FIELDS = ("id", "role", "leads", "promote", "is_active", "match", "state", "url", "client_url")
 
 
 class Members(NamedTuple):
@@ -45,7 +53,7 @@ class Cluster:
         Raises RaftKVError.
         """
         server, status = await self._ask("GET", "/-/status")
-        leader_id = status.get("leader_id") if isinstance(status, dict) else None
+        leader_id = _leader_id(status)
         server, members = await self._ask("GET", "/-/members")
         seen = Members(leader_id, _checked(server, members))
         if seen.leader is None:
@@ -120,10 +128,15 @@ class Cluster:
             raise RaftKVError(text)
         return text
 
-    async def transfer(self, to: int | None) -> None:
-        """Transfer leadership to node `to`, or to another voter if None; raises as `change` does."""
+    async def transfer(self, to: int | None) -> int | None:
+        """Transfer leadership to node `to`, or to another voter if None; raises as `change` does.
+
+        Returns the node that leads then; None if by now an election is under way again.
+        """
         await self._turn_to_leader()
         await self._ask("POST", "/-/leader", None if to is None else {"to": to})
+        _, status = await self._ask("GET", "/-/status")
+        return _leader_id(status)
 
     async def _turn_to_leader(self) -> Members:
         """Send all further requests to the leader; the members as it sees them. Raises RaftKVError."""
@@ -139,19 +152,19 @@ class Cluster:
         The next endpoint is asked only if the one before certainly did nothing: otherwise a change could be
         made twice.
         """
-        failures = []
+        failures: list[RaftKVError] = []
         for endpoint in self._endpoints:
             try:
                 return endpoint, await self._rest.ask(method, endpoint, path, content)
             except NoAnswer as error:
                 if error.was_sent:
                     raise
-                failures.append(str(error))
+                failures.append(error)
             except RequestFailed as error:
                 if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
                     raise
-                failures.append(str(error))
-        raise RaftKVError("; ".join(failures))
+                failures.append(error)
+        raise NobodyDid(failures)
 
 
 @asynccontextmanager
@@ -159,6 +172,11 @@ async def open_cluster(endpoints: Sequence[PeerAddress], timeout_s: float) -> As
     """A cluster to ask inside the block; each request takes at most `timeout_s`."""
     async with open_rest_client(timeout_s) as rest:
         yield Cluster(rest, endpoints)
+
+
+def _leader_id(status: Any) -> int | None:
+    leader_id = status.get("leader_id") if isinstance(status, dict) else None
+    return leader_id if type(leader_id) is int else None
 
 
 def _query(is_forced: bool) -> str:
@@ -176,7 +194,9 @@ def is_member(value: Any) -> bool:
 
 
 def _checked(server: PeerAddress, members: Any) -> list[dict[str, Any]]:
-    if not isinstance(members, list) or not all(is_member(m) and m.keys() >= set(_FIELDS) for m in members):
+    if not isinstance(members, list) or not all(
+        is_member(m) and m.keys() >= {*_FIELDS} - {"leads"} for m in members
+    ):
         raise NotANode(server.url)
     return members
 
@@ -188,7 +208,8 @@ def table(seen: Members) -> str:
     """The members as lines of aligned columns; `-` if the leader alone knows it and could not be asked."""
     rows: list[tuple[str, ...]] = [_COLUMNS]
     for member in seen.members:
-        cells = {**member, "role": "leader" if member["id"] == seen.leader_id else member["role"]}
+        leads = None if seen.leader_id is None else member["id"] == seen.leader_id
+        cells = {**member, "leads": leads}
         if member["role"] != "learner":
             cells["promote"] = None
         rows.append(tuple(_cell(cells[name]) for name in _FIELDS))

@@ -11,7 +11,7 @@ Rules of this module:
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -81,6 +81,18 @@ class RequestFailed(RestError):
     def __init__(self, url: str, detail: str, status: int) -> None:
         super().__init__(url, detail, f"{url}: {detail}")
         self.status = status
+
+
+class NobodyDid(RaftKVError):
+    """No endpoint did what was asked; the text has a line for each, if they are several."""
+
+    def __init__(self, failures: Sequence[RaftKVError]) -> None:
+        lines = [str(failure) for failure in failures]
+        if len(lines) > 1:
+            lines.insert(0, "none of the members that were asked did this:")
+        if any(isinstance(f, RequestFailed) and f.status == HTTPStatus.SERVICE_UNAVAILABLE for f in failures):
+            lines.append('if a majority is lost for good, see "The majority is lost" in docs/operating.md')
+        super().__init__("\n".join(lines))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,16 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.members import is_member
-from raftkv_trio.client.rest import NotANode, RestClient, RestError, answers_within, open_rest_client
+from raftkv_trio.client.rest import (
+    NobodyDid,
+    NotANode,
+    RestClient,
+    RestError,
+    answers_within,
+    open_rest_client,
+)
 from raftkv_trio.client.text import aligned
-from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.errors import ConfigError
 
 _COLUMNS = ("ID", "ROLE", "TERM", "LEADER", "LAST", "COMMIT", "APPLIED", "LAG", "HEALTH", "CLIENT URL")
 _NUMBERS = ("term", "last_index", "commit_index", "applied_index")
@@ -85,7 +92,7 @@ async def survey(endpoints: Iterable[PeerAddress], timeout_s: float) -> list[Rep
             asked |= to_ask
             to_ask = {url for node_id, url in client_urls.items() if node_id not in answers} - asked
     if not answers:
-        raise RaftKVError("; ".join(str(failures[url]) for url in sorted(failures)))
+        raise NobodyDid([failures[url] for url in sorted(failures)])
     clusters = {answer.status["cluster_id"]: answer.url for answer in answers.values()}
     if len(clusters) > 1:
         raise ConfigError(f"{' and '.join(sorted(clusters.values()))} are of different clusters")

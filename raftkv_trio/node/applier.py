@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import trio
 
-from raftkv_trio.errors import REMEDY, CorruptLog, DecodeError
+from raftkv_trio.errors import CorruptLog, DecodeError, remedy
 from raftkv_trio.node.measures import Histogram
 from raftkv_trio.node.proposals import Applied, ProposalTable
 from raftkv_trio.node.reads import AppliedIndex
@@ -202,7 +202,7 @@ def apply_entries(
             # Skipping the entry would let this machine differ from the others, so the node ends.
             raise CorruptLog(
                 f"committed entry {entry.index} cannot be decoded: {error}; if a newer version of raftkv-trio"
-                f" has written it, use that version; otherwise {REMEDY}"
+                f" has written it, use that version; otherwise {remedy(None)}"
             ) from error
         ids.append(proposal_id)
         commands.append(Committed(entry.term, entry.index, command))

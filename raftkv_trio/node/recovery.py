@@ -12,6 +12,7 @@ from random import Random
 from raftkv_trio.addresses import restored_cluster_id
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.logs import NAMES_FIELDS
 from raftkv_trio.node.words import Words
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
@@ -162,9 +163,10 @@ def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) 
     )
     if config.join and is_made_with_these:
         logger.warning(
-            "join is ignored: %s was created without it, and belongs to a cluster of its own; to join another"
-            " cluster, remove the directory or configure another one",
+            "`join` is ignored: %s was created without it, and belongs to a cluster of its own; to join"
+            " another cluster, remove the directory or name another with `data_dir`",
             config.data_dir,
+            extra=NAMES_FIELDS,
         )
     if is_made_with_these:
         return
@@ -176,9 +178,12 @@ def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) 
     if config.join:  # a directory that has joined was made without the configured members
         return
     logger.warning(
-        "the configured members differ from those that %s was created with, and are ignored, except that this"
-        " node listens to nodes with these ids",
+        "`members` is ignored, except that this node listens to nodes with these ids: node %d in %s has the"
+        " members %s; to change them, use raftkv-trio member",
+        config.node_id,
         config.data_dir,
+        ",".join(f"{node_id}={address.url}" for node_id, address in sorted(envelope.addresses.items())),
+        extra=NAMES_FIELDS,
     )
 
 

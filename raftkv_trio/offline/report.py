@@ -1,10 +1,11 @@
 """The output of `raftkv-trio check`: what a directory holds and what is wrong with it, in text or JSON."""
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from raftkv_trio.errors import REMEDY
+from raftkv_trio.errors import remedy
 from raftkv_trio.offline.findings import Findings, Problem
 from raftkv_trio.offline.inspection import Inspection
 
@@ -119,11 +120,12 @@ def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
     if not found.problems:
         yield "nothing is wrong"
     elif repairs is not None:
-        yield "what is wrong is left as it is, since it may have been acknowledged: " + REMEDY
+        yield "what is wrong is left as it is, since it may have been acknowledged: " + remedy(found.path)
     elif found.is_repairable_alone:
-        yield "to do: run `raftkv-trio check --repair`; it moves what is damaged aside, and no start needs it"
+        command = f"raftkv-trio check {shlex.quote(str(found.path))} --repair"
+        yield f"to do: run `{command}`; it moves what is damaged aside, and no start needs it"
     else:
-        yield f"to do: {REMEDY}"
+        yield f"to do: {remedy(found.path)}"
 
 
 def _problem(found: Findings, problem: Problem) -> str:

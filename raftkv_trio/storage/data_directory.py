@@ -18,7 +18,7 @@ from shlex import quote
 from stat import S_IWGRP, S_IWOTH
 
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES
-from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog
+from raftkv_trio.errors import ConfigError, CorruptLog, remedy
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage.disk import Disk, describe_os_error
 from raftkv_trio.storage.node_storage import NodeStorage
@@ -143,7 +143,9 @@ def _open_storage(
             # Records or met members mean that this node has run, so `identity` was lost and not never
             # written. A new one would come with a new log, in which its votes are forgotten.
             if not is_unfinished(disk, path):
-                raise CorruptLog(f"{path} holds a log or members' directory ids, but no identity: {REMEDY}")
+                raise CorruptLog(
+                    f"{path} holds a log or members' directory ids, but no identity: {remedy(path)}"
+                )
             make_data_directory(disk, path, node_id, bootstrap, rng, segment_bytes=segment_bytes)
         # A process that was killed may have given files their names without a sync. They are seen here, and
         # acted upon, and could still be lost. (`wal` is synced when the log is recovered.)

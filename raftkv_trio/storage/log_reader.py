@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from raftkv_trio.errors import REMEDY, CorruptLog, DecodeError
+from raftkv_trio.errors import CorruptLog, DecodeError, remedy
 from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage.disk import Disk
 from raftkv_trio.storage.record import (
@@ -114,7 +114,8 @@ class LogReader:
         # could mean to vote a second time in a term.
         if not names:
             raise CorruptLog(
-                f"{self._directory} holds no log, and without it this node has forgotten its votes: {REMEDY}"
+                f"{self._directory} holds no log, and without it this node has forgotten its votes:"
+                f" {remedy(self._directory.parent)}"
             )
         # Only a segment in which the log may end can have a torn record. In all others the writer went on to
         # the next one after a sync.
@@ -131,7 +132,7 @@ class LogReader:
         if self._is_cut:
             raise CorruptLog(
                 f"{self._directory} lacks segment {self.segment.number + 1}, in which the log goes on behind"
-                f" {self.path}: {REMEDY}"
+                f" {self.path}: {remedy(self._directory.parent)}"
             )
         contents = self.contents
         lacks_from = contents.snapshot.index + 1
@@ -141,7 +142,7 @@ class LogReader:
         if names[0].first_index > lacks_from or begins_at != lacks_from:
             raise CorruptLog(
                 f"{self._directory} lacks entries behind the snapshot at index {contents.snapshot.index}"
-                f" (its first segment is {names[0]}): {REMEDY}"
+                f" (its first segment is {names[0]}): {remedy(self._directory.parent)}"
             )
 
     @property

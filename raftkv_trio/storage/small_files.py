@@ -16,7 +16,7 @@ from zlib import crc32
 
 import cbor2
 
-from raftkv_trio.errors import REMEDY, ConfigError, CorruptLog, DecodeError
+from raftkv_trio.errors import ConfigError, CorruptLog, DecodeError, remedy
 from raftkv_trio.payload.cbor import decode_payload
 from raftkv_trio.storage.disk import Disk, write_whole_file
 
@@ -96,7 +96,7 @@ def read_peers(disk: Disk, path: Path) -> dict[int, bytes]:
     # not taken for a node that has met nobody and would trust a member that comes back without its votes.
     if not disk.exists(file):
         raise CorruptLog(
-            f"{file} is missing; without it members that lost their votes are not recognized: {REMEDY}"
+            f"{file} is missing; without it members that lost their votes are not recognized: {remedy(path)}"
         )
     known = read_sealed(disk, file)
     match known:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-from raftkv_trio.errors import REMEDY, CorruptLog
+from raftkv_trio.errors import CorruptLog, remedy
 from raftkv_trio.storage.disk import Disk, DiskFile
 from raftkv_trio.storage.incoming_snapshot import IncomingSnapshot
 from raftkv_trio.storage.snapshot_file import (
@@ -167,14 +167,16 @@ class SnapshotDirectory:
         """
         path = self._directory / snapshot.file_name
         if not self._disk.exists(path):
-            raise CorruptLog(f"{path} is missing, and the log continues it: {REMEDY}")
+            raise CorruptLog(f"{path} is missing, and the log continues it: {remedy(self._directory.parent)}")
         # Closed here and not by the garbage collector, since a part of it is not read.
         parts = read_parts(self._disk, path)
         try:
             meta = decode_meta(path, next(parts))
             # A file that was copied or renamed by hand verifies, and holds another moment of the log.
             if meta.id != snapshot:
-                raise CorruptLog(f"{path} holds another snapshot than its name says: {REMEDY}")
+                raise CorruptLog(
+                    f"{path} holds another snapshot than its name says: {remedy(self._directory.parent)}"
+                )
             return meta, next(parts)
         finally:
             parts.close()

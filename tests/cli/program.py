@@ -40,12 +40,13 @@ def refusal(
     exit_code: int = 2,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """The one line that a command ends with, after this exit code; nothing else is said."""
+    """What a command ends with after this exit code: one line, or more that are indented; no other output."""
     done = run(*arguments, directory=directory, environment=environment)
     assert (done.returncode, done.stdout) == (exit_code, ""), done
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("raftkv-trio: ")
-    return line.removeprefix("raftkv-trio: ")
+    first, *more = done.stderr.splitlines()
+    assert first.startswith("raftkv-trio: ")
+    assert all(line.startswith("  ") for line in more)
+    return "\n".join([first.removeprefix("raftkv-trio: "), *map(str.strip, more)])
 
 
 def environment_with(more: Mapping[str, str] | None) -> dict[str, str]:

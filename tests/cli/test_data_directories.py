@@ -73,7 +73,8 @@ def test_the_directory_of_another_first_configuration(copied: Path, tmp_path: Pa
     ) as node:
         node.wait_answer(200, "/-/ready")
         node.wait_said(
-            "WARNING .*: the configured members differ from those that data was created with, and are ignored"
+            r"WARNING .*: --cluster is ignored, except .*: node 1 in data has the members 1=http://127.0.0.1:1;"
+            " to change them, use raftkv-trio member"
         )
 
 
@@ -119,3 +120,4 @@ def test_a_directory_that_is_damaged(copied: Path, tmp_path: Path) -> None:
     damage(copied)
     said = refusal_of("data", directory=tmp_path, exit_code=1)
     assert re.match(r"data/wal/\S+\.wal is corrupt at offset 0: repair it from the other members", said)
+    assert "`raftkv-trio check data --repair --with DIR2 --with DIR3`" in said

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from raftkv_trio.cli.commands import program
 from raftkv_trio.cli.member import remove
 from raftkv_trio.client.members import Members, forecast
+from raftkv_trio.client.rest import NoAnswer, NobodyDid, RequestFailed
+from raftkv_trio.errors import RaftKVError
 from tests.cli.cluster import Cluster
 from tests.cli.program import refusal, run
 
@@ -29,7 +32,7 @@ def listed(cluster: Cluster) -> dict[int, dict[str, Any]]:
 def leading(cluster: Cluster) -> int:
     """Who leads, by the table."""
     rows = [line.split() for line in member(cluster, "list").splitlines()]
-    (leader,) = (int(row[0]) for row in rows if row[1] == "leader")
+    (leader,) = (int(row[0]) for row in rows if row[2] == "yes")
     return leader
 
 
@@ -50,8 +53,13 @@ def test_members_by_command(cluster: Cluster) -> None:
     assert (seen[4]["role"], seen[4]["promote"], seen[4]["url"]) == ("learner", "manual", url)
     assert [seen[i]["is_active"] for i in (1, 2, 3, 4)] == [True, True, True, False]
     rows = [line.split() for line in member(cluster, "list").splitlines()]
-    assert rows[0][:4] == ["ID", "ROLE", "PROMOTE", "ANSWERS"]
-    assert sorted(row[1] for row in rows[1:]) == ["leader", "learner", "voter", "voter"]
+    assert rows[0][:5] == ["ID", "KIND", "LEADS", "PROMOTE", "ANSWERS"]
+    assert sorted(tuple(row[1:3]) for row in rows[1:]) == [
+        ("learner", "no"),
+        ("voter", "no"),
+        ("voter", "no"),
+        ("voter", "yes"),
+    ]
 
     for arguments, sentence in (
         (("add", "4", "http://127.0.0.1:52379"), "node 4 is a member already"),
@@ -76,8 +84,11 @@ def test_members_by_command(cluster: Cluster) -> None:
     assert said.endswith("first     leadership is transferred before the leader is removed\n")
     assert leading(cluster) == leader
     successor = next(i for i in (1, 2, 3) if i != leader)
-    member(cluster, "transfer", str(successor))
+    assert member(cluster, "transfer", str(successor)) == f"node {successor} leads\n"
     assert leading(cluster) == successor
+    said = member(cluster, "transfer")
+    assert said == f"node {leading(cluster)} leads\n"
+    assert said != f"node {successor} leads\n"
     member(cluster, "remove", str(leader))
     assert cluster.nodes.pop(leader).wait_exit() == 0
 
@@ -99,12 +110,51 @@ def test_the_list_says_what_is_wrong_with_an_inactive_member(cluster: Cluster) -
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    """Every endpoint is tried, and named; the exit code is 1."""
+    """Every endpoint is tried, and has a line of its own; the exit code is 1."""
     urls = ("http://127.0.0.1:1", "http://127.0.0.1:2")
-    said = refusal(
-        "member", "list", "--endpoint", urls[0], "--endpoint", urls[1], directory=tmp_path, exit_code=1
-    )
-    assert all(f"{url} does not answer: Connection refused" in said for url in urls)
+    done = run("member", "list", "--endpoint", urls[0], "--endpoint", urls[1], directory=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "raftkv-trio: none of the members that were asked did this:",
+        *[f"  {url} does not answer: Connection refused" for url in urls],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("procfile", "asked"),
+    [(None, "the default"), ("a: raftkv-trio serve --port 1\n", "the nodes of ./Procfile")],
+)
+@pytest.mark.parametrize("command", [("status",), ("member", "list"), ("snapshot",), ("backup", "file")])
+def test_nobody_answers_where_nobody_was_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    procfile: str | None,
+    asked: str,
+    command: tuple[str, ...],
+) -> None:
+    """Who gave no --endpoint is told which were asked instead, and of the flag."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAFTKV_TRIO_ENDPOINT", raising=False)
+    if procfile is not None:
+        Path("Procfile").write_text(procfile)
+    else:
+        monkeypatch.setattr("raftkv_trio.cli.flags.DEFAULT_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(RaftKVError) as caught:
+        program.main([*command], standalone_mode=False)
+    assert str(caught.value).splitlines() == [
+        "http://127.0.0.1:1 does not answer: Connection refused",
+        f"without --endpoint this asks {asked}; name members with --endpoint",
+    ]
+
+
+@pytest.mark.parametrize("status", [503, 507])
+def test_where_no_quorum_is_left_to_agree(status: int) -> None:
+    """If members answer and can do nothing, the text names the page for a majority that is lost."""
+    failures = [
+        RequestFailed("http://one", "no leader is known", status),
+        NoAnswer("http://two", "Connection refused", was_sent=False),
+    ]
+    assert ("The majority is lost" in str(NobodyDid(failures))) is (status == 503)
 
 
 @pytest.mark.parametrize(

@@ -204,8 +204,10 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, flag: str) -> N
     ("arguments", "sentence"),
     [
         (["--level", "9"], "--level 9 is not in this version; it has 1"),
-        (["--seeds", "0"], "Invalid value for '--seeds'"),
-        (["--planted", "none"], "--planted: no bug 'none'; there are all, skip-fsync, "),
+        (["--seeds", "0"], "Invalid value for '--seeds': '0' is not an integer from 1 on"),
+        (["--jobs", "x"], "Invalid value for '--jobs': 'x' is not an integer from 1 on"),
+        (["--seed", "-1"], "Invalid value for '--seed': '-1' is not an integer from 0 on"),
+        (["--planted", "none"], "--planted: no bug 'none'; use all, or one of: skip-fsync, "),
         (["--planted", "all", "--seed", "1"], "--seed excludes --seeds, --from and --planted all"),
         (["--planted", "all", "--from", "1"], "--planted begins at seed 0, so --from is not allowed"),
         (["--trace"], "--only and --trace need --seed or --schedule"),

@@ -1,6 +1,9 @@
 """`run_node` inside a user's nursery: the example, and cancellation at any moment."""
 
+import fcntl
+import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -134,6 +137,21 @@ def test_the_example_keeps_its_count(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     assert outputs == ["2 42\n", "44 84\n"]
+
+
+def test_the_example_ends_with_a_sentence(tmp_path: Path) -> None:
+    """A second counter in the same directory is told so, without a traceback."""
+    command = [sys.executable, str(ROOT / "examples" / "counter.py"), str(tmp_path / "data")]
+    environment = {"PYTHONPATH": str(ROOT)}
+    (tmp_path / "data").mkdir()
+    lock = os.open(tmp_path / "data" / "lock", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    finally:
+        os.close(lock)
+    assert (second.returncode, second.stdout) == (1, "")
+    assert re.fullmatch(r"data directory \S+ is in use by a running node; .*\n", second.stderr)
 
 
 async def test_cancelled_at_any_moment_it_unwinds_and_loses_nothing(tmp_path: Path) -> None:

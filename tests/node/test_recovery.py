@@ -15,7 +15,7 @@ from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from raftkv_trio.world import World
 
 
-@pytest.mark.parametrize(("joins", "words"), [(True, "join is ignored"), (False, None)])
+@pytest.mark.parametrize(("joins", "words"), [(True, "`join` is ignored"), (False, None)])
 async def test_join_comes_too_late(caplog: pytest.LogCaptureFixture, joins: bool, words: str | None) -> None:
     """A directory that was made without --join stays what it is, and the log says what to do."""
     rng = random.Random(1)

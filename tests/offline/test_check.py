@@ -187,9 +187,10 @@ def test_the_advice_is_the_least_that_helps() -> None:
     disk = lived()
     old, _, newest = checked(disk).snapshots
     flip(disk, old.file, old.size_bytes // 2)
-    assert advice(disk).startswith("to do: run `raftkv-trio check --repair`; it moves what is damaged aside")
+    said = f"to do: run `raftkv-trio check {DATA} --repair`; it moves what is damaged aside"
+    assert advice(disk).startswith(said)
     flip(disk, newest.file, newest.size_bytes // 2)
-    assert advice(disk).startswith("to do: repair it from the other members' directories")
+    assert f"`raftkv-trio check {DATA} --repair --with DIR2 --with DIR3`" in advice(disk)
     disk = lived()
     flip(disk, checked(disk).segments[-1].file, HEADER_BYTES)
     assert advice(disk).startswith("to do: repair it from the other members' directories")

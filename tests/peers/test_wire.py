@@ -232,6 +232,25 @@ def test_a_length_over_the_limit_is_refused_from_its_header() -> None:
         next(decoder)
 
 
+@pytest.mark.parametrize(
+    ("sent", "what"),
+    [
+        (
+            b"GET /my-key HTTP/1.1\r\n",
+            "an HTTP request came to the peer port; clients use the port of the REST API",
+        ),
+        (b"DELETE /my-key HTTP/1.1\r\n", "an HTTP request came"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", "a TLS handshake came"),
+    ],
+)
+def test_a_client_at_the_peer_port_is_told_apart(sent: bytes, what: str) -> None:
+    """The first bytes of another protocol are not called a frame that is too long."""
+    decoder = FrameDecoder()
+    decoder.feed(sent)
+    with pytest.raises(PeerProtocolError, match=what):
+        next(decoder)
+
+
 def test_a_flipped_bit_is_refused() -> None:
     """A frame whose payload was changed on the way does not decode."""
     frame = bytearray(encode_messages([MESSAGE]))

@@ -1,7 +1,8 @@
 """`/-/metrics`: the counts and durations of node and REST app, in Prometheus' text format.
 
 Each app has a registry of its own, so that several nodes fit into one process. Labels take their values from
-small fixed sets; a key is never a label.
+small fixed sets; a key is never a label. Names are written without their prefix here: `leader_known` is
+`raftkv_leader_known`.
 """
 
 from collections.abc import Iterator, Mapping
