@@ -9,9 +9,10 @@
 | `local` | `local ...`: a cluster on this machine |
 | `simulate` | `simulate`: simulated clusters under faults |
 
-`flags` has what the commands' flags have in common, `exit_codes` turns errors into exit codes and sentences,
-`signals` runs a component until SIGINT or SIGTERM, and `first_signals` handles what comes before that.
-`commands` has them all. A command imports only the modules that it needs, so that each of them starts fast.
+The flags of a command are in its module, those of `serve` in `serve`; `shared_flags` has what several share.
+`exit_codes` turns errors into exit codes and sentences, `signals` runs a component until SIGINT or SIGTERM,
+and `first_signals` handles what comes before that. `commands` has them all. A command imports only the
+modules that it needs, so that each of them starts fast.
 """
 
 from typing import NoReturn

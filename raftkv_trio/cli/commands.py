@@ -14,12 +14,12 @@ from raftkv_trio.cli.exit_codes import (
     usage_sentence,
 )
 from raftkv_trio.cli.first_signals import raise_keyboard_interrupt
-from raftkv_trio.cli.flags import check_utf_8
 from raftkv_trio.cli.local import local
 from raftkv_trio.cli.member import member
 from raftkv_trio.cli.offline import check, restore
 from raftkv_trio.cli.online import backup, snapshot, status
 from raftkv_trio.cli.serve import serve
+from raftkv_trio.cli.shared_flags import check_utf_8
 from raftkv_trio.cli.simulate import simulate
 
 

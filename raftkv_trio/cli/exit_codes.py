@@ -22,7 +22,7 @@ from typing import NoReturn
 import click
 from click.core import ParameterSource
 
-from raftkv_trio.cli.flags import naming_flags
+from raftkv_trio.cli.shared_flags import naming_flags
 from raftkv_trio.errors import ConfigError, RaftKVError, leaves
 from raftkv_trio.logs import logs_json, say_last
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from raftkv_trio.cli.exit_codes import PROGRAM, exit_with
-from raftkv_trio.cli.flags import procfile_option
+from raftkv_trio.cli.shared_flags import procfile_option
 from raftkv_trio.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from raftkv_trio.addresses import PeerAddress, parse_node_id
-from raftkv_trio.cli.flags import ask_members, endpoints_option, option, write_out_option
+from raftkv_trio.cli.shared_flags import ask_members, endpoints_option, option, write_out_option
 from raftkv_trio.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., int])

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from raftkv_trio.addresses import parse_cluster, parse_node_id
-from raftkv_trio.cli.flags import option
+from raftkv_trio.cli.shared_flags import option
 from raftkv_trio.config import DEFAULT_CLUSTER, NodeConfig
 from raftkv_trio.errors import ConfigError
 

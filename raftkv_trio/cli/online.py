@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from raftkv_trio.cli.flags import ask_members, endpoints_option, option, write_out_option
+from raftkv_trio.cli.shared_flags import ask_members, endpoints_option, option, write_out_option
 from raftkv_trio.errors import ConfigError
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}

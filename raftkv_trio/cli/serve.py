@@ -13,9 +13,16 @@ import click
 
 from raftkv_trio.addresses import parse_cluster, parse_node_id
 from raftkv_trio.cli.first_signals import end_at_once_on_signals
-from raftkv_trio.cli.flags import FLAG_OF, address, ignored_service_url, naming_flags, option, variable_of
 from raftkv_trio.cli.open_files import make_room_for_clients
 from raftkv_trio.cli.secret_file import read_secret
+from raftkv_trio.cli.shared_flags import (
+    FLAG_OF,
+    address,
+    ignored_service_url,
+    naming_flags,
+    option,
+    variable_of,
+)
 from raftkv_trio.config import (
     DEFAULT_CLUSTER,
     DEFAULT_HOST,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from raftkv_trio.cli.flags import integer_from
+from raftkv_trio.cli.shared_flags import integer_from
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.user_files import check_new_file, new_file
 

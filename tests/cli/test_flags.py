@@ -15,8 +15,8 @@ import pytest
 from raftkv_trio._version import __version__
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.cli.commands import program
-from raftkv_trio.cli.flags import FLAG_OF
 from raftkv_trio.cli.serve import serve, server_config
+from raftkv_trio.cli.shared_flags import FLAG_OF
 from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
 from raftkv_trio.errors import ConfigError
 from tests.cli.program import run, serving

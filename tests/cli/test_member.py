@@ -138,7 +138,7 @@ def test_nobody_answers_where_nobody_was_named(
     if procfile is not None:
         Path("Procfile").write_text(procfile)
     else:
-        monkeypatch.setattr("raftkv_trio.cli.flags.DEFAULT_ENDPOINT", "http://127.0.0.1:1")
+        monkeypatch.setattr("raftkv_trio.cli.shared_flags.DEFAULT_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(RaftKVError) as caught:
         program.main([*command], standalone_mode=False)
     assert str(caught.value).splitlines() == [

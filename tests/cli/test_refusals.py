@@ -11,8 +11,8 @@ import click
 import pytest
 
 from raftkv_trio.cli.exit_codes import usage_sentence
-from raftkv_trio.cli.flags import variable_of
 from raftkv_trio.cli.serve import serve
+from raftkv_trio.cli.shared_flags import variable_of
 from tests.cli.program import refusal, run, serving
 
 THREE = ("--cluster", "http://127.0.0.1:1,http://127.0.0.1:2,http://127.0.0.1:3")

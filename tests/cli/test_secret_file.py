@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from raftkv_trio.cli.flags import naming_flags
 from raftkv_trio.cli.secret_file import MAX_SECRET_BYTES, read_secret
+from raftkv_trio.cli.shared_flags import naming_flags
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ConfigError
 from tests.cli.test_flags import MEMBERS, configured

@@ -1,4 +1,7 @@
-"""Flags that several commands share, and which flag sets which field of a configuration."""
+"""Flags that several commands share, and which flag sets which field of a configuration.
+
+The flags of one command alone are in the module of that command: those of `serve` are in `serve.py`.
+"""
 
 import os
 import re
