@@ -11,8 +11,15 @@ RECEIVE_BYTES = 256 * 1024
 CONNECTION_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
 
+class StreamEnded(PeerProtocolError):
+    """The other end has closed the connection, and a frame was expected."""
+
+
 async def receive_payload(stream: trio.abc.Stream, decoder: FrameDecoder) -> bytes:
-    """The next frame's payload. Raises PeerProtocolError if the stream ends first, and what a stream raises.
+    """The next frame's payload.
+
+    Raises StreamEnded if the stream ends first, PeerProtocolError for bytes that are no frame, and what a
+    stream raises.
 
     After a cancellation, the bytes that have arrived stay in `decoder`.
     """
@@ -21,5 +28,5 @@ async def receive_payload(stream: trio.abc.Stream, decoder: FrameDecoder) -> byt
             return payload
         data = await stream.receive_some(RECEIVE_BYTES)
         if not data:
-            raise PeerProtocolError("the peer closed the connection")
+            raise StreamEnded("the peer closed the connection")
         decoder.feed(data)

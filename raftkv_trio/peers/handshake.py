@@ -26,6 +26,7 @@ from raftkv_trio.errors import (
 )
 from raftkv_trio.payload.cbor import reason_on_the_wire
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.peers.connection import StreamEnded
 from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.framing import FrameKind
 from raftkv_trio.peers.handshake_frames import (
@@ -246,7 +247,7 @@ class Handshake:
 
         Args:
             objection: a reason to refuse a node that passes all checks, if the caller has one.
-            process_objection: a reason to refuse this process of such a node.
+            process_objection: a reason to refuse this process of such a node, whose key is learnt by then.
 
         Raises SecondProcessRefused or PeerProtocolError if the node is refused, which it has been told, and
         otherwise what `introduce` raises. The stream is left as `introduce` leaves it.
@@ -267,13 +268,13 @@ class Handshake:
         )
         refusal = self._refusal(hello, introduction, sealed)
         is_peer = introduction.purpose in (Purpose.MESSAGES, Purpose.SNAPSHOT)
-        if refusal is None and is_peer:
-            if (reason := objection(caller)) is not None:
-                refusal = Refusal(reason)
-            elif (reason := await process_objection(caller)) is not None:
-                refusal = Refusal(reason, RefusalKind.PROCESS)
+        if refusal is None and is_peer and (reason := objection(caller)) is not None:
+            refusal = Refusal(reason)
         if refusal is None and not await self._is_learnt(hello.sender, introduction.key, sealed):
             refusal = Refusal(other_directory(hello.sender), RefusalKind.DIRECTORY)
+        # Last: it ends the connections with the process that this node knows, for one that is let in.
+        if refusal is None and is_peer and (reason := await process_objection(caller)) is not None:
+            refusal = Refusal(reason, RefusalKind.PROCESS)
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
             await self._answer(conversation, caller, introduction, refusal)
             if introduction.purpose is Purpose.ALIVE:
@@ -363,7 +364,10 @@ class Handshake:
 
     async def _take_notice(self, conversation: Conversation, caller: Caller) -> None:
         """Take what a member says of a second process, if it says anything: if this is the one it means."""
-        sealed = await conversation.receive_sealed(FrameKind.NOTICE)
+        try:
+            sealed = await conversation.receive_sealed(FrameKind.NOTICE)
+        except StreamEnded:
+            return  # it means another process, which has ended: this one has taken its place
         if self._is_proof(caller.sender) and self._unproved(caller.sender, sealed) is None:
             self._second_process(decode_notice(sealed.body))
 

@@ -30,6 +30,7 @@ from raftkv_trio.payload.cbor import (
     url,
 )
 from raftkv_trio.peers.framing import FrameKind, encode_frame, of_a_peer
+from raftkv_trio.peers.proofs import KEY_BYTES
 
 #: Lowest and highest version of the protocol that this program speaks.
 PROTOCOL_VERSIONS = (3, 3)
@@ -263,7 +264,7 @@ def decode_introduction(body: bytes) -> Introduction:
     return Introduction(
         known_purpose,
         integer(boot_nonce),
-        _optional_octets(key),
+        _optional_key(key),
         boolean(is_known),
         optional_sentence(reason),
     )
@@ -279,7 +280,7 @@ def decode_admission(body: bytes) -> Admission:
         raise PeerProtocolError(f"unknown kind {refusal} of a refusal") from error
     return Admission(
         integer(boot_nonce),
-        _optional_octets(key),
+        _optional_key(key),
         kind,
         optional_sentence(reason),
         optional_integer(removed_at),
@@ -310,5 +311,8 @@ def decode_notice(body: bytes) -> str:
     return sentence(notice)
 
 
-def _optional_octets(value: object) -> bytes | None:
+def _optional_key(value: object) -> bytes | None:
+    # A shorter one would be written down, and read as the directory id of an older version after a restart.
+    if value is not None and len(octets(value)) != KEY_BYTES:
+        raise PeerProtocolError(f"a key of {len(octets(value))} bytes, and a key has {KEY_BYTES}")
     return None if value is None else octets(value)

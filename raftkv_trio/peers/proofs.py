@@ -24,6 +24,8 @@ from raftkv_trio.peers.framing import HEADER_BYTES, FrameDecoder, FrameKind, enc
 
 #: Far below the limit of later frames: a node that has not introduced itself yet costs little memory.
 MAX_HANDSHAKE_BYTES = 8192
+#: Of a key, as `key_towards` makes it.
+KEY_BYTES = 32
 _LABEL = "raftkv-trio handshake"
 
 

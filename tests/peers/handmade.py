@@ -86,7 +86,7 @@ class Side:
             is_known: whether it says that it knows the key of the receiver.
             hello: fields of the Hello that are others.
         """
-        own_key = key or key_towards(self._directory_id, receiver)
+        own_key = key_towards(self._directory_id, receiver) if key is None else key
         said = Hello(cluster_id=self._cluster_id, sender=self._node_id, nonce=NONCE, receiver=receiver)
         self.welcome, self.sealed = await say_hello(self.conversation, replace(said, **hello))
         self.proof = decode_proof(self.sealed.body)
@@ -120,7 +120,7 @@ class Side:
             welcome: fields of the Welcome that are others.
         """
         hello = self.hello = decode_hello(await self.conversation.receive())
-        own_key = key or key_towards(self._directory_id, hello.sender)
+        own_key = key_towards(self._directory_id, hello.sender) if key is None else key
         said = Welcome(version=3, node_id=self._node_id, nonce=NONCE)
         frame = self.conversation.plain(encode_welcome(replace(said, **welcome)))
         proof = self.conversation.sealed(FrameKind.PROOF, Proof(self._cluster_id, is_known), own_key)

@@ -76,6 +76,7 @@ class BareMember:
         self.directory_refused: list[int] = []
         self.told_removed: list[tuple[int, int]] = []  # by whom, and the index
         self.known = KnownIds(addresses)
+        self.refusals = Refusals(World().clock)
         self.peers = Peers(
             identity=self.storage.identity,
             boot_nonce=random.getrandbits(63),
@@ -89,7 +90,7 @@ class BareMember:
             storage=self.storage,
             events=self.events,
             known=self.known,
-            refusals=Refusals(World().clock),
+            refusals=self.refusals,
             directory_refused=self.directory_refused.append,
             told_removed=lambda peer_id, index: self.told_removed.append((peer_id, index)),
             snapshot_check=snapshot_check or SnapshotCheck(lambda message: True, lambda meta, parts: None),

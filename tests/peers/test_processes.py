@@ -1,5 +1,6 @@
 """Two processes under one node id, over real TCP: the first one stays while it lives, and both are told."""
 
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import trio
 
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.peers.framing import FrameKind
 from raftkv_trio.peers.handshake_frames import Admission, Purpose
 from raftkv_trio.peers.processes import LOG_INTERVAL_S, TOLD_S, SecondProcess
@@ -16,6 +18,7 @@ from raftkv_trio.peers.proofs import key_towards
 from raftkv_trio.peers.wire import encode_messages
 from raftkv_trio.raft.types import Message, MessageType
 from raftkv_trio.testing.simulator.simulated_member import MemberClock
+from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from raftkv_trio.testing.world.timeline import Timeline
 from tests.peers.handmade import Side, dialled
 from tests.peers.members import BareMember, connected, running, until
@@ -99,6 +102,42 @@ async def test_a_process_that_speaks_counts_as_alive_though_it_cannot_be_dialled
                 assert "two processes run as node 2" in (answer.reason or "")
             await first.send_all(encode_messages([message]))
             await one.received(1)
+
+
+async def test_a_process_whose_key_cannot_be_learnt_takes_nothing_from_the_first_one(
+    addresses: dict[int, PeerAddress],
+) -> None:
+    """The disk is full: the second process is not let in, so the first one keeps its stream."""
+    disk = SimulatedDisk(random.Random(1))
+    one = BareMember(1, addresses, Path("/data"), disk=disk)
+    message = Message(type=MessageType.HEARTBEAT, to=1, from_=2, term=1)
+    async with running(one):
+        first, answer = await boot(addresses[1], 5)
+        async with first:
+            assert answer.reason is None
+            one.storage.forget_directory_id(2)
+            disk.free_bytes = 0
+            second, side = await dialled(addresses[1])
+            async with second:
+                with pytest.raises(PeerProtocolError, match="closed"):
+                    await side.dial(boot_nonce=6)
+            await first.send_all(encode_messages([message]))
+            await one.received(1)
+        disk.free_bytes = None
+
+
+async def test_who_asks_for_another_process_and_goes_is_not_refused(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """Each restart of a member is followed by such a question, and is no attack."""
+    one = BareMember(1, addresses, tmp_path / "1")
+    async with running(one):
+        stream, side = await dialled(addresses[1])
+        async with stream:
+            assert (await side.dial(purpose=Purpose.ALIVE)).reason is None
+            assert one.peers.incoming.handshakes_under_way
+        await until(lambda: not one.peers.incoming.handshakes_under_way)
+    assert not any(one.refusals.counts.values())
 
 
 async def test_only_a_member_that_is_known_can_tell_a_process_of_another(

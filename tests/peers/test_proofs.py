@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.errors import ConfigError
+from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.framing import FrameDecoder, FrameKind, encode_frame
@@ -200,6 +200,23 @@ class Recording(trio.abc.Stream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+@pytest.mark.parametrize("length", [0, 16, 31, 33, 4000])
+async def test_a_key_of_another_length_is_not_learnt(
+    tmp_path: Path, addresses: dict[int, PeerAddress], length: int
+) -> None:
+    """One of 16 bytes would be taken for a directory id after a restart, and its member refused for ever."""
+    key = b"k" * length
+    one = BareMember(1, addresses, tmp_path / "1")
+    async with running(one):
+        stream, side = await dialled(addresses[1])
+        async with stream:
+            with pytest.raises(PeerProtocolError):
+                await side.dial(key=key)
+        async with answering(addresses[2], Admission(5, key)):
+            await in_trouble(one, 2, f"a key of {length} bytes")
+    assert not one.storage.known_directory_ids
 
 
 # ---------------------------------------------------------------- the cluster's secret
