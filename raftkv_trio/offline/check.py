@@ -41,7 +41,7 @@ def check(disk: Disk, path: Path, machine: StateMachine | None = None) -> Findin
             raise CorruptLog("is missing; it is written last when a directory is made")
         findings.identity = read_identity(disk, path)
     with _noting(findings, path / "peers"):
-        findings.known_directory_ids = read_peers(disk, path)
+        findings.known_members = sorted(read_peers(disk, path))
     with _noting(findings, path / "origin"):
         findings.origin = read_origin(disk, path)
     with _noting(findings, path / "removed"):

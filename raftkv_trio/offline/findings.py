@@ -63,7 +63,7 @@ class Findings:
     """All that a directory holds. A part that is not there, or that could not be read, is None.
 
     Attributes:
-        known_directory_ids: the directory ids of the other members, by node id.
+        known_members: the ids of the other nodes whose directories this one knows, in order.
         origin: the hash of the backup that the directory was restored from.
         removed: the index at which the cluster removed this node, which does not start again.
         lost: an index that this node had acknowledged although its log does not reach it; it does not start
@@ -78,7 +78,7 @@ class Findings:
 
     path: Path
     identity: Identity | None = None
-    known_directory_ids: dict[int, bytes] | None = None
+    known_members: list[int] | None = None
     origin: bytes | None = None
     removed: int | None = None
     lost: int | None = None

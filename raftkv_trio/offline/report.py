@@ -1,4 +1,8 @@
-"""The output of `raftkv-trio check`: what a directory holds and what is wrong with it, in text or JSON."""
+"""The output of `raftkv-trio check`: what a directory holds and what is wrong with it, in text or JSON.
+
+It is shown to others, in a bug report for example. Therefore it has nothing by which members prove who they
+are: neither the directory id, nor the keys of other members.
+"""
 
 import json
 import shlex
@@ -27,10 +31,9 @@ def as_json(inspection: Inspection) -> str:
         and {
             "cluster_id": f"{identity.cluster_id:x}",
             "node_id": identity.node_id,
-            "directory_id": identity.directory_id.hex(),
             "format": identity.format_version,
         },
-        "peers": {str(node_id): known.hex() for node_id, known in (found.known_directory_ids or {}).items()},
+        "peers": found.known_members,
         "origin": found.origin and found.origin.hex(),
         "removed": found.removed,
         "lost": found.lost,
@@ -81,7 +84,7 @@ def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
     if found.identity is not None:
         yield (
             f"{found.path}: node {found.identity.node_id} of cluster {found.identity.cluster_id:x},"
-            f" directory id {found.identity.directory_id.hex()}, format {found.identity.format_version}"
+            f" format {found.identity.format_version}"
         )
     if found.origin is not None:
         yield f"restored from the backup with hash {found.origin.hex()}"
@@ -89,8 +92,8 @@ def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
         yield f"removed from its cluster by entry {found.removed}: it does not start again"
     if found.lost is not None:
         yield f"has lost entries that it had acknowledged, up to {found.lost}: it does not start again"
-    if found.known_directory_ids:
-        yield f"directory ids known of nodes {', '.join(map(str, sorted(found.known_directory_ids)))}"
+    if found.known_members:
+        yield f"knows the directories of nodes {', '.join(map(str, found.known_members))}"
     if found.hard_state is not None:
         term, vote, commit = found.hard_state
         yield f"hard state: term {term}, vote {'none' if vote is None else vote}, commit index {commit}"

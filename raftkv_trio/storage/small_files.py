@@ -9,7 +9,7 @@ lost       the index up to which this node had acknowledged entries, if some of 
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -31,7 +31,8 @@ class Identity:
 
     cluster_id: int
     node_id: int
-    directory_id: bytes
+    # A secret: the keys by which the node proves who it is are made of it.
+    directory_id: bytes = field(repr=False)
     format_version: int = FORMAT_VERSION
 
     def encode(self) -> bytes:

@@ -1,6 +1,7 @@
 """`check` says what a start would find, all that is wrong at once; `repair` loses nothing."""
 
 import errno
+import json
 import os
 import random
 from pathlib import Path
@@ -12,7 +13,7 @@ from raftkv_trio.offline.check import check
 from raftkv_trio.offline.findings import Findings
 from raftkv_trio.offline.inspection import Inspection, hold_directory
 from raftkv_trio.offline.repair import repair
-from raftkv_trio.offline.report import as_text
+from raftkv_trio.offline.report import as_json, as_text
 from raftkv_trio.offline.restore import verify_backup
 from raftkv_trio.raft.types import HardState
 from raftkv_trio.storage.record import HEADER_BYTES
@@ -64,7 +65,7 @@ def test_it_tells_all_that_is_there_and_writes_nothing() -> None:
     assert found.problems == []
     assert found.identity is not None
     assert (found.identity.cluster_id, found.identity.node_id) == (1, 1)
-    assert found.known_directory_ids == {2: b"two"}
+    assert found.known_members == [2]
     assert found.hard_state == HardState(9, 1, 440)
     assert found.snapshot == SnapshotId(8, 420)
     assert found.entries == (421, 440)
@@ -271,6 +272,23 @@ def test_a_first_start_that_was_cut_short_is_not_wrong(power: bool) -> None:
             assert checked(disk).is_unfinished != disk.exists(DATA / "identity")
     print(f"{number} points, {unfinished} of which leave it unfinished")
     assert unfinished > 10
+
+
+def test_no_output_has_what_members_prove_themselves_by() -> None:
+    """Neither the directory id nor the key of another member; only which members are known."""
+    disk = lived()
+    storage = reopen(disk)
+    directory_id, key = storage.identity.directory_id, b"the key of node 2 towards node 1"
+    storage.remember_directory_id(2, key)
+    storage.close(clean=True)
+    inspection = Inspection(checked(disk), None)
+    text, for_programs = as_text(inspection), as_json(inspection)
+    assert "knows the directories of nodes 2\n" in text
+    assert json.loads(for_programs)["peers"] == [2]
+    for output in (text, for_programs, repr(inspection)):
+        for secret in (directory_id, key):
+            assert secret.hex() not in output
+            assert repr(secret) not in output
 
 
 def test_an_identity_that_is_lost_is_missed() -> None:
