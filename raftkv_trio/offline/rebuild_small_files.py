@@ -1,7 +1,8 @@
 """Rebuilds the small files of a directory that do not verify: their contents stand elsewhere too.
 
     identity   at the beginning of every segment of the log
-    peers      in the identities of the other members, and in their `peers`
+    peers      made of the directory ids in the identities of the other members; a key in the `peers` of
+               another member is of use to that member alone
     origin     in the `origin` of every other member
 
 Each file is replaced as a whole, by one rename.
@@ -14,7 +15,9 @@ import cbor2
 
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.offline.segment_scan import identity_in
-from raftkv_trio.storage import Disk
+from raftkv_trio.peers.directory_ids import known_key
+from raftkv_trio.peers.proofs import key_towards
+from raftkv_trio.storage import DIRECTORY_ID_BYTES, Disk
 from raftkv_trio.storage.disk import write_whole_file
 from raftkv_trio.storage.segments import list_segments, read_segment
 from raftkv_trio.storage.small_files import read_identity, read_origin, read_peers, seal
@@ -57,19 +60,36 @@ def _find_identity(disk: Disk, path: Path, others: Sequence[Path]) -> bytes:
 
 
 def _find_peers(disk: Disk, path: Path, others: Sequence[Path]) -> bytes:
-    """The directory ids that the other members have, or know; raises ConfigError if these contradict."""
+    """The keys of the members whose directory ids the other directories have.
+
+    A member whose id none of them has is left out: its key is learnt when this node meets it.
+
+    Raises ConfigError if a member is known by another directory than the one that is there.
+    """
     own = read_identity(disk, path)
     # Its own is in it while the others are compared: a member that knows it by another one would refuse it.
-    found = {own.node_id: own.directory_id}
+    ids = {own.node_id: own.directory_id}
+    told = []
     for other in others:
         identity = read_identity(disk, other)
         if identity.cluster_id != own.cluster_id:
             raise ConfigError(f"{other} is of another cluster than {path}")
-        for node_id, known in [(identity.node_id, identity.directory_id), *read_peers(disk, other).items()]:
-            if found.setdefault(node_id, known) != known:
+        if ids.setdefault(identity.node_id, identity.directory_id) != identity.directory_id:
+            raise ConfigError(f"{other} is of node {identity.node_id}, as another of the directories is")
+        told.append((other, identity.node_id, read_peers(disk, other)))
+    # What a directory says of itself comes first. Only version 2 of the peer protocol told ids to others.
+    for _, _, known in told:
+        for node_id, said in known.items():
+            if len(said) == DIRECTORY_ID_BYTES:
+                ids.setdefault(node_id, said)
+    # Two members know a third one by different keys. So these are not compared with each other: each is
+    # compared with the key that the third one's directory gives for that member.
+    for other, knower, known in told:
+        for node_id, said in known.items():
+            if node_id in ids and known_key(said, knower) != key_towards(ids[node_id], knower):
                 raise ConfigError(f"{other} knows another directory of node {node_id} than the others")
-    del found[own.node_id]
-    return cbor2.dumps(found)
+    del ids[own.node_id]
+    return cbor2.dumps({node_id: key_towards(each, own.node_id) for node_id, each in ids.items()})
 
 
 def _find_origin(disk: Disk, path: Path, others: Sequence[Path]) -> bytes:
