@@ -29,6 +29,8 @@ class Refusal(StrEnum):
     CONTEXT = "context"
     #: Only the leader of the present term may say this.
     NOT_LEADER = "not_leader"
+    #: Only a voter may say this.
+    NOT_VOTER = "not_voter"
     #: It contradicts itself, or this node's log.
     NONSENSE = "nonsense"
 

@@ -67,6 +67,11 @@ class RawNode:
         """Whether the configuration in force has this node, as a voter of either half or as a learner."""
         return node_id in self.raft.tracker.progress
 
+    def is_learner(self, node_id: int) -> bool:
+        """Whether the configuration in force has this node as a learner, so that it has no vote."""
+        progress = self.raft.tracker.progress.get(node_id)
+        return progress is not None and progress.is_learner
+
     @property
     def commit(self) -> int:
         """The index of the last entry that this node knows to be committed."""

@@ -46,6 +46,13 @@ def large_entry(node: BesiegedNode, peer: HostilePeer) -> bytes:
     )
 
 
+def one_entry_is_lost(node: BesiegedNode, peer: HostilePeer) -> bytes:
+    """From its leader, a node would believe that, and never start again."""
+    status = node.running.status()
+    beyond = status.last_index + 1
+    return encode_messages([peer.message(MessageType.HEARTBEAT, term=status.term, commit=beyond)])
+
+
 def large_command(node: BesiegedNode, peer: HostilePeer) -> bytes:
     """Its entry would fit into no frame: the leader could send it to nobody, and nothing behind it."""
     command = bytes(MAX_FRAME_BYTES - FRAME_OVERHEAD_BYTES)
@@ -86,6 +93,7 @@ ATTEMPTS: list[Attempt] = [
             [peer.message(MessageType.READ_INDEX, context=bytes(CONTEXT_BYTES + 1))]
         ),
     ),
+    ("not_leader", one_entry_is_lost),
     (
         "not_leader",
         lambda node, peer: encode_messages([peer.message(MessageType.TIMEOUT_NOW, term=term(node))]),

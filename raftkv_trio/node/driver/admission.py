@@ -4,6 +4,8 @@ What a peer says is input. Raft trusts its members, and the core refuses only wh
 log (`raft/inbound.py`). Here is checked before that:
 
 - who says it: only a node that is known (`known_nodes.py`);
+- in which role: a term has one leader (paper, section 5.2), so nobody but the known one speaks as that; and
+  a learner has no vote;
 - what it says: nothing that no correct member can say to this node, however far behind this node is. A number
   beyond these bounds would be taken over for good: terms never decrease, and the next election would find no
   higher one.
@@ -11,6 +13,7 @@ log (`raft/inbound.py`). Here is checked before that:
 What is refused changes nothing. It is counted by its reason, and logged.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from raftkv_trio.config import MAX_ENTRY_BYTES
@@ -28,6 +31,8 @@ MAX_TERM_STEP = 2**32
 MAX_INDEX_STEP = 2**48
 #: No term is above this one, not even for a new node, which has no term of its own to compare.
 MAX_TERM = 2**62
+_FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
+_VOTES = frozenset({MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP})
 
 
 class Position(NamedTuple):
@@ -68,7 +73,22 @@ def objection_to(message: Message, own: Position) -> Objection | None:
     # This node would campaign at once, without a pre-vote, although another leader is alive.
     if message.type is MessageType.TIMEOUT_NOW and (message.from_, message.term) != (own.leader_id, own.term):
         return _of(message, Refusal.NOT_LEADER, f"has come, and that node does not lead term {own.term}")
+    # The first one that spoke as the leader of this term is its only leader.
+    is_of_leader = message.type in _FROM_LEADER and message.term == own.term
+    if is_of_leader and own.leader_id not in (None, message.from_):
+        sentence = f"has come, and node {own.leader_id} leads term {own.term}"
+        return _of(message, Refusal.NOT_LEADER, sentence)
     return None
+
+
+def believed(message: Message, own: Position) -> Message:
+    """The message, without what only the known leader is believed: that this node has lost entries."""
+    # A heartbeat that tells of a commit beyond this log ends this node for good. So one that also introduces
+    # its sender as the leader only does that. A leader repeats its heartbeats, and the next one counts.
+    leads = (message.from_, message.term) == (own.leader_id, own.term)
+    if message.type is MessageType.HEARTBEAT and message.commit > own.last_index and not leads:
+        return replace(message, commit=0)
+    return message
 
 
 def _of(message: Message, reason: Refusal, what: str) -> Objection:
@@ -92,6 +112,10 @@ class Admission:
             self._refusals.note(*objection)
         return objection is None
 
+    def believed(self, message: Message) -> Message:
+        """What the core is told of a raft message that is admitted."""
+        return believed(message, self._own())
+
     def refused_by_core(self, peer_id: int, message: Message, error: Exception) -> None:
         """The core has refused a message that was admitted; it has not changed."""
         # A member that was removed a moment ago still answers.
@@ -106,15 +130,22 @@ class Admission:
             return Objection(
                 Refusal.STRANGER, f"{_kind(said)} of node {peer_id}, which is not known to be a member"
             )
-        own = Position(self._raw.term, self._raw.last_index, self._raw.leader_id)
+        own = self._own()
         if isinstance(said, Message):
-            return objection_to(said, own)
+            objection = objection_to(said, own)
+            # With its vote it may tell a commit index, which the core takes over.
+            if objection is None and said.type in _VOTES and self._raw.is_learner(peer_id):
+                return _of(said, Refusal.NOT_VOTER, "has come, and that node is a learner")
+            return objection
         # Who is believed may have the proposals sent again, although another node has appended them.
         if isinstance(said, Refused) and said.term == own.term and peer_id != own.leader_id:
             return Objection(
                 Refusal.NOT_LEADER, f"a Refused of node {peer_id}, which does not lead term {own.term}"
             )
         return None
+
+    def _own(self) -> Position:
+        return Position(self._raw.term, self._raw.last_index, self._raw.leader_id)
 
 
 def _kind(said: object) -> str:

@@ -231,7 +231,7 @@ class Driver:
         if self._is_full() and any(entry.data for entry in message.entries):
             return
         try:
-            self._raw.step(message)
+            self._raw.step(self._admission.believed(message))
         except AcknowledgedEntriesLost as error:
             self._lost_entries.noticed(error)
             return

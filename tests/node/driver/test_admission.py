@@ -13,6 +13,7 @@ from raftkv_trio.node.driver.admission import (
     MAX_TERM_STEP,
     Admission,
     Position,
+    believed,
     objection_to,
 )
 from raftkv_trio.node.driver.known_nodes import KnownNodes
@@ -22,7 +23,7 @@ from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.refusals import Refusal, Refusals
 from raftkv_trio.peers.wire import Forward, Members, MembersQuery, Refused
-from raftkv_trio.raft.confchange import conf_change_entry
+from raftkv_trio.raft.confchange import ConfChangeSingle, ConfChangeType, ConfChangeV2, conf_change_entry
 from raftkv_trio.raft.types import ConfState, Entry, Message, MessageType, Snapshot
 from tests.node.clocks import StillClock
 from tests.raft.cores import adding, three
@@ -92,6 +93,41 @@ def test_only_the_leader_has_a_node_campaign() -> None:
         assert reason(other) is Refusal.NOT_LEADER
 
 
+@pytest.mark.parametrize("kind", [MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP])
+def test_a_term_has_one_leader(kind: MessageType) -> None:
+    """The first one that has spoken as such; a leader hears of no other one in its term."""
+    message = replace(APP, type=kind)
+    assert reason(message) is None
+    second = replace(message, from_=3)
+    assert reason(second) is Refusal.NOT_LEADER
+    assert reason(second, OWN._replace(leader_id=None)) is None
+    assert reason(replace(second, term=8)) is None
+    # It hears in the answer that its term is over.
+    assert reason(replace(second, term=6)) is None
+
+
+def test_only_the_known_leader_tells_that_entries_are_lost() -> None:
+    """The first word of a leader makes it known, and no more."""
+    beyond = replace(APP, type=MessageType.HEARTBEAT, commit=OWN.last_index + 1)
+    assert believed(beyond, OWN) == beyond
+    for own in (OWN._replace(leader_id=None), OWN._replace(term=6), OWN._replace(term=6, leader_id=None)):
+        assert believed(beyond, own) == replace(beyond, commit=0)
+    within = replace(beyond, commit=OWN.last_index)
+    assert believed(within, OWN._replace(leader_id=None)) == within
+
+
+@pytest.mark.parametrize("kind", [MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP])
+def test_a_learner_has_no_vote(kind: MessageType) -> None:
+    """Nor may it tell with one what is committed."""
+    follower = Follower()
+    learner = ConfChangeSingle(ConfChangeType.ADD_LEARNER, 3)
+    answer = Message(type=kind, to=1, from_=3, term=follower.raw.term, index=1, log_term=1)
+    assert follower.admission.admits(3, answer)
+    follower.raw.apply_conf_change(ConfChangeV2((learner,)))
+    assert not follower.admission.admits(3, answer)
+    assert follower.refusals.counts["not_voter"] == 1
+
+
 # ---------------------------------------------------------------- who is known
 
 
@@ -137,7 +173,7 @@ class Follower:
 
     def admits(self, peer_id: int) -> bool:
         message = replace(
-            APP, from_=peer_id, term=self.raw.term, type=MessageType.HEARTBEAT, index=0, commit=0
+            APP, from_=peer_id, term=self.raw.term, type=MessageType.PRE_VOTE, index=0, commit=0
         )
         return self.admission.admits(peer_id, message)
 
