@@ -55,10 +55,11 @@ class ContentReceiver:
         with trio.move_on_after(self._config.body_timeout_s) as deadline:
             yield
         if deadline.cancelled_caught:
-            raise SlowRequest(f"The content did not arrive within {self._config.body_timeout_s:g} s")
+            limit_s = self._config.body_timeout_s
+            raise SlowRequest(f"The content did not arrive within {limit_s:g} s (--body-timeout)")
 
     def _check(self, length: int, more: int) -> None:
         if length > self._config.max_value_bytes:
-            raise TooLarge(f"A value has at most {self._config.max_value_bytes} bytes")
+            raise TooLarge(f"A value has at most {self._config.max_value_bytes} bytes (--max-value-size)")
         if self._held_bytes + more > self._config.max_receiving_bytes:
             raise Overloaded("Too many values are being received at once; try again later")

@@ -149,7 +149,9 @@ def _add_errors(app: QuartTrio) -> None:
     @app.before_request
     async def reserved() -> Response | None:
         if request.method == "PUT" and request.routing_exception is not None:
-            return problem(HTTPStatus.FORBIDDEN, "Keys that begin with /-/ are reserved for operators")
+            return problem(
+                HTTPStatus.FORBIDDEN, "Keys that begin with /-/ are reserved for operators; use another key"
+            )
         return None
 
     @app.before_request
@@ -170,8 +172,9 @@ def _add_errors(app: QuartTrio) -> None:
             case NotFound():
                 return problem(404, "There is nothing for operators at this path")
             case MethodNotAllowed():
-                allowed = sorted(error.valid_methods or ())
-                return problem(405, "This path does not support the method", {"Allow": ", ".join(allowed)})
+                allowed = ", ".join(sorted(error.valid_methods or ()))
+                sentence = f"This path does not support the method; it has {allowed}"
+                return problem(405, sentence, {"Allow": allowed})
         return problem(error.code or 500, error.description or error.name)
 
     @app.errorhandler(RaftKVError)
