@@ -9,7 +9,8 @@ the leader of that term may append it. Therefore:
 3. Hence, if an entry of a later term is applied here and the proposal was not among the entries before it,
    the proposal is certainly not applied. It may be sent again.
 
-One other event proves the same: the leader of that term says itself that it did not append the proposal.
+One other event proves the same: the node that it was sent to, as the leader of that term, says itself that it
+did not append the proposal.
 Nothing else does: no new leader, no broken connection, no long wait.
 """
 
@@ -52,7 +53,7 @@ class Proposal:
 
     Attributes:
         is_change: whether `command` is an encoded `ChangeRequest`.
-        term: the term that it was sent under; None while it is queued.
+        term, leader_id: the term that it was sent under, and to which node; None while it is queued.
         deferred_because: why the leader has not appended it yet; None if the leader gave no reason.
         refusals, retry_tick: how often a leader refused to append it now, and when it is sent again.
     """
@@ -66,6 +67,7 @@ class Proposal:
         "deferred_because",
         "id",
         "is_change",
+        "leader_id",
         "refusals",
         "retry_tick",
         "term",
@@ -78,6 +80,7 @@ class Proposal:
         self.command = command
         self.is_change = is_change
         self.term: int | None = None
+        self.leader_id: int | None = None
         self.deferred_because: str | None = None
         self.refusals = self.retry_tick = 0
         self._table = table
@@ -234,24 +237,26 @@ class ProposalTable:
             batch.append(proposal)
         return batch
 
-    def sent(self, proposals: Iterable[Proposal], term: int) -> None:
-        """From now on the leader of `term` may append these."""
+    def sent(self, proposals: Iterable[Proposal], term: int, leader_id: int) -> None:
+        """From now on this leader of `term` may append these."""
         for proposal in proposals:
-            proposal.term = term
+            proposal.term, proposal.leader_id = term, leader_id
             del self._queue_of(proposal)[proposal.id]
 
-    def refused(self, proposal_id: ProposalId, term: int, reason: str | ChangeRefused) -> None:
-        """The leader of `term` certainly did not append the proposal.
+    def refused(
+        self, proposal_id: ProposalId, term: int, leader_id: int, reason: str | ChangeRefused
+    ) -> None:
+        """This leader of `term` certainly did not append the proposal.
 
         It is sent again after the next tick, and after some more if it is refused again. But if the leader
         has refused a change for good, it is settled.
         """
         proposal = self._open.get(proposal_id)
         # An answer that was under way for long may speak of an earlier term. Since then the proposal was sent
-        # to another leader, who may have appended it.
-        if proposal is None or proposal.term != term:
+        # to another leader, who may have appended it. Nor can a node speak for the one it was sent to.
+        if proposal is None or (proposal.term, proposal.leader_id) != (term, leader_id):
             return
-        proposal.term = None
+        self._unsend(proposal)
         if isinstance(reason, ChangeRefused):
             self.refuse_change(proposal, reason)
         else:
@@ -264,7 +269,7 @@ class ProposalTable:
 
     def refuse_change(self, proposal: Proposal, error: ChangeRefused) -> None:
         """The leader refuses a change that is not in its log, for good."""
-        self._forget(proposal, error)
+        self._forget(proposal, type(error))
         proposal.settle(error)
 
     def retry_refused(self) -> None:
@@ -281,10 +286,9 @@ class ProposalTable:
     def applied(self, proposal_id: ProposalId, outcome: Applied) -> None:
         """An entry with this id was applied; this settles the proposal if it is open here."""
         # Most ids are those of other nodes' clients.
-        proposal = self._open.pop(proposal_id, None)
+        proposal = self._open.get(proposal_id)
         if proposal is not None:
-            self._bytes -= len(proposal.command)
-            self._outcomes[Applied] += 1
+            self._forget(proposal, Applied)
             proposal.settle(outcome)
 
     def term_applied(self, term: int) -> None:
@@ -293,7 +297,7 @@ class ProposalTable:
         # or `applied` would have taken it out of the table.
         lost = [p for p in self._open.values() if p.term is not None and p.term < term]
         for proposal in lost:
-            proposal.term = None
+            self._unsend(proposal)
         self._queue_again(lost)
         if lost:
             self._wakeup.set()
@@ -325,15 +329,20 @@ class ProposalTable:
         else:
             reason = reason or f"the {what} was sent but not confirmed in time"
             error = OutcomeUnknown(f"{reason}; it may or may not be applied")
-        self._forget(proposal, error)
+        self._forget(proposal, type(error))
         return error
 
-    def _forget(self, proposal: Proposal, error: ProposalError) -> None:
+    def _forget(self, proposal: Proposal, outcome: type[Applied | ProposalError]) -> None:
+        # Out of the queues too, or it would be sent again: a node may have said that it did not append what
+        # it did append.
         if self._open.pop(proposal.id, None) is not None:
             self._queue_of(proposal).pop(proposal.id, None)
             self._refused.pop(proposal.id, None)
             self._bytes -= len(proposal.command)
-            self._outcomes[type(error)] += 1
+            self._outcomes[outcome] += 1
+
+    def _unsend(self, proposal: Proposal) -> None:
+        proposal.term = proposal.leader_id = None
 
     def _queue_of(self, proposal: Proposal) -> dict[ProposalId, Proposal]:
         return self._queued_changes if proposal.is_change else self._queued

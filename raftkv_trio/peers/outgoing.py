@@ -58,8 +58,8 @@ class PeerEvents(Protocol):
         """The stream to this peer has ended: messages may be lost."""
         ...
 
-    def unsent(self, forward: Forward | ForwardChange) -> None:
-        """This was queued for a peer, and certainly never left."""
+    def unsent(self, peer_id: int, forward: Forward | ForwardChange) -> None:
+        """This was queued for this peer, and certainly never left."""
         ...
 
 
@@ -258,7 +258,7 @@ class Outgoing:
             # proposals may be forwarded again. Raft learns that all messages may be lost, and probes.
             for item in self.outbox.close():
                 if isinstance(item, Forward | ForwardChange):
-                    self._events.unsent(item)
+                    self._events.unsent(self.node_id, item)
             self._events.unreachable(self.node_id)
             # Whatever ended the stream, a host that died or a network that was cut, ends the snapshot's
             # connection too, if it has not noticed yet. The member keeps what has arrived.

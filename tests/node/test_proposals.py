@@ -13,6 +13,7 @@ from raftkv_trio.peers.wire import MAX_FORWARDED
 from raftkv_trio.sync import Wakeup
 
 APPLIED = Applied(3, 7, "result")
+LEADER = 2
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def table() -> ProposalTable:
 
 def send(table: ProposalTable, term: int) -> list[Proposal]:
     batch = table.next_queued(1000)
-    table.sent(batch, term)
+    table.sent(batch, term, LEADER)
     return batch
 
 
@@ -76,20 +77,46 @@ async def test_only_the_term_it_was_sent_under_may_refuse_it(table: ProposalTabl
     """A refusal that was long under way does not touch a proposal that another leader may have by now."""
     proposal = table.submit(b"x")
     send(table, 3)
-    table.refused(proposal.id, 3, "no")
+    table.refused(proposal.id, 3, LEADER, "no")
     table.retry_refused()
     send(table, 4)
-    table.refused(proposal.id, 3, "no")
+    table.refused(proposal.id, 3, LEADER, "no")
     table.retry_refused()
     assert table.next_queued(1000) == []
     assert isinstance(proposal.give_up(), OutcomeUnknown)
+
+
+async def test_only_the_node_it_was_sent_to_may_refuse_it(table: ProposalTable) -> None:
+    """Another one does not know whether the leader has appended it, also when that term is over."""
+    proposal = table.submit(b"x")
+    send(table, 3)
+    table.refused(proposal.id, 3, 3, "forged")
+    table.retry_refused()
+    assert table.next_queued(1000) == []
+    assert isinstance(proposal.give_up(), OutcomeUnknown)
+
+
+async def test_what_is_applied_after_all_is_not_sent_again(table: ProposalTable) -> None:
+    """The leader has said that it did not append it: while it waits to be sent again, and in the queue."""
+    refused = table.submit(b"x"), table.submit(b"y", is_change=True)
+    for proposal in refused:
+        send(table, 3)
+        table.sent(table.queued_changes, 3, LEADER)
+        table.refused(proposal.id, 3, LEADER, "no")
+    table.applied(refused[0].id, APPLIED)
+    table.retry_refused()
+    assert table.queued_changes == [refused[1]]
+    table.applied(refused[1].id, APPLIED)
+    assert not table.has_queued
+    assert not table.queued_changes
+    assert table.open_bytes == len(table) == 0
 
 
 async def test_a_refused_proposal_waits_for_the_next_tick(table: ProposalTable) -> None:
     """A refusing leader is asked again once a tick, not at once."""
     proposal = table.submit(b"x")
     send(table, 3)
-    table.refused(proposal.id, 3, "no")
+    table.refused(proposal.id, 3, LEADER, "no")
     assert table.next_queued(1000) == []
     table.retry_refused()
     assert table.next_queued(1000) == [proposal]
@@ -101,11 +128,11 @@ async def test_a_command_that_is_refused_again_waits_longer(table: ProposalTable
     waits = []
     for _ in range(5):
         send(table, 3)
-        table.refused(proposal.id, 3, "the leader slows writers")
+        table.refused(proposal.id, 3, LEADER, "the leader slows writers")
         waits.append(0)
         while not table.has_queued:
-            table.sent(table.queued_changes, 3)
-            table.refused(change.id, 3, "another change is pending")
+            table.sent(table.queued_changes, 3, LEADER)
+            table.refused(change.id, 3, LEADER, "another change is pending")
             table.retry_refused()
             assert table.queued_changes == [change]
             waits[-1] += 1
@@ -118,7 +145,7 @@ async def test_what_is_not_sent_stays_in_order(table: ProposalTable) -> None:
     first, second, third = (table.submit(bytes([n])) for n in range(3))
     assert table.next_queued(2)[0] is first
     assert table.next_queued(1000) == [first, second, third]
-    table.sent([first], 3)
+    table.sent([first], 3, LEADER)
     assert table.next_queued(1000) == [second, third]
 
 
@@ -126,7 +153,7 @@ async def test_what_is_given_up_holds_no_memory(table: ProposalTable) -> None:
     """However many writes are given up while nobody leads, no command of theirs is kept."""
     refused = table.submit(b"refused")
     send(table, 3)
-    table.refused(refused.id, 3, "no")
+    table.refused(refused.id, 3, LEADER, "no")
     queued = table.submit(b"queued")
     commands = [weakref.ref(proposal) for proposal in (refused, queued)]
     for proposal in (refused, queued):
@@ -143,7 +170,7 @@ async def test_batches_are_bounded_and_never_empty(table: ProposalTable) -> None
     sizes = []
     while batch := table.next_queued(100):
         sizes.append(len(batch))
-        table.sent(batch, 3)
+        table.sent(batch, 3, LEADER)
     assert sizes == [2, 1]
     table.submit(bytes(60))
     assert len(table.next_queued(10)) == 1
@@ -202,5 +229,5 @@ async def test_a_batch_is_no_more_than_a_forward_may_have() -> None:
         table.submit(b"")
     batch = table.next_queued(1000)
     assert len(batch) == MAX_FORWARDED
-    table.sent(batch, 1)
+    table.sent(batch, 1, LEADER)
     assert len(table.next_queued(1000)) == 5

@@ -36,7 +36,7 @@ class RecordedEvents:
     def unreachable(self, peer_id: int) -> None:
         self.lost_peers.append(peer_id)
 
-    def unsent(self, forward: Forward | ForwardChange) -> None:
+    def unsent(self, peer_id: int, forward: Forward | ForwardChange) -> None:
         self.unsent_forwards.append(forward)
 
 

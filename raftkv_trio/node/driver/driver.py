@@ -206,7 +206,7 @@ class Driver:
             case Forward() | ForwardChange():
                 self._proposer.forwarded(peer_id, frame)
             case Refused():
-                self._proposer.refused(frame)
+                self._proposer.refused(peer_id, frame)
             case MembersQuery():
                 self._known.asked(peer_id, self._peers)
             case Members():

@@ -32,11 +32,11 @@ class PeerReports:
         self._snapshots[peer_id] = ok
         self._wakeup.set()
 
-    def unsent(self, forward: Forward | ForwardChange) -> None:
-        """A forwarded proposal certainly never left this node, so it may be sent again."""
+    def unsent(self, peer_id: int, forward: Forward | ForwardChange) -> None:
+        """A proposal that was forwarded to this peer certainly never left, so it may be sent again."""
         # The outbox still held it when the connection ended. That proves as much as the leader's Refused.
         for proposal_id in proposal_ids(forward):
-            self._proposals.refused(proposal_id, forward.term, "the leader cannot be reached")
+            self._proposals.refused(proposal_id, forward.term, peer_id, "the leader cannot be reached")
 
     # ------------------------------------------------------------ by the driver
 

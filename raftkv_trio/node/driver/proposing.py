@@ -74,13 +74,13 @@ class Proposer:
         """A follower asks this node to append; the next `propose` does so, or refuses."""
         self._arrived.append((peer_id, forward))
 
-    def refused(self, refused: Refused) -> None:
-        """A leader says that it did not append what this node forwarded."""
+    def refused(self, peer_id: int, refused: Refused) -> None:
+        """A node says that it did not append, as the leader, what this node forwarded."""
         kind = NoSuchMember if refused.is_unknown else ChangeRefused
         reason = kind(refused.reason) if refused.is_final else refused.reason
         for proposal_id in refused.ids:
-            # The term in the answer lets the table ignore an answer to an earlier forward of the proposal.
-            self._proposals.refused(proposal_id, refused.term, reason)
+            # With term and sender the table knows to which forward of the proposal this is an answer.
+            self._proposals.refused(proposal_id, refused.term, peer_id, reason)
 
     # ------------------------------------------------------------ once a turn
 
@@ -196,18 +196,18 @@ class Proposer:
                 return
             # Even if the connection breaks now, the batch counts as sent under this term: nobody here can
             # know whether the leader has received it. Only an outbox that still held it may say so.
-            self._proposals.sent(batch, self._raw.term)
+            self._proposals.sent(batch, self._raw.term, leader_id)
 
     def _propose_changes(self, peers: PeerTransport, leader_id: int) -> None:
         for proposal in self._proposals.queued_changes:
             if leader_id != self._raw.id:
                 forward = ForwardChange(self._raw.term, proposal.id, proposal.command)
                 if peers.offer(leader_id, (forward,)):
-                    self._proposals.sent((proposal,), self._raw.term)
+                    self._proposals.sent((proposal,), self._raw.term, leader_id)
                 continue
             match self._changes.append(proposal.id, proposal.command):
                 case None:
-                    self._proposals.sent((proposal,), self._raw.term)
+                    self._proposals.sent((proposal,), self._raw.term, leader_id)
                 case Deferred(reason):
                     # It stays queued and is tried in every turn. The changes behind it wait, so that changes
                     # of one node are appended in the order in which they were submitted.
