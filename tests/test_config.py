@@ -102,10 +102,16 @@ def test_the_same_port_at_another_address_is_another_port() -> None:
 
 
 def strings(tree: ast.Module) -> Iterator[str]:
-    """All strings of a module that are no docstrings."""
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    """All strings of a module that are no docstrings; an f-string is one, without what it fills in."""
+    passed = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+        if id(node) in passed:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            texts = [part for part in node.values if isinstance(part, ast.Constant)]
+            passed.update(map(id, texts))
+            yield "".join([str(part.value) for part in texts])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 
 

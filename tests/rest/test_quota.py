@@ -32,7 +32,7 @@ async def test_puts_are_refused_with_a_sentence(full: httpx.AsyncClient) -> None
     assert answer.status_code == 507
     assert answer.text == (
         "The store is full: it holds 1000 bytes of keys and values, and its quota is 1000; delete keys, or"
-        " raise --quota-bytes on all members\n"
+        " raise the quota on all members (`raftkv-trio serve --quota-bytes`)\n"
     )
     assert (await full.put("/k/1", content=VALUE + b"v")).status_code == 507
     assert (await full.get("/more")).status_code == 404
