@@ -209,7 +209,8 @@ class KeyHandlers:
         if isinstance(applied.result, OverQuota):
             raise StoreFull(
                 f"The store is full: it holds {applied.result.size_bytes} bytes of keys and values, and its"
-                f" quota is {applied.result.quota_bytes}; delete keys, or raise the quota on all members (`raftkv-trio serve --quota-bytes`)"
+                f" quota is {applied.result.quota_bytes}; delete keys, or raise the quota on all members"
+                " (`raftkv-trio serve --quota-bytes`)"
             )
         if not isinstance(applied.result, TxnResult):
             raise TypeError(f"the store refused a command of this app: {applied.result}")
