@@ -31,6 +31,8 @@ from raftkv_trio.raft.types import Message
 
 #: So many proposals a Forward has at most: as many as may wait on a node by default.
 MAX_FORWARDED = 10_000
+#: So many raft messages a frame has at most: more small ones than an outbox merges.
+MAX_MESSAGES = 2048
 #: So many members a node names at most.
 MAX_MEMBERS = 4096
 
@@ -148,7 +150,10 @@ def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
     """Any frame of a member's stream after the handshake; raises PeerProtocolError."""
     kind, body = items(decode_payload(payload), 2)
     if integer(kind) == FrameKind.MESSAGES:
-        return [unpack_message(item) for item in items(body)]
+        messages = items(body)
+        if len(messages) > MAX_MESSAGES:
+            raise PeerProtocolError(f"{len(messages)} messages are over the limit of {MAX_MESSAGES}")
+        return [unpack_message(item) for item in messages]
     if kind == FrameKind.FORWARD:
         term, proposals = items(body, 2)
         pairs = [items(item, 2) for item in items(proposals)]

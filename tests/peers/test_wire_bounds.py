@@ -1,6 +1,7 @@
 """Frames whose parts are counted: what is too much is refused when it is decoded."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -8,9 +9,11 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.framing import FrameDecoder, FrameKind, encode_frame
+from raftkv_trio.peers.outbox import MAX_URGENT_BYTES, Outbox
 from raftkv_trio.peers.wire import (
     MAX_FORWARDED,
     MAX_MEMBERS,
+    MAX_MESSAGES,
     Forward,
     FramePart,
     Members,
@@ -20,7 +23,9 @@ from raftkv_trio.peers.wire import (
     encode_forward,
     encode_members,
     encode_members_query,
+    encode_messages,
 )
+from raftkv_trio.raft.types import Message, MessageType
 
 ID = ProposalId(1, 2, 3)
 
@@ -45,6 +50,27 @@ def test_a_forward_has_a_bounded_number_of_proposals() -> None:
     for count, is_taken in ((MAX_FORWARDED, True), (MAX_FORWARDED + 1, False)):
         with nullcontext() if is_taken else pytest.raises(PeerProtocolError, match="over the limit"):
             decoded(encode_forward(Forward(3, ((ID, b""),) * count)))
+
+
+def test_a_frame_has_a_bounded_number_of_messages() -> None:
+    """However small they are: the loop stands still while they are decoded."""
+    message = Message(type=MessageType.HEARTBEAT, to=1, from_=2, term=3)
+    for count, is_taken in ((MAX_MESSAGES, True), (MAX_MESSAGES + 1, False)):
+        with nullcontext() if is_taken else pytest.raises(PeerProtocolError, match="over the limit"):
+            decoded(encode_messages([message] * count))
+
+
+async def test_an_outbox_merges_no_more_than_a_frame_may_have() -> None:
+    """With both queues full of the smallest messages."""
+    outbox = Outbox(MAX_URGENT_BYTES)
+    outbox.open()
+    small = Message(type=MessageType.HEARTBEAT, to=1, from_=2, term=3)
+    # As entries they would be compared with those that wait; an empty append is bulk as well.
+    while outbox.offer([small] * 100 + [replace(small, type=MessageType.APP)] * 100):
+        pass
+    frame = decoded(await outbox.take_frame())
+    assert isinstance(frame, list)
+    assert MAX_MESSAGES / 2 < len(frame) <= MAX_MESSAGES
 
 
 @pytest.mark.parametrize(

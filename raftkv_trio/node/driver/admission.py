@@ -25,12 +25,11 @@ from raftkv_trio.raft.errors import PeerNotFound
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import Message, MessageType
 
-#: How far the term of a message may be above the own one. With an election a second that takes 136 years.
+#: How far the term of a message may be above the own one. With an election a second that takes 136 years. So
+#: a new node, which is in term 0, can join a cluster of any age.
 MAX_TERM_STEP = 2**32
 #: The same for an index, above the end of the log. With a million entries a second that takes nine years.
 MAX_INDEX_STEP = 2**48
-#: No term is above this one, not even for a new node, which has no term of its own to compare.
-MAX_TERM = 2**62
 _FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 _VOTES = frozenset({MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP})
 
@@ -60,8 +59,7 @@ def objection_to(message: Message, own: Position) -> Objection | None:
     """Why no correct member can send this raft message to a node in that position; None if one can."""
     snapshot = message.snapshot
     term = max(message.term, message.log_term, snapshot.term if snapshot else 0)
-    # A new node joins a cluster of any age, so the first term that it hears of may be any.
-    if term > (min(own.term + MAX_TERM_STEP, MAX_TERM) if own.term else MAX_TERM):
+    if term > own.term + MAX_TERM_STEP:
         return _of(message, Refusal.TERM, f"says term {term}, and this node is in term {own.term}")
     index = max(message.index, message.commit, message.reject_hint, snapshot.index if snapshot else 0)
     if index > own.last_index + MAX_INDEX_STEP:
