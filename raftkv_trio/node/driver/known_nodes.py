@@ -5,7 +5,10 @@ A node is known if one of these names it:
 - the configuration in force: both halves of a joint one, and learners;
 - a change in the log that is not applied yet: on another node it may be in force already;
 - the members as applied, or as this process was configured (`--cluster`), without removed ids;
-- the word of a known node, on its own stream, that this one is a member.
+- the word of a known node, on its own stream, that a node is a member which has come and was asked about.
+
+A word counts as long as its speaker is known without it. So a node that was named by mistake is unknown again
+as soon as that word is taken back, whatever that node, or others that it has named, have said meanwhile.
 
 In the paper (section 6) servers take requests of servers that are not in their configuration. They need to:
 after some changes, the only node that can lead may be one of which a node that was down has never heard. But
@@ -29,6 +32,9 @@ from raftkv_trio.raft.confchange import decode_conf_change
 from raftkv_trio.raft.errors import InvalidConfiguration
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import Entry, EntryType
+
+#: Bound of the nodes that have come, and that the words of others may name.
+MAX_NEWCOMERS = 64
 
 
 class KnownNodes:
@@ -59,6 +65,7 @@ class KnownNodes:
         self._confirmed = confirmed
         self._appended: dict[int, int] = {}  # node id -> index of the change in the log that names it
         self._named_by: dict[int, Mapping[int, PeerAddress]] = {}  # what the known nodes say
+        self._came: dict[int, None] = {}  # ids that were not known; the last one came last
         self._is_asking = False
         self.appended(entries)
 
@@ -86,16 +93,20 @@ class KnownNodes:
 
     def came(self, node_id: int) -> None:
         """A node that is not known wants to say something. Ask about it, unless it was removed."""
-        self._is_asking = self._is_asking or node_id not in self.envelope.removed
+        if node_id in self.envelope.removed:
+            return
+        self._is_asking = True
+        self._came.pop(node_id, None)
+        self._came[node_id] = None
+        if len(self._came) > MAX_NEWCOMERS:  # a node that gives way comes again, and is asked about again
+            del self._came[next(iter(self._came))]
 
     def tick(self, peers: PeerTransport) -> None:
         """Ask all known nodes for the members, if a node has come since the last tick that is not known."""
         if self._appended:
             applied = self._raw.applied
             self._appended = {i: index for i, index in self._appended.items() if index > applied}
-        if self._named_by:  # a removed node's word does not outlast it
-            removed = self.envelope.removed
-            self._named_by = {i: named for i, named in self._named_by.items() if i not in removed}
+        self._drop_words()
         if self._is_asking:
             self._is_asking = False
             named = {node_id for names in self._named_by.values() for node_id in names}
@@ -109,12 +120,22 @@ class KnownNodes:
     def told(self, peer_id: int, members: Members) -> None:
         """A known node tells the members as it knows them."""
         # The last word of each node replaces the one before. So what is kept has a bound.
-        self._named_by[peer_id] = members.addresses
+        named = {i: address for i, address in members.addresses.items() if i in self._came}
+        self._named_by[peer_id] = named
+        self._drop_words()
         envelope = self.envelope
         self._confirmed(
             {
                 node_id: address
-                for node_id, address in members.addresses.items()
+                for node_id, address in named.items()
                 if node_id not in envelope.members and node_id not in envelope.removed
             }
         )
+
+    def _drop_words(self) -> None:
+        """Keep the words of nodes that are known without them, and of no removed ones."""
+        words = {i: named for i, named in self._named_by.items() if i not in self.envelope.removed}
+        self._named_by = {}
+        # From the nodes that need nobody's word on: nodes that name only each other are not reached.
+        while heard := [node_id for node_id in words if node_id in self]:
+            self._named_by.update((node_id, words.pop(node_id)) for node_id in heard)

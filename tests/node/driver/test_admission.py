@@ -15,7 +15,7 @@ from raftkv_trio.node.driver.admission import (
     believed,
     objection_to,
 )
-from raftkv_trio.node.driver.known_nodes import KnownNodes
+from raftkv_trio.node.driver.known_nodes import MAX_NEWCOMERS, KnownNodes
 from raftkv_trio.node.reads import CONTEXT_BYTES
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.proposal import ProposalId
@@ -207,6 +207,37 @@ def test_a_known_node_confirms_another_one() -> None:
     follower.known.envelope = Envelope(members=members, removed={3: 17})
     follower.known.tick(follower.sent)
     assert not follower.admits(4)
+
+
+def test_nobody_stays_known_by_words_that_hang_on_itself() -> None:
+    """Nodes 8 and 9 name themselves and each other; node 3 had named one of them, and takes that back."""
+    follower = Follower()
+    assert not follower.admits(8)
+    assert not follower.admits(9)
+    both = Members({i: address(i) for i in (8, 9)})
+    follower.known.told(3, Members({9: address(9)}))
+    assert follower.admits(9)
+    follower.known.told(9, both)
+    follower.known.told(8, both)
+    assert follower.admits(8)
+    follower.known.told(3, Members({}))
+    assert not follower.admits(8)
+    assert not follower.admits(9)
+
+
+def test_only_nodes_that_have_come_are_named() -> None:
+    """Whoever was not asked about stays a stranger, and is not dialled; and only so many may come."""
+    follower = Follower()
+    everybody = Members({i: address(i) for i in range(1, 1000)})
+    follower.known.told(3, everybody)
+    assert not follower.confirmed
+    assert not follower.admits(4)
+    follower.known.told(3, everybody)
+    assert follower.confirmed == {4: address(4)}
+    for node_id in range(100, 1000):
+        assert not follower.admits(node_id)
+    follower.known.told(3, everybody)
+    assert len(follower.confirmed) == 1 + MAX_NEWCOMERS
 
 
 def test_a_removed_node_is_not_known_by_the_word_of_others() -> None:
