@@ -31,6 +31,7 @@ from raftkv_trio.payload.cbor import (
 )
 from raftkv_trio.peers.framing import FrameKind, encode_frame, of_a_peer
 from raftkv_trio.peers.proofs import KEY_BYTES
+from raftkv_trio.peers.wire import MAX_MEMBERS
 
 #: Lowest and highest version of the protocol that this program speaks.
 PROTOCOL_VERSIONS = (3, 3)
@@ -300,7 +301,10 @@ def encode_join_answer(answer: JoinAnswer) -> list[object]:
 def decode_join_answer(body: bytes) -> JoinAnswer:
     """The JoinAnswer that is the body of a sealed frame."""
     cluster_id, urls, removed_at = items(decode_payload(body), 3)
-    members = {integer(node_id): url(peer_url) for node_id, peer_url in (items(p, 2) for p in items(urls))}
+    pairs = [items(pair, 2) for pair in items(urls)]
+    if len(pairs) > MAX_MEMBERS:
+        raise PeerProtocolError(f"{len(pairs)} members are more than {MAX_MEMBERS}")
+    members = {integer(node_id): url(peer_url) for node_id, peer_url in pairs}
     return JoinAnswer(integer(cluster_id), members, optional_integer(removed_at))
 
 

@@ -194,14 +194,10 @@ def what_to_join(answer: JoinAnswer, node_id: int, address: PeerAddress) -> Boot
             " configure the same address, or change it with"
             f" raftkv-trio member update {node_id} {address.url}"
         )
-    return _bootstrap(answer)
-
-
-def _bootstrap(answer: JoinAnswer) -> Bootstrap:
     try:
         envelope = Envelope.of({i: PeerAddress.parse(url) for i, url in answer.urls.items()})
-    except ConfigError as error:
-        raise ConfigError(f"a member of the cluster gives an address that is not valid: {error}") from error
+    except ConfigError as error:  # another member may give valid ones
+        return f"a member of the cluster gives an address that is not valid: {error}"
     # Index 0 and no voters: nothing that this node could vote or campaign by until the leader's snapshot
     # comes.
     return Bootstrap(

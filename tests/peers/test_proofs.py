@@ -16,9 +16,17 @@ from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.framing import FrameDecoder, FrameKind, encode_frame
-from raftkv_trio.peers.handshake_frames import Admission, JoinAnswer, Purpose, RefusalKind, encode_join_answer
-from raftkv_trio.peers.joining import Joiner, find_cluster
+from raftkv_trio.peers.handshake_frames import (
+    Admission,
+    JoinAnswer,
+    Purpose,
+    RefusalKind,
+    decode_join_answer,
+    encode_join_answer,
+)
+from raftkv_trio.peers.joining import Joiner, find_cluster, what_to_join
 from raftkv_trio.peers.proofs import key_towards
+from raftkv_trio.peers.wire import MAX_MEMBERS
 from raftkv_trio.world import TcpNetwork, TrioClock
 from tests.peers.handmade import CLUSTER_ID, Side, dialled
 from tests.peers.hostile import besieged, listening
@@ -315,6 +323,23 @@ async def test_one_member_alone_does_not_end_a_joiner(
         async with listening(addresses[2], partial(answer, node_id=2, removed_at=9)):
             with pytest.raises(ConfigError, match="node 3 was removed from cluster"):
                 await find_cluster(joiner, addresses, TrioClock())
+
+
+def test_an_answer_with_addresses_that_are_not_valid_is_no_removal() -> None:
+    """The joiner waits, and says why: only a removal may end it."""
+    address = PeerAddress("node-3", 1)
+    answer = JoinAnswer(CLUSTER_ID, {1: "http://no port", 3: address.url}, None)
+    assert "an address that is not valid" in str(what_to_join(answer, 3, address))
+
+
+def test_an_answer_to_a_joiner_has_a_bound() -> None:
+    """As many members as a Members frame may have."""
+    urls = dict.fromkeys(range(MAX_MEMBERS + 1), "http://node:1")
+    with pytest.raises(PeerProtocolError, match="4097 members"):
+        decode_join_answer(cbor2.dumps(encode_join_answer(JoinAnswer(CLUSTER_ID, urls, None))))
+    del urls[0]
+    body = cbor2.dumps(encode_join_answer(JoinAnswer(CLUSTER_ID, urls, None)))
+    assert decode_join_answer(body).urls == urls
 
 
 async def test_a_node_of_an_older_version_is_refused_with_a_sentence(
