@@ -181,8 +181,8 @@ class Peers:
     def update(self, envelope: Envelope) -> None:
         """The members have changed: dial new ones, redial those that moved, and part with removed ones.
 
-        A node that had introduced itself before this node knew it as a member was not asked for its directory
-        id. So its connections both ways are closed, and the handshake of the next ones learns the id.
+        A node that had introduced itself before this node knew it as a member was not asked for its key. So
+        its connections both ways are closed, and the handshake of the next ones learns the key.
         """
         strangers = self.outgoing.keys() - self._handshake.envelope.members.keys()
         self._handshake.envelope = envelope

@@ -1,4 +1,4 @@
-"""A stranger at real nodes: it can say its Hello and a JoinQuery, and nothing that follows is heard."""
+"""A stranger at real nodes: it can say its Hello and its Introduction, and nothing that follows is heard."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -19,7 +19,8 @@ comes, this one asks all that it knows for the members (MembersQuery), in each t
 comes no more. One answer is enough, and whoever gives it has shown in a handshake which node it is.
 
 The answer comes if one member that this node knows runs and is reached. If all of them were removed while
-this node was down, the operator starts it with a `--cluster` that names a present member.
+this node was down, or have crashed, it refuses the others, even if the cluster has no leader without it. The
+operator starts it with a `--cluster` that names a present member, or starts one that has crashed.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
