@@ -321,6 +321,11 @@ class Peers:
         if peer_id in self._handshake.envelope.members:
             self._told_removed(peer_id, index)
 
+    def _refused_by(self, peer_id: int, sentence: str) -> None:
+        """A node refuses this process for another one: believe only a member, as this makes it unhealthy."""
+        if peer_id in self._handshake.envelope.members:
+            self.second_process.told(sentence, is_refused=True)
+
     def _add(self, node_id: int, address: PeerAddress) -> Outgoing:
         outgoing = self.outgoing[node_id] = Outgoing(
             node_id,
@@ -332,7 +337,7 @@ class Peers:
             events=self._events,
             directory_refused=self._directory_refused,
             told_removed=self._removed_by,
-            second_process=partial(self.second_process.told, is_refused=True),
+            second_process=partial(self._refused_by, node_id),
         )
         if self._nursery is not None:
             self._nursery.start_soon(outgoing.run)

@@ -102,6 +102,21 @@ async def test_nobody_is_believed_about_a_removal_at_the_first_meeting(
     assert not one.told_removed
 
 
+@pytest.mark.parametrize("refuser", [2, 9])
+async def test_only_a_member_can_tell_that_another_process_runs(
+    tmp_path: Path, addresses: dict[int, PeerAddress], refuser: int
+) -> None:
+    """That makes this one unhealthy. Node 9 is known by a change in the log, and is no member yet."""
+    one = BareMember(1, addresses, tmp_path / "1")
+    if refuser == 9:
+        one.peers.update(Envelope.of({1: addresses[1]}))
+        one.peers.confirmed({9: addresses[2]})
+    refusal = Admission(5, None, RefusalKind.PROCESS, "two processes run")
+    async with running(one), answering(addresses[2], refusal, node_id=refuser):
+        await in_trouble(one, refuser, "two processes run")
+    assert (one.peers.second_process.reason is None) == (refuser == 9)
+
+
 async def test_the_word_of_another_cluster_is_not_believed(
     tmp_path: Path, addresses: dict[int, PeerAddress]
 ) -> None:
