@@ -94,6 +94,7 @@ class Proposal:
             NoLeader: the node stops, and the proposal is certainly not applied.
             OutcomeUnknown: the node stops, or has installed a snapshot that may include the proposal.
             ChangeRefused: the leader refuses this change of the members; it is certainly not applied.
+            TooLarge: the command is larger than the leader allows; it is certainly not applied.
 
         Cancellation leaves the proposal on its way. `give_up` then tells what may have become of it.
         """
@@ -249,7 +250,7 @@ class ProposalTable:
         """This leader of `term` certainly did not append the proposal.
 
         It is sent again after the next tick, and after some more if it is refused again. But if the leader
-        has refused a change for good, it is settled.
+        has refused it for good, it is settled: a command is too large for that leader then.
         """
         proposal = self._open.get(proposal_id)
         # An answer that was under way for long may speak of an earlier term. Since then the proposal was sent
@@ -258,7 +259,7 @@ class ProposalTable:
             return
         self._unsend(proposal)
         if isinstance(reason, ChangeRefused):
-            self.refuse_change(proposal, reason)
+            self._refuse(proposal, reason if proposal.is_change else TooLarge(str(reason)))
         else:
             proposal.deferred_because = reason
             # Megabytes of commands may be refused at once, and all their bytes travel again.
@@ -269,6 +270,9 @@ class ProposalTable:
 
     def refuse_change(self, proposal: Proposal, error: ChangeRefused) -> None:
         """The leader refuses a change that is not in its log, for good."""
+        self._refuse(proposal, error)
+
+    def _refuse(self, proposal: Proposal, error: ProposalError) -> None:
         self._forget(proposal, type(error))
         proposal.settle(error)
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import trio
 
-from raftkv_trio.errors import NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from raftkv_trio.errors import ChangeRefused, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from raftkv_trio.node.proposals import Applied, Proposal, ProposalTable
 from raftkv_trio.peers.wire import MAX_FORWARDED
 from raftkv_trio.sync import Wakeup
@@ -84,6 +84,16 @@ async def test_only_the_term_it_was_sent_under_may_refuse_it(table: ProposalTabl
     table.retry_refused()
     assert table.next_queued(1000) == []
     assert isinstance(proposal.give_up(), OutcomeUnknown)
+
+
+async def test_a_command_that_is_refused_for_good_is_too_large(table: ProposalTable) -> None:
+    """The leader allows smaller ones only; a client that tried again would be refused again."""
+    proposal = table.submit(b"x")
+    send(table, 3)
+    table.refused(proposal.id, 3, LEADER, ChangeRefused("over the limit of node 2"))
+    with pytest.raises(TooLarge, match="over the limit of node 2"):
+        await proposal.wait()
+    assert table.open_bytes == len(table) == 0
 
 
 async def test_only_the_node_it_was_sent_to_may_refuse_it(table: ProposalTable) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from raftkv_trio.errors import ChangeRefused, NoSuchMember
+from raftkv_trio.errors import ChangeRefused, NoSuchMember, TooLarge
 from raftkv_trio.node.driver.catching_up import CatchingUp, cost_of
 from raftkv_trio.node.driver.membership_changes import Deferred, MembershipChanges
 from raftkv_trio.node.proposals import Proposal, ProposalTable
@@ -115,6 +115,8 @@ class Proposer:
         # so nothing that comes after it.
         if isinstance(forward, ForwardChange):
             return forward  # `MembershipChanges.append` has the bound of these
+        if self._why_not(forward.term) is not None:
+            return forward  # it is refused as a whole, and another leader may allow larger ones
         fits = [len(command) <= self._max_command_bytes for _, command in forward.proposals]
         if all(fits):
             return forward
@@ -124,7 +126,7 @@ class Proposer:
             f" {self._max_command_bytes} of node {self._raw.id}, which leads; split it"
         )
         self._refusals.note(Refusal.COMMAND, f"of node {peer_id}: {reason}")
-        self._refuse(peers, peer_id, forward._replace(proposals=too_large), reason)
+        self._refuse(peers, peer_id, forward._replace(proposals=too_large), TooLarge(reason))
         kept = tuple([p for p, is_fit in zip(forward.proposals, fits, strict=True) if is_fit])
         return forward._replace(proposals=kept)
 
@@ -230,13 +232,13 @@ class Proposer:
         peers: PeerTransport,
         peer_id: int,
         forward: Forward | ForwardChange,
-        reason: str | ChangeRefused | Deferred,
+        reason: str | ChangeRefused | TooLarge | Deferred,
     ) -> None:
         refused = Refused(
             forward.term,
             proposal_ids(forward),
             reason.reason if isinstance(reason, Deferred) else str(reason),
-            is_final=isinstance(reason, ChangeRefused),
+            is_final=isinstance(reason, ChangeRefused | TooLarge),
             is_unknown=isinstance(reason, NoSuchMember),
         )
         # If this answer is lost the sender cannot tell what became of its proposal: an unknown outcome, never
