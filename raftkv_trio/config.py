@@ -33,7 +33,7 @@ MAX_CHANGE_BYTES = 16 * 1024
 #: Largest data of a log entry: the largest command, with the header of a proposal. So an entry always fits
 #: into a frame, and a leader can send whatever it has appended.
 MAX_ENTRY_BYTES = MAX_MESSAGE_BYTES + 4096
-MIN_SECRET_BYTES = 16
+MIN_SECRET_BYTES = 32
 MIN_SEGMENT_BYTES = 1024  # room for the records at the beginning and end of a segment
 DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
 DEFAULT_SNAPSHOT_ENTRIES = 10_000
@@ -51,7 +51,7 @@ class NodeConfig:
             the cluster itself knows its members.
         data_dir: the data directory, a path or its text; made if it does not exist.
         cluster_token: distinguishes clusters that use the same addresses.
-        cluster_secret: what all nodes of the cluster share, at least 16 random bytes: a node without it is
+        cluster_secret: what all nodes of the cluster share, at least 32 random bytes: a node without it is
             refused; None: whoever knows the cluster's id and reaches the peer port may introduce itself.
         join: if the data directory is new, join the running cluster of the other `members` instead of
             bootstrapping one. At least one of them must be a member that runs, and this node must have been
