@@ -137,12 +137,14 @@ def _in_processes(
         while pending:
             yield pending.popleft().result()
             submit(1)
-    finally:
+    except BaseException:
         with _sigint_blocked():  # a second Ctrl-C must not leave processes behind
             for process in set(multiprocessing.active_children()) - not_ours:
                 # A seed may take a minute, and the executor would wait for each that it has handed out.
                 process.kill()
             executor.shutdown(cancel_futures=True)
+        raise
+    executor.shutdown()
 
 
 @contextmanager
