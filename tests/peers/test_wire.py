@@ -70,6 +70,7 @@ MESSAGE = Message(type=MessageType.APP, to=2, from_=1, term=3, index=4, entries=
 SNAP = Message(
     type=MessageType.SNAP, to=2, from_=1, term=3, snapshot=Snapshot(7, 3, ConfState(voters=(1, 2)))
 )
+KEY = bytes(range(32))
 ID = ProposalId(1, 2, 3)
 HELLO = Hello(
     cluster_id=5, sender=1, nonce=b"n" * 16, receiver=2, peer_url="http://h:1", client_url="http://c:1"
@@ -179,14 +180,14 @@ VERSION_3_BODIES = [
     pytest.param(decode_proof, Proof(5, True), "8205f5", id="proof"),
     pytest.param(
         decode_introduction,
-        Introduction(Purpose.SNAPSHOT, 7, b"key", False, "no"),
-        "850107436b6579f4626e6f",
+        Introduction(Purpose.SNAPSHOT, 7, KEY, False, "no"),
+        f"8501075820{KEY.hex()}f4626e6f",
         id="introduction",
     ),
     pytest.param(
         decode_admission,
-        Admission(7, b"key", RefusalKind.REMOVED, "no", 9),
-        "8507436b657901626e6f09",
+        Admission(7, KEY, RefusalKind.REMOVED, "no", 9),
+        f"85075820{KEY.hex()}01626e6f09",
         id="admission",
     ),
     pytest.param(
