@@ -24,12 +24,7 @@ def escaped(text: str) -> str:
     # Python's own table has all of them: controls would forge lines or drive a terminal, as would separators
     # of lines and paragraphs; and with what changes the direction of text, or has no width, a line could be
     # read as another one.
-    return text if text.isprintable() else "".join([c if c.isprintable() else _escape(c) for c in text])
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return text if text.isprintable() else "".join([c if c.isprintable() else repr(c)[1:-1] for c in text])
 
 
 class LimitedLog:

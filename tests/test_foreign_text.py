@@ -69,7 +69,7 @@ def test_any_text_is_made_fit(text: str) -> None:
 
 def test_escapes() -> None:
     """The form of an escape is Python's."""
-    assert printable("a\x1b\n\x85\u2028\u202e\U000e0001é") == r"a\x1b\x0a\x85\u2028\u202e\U000e0001é"
+    assert printable("a\x1b\n\x85\u2028\u202e\U000e0001é") == r"a\x1b\n\x85\u2028\u202e\U000e0001é"
     assert printable("x" * 256) == "x" * 256
     assert printable("x" * 257) == "x" * 253 + "..."
 

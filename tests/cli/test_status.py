@@ -220,7 +220,7 @@ async def test_what_the_table_shows() -> None:
         lines = table(await survey([address], 60)).splitlines()
         nursery.cancel_scope.cancel()
     malformed = "unreachable: client URL 'http://b\\x1bc:1' is not of the form http://host:port"
-    shown = "no leader is known; \\x1b[2J\\x0a\N{SNOWMAN}"
+    shown = "no leader is known; \\x1b[2J\\n\N{SNOWMAN}"
     unknown = "-         -     -       -     -       -        -"
     assert lines == [
         f"ID  ROLE      TERM  LEADER  LAST  COMMIT  APPLIED  LAG  {'HEALTH':<{len(malformed)}}  CLIENT URL",

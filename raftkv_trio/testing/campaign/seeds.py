@@ -7,6 +7,7 @@ from functools import partial
 from time import perf_counter
 
 from raftkv_trio.kv import Store
+from raftkv_trio.node.words import ENOUGH
 from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.campaign.clients import Client
 from raftkv_trio.testing.campaign.faults import make_room, mend_all, strike
@@ -233,11 +234,19 @@ class SeedRun:
         return sum(client.succeeded for client in self.clients)
 
     def _have_ended(self) -> bool:
-        """Whether each removed node has ended, except nodes that know no member that could tell them."""
-        present = self._members()
+        """Whether each removed node has ended, except those that know too few members to be told."""
         return all(
-            m.state in (ProcessState.REMOVED, ProcessState.REFUSED)
-            or (m.node is not None and not any(m.dials(other.id) for other in present))
+            m.state in (ProcessState.REMOVED, ProcessState.REFUSED) or not self._can_be_told(m)
             for m in self.simulation.members.values()
             if m.id in self.simulation.invariants.configuration.removed
         )
+
+    def _can_be_told(self, removed: SimulatedMember) -> bool:
+        """Whether as many members as a removed node has to hear of its removal are reached by it."""
+        # Until it is a member, a joiner asks those of its configuration.
+        reached = [
+            other
+            for other in self._members()
+            if (other.id in removed.config.members if removed.parts is None else removed.dials(other.id))
+        ]
+        return len(reached) >= ENOUGH
