@@ -14,6 +14,7 @@ from raftkv_trio.errors import ConfigError, NodeRemoved
 from raftkv_trio.node.node import run_node
 from raftkv_trio.node.recovery import open_directory
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.peers.proofs import key_towards
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.state_machine import Committed
 from raftkv_trio.storage import Bootstrap, OsDisk
@@ -133,8 +134,16 @@ async def test_a_snapshot_that_holds_its_own_removal_ends_a_node(
         index=7,
         term=2,
     )
-    for config in gone, left:
-        open_directory(OsDisk(), config, random.Random(), bootstrap).close(clean=False)
+    storages = {
+        config.node_id: open_directory(OsDisk(), config, random.Random(), bootstrap)
+        for config in (gone, left)
+    }
+    # They have met: a stranger's word would not end it.
+    for own_id, other_id in ((1, 2), (2, 1)):
+        key = key_towards(storages[other_id].identity.directory_id, own_id)
+        storages[own_id].remember_directory_id(other_id, key)
+    for storage in storages.values():
+        storage.close(clean=False)
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_node, left, InitialState())
