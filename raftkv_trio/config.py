@@ -228,8 +228,8 @@ class RestConfig:
         for name, least in (("header", 256), ("value", 0), ("receiving", self.max_value_bytes)):
             if getattr(self, f"max_{name}_bytes") < least:
                 raise ConfigError(f"`max_{name}_bytes` must be at least {least}")
-        if self.quota_bytes < 0:
-            raise ConfigError("`quota_bytes` must be at least 0, which means no quota")
+        if not 0 <= self.quota_bytes < 2**63:
+            raise ConfigError("`quota_bytes` must be at least 0, which means no quota, and below 2**63")
         if self.max_connections < 1:
             raise ConfigError("`max_connections` must be at least 1")
         for name in self.host_whitelist:

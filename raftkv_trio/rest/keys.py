@@ -22,7 +22,6 @@ from raftkv_trio.kv import (
     Put,
     PutResult,
     Store,
-    Txn,
     TxnResult,
     encode_txn,
 )
@@ -55,6 +54,7 @@ class KeyHandlers:
     def __init__(self, node: Node, store: Store, config: RestConfig) -> None:
         self._node = node
         self._store = store
+        self._quota_bytes = config.quota_bytes or None
         self._config = config
         self._contents = ContentReceiver(config)
 
@@ -138,23 +138,14 @@ class KeyHandlers:
     async def _put(self, request: KeyRequest, key: bytes) -> KeyResponse:
         preconditions = await self._without_lost_tags(parse_preconditions(request.lines), key)
         async with self._contents.receive(request) as value:
-            txn = self._with_quota(preconditions.guard(key, Put(key, value)), len(key) + len(value))
+            # The quota travels with the command, whatever this node's store holds: it may be far behind.
+            txn = preconditions.guard(key, Put(key, value))._replace(quota_bytes=self._quota_bytes)
             proposal = self._node.submit(encode_txn(txn))
         del value  # from here on the command waits, and the node bounds commands
         applied, result = await self._outcome(proposal)
         if isinstance(result, GetResult):
             return self._precondition_failed(request, *result.key_values)
         return self._written(applied, result)
-
-    def _with_quota(self, txn: Txn, put_bytes: int) -> Txn:
-        """The txn with the quota, once the store is half full.
-
-        A txn without a quota can be run by members of an older version too. Below the half it needs none: the
-        store would have to double between now and the moment at which the txn is applied.
-        """
-        quota_bytes = self._config.quota_bytes
-        is_far = not self._node.is_restoring and self._store.size_bytes + put_bytes <= quota_bytes // 2
-        return txn if is_far or not quota_bytes else txn._replace(quota_bytes=quota_bytes)
 
     async def _delete(self, request: KeyRequest, key: bytes) -> KeyResponse:
         preconditions = parse_preconditions(request.lines)

@@ -26,6 +26,20 @@ async def full(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+async def test_puts_that_are_on_their_way_together_do_not_exceed_it(tmp_path: Path) -> None:
+    """Each alone would fit many times into the empty store that its node sees."""
+    statuses = []
+
+    async def put(client: httpx.AsyncClient, number: int) -> None:
+        statuses.append((await client.put(f"/k/{number:02}", content=VALUE[1:])).status_code)
+
+    server = open_server(tmp_path / "data", RestConfig(port=0, quota_bytes=QUOTA_BYTES))
+    async with server as served, open_client(served) as client, trio.open_nursery() as nursery:
+        for number in range(30):
+            nursery.start_soon(put, client, number)
+    assert sorted(statuses) == [204] * 10 + [507] * 20
+
+
 async def test_puts_are_refused_with_a_sentence(full: httpx.AsyncClient) -> None:
     """What would make the store larger is 507, and not written; the sentence says what to do."""
     answer = await full.put("/more", content=b"v")
