@@ -45,7 +45,7 @@ class KnownHosts:
     """
 
     def __init__(self, names: Iterable[str], members: Callable[[], Iterable[str]]) -> None:
-        self._names = frozenset({"localhost", *(name.lower() for name in names)})
+        self._names = frozenset({"localhost", *map(_canonical, names)})
         self._members = members
 
     def include(self, authority: bytes) -> bool:
@@ -55,7 +55,7 @@ class KnownHosts:
             host is None
             or host in self._names
             or ANY_HOST in self._names
-            or any(host == member.lower() for member in self._members())
+            or any(host == _canonical(member) for member in self._members())
         )
 
 
@@ -103,6 +103,11 @@ def lacks_json_type(method: str, fields: Fields) -> bool:
     return media_type.strip().lower() != b"application/json"
 
 
+def _canonical(name: str) -> str:
+    """One form for a name that may be written in capitals, or in its absolute form, with a last dot."""
+    return name.lower().removesuffix(".")
+
+
 # Clients send the same few values again and again, and each request pays for this.
 @lru_cache(maxsize=64)
 def _name_in(authority: bytes) -> str | None:
@@ -117,7 +122,7 @@ def _name_in(authority: bytes) -> str | None:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return host.lower().removesuffix(".")
+        return _canonical(host)
     return None
 
 

@@ -60,8 +60,8 @@ def make_waiting_app(config: ServerConfig, reason: Callable[[], str]) -> "RestAp
 
 def known_hosts(config: RestConfig, members: Callable[[], Iterable[str]]) -> KnownHosts:
     """The hosts under which clients may ask for a node; `members` gives the hosts of the members."""
-    advertised = () if config.advertise is None else (config.advertise.host,)
-    return KnownHosts((config.host, *advertised, *config.host_whitelist), members)
+    addresses = [address.host for address in (config.advertise, config.listen_metrics) if address is not None]
+    return KnownHosts((config.host, *addresses, *config.host_whitelist), members)
 
 
 def only_probes(app: "RestApp") -> ASGIFramework:

@@ -70,6 +70,13 @@ def test_unknown_hosts(host: str) -> None:
     assert refusal_of("PUT", fields(host=host), KnownHosts(["*"], list)) is None
 
 
+@pytest.mark.parametrize("host", ["kv.example", "kv.example.:1", "node.example:1", "Node.Example.:1"])
+def test_a_name_may_end_with_a_dot(host: str) -> None:
+    """In the configuration and among the members, as in Kubernetes, and in the request."""
+    hosts = KnownHosts(["KV.example."], lambda: ["node.example."])
+    assert refusal_of("GET", fields(host=host), hosts) is None
+
+
 def test_members_are_those_of_the_moment() -> None:
     """A member that is added is known at once, and one that was removed is not any more."""
     members = ["one"]

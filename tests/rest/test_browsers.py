@@ -10,6 +10,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
 from raftkv_trio.http import serve_http
 from raftkv_trio.rest import make_waiting_app
+from raftkv_trio.rest.app import known_hosts
 from tests.rest.serving import Served, open_client, open_server
 
 FOREIGN = (
@@ -83,6 +84,12 @@ async def test_a_host_name_that_leads_here_for_others(served: Served, client: ht
     metrics = (await client.get("/-/metrics")).text
     assert 'raftkv_http_requests_total{method="GET",route="key",status="421"} 1.0' in metrics
     assert 'raftkv_http_requests_total{method="POST",route="/-/",status="421"} 3.0' in metrics
+
+
+def test_the_host_of_the_address_for_probes() -> None:
+    """Whoever asks for health and metrics there names it."""
+    config = RestConfig(listen_metrics=PeerAddress("probes", 9999))
+    assert known_hosts(config, list).include(b"probes:9999")
 
 
 async def test_the_host_whitelist(tmp_path: Path) -> None:
