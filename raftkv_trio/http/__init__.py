@@ -3,7 +3,8 @@
 Every API for clients stands on this room; it knows none of them.
 
 - `listener.py`: the accept loop, the limit of connections, the shutdown.
-- `connection.py`: one connection: reading and sending, each with a deadline.
+- `client_connection.py`: one connection: reading and sending, each with a deadline.
+- `places.py`: how many connections there may be, and which gives way if there are more.
 - `browsers.py`: what is refused because a browser may have sent it for a page of another site.
 - `protocol.py`: bytes to requests and back; Hypercorn's HTTP/1.1 protocol over h11, and what we change in it.
 """

@@ -2,10 +2,9 @@
 
 If this node leads, its own proposals are appended to the core, and the proposals that followers have
 forwarded. If another node leads, this node's proposals are forwarded to it. A forwarded proposal names the
-term that it is
-meant for, and only the leader of that term may append it: on this rests the rule that tells the fate of a
-proposal (`node/proposals.py`). If the leader does not append it, it answers Refused; if it does, it answers
-nothing: the follower learns the outcome from its own log.
+term that it is meant for, and only the leader of that term may append it: on this rests the rule that tells
+the fate of a proposal (`node/proposals.py`). If the leader does not append it, it answers Refused; if it
+does, it answers nothing: the follower learns the outcome from its own log.
 """
 
 from collections import deque
