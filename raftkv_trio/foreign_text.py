@@ -46,13 +46,14 @@ class LimitedLog:
         self._quiet_until: float | None = None
         self._unlogged = 0
 
-    def note(self, sentence: str) -> None:
-        """Log this, or count it until the next line."""
+    def note(self, sentence: str) -> bool:
+        """Log this, or count it until the next line; returns whether it was logged."""
         now = self._now()
         if self._quiet_until is not None and now < self._quiet_until:
             self._unlogged += 1
-            return
+            return False
         more = f"; {self._unlogged} more since the last line" if self._unlogged else ""
         self._logger.warning("%s%s%s", self._beginning, sentence, more)
         self._quiet_until = now + self._interval_s
         self._unlogged = 0
+        return True

@@ -332,9 +332,9 @@ class Incoming:
 
     def _snapshot_failed(self, peer_id: int, error: Exception) -> None:
         trouble = f"receiving a snapshot from node {peer_id} failed: {reason_of(error)}"
-        if trouble != self._snapshot_trouble:  # one line while it lasts
-            self._snapshot_log.note(trouble)
-        self._snapshot_trouble = trouble
+        # One line while it lasts; if it was not logged, at the next attempt.
+        if trouble != self._snapshot_trouble and self._snapshot_log.note(trouble):
+            self._snapshot_trouble = trouble
 
     def _begun(self, transfer: Transfer) -> None:
         self._transfer = transfer

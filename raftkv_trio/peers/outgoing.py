@@ -285,8 +285,11 @@ class Outgoing:
             pass  # `second_process` tells it, for all members at once
         elif self.trouble == _REFUSED and self._clock.now() < self._refused_until:
             logger.debug("node %d at %s: %s", self.node_id, self.address.url, self.trouble)
-        elif self.trouble != self._told:  # one line while it lasts, not one for each attempt
-            self._log.note(f"node {self.node_id} at {self.address.url}: {self.trouble}")
+        # One line while it lasts, not one for each attempt. What was not logged, since another line came just
+        # before, is told at the next attempt.
+        elif self.trouble != self._told and self._log.note(
+            f"node {self.node_id} at {self.address.url}: {self.trouble}"
+        ):
             self._told = self.trouble
 
 

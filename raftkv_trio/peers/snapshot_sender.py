@@ -166,9 +166,11 @@ class SnapshotSender:
         return is_forward
 
     def _note_trouble(self, node_id: int, trouble: str) -> None:
-        if trouble != self._trouble:  # one line while it lasts, not one for each attempt
-            self._log.note(f"sending a snapshot to node {node_id} failed, and is retried: {trouble}")
-        self._trouble = trouble
+        # One line while it lasts, not one for each attempt; if it was not logged, at the next attempt.
+        if trouble != self._trouble and self._log.note(
+            f"sending a snapshot to node {node_id} failed, and is retried: {trouble}"
+        ):
+            self._trouble = trouble
 
 
 def jittered(seconds: float, random: Random) -> float:

@@ -122,7 +122,7 @@ def test_a_stranger_is_forgotten(cluster: Cluster) -> None:
     home = cluster.directory / "raftkv-trio-1"
     write_peers(OsDisk(), home, {**read_peers(OsDisk(), home), 2: b"the key of some stranger, no. 2!"})
     cluster.start(1)
-    cluster.nodes[2].wait_said("node 1 refuse[ds] this node")
+    cluster.nodes[2].wait_said("node 1 refused this node")
     assert "connected to node 2 " not in cluster.nodes[1].said
 
     cluster.nodes[2].wait(lambda: all(seen["client_url"] for seen in listed(cluster).values()))
