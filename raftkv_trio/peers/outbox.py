@@ -36,12 +36,8 @@ from raftkv_trio.peers.wire import (
     MembersQuery,
     PeerFrame,
     Refused,
-    encode_forward,
-    encode_forward_change,
-    encode_members,
-    encode_members_query,
     encode_messages,
-    encode_refused,
+    encode_peer_frame,
 )
 from raftkv_trio.raft.types import Message, MessageType
 
@@ -163,7 +159,8 @@ class Outbox:
             if small or not self._bulk:
                 return encode_messages(messages + small)
             self._cut = self._bulk.pop()
-            self._parts.extend(cut_into_parts(_encode(self._cut)))
+            frame = encode_peer_frame([self._cut] if isinstance(self._cut, Message) else self._cut)
+            self._parts.extend(cut_into_parts(frame))
         part = self._parts.popleft()
         if not self._parts:
             self._cut = None
@@ -237,20 +234,6 @@ class ItemQueue:
         items, self._items = list(self._items), deque()
         self._bytes = 0
         return items
-
-
-def _encode(item: Item) -> bytes:
-    if isinstance(item, Forward):
-        return encode_forward(item)
-    if isinstance(item, ForwardChange):
-        return encode_forward_change(item)
-    if isinstance(item, Refused):
-        return encode_refused(item)
-    if isinstance(item, MembersQuery):
-        return encode_members_query()
-    if isinstance(item, Members):
-        return encode_members(item)
-    return encode_messages([item])
 
 
 class PeerTransport(Protocol):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from enum import StrEnum
 
+from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.world import Clock
 
 logger = logging.getLogger(__name__)
@@ -40,9 +41,7 @@ class Refusals:
 
     def __init__(self, clock: Clock) -> None:
         self._counts = dict.fromkeys(Refusal, 0)
-        self._clock = clock
-        self._quiet_until = clock.now()
-        self._unlogged = 0
+        self._log = LimitedLog(logger, clock.now, LOG_INTERVAL_S, "refused: ")
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -56,11 +55,4 @@ class Refusals:
     def note(self, reason: Refusal, sentence: str) -> None:
         """A message was refused: count it, and log the sentence, or count it until the next line."""
         self.count(reason)
-        now = self._clock.now()
-        if now < self._quiet_until:
-            self._unlogged += 1
-            return
-        more = f"; {self._unlogged} more since the last line" if self._unlogged else ""
-        logger.warning("refused: %s%s", sentence, more)
-        self._quiet_until = now + LOG_INTERVAL_S
-        self._unlogged = 0
+        self._log.note(sentence)

@@ -145,6 +145,21 @@ def encode_members(members: Members) -> bytes:
     return encode_frame([FrameKind.MEMBERS, pairs])
 
 
+def encode_peer_frame(frame: PeerFrame) -> bytes:
+    """Any frame of a member's stream, but a part of one."""
+    if isinstance(frame, Forward):
+        return encode_forward(frame)
+    if isinstance(frame, ForwardChange):
+        return encode_forward_change(frame)
+    if isinstance(frame, Refused):
+        return encode_refused(frame)
+    if isinstance(frame, MembersQuery):
+        return encode_members_query()
+    if isinstance(frame, Members):
+        return encode_members(frame)
+    return encode_messages(frame)
+
+
 @of_a_peer
 def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
     """Any frame of a member's stream after the handshake; raises PeerProtocolError."""

@@ -12,19 +12,9 @@ from raftkv_trio.peers.handshake import new_nonce, say_hello
 from raftkv_trio.peers.handshake_frames import Hello, Introduction, Purpose
 from raftkv_trio.peers.proofs import Conversation, key_towards
 from raftkv_trio.peers.wire import (
-    Forward,
-    ForwardChange,
-    Members,
-    MembersQuery,
-    Refused,
     SnapshotOffer,
     SnapshotPiece,
-    encode_forward,
-    encode_forward_change,
-    encode_members,
-    encode_members_query,
-    encode_messages,
-    encode_refused,
+    encode_peer_frame,
     encode_snapshot_frame,
 )
 from raftkv_trio.raft.types import ConfState, Message, MessageType, Snapshot
@@ -33,7 +23,6 @@ from raftkv_trio.testing.world.stranger import (
     INTERVAL_S,
     STRANGER_ID,
     Overheard,
-    Said,
     draw_frame,
     with_wrong_ids,
 )
@@ -130,7 +119,7 @@ class StrangerOnStreams:
             frame = draw_frame(self._random, victim_id, heard)
             if members and self._random.random() < 0.1:
                 frame = with_wrong_ids(self._random, frame, members)
-            await stream.send_all(_encode(frame))
+            await stream.send_all(encode_peer_frame(frame))
         await self._network.sleep(self._random.uniform(*INTERVAL_S))  # so that all of it can be taken
 
     async def _offer_snapshot(self, stream: trio.abc.Stream, victim_id: int, heard: Overheard) -> None:
@@ -147,17 +136,3 @@ class StrangerOnStreams:
 
 async def _at_once() -> None:
     """It is never paused."""
-
-
-def _encode(frame: Said) -> bytes:
-    if isinstance(frame, Forward):
-        return encode_forward(frame)
-    if isinstance(frame, ForwardChange):
-        return encode_forward_change(frame)
-    if isinstance(frame, Refused):
-        return encode_refused(frame)
-    if isinstance(frame, MembersQuery):
-        return encode_members_query()
-    if isinstance(frame, Members):
-        return encode_members(frame)
-    return encode_messages(frame)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.payload.proposal import ProposalId
-from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, Refused
+from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, PeerFrame, Refused
 from raftkv_trio.raft.types import Entry, EntryType, Message, MessageType
 
 #: Its node id: no node of a simulation gets this one.
@@ -37,9 +37,6 @@ _TYPES = (
 )
 
 
-Said = Sequence[Message] | Forward | ForwardChange | Refused | MembersQuery | Members
-
-
 class Overheard(NamedTuple):
     """What a stranger knows of the node that it speaks to."""
 
@@ -47,7 +44,7 @@ class Overheard(NamedTuple):
     last_index: int
 
 
-def draw_frame(random: Random, to: int, heard: Overheard) -> Said:
+def draw_frame(random: Random, to: int, heard: Overheard) -> PeerFrame:
     """A frame of a member's stream, to node `to`, in the stranger's own name."""
     term = random.choice((0, heard.term, heard.term, heard.term + 1, heard.term + 1, 2**33, _MAX_INT))
     kind = random.randrange(10)
@@ -63,7 +60,7 @@ def draw_frame(random: Random, to: int, heard: Overheard) -> Said:
     return [_draw_message(random, to, term, heard) for _ in range(random.randint(1, 3))]
 
 
-def with_wrong_ids(random: Random, frame: Said, members: Sequence[int]) -> Said:
+def with_wrong_ids(random: Random, frame: PeerFrame, members: Sequence[int]) -> PeerFrame:
     """The same frame in the name of a member, or to another one."""
     if isinstance(frame, Forward):
         return Forward(frame.term, ((ProposalId(random.choice(members), 1, 1), b"command"),))
