@@ -35,7 +35,7 @@ from raftkv_trio.peers.wire import (
     Members,
     MembersQuery,
     PeerFrame,
-    Refused,
+    SingleFrame,
     encode_messages,
     encode_peer_frame,
 )
@@ -50,7 +50,7 @@ _OVERHEAD_BYTES = 64
 #: PROP and SNAP do not travel on streams; they are here because they are not small.
 _BULK_TYPES = (MessageType.APP, MessageType.PROP, MessageType.SNAP)
 
-Item = Message | Forward | ForwardChange | Refused | MembersQuery | Members
+Item = Message | SingleFrame
 
 
 def size_of(item: Item) -> int:
@@ -70,7 +70,7 @@ def size_of(item: Item) -> int:
 
 def size_of_frame(frame: PeerFrame) -> int:
     """About how many bytes a frame takes in memory that has arrived from a member."""
-    if isinstance(frame, Forward | ForwardChange | Refused | MembersQuery | Members):
+    if isinstance(frame, SingleFrame):
         return size_of(frame)
     return sum([size_of(message) for message in frame])
 

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -124,7 +125,8 @@ class Outgoing:
         self._directory_refused = directory_refused
         self._told_removed = told_removed
         self._second_process = second_process
-        self._snapshots = SnapshotSender(self._dial_for_snapshot, world, storage, events.snapshot_sent)
+        dial_for_snapshot = partial(self._dial, is_for_snapshot=True)
+        self._snapshots = SnapshotSender(dial_for_snapshot, world, storage, events.snapshot_sent)
         self._stream_to: int | None = None  # the boot nonces of the processes that were dialled last
         self._snapshot_to: int | None = None
         self._scope = trio.CancelScope()
@@ -231,9 +233,6 @@ class Outgoing:
         else:
             self._stream_to = met.boot_nonce
         return stream
-
-    async def _dial_for_snapshot(self) -> trio.abc.Stream:
-        return await self._dial(is_for_snapshot=True)
 
     async def _send(self, stream: trio.abc.Stream) -> None:
         is_logged, self._has_lasted = self._has_lasted, False

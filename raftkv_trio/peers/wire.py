@@ -101,7 +101,9 @@ class Members(NamedTuple):
     addresses: Mapping[int, PeerAddress]
 
 
-PeerFrame = Sequence[Message] | Forward | ForwardChange | Refused | MembersQuery | Members
+#: What has a frame of its own; raft messages share frames.
+SingleFrame = Forward | ForwardChange | Refused | MembersQuery | Members
+PeerFrame = Sequence[Message] | SingleFrame
 
 
 class FramePart(NamedTuple):

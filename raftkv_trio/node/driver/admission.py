@@ -19,8 +19,9 @@ from typing import NamedTuple
 from raftkv_trio.config import MAX_ENTRY_BYTES
 from raftkv_trio.node.driver.known_nodes import KnownNodes
 from raftkv_trio.node.reads import CONTEXT_BYTES
+from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.refusals import Refusal, Refusals
-from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, Refused
+from raftkv_trio.peers.wire import Refused
 from raftkv_trio.raft.errors import PeerNotFound
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import Message, MessageType
@@ -101,9 +102,7 @@ class Admission:
         self._known = known
         self._refusals = refusals
 
-    def admits(
-        self, peer_id: int, said: Message | Forward | ForwardChange | Refused | Members | MembersQuery
-    ) -> bool:
+    def admits(self, peer_id: int, said: Item) -> bool:
         """Whether the driver may act on it; if not, that is counted and logged, and the node asked about."""
         objection = self._objection(peer_id, said)
         if objection is not None:
@@ -120,9 +119,7 @@ class Admission:
         reason = Refusal.STRANGER if isinstance(error, PeerNotFound) else Refusal.NONSENSE
         self._refusals.note(reason, f"a {message.type.name} message of node {peer_id}: {error}")
 
-    def _objection(
-        self, peer_id: int, said: Message | Forward | ForwardChange | Refused | Members | MembersQuery
-    ) -> Objection | None:
+    def _objection(self, peer_id: int, said: Item) -> Objection | None:
         if peer_id not in self._known:
             self._known.came(peer_id)
             return Objection(

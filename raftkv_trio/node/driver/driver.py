@@ -34,7 +34,7 @@ from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.node.reads import PendingReads
 from raftkv_trio.peers.incoming import InboxItem, ReceivedSnapshot
 from raftkv_trio.peers.outbox import Item, PeerTransport
-from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, Refused
+from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, Refused, SingleFrame
 from raftkv_trio.raft.errors import AcknowledgedEntriesLost
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import (
@@ -184,7 +184,7 @@ class Driver:
             # core then asks the log writer for is only to let the log continue that file.
             if isinstance(frame, ReceivedSnapshot):
                 messages.append((peer_id, frame.message))
-            elif isinstance(frame, Forward | ForwardChange | Refused | MembersQuery | Members):
+            elif isinstance(frame, SingleFrame):
                 self._take_frame(peer_id, frame)
             else:
                 messages += [(peer_id, message) for message in frame]
@@ -196,9 +196,7 @@ class Driver:
                 assert message.snapshot is not None
                 self._snapshot_stepped(message.snapshot)
 
-    def _take_frame(
-        self, peer_id: int, frame: Forward | ForwardChange | Refused | MembersQuery | Members
-    ) -> None:
+    def _take_frame(self, peer_id: int, frame: SingleFrame) -> None:
         if not self._admission.admits(peer_id, frame):
             return
         match frame:
