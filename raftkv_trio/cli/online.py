@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from raftkv_trio.cli.shared_flags import ask_members, endpoints_option, option, write_out_option
-from raftkv_trio.errors import ConfigError
+from raftkv_trio.errors import ConfigError, RaftKVError
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 
@@ -37,13 +37,17 @@ def status(endpoints: tuple[str, ...], write_out: str, timeout: float) -> int:
 def snapshot(endpoints: tuple[str, ...], timeout: float) -> int:
     """Make members take a snapshot now.
 
-    Each member named by --endpoint takes a snapshot of everything that it has applied. The exit code is 0 if
-    all of them did.
+    Each member named by --endpoint takes a snapshot of everything that it has applied, and has a line that
+    says so, or why it took none. The exit code is 0 if all of them did.
     """
     from raftkv_trio.client.snapshots import take_snapshots
 
-    for line in ask_members(endpoints, timeout, partial(take_snapshots, timeout_s=timeout)):
-        click.echo(line)
+    outcomes = ask_members(endpoints, timeout, partial(take_snapshots, timeout_s=timeout))
+    for outcome in outcomes:
+        click.echo(outcome.line)
+    failed = sum(outcome.failure is not None for outcome in outcomes)
+    if failed:
+        raise RaftKVError(f"{failed} of {len(outcomes)} members took no snapshot; the lines above say why")
     return 0
 
 

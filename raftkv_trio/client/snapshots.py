@@ -1,22 +1,62 @@
 """`raftkv-trio snapshot`: running members take a snapshot now."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.rest import NotANode, open_rest_client
+from raftkv_trio.client.rest import NoAnswer, NobodyDid, NotANode, RestClient, RestError, open_rest_client
+from raftkv_trio.foreign_text import escaped
+
+NOTHING_APPLIED = "it has applied nothing yet, so there is nothing to take a snapshot of"
 
 
-async def take_snapshots(endpoints: Sequence[PeerAddress], timeout_s: float) -> list[str]:
-    """Make each of these members take a snapshot, one after another; a line for each of its newest snapshot.
+class Taken(NamedTuple):
+    """What became of the request to one member.
 
-    Raises RestError for the first member that fails. A member goes on with its snapshot after cancellation.
+    Attributes:
+        line: what is shown of it.
+        failure: why the member took no snapshot; None if it did.
     """
-    lines = []
-    async with open_rest_client(timeout_s) as rest:
+
+    line: str
+    failure: RestError | None
+
+
+async def take_snapshots(endpoints: Sequence[PeerAddress], timeout_s: float) -> list[Taken]:
+    """Make each of these members take a snapshot, all at once; what became of each, in their order.
+
+    One that is down holds up none of the others: it may take all of the timeout to be noticed.
+
+    Raises NobodyDid if all of them fail. After cancellation members go on with their snapshots.
+    """
+    taken: dict[PeerAddress, Taken] = {}
+
+    async def take(rest: RestClient, endpoint: PeerAddress) -> None:
+        try:
+            line = await _take(rest, endpoint)
+        except RestError as error:
+            what = "unreachable: " if isinstance(error, NoAnswer) else "failed: "
+            taken[endpoint] = Taken(escaped(f"{endpoint.url}: {what}{error.reason}"), error)
+        else:
+            taken[endpoint] = Taken(line, None)
+
+    async with open_rest_client(timeout_s) as rest, trio.open_nursery() as nursery:
         for endpoint in endpoints:
-            match await rest.ask("POST", endpoint, "/-/snapshot"):
-                case {"index": int(index), "term": int(term)}:
-                    lines.append(f"{endpoint.url}: snapshot at index {index} of term {term}")
-                case _:
-                    raise NotANode(endpoint.url)
-    return lines
+            nursery.start_soon(partial(take, rest, endpoint))
+    outcomes = [taken[endpoint] for endpoint in endpoints]
+    failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
+    if len(failures) == len(outcomes):
+        raise NobodyDid(failures)
+    return outcomes
+
+
+async def _take(rest: RestClient, endpoint: PeerAddress) -> str:
+    match await rest.ask("POST", endpoint, "/-/snapshot"):
+        case {"index": 0}:
+            raise RestError(endpoint.url, NOTHING_APPLIED, f"{endpoint.url}: {NOTHING_APPLIED}")
+        case {"index": int(index), "term": int(term)}:
+            return f"{endpoint.url}: snapshot at index {index} of term {term}"
+    raise NotANode(endpoint.url)

@@ -222,8 +222,8 @@ class Node:
     async def take_snapshot(self) -> SnapshotMeta:
         """Take a snapshot of everything that is applied here now; return it, or a newer one.
 
-        Raises SnapshotNotTaken if there is no room for it, NoLeader if the node stops. Cancellation does not
-        stop the writing.
+        Raises SnapshotNotTaken if there is no room for it, NoLeader if the node stops or has lost what it had
+        acknowledged. Cancellation does not stop the writing.
         """
         return await self._parts.snapshotter.take()
 

@@ -113,19 +113,21 @@ class Snapshotter:
     async def take(self) -> SnapshotMeta:
         """Take a snapshot of all that is applied at this moment; returns it, or a newer one.
 
-        Raises SnapshotNotTaken if there is no room for it, NoLeader if the node stops. Cancellation ends the
-        wait, and not the snapshot.
+        Raises SnapshotNotTaken if there is no room for it, NoLeader if the node stops or has lost what it had
+        acknowledged. Cancellation ends the wait, and not the snapshot.
         """
         index = self._applier.position.index
-        while self._storage.snapshot.index < index:
+        while True:
+            # First: a node that takes no part any more must not pass its old snapshot off as the present one.
             if self._closed is not None:
                 raise NoLeader(self._closed)
+            if self._storage.snapshot.index >= index:
+                return self._storage.snapshot
             self._wanted = True
             self.wakeup.set()
             await self._ended.wait()
             if self._trouble is not None:
                 raise SnapshotNotTaken(self._trouble)
-        return self._storage.snapshot
 
     def close(self, reason: str) -> None:
         """The node stops: end every wait of `take` with NoLeader."""

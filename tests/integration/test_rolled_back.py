@@ -85,6 +85,9 @@ async def with_a_rolled_back_follower(directory: Path) -> AsyncIterator[tuple[No
         healthy, back = [i for i in (1, 2, 3) if i != leader]
         node = nodes.served[leader].node
         await node.propose(put(b"before"))
+        last = node.status().last_index
+        await wait_until(lambda: nodes.served[back].node.status().applied_index == last)
+        await nodes.served[back].node.take_snapshot()  # so that it has a snapshot of all that it will apply
         await nodes.stop(back)
         shutil.copytree(nodes.path(back), copy)
         await nodes.start(back)
@@ -113,6 +116,8 @@ async def test_it_says_so_and_takes_no_part(tmp_path: Path, caplog: pytest.LogCa
             await nodes.served[back].node.propose(put(b"x"))
         with pytest.raises(NoLeader, match="acknowledged"):
             await nodes.served[back].node.wait_readable()
+        with pytest.raises(NoLeader, match="acknowledged"):
+            await nodes.served[back].node.take_snapshot()
         node = nodes.served[leader].node
         await wait_until(lambda: [m.id for m in node.members() if not m.is_active] == [back])
         await trio.sleep(2)

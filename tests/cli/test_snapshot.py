@@ -1,0 +1,51 @@
+"""`raftkv-trio snapshot`: every member that is named is asked, and each has a line that is true."""
+
+import pytest
+import trio
+
+from raftkv_trio.client.rest import NOT_A_NODE, NobodyDid
+from raftkv_trio.client.snapshots import NOTHING_APPLIED, take_snapshots
+from tests.cli.cluster import Cluster
+from tests.cli.program import run
+from tests.client.stranger import open_stranger, response
+
+
+def test_a_member_that_is_down_keeps_no_other_from_it(cluster: Cluster) -> None:
+    """The others take their snapshots, the exit code is 1, and the line of the first says why."""
+    for node_id in (2, 3):
+        cluster.start(node_id)
+    for node in cluster.nodes.values():
+        node.wait_answer(200, "/-/ready")
+    endpoints = [argument for url in cluster.urls.values() for argument in ("--endpoint", url)]
+    done = run("snapshot", *endpoints, directory=cluster.directory)
+    assert done.returncode == 1
+    down, *others = done.stdout.splitlines()
+    assert down == f"{cluster.urls[1]}: unreachable: Connection refused"
+    for node_id, line in zip((2, 3), others, strict=True):
+        status = cluster.nodes[node_id].status()
+        assert line == f"{cluster.urls[node_id]}: snapshot at index {status['snapshot_index']} of term 2"
+        assert status["snapshot_index"] >= 2
+    assert done.stderr == "raftkv-trio: 1 of 3 members took no snapshot; the lines above say why\n"
+    done = run("snapshot", *endpoints[2:], directory=cluster.directory)
+    assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, others, "")
+
+
+async def test_what_is_no_snapshot() -> None:
+    """Index 0 is none, nor is a refusal, nor what another program answers."""
+    answers = {
+        response({"index": 0, "term": 0}): f"failed: {NOTHING_APPLIED}",
+        response({"detail": "set back"}, "503 Service Unavailable"): "failed: set back",
+        response({"index": "\x1b"}): f"failed: {NOT_A_NODE}",
+    }
+    async with trio.open_nursery() as nursery:
+        servers = [await open_stranger(nursery, {"/-/snapshot": answer}) for answer in answers]
+        good = await open_stranger(nursery, {"/-/snapshot": response({"index": 5, "term": 2})})
+        taken = await take_snapshots([good.address, *(server.address for server in servers)], 60)
+        assert [line.removeprefix("http://127.0.0.1:").partition(": ")[2] for line, _ in taken] == [
+            "snapshot at index 5 of term 2",
+            *answers.values(),
+        ]
+        assert [failure is None for _, failure in taken] == [True, False, False, False]
+        with pytest.raises(NobodyDid, match=NOTHING_APPLIED):
+            await take_snapshots([servers[0].address], 60)
+        nursery.cancel_scope.cancel()
