@@ -147,8 +147,9 @@ def forget(node_id: str, endpoints: tuple[str, ...], timeout: float) -> int:
     """Have a node's data directory forgotten.
 
     All other members forget by which data directory they know node ID, and take the next one that it shows.
-    Use this if a stranger was first under that id. Never use it for a voter that has lost its directory: that
-    one has forgotten its votes; remove it, and add a node under a new id.
+    Use this if a stranger was first under the id of a node that was just added. The leader refuses it for a
+    voter, and for a learner that has acknowledged entries. Then remove node ID, and add the node under a new
+    id.
     """
     from raftkv_trio.client.members import Cluster
 

@@ -103,13 +103,19 @@ class Cluster:
     async def forget(self, node_id: int) -> str:
         """Have all other members forget by which data directory they know a node; a line for each of them.
 
-        Raises RaftKVError with these lines if one of them cannot be asked.
+        Raises ConfigError if the leader refuses it, which alone knows what that node has acknowledged; then
+        nobody is asked to forget. RaftKVError if the leader cannot be asked, and with these lines if another
+        member cannot.
         """
-        seen, lines, is_done = await self.members(), [], True
+        seen, lines, is_done = await self._turn_to_leader(), [], True
+        _, leaders_answer = await self._ask("POST", f"/-/members/{node_id}/forget")
         for member in seen.members:
             if member["id"] == node_id:
                 continue
             name = f"node {member['id']}"
+            if member["id"] == seen.leader_id:
+                lines.append(f"{name}: {_forgot(leaders_answer, node_id)}")
+                continue
             if member["client_url"] is None:
                 lines.append(f"{name}: not asked, no member knows its client URL")
                 is_done = False
@@ -121,8 +127,7 @@ class Cluster:
                 lines.append(f"{name}: {error}")
                 is_done = False
             else:
-                was_known = isinstance(answer, dict) and answer.get("was_known") is True
-                lines.append(f"{name}: {'forgot' if was_known else 'did not know'} node {node_id}")
+                lines.append(f"{name}: {_forgot(answer, node_id)}")
         text = "\n".join(map(printable, lines))
         if not is_done:
             raise RaftKVError(text)
@@ -177,6 +182,11 @@ async def open_cluster(endpoints: Sequence[PeerAddress], timeout_s: float) -> As
 def _leader_id(status: Any) -> int | None:
     leader_id = status.get("leader_id") if isinstance(status, dict) else None
     return leader_id if type(leader_id) is int else None
+
+
+def _forgot(answer: Any, node_id: int) -> str:
+    was_known = isinstance(answer, dict) and answer.get("was_known") is True
+    return f"{'forgot' if was_known else 'did not know'} node {node_id}"
 
 
 def _query(is_forced: bool) -> str:

@@ -8,6 +8,7 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ChangeRefused, DiskFull, NoLeader, TransferFailed
+from raftkv_trio.node.forgetting import objection_to_forgetting
 from raftkv_trio.node.measures import NodeMeasures
 from raftkv_trio.node.open_snapshot import OpenSnapshot
 from raftkv_trio.node.parts import NodeParts
@@ -209,11 +210,15 @@ class Node:
     async def forget_directory(self, node_id: int) -> bool:
         """Forget by which data directory this node knows another one, and meet that one anew.
 
-        For an operator, if a stranger was first under that id. A member that has lost its directory must be
-        removed instead: it could vote twice in one term. Returns whether the other node was known.
+        For an operator, if a stranger was first under that id. Ask the leader first, which alone knows what a
+        learner has acknowledged. Returns whether the other node was known.
 
-        Raises DiskFull if there is no room, StorageError. Cancellation may leave it forgotten.
+        Raises ChangeRefused if it must be removed instead: it is a voter, or this node leads and that one has
+        acknowledged entries. NoSuchMember if this node leads and that one is no member. DiskFull if there is
+        no room, StorageError. Cancellation may leave it forgotten.
         """
+        if (objection := objection_to_forgetting(node_id, self._parts.raw)) is not None:
+            raise objection
         try:
             return await self._parts.peers.forget(node_id)
         except OSError as error:

@@ -433,8 +433,8 @@ def other_directory(node_id: int) -> str:
     """Why a node with another data directory is refused, and what to do, as one sentence."""
     return (
         f"node {node_id} came back with another data directory and has forgotten its votes; "
-        "remove it and add it under a new id; if this node has met a stranger under that id,"
-        f" use `raftkv-trio member forget {node_id}`"
+        "remove it and add it under a new id; if it was just added and a stranger was met under its id first,"
+        f" try `raftkv-trio member forget {node_id}`"
     )
 
 

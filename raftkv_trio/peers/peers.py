@@ -173,6 +173,12 @@ class Peers:
         Raises StorageError, and OSError if the disk has no room. Cancellation may leave it forgotten.
         """
         was_known = await self._directory_ids.forget(node_id)
+        if was_known:
+            logger.warning(
+                "an operator has had the data directory of node %d forgotten; the next one that comes under"
+                " that id is taken for it",
+                node_id,
+            )
         self.incoming.close(node_id)
         if (outgoing := self.outgoing.get(node_id)) is not None:
             outgoing.redial(outgoing.recorded_address)

@@ -12,8 +12,6 @@ from raftkv_trio.cli.member import remove
 from raftkv_trio.client.members import Members, forecast
 from raftkv_trio.client.rest import NoAnswer, NobodyDid, RequestFailed
 from raftkv_trio.errors import RaftKVError
-from raftkv_trio.storage import OsDisk
-from raftkv_trio.storage.small_files import read_peers, write_peers
 from tests.cli.cluster import Cluster
 from tests.cli.program import refusal, run
 
@@ -109,32 +107,6 @@ def test_the_list_says_what_is_wrong_with_an_inactive_member(cluster: Cluster) -
         assert monotonic() < deadline
     said = member(cluster, "list").splitlines()[-1]
     assert said == f"node {gone}: {cluster.urls[gone]} does not answer: Connection refused"
-
-
-def test_a_stranger_is_forgotten(cluster: Cluster) -> None:
-    """Node 1 knows node 2 by a stranger's key: after `forget` they meet. A member that cannot be asked is
-    named, with exit code 1, and the others are asked all the same."""
-    for node_id in cluster.urls:
-        cluster.start(node_id)
-    for node in cluster.nodes.values():
-        node.wait_answer(200, "/-/ready")
-    cluster.kill(1)
-    home = cluster.directory / "raftkv-trio-1"
-    write_peers(OsDisk(), home, {**read_peers(OsDisk(), home), 2: b"the key of some stranger, no. 2!"})
-    cluster.start(1)
-    cluster.nodes[2].wait_said("node 1 refused this node")
-    assert "connected to node 2 " not in cluster.nodes[1].said
-
-    cluster.nodes[2].wait(lambda: all(seen["client_url"] for seen in listed(cluster).values()))
-    assert member(cluster, "forget", "2") == "node 1: forgot node 2\nnode 3: forgot node 2\n"
-    cluster.nodes[1].wait_said("connected to node 2 ")
-
-    cluster.kill(3)
-    done = run("member", "forget", "2", "--endpoint", cluster.urls[2], directory=cluster.directory)
-    assert (done.returncode, done.stdout) == (1, "")
-    first, second = done.stderr.splitlines()
-    assert first == "raftkv-trio: node 1: forgot node 2"
-    assert second.startswith("  node 3: ")
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
