@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from raftkv_trio.node.proposals import Applied, Proposal
     from raftkv_trio.node.status import MemberStatus, NodeStatus
     from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
-    from raftkv_trio.state_machine import Committed, StateMachine, VerifyingStateMachine
+    from raftkv_trio.state_machine import Committed, RefusedResult, StateMachine, VerifyingStateMachine
     from raftkv_trio.storage import Disk, DiskFile, OsDisk, SnapshotId, SnapshotMeta
     from raftkv_trio.world import (
         Clock,
@@ -104,7 +104,7 @@ else:
         "node.proposals": ("Applied", "Proposal"),
         "node.status": ("MemberStatus", "NodeStatus"),
         "payload.membership": ("Action", "ChangeRequest", "MemberChange"),
-        "state_machine": ("Committed", "StateMachine", "VerifyingStateMachine"),
+        "state_machine": ("Committed", "RefusedResult", "StateMachine", "VerifyingStateMachine"),
         "storage": ("Disk", "DiskFile", "OsDisk", "SnapshotId", "SnapshotMeta"),
         "world": (
             "Clock",
@@ -169,6 +169,7 @@ __all__ = [
     "ProposalError",
     "RaftError",
     "RaftKVError",
+    "RefusedResult",
     "RemovedFromCluster",
     "SecondProcessRefused",
     "SlowRequest",

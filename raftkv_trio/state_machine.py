@@ -26,8 +26,8 @@ class StateMachine(Protocol):
         """Apply commands in order; return one result for each, in the same order.
 
         The node gives each result to the caller that proposed the command. For a command that makes no sense,
-        return a result that says so. An exception ends the node: the command is committed, so the node can
-        neither skip it nor go on without it.
+        return a result that says so, such as a `RefusedResult`. An exception ends the node: the command is
+        committed, so the node can neither skip it nor go on without it.
         """
         ...
 
@@ -59,3 +59,24 @@ class VerifyingStateMachine(StateMachine, Protocol):
         change the state. A snapshot may be larger than the memory: keep nothing of it.
         """
         ...
+
+
+class RefusedResult(Protocol):
+    """A result of a command that the state machine has refused, so that the command changed nothing.
+
+    It is a result like any other. Only in the counts of outcomes (`NodeMeasures.proposals`) it does not stand
+    among those that are applied.
+    """
+
+    @property
+    def refused_as(self) -> str:
+        """Under which name the refusal is counted; from a small fixed set, as it becomes a label."""
+        ...
+
+
+def refused_as(result: object) -> str | None:
+    """The name under which this result is counted as a refusal; None if it is none."""
+    if not hasattr(type(result), "refused_as"):  # asked of the class: a result may be any object
+        return None
+    name = result.refused_as  # type: ignore[attr-defined]
+    return name if isinstance(name, str) else None

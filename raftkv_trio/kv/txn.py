@@ -176,6 +176,11 @@ class Rejected(NamedTuple):
 
     reason: str
 
+    @property
+    def refused_as(self) -> str:
+        """Counted as an invalid command."""
+        return "invalid"
+
 
 class OverQuota(NamedTuple):
     """The result of a txn that met its quota (`Txn.quota_bytes`). Nothing was changed, on any node.
@@ -187,6 +192,11 @@ class OverQuota(NamedTuple):
 
     size_bytes: int
     quota_bytes: int
+
+    @property
+    def refused_as(self) -> str:
+        """Counted as the error that clients get for it, StoreFull."""
+        return "store_full"
 
 
 def check_txn(txn: Txn) -> None:

@@ -91,7 +91,8 @@ class NodeMeasures:
 
     Attributes:
         leader_changes: how often this node learnt of a new leader.
-        proposals: those of this node's clients, by outcome: `applied`, or the error's name in snake case.
+        proposals: those of this node's clients, by outcome: `applied`, the error's name in snake case, or as
+            what the state machine refused the command (`RefusedResult`).
         pending_proposals, pending_bytes: the proposals that wait for their outcome now.
         refusals: what was refused of other nodes, by reason (`peers/refusals.py`).
         log_writes: for each write of the log, the time until it was durable.

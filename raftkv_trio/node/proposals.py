@@ -17,6 +17,7 @@ Nothing else does: no new leader, no broken connection, no long wait.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from random import Random
 
 import trio
@@ -33,6 +34,7 @@ from raftkv_trio.errors import (
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.wire import MAX_FORWARDED
 from raftkv_trio.records import record
+from raftkv_trio.state_machine import refused_as
 from raftkv_trio.sync import Wakeup
 
 #: A refused command is sent again after 1, 2, 4 ticks, and no later.
@@ -125,6 +127,14 @@ class Proposal:
         self._done.set()
 
 
+@cache
+def _outcome_name(kind: type[Applied | ProposalError]) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+_APPLIED = _outcome_name(Applied)
+
+
 class ProposalTable:
     """All proposals of this node that are not settled, bounded in number and in bytes.
 
@@ -159,7 +169,8 @@ class ProposalTable:
         self._closed: str | None = None
         self.disk_shortage: str | None = None
         self.slowed_because: str | None = None
-        self._outcomes = Counter[type](dict.fromkeys((Applied, *ProposalError.__subclasses__()), 0))
+        kinds = (Applied, *ProposalError.__subclasses__())
+        self._outcomes = Counter[str](dict.fromkeys(map(_outcome_name, kinds), 0))
 
     def __len__(self) -> int:
         return len(self._open)
@@ -170,11 +181,8 @@ class ProposalTable:
         return self._bytes
 
     def outcomes(self) -> Mapping[str, int]:
-        """The number of proposals by outcome: `applied`, or the error's name in snake case."""
-        return {
-            re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower(): count
-            for kind, count in self._outcomes.items()
-        }
+        """The number of proposals by outcome: `applied`, an error's name in snake case, or a `refused_as`."""
+        return dict(self._outcomes)
 
     @property
     def has_queued(self) -> bool:
@@ -194,7 +202,7 @@ class ProposalTable:
         try:
             self._check(command)
         except ProposalError as error:
-            self._outcomes[type(error)] += 1
+            self._outcomes[_outcome_name(type(error))] += 1
             raise
         # Unique over all nodes, and by the nonce over all starts of this node. An entry that an earlier
         # process of this node proposed settles nothing here.
@@ -273,7 +281,7 @@ class ProposalTable:
         self._refuse(proposal, error)
 
     def _refuse(self, proposal: Proposal, error: ProposalError) -> None:
-        self._forget(proposal, type(error))
+        self._forget(proposal, _outcome_name(type(error)))
         proposal.settle(error)
 
     def retry_refused(self) -> None:
@@ -292,7 +300,7 @@ class ProposalTable:
         # Most ids are those of other nodes' clients.
         proposal = self._open.get(proposal_id)
         if proposal is not None:
-            self._forget(proposal, Applied)
+            self._forget(proposal, refused_as(outcome.result) or _APPLIED)
             proposal.settle(outcome)
 
     def term_applied(self, term: int) -> None:
@@ -333,10 +341,10 @@ class ProposalTable:
         else:
             reason = reason or f"the {what} was sent but not confirmed in time"
             error = OutcomeUnknown(f"{reason}; it may or may not be applied")
-        self._forget(proposal, type(error))
+        self._forget(proposal, _outcome_name(type(error)))
         return error
 
-    def _forget(self, proposal: Proposal, outcome: type[Applied | ProposalError]) -> None:
+    def _forget(self, proposal: Proposal, outcome: str) -> None:
         # Out of the queues too, or it would be sent again: a node may have said that it did not append what
         # it did append.
         if self._open.pop(proposal.id, None) is not None:

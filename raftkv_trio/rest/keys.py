@@ -8,6 +8,8 @@ import logging
 import re
 from http import HTTPStatus
 
+import trio
+
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError, StoreFull
@@ -30,6 +32,7 @@ from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.contents import ContentReceiver
 from raftkv_trio.rest.exchange import ALLOW, METHODS, KeyRequest, KeyResponse, empty, octets, plain
+from raftkv_trio.rest.full_store import FullStoreLog
 from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions, weak_hint
 from raftkv_trio.rest.status_codes import BUG, status_of
 from raftkv_trio.rest.waiting import wait_applied, wait_readable
@@ -57,6 +60,8 @@ class KeyHandlers:
         self._quota_bytes = config.quota_bytes or None
         self._config = config
         self._contents = ContentReceiver(config)
+        largest = config.max_value_bytes + MAX_KEY_BYTES
+        self._full_store = FullStoreLog(config.quota_bytes, largest, trio.current_time)
 
     async def handle(self, request: KeyRequest) -> KeyResponse:
         """Answer any request outside `/-/`; every error becomes a response.
@@ -198,6 +203,7 @@ class KeyHandlers:
         """Wait for a guarded write: its result, or the key as it was read if the preconditions fail."""
         applied = await wait_applied(self._node, proposal, self._config)
         if isinstance(applied.result, OverQuota):
+            self._full_store.refused(applied.result)
             raise StoreFull(
                 f"The store is full: it holds {applied.result.size_bytes} bytes of keys and values, and its"
                 f" quota is {applied.result.quota_bytes}; delete keys, or raise the quota on all members"
@@ -205,6 +211,7 @@ class KeyHandlers:
             )
         if not isinstance(applied.result, TxnResult):
             raise TypeError(f"the store refused a command of this app: {applied.result}")
+        self._full_store.written(self._store.size_bytes)
         return applied, applied.result.results[0]
 
     def _written(self, applied: Applied, result: OperationResult | None = None) -> KeyResponse:

@@ -1,5 +1,6 @@
 """A store that has reached its quota: puts are 507, all else goes on, and every member decides the same."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,6 +11,8 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import RestConfig
+from raftkv_trio.kv import OverQuota
+from raftkv_trio.rest.full_store import FullStoreLog
 from tests.rest.serving import PATIENCE_S, Served, open_client, open_server
 
 QUOTA_BYTES = 1000
@@ -106,3 +109,44 @@ async def test_members_with_different_flags_have_the_same_state(
                 await served.node.wait_readable()
         assert len({served.store.state_hash for served in nodes}) == 1
         assert {served.store.size_bytes for served in nodes} == {2101}
+
+
+async def test_the_log_tells_when_it_begins_and_ends(
+    full: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line each, however many puts are refused, and though small ones succeed in between."""
+    caplog.set_level(logging.INFO, "raftkv_trio.rest.full_store")
+    for number in range(5):
+        assert (await full.put(f"/more/{number}", content=b"v")).status_code == 507
+        assert (await full.put("/k/1", content=VALUE[number:])).status_code == 204
+    assert (await full.delete("/k/2")).status_code == 204
+    assert (await full.put("/k/3", content=VALUE * 5)).status_code == 507  # full again, within the interval
+    begun, ended = [record for record in caplog.records if record.name == "raftkv_trio.rest.full_store"]
+    assert (begun.levelname, ended.levelname) == ("WARNING", "INFO")
+    assert "puts are refused (507); it holds 1000 bytes" in begun.getMessage()
+    assert ended.getMessage() == "the store has room again: it holds 896 bytes of keys and values"
+
+
+async def test_a_refused_put_is_not_counted_as_applied(full: httpx.AsyncClient) -> None:
+    """It has an outcome of its own, as its error has."""
+    before = (await full.get("/-/metrics")).text
+    assert 'raftkv_proposals_total{outcome="store_full"} 0.0' in before
+    assert (await full.put("/more", content=b"v")).status_code == 507
+    after = (await full.get("/-/metrics")).text
+    assert 'raftkv_proposals_total{outcome="store_full"} 1.0' in after
+    for text in (before, after):
+        assert 'raftkv_proposals_total{outcome="applied"} 10.0' in text
+
+
+def test_the_log_waits_between_two_lines() -> None:
+    """Clients that fill and empty the store in turn cannot fill the log."""
+    now, log = 0.0, FullStoreLog(1000, 2000, lambda: now)
+    for second in range(181):
+        now = float(second)
+        log.refused(OverQuota(1000, 1000))
+        was_full = log.is_full
+        log.written(901)
+        assert log.is_full is was_full
+        log.written(900)
+        assert not log.is_full
+        assert was_full is (second % 60 == 0)
