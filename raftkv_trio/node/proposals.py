@@ -17,7 +17,6 @@ Nothing else does: no new leader, no broken connection, no long wait.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cache
 from random import Random
 
 import trio
@@ -127,7 +126,6 @@ class Proposal:
         self._done.set()
 
 
-@cache
 def _outcome_name(kind: type[Applied | ProposalError]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
@@ -169,8 +167,8 @@ class ProposalTable:
         self._closed: str | None = None
         self.disk_shortage: str | None = None
         self.slowed_because: str | None = None
-        kinds = (Applied, *ProposalError.__subclasses__())
-        self._outcomes = Counter[str](dict.fromkeys(map(_outcome_name, kinds), 0))
+        errors = [_outcome_name(kind) for kind in ProposalError.__subclasses__()]
+        self._outcomes = Counter[str](dict.fromkeys((_APPLIED, *errors), 0))
 
     def __len__(self) -> int:
         return len(self._open)
