@@ -87,9 +87,10 @@ def curl(arguments: list[str]) -> Answer:
     method = next((argument[2:] for argument in arguments if argument.startswith("-X")), "GET")
     url = next(argument for argument in arguments if argument.startswith("http://"))
     fields = [arguments[i + 1].split(": ") for i, argument in enumerate(arguments) if argument == "-H"]
-    content = arguments[-1] if "-d" in arguments else None
+    content = arguments[arguments.index("-d") + 1] if "-d" in arguments else None
     response = httpx.request(method, url, content=content, headers=dict(fields), timeout=60)
-    return Answer(response.status_code, response.text)
+    head = f"HTTP/1.1 {response.status_code} \n\n" if "-i" in arguments else ""
+    return Answer(response.status_code, head + response.text)
 
 
 async def wait_ready(*ports: int) -> None:
@@ -164,7 +165,10 @@ async def test_two_of_three_are_down(procfile: Path, ports: Ports) -> None:
         assert lost.code in (503, 504)
         said = await do(get, here)
         assert (said.code, "no leader is known" in said.text) == (503, True)
-        assert await do(get_old, here) == (200, "bar")
+        old = await do(get_old, here)
+        assert (old.code, old.text.splitlines()[-1]) == (200, "bar")
+        for answer in (lost, said, old):  # the user sees it, and not only the test
+            assert answer.text.startswith(f"HTTP/1.1 {answer.code} ")
         assert (await do(start, here)).code == 0
         await wait_ready(*rest_ports)
         assert (await do(get_again, here)).text in (("bar", "lost") if lost.code == 504 else ("bar",))
