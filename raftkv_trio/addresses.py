@@ -5,6 +5,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from raftkv_trio.errors import ConfigError
@@ -82,6 +83,23 @@ def is_wildcard(host: str) -> bool:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return host == "0"  # as the resolver reads 0.0.0.0; any other text is a name
+
+
+@lru_cache(maxsize=64)  # requests ask for the same few names again and again
+def a_label_form(name: str) -> str:
+    """The one form in which host names are compared: A-labels (`xn--...`), in lower case, without a last dot.
+
+    A name that can be of no host has no A-labels: it is returned as it is, in lower case.
+    """
+    if not name.isascii() and len(name) <= MAX_HOST_BYTES:
+        import idna  # not above: its tables take time to load, and few names need them
+
+        try:
+            # As Trio's resolver and browsers do (UTS #46). Python's own codec makes another name of some.
+            name = idna.encode(name, uts46=True).decode()
+        except idna.IDNAError:
+            pass
+    return name.lower().removesuffix(".")
 
 
 def may_be_same_host(one: str, other: str) -> bool:

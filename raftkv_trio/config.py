@@ -12,6 +12,7 @@ from pathlib import Path
 from raftkv_trio.addresses import (
     MAX_URL_CHARACTERS,
     PeerAddress,
+    a_label_form,
     cluster_id_of,
     is_wildcard,
     may_be_same_host,
@@ -233,7 +234,7 @@ class RestConfig:
         if self.max_connections < 1:
             raise ConfigError("`max_connections` must be at least 1")
         for name in self.host_whitelist:
-            if name != ANY_HOST and not re.fullmatch(r"[a-zA-Z0-9._-]+", name):
+            if name != ANY_HOST and not re.fullmatch(r"[a-z0-9._-]+", a_label_form(name)):
                 raise ConfigError(f"`host_whitelist` {name!r} is no host name; leave out scheme and port")
 
     @property

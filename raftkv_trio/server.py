@@ -50,7 +50,7 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
         config = replace(config, node=replace(config.node, client_url=client_url))
         node = await _start_node(node_nursery, config, store, ports)
         async with trio.open_nursery() as rest_nursery:
-            app = make_app(node, store, config.rest)
+            app = make_app(node, store, config.rest, client_url)
             serve_clients = partial(
                 serve_http,
                 app,

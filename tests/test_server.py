@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -140,3 +141,33 @@ async def test_what_is_announced_is_listened_at(
         for url in urls:
             assert (await client.get(f"{url}/-/healthy")).status_code == 200
         nursery.cancel_scope.cancel()
+
+
+async def test_the_announced_host_is_answered_though_it_is_no_member_s_any_more(tmp_path: Path) -> None:
+    """A node that restarts with its old `--cluster` is shown under the host that it has there."""
+    (port,) = find_free_ports(1)
+    node = NodeConfig(
+        node_id=1,
+        members={1: PeerAddress("old.example", port)},
+        data_dir=tmp_path / "1",
+        listen=PeerAddress("127.0.0.1", port),
+        segment_bytes=1024 * 1024,
+    )
+    config = ServerConfig(node=node, rest=RestConfig(host="0.0.0.0", port=0))
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with trio.open_nursery() as nursery:
+            url = f"http://127.0.0.1:{await nursery.start(serve, config)}"
+            moved = await client.put(f"{url}/-/members/1", json={"url": f"http://new.example:{port}"})
+            assert moved.status_code < 300, moved.text
+            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            url = f"http://127.0.0.1:{await nursery.start(serve, config)}"
+            (member,) = (await client.get(f"{url}/-/members")).json()
+            assert (urlsplit(member["url"]).hostname, urlsplit(member["client_url"]).hostname) == (
+                "new.example",
+                "old.example",
+            )
+            for told in member["url"], member["client_url"]:
+                own = {"Host": urlsplit(told).netloc}
+                assert (await client.get(f"{url}/-/healthy", headers=own)).status_code == 200
+            nursery.cancel_scope.cancel()

@@ -20,6 +20,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
+from raftkv_trio.addresses import a_label_form
 from raftkv_trio.config import ANY_HOST
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -45,7 +46,7 @@ class KnownHosts:
     """
 
     def __init__(self, names: Iterable[str], members: Callable[[], Iterable[str]]) -> None:
-        self._names = frozenset({"localhost", *map(_canonical, names)})
+        self._names = frozenset({"localhost", *map(a_label_form, names)})
         self._members = members
 
     def include(self, authority: bytes) -> bool:
@@ -55,7 +56,7 @@ class KnownHosts:
             host is None
             or host in self._names
             or ANY_HOST in self._names
-            or any(host == _canonical(member) for member in self._members())
+            or any(host == a_label_form(member) for member in self._members())
         )
 
 
@@ -103,16 +104,12 @@ def lacks_json_type(method: str, fields: Fields) -> bool:
     return media_type.strip().lower() != b"application/json"
 
 
-def _canonical(name: str) -> str:
-    """One form for a name that may be written in capitals, or in its absolute form, with a last dot."""
-    return name.lower().removesuffix(".")
-
-
 # Clients send the same few values again and again, and each request pays for this.
 @lru_cache(maxsize=64)
 def _name_in(authority: bytes) -> str | None:
-    """The host name in `host:port`, in lower case; None for an IP address, and for no host at all."""
-    text = authority.decode("latin-1")
+    """The host name in `host:port`, as `a_label_form`; None for an IP address, and for no host at all."""
+    # Browsers send A-labels; some programs send a name as it was typed. No name has a backslash.
+    text = authority.decode(errors="backslashreplace")
     if not text:  # HTTP/1.0, or a proxy; every browser names a host
         return None
     match = _AUTHORITY.fullmatch(text)
@@ -122,7 +119,7 @@ def _name_in(authority: bytes) -> str | None:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return _canonical(host)
+        return a_label_form(host)
     return None
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Protocol, cast
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 from quart import request
@@ -28,9 +28,13 @@ PROBES = ("/-/healthy", "/-/ready", "/-/metrics")
 _AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 
-def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
-    """The app of one node and the store that it replicates, to be served by `serve_http`."""
-    hosts = known_hosts(config, lambda: (address.host for address in node.addresses.values()))
+def make_app(node: Node, store: Store, config: RestConfig, client_url: str | None = None) -> "RestApp":
+    """The app of one node and the store that it replicates, to be served by `serve_http`.
+
+    Args:
+        client_url: where clients reach it, as other members tell them.
+    """
+    hosts = known_hosts(config, client_url, lambda: (address.host for address in node.addresses.values()))
     app = RestApp(KeyHandlers(node, store, config), hosts)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_OPERATORS_CONTENT_BYTES,
@@ -47,7 +51,7 @@ def make_app(node: Node, store: Store, config: RestConfig) -> "RestApp":
 def make_waiting_app(config: ServerConfig, reason: Callable[[], str]) -> "RestApp":
     """The app of a node that waits to be added: healthy, and 503 with `reason` to everything else."""
     members = [address.host for address in config.node.members.values()]
-    app = RestApp(_NoKeys(reason), known_hosts(config.rest, lambda: members))
+    app = RestApp(_NoKeys(reason), known_hosts(config.rest, config.node.client_url, lambda: members))
 
     @app.before_request
     async def wait() -> Response:
@@ -58,10 +62,18 @@ def make_waiting_app(config: ServerConfig, reason: Callable[[], str]) -> "RestAp
     return app
 
 
-def known_hosts(config: RestConfig, members: Callable[[], Iterable[str]]) -> KnownHosts:
-    """The hosts under which clients may ask for a node; `members` gives the hosts of the members."""
-    addresses = [address.host for address in (config.advertise, config.listen_metrics) if address is not None]
-    return KnownHosts((config.host, *addresses, *config.host_whitelist), members)
+def known_hosts(
+    config: RestConfig, client_url: str | None, members: Callable[[], Iterable[str]]
+) -> KnownHosts:
+    """The hosts under which clients may ask for a node; `members` gives the hosts of the members.
+
+    Args:
+        client_url: of this node. Its host may be that of no member: it is from `--cluster`, which the log
+            has overruled if the members have changed their addresses.
+    """
+    own = urlsplit(client_url or "").hostname
+    addresses = [address.host for address in (config.advertise, config.listen_metrics) if address]
+    return KnownHosts((config.host, *addresses, *config.host_whitelist, *([own] if own else ())), members)
 
 
 def only_probes(app: "RestApp") -> ASGIFramework:

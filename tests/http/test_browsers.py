@@ -77,6 +77,23 @@ def test_a_name_may_end_with_a_dot(host: str) -> None:
     assert refusal_of("GET", fields(host=host), hosts) is None
 
 
+@pytest.mark.parametrize("given", ["B\xfccher.example", "xn--bcher-KVA.example", "b\xfccher\u3002example."])
+@pytest.mark.parametrize("asked", ["xn--bcher-kva.example:1", "XN--bcher-kva.example.", "B\xdcCHER.example"])
+def test_a_name_of_other_letters(given: str, asked: str) -> None:
+    """It is one name in A-labels, which browsers send, and as it is written, whatever the case."""
+    host = [(b"host", asked.encode())]
+    for hosts in KnownHosts([given], list), KnownHosts((), lambda: [given]):
+        assert refusal_of("GET", host, hosts) is None
+    assert refusal_of("GET", host, KnownHosts(["bucher.example"], lambda: ["xn--other.example"]))
+
+
+def test_names_of_other_letters_that_are_not_the_same() -> None:
+    """An older standard has `ss` for the sharp s: that would be the name of somebody else."""
+    hosts = KnownHosts(["fa\xdf.example"], list)
+    assert refusal_of("GET", fields(host="xn--fa-hia.example"), hosts) is None
+    assert refusal_of("GET", fields(host="fass.example"), hosts)
+
+
 def test_members_are_those_of_the_moment() -> None:
     """A member that is added is known at once, and one that was removed is not any more."""
     members = ["one"]

@@ -89,7 +89,7 @@ async def test_a_host_name_that_leads_here_for_others(served: Served, client: ht
 def test_the_host_of_the_address_for_probes() -> None:
     """Whoever asks for health and metrics there names it."""
     config = RestConfig(listen_metrics=PeerAddress("probes", 9999))
-    assert known_hosts(config, list).include(b"probes:9999")
+    assert known_hosts(config, None, list).include(b"probes:9999")
 
 
 async def test_the_host_whitelist(tmp_path: Path) -> None:
