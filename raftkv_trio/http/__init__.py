@@ -9,7 +9,7 @@ Every API for clients stands on this room; it knows none of them.
 - `protocol.py`: bytes to requests and back; Hypercorn's HTTP/1.1 protocol over h11, and what we change in it.
 """
 
-from raftkv_trio.http.browsers import KnownHosts, Refusal, lacks_json_type, refusal_of
+from raftkv_trio.http.browsers import KnownHosts, Refusal, lacks_json_type, may_be_of_another_site, refusal_of
 from raftkv_trio.http.listener import open_http_listeners, serve_http, serve_http_temporarily
 from raftkv_trio.http.protocol import TARGET
 
@@ -18,6 +18,7 @@ __all__ = [
     "KnownHosts",
     "Refusal",
     "lacks_json_type",
+    "may_be_of_another_site",
     "open_http_listeners",
     "refusal_of",
     "serve_http",

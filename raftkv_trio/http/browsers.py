@@ -5,9 +5,12 @@ password. What protects it:
 
 - A change that a page of another origin asks for is refused. The browser says where the page is from, in
   `Origin` (RFC 6454) and `Sec-Fetch-Site` (Fetch Metadata); a page cannot forge either. What is no browser
-  sends neither.
+  sends neither. Browsers send `Origin` with changes, and `Sec-Fetch-Site` over TLS and to `localhost`.
+- `Sec-Fetch-Site: same-origin` counts more than an `Origin` that differs from `Host`: a proxy may have
+  replaced `Host`, and only the browser knows the name that it has asked for. But the proxy may be what DNS
+  rebinding leads to, so that name must be a known one.
 - A page of another origin may ask for a read, but not see the answer: no response has a CORS field. So no
-  request with a safe method may change anything.
+  request with a safe method may change anything. One that costs much asks `may_be_of_another_site` too.
 - With DNS rebinding the page's own name leads to this server, so that its origin is the server's. Then `Host`
   has that name: a name that is not known to be a node's is refused, for reads too. IP addresses need no list,
   since a page at an address was served from that address.
@@ -25,6 +28,9 @@ from raftkv_trio.config import ANY_HOST
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _AUTHORITY = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::[0-9]*)?")
+#: What `Sec-Fetch-Site` says of the server's own pages, and of what the user has asked for instead of a page.
+#: `same-site` is another origin all the same.
+_OWN_SITES = (_SAME_ORIGIN := b"same-origin", b"none")
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 Fields = Iterable[tuple[bytes, bytes]]
@@ -77,15 +83,33 @@ def refusal_of(method: str, fields: Fields, hosts: KnownHosts) -> Refusal | None
         )
     if method in _SAFE_METHODS:
         return None
-    origin = field.get(b"origin")
+    origin, site = field.get(b"origin"), field.get(b"sec-fetch-site")
     is_foreign = origin is not None and not _is_same_authority(origin, host)
-    # `none`: the user asked for it, and no page. `same-site` is another origin all the same.
-    if is_foreign or field.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+    if is_foreign and site == _SAME_ORIGIN:
+        authority = _authority_of(origin or b"")
+        is_foreign = not (authority and hosts.include(authority))
+    if is_foreign or site not in (None, *_OWN_SITES):
         return Refusal(
             HTTPStatus.FORBIDDEN,
             "A page of another origin may change nothing here; send the request from a program",
         )
     return None
+
+
+def may_be_of_another_site(fields: Fields) -> bool:
+    """Whether a page of another origin may have made a browser send this read.
+
+    With a read a browser need not say whose page has asked for it, so one that does not say it is suspected.
+    It is known as a browser by its `User-Agent`, which begins with `Mozilla/` in all of them. A page cannot
+    change that without a preflight request.
+
+    Args:
+        fields: of the request's head, with names in lower case.
+    """
+    field = dict(fields)
+    if (site := field.get(b"sec-fetch-site")) is not None:
+        return site not in _OWN_SITES
+    return b"origin" in field or field.get(b"user-agent", b"").startswith(b"Mozilla/")
 
 
 def lacks_json_type(method: str, fields: Fields) -> bool:
@@ -125,8 +149,14 @@ def _name_in(authority: bytes) -> str | None:
 
 def _is_same_authority(origin: bytes, host: bytes) -> bool:
     """Whether an origin such as `http://host:port` has the host and port of `Host`; `null` has none."""
-    scheme, _, authority = origin.lower().partition(b"://")
+    scheme = origin.lower().partition(b"://")[0]
     default_port = _DEFAULT_PORTS.get(scheme, b"")
+    authority = _authority_of(origin).lower()
     return authority != b"" and authority.removesuffix(default_port) == host.lower().removesuffix(
         default_port
     )
+
+
+def _authority_of(origin: bytes) -> bytes:
+    """The host and port of an origin; empty if it has none."""
+    return origin.partition(b"://")[2]

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import pytest
 
-from raftkv_trio.http import KnownHosts, lacks_json_type, refusal_of
+from raftkv_trio.http import KnownHosts, lacks_json_type, may_be_of_another_site, refusal_of
 
 CHANGES = ("PUT", "POST", "DELETE", "PATCH")
 HOSTS = KnownHosts(("kv.example", "Advertised"), lambda: ["member-1", "10.0.0.1"])
@@ -131,6 +131,51 @@ def test_origins(host: str, origin: str, is_refused: bool) -> None:
         assert status(method, host=host, origin=origin) == (403 if is_refused else None)
     for method in ("GET", "HEAD", "OPTIONS"):
         assert status(method, host=host, origin=origin) is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_refused"),
+    [
+        ("https://kv.example", False),
+        ("https://KV.example.:8443", False),
+        ("https://10.1.2.3", False),
+        ("http://localhost:8080", False),
+        ("https://evil.example", True),  # leads to the proxy, by DNS rebinding
+        ("https://kv.example.evil.example", True),
+        ("null", True),
+        ("", True),
+        ("https://", True),
+        ("kv.example", True),
+    ],
+)
+def test_a_proxy_that_replaces_the_host(origin: str, is_refused: bool) -> None:
+    """A page of the proxy's own origin may change keys if the browser says so, and its name is known here."""
+    behind = {"host": "10.0.0.1:9121", "origin": origin}
+    for method in CHANGES:
+        assert status(method, **behind, sec_fetch_site="same-origin") == (403 if is_refused else None)
+        for site in ("none", "same-site", "cross-site"):
+            assert status(method, **behind, sec_fetch_site=site) == 403
+        assert status(method, **behind) == 403  # an old browser, or plain HTTP: it does not say so
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, False),
+        ({"user_agent": "curl/7.88.1"}, False),
+        ({"user_agent": "Mozilla/5.0 (X11)", "sec_fetch_site": "same-origin"}, False),
+        ({"user_agent": "Mozilla/5.0 (X11)", "sec_fetch_site": "none"}, False),
+        ({"user_agent": "Mozilla/5.0 (X11)", "sec_fetch_site": "same-site"}, True),
+        ({"user_agent": "Mozilla/5.0 (X11)", "sec_fetch_site": "cross-site"}, True),
+        ({"user_agent": "Mozilla/5.0 (X11)"}, True),
+        ({"user_agent": "Mozilla/5.0 (X11)", "sec_fetch_site": "same-origin", "origin": "http://a"}, False),
+        ({"origin": "http://evil.example"}, True),
+        ({"origin": "null"}, True),
+    ],
+)
+def test_what_a_page_of_another_site_may_have_sent(given: dict[str, str], expected: bool) -> None:
+    """All that a browser has sent which does not say that it was no such page; programs are no browsers."""
+    assert may_be_of_another_site(fields(**given)) is expected
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.rest.serving import Served, open_client, open_server
 
 CHROMIUM = shutil.which("chromium")
 PATIENCE_S = 300
-ATTEMPTS = 18
+ATTEMPTS = 20
 #: How many of a page's attempts reach the node as changes. A browser sends the others only after a preflight
 #: request, to which the node grants nothing; for a page of the node's own origin it needs none.
 CHANGES = {"elsewhere": 8, "beside": 8, "sandbox": 8, "rebound": 13}
@@ -87,6 +87,8 @@ async function ask(method, path, more) {
     await attempt("json beacon", () => navigator.sendBeacon(
         node + "/-/members", new Blob([change], {type: "application/json"})));
     await attempt("image", () => load("/key"));
+    await attempt("backup as an image", () => load("/-/backup"));
+    await attempt("backup", () => ask("GET", "/-/backup", simple));
     await attempt("read", () => ask("GET", "/key"));
     await attempt("read without leave", () => ask("GET", "/key", simple));
     await fetch("/done/" + page, {method: "POST", mode: "no-cors", body: JSON.stringify(tried)});

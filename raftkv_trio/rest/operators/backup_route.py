@@ -11,9 +11,10 @@ from quart_trio import QuartTrio
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import Overloaded
+from raftkv_trio.http import may_be_of_another_site
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.open_snapshot import OpenSnapshot
-from raftkv_trio.rest.operators.documents import Response, problem
+from raftkv_trio.rest.operators.documents import Response, head_fields, problem
 from raftkv_trio.rest.waiting import wait_readable
 
 DOWNLOAD_PIECE_BYTES = 256 * 1024
@@ -28,6 +29,12 @@ def add_backup_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
     @app.get("/-/backup")
     async def backup() -> Response:
         """Send a snapshot; first a quorum confirms the index that the snapshot must reach."""
+        # A page could not read it, but take all places, and have a snapshot made for each.
+        if may_be_of_another_site(head_fields()):
+            return problem(
+                HTTPStatus.FORBIDDEN,
+                "A page of another site may have sent this; take the backup with `raftkv-trio backup`",
+            )
         with ExitStack() as held:
             held.enter_context(_one_of(places))
             await wait_readable(node, config)

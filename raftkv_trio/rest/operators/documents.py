@@ -49,6 +49,11 @@ def problem_content(status: int, detail: str) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
+def head_fields() -> list[tuple[bytes, bytes]]:
+    """The fields of the request's head as they were sent, with names in lower case."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
+
+
 async def read_json(otherwise: str) -> Any:
     """The content as JSON; None without content. Raises MalformedRequest, with the sentence `otherwise`.
 

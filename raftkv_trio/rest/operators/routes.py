@@ -18,7 +18,7 @@ from raftkv_trio.kv import Store
 from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node.node import Node
 from raftkv_trio.rest.counts import RequestCounts
-from raftkv_trio.rest.operators.documents import Response, document, problem, read_json, text
+from raftkv_trio.rest.operators.documents import Response, document, head_fields, problem, read_json, text
 from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics
 from raftkv_trio.rest.status_codes import BUG, status_of
 from raftkv_trio.rest.waiting import wait_readable
@@ -156,10 +156,7 @@ def _add_errors(app: QuartTrio) -> None:
 
     @app.before_request
     async def json_only() -> Response | None:
-        fields = [
-            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers
-        ]
-        if request.routing_exception is None and lacks_json_type(request.method, fields):
+        if request.routing_exception is None and lacks_json_type(request.method, head_fields()):
             return problem(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "A change under /-/ needs the field Content-Type: application/json, also without content",

@@ -45,6 +45,27 @@ async def test_a_fifth_backup_is_refused(filled: Served) -> None:
         assert (await filled.ask(b"GET /1")).status == 200
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Sec-Fetch-Site: cross-site",
+        b"Sec-Fetch-Site: same-site",
+        b"Origin: http://evil.example",
+        b"User-Agent: Mozilla/5.0 (X11; Linux x86_64)",
+    ],
+)
+async def test_a_page_of_another_site_has_no_backup(served: Served, field: bytes) -> None:
+    """It could take all places, each with a snapshot. A browser that does not say whose page is refused."""
+    before = served.node.status().snapshot_index
+    for request in (b"GET /-/backup", b"HEAD /-/backup?x", b"GET /-/%62ackup"):
+        answer = await served.ask(request, field)
+        assert (answer.status, answer.headers["Content-Type"]) == (403, "application/problem+json")
+        assert request.startswith(b"HEAD") or b"raftkv-trio backup" in answer.content
+    assert served.node.status().snapshot_index == before
+    own = (b"Sec-Fetch-Site: none", b"User-Agent: Mozilla/5.0")
+    assert (await served.ask(b"HEAD /-/backup", *own)).status == 200
+
+
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 async def test_a_backup_that_ends_makes_room(filled: Served, method: bytes) -> None:
     """A place is free again when the client is gone, after a whole backup, and after HEAD."""
