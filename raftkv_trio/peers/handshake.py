@@ -50,7 +50,8 @@ from raftkv_trio.peers.handshake_frames import (
     encode_join_answer,
     encode_welcome,
 )
-from raftkv_trio.peers.proofs import Conversation, Sealed, secret_objection
+from raftkv_trio.peers.proofs import Conversation, Sealed
+from raftkv_trio.peers.trust import Refusal, Trust, other_cluster, other_directory, quoted
 from raftkv_trio.storage import Identity
 
 HANDSHAKE_TIMEOUT_S = 5.0
@@ -83,14 +84,6 @@ class Caller(NamedTuple):
     client_url: str | None
     boot_nonce: int
     is_for_snapshot: bool
-
-
-class Refusal(NamedTuple):
-    """Why a node is refused, and what follows from that for it."""
-
-    reason: str
-    kind: RefusalKind = RefusalKind.OTHER
-    removed_at: int | None = None
 
 
 async def _no_objection(caller: Caller) -> str | None:
@@ -132,6 +125,7 @@ class Handshake:
         self.directory_ids = directory_ids
         self._boot_nonce = boot_nonce
         self._secret = cluster_secret
+        self._trust = Trust(directory_ids, cluster_secret)
         self._random = random
         self._second_process = second_process
         self._client_url = client_url
@@ -210,25 +204,25 @@ class Handshake:
         self, peer_id: int, welcome: Welcome, proof: Proof, sealed: Sealed
     ) -> str | None:
         if proof.cluster_id != self.identity.cluster_id:
-            return _other_cluster(proof.cluster_id, self.identity.cluster_id)
+            return other_cluster(proof.cluster_id, self.identity.cluster_id)
         if welcome.node_id != peer_id:
             return f"node {peer_id} was expected at this address, but node {welcome.node_id} answers"
-        refusal = self._unproved(peer_id, sealed)
+        refusal = self._trust.unproved(peer_id, sealed)
         return refusal and refusal.reason
 
     def _check_admitted(self, peer_id: int, admission: Admission, sealed: Sealed) -> None:
         """Raise what `introduce` raises if the dialled node refuses this one, or has not proved its word."""
-        if (unproved := self._unproved(peer_id, sealed)) is not None:
+        if (unproved := self._trust.unproved(peer_id, sealed)) is not None:
             raise PeerProtocolError(unproved.reason)
         if admission.refusal is None:
             return
-        sentence = f"node {peer_id} refused this node: {admission.reason}"
+        sentence = quoted(f"node {peer_id} refused this node", admission.reason)
         if admission.refusal is RefusalKind.DIRECTORY:
             raise DirectoryRefused(sentence)
         if admission.refusal is RefusalKind.PROCESS:
             raise SecondProcessRefused(str(admission.reason))
         # Whoever is met for the first time is trusted, but not as far as this.
-        is_removal = admission.refusal is RefusalKind.REMOVED and self._is_proof(peer_id)
+        is_removal = admission.refusal is RefusalKind.REMOVED and self._trust.is_proof(peer_id)
         if is_removal and admission.removed_at is not None:
             raise RemovedFromCluster(sentence, admission.removed_at)
         raise PeerProtocolError(sentence)
@@ -258,7 +252,7 @@ class Handshake:
             sealed = await conversation.receive_sealed(FrameKind.INTRODUCTION)
         introduction = decode_introduction(sealed.body)
         if introduction.reason is not None:
-            raise PeerProtocolError(f"node {hello.sender} refuses this node: {introduction.reason}")
+            raise PeerProtocolError(quoted(f"node {hello.sender} refuses this node", introduction.reason))
         caller = Caller(
             hello.sender,
             hello.peer_url,
@@ -310,10 +304,9 @@ class Handshake:
     def _refusal(self, hello: Hello, introduction: Introduction, sealed: Sealed) -> Refusal | None:
         identity, envelope = self.identity, self.envelope
         if introduction.purpose is Purpose.JOIN:  # it knows neither the cluster nor this node, and has no key
-            reason = secret_objection(self._secret, sealed, f"node {hello.sender}")
-            return None if reason is None else Refusal(reason)
+            return self._trust.lacks_secret(hello.sender, sealed)
         if hello.cluster_id != identity.cluster_id:
-            return Refusal(_other_cluster(hello.cluster_id, identity.cluster_id))
+            return Refusal(other_cluster(hello.cluster_id, identity.cluster_id))
         if hello.sender in envelope.removed:
             return Refusal(
                 f"node {hello.sender} was removed from this cluster",
@@ -328,7 +321,7 @@ class Handshake:
             return Refusal(
                 f"node {hello.sender} is not a member of this cluster, and does not say where it listens"
             )
-        return self._unproved(hello.sender, sealed)
+        return self._trust.unproved(hello.sender, sealed)
 
     async def _answer(
         self,
@@ -368,24 +361,10 @@ class Handshake:
             sealed = await conversation.receive_sealed(FrameKind.NOTICE)
         except StreamEnded:
             return  # it means another process, which has ended: this one has taken its place
-        if self._is_proof(caller.sender) and self._unproved(caller.sender, sealed) is None:
+        if self._trust.is_proof(caller.sender) and self._trust.unproved(caller.sender, sealed) is None:
             self._second_process(decode_notice(sealed.body))
 
     # ------------------------------------------------------------ both
-
-    def _unproved(self, peer_id: int, sealed: Sealed) -> Refusal | None:
-        """Why the sender of a frame is not that peer; None if it may be: see `_is_proof`."""
-        reason = secret_objection(self._secret, sealed, f"node {peer_id}")
-        if reason is not None:
-            return Refusal(reason)
-        key = self.directory_ids.key_of(peer_id)
-        if key is not None and not sealed.is_by_key(key):
-            return Refusal(other_directory(peer_id), RefusalKind.DIRECTORY)
-        return None
-
-    def _is_proof(self, peer_id: int) -> bool:
-        """Whether a seal by which that peer is not unproved proves who it is."""
-        return self._secret is not None or self.directory_ids.key_of(peer_id) is not None
 
     async def _is_learnt(self, peer_id: int, key: bytes | None, sealed: Sealed) -> bool:
         """Learn the key that a member tells, if it tells one; False if it is known by another.
@@ -395,7 +374,7 @@ class Handshake:
         """
         if key is None or peer_id not in self.envelope.members:
             return True
-        return sealed.is_by_key(key) and await self.directory_ids.learn(peer_id, key)
+        return await self._trust.learns(peer_id, key, sealed)
 
     def _nonce(self) -> bytes:
         return new_nonce(self._random)
@@ -414,7 +393,7 @@ async def say_hello(conversation: Conversation, hello: Hello) -> tuple[Welcome, 
             f" version {PROTOCOL_VERSIONS[1]}; run the same version of raftkv-trio on all nodes"
         )
     if welcome.reason is not None:
-        raise PeerProtocolError(f"node {welcome.node_id} refused this node: {welcome.reason}")
+        raise PeerProtocolError(quoted(f"node {welcome.node_id} refused this node", welcome.reason))
     return welcome, await conversation.receive_sealed(FrameKind.PROOF)
 
 
@@ -427,16 +406,3 @@ def join_answer(node_id: int, cluster_id: int, envelope: Envelope) -> JoinAnswer
     """What a member tells a joiner that asks, under this id, which cluster this is."""
     urls = {i: member.address.url for i, member in envelope.members.items()}
     return JoinAnswer(cluster_id, urls, envelope.removed.get(node_id))
-
-
-def other_directory(node_id: int) -> str:
-    """Why a node with another data directory is refused, and what to do, as one sentence."""
-    return (
-        f"node {node_id} came back with another data directory and has forgotten its votes; "
-        "remove it and add it under a new id; if it was just added and a stranger was met under its id first,"
-        f" try `raftkv-trio member forget {node_id}`"
-    )
-
-
-def _other_cluster(other: int, own: int) -> str:
-    return f"cluster id {other:x} is not this cluster's {own:x}"

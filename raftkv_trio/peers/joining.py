@@ -26,6 +26,7 @@ from raftkv_trio.peers.handshake_frames import (
     decode_join_answer,
 )
 from raftkv_trio.peers.proofs import Conversation, secret_objection
+from raftkv_trio.peers.trust import quoted
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage import Bootstrap
 from raftkv_trio.world import Clock, Network, reason_of
@@ -72,7 +73,7 @@ class Joiner:
                     raise PeerProtocolError(objection)
                 admission = decode_admission(await self._proved(conversation, FrameKind.ADMISSION))
                 if admission.refusal is not None:
-                    raise PeerProtocolError(f"it refused this node: {admission.reason}")
+                    raise PeerProtocolError(quoted("it refused this node", admission.reason))
                 return decode_join_answer(await self._proved(conversation, FrameKind.JOIN_ANSWER))
 
     async def _proved(self, conversation: Conversation, kind: FrameKind) -> bytes:

@@ -108,7 +108,10 @@ async def test_another_cluster_is_refused_on_both_sides(
     two = BareMember(2, addresses, tmp_path / "2", cluster_id=CLUSTER_ID + 1)
     async with running(one, two):
         await in_trouble(one, 2, "cluster id 4e is not this cluster's 4d")
-        await until(lambda: "node 1 refuses this node: cluster id 4e" in caplog.text)
+        await until(
+            lambda: 'node 1 refuses this node, and says: "cluster id 4e is not this cluster' in caplog.text
+        )
+        await in_trouble(two, 1, "start it with --join and a new data directory")
     assert not one.peers.outgoing[2].outbox.is_open
 
 
