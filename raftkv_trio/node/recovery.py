@@ -6,10 +6,10 @@ so nothing of it has to be durable by itself.
 """
 
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from random import Random
 
-from raftkv_trio.addresses import restored_cluster_id
+from raftkv_trio.addresses import PeerAddress, cluster_id_of, restored_cluster_id
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.logs import NAMES_FIELDS
@@ -144,7 +144,7 @@ def committed_membership(envelope: Envelope, log: MemoryStorage) -> Envelope:
 
 
 def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) -> None:
-    """Warn if the configured `members` are not those of the first start, which are the ones that count.
+    """Warn if `members` or `cluster_token` are not those of the first start, which are the ones that count.
 
     Raises ConfigError if they have no member of this cluster, which can only be a mistake, or if the node has
     lost entries that it had acknowledged.
@@ -157,10 +157,7 @@ def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) 
             " under a new id, with a data directory of its own; if the others are no majority, bring them"
             " back first, or if they are lost, run `member force-new-cluster` on a healthy member"
         )
-    cluster_id, origin = config.cluster_id, storage.origin
-    is_made_with_these = storage.identity.cluster_id == (
-        cluster_id if origin is None else restored_cluster_id(cluster_id, origin)
-    )
+    is_made_with_these = _is_made_with(storage, config.members, config.cluster_token)
     if config.join and is_made_with_these:
         logger.warning(
             "`join` is ignored: %s was created without it, and belongs to a cluster of its own; to join"
@@ -177,14 +174,42 @@ def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) 
         )
     if config.join:  # a directory that has joined was made without the configured members
         return
-    logger.warning(
-        "`members` is ignored, except that this node listens to nodes with these ids: node %d in %s has the"
-        " members %s; to change them, use raftkv-trio member",
-        config.node_id,
-        config.data_dir,
-        ",".join(f"{node_id}={address.url}" for node_id, address in sorted(envelope.addresses.items())),
-        extra=NAMES_FIELDS,
+    for sentence in _what_is_ignored(config, storage, envelope.addresses):
+        logger.warning("%s", sentence, extra=NAMES_FIELDS)
+
+
+def _is_made_with(storage: NodeStorage, members: Mapping[int, PeerAddress], token: str) -> bool:
+    """Whether the cluster of this directory began with these members and this token."""
+    cluster_id, origin = cluster_id_of(members, token), storage.origin
+    return storage.identity.cluster_id == (
+        cluster_id if origin is None else restored_cluster_id(cluster_id, origin)
     )
+
+
+def _what_is_ignored(
+    config: NodeConfig, storage: NodeStorage, present: Mapping[int, PeerAddress]
+) -> Iterator[str]:
+    """A sentence for each field that differs from what the directory was made with, or may differ.
+
+    The directory has only a hash of both fields. It shows which one differs as long as the members are still
+    the first ones, or if there was no token.
+    """
+    node = f"node {config.node_id} in {config.data_dir}"
+    if dict(config.members) != dict(present):
+        members = ",".join(f"{node_id}={address.url}" for node_id, address in sorted(present.items()))
+        yield (
+            f"`members` is ignored, except that this node listens to nodes with these ids: {node} has the"
+            f" members {members}; to change them, use raftkv-trio member"
+        )
+    if _is_made_with(storage, present, config.cluster_token):
+        return
+    if any(_is_made_with(storage, members, "") for members in (config.members, present)):
+        yield f"`cluster_token` is ignored: {node} belongs to a cluster that was made without one"
+    else:
+        yield (
+            f"`cluster_token` is ignored: {node} belongs to a cluster that was made with another one, or that"
+            " began with other members"
+        )
 
 
 class OwnDirectory:

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.node.recovery import open_directory
 from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from raftkv_trio.world import World
+
+Given = tuple[str, str]  # members and token
 
 
 @pytest.mark.parametrize(("joins", "words"), [(True, "`join` is ignored"), (False, None)])
@@ -30,3 +33,41 @@ async def test_join_comes_too_late(caplog: pytest.LogCaptureFixture, joins: bool
     said = [record.getMessage() for record in caplog.records]
     assert [words in line for line in said if words] == ([True] if words else [])
     assert bool(said) == joins
+
+
+FIRST = "http://one:1,http://two:2"
+MORE = f"{FIRST},http://three:3"
+MEMBERS = r"`members` is ignored, except .*: node 2 in /data has the members 1=http://one:1,2=http://two:2;"
+NO_TOKEN = "`cluster_token` is ignored: node 2 in /data belongs to a cluster that was made without one"
+OTHER_TOKEN = "`cluster_token` is ignored: .* was made with another one, or that began with other members"
+
+
+@pytest.mark.parametrize(
+    ("made_with", "started_with", "said"),
+    [
+        ((FIRST, "t"), (FIRST, "t"), []),
+        ((FIRST, "t"), (MORE, "t"), [MEMBERS]),
+        ((FIRST, "t"), (FIRST, "u"), [OTHER_TOKEN]),
+        ((FIRST, "t"), (FIRST, ""), [OTHER_TOKEN]),
+        ((FIRST, ""), (FIRST, "u"), [NO_TOKEN]),
+        ((FIRST, ""), (MORE, ""), [MEMBERS]),
+        ((FIRST, ""), (MORE, "u"), [MEMBERS, NO_TOKEN]),
+        ((FIRST, "t"), (MORE, "u"), [MEMBERS, OTHER_TOKEN]),
+    ],
+)
+async def test_which_field_differs(
+    caplog: pytest.LogCaptureFixture, made_with: Given, started_with: Given, said: list[str]
+) -> None:
+    """The log names what is not as at the first start, and nothing else."""
+    rng = random.Random(1)
+    disk = SimulatedDisk(rng)
+    first, later = [
+        NodeConfig(node_id=2, members=parse_cluster(cluster), cluster_token=token, data_dir=Path("/data"))
+        for cluster, token in (made_with, started_with)
+    ]
+    open_directory(disk, first, rng).close(clean=True)
+    with caplog.at_level(logging.WARNING):
+        NodeParts(later, Store(), open_directory(disk, later, rng), World(random=rng))
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == len(said)
+    assert all(map(re.match, said, lines))
