@@ -17,6 +17,7 @@ from pathlib import Path
 import trio
 
 from raftkv_trio.errors import RaftKVError
+from raftkv_trio.foreign_text import escaped
 from raftkv_trio.local.console import Console
 from raftkv_trio.local.procfile import is_node
 from raftkv_trio.local.readiness import VARIABLE, wait_told
@@ -25,6 +26,8 @@ from raftkv_trio.local.readiness import VARIABLE, wait_told
 READY_WITHIN_S = 60.0
 DRAIN_S = 1.0  # after the end of a process, for the output that is still in its pipe
 _MAX_LINE_BYTES = 64 * 1024
+_MAX_LAST_WORDS = 2000
+_PROGRAM_SAYS = "raftkv-trio: "
 _SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
@@ -39,6 +42,7 @@ class ProcessRun:
         self.awaiting_ready = trio.CancelScope()
         self.stop_signal: signal.Signals | None = None  # the last one that was sent
         self.was_killed = False  # because it did not stop in time
+        self.last_line = b""  # of its output
 
     def send_signal(self, number: signal.Signals) -> bool:
         """Send a signal to the process group, to stop it; returns whether a process was left to get it."""
@@ -59,6 +63,12 @@ class ProcessRun:
     def failed(self) -> bool:
         """Whether it had to be killed, or ended by itself with a signal or an exit code other than 0."""
         return self.was_killed or (self.stop_signal is None and self.leader.returncode not in (None, 0))
+
+    @property
+    def last_words(self) -> str:
+        """Its last line of output, in a form that a terminal can show: most likely why it has ended."""
+        text = self.last_line[:_MAX_LAST_WORDS].decode(errors="replace").strip()
+        return escaped(text.removeprefix(_PROGRAM_SAYS))
 
     def __str__(self) -> str:
         """For example `running, pid 42`, `stopped, exited with code 0`, `ended by SIGKILL`."""
@@ -145,10 +155,12 @@ class LocalProcess:
             with trio.move_on_after(within_s) as waiting:
                 await run.ready.wait()
             if run.ended.is_set():
-                raise RaftKVError(f"{self.name} {run}")
+                # Who asked may sit at another terminal than the one that has the output.
+                raise RaftKVError(f"{self.name} {run}" + (f": {run.last_words}" if run.last_words else ""))
             if waiting.cancelled_caught:
                 raise RaftKVError(
-                    f"{self.name} is {run}, but does not serve after {within_s:g} s; its output says why"
+                    f"{self.name} is {run}, but does not serve after {within_s:g} s; its output,"
+                    " at the terminal of local start, says why"
                 )
         return sentence
 
@@ -236,8 +248,10 @@ class LocalProcess:
                     if len(rest) > _MAX_LINE_BYTES:
                         lines, rest = [*lines, rest], b""
                     if lines:
+                        run.last_line = lines[-1]
                         await self._context.console.write(self.name, lines)
             if rest:
+                run.last_line = rest
                 await self._context.console.write(self.name, [rest])
 
 

@@ -192,10 +192,14 @@ async def test_members_come_and_go(procfile: Path, ports: Ports) -> None:
             await wait_shown(terminal, r"node 3 was removed from the cluster")
             await wait_shown(terminal, r"raftkv3 exited with code 0$")
             assert await do(get, here) == (200, "bar")
+            code, said = await do("raftkv-trio local run start raftkv3", here)
+            assert code == 1
+            assert said.startswith("raftkv-trio: raftkv3 exited with code 2: ")
+            assert "node 3 was removed" in said
             joiner.interrupt()
             assert await joiner.process.wait() == 0
         terminal.interrupt()
-        assert await terminal.process.wait() == 0
+        assert await terminal.process.wait() == 1  # for raftkv3, which was started in vain
         assert "Traceback" not in terminal.shown + joiner.shown
 
 

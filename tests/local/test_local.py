@@ -446,7 +446,7 @@ async def test_a_start_waits_until_a_node_serves(tmp_path: Path) -> None:
     """For a node, start and restart return when it serves, and fail if it ends before that."""
     # The command's name makes it a node; whether it serves is up to the test.
     program = tmp_path / "raftkv-trio"
-    wait = "touch asked; while [ ! -e go ]; do sleep 0.01; done; [ -e broken ] && exit 4"
+    wait = "touch asked; while [ ! -e go ]; do sleep 0.01; done; [ -e broken ] && . ./broken"
     program.write_text(f"#!/bin/sh\n{wait}\necho > /dev/fd/$RAFTKV_TRIO_READY_FD\nexec sleep 600\n")
     program.chmod(0o700)
     procfile = tmp_path / "Procfile"
@@ -469,6 +469,12 @@ async def test_a_start_waits_until_a_node_serves(tmp_path: Path) -> None:
             assert answers[0].text.startswith("a is running, pid ")
             asked.unlink()
             go.unlink()
-        (tmp_path / "broken").touch()
         go.touch()
+        broken = tmp_path / "broken"
+        broken.write_text("exit 4")
         assert await seen.ask("restart", "a") == Reply("a exited with code 4", 1)
+        # Why it has ended is told where it was asked, not at the terminal of the cluster alone.
+        broken.write_text("echo starting; echo 'raftkv-trio: node 1 was removed\t'; exit 2")
+        assert await seen.ask("start", "a") == Reply("a exited with code 2: node 1 was removed", 1)
+        broken.write_text("printf 'no \\033[31mroom'; exit 1")
+        assert await seen.ask("start", "a") == Reply("a exited with code 1: no \\x1b[31mroom", 1)
