@@ -279,7 +279,7 @@ class Incoming:
                     f"a message from node {message.from_} to {message.to} came on node {peer_id}'s stream"
                 )
             if message.type not in _NETWORK_TYPES:
-                raise PeerProtocolError(f"a {message.type.name} message does not travel between nodes")
+                raise PeerProtocolError(f"messages of type {message.type.name} do not travel between nodes")
             try:
                 check_entries(message.entries)
             except DecodeError as error:

@@ -28,6 +28,22 @@ async def test_a_node_joins_and_another_is_removed(tmp_path: Path, http: httpx.A
         assert (await http.get(cluster.url(1, "/key"))).text == "later"
 
 
+async def test_the_removal_of_a_live_leader_is_no_reason_for_a_warning(
+    tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    """Its late messages are refused quietly; there is a write under way, which it acknowledges."""
+    with started(tmp_path, 3, founders=3) as cluster:
+        await cluster.wait_ready(http)
+        leader = await cluster.leader(http)
+        others = [i for i in cluster.ids if i != leader]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fill, http, cluster, others[0], 200, "meanwhile")
+            assert (await http.delete(cluster.url(others[1], f"/{leader}"))).status_code == 204
+        assert cluster.wait_exit(leader) == 0
+        for node_id in others:
+            assert "refused: a" not in cluster.log(node_id).read_text()
+
+
 async def test_a_node_joins_after_snapshots_and_compaction(tmp_path: Path, http: httpx.AsyncClient) -> None:
     """The first entries are long gone, and more are written while it joins; it comes to the same state."""
     with started(tmp_path, 4, founders=3) as cluster:

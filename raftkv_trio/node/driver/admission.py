@@ -10,9 +10,12 @@ log (`raft/inbound.py`). Here is checked before that:
   beyond these bounds would be taken over for good: terms never decrease, and the next election would find no
   higher one.
 
-What is refused changes nothing. It is counted by its reason, and logged.
+What is refused changes nothing. It is counted by its reason, and logged. Late messages of a member that was
+removed are neither: its connections end a moment after its removal, and what comes until then is nobody's
+fault.
 """
 
+import logging
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -25,6 +28,8 @@ from raftkv_trio.peers.wire import Refused
 from raftkv_trio.raft.errors import PeerNotFound
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import Message, MessageType
+
+logger = logging.getLogger(__name__)
 
 #: How far the term of a message may be above the own one. With an election a second that takes 136 years. So
 #: a new node, which is in term 0, can join a cluster of any age.
@@ -91,7 +96,7 @@ def believed(message: Message, own: Position) -> Message:
 
 
 def _of(message: Message, reason: Refusal, what: str) -> Objection:
-    return Objection(reason, f"a {message.type.name} message of node {message.from_} {what}")
+    return Objection(reason, f"{_kind(message)} of node {message.from_} {what}")
 
 
 class Admission:
@@ -106,7 +111,7 @@ class Admission:
         """Whether the driver may act on it; if not, that is counted and logged, and the node asked about."""
         objection = self._objection(peer_id, said)
         if objection is not None:
-            self._refusals.note(*objection)
+            self._refused(peer_id, objection)
         return objection is None
 
     def believed(self, message: Message) -> Message:
@@ -115,9 +120,14 @@ class Admission:
 
     def refused_by_core(self, peer_id: int, message: Message, error: Exception) -> None:
         """The core has refused a message that was admitted; it has not changed."""
-        # A member that was removed a moment ago still answers.
         reason = Refusal.STRANGER if isinstance(error, PeerNotFound) else Refusal.NONSENSE
-        self._refusals.note(reason, f"a {message.type.name} message of node {peer_id}: {error}")
+        self._refused(peer_id, Objection(reason, f"{_kind(message)} of node {peer_id}: {error}"))
+
+    def _refused(self, peer_id: int, objection: Objection) -> None:
+        if objection.reason is Refusal.STRANGER and peer_id in self._known.envelope.removed:
+            logger.debug("refused: %s", objection.sentence)
+        else:
+            self._refusals.note(*objection)
 
     def _objection(self, peer_id: int, said: Item) -> Objection | None:
         if peer_id not in self._known:
@@ -144,4 +154,7 @@ class Admission:
 
 
 def _kind(said: object) -> str:
-    return f"a {said.type.name} message" if isinstance(said, Message) else f"a {type(said).__name__}"
+    if not isinstance(said, Message):
+        return f"a {type(said).__name__}"
+    name = said.type.name
+    return f"{'an' if name.startswith('A') else 'a'} {name} message"

@@ -23,6 +23,7 @@ from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.refusals import Refusal, Refusals
 from raftkv_trio.peers.wire import Forward, Members, MembersQuery, Refused
 from raftkv_trio.raft.confchange import ConfChangeSingle, ConfChangeType, ConfChangeV2, conf_change_entry
+from raftkv_trio.raft.errors import PeerNotFound
 from raftkv_trio.raft.types import ConfState, Entry, Message, MessageType, Snapshot
 from tests.node.clocks import StillClock
 from tests.raft.cores import adding, three
@@ -250,6 +251,23 @@ def test_a_removed_node_is_not_known_by_the_word_of_others() -> None:
     assert not follower.confirmed
     follower.known.tick(follower.sent)
     assert not follower.sent.items
+
+
+def test_late_messages_of_a_removed_member_are_no_reason_for_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They are dropped, uncounted, whether the driver or the core has heard of the removal first."""
+    follower = Follower()
+    answer = Message(type=MessageType.APP_RESP, to=1, from_=3, term=follower.raw.term, index=1)
+    removal = ConfChangeSingle(ConfChangeType.REMOVE, 3)
+    follower.raw.apply_conf_change(ConfChangeV2((removal,)))
+    members = {i: member for i, member in follower.known.envelope.members.items() if i != 3}
+    follower.known.envelope = Envelope(members=members, removed={3: 17})
+    assert not follower.admission.admits(3, answer)
+    follower.admission.refused_by_core(3, answer, PeerNotFound("node 3 is no member"))
+    assert (follower.refusals.counts["stranger"], caplog.messages) == (0, [])
+    assert not follower.admission.admits(9, replace(answer, from_=9))
+    assert caplog.messages == ["refused: an APP_RESP message of node 9, which is not known to be a member"]
 
 
 def test_a_node_in_the_log_is_known_until_its_entry_is_applied() -> None:
