@@ -10,13 +10,15 @@ from collections.abc import Callable
 
 #: The most characters of one foreign text in a line.
 MAX_CHARACTERS = 256
+#: The most characters of a sentence that a node says to a command: it tells at its end what to do.
+MAX_SENTENCE_CHARACTERS = 1000
 _CUT = "..."
 
 
-def printable(text: str) -> str:
-    """`text` in at most `MAX_CHARACTERS` visible characters; what forges or hides text is escaped."""
-    shown = escaped(text[: MAX_CHARACTERS + 1])  # cut first, since escaping takes time for each character
-    return shown if len(shown) <= MAX_CHARACTERS else shown[: MAX_CHARACTERS - len(_CUT)] + _CUT
+def printable(text: str, max_characters: int = MAX_CHARACTERS) -> str:
+    """`text` in at most `max_characters` visible characters; what forges or hides text is escaped."""
+    shown = escaped(text[: max_characters + 1])  # cut first, since escaping takes time for each character
+    return shown if len(shown) <= max_characters else shown[: max_characters - len(_CUT)] + _CUT
 
 
 def escaped(text: str) -> str:

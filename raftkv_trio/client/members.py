@@ -18,7 +18,7 @@ from raftkv_trio.client.rest import (
 )
 from raftkv_trio.client.text import aligned
 from raftkv_trio.errors import ConfigError, RaftKVError
-from raftkv_trio.foreign_text import printable
+from raftkv_trio.foreign_text import MAX_SENTENCE_CHARACTERS, printable
 
 _COLUMNS = ("ID", "KIND", "LEADS", "PROMOTE", "ANSWERS", "MATCH", "STATE", "PEER URL", "CLIENT URL")
 _FIELDS = ("id", "role", "leads", "promote", "is_active", "match", "state", "url", "client_url")
@@ -80,7 +80,7 @@ class Cluster:
                 else:
                     health = status.get("health") if isinstance(status, dict) else None
                     lines.append(f"node {member['id']}: {health or 'acknowledges no new entries now'}")
-        return [printable(line) for line in lines]
+        return [printable(line, MAX_SENTENCE_CHARACTERS) for line in lines]
 
     async def change(self, changes: Sequence[Mapping[str, Any]], *, is_forced: bool) -> None:
         """Make these changes together.
@@ -201,6 +201,12 @@ def is_member(value: Any) -> bool:
         and all(isinstance(value.get(name), str) for name in ("url", "role"))
         and isinstance(value.get("client_url"), str | None)
     )
+
+
+def trouble_with(member: Mapping[str, Any]) -> str | None:
+    """Why the node that was asked has no connection to this member; None if it has one, or says nothing."""
+    trouble = member.get("trouble")
+    return trouble if isinstance(trouble, str) else None
 
 
 def _checked(server: PeerAddress, members: Any) -> list[dict[str, Any]]:

@@ -20,13 +20,12 @@ from typing import Any
 import httpx
 import trio
 
-from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.addresses import MAX_URL_CHARACTERS, PeerAddress
 from raftkv_trio.errors import ConfigError, RaftKVError
-from raftkv_trio.foreign_text import escaped, printable
+from raftkv_trio.foreign_text import MAX_SENTENCE_CHARACTERS, escaped, printable
 from raftkv_trio.world import reason_of
 
 MAX_ANSWER_BYTES = 1024 * 1024  # of a document; a download has no limit
-MAX_SENTENCE_CHARACTERS = 1000
 PIECE_BYTES = 1024 * 1024
 NO_REST_API = "it does not speak HTTP; is this a peer port instead of a REST port?"
 NOT_A_NODE = "not a compatible raftkv-trio node"
@@ -41,7 +40,7 @@ class RestError(RaftKVError):
     """
 
     def __init__(self, url: str, reason: str, sentence: str) -> None:
-        super().__init__(escaped(sentence)[:MAX_SENTENCE_CHARACTERS])
+        super().__init__(escaped(sentence)[: MAX_SENTENCE_CHARACTERS + MAX_URL_CHARACTERS])
         self.url = url
         self.reason = reason
 
@@ -272,4 +271,4 @@ def _detail(response: httpx.Response, data: bytes) -> str | None:
         is_full = response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
         return printable(data.decode("utf-8", "replace").strip()) or None if is_full else None
     detail = problem.get("detail") if isinstance(problem, dict) else None
-    return printable(detail) if isinstance(detail, str) and detail else None
+    return printable(detail, MAX_SENTENCE_CHARACTERS) if isinstance(detail, str) and detail else None

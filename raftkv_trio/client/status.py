@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.members import is_member
+from raftkv_trio.client.members import is_member, trouble_with
 from raftkv_trio.client.rest import (
     NobodyDid,
     NotANode,
@@ -24,8 +24,11 @@ from raftkv_trio.client.rest import (
 )
 from raftkv_trio.client.text import aligned
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.foreign_text import MAX_SENTENCE_CHARACTERS, printable
 
 _COLUMNS = ("ID", "ROLE", "TERM", "LEADER", "LAST", "COMMIT", "APPLIED", "LAG", "HEALTH", "CLIENT URL")
+#: The longest health that stands in its column; of a longer one the whole stands below the table.
+MAX_HEALTH_CHARACTERS = 80
 _NUMBERS = ("term", "last_index", "commit_index", "applied_index")
 
 
@@ -100,7 +103,7 @@ async def survey(endpoints: Iterable[PeerAddress], timeout_s: float) -> list[Rep
 
 
 def table(reports: Sequence[Report]) -> str:
-    """The reports as lines of columns, with a header."""
+    """The reports as lines of columns, with a header; below it each health that is too long for a column."""
     rows = [_COLUMNS] + [
         tuple(
             "-" if value is None else str(value)
@@ -113,13 +116,18 @@ def table(reports: Sequence[Report]) -> str:
                 report.commit_index,
                 report.applied_index,
                 report.lag,
-                report.health,
+                printable(report.health, MAX_HEALTH_CHARACTERS),
                 report.client_url,
             )
         )
         for report in reports
     ]
-    return aligned(rows)
+    wholes = [
+        f"node {report.id}: {printable(report.health, MAX_SENTENCE_CHARACTERS)}"
+        for report in reports
+        if printable(report.health, MAX_HEALTH_CHARACTERS) != printable(report.health)
+    ]
+    return "\n".join([aligned(rows), *wholes])
 
 
 def as_json(reports: Sequence[Report]) -> str:
@@ -153,15 +161,25 @@ def _reports(
                 **{name: status[name] for name in _NUMBERS},
             )
         else:
-            health = f"unreachable: {_why_unreachable(url, failures)}"
+            health = f"unreachable: {_why_unreachable(url, failures) or _why_not_met(node_id, answers)}"
             report = Report(id=node_id, url=member["url"], client_url=url, health=health)
         reports.append(report)
     return reports
 
 
-def _why_unreachable(url: str | None, failures: Mapping[str, RestError | ConfigError]) -> str:
+def _why_not_met(node_id: int, answers: Mapping[int, _Answer]) -> str:
+    """What keeps members from a member whose client URL none of them knows; the leader's word comes first."""
+    leaders_first = sorted(answers.items(), key=lambda answer: answer[1].status["role"] != "leader")
+    for teller, answer in leaders_first:
+        for member in answer.members:
+            if member["id"] == node_id and (trouble := trouble_with(member)) is not None:
+                return f"no member that answers has met it; node {teller} says: {trouble}"
+    return "no member that answers has met it"
+
+
+def _why_unreachable(url: str | None, failures: Mapping[str, RestError | ConfigError]) -> str | None:
     if url is None:
-        return "no member that answers has met it"
+        return None
     if url not in failures:
         return "another node answers there"
     failure = failures[url]

@@ -49,6 +49,7 @@ class MemberStatus:
         state: probe, replicate or snapshot, as in etcd; None if this node does not lead.
         snapshot: the progress of a snapshot between that member and this node, in words; None if there is
             none.
+        trouble: why this node has no connection to that member, in words; None if it has one, and of itself.
     """
 
     id: int
@@ -60,6 +61,7 @@ class MemberStatus:
     match: int | None
     state: str | None
     snapshot: str | None
+    trouble: str | None
 
 
 class NodeView:
@@ -127,6 +129,7 @@ class NodeView:
                     match=progress.match if progress else None,
                     state=progress.state.name.lower() if progress else None,
                     snapshot=transfer.text(self._parts.world.clock.now()) if transfer else None,
+                    trouble=outgoing.trouble if outgoing else None,
                 )
             )
         return members

@@ -66,7 +66,9 @@ def test_members_come_and_go(cluster: Cluster) -> None:
     reports = status(cluster, other)
     assert reports[other]["client_url"] == cluster.urls[other]
     assert reports[down]["client_url"] is None
-    assert reports[down]["health"] == "unreachable: no member that answers has met it"
+    assert reports[down]["health"] == (
+        f"unreachable: no member that answers has met it; node {other} says: Connection refused"
+    )
 
 
 def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
@@ -228,6 +230,40 @@ async def test_what_the_table_shows() -> None:
         f"2   {unknown}    {malformed}  http://b\\x1bc:1",
         f"10  {unknown}    {'unreachable: no member that answers has met it':<{len(malformed)}}  -",
     ]
+
+
+async def test_a_long_health_is_shown_to_its_end() -> None:
+    """What to do stands at the end of a sentence, so the whole of it comes below the table."""
+    async with trio.open_nursery() as nursery:
+        health = f"the node is \x1b[2Jill: {'x' * 400}; stop it"
+        address = await stranger(nursery, response({**STATUS, "health": health}), response([MEMBER]))
+        lines = table(await survey([address], 60)).splitlines()
+        nursery.cancel_scope.cancel()
+    assert "the node is \\x1b[2Jill: xxx" in lines[1]
+    assert len(lines[1]) < 200
+    assert lines[2:] == [f"node 1: the node is \\x1b[2Jill: {'x' * 400}; stop it"]
+
+
+async def test_a_member_that_was_never_met() -> None:
+    """Members say what keeps them from it, the leader first; what no member says is not made up."""
+    away = {**MEMBER, "id": 3, "trouble": "its secret is another one"}
+    async with trio.open_nursery() as nursery:
+        leader = await stranger(
+            nursery, response({**STATUS, "id": 2, "role": "leader"}), response([{**away, "trouble": "a\x1b"}])
+        )
+        address = await stranger(
+            nursery, response(STATUS), response([MEMBER, {**MEMBER, "id": 2, "client_url": leader.url}, away])
+        )
+        *_, shown = await survey([address], 60)
+        assert shown.health == "unreachable: no member that answers has met it; node 2 says: a\x1b"
+        assert table([shown]).splitlines()[1].endswith("node 2 says: a\\x1b  -")
+        for trouble in (None, 3):
+            alone = await stranger(
+                nursery, response(STATUS), response([MEMBER, {**away, "trouble": trouble}])
+            )
+            *_, shown = await survey([alone], 60)
+            assert shown.health == "unreachable: no member that answers has met it"
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_learner_and_another_node_at_an_address() -> None:
