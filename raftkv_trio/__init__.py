@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from raftkv_trio.config import NodeConfig
     from raftkv_trio.errors import (
         ChangeRefused,
+        CommandRefused,
         ConfigError,
         CorruptLog,
         DecodeError,
@@ -54,7 +55,13 @@ if TYPE_CHECKING:
     from raftkv_trio.node.proposals import Applied, Proposal
     from raftkv_trio.node.status import MemberStatus, NodeStatus
     from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
-    from raftkv_trio.state_machine import Committed, RefusedResult, StateMachine, VerifyingStateMachine
+    from raftkv_trio.state_machine import (
+        CommandCheckingStateMachine,
+        Committed,
+        RefusedResult,
+        StateMachine,
+        VerifyingStateMachine,
+    )
     from raftkv_trio.storage import Disk, DiskFile, OsDisk, SnapshotId, SnapshotMeta
     from raftkv_trio.world import (
         Clock,
@@ -72,6 +79,7 @@ else:
         "config": ("NodeConfig",),
         "errors": (
             "ChangeRefused",
+            "CommandRefused",
             "ConfigError",
             "CorruptLog",
             "DecodeError",
@@ -104,7 +112,13 @@ else:
         "node.proposals": ("Applied", "Proposal"),
         "node.status": ("MemberStatus", "NodeStatus"),
         "payload.membership": ("Action", "ChangeRequest", "MemberChange"),
-        "state_machine": ("Committed", "RefusedResult", "StateMachine", "VerifyingStateMachine"),
+        "state_machine": (
+            "CommandCheckingStateMachine",
+            "Committed",
+            "RefusedResult",
+            "StateMachine",
+            "VerifyingStateMachine",
+        ),
         "storage": ("Disk", "DiskFile", "OsDisk", "SnapshotId", "SnapshotMeta"),
         "world": (
             "Clock",
@@ -137,6 +151,8 @@ __all__ = [
     "ChangeRefused",
     "ChangeRequest",
     "Clock",
+    "CommandCheckingStateMachine",
+    "CommandRefused",
     "Committed",
     "ConfigError",
     "CorruptLog",

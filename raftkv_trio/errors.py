@@ -57,6 +57,10 @@ class TooLarge(ProposalError):
     """The command is larger than allowed; certainly not applied."""
 
 
+class CommandRefused(ProposalError):
+    """The state machine of this node could not apply the command; certainly not applied."""
+
+
 class DiskFull(ProposalError):
     """The disk has no room for the log; certainly not applied."""
 

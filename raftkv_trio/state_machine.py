@@ -80,3 +80,22 @@ def refused_as(result: object) -> str | None:
         return None
     name = result.refused_as  # type: ignore[attr-defined]
     return name if isinstance(name, str) else None
+
+
+@runtime_checkable
+class CommandCheckingStateMachine(StateMachine, Protocol):
+    """A state machine that can tell whether it could apply a command, before the log has the command.
+
+    With it, a command of a newer version of the program is refused: a client's, one that another member
+    forwards, and one that the leader sends as an entry. Without it, every command is taken, and one for
+    which `apply` raises ends the node, and again at each start.
+    """
+
+    def check_command(self, command: bytes) -> None:
+        """Raise a RaftKVError or ValueError if `apply` would raise for this command.
+
+        A command for which `apply` has a result must pass, whatever the result is. The node calls this for
+        each command, also for those that are never committed, so it must be quick, and must neither depend on
+        the state nor change it.
+        """
+        ...

@@ -67,8 +67,7 @@ def decode_txn(command: bytes) -> Txn:
     Raises UpgradeNeeded for a command of a newer version, and InvalidTxn for any other bytes.
     """
     # Before anything else: a newer version may nest deeper, or have other fields.
-    if (newer := _newer_version(command)) is not None:
-        raise UpgradeNeeded("a command is", newer, VERSION)
+    check_version(command)
     try:
         value = strict_cbor.decode(command, max_depth=_MAX_DEPTH, max_items=_MAX_ITEMS)
     except DecodeError as error:
@@ -90,12 +89,11 @@ def decode_txn(command: bytes) -> Txn:
     return txn
 
 
-def _newer_version(command: bytes) -> int | None:
-    """The version with which `command` begins, if it is a newer one than ours."""
+def check_version(command: bytes) -> None:
+    """Raise UpgradeNeeded if `command` begins as one of a newer version than ours."""
     # In CBOR a list of 1 to 23 items begins with 0x80 + length, and a number up to 23 is its own byte.
     if len(command) >= 2 and 0x81 <= command[0] <= 0x97 and VERSION < command[1] <= _MAX_VERSION:
-        return command[1]
-    return None
+        raise UpgradeNeeded("a command is", command[1], VERSION)
 
 
 def _pack(operations: tuple[Operation, ...]) -> list[list[object]]:

@@ -27,7 +27,7 @@ from weakref import WeakSet
 from sortedcontainers import SortedDict
 
 from raftkv_trio.errors import UpgradeNeeded
-from raftkv_trio.kv.codec import decode_txn
+from raftkv_trio.kv.codec import check_version, decode_txn
 from raftkv_trio.kv.snapshot import PinnedView, SnapshotReader, write_snapshot
 from raftkv_trio.kv.txn import (
     TO_THE_LAST,
@@ -144,6 +144,13 @@ class Store:
         reader = SnapshotReader(chunks)
         digest_sum = sum(map(_digest, reader)) & _DIGEST_MASK
         reader.verify(_state_hash(reader.revision, digest_sum))
+
+    def check_command(self, command: bytes) -> None:
+        """Raise UpgradeNeeded for a command of a newer version, which `apply` could not run.
+
+        Any other command has a result.
+        """
+        check_version(command)
 
     # ------------------------------------------------------------ txns
 

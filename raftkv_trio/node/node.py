@@ -106,7 +106,7 @@ class Node:
     def submit(self, command: bytes) -> Proposal:
         """Queue a command for the leader, and return at once.
 
-        Raises TooLarge, Overloaded, DiskFull; NoLeader if the node is stopping.
+        Raises TooLarge, CommandRefused, Overloaded, DiskFull; NoLeader if the node is stopping.
         """
         return self._parts.proposals.submit(command)
 

@@ -16,6 +16,7 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig
 from raftkv_trio.node.applier import Applier, Commits
+from raftkv_trio.node.command_check import command_check
 from raftkv_trio.node.disk_room import DiskRoom
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.admission import Admission
@@ -71,6 +72,7 @@ class NodeParts:
         freshness: what reads without a wait are allowed by.
         known: the nodes that this one listens to.
         refusals: what it has refused of others.
+        admission: decides what the driver takes of others; tells if this node lags because of that.
 
     Args:
         machine: in the state of the newest snapshot in `storage`.
@@ -103,6 +105,7 @@ class NodeParts:
 
         # 2. What several tasks share.
         wakeup = Wakeup()
+        self._command_check = command_check(machine)
         self.inbox: ByteBoundedQueue[tuple[int, InboxItem]] = ByteBoundedQueue(wakeup, MAX_INBOX_BYTES)
         self.proposals = self._make_proposals(wakeup)
         self.applied = applied = AppliedIndex(storage.snapshot.index)
@@ -162,6 +165,7 @@ class NodeParts:
         self.snapshotter = self._make_snapshotter()
 
         # 4. The driver.
+        self.admission = Admission(self.raw, self.known, self.refusals, self._command_check)
         self.membership_changes = self._make_membership_changes(log)
         self.driver = self._make_driver(wakeup, SilencedTransport(transport or self.peers, self.lost_entries))
         self.removal.members_applied(envelope)  # its last process may have ended before anybody confirmed it
@@ -216,6 +220,7 @@ class NodeParts:
             max_command_bytes=self.config.max_command_bytes,
             max_count=self.config.max_pending_proposals,
             max_bytes=self.config.max_pending_bytes,
+            command_check=self._command_check,
         )
 
     def _make_peers(self, latest_envelope: Envelope, boot_nonce: int, machine: StateMachine) -> Peers:
@@ -289,11 +294,12 @@ class NodeParts:
             self.refusals,
             max_command_bytes=self.config.max_command_bytes,
             max_batch_bytes=self.config.max_message_bytes,
+            command_check=self._command_check,
         )
         return Driver(
             raw=self.raw,
             wakeup=wakeup,
-            admission=Admission(self.raw, self.known, self.refusals),
+            admission=self.admission,
             known=self.known,
             inbox=self.inbox,
             completions=self._completions,

@@ -23,6 +23,7 @@ import trio
 
 from raftkv_trio.errors import (
     ChangeRefused,
+    CommandRefused,
     DiskFull,
     NoLeader,
     OutcomeUnknown,
@@ -30,6 +31,7 @@ from raftkv_trio.errors import (
     ProposalError,
     TooLarge,
 )
+from raftkv_trio.node.command_check import CommandCheck
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.wire import MAX_FORWARDED
 from raftkv_trio.records import record
@@ -136,6 +138,9 @@ _APPLIED = _outcome_name(Applied)
 class ProposalTable:
     """All proposals of this node that are not settled, bounded in number and in bytes.
 
+    Args:
+        command_check: says which commands the state machine could not apply; None: it takes all.
+
     Attributes:
         disk_shortage: what the disk has no room for, in words, so that no write is accepted; None if it has.
         slowed_because: why this node, which leads, lets writes wait; None if it does not.
@@ -150,7 +155,9 @@ class ProposalTable:
         max_command_bytes: int,
         max_count: int,
         max_bytes: int,
+        command_check: CommandCheck | None = None,
     ) -> None:
+        self._command_check = command_check
         self._node_id = node_id
         self._boot_nonce = random.getrandbits(63)
         self._sequence = 0
@@ -195,10 +202,12 @@ class ProposalTable:
     def submit(self, command: bytes, *, is_change: bool = False) -> Proposal:
         """Queue a command, or a change of the members.
 
-        Raises TooLarge, Overloaded, DiskFull; NoLeader if the node is stopping.
+        Raises TooLarge, CommandRefused, Overloaded, DiskFull; NoLeader if the node is stopping.
         """
         try:
             self._check(command)
+            if not is_change:
+                self._check_command(command)
         except ProposalError as error:
             self._outcomes[_outcome_name(type(error))] += 1
             raise
@@ -229,6 +238,11 @@ class ProposalTable:
             raise Overloaded(
                 f"{len(self._open)} proposals with {self._bytes} bytes are waiting already; retry later"
             )
+
+    def _check_command(self, command: bytes) -> None:
+        # The leader may know the command, and commit it. But then this node could not apply it.
+        if self._command_check is not None and (objection := self._command_check(command)) is not None:
+            raise CommandRefused(f"{objection}; it is certainly not applied")
 
     def next_queued(self, max_bytes: int) -> list[Proposal]:
         """The oldest queued commands, at least one, up to `max_bytes` and to what a Forward may have.

@@ -139,6 +139,8 @@ class NodeView:
             return lost
         if (twice := self._parts.peers.second_process.reason) is not None:
             return twice
+        if (lags_because := self._parts.admission.lags_because) is not None:
+            return lags_because
         if (shortage := self._parts.proposals.disk_shortage) is not None:
             return f"{shortage}; free some space"
         if self._parts.raw.leader_id is not None:

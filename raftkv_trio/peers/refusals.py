@@ -28,6 +28,9 @@ class Refusal(StrEnum):
     ENTRY = "entry"
     COMMAND = "command"
     CONTEXT = "context"
+    #: A command, in an entry or forwarded, that the state machine of this node could not apply: one of a
+    #: newer version of the program.
+    NEWER_VERSION = "newer_version"
     #: Only the leader of the present term may say this.
     NOT_LEADER = "not_leader"
     #: Only a voter may say this.

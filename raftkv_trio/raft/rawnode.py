@@ -87,6 +87,10 @@ class RawNode:
         """The index of the last entry of the log, durable or not."""
         return self.raft.log.last_index()
 
+    def has_entry(self, index: int, term: int) -> bool:
+        """Whether the log has an entry of this index and term; False if it is compacted."""
+        return self.raft.log.matches(index, term)
+
     @property
     def is_changing(self) -> bool:
         """Whether a conf change may be under way. While it is, no other one can be proposed."""

@@ -4,6 +4,7 @@ from http import HTTPStatus
 
 from raftkv_trio.errors import (
     ChangeRefused,
+    CommandRefused,
     DiskFull,
     MalformedRequest,
     NoLeader,
@@ -28,6 +29,7 @@ _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     NoLeader: HTTPStatus.SERVICE_UNAVAILABLE,
+    CommandRefused: HTTPStatus.SERVICE_UNAVAILABLE,  # an upgraded node takes it
     TransferFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     OutcomeUnknown: HTTPStatus.GATEWAY_TIMEOUT,
     DiskFull: HTTPStatus.INSUFFICIENT_STORAGE,  # 507

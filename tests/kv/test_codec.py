@@ -86,6 +86,8 @@ def test_a_newer_version_is_never_a_result(value: list[object]) -> None:
         store.apply([Committed(1, 7, cbor2.dumps(value))])
     with pytest.raises(UpgradeNeeded):
         decode_txn(cbor2.dumps(value))
+    with pytest.raises(UpgradeNeeded):
+        store.check_command(cbor2.dumps(value))
 
 
 def begins_as_newer(command: bytes) -> bool:
@@ -105,6 +107,7 @@ def test_nonsense_is_a_result(command: bytes) -> None:
         with pytest.raises(UpgradeNeeded):
             Store().apply([Committed(1, 1, command)])
         return
+    Store().check_command(command)
     (result,) = Store().apply([Committed(1, 1, command)])
     try:
         txn = decode_txn(command)

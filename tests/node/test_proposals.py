@@ -7,7 +7,14 @@ from random import Random
 import pytest
 import trio
 
-from raftkv_trio.errors import ChangeRefused, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from raftkv_trio.errors import (
+    ChangeRefused,
+    CommandRefused,
+    NoLeader,
+    OutcomeUnknown,
+    Overloaded,
+    TooLarge,
+)
 from raftkv_trio.node.proposals import Applied, Proposal, ProposalTable
 from raftkv_trio.peers.wire import MAX_FORWARDED
 from raftkv_trio.sync import Wakeup
@@ -241,3 +248,22 @@ async def test_a_batch_is_no_more_than_a_forward_may_have() -> None:
     assert len(batch) == MAX_FORWARDED
     table.sent(batch, 1, LEADER)
     assert len(table.next_queued(1000)) == 5
+
+
+def test_a_command_that_the_state_machine_could_not_apply_is_refused() -> None:
+    """With the reason; a change of the members is none of the state machine's."""
+    table = ProposalTable(
+        node_id=1,
+        random=Random(1),
+        wakeup=Wakeup(),
+        max_command_bytes=100,
+        max_count=4,
+        max_bytes=250,
+        command_check=lambda command: "upgrade it" if command == b"newer" else None,
+    )
+    with pytest.raises(CommandRefused, match=r"^upgrade it; it is certainly not applied$"):
+        table.submit(b"newer")
+    assert table.outcomes()["command_refused"] == 1
+    table.submit(b"known")
+    table.submit(b"newer", is_change=True)
+    assert len(table) == 2

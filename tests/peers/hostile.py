@@ -39,6 +39,8 @@ from tests.peers.handmade import Side
 
 #: A chunk that is in no snapshot of the nodes' state machine.
 GARBAGE = b"garbage"
+#: A command that the nodes' state machine does not know, and so could not apply.
+NEWER = b"newer"
 #: For what must happen soon, on however slow a machine.
 PATIENCE_S = 60.0
 
@@ -170,6 +172,8 @@ class Commands:
         self.commands: list[bytes] = []
 
     def apply(self, batch: Sequence[Committed]) -> list[int]:
+        for committed in batch:
+            self.check_command(committed.command)
         self.commands.extend(committed.command for committed in batch)
         return [len(self.commands)] * len(batch)
 
@@ -182,6 +186,10 @@ class Commands:
     def verify(self, chunks: Iterable[bytes]) -> None:
         if any(chunk == GARBAGE for chunk in chunks):
             raise ValueError("garbage")
+
+    def check_command(self, command: bytes) -> None:
+        if command == NEWER:
+            raise ValueError("a newer command")
 
 
 class BesiegedNode:

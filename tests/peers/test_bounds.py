@@ -18,7 +18,7 @@ from raftkv_trio.peers.wire import (
     encode_messages,
 )
 from raftkv_trio.raft.types import Entry, MessageType
-from tests.peers.hostile import BesiegedNode, HostilePeer, besieged
+from tests.peers.hostile import NEWER, BesiegedNode, HostilePeer, besieged
 
 #: A frame that is refused, for this reason.
 Attempt = tuple[str, Callable[[BesiegedNode, HostilePeer], bytes]]
@@ -51,6 +51,21 @@ def one_entry_is_lost(node: BesiegedNode, peer: HostilePeer) -> bytes:
     status = node.running.status()
     beyond = status.last_index + 1
     return encode_messages([peer.message(MessageType.HEARTBEAT, term=status.term, commit=beyond)])
+
+
+def newer_entry(node: BesiegedNode, peer: HostilePeer) -> bytes:
+    """From a leader of a later term; committed, it would end each node, at each start."""
+    status = node.running.status()
+    data = encode_proposal(ProposalId(peer.node_id, 1, 1), NEWER)
+    append = peer.message(
+        MessageType.APP,
+        term=status.term + 1,
+        index=status.last_index,
+        log_term=status.term,
+        entries=(Entry(status.term, status.last_index + 1, data=data),),
+        commit=status.last_index + 1,
+    )
+    return encode_messages([append])
 
 
 def large_command(node: BesiegedNode, peer: HostilePeer) -> bytes:
@@ -87,6 +102,7 @@ ATTEMPTS: list[Attempt] = [
         ),
     ),
     ("entry", large_entry),
+    ("newer_version", newer_entry),
     (
         "context",
         lambda node, peer: encode_messages(
@@ -137,6 +153,22 @@ async def test_a_leader_appends_no_entry_that_it_could_not_send(tmp_path: Path, 
             await siege.propose(b"later")
         assert leader.running.status().last_index == last_index + 1
         await siege.check_unharmed()
+
+
+@pytest.mark.parametrize("role", ["joiner", "member"])
+async def test_a_leader_appends_no_command_that_it_could_not_apply(tmp_path: Path, role: str) -> None:
+    """What is forwarded with it is appended; nobody ends, now or at the next start."""
+    async with besieged(tmp_path) as siege:
+        leader = await siege.leader()
+        to = leader.config.node_id
+        peer = siege.member(to) if role == "member" else await siege.joiner(to)
+        commands = [(ProposalId(peer.node_id, 1, i), c) for i, c in enumerate((b"known", NEWER))]
+        async with peer.speaking() as stream:
+            await stream.send(encode_forward(Forward(term(leader), tuple(commands))))
+            await siege.until(lambda: leader.running.measures().refusals["newer_version"] == 1)
+            siege.acknowledged.append(b"known")
+        await siege.check_unharmed()
+        await siege.check_starts_again()
 
 
 async def test_a_command_as_large_as_allowed_is_replicated(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ log (`raft/inbound.py`). Here is checked before that:
   a learner has no vote;
 - what it says: nothing that no correct member can say to this node, however far behind this node is. A number
   beyond these bounds would be taken over for good: terms never decrease, and the next election would find no
-  higher one.
+  higher one;
+- whether this node could apply what it says: an entry of a leader of a newer version is not appended.
 
 What is refused changes nothing. It is counted by its reason, and logged. Late messages of a member that was
 removed are neither: its connections end a moment after its removal, and what comes until then is nobody's
@@ -20,14 +21,17 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from raftkv_trio.config import MAX_ENTRY_BYTES
+from raftkv_trio.node.command_check import CommandCheck
 from raftkv_trio.node.driver.known_nodes import KnownNodes
 from raftkv_trio.node.reads import CONTEXT_BYTES
+from raftkv_trio.payload.proposal import decode_proposal
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.refusals import Refusal, Refusals
 from raftkv_trio.peers.wire import Refused
 from raftkv_trio.raft.errors import PeerNotFound
 from raftkv_trio.raft.rawnode import RawNode
-from raftkv_trio.raft.types import Message, MessageType
+from raftkv_trio.raft.types import Entry, EntryType, Message, MessageType
+from raftkv_trio.records import record
 
 logger = logging.getLogger(__name__)
 
@@ -99,13 +103,38 @@ def _of(message: Message, reason: Refusal, what: str) -> Objection:
     return Objection(reason, f"{_kind(message)} of node {message.from_} {what}")
 
 
-class Admission:
-    """Decides on what the driver acts of all that other nodes say."""
+@record
+class _NotAppended:
+    """An entry that this node could not apply, why, and which leader has sent it in which term."""
 
-    def __init__(self, raw: RawNode, known: KnownNodes, refusals: Refusals) -> None:
+    leader_id: int
+    term: int
+    index: int
+    objection: str
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"entry {self.index} of the log, which node {self.leader_id} has sent, cannot be applied here,"
+            f" so this node stays behind: {self.objection}"
+        )
+
+
+class Admission:
+    """Decides on what the driver acts of all that other nodes say.
+
+    Args:
+        command_check: says which commands the state machine could not apply; None: it takes all.
+    """
+
+    def __init__(
+        self, raw: RawNode, known: KnownNodes, refusals: Refusals, command_check: CommandCheck | None = None
+    ) -> None:
         self._raw = raw
         self._known = known
         self._refusals = refusals
+        self._command_check = command_check
+        self._not_appended: _NotAppended | None = None
 
     def admits(self, peer_id: int, said: Item) -> bool:
         """Whether the driver may act on it; if not, that is counted and logged, and the node asked about."""
@@ -113,6 +142,54 @@ class Admission:
         if objection is not None:
             self._refused(peer_id, objection)
         return objection is None
+
+    def appendable(self, message: Message) -> Message | None:
+        """The raft message with the entries before the first one that this node could not apply.
+
+        None if an answer would say nothing new: then the core must not see the message.
+        """
+        # That is safe. What is left is what a leader with a lower limit of bytes would send. The rest is as
+        # if it were lost on the way: nothing of it is acknowledged, so nothing of it is committed by this
+        # node, and the leader sends it again until an upgraded node takes it, or a snapshot replaces it.
+        if self._command_check is None or message.term < self._raw.term:
+            return message
+        for position, entry in enumerate(message.entries):
+            if (objection := self._objection_to_entry(entry)) is not None:
+                self._note_not_appended(_NotAppended(message.from_, message.term, entry.index, objection))
+                # Nothing is left, and the leader's probe fits this log: it is not answered, as by a full
+                # disk. An answer would make the leader stream on at once. But a probe that does not fit has
+                # to be refused, so that the leader learns where this log ends.
+                if (
+                    not position
+                    and message.index >= self._raw.commit
+                    and self._raw.has_entry(message.index, message.log_term)
+                ):
+                    return None
+                return replace(message, entries=message.entries[:position])
+        return message
+
+    @property
+    def lags_because(self) -> str | None:
+        """Why this node does not append what the leader sends, in a sentence; None if it does."""
+        refused = self._not_appended
+        # Another leader may not have that entry, and a snapshot may have replaced it.
+        if refused is None or refused.term != self._raw.term or refused.index <= self._raw.commit:
+            return None
+        return refused.sentence
+
+    def _objection_to_entry(self, entry: Entry) -> str | None:
+        if self._command_check is None or entry.type is not EntryType.NORMAL or not entry.data:
+            return None
+        _, command = decode_proposal(entry.data)  # that it can be decoded, `peers/incoming.py` has checked
+        return self._command_check(command)
+
+    def _note_not_appended(self, refused: _NotAppended) -> None:
+        # The leader repeats the entry for as long as this node runs: one line is enough.
+        if refused == self._not_appended:
+            self._refusals.count(Refusal.NEWER_VERSION)
+            return
+        self._not_appended = refused
+        self._refusals.note(Refusal.NEWER_VERSION, refused.sentence)
 
     def believed(self, message: Message) -> Message:
         """What the core is told of a raft message that is admitted."""

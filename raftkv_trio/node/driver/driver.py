@@ -228,8 +228,11 @@ class Driver:
         # and nobody could read before it is committed (section 8), so that one is taken.
         if self._is_full() and any(entry.data for entry in message.entries):
             return
+        appendable = self._admission.appendable(message)
+        if appendable is None:
+            return
         try:
-            self._raw.step(self._admission.believed(message))
+            self._raw.step(self._admission.believed(appendable))
         except AcknowledgedEntriesLost as error:
             self._lost_entries.noticed(error)
             return

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from raftkv_trio.errors import ChangeRefused, NoSuchMember, TooLarge
+from raftkv_trio.node.command_check import CommandCheck
 from raftkv_trio.node.driver.catching_up import CatchingUp, cost_of
 from raftkv_trio.node.driver.membership_changes import Deferred, MembershipChanges
 from raftkv_trio.node.proposals import Proposal, ProposalTable
@@ -39,9 +40,10 @@ class Proposer:
     Args:
         catching_up: says how many commands may be appended, and may wait here, if a lagging voter slows
             writers.
-        refusals: told of forwarded commands that are too large.
+        refusals: told of forwarded commands that are too large, or of a newer version.
         max_command_bytes: the largest command that a follower may forward to this node.
         max_batch_bytes: the largest sum of the commands that are appended or forwarded at once.
+        command_check: says which commands the state machine could not apply; None: it takes all.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Proposer:
         *,
         max_command_bytes: int,
         max_batch_bytes: int,
+        command_check: CommandCheck | None = None,
     ) -> None:
+        self._command_check = command_check
         self._raw = raw
         self._proposals = proposals
         self._changes = changes
@@ -98,7 +102,7 @@ class Proposer:
         arrived, self._arrived = self._arrived, []
         self._append_waiting(peers)
         for peer_id, arrived_forward in arrived:
-            forward = self._without_too_large(peers, peer_id, arrived_forward)
+            forward = self._without_unfit(peers, peer_id, arrived_forward)
             is_slowed = self._catching_up.slowed_because is not None
             if is_slowed and isinstance(forward, Forward) and self._why_not(forward.term) is None:
                 self._let_wait(peers, peer_id, forward)
@@ -106,28 +110,44 @@ class Proposer:
                 self._append_forwarded(peers, peer_id, forward)
         self._append_waiting(peers)
 
-    def _without_too_large(
+    def _without_unfit(
         self, peers: PeerTransport, peer_id: int, forward: Forward | ForwardChange
     ) -> Forward | ForwardChange:
-        """What is forwarded without the commands that are too large for this node; those are refused."""
+        """What is forwarded without the commands that this node must not append; those are refused."""
+        if isinstance(forward, ForwardChange):
+            return forward  # `MembershipChanges.append` checks these
+        if self._why_not(forward.term) is not None:
+            return forward  # it is refused as a whole, and another leader may take all of it
+        fit, too_large, newer = [], [], []
+        objection = None
+        for proposal in forward.proposals:
+            _, command = proposal
+            if len(command) > self._max_command_bytes:
+                too_large.append(proposal)
+            elif self._command_check is not None and (why := self._command_check(command)) is not None:
+                objection = why
+                newer.append(proposal)
+            else:
+                fit.append(proposal)
+        if too_large:
+            self._refuse_too_large(peers, peer_id, forward._replace(proposals=tuple(too_large)))
+        if newer:
+            # Not for good: while members are upgraded one after the other, the next leader may know it.
+            reason = f"node {self._raw.id}, which leads, could not apply the command: {objection}"
+            self._refusals.note(Refusal.NEWER_VERSION, f"of node {peer_id}: {reason}")
+            self._refuse(peers, peer_id, forward._replace(proposals=tuple(newer)), reason)
+        return forward._replace(proposals=tuple(fit))
+
+    def _refuse_too_large(self, peers: PeerTransport, peer_id: int, forward: Forward) -> None:
         # The bound keeps each entry small enough for a frame. A leader could send a larger one to nobody, and
         # so nothing that comes after it.
-        if isinstance(forward, ForwardChange):
-            return forward  # `MembershipChanges.append` has the bound of these
-        if self._why_not(forward.term) is not None:
-            return forward  # it is refused as a whole, and another leader may allow larger ones
-        fits = [len(command) <= self._max_command_bytes for _, command in forward.proposals]
-        if all(fits):
-            return forward
-        too_large = tuple([p for p, is_fit in zip(forward.proposals, fits, strict=True) if not is_fit])
+        largest = max([len(command) for _, command in forward.proposals])
         reason = (
-            f"a command of {max([len(command) for _, command in too_large])} bytes is over the limit of"
-            f" {self._max_command_bytes} of node {self._raw.id}, which leads; split it"
+            f"a command of {largest} bytes is over the limit of {self._max_command_bytes} of node"
+            f" {self._raw.id}, which leads; split it"
         )
         self._refusals.note(Refusal.COMMAND, f"of node {peer_id}: {reason}")
-        self._refuse(peers, peer_id, forward._replace(proposals=too_large), TooLarge(reason))
-        kept = tuple([p for p, is_fit in zip(forward.proposals, fits, strict=True) if is_fit])
-        return forward._replace(proposals=kept)
+        self._refuse(peers, peer_id, forward, TooLarge(reason))
 
     def _let_wait(self, peers: PeerTransport, peer_id: int, forward: Forward) -> None:
         """Keep the commands until they are admitted, as far as that is soon; refuse the others."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from random import Random
 
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.node.command_check import CommandCheck
 from raftkv_trio.node.driver.catching_up import ENTRY_OVERHEAD_BYTES, MAX_WAIT_S
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import MembershipChanges
@@ -48,7 +49,13 @@ class Outboxes:
 class Slowed:
     """Leader 1 slows writers for node 3, and its `Proposer`."""
 
-    def __init__(self, *, max_bytes: int = 10_000 * ENTRY_BYTES, lacks: float = 0.8) -> None:
+    def __init__(
+        self,
+        *,
+        max_bytes: int = 10_000 * ENTRY_BYTES,
+        lacks: float = 0.8,
+        command_check: CommandCheck | None = None,
+    ) -> None:
         self.lagging = lagging = Lagging(max_bytes=max_bytes)
         lagging.write(int(max_bytes * lacks / ENTRY_BYTES))
         lagging.acknowledge()
@@ -84,6 +91,7 @@ class Slowed:
             self.refusals,
             max_command_bytes=MAX_COMMAND_BYTES,
             max_batch_bytes=2**20,
+            command_check=command_check,
         )
         self._sequence = 0
 
@@ -226,5 +234,21 @@ def test_a_command_that_is_too_large_for_this_node_is_refused() -> None:
     assert refused.is_final  # the sender is configured with larger ones; their bytes do not travel again
     assert f"over the limit of {MAX_COMMAND_BYTES} of node 1, which leads" in refused.reason
     assert slowed.refusals.counts["command"] == 1
+    while slowed.appended < before + 2:
+        slowed.tick()
+
+
+def test_a_command_of_a_newer_version_is_refused() -> None:
+    """It alone, before it may wait; not for good, since another leader may know it."""
+    slowed = Slowed(command_check=lambda command: "upgrade it" if command == b"newer" else None)
+    term, before = slowed.lagging.leader.raw.term, slowed.appended
+    proposals = tuple([(ProposalId(2, 7, i), command) for i, command in enumerate((b"a", b"newer", b"b"))])
+    slowed.proposer.forwarded(2, Forward(term, proposals))
+    slowed.turn()
+    (refused,) = slowed.outboxes.refused(2)
+    assert refused.ids == (ProposalId(2, 7, 1),)
+    assert not refused.is_final
+    assert refused.reason == "node 1, which leads, could not apply the command: upgrade it"
+    assert slowed.refusals.counts["newer_version"] == 1
     while slowed.appended < before + 2:
         slowed.tick()
