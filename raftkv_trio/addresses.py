@@ -15,6 +15,7 @@ from raftkv_trio.foreign_text import printable
 MAX_HOST_BYTES = 253
 #: The longest URL that a configuration or a member names. A URL is in the log, in handshakes, and in reasons.
 MAX_URL_CHARACTERS = 512
+_HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[\w:.%]+\]):[0-9]{1,5}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,9 @@ class PeerAddress:
                 f"{what} {shown} asks for TLS, which is not supported yet; write http://host:port"
             )
         if parts.scheme not in ("http", "tcp"):
-            raise ConfigError(f"{what} {shown} does not begin with http:// or tcp://")
+            # `host:port` looks like a scheme with a path.
+            example = f"http://{printable(text)}" if _HOST_AND_PORT.fullmatch(text) else "http://host:port"
+            raise ConfigError(f"{what} {shown} does not begin with http:// or tcp://; write {example}")
         if (
             not host
             or not port

@@ -19,6 +19,9 @@ from raftkv_trio.sync import wait_any
 
 logger = logging.getLogger(__name__)
 
+#: What the port of `listen_metrics` is for.
+PROBES = "health and metrics"
+
 
 async def serve(
     config: ServerConfig,
@@ -61,7 +64,7 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
             )
             port = await rest_nursery.start(serve_clients)
             if ports.probes is not None:
-                serve_probes = partial(serve_http, count_refused=app.requests.refused)
+                serve_probes = partial(serve_http, count_refused=app.requests.refused, purpose=PROBES)
                 rest_nursery.start_soon(serve_probes, only_probes(app), *ports.probes)
             _log_start(config.node)
             task_status.started(port)
@@ -92,7 +95,7 @@ async def _open_ports(stack: AsyncExitStack, config: RestConfig) -> _Ports:
     metrics = config.of_metrics
     if metrics is None:
         return _Ports(clients, None)
-    listeners = await stack.enter_async_context(open_http_listeners(metrics, "`listen_metrics`"))
+    listeners = await stack.enter_async_context(open_http_listeners(metrics, "`listen_metrics`", PROBES))
     return _Ports(clients, (metrics, listeners))
 
 
@@ -111,7 +114,7 @@ async def _start_node(nursery: trio.Nursery, config: ServerConfig, store: Store,
                 app = make_waiting_app(config, lambda: f"Waiting to join: {reasons[-1]}")
                 meanwhile.start_soon(serve_http_temporarily, app, config.rest, ports.clients)
                 if ports.probes is not None:
-                    meanwhile.start_soon(serve_http_temporarily, only_probes(app), *ports.probes)
+                    meanwhile.start_soon(serve_http_temporarily, only_probes(app), *ports.probes, PROBES)
             reasons[:] = [reason]
 
         node: Node = await nursery.start(partial(run_node, config.node, store, waits_to_join=wait))

@@ -107,6 +107,7 @@ async def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         (error,) = leaves(caught.value)
         assert isinstance(error, ConfigError)
         assert error.fields == ("listen_metrics",)
+        assert str(error).startswith(f"cannot listen for health and metrics on 127.0.0.1, port {port}: ")
         assert not (tmp_path / "data").exists()
         nursery.cancel_scope.cancel()
 

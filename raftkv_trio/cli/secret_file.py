@@ -1,6 +1,7 @@
 """The file of the cluster's secret: what all nodes of a cluster share, and nobody else may read."""
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from raftkv_trio.config import MIN_SECRET_BYTES
 from raftkv_trio.errors import ConfigError
 
 MAX_SECRET_BYTES = 4096
-_MAKE_ONE = "make one with `head -c 32 /dev/urandom | base64`"
+_MAKE = "head -c 32 /dev/urandom | base64"
+_MAKE_ONE = f"make one with `{_MAKE}`"
 
 
 def read_secret(path: Path) -> bytes:
@@ -21,6 +23,12 @@ def read_secret(path: Path) -> bytes:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             mode = os.fstat(file.fileno()).st_mode
             data = file.read(MAX_SECRET_BYTES + 1) if stat.S_ISREG(mode) else b""
+    except FileNotFoundError as error:
+        quoted = shlex.quote(str(path))
+        raise ConfigError(
+            f"`cluster_secret` {path} does not exist; make one, the same for all nodes, with `{_MAKE}"
+            f" > {quoted} && chmod 600 {quoted}`"
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot read `cluster_secret` {path}: {error.strerror or error}") from error
     if not stat.S_ISREG(mode):

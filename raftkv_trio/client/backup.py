@@ -14,7 +14,7 @@ import trio
 from click.termui import progressbar
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.rest import NoAnswer, NobodyDid, open_rest_client
+from raftkv_trio.client.rest import NoAnswer, NobodyDid, RequestFailed, open_rest_client
 from raftkv_trio.errors import ConfigError, CorruptLog, RaftKVError
 from raftkv_trio.storage import OsDisk, VerifiedSnapshot, verify_snapshot
 from raftkv_trio.storage.disk import FILE_MODE
@@ -34,7 +34,7 @@ async def fetch_backup(
     before the backup is verified.
 
     Args:
-        endpoints: members, of which the first that can be reached is asked.
+        endpoints: members, asked in turn until one sends a backup.
         timeout_s: the longest that the member may send nothing.
         force: whether a file of that name may be replaced; nothing else is, such as a device or a link.
 
@@ -66,11 +66,12 @@ def _copy_to_stdout(file: Path) -> None:
 async def _fetch(
     endpoints: Sequence[PeerAddress], file: Path, *, timeout_s: float, shows_progress: bool
 ) -> VerifiedSnapshot:
-    failures: list[NoAnswer] = []
+    failures: list[NoAnswer | RequestFailed] = []
     for endpoint in endpoints:
         try:
             await _download(endpoint, file, timeout_s, shows_progress)
-        except NoAnswer as error:  # whatever came of it: the next one sends all of it
+        # Whatever came of it: the next one sends all of it, and may still have a quorum.
+        except (NoAnswer, RequestFailed) as error:
             failures.append(error)
         else:
             return await trio.to_thread.run_sync(_verify, endpoint, file)

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: How long requests in progress may go on after a stop has begun; those that still wait end after `WAIT_S`.
 GRACE_S, WAIT_S = 1.2, 0.8
+#: What a port is for.
+CLIENTS = "clients"
 TURNED_AWAY_S, MAX_TURNED_AWAY = 1.0, 16  # how long a client that is turned away is read from; how many are
 
 
@@ -37,6 +39,7 @@ async def serve_http(
     *,
     count_refused: Callable[[HTTPStatus], None] = lambda status: None,
     end_waiting: Callable[[], None] = lambda: None,
+    purpose: str = CLIENTS,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve clients until cancelled; `started` gives the bound port.
@@ -48,6 +51,7 @@ async def serve_http(
             request, and of a connection for which no place is free.
         end_waiting: called `WAIT_S` after the cancellation if requests are still in progress; it makes those
             that wait for something answer, without another wait, while their clients are still connected.
+        purpose: what the port is for, in the log.
 
     Raises ConfigError if the address cannot be bound. Cancellation closes the listeners and idle connections
     at once; requests in progress have `GRACE_S` to end, and no connection outlives this call.
@@ -55,21 +59,22 @@ async def serve_http(
     if listeners is None:
         listeners = await _listen(config)
     try:
-        await _serve(_Server(app, config, count_refused, end_waiting), listeners, task_status)
+        await _serve(_Server(app, config, count_refused, end_waiting), listeners, purpose, task_status)
     finally:
         _close(listeners)
 
 
 async def serve_http_temporarily(
-    app: ASGIFramework, config: RestConfig, listeners: list[trio.SocketListener]
+    app: ASGIFramework, config: RestConfig, listeners: list[trio.SocketListener], purpose: str = CLIENTS
 ) -> None:
     """Serve clients until cancelled, as `serve_http` does, but leave the listeners open for the next call."""
-    await _serve(_Server(app, config), listeners, trio.TASK_STATUS_IGNORED, closes=False)
+    await _serve(_Server(app, config), listeners, purpose, trio.TASK_STATUS_IGNORED, closes=False)
 
 
 async def _serve(
     server: "_Server",
     listeners: list[trio.SocketListener],
+    purpose: str,
     task_status: trio.TaskStatus[int],
     *,
     closes: bool = True,
@@ -84,7 +89,7 @@ async def _serve(
                     server.serve_connection,
                     connections,
                     TrioClock(),
-                    "port for clients",
+                    f"port for {purpose}",
                 )
                 nursery.start_soon(accept)
             task_status.started(listeners[0].socket.getsockname()[1])
@@ -102,7 +107,7 @@ def _close(listeners: list[trio.SocketListener]) -> None:
 
 @asynccontextmanager
 async def open_http_listeners(
-    config: RestConfig, fields: str = "`host` or `port`"
+    config: RestConfig, fields: str = "`host` or `port`", purpose: str = CLIENTS
 ) -> AsyncIterator[list[trio.SocketListener]]:
     """Bind the address; clients that connect before `serve_http` wait. Raises ConfigError if it is taken.
 
@@ -110,21 +115,24 @@ async def open_http_listeners(
 
     Args:
         fields: what to change if the address is taken.
+        purpose: what the port is for, in the error.
     """
-    listeners = await _listen(config, fields)
+    listeners = await _listen(config, fields, purpose)
     try:
         yield listeners
     finally:
         _close(listeners)
 
 
-async def _listen(config: RestConfig, fields: str = "`host` or `port`") -> list[trio.SocketListener]:
+async def _listen(
+    config: RestConfig, fields: str = "`host` or `port`", purpose: str = CLIENTS
+) -> list[trio.SocketListener]:
     try:
         return await open_tcp_listeners(config.host, config.port)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"cannot listen for clients on {config.host}, port {config.port}: {reason};"
+            f"cannot listen for {purpose} on {config.host}, port {config.port}: {reason};"
             f" choose another {fields}"
         ) from error
 

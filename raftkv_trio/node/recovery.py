@@ -160,8 +160,10 @@ def check_cluster(config: NodeConfig, storage: NodeStorage, envelope: Envelope) 
     is_made_with_these = _is_made_with(storage, config.members, config.cluster_token)
     if config.join and is_made_with_these:
         logger.warning(
-            "`join` is ignored: %s was created without it, and belongs to a cluster of its own; to join"
-            " another cluster, remove the directory or name another with `data_dir`",
+            "`join` is ignored: node %d was first started without it, and that began a new cluster, to which"
+            " %s belongs; to join a cluster that runs already, stop the node, and remove the directory or"
+            " name another with `data_dir`",
+            config.node_id,
             config.data_dir,
             extra=NAMES_FIELDS,
         )

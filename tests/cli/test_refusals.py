@@ -49,8 +49,14 @@ FORM = "is not of the form http://host:port"
         ),
         (["--cluster", "http://a:b"], None),
         (["--cluster", "http://[::1:1"], None),
-        (["--cluster", "127.0.0.1:9021"], "peer URL '127.0.0.1:9021' does not begin with http:// or tcp://"),
-        (["--cluster", "ftp://a:1"], "peer URL 'ftp://a:1' does not begin with http:// or tcp://"),
+        (
+            ["--cluster", "127.0.0.1:9021"],
+            "peer URL '127.0.0.1:9021' does not begin with http:// or tcp://; write http://127.0.0.1:9021",
+        ),
+        (
+            ["--cluster", "ftp://a:1"],
+            "peer URL 'ftp://a:1' does not begin with http:// or tcp://; write http://host:port",
+        ),
         (
             ["--cluster", "https://a:1"],
             "peer URL 'https://a:1' asks for TLS, which is not supported yet; write http://host:port",

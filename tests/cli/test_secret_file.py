@@ -60,7 +60,11 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     """A missing one, a directory, and a pipe on which nobody waits for a writer."""
     os.mkfifo(tmp_path / "pipe", 0o600)
     for name, sentence in (
-        ("missing", "cannot read --cluster-secret-file .*/missing: No such file or directory"),
+        (
+            "missing",
+            "--cluster-secret-file .*/missing does not exist; make one, the same for all nodes, with"
+            r" `head -c 32 /dev/urandom \| base64 > .*/missing && chmod 600 .*/missing`",
+        ),
         (".", "cannot read --cluster-secret-file .*: Is a directory"),
         ("pipe", "--cluster-secret-file .*/pipe is no regular file"),
     ):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from raftkv_trio.client.backup import fetch_backup
 from raftkv_trio.client.members import Cluster
 from raftkv_trio.client.rest import (
     NoAnswer,
+    NobodyDid,
     NotANode,
     RequestFailed,
     RequestRefused,
@@ -116,6 +118,23 @@ async def test_a_backup_that_does_not_come(tmp_path: Path, answer: bytes, senten
             await fetch_backup([node.address], file, timeout_s=60, force=True, shows_progress=False)
     assert os.listdir(tmp_path) == ["file"]
     assert file.read_text() == "before"
+
+
+async def test_a_backup_without_a_majority(tmp_path: Path) -> None:
+    """The next member is asked, which may have one; if none has, it is said where to read on."""
+    refused = response({"detail": "no leader is known"}, "503 Service Unavailable")
+    async with stranger(refused, "/-/backup") as one, stranger(refused, "/-/backup") as two:
+        fetch = partial(fetch_backup, timeout_s=60, force=False, shows_progress=False)
+        with pytest.raises(NobodyDid) as raised:
+            await fetch([one.address, two.address], tmp_path / "file")
+        assert str(raised.value).splitlines() == [
+            "none of the members that were asked did this:",
+            f"{one.address.url}: no leader is known",
+            f"{two.address.url}: no leader is known",
+            'if a majority is lost for good, see "The majority is lost" in docs/operating.md',
+        ]
+        with pytest.raises(NobodyDid, match='"The majority is lost" in docs'):
+            await fetch([one.address], tmp_path / "file")
 
 
 async def test_a_download_that_is_not_read_to_its_end() -> None:

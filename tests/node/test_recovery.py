@@ -31,7 +31,9 @@ async def test_join_comes_too_late(caplog: pytest.LogCaptureFixture, joins: bool
     with caplog.at_level(logging.WARNING):
         NodeParts(config, Store(), open_directory(disk, config, rng), World(random=rng))
     said = [record.getMessage() for record in caplog.records]
-    assert [words in line for line in said if words] == ([True] if words else [])
+    assert [
+        words in line and "that began a new cluster, to which /data" in line for line in said if words
+    ] == ([True] if words else [])
     assert bool(said) == joins
 
 
