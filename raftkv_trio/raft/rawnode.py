@@ -8,7 +8,7 @@ from raftkv_trio.raft import election, inbound, reconfiguration, replication
 from raftkv_trio.raft.confchange import ConfChange, ConfChangeV2, conf_change_entry, is_joint
 from raftkv_trio.raft.config import Config
 from raftkv_trio.raft.errors import InvalidMessage, InvalidState
-from raftkv_trio.raft.raft import Raft
+from raftkv_trio.raft.raft import Raft, become_follower
 from raftkv_trio.raft.status import Status, status_of
 from raftkv_trio.raft.step import step
 from raftkv_trio.raft.storage import Storage
@@ -196,6 +196,14 @@ class RawNode:
     def transfer_leader(self, target_id: int) -> None:
         """Ask the leader to transfer leadership to `target_id`; it gives up after an election timeout."""
         step(self.raft, self._local(MessageType.TRANSFER_LEADER, target_id))
+
+    def enter_term(self, term: int) -> None:
+        """Follow nobody in a later term; does nothing in an earlier one, or in the present one.
+
+        Always safe: terms only grow, and this node has given no vote in the new one (paper, section 5.1).
+        """
+        if term > self.raft.term:
+            become_follower(self.raft, term, None)
 
     def forget_leader(self) -> None:
         """Forget the leader without leaving its term, so that this node may vote for another node."""

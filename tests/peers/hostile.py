@@ -116,7 +116,7 @@ class HostileStream:
         admission: the node's answer to the handshake.
     """
 
-    def __init__(self, connection: trio.abc.Stream, admission: Admission) -> None:
+    def __init__(self, connection: trio.SocketStream, admission: Admission) -> None:
         self.connection = connection
         self.admission = admission
         self._decoder = FrameDecoder()
@@ -140,6 +140,14 @@ class HostileStream:
     async def receive(self) -> bytes:
         """The next frame's payload; raises PeerProtocolError at the end of the stream."""
         return await receive_payload(self.connection, self._decoder)
+
+    async def end(self) -> None:
+        """Say no more, and wait until the node has read all that it will."""
+        try:
+            await self.connection.send_eof()
+        except trio.BrokenResourceError:
+            pass  # it has closed the connection
+        await self.wait_closed()
 
     async def wait_closed(self) -> None:
         """Until the node closes the connection."""
@@ -354,17 +362,20 @@ class Siege:
 
 
 @asynccontextmanager
-async def besieged(directory: Path, **settings: Any) -> AsyncIterator[Siege]:
-    """Nodes 1 and 2 of a cluster of three, which lead and follow; the third voter does not run.
+async def besieged(directory: Path, *, running: int = 2, **settings: Any) -> AsyncIterator[Siege]:
+    """Nodes 1 and 2 of a cluster of three, which lead and follow; the last voter does not run.
 
     A node that ends raises here. `settings` are of every node's configuration.
+
+    Args:
+        running: so many nodes run, and the cluster has one more.
     """
-    ports = find_free_ports(3)
+    ports = find_free_ports(running + 1)
     addresses = {i: PeerAddress("127.0.0.1", port) for i, port in enumerate(ports, start=1)}
     settings = {"segment_bytes": 1024 * 1024} | settings
     nodes = {
         i: BesiegedNode(NodeConfig(node_id=i, members=addresses, data_dir=directory / str(i), **settings))
-        for i in (1, 2)
+        for i in list(addresses)[:running]
     }
     async with trio.open_nursery() as nursery:
         for node in nodes.values():

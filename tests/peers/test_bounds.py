@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from raftkv_trio.config import MAX_ENTRY_BYTES
+from raftkv_trio.node.driver.admission import MAX_TERM_STEP
 from raftkv_trio.node.reads import CONTEXT_BYTES
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
 from raftkv_trio.peers.framing import MAX_FRAME_BYTES
@@ -17,7 +18,7 @@ from raftkv_trio.peers.wire import (
     encode_forward_change,
     encode_messages,
 )
-from raftkv_trio.raft.types import Entry, MessageType
+from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.hostile import NEWER, BesiegedNode, HostilePeer, besieged
 
 #: A frame that is refused, for this reason.
@@ -134,6 +135,25 @@ async def test_nothing_impossible_is_taken_over(tmp_path: Path, role: str) -> No
                     await siege.until_refused(node, reason, before[reason])
         await siege.check_unharmed(terms=terms)
         assert all(node.running.lost_entries is None for node in siege.nodes.values())
+        await siege.check_starts_again()
+
+
+async def test_nodes_whose_terms_a_member_takes_apart_meet_again(tmp_path: Path) -> None:
+    """It raises the term of one of them, as often as that one lets it, and says nothing to the other one."""
+    async with besieged(tmp_path) as siege:
+        node = await siege.follower()
+        peer = siege.member(node.config.node_id)
+        goal = term(node) + 3 * MAX_TERM_STEP
+
+        def raised() -> Message:
+            return peer.message(MessageType.VOTE_RESP, term=term(node) + MAX_TERM_STEP, reject=True)
+
+        async with peer.speaking() as stream:
+            while term(node) < goal:
+                await stream.say(*[raised()] * 100)
+                assert term(node) < goal + 2 * MAX_TERM_STEP
+        await siege.check_unharmed()
+        assert min(siege.terms().values()) >= goal
         await siege.check_starts_again()
 
 

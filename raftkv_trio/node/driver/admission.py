@@ -14,6 +14,12 @@ log (`raft/inbound.py`). Here is checked before that:
 What is refused changes nothing. It is counted by its reason, and logged. Late messages of a member that was
 removed are neither: its connections end a moment after its removal, and what comes until then is nobody's
 fault.
+
+A term has two bounds. In one tick a node goes up by at most `MAX_TERM_STEP`, whoever says what, so that
+nobody can soon take it to the last term. But if a broken member has raised the term of one node in several
+ticks, that node must not be out of reach of the others for good. So a message of a term above that bound,
+and within `MAX_TERM_GAP`, takes this node to the bound and no further (`Admission.term_on_the_way`). Its
+sender repeats what it has to say, and some ticks later both are in one term.
 """
 
 import logging
@@ -35,13 +41,17 @@ from raftkv_trio.records import record
 
 logger = logging.getLogger(__name__)
 
-#: How far the term of a message may be above the own one. With an election a second that takes 136 years. So
+#: By how much messages may raise the own term in one tick. With an election a second that takes 136 years. So
 #: a new node, which is in term 0, can join a cluster of any age.
 MAX_TERM_STEP = 2**32
+#: How far the term of a message may be above the own one, so that this node goes up towards it tick by tick.
+#: To be so far ahead of the others, a node must be sent such terms for two hours, unheard by them.
+MAX_TERM_GAP = 2**48
 #: The same for an index, above the end of the log. With a million entries a second that takes nine years.
 MAX_INDEX_STEP = 2**48
 _FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 _VOTES = frozenset({MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP})
+_CAMPAIGNS = frozenset({MessageType.VOTE, MessageType.PRE_VOTE})
 
 
 class Position(NamedTuple):
@@ -51,11 +61,13 @@ class Position(NamedTuple):
         term: the present one; 0 on a new node that has been in none.
         last_index: of the log.
         leader_id: the leader of that term, if it is known.
+        max_term: the last one that a message can bring this node into now.
     """
 
     term: int
     last_index: int
     leader_id: int | None
+    max_term: int
 
 
 class Objection(NamedTuple):
@@ -69,7 +81,9 @@ def objection_to(message: Message, own: Position) -> Objection | None:
     """Why no correct member can send this raft message to a node in that position; None if one can."""
     snapshot = message.snapshot
     term = max(message.term, message.log_term, snapshot.term if snapshot else 0)
-    if term > own.term + MAX_TERM_STEP:
+    # What its sender says of its own term is out of reach only if it is beyond all that is possible.
+    bound = own.term + MAX_TERM_GAP if tells_term(message) and term == message.term else own.max_term
+    if term > bound:
         return _of(message, Refusal.TERM, f"says term {term}, and this node is in term {own.term}")
     index = max(message.index, message.commit, message.reject_hint, snapshot.index if snapshot else 0)
     if index > own.last_index + MAX_INDEX_STEP:
@@ -87,6 +101,13 @@ def objection_to(message: Message, own: Position) -> Objection | None:
         sentence = f"has come, and node {own.leader_id} leads term {own.term}"
         return _of(message, Refusal.NOT_LEADER, sentence)
     return None
+
+
+def tells_term(message: Message) -> bool:
+    """Whether its sender is in the term that it names, and is heard of it in every state of this node."""
+    # A campaign may be ignored, and a pre-vote is of a term that the sender is not in; if granted, as well.
+    granted = message.type is MessageType.PRE_VOTE_RESP and not message.reject
+    return message.type not in _CAMPAIGNS and not granted
 
 
 def believed(message: Message, own: Position) -> Message:
@@ -135,6 +156,11 @@ class Admission:
         self._refusals = refusals
         self._command_check = command_check
         self._not_appended: _NotAppended | None = None
+        self._term_at_tick = raw.term
+
+    def tick(self) -> None:
+        """From here on messages may raise the term again."""
+        self._term_at_tick = self._raw.term
 
     def admits(self, peer_id: int, said: Item) -> bool:
         """Whether the driver may act on it; if not, that is counted and logged, and the node asked about."""
@@ -195,6 +221,11 @@ class Admission:
         """What the core is told of a raft message that is admitted."""
         return believed(message, self._own())
 
+    def term_on_the_way(self, message: Message) -> int | None:
+        """The term to enter instead of acting on an admitted message, if that is of one too far above it."""
+        own = self._own()
+        return own.max_term if message.term > own.max_term else None
+
     def refused_by_core(self, peer_id: int, message: Message, error: Exception) -> None:
         """The core has refused a message that was admitted; it has not changed."""
         reason = Refusal.STRANGER if isinstance(error, PeerNotFound) else Refusal.NONSENSE
@@ -227,7 +258,9 @@ class Admission:
         return None
 
     def _own(self) -> Position:
-        return Position(self._raw.term, self._raw.last_index, self._raw.leader_id)
+        term = self._raw.term
+        max_term = max(term, self._term_at_tick + MAX_TERM_STEP)
+        return Position(term, self._raw.last_index, self._raw.leader_id, max_term)
 
 
 def _kind(said: object) -> str:

@@ -213,6 +213,9 @@ class Driver:
     def _step(self, peer_id: int, message: Message) -> None:
         if self._lost_entries.reason is not None or not self._admission.admits(peer_id, message):
             return
+        if (term := self._admission.term_on_the_way(message)) is not None:
+            self._raw.enter_term(term)
+            return
         # The core would forward these to the leader it knows, with the original sender in them. The leader
         # refuses such a message: on a stream, a member may only speak for itself. Dropping is safe, because
         # the sender repeats a read after a few ticks, and a transfer is only a wish.
@@ -267,6 +270,7 @@ class Driver:
         if self._tick_due:
             self._tick_due = False
             self._raw.tick()
+            self._admission.tick()
             self._lost_entries.tick()
             self._known.tick(self._peers)
             self._active.tick()

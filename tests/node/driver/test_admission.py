@@ -9,6 +9,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import MAX_ENTRY_BYTES
 from raftkv_trio.node.driver.admission import (
     MAX_INDEX_STEP,
+    MAX_TERM_GAP,
     MAX_TERM_STEP,
     Admission,
     Position,
@@ -28,7 +29,7 @@ from raftkv_trio.raft.types import ConfState, Entry, Message, MessageType, Snaps
 from tests.node.clocks import StillClock
 from tests.raft.cores import adding, three
 
-OWN = Position(term=7, last_index=100, leader_id=2)
+OWN = Position(term=7, last_index=100, leader_id=2, max_term=7 + MAX_TERM_STEP)
 APP = Message(type=MessageType.APP, to=1, from_=2, term=7, index=100, log_term=7, commit=100)
 
 
@@ -40,7 +41,7 @@ def reason(message: Message, own: Position = OWN) -> Refusal | None:
 @pytest.mark.parametrize(
     ("field", "bound", "refusal"),
     [
-        ("term", OWN.term + MAX_TERM_STEP, Refusal.TERM),
+        ("term", OWN.term + MAX_TERM_GAP, Refusal.TERM),
         ("log_term", OWN.term + MAX_TERM_STEP, Refusal.TERM),
         ("index", OWN.last_index + MAX_INDEX_STEP, Refusal.INDEX),
         ("commit", OWN.last_index + MAX_INDEX_STEP, Refusal.INDEX),
@@ -57,11 +58,38 @@ def test_numbers_have_bounds(kind: MessageType, field: str, bound: int, refusal:
     assert reason(message) is refusal
 
 
+@pytest.mark.parametrize("kind", [MessageType.VOTE, MessageType.PRE_VOTE, MessageType.PRE_VOTE_RESP])
+def test_who_asks_for_votes_tells_no_term_that_is_out_of_reach(kind: MessageType) -> None:
+    """Its sender may not be in the term that it names."""
+    message = replace(APP, type=kind, term=OWN.max_term)
+    assert reason(message) is None
+    assert reason(replace(message, term=OWN.max_term + 1)) is Refusal.TERM
+
+
 def test_a_new_node_takes_the_term_of_any_cluster() -> None:
     """The bound is the same as for all nodes: no cluster is so old that it is in a later term."""
-    new = Position(term=0, last_index=0, leader_id=None)
-    assert reason(replace(APP, term=MAX_TERM_STEP), new) is None
-    assert reason(replace(APP, term=MAX_TERM_STEP + 1), new) is Refusal.TERM
+    new = Position(term=0, last_index=0, leader_id=None, max_term=MAX_TERM_STEP)
+    assert reason(replace(APP, term=MAX_TERM_GAP), new) is None
+    assert reason(replace(APP, term=MAX_TERM_GAP + 1), new) is Refusal.TERM
+
+
+def test_a_node_goes_towards_a_far_term_tick_by_tick() -> None:
+    """However many messages there are in a tick."""
+    follower = Follower()
+    begun_in = follower.raw.term
+    far = replace(APP, term=begun_in + 5 * MAX_TERM_STEP // 2)
+    for ticks in (1, 2):
+        for _ in range(3):
+            assert follower.admission.admits(2, far)
+            term = follower.admission.term_on_the_way(far)
+            assert term == begun_in + ticks * MAX_TERM_STEP
+            follower.raw.enter_term(term)
+        follower.admission.tick()
+    assert follower.raw.term == begun_in + 2 * MAX_TERM_STEP
+    assert follower.raw.leader_id is None
+    assert follower.admission.term_on_the_way(far) is None
+    follower.raw.enter_term(begun_in)
+    assert follower.raw.term == begun_in + 2 * MAX_TERM_STEP
 
 
 def test_a_snapshot_has_bounds() -> None:

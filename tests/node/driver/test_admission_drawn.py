@@ -71,7 +71,10 @@ def attack(sender: int, role: StateRole, drawn: list[Message]) -> None:
         before, term, refused = fingerprint(raw), raw.term, sum(refusals.counts.values())
         if admission.admits(sender, message):
             try:
-                raw.step(admission.believed(message))
+                if (later := admission.term_on_the_way(message)) is not None:
+                    raw.enter_term(later)
+                else:
+                    raw.step(admission.believed(message))
             except RaftError as error:
                 admission.refused_by_core(sender, message, error)
         if sum(refusals.counts.values()) > refused:
