@@ -15,7 +15,12 @@ def new_file(file: Path, *, replaces: bool, called: str | None = None) -> Iterat
     """A new file, readable by this user only, that gets the name `file` at the end if nothing fails.
 
     It has a temporary name in the same directory meanwhile, which no other file has or gets. What is written
-    to it must be durable when the block ends.
+    to it must be durable when the block ends. Its mode is 0600, whatever the umask is, and whoever might read
+    the file that it replaces.
+
+    What appears under the name while the block runs, up to the last moment, is not replaced: it is somebody
+    else's. One moment is left with `replaces`: between the last look at a regular file and the rename,
+    somebody who may remove that file could put something else in its place.
 
     Args:
         replaces: whether a regular file of that name is replaced. Nothing else is, whatever this says: a
@@ -36,16 +41,25 @@ def new_file(file: Path, *, replaces: bool, called: str | None = None) -> Iterat
     temporary = Path(name)
     try:
         yield temporary
-        # Again: a backup may take an hour, and what somebody else has made meanwhile is not ours to replace.
-        check_new_file(file, replaces=replaces, called=called)
-        temporary.replace(file)
-        _sync_directory(file.parent)
+        # Looked at again: a backup may take an hour, and somebody else may have made something meanwhile. If
+        # it is made after this look, the name is not free, and the next look says what it is.
+        has_name = False
+        while not has_name:
+            if check_new_file(file, replaces=replaces, called=called):
+                temporary.replace(file)
+                has_name = True
+            else:
+                has_name = _take_free_name(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+    _sync_directory(file.parent)
 
 
-def check_new_file(file: Path, *, replaces: bool, called: str | None = None) -> None:
-    """Raise ConfigError if `new_file` would: the name is taken, or the directory takes no file."""
+def check_new_file(file: Path, *, replaces: bool, called: str | None = None) -> bool:
+    """Raise ConfigError if `new_file` would: the name is taken, or the directory takes no file.
+
+    Returns whether there is a file of that name, which is to be replaced.
+    """
     called = called or str(file)
     try:
         mode = file.lstat().st_mode
@@ -61,6 +75,30 @@ def check_new_file(file: Path, *, replaces: bool, called: str | None = None) -> 
         raise ConfigError(f"{called} cannot be written: there is no directory {file.parent}")
     if not os.access(file.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"{called} cannot be written: {file.parent} is not yours to write to")
+    return mode is not None
+
+
+def _take_free_name(temporary: Path, file: Path) -> bool:
+    """Give the temporary file a name that nothing has; False if something has it. Raises OSError."""
+    # A rename would replace whatever has the name by now.
+    try:
+        os.link(temporary, file)
+    except FileExistsError:
+        return False
+    except OSError:
+        pass  # a file system without links, such as FAT; if it is something else, the next step fails too
+    else:
+        return True
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return False
+    try:
+        temporary.replace(file)  # what has the name now is ours, and empty
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
+    return True
 
 
 def _sync_directory(directory: Path) -> None:

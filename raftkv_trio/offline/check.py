@@ -17,7 +17,7 @@ from raftkv_trio.offline.findings import Findings, Leftover, Problem, SegmentSee
 from raftkv_trio.offline.segment_scan import Damaged, Torn, Verified, identity_in, scan_segment
 from raftkv_trio.state_machine import StateMachine
 from raftkv_trio.storage import Disk, SnapshotId, verify_snapshot
-from raftkv_trio.storage.data_directory import is_unfinished
+from raftkv_trio.storage.data_directory import is_unfinished, open_to_all
 from raftkv_trio.storage.log_reader import LogReader
 from raftkv_trio.storage.record import end_of_data
 from raftkv_trio.storage.segments import SegmentName, last_run, list_segments, possible_ends, read_segment
@@ -32,6 +32,8 @@ def check(disk: Disk, path: Path, machine: StateMachine | None = None) -> Findin
     """
     findings = Findings(path)
     # Each part is read for itself, so that damage to one does not hide damage to another.
+    with _noting(findings, path):
+        findings.open_to_all = list(open_to_all(disk, path))
     with _noting(findings, path / "wal"):
         findings.is_unfinished = is_unfinished(disk, path)
     if findings.is_unfinished:

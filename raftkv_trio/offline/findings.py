@@ -64,6 +64,7 @@ class Findings:
 
     Attributes:
         known_members: the ids of the other nodes whose directories this one knows, in order.
+        open_to_all: the directories that every user may write to; a start refuses them.
         origin: the hash of the backup that the directory was restored from.
         removed: the index at which the cluster removed this node, which does not start again.
         lost: an index that this node had acknowledged although its log does not reach it; it does not start
@@ -79,6 +80,7 @@ class Findings:
     path: Path
     identity: Identity | None = None
     known_members: list[int] | None = None
+    open_to_all: list[Path] = field(default_factory=list)
     origin: bytes | None = None
     removed: int | None = None
     lost: int | None = None

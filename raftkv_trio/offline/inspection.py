@@ -15,6 +15,7 @@ from raftkv_trio.offline.repair import repair
 from raftkv_trio.offline.replace_log import finish_swap
 from raftkv_trio.state_machine import StateMachine
 from raftkv_trio.storage import Disk, DiskFile, OsDisk
+from raftkv_trio.storage.data_directory import check_writers
 
 
 class Inspection(NamedTuple):
@@ -26,7 +27,7 @@ class Inspection(NamedTuple):
     @property
     def is_sound(self) -> bool:
         """Whether nothing is wrong, after the repairs."""
-        return not self.findings.problems
+        return not self.findings.problems and not self.findings.open_to_all
 
 
 def inspect_directory(
@@ -45,8 +46,8 @@ def inspect_directory(
         machine: of the kind that the node replicates: with it the contents of snapshots are checked too.
 
     Raises:
-        ConfigError: a path is no data directory, its node runs, its format is newer, or the log cannot be
-            rebuilt.
+        ConfigError: a path is no data directory, its node runs, its format is newer, the log cannot be
+            rebuilt, or a directory to repair is writable for every user.
         OSError, StorageError: a repair failed; it can be done again.
     """
     disk = disk or OsDisk()
@@ -57,6 +58,9 @@ def inspect_directory(
             held.enter_context(hold_directory(disk, each))
         if not repairs:
             return Inspection(check(disk, path, machine), None)
+        # A repair trusts what it finds, so others must not be able to put anything there. `others` are copies
+        # that somebody has just made, and nobody's data directories.
+        check_writers(disk, path)
         done = []
         # First, since a check would find no log at all.
         if finish_swap(disk, path):

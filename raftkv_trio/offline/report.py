@@ -34,6 +34,7 @@ def as_json(inspection: Inspection) -> str:
             "format": identity.format_version,
         },
         "peers": found.known_members,
+        "open_to_all": [_name(found, directory) for directory in found.open_to_all],
         "origin": found.origin and found.origin.hex(),
         "removed": found.removed,
         "lost": found.lost,
@@ -118,10 +119,16 @@ def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
         )
     for leftover in found.leftovers:
         yield f"left over: {_name(found, leftover.file)}: {leftover.why}"
+    for directory in found.open_to_all:
+        yield (
+            f"wrong: every user of this machine may write to {directory}, and a start refuses it; if nobody"
+            f" has, run: chmod o-w {shlex.quote(str(directory))}"
+        )
     for problem in found.problems:
         yield f"wrong: {_problem(found, problem)}"
     if not found.problems:
-        yield "nothing is wrong"
+        if not found.open_to_all:
+            yield "nothing is wrong"
     elif repairs is not None:
         yield "what is wrong is left as it is, since it may have been acknowledged: " + remedy(found.path)
     elif found.is_repairable_alone:

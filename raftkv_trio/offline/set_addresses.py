@@ -23,6 +23,7 @@ from raftkv_trio.payload.proposal import decode_proposal, encode_proposal
 from raftkv_trio.raft.confchange import conf_change_entry, decode_conf_change
 from raftkv_trio.raft.types import Entry, EntryType
 from raftkv_trio.storage import BOOTSTRAP_INDEX, Disk, OsDisk, SnapshotMeta, is_new
+from raftkv_trio.storage.data_directory import check_writers
 from raftkv_trio.storage.small_files import read_identity
 from raftkv_trio.storage.snapshot_directory import SnapshotDirectory
 from raftkv_trio.storage.wal import WriteAheadLog, open_log
@@ -58,13 +59,15 @@ def set_addresses(
     If it is interrupted, at any moment, it can be done again.
 
     Raises:
-        ConfigError: the directory is in use or holds no member, or these members cannot have these addresses.
+        ConfigError: the directory is in use, holds no member, or is writable for every user, or these members
+            cannot have these addresses.
         StorageError, OSError: the directory cannot be read or written.
     """
     disk = disk or OsDisk()
     if is_new(disk, directory):
         raise ConfigError(f"{directory} is no data directory of a node that has run")
     with hold_directory(disk, directory):
+        check_writers(disk, directory)
         finish_swap(disk, directory)  # what an earlier call may have left between two renames
         identity = read_identity(disk, directory)
         with _opened(disk, directory / "wal", identity.encode(), segment_bytes) as log:

@@ -11,7 +11,7 @@ it must hold is there, and anything that is missing was lost.
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -126,10 +126,10 @@ def _open_storage(
         raise ConfigError(
             f"{path} is not empty and no data directory of raftkv-trio; name another with `data_dir`"
         )
-    for directory in (path, path / "wal", path / "snap"):
-        _check_writers(disk, directory)
+    check_writers(disk, path)
+    _warn_of_group(disk, path)
     # Before the lock, which is a file in it. If another node runs here all three exist, and stay as they are.
-    for directory in (path, path / "wal", path / "snap"):
+    for directory in _parts(path):
         disk.make_directory(directory)
     # Before any file is read: another process may be writing what would be read.
     lock = disk.open(path / "lock", create=True)
@@ -234,28 +234,51 @@ def is_unfinished(disk: Disk, path: Path) -> bool:
     return not any(has_record_behind(read_segment(disk, directory / str(n)), 0, n.number) for n in names)
 
 
-def _check_writers(disk: Disk, directory: Path) -> None:
-    """Refuse a directory that every user may write to, and warn of one that its group may write to.
+def check_writers(disk: Disk, path: Path) -> None:
+    """Raise ConfigError if every user may write to a data directory, or to a directory in it."""
+    for directory in open_to_all(disk, path):
+        advice = f"if nobody has, run: chmod o-w {quote(str(directory))}"
+        # A volume that is empty, such as Kubernetes' `emptyDir`, has mode 0777, and another owner than the
+        # node's user, who may not change that. With data in it this would be the advice to begin anew.
+        if directory == path and is_new(disk, path):
+            advice = (
+                f"name a directory in it with `data_dir`, such as {path / 'data'}, which the node makes for"
+                f" itself, or run: chmod o-w {quote(str(directory))}"
+            )
+        raise ConfigError(
+            f"every user of this machine may write to {directory}, and so replace what the node has promised;"
+            f" {advice}"
+        )
+
+
+def open_to_all(disk: Disk, path: Path) -> Iterator[Path]:
+    """Those of a data directory and the directories in it that every user may write to.
 
     Who can write to a directory can replace its files, whatever their own modes are: a log that holds other
     writes, an identity with which the node votes a second time.
     """
-    mode = disk.mode(directory) or 0
-    if mode & S_IWOTH:
-        raise ConfigError(
-            f"every user of this machine may write to {directory}, and so replace what the node has promised;"
-            f" if nobody has, run: chmod o-w {quote(str(directory))}"
-        )
+    for directory in _parts(path):
+        if (disk.mode(directory) or 0) & S_IWOTH:
+            yield directory
+
+
+def _warn_of_group(disk: Disk, path: Path) -> None:
+    """Warn if the group may write to a data directory, or to a directory in it."""
     # Only a warning: a group is what an administrator has named. Kubernetes makes all volumes of a pod
     # writable for its `fsGroup` at each start of the pod, and with the umask of many systems, 002, so is each
     # directory for the group of its owner alone.
-    if mode & S_IWGRP:
-        logger.warning(
-            "the group of %s may write to it, and so replace what the node has promised; if it has other"
-            " members than this node's user, run: chmod g-w %s",
-            directory,
-            quote(str(directory)),
-        )
+    for directory in _parts(path):
+        if (disk.mode(directory) or 0) & S_IWGRP:
+            logger.warning(
+                "the group of %s may write to it, and so replace what the node has promised; if it has other"
+                " members than this node's user, run: chmod g-w %s",
+                directory,
+                quote(str(directory)),
+            )
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    return path, path / "wal", path / "snap"
 
 
 def _check_not_removed(disk: Disk, path: Path, node_id: int) -> None:

@@ -1,5 +1,6 @@
 """Data directories that a node cannot or must not use, and what it says of them."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from raftkv_trio.storage import OsDisk
 from raftkv_trio.storage.small_files import FORMAT_VERSION, read_sealed, write_sealed
-from tests.cli.program import alone, damage, refusal, serving, serving_alone
+from tests.cli.program import alone, damage, refusal, run, serving, serving_alone
 from tests.conftest import find_free_ports
 
 
@@ -27,6 +28,33 @@ def test_a_directory_that_every_user_may_write_to(copied: Path, tmp_path: Path) 
     with serving_alone("--data-dir", "data", "--cluster", "http://127.0.0.1:1", directory=tmp_path) as node:
         node.wait_answer(200, "/-/ready")
         node.wait_said("WARNING .*: the group of data may write to it, .* run: chmod g-w data")
+
+
+@pytest.mark.parametrize("part", ["", "wal", "snap"])
+def test_commands_on_a_directory_that_every_user_may_write_to(
+    copied: Path, tmp_path: Path, part: str
+) -> None:
+    """`check` finds that a start would refuse it; what writes to it refuses too, and changes nothing."""
+    (copied / part).chmod(0o777)
+    name = str(Path("data", part))
+    checked = run("check", "data", directory=tmp_path)
+    assert (checked.returncode, checked.stderr) == (1, "")
+    *_, last = checked.stdout.splitlines()
+    assert last.startswith(f"wrong: every user of this machine may write to {name}, ")
+    assert last.endswith(f"run: chmod o-w {name}")
+    as_json = json.loads(run("check", "data", "-w", "json", directory=tmp_path).stdout)
+    assert (as_json["is_sound"], as_json["open_to_all"], as_json["problems"]) == (False, [part or "."], [])
+    before = sorted(copied.rglob("*"))
+    for command in (
+        ("check", "data", "--repair"),
+        ("member", "set-addresses", "data", "1=http://127.0.0.1:9"),
+        ("member", "force-new-cluster", "data", "--data-dir", "new", "--yes"),
+    ):
+        said = refusal(*command, directory=tmp_path)
+        assert said.startswith(f"every user of this machine may write to {name}, "), command
+    assert sorted(copied.rglob("*")) == before
+    (copied / part).chmod(0o700)
+    assert run("check", "data", directory=tmp_path).stdout.endswith("nothing is wrong\n")
 
 
 def test_the_directory_of_another_node(copied: Path, tmp_path: Path) -> None:

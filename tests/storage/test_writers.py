@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 
 import pytest
 
@@ -56,6 +57,12 @@ def test_every_user_may_write(tmp_path: Path, mode: int, part: str, is_new: bool
         open_and_close(path)
     assert sorted(path.rglob("*")) == before
     assert str(refused.value).endswith(f"run: chmod o-w '{path / part}'")
+    # A volume of a pod, which the node's user may not change. Other advice would be to leave the data there.
+    named = f"name a directory in it with `data_dir`, such as {path / 'data'}, "
+    assert (named in str(refused.value)) is (is_new and not part)
+    if is_new and not part:
+        open_and_close(path / "data")
+        rmtree(path / "data")
     (path / part).chmod(mode & ~0o002)
     open_and_close(path)
 
