@@ -7,6 +7,7 @@ that others can cause at will go through a `LimitedLog`.
 
 import logging
 from collections.abc import Callable
+from typing import ClassVar
 
 #: The most characters of one foreign text in a line.
 MAX_CHARACTERS = 256
@@ -38,6 +39,9 @@ class LimitedLog:
         beginning: of each line.
     """
 
+    #: Lines that all of these have left out. The log is the process's, and so is this count.
+    left_out: ClassVar[int] = 0
+
     def __init__(
         self, logger: logging.Logger, now: Callable[[], float], interval_s: float, beginning: str = ""
     ) -> None:
@@ -53,6 +57,7 @@ class LimitedLog:
         now = self._now()
         if self._quiet_until is not None and now < self._quiet_until:
             self._unlogged += 1
+            LimitedLog.left_out += 1
             return False
         more = f"; {self._unlogged} more since the last line" if self._unlogged else ""
         self._logger.warning("%s%s%s", self._beginning, sentence, more)

@@ -20,7 +20,7 @@ from threading import Condition, Thread
 from typing import Literal
 
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.foreign_text import escaped
+from raftkv_trio.foreign_text import LimitedLog, escaped
 
 LogFormat = Literal["text", "json"]
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -63,6 +63,9 @@ class JsonFormatter(logging.Formatter):
 class QueuedHandler(logging.Handler):
     """Writes records to a file descriptor in a thread. No method waits for the reader, except `flush`.
 
+    Attributes:
+        dropped_ever: how many lines could not be written.
+
     Args:
         fd: None if there is nothing to write to; then all is discarded.
     """
@@ -72,6 +75,7 @@ class QueuedHandler(logging.Handler):
         self._lines: deque[str] = deque()
         self._waiting_characters = 0
         self._dropped = 0
+        self.dropped_ever = 0
         self._changed = Condition()
         if fd is not None:
             # A daemon: a thread that is stuck in a write must not hold up the end of the process.
@@ -92,6 +96,7 @@ class QueuedHandler(logging.Handler):
         with self._changed:
             if self._lines and self._waiting_characters + len(line) > MAX_WAITING_CHARACTERS:
                 self._dropped += 1
+                self.dropped_ever += 1
                 return
             self._lines.append(line)
             self._waiting_characters += len(line)
@@ -123,6 +128,7 @@ class QueuedHandler(logging.Handler):
                 write_all(fd, data)
             except OSError:
                 # A full disk, or a reader that is gone: there is no other place to tell it.
+                self.dropped_ever += count
                 dropped += count
                 has_failed = True
             else:
@@ -193,6 +199,16 @@ def log_level() -> str:
 def logs_json() -> bool:
     """Whether `setup_logging` chose JSON."""
     return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers)
+
+
+def dropped_records() -> dict[str, int]:
+    """How many records of this process are not in its log, by reason.
+
+    `limited`: of lines that others can cause at will there is one an interval. `unread`: nobody read the log,
+    or it could not be written.
+    """
+    unread = sum(handler.dropped_ever for handler in _queued_handlers())
+    return {"limited": LimitedLog.left_out, "unread": unread}
 
 
 def say_last(line: str) -> None:

@@ -15,7 +15,7 @@ from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.client.text import aligned
 from raftkv_trio.errors import ConfigError, MalformedRequest, PeerProtocolError
 from raftkv_trio.foreign_text import MAX_CHARACTERS, LimitedLog, escaped, printable
-from raftkv_trio.logs import JsonFormatter, TextFormatter
+from raftkv_trio.logs import JsonFormatter, TextFormatter, dropped_records
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.handshake_frames import (
     Admission,
@@ -184,9 +184,11 @@ def test_log_lines() -> None:
 def test_lines_are_limited(caplog: pytest.LogCaptureFixture) -> None:
     """At most one line an interval; the next one says how many there were in between."""
     now = 5.0
+    before = dropped_records()
     log = LimitedLog(logging.getLogger("raftkv_trio.test"), lambda: now, 1.0, "closed: ")
     for number in range(1000):
         log.note(f"reason {number}")
     now = 6.0
     log.note("another")
     assert caplog.messages == ["closed: reason 0", "closed: another; 999 more since the last line"]
+    assert dropped_records() == {**before, "limited": before["limited"] + 999}

@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from raftkv_trio.logs import MAX_WAITING_CHARACTERS, QueuedHandler, TextFormatter
+import pytest
+
+from raftkv_trio.logs import MAX_WAITING_CHARACTERS, QueuedHandler, TextFormatter, dropped_records
 
 
 @contextmanager
@@ -52,6 +54,21 @@ def test_what_is_dropped_is_told() -> None:
             told = sum(map(int, re.findall(rb"WARNING raftkv_trio.logs: (\d+) log records were", received)))
         assert arrived + told == count
         assert 0 < arrived < count
+        assert handler.dropped_ever == told
+
+
+def test_what_cannot_be_written_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe whose reader is gone takes nothing; whoever asks for the metric hears of it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    handler = QueuedHandler(writer)
+    handler.setFormatter(TextFormatter())
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    for _ in range(3):
+        handler.handle(record("x"))
+        handler.flush()
+    os.close(writer)
+    assert dropped_records()["unread"] == 3
 
 
 def test_records_arrive_in_order_after_a_flush() -> None:

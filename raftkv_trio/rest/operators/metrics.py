@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from raftkv_trio.kv import Store
+from raftkv_trio.logs import dropped_records
 from raftkv_trio.node.measures import BOUNDS_S, Durations, NodeMeasures, PeerMeasures
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.status import NodeStatus
@@ -58,6 +59,12 @@ class _NodeCollector(Collector):
         )
         yield from _of_proposals(measures)
         yield from _of_peers(measures)
+        yield _counter(
+            "log_records_dropped",
+            "Log records of this process that are not in its log, by reason.",
+            ("reason",),
+            {(reason,): count for reason, count in dropped_records().items()},
+        )
         yield _counter(
             "http_requests",
             "Requests answered; route and method are none if the bytes were no request.",

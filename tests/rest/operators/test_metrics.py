@@ -85,6 +85,19 @@ async def test_proposals(tmp_path: Path) -> None:
         assert after["raftkv_proposals_pending",] == after["raftkv_proposals_pending_bytes",] == 0
 
 
+async def test_log_records(client: httpx.AsyncClient) -> None:
+    """Of lines that clients can cause at will the log has one a second; how many it leaves out is counted."""
+    level = (await client.get("/-/log-level")).text.strip()  # the process's, so it stays as it is
+    before = await read(client)
+    for _ in range(20):
+        answer = await client.put("/-/log-level", json={"level": level})
+        assert answer.status_code == 200
+    after = await read(client)
+    name = "raftkv_log_records_dropped_total"
+    assert 0 < after[name, "limited"] - before[name, "limited"] < 20
+    assert after[name, "unread"] == before[name, "unread"]
+
+
 async def test_requests(client: httpx.AsyncClient, served: Served) -> None:
     """Requests are counted by method, route and status; no key and no strange method is a label."""
     await client.put("/secret-key", content=b"v")
