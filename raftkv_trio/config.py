@@ -29,6 +29,8 @@ MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what the command of a write has beside
 #: Largest command, and largest sum of the entries of one message. A frame may hold 1 MiB of other messages
 #: before it, and is limited to 4 MiB.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+#: Most entries of one message that this node sends; `peers/wire.py` has the limit of what it takes.
+MAX_MESSAGE_ENTRIES = 8 * 1024
 #: Largest change of members, as it is requested: a hundred members and their URLs.
 MAX_CHANGE_BYTES = 16 * 1024
 #: Largest data of a log entry: the largest command, with the header of a proposal. So an entry always fits

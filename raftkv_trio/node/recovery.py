@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from random import Random
 
 from raftkv_trio.addresses import PeerAddress, cluster_id_of, restored_cluster_id
-from raftkv_trio.config import NodeConfig
+from raftkv_trio.config import MAX_MESSAGE_ENTRIES, NodeConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.logs import NAMES_FIELDS
 from raftkv_trio.node.words import Words
@@ -251,6 +251,7 @@ def core_config(config: NodeConfig, applied: int, random: Random) -> Config:
         applied=applied,
         async_storage_writes=True,
         max_message_bytes=config.max_message_bytes,
+        max_message_entries=MAX_MESSAGE_ENTRIES,
         max_committed_bytes_per_ready=config.max_inflight_bytes,
         max_uncommitted_bytes=config.max_uncommitted_bytes,
         max_inflight_messages=config.max_inflight_messages,

@@ -15,9 +15,10 @@ from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState, Messa
 
 #: Nesting of a value. The deepest one of ours, a SnapshotOffer, has 6 levels.
 MAX_DEPTH = 8
-#: Items of a value. An append of 1 MiB of entries has the most: 5 for each entry, with 25 bytes of data at
-#: least.
+#: Items of a value. A leader's refusal of the most proposals (`peers/wire.py`) has the most: 4 for each.
 MAX_ITEMS = 256 * 1024
+#: So many members a cluster has at most. What names more is refused, on the wire and as a change of members.
+MAX_MEMBERS = 4096
 #: Of what others send, only a value up to this length may have integers as keys: so they are few.
 MAX_INTEGER_KEYS_BYTES = 16 * 1024
 _MAX_INT = 2**63 - 1
@@ -108,6 +109,8 @@ def items(value: object, length: int | None = None) -> list[Any]:
 
 
 def _ids(value: object) -> tuple[int, ...]:
+    if len(items(value)) > MAX_MEMBERS:
+        raise DecodeError(f"{len(items(value))} members are over the limit of {MAX_MEMBERS}")
     return tuple(integer(i) for i in items(value))
 
 

@@ -14,7 +14,7 @@ import cbor2
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ChangeRefused, ConfigError, CorruptLog, DecodeError, NoSuchMember
-from raftkv_trio.payload.cbor import boolean, decode_payload, integer, items, optional_text
+from raftkv_trio.payload.cbor import MAX_MEMBERS, boolean, decode_payload, integer, items, optional_text
 from raftkv_trio.payload.envelope import Envelope, Member
 from raftkv_trio.payload.proposal import ProposalId, decode_proposal, encode_proposal
 from raftkv_trio.raft.confchange import (
@@ -197,6 +197,10 @@ class Membership:
                 return objection
         if (objection := self._shared_address(request)) is not None:
             return objection
+        # Those that the same request removes are members until the joint configuration ends.
+        added = [change for change in request.changes if change.action is Action.ADD]
+        if added and len(self.envelope.members) + len(added) > MAX_MEMBERS:
+            return ChangeRefused(f"a cluster has at most {MAX_MEMBERS} members; remove some first")
         removed = {change.node_id for change in request.changes if change.action is Action.REMOVE}
         promoted = {change.node_id for change in request.changes if change.action is Action.PROMOTE}
         if not ({*self.conf_state.voters} - removed) | promoted:

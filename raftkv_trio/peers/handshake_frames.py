@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.payload.cbor import (
+    MAX_MEMBERS,
     boolean,
     decode_payload,
     integer,
@@ -31,7 +32,6 @@ from raftkv_trio.payload.cbor import (
 )
 from raftkv_trio.peers.framing import FrameKind, encode_frame, of_a_peer
 from raftkv_trio.peers.proofs import KEY_BYTES
-from raftkv_trio.peers.wire import MAX_MEMBERS
 
 #: Lowest and highest version of the protocol that this program speaks.
 PROTOCOL_VERSIONS = (3, 3)

@@ -45,7 +45,8 @@ from raftkv_trio.raft.types import Message, MessageType
 FRAME_BYTES = PART_BYTES
 #: Bound of the urgent queue. It is far above what waits there while the stream moves at all.
 MAX_URGENT_BYTES = 1024 * 1024
-_OVERHEAD_BYTES = 64
+#: What an item, and each entry or id in it, counts beside its data.
+OVERHEAD_BYTES = 64
 
 #: PROP and SNAP do not travel on streams; they are here because they are not small.
 _BULK_TYPES = (MessageType.APP, MessageType.PROP, MessageType.SNAP)
@@ -56,16 +57,16 @@ Item = Message | SingleFrame
 def size_of(item: Item) -> int:
     """About how many bytes an item takes on the wire and in memory."""
     if isinstance(item, Message):
-        entries = sum([len(e.data) for e in item.entries]) + _OVERHEAD_BYTES * len(item.entries)
+        entries = sum([len(e.data) for e in item.entries]) + OVERHEAD_BYTES * len(item.entries)
         snapshot = len(item.snapshot.data) if item.snapshot else 0
-        return _OVERHEAD_BYTES + entries + snapshot + len(item.context)
+        return OVERHEAD_BYTES + entries + snapshot + len(item.context)
     if isinstance(item, Forward):
-        return _OVERHEAD_BYTES + sum([_OVERHEAD_BYTES + len(command) for _, command in item.proposals])
+        return OVERHEAD_BYTES + sum([OVERHEAD_BYTES + len(command) for _, command in item.proposals])
     if isinstance(item, ForwardChange):
-        return _OVERHEAD_BYTES + len(item.request)
+        return OVERHEAD_BYTES + len(item.request)
     if isinstance(item, MembersQuery | Members):
-        return _OVERHEAD_BYTES * (1 + (len(item.addresses) if isinstance(item, Members) else 0))
-    return _OVERHEAD_BYTES * (1 + len(item.ids))
+        return OVERHEAD_BYTES * (1 + (len(item.addresses) if isinstance(item, Members) else 0))
+    return OVERHEAD_BYTES * (1 + len(item.ids))
 
 
 def size_of_frame(frame: PeerFrame) -> int:

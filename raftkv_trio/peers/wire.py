@@ -14,6 +14,7 @@ from typing import NamedTuple
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.payload.cbor import (
+    MAX_MEMBERS,
     boolean,
     decode_payload,
     integer,
@@ -33,8 +34,12 @@ from raftkv_trio.raft.types import Message
 MAX_FORWARDED = 10_000
 #: So many raft messages a frame has at most: more small ones than an outbox merges.
 MAX_MESSAGES = 2048
-#: So many members a node names at most.
-MAX_MEMBERS = 4096
+#: So many entries the messages of a frame have at most. A leader sends fewer (`config.MAX_MESSAGE_ENTRIES`),
+#: also one of before there was this limit: 1 MiB of the smallest ones.
+MAX_ENTRIES = 26_000
+#: So many proposals a Refused names at most. A leader names fewer, `MAX_FORWARDED`; one of before there was
+#: this limit named all that had waited while it slowed writers, and that is as many.
+MAX_REFUSED = 45_000
 
 # ---------------------------------------------------------------- a member's stream
 
@@ -167,10 +172,7 @@ def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
     """Any frame of a member's stream after the handshake; raises PeerProtocolError."""
     kind, body = items(decode_payload(payload), 2)
     if integer(kind) == FrameKind.MESSAGES:
-        messages = items(body)
-        if len(messages) > MAX_MESSAGES:
-            raise PeerProtocolError(f"{len(messages)} messages are over the limit of {MAX_MESSAGES}")
-        return [unpack_message(item) for item in messages]
+        return _messages(items(body))
     if kind == FrameKind.FORWARD:
         term, proposals = items(body, 2)
         pairs = [items(item, 2) for item in items(proposals)]
@@ -184,7 +186,9 @@ def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
         return ForwardChange(integer(term), _proposal_id(proposal_id), octets(request))
     if kind == FrameKind.REFUSED:
         term, ids, reason, is_final, is_unknown = items(body, 5)
-        proposal_ids = tuple(_proposal_id(i) for i in items(ids))
+        if len(items(ids)) > MAX_REFUSED:
+            raise PeerProtocolError(f"{len(ids)} refused proposals are over the limit of {MAX_REFUSED}")
+        proposal_ids = tuple(_proposal_id(i) for i in ids)
         return Refused(integer(term), proposal_ids, sentence(reason), boolean(is_final), boolean(is_unknown))
     if kind == FrameKind.MEMBERS_QUERY:
         return MembersQuery()
@@ -196,9 +200,22 @@ def decode_peer_frame(payload: bytes) -> PeerFrame | FramePart:
     raise PeerProtocolError(f"unknown frame kind {kind} on a member's stream")
 
 
+def _messages(packed: Sequence[object]) -> Sequence[Message]:
+    if len(packed) > MAX_MESSAGES:
+        raise PeerProtocolError(f"{len(packed)} messages are over the limit of {MAX_MESSAGES}")
+    messages = []
+    count = 0
+    for item in packed:
+        messages.append(message := unpack_message(item))
+        count += len(message.entries)
+        if count > MAX_ENTRIES:
+            raise PeerProtocolError(f"{count} entries are over the limit of {MAX_ENTRIES}")
+    return messages
+
+
 def _members(pairs: Sequence[object]) -> Members:
     if len(pairs) > MAX_MEMBERS:
-        raise PeerProtocolError(f"{len(pairs)} members are more than {MAX_MEMBERS}")
+        raise PeerProtocolError(f"{len(pairs)} members are over the limit of {MAX_MEMBERS}")
     addresses: dict[int, PeerAddress] = {}
     for pair in pairs:
         node_id, url = items(pair, 2)

@@ -30,6 +30,7 @@ class Config:
         applied: the last index that the state machine has applied; None: that of storage's snapshot.
         async_storage_writes: hand out storage work as messages (see the contract of `Ready`).
         max_message_bytes: the most bytes of entries in one APP; a single entry may be larger.
+        max_message_entries: the most entries in one APP; None: no limit.
         max_committed_bytes_per_ready: the most bytes of committed entries that are handed out and not yet
             applied; None: as `max_message_bytes`.
         max_uncommitted_bytes: the most bytes of proposals that the leader has not seen applied; None: no
@@ -69,6 +70,7 @@ class Config:
     applied: int | None = None
     async_storage_writes: bool = False
     max_message_bytes: int = 1024 * 1024
+    max_message_entries: int | None = None
     max_committed_bytes_per_ready: int | None = None
     max_uncommitted_bytes: int | None = None
     max_inflight_messages: int = 256
@@ -98,7 +100,12 @@ class Config:
             raise ConfigError("the applied index must not be negative")
         if self.max_message_bytes < 0:
             raise ConfigError("max_message_bytes must not be negative")
-        for name in ("max_committed_bytes_per_ready", "max_uncommitted_bytes", "max_inflight_messages"):
+        for name in (
+            "max_message_entries",
+            "max_committed_bytes_per_ready",
+            "max_uncommitted_bytes",
+            "max_inflight_messages",
+        ):
             limit = getattr(self, name)
             if limit is not None and limit <= 0:
                 raise ConfigError(f"{name} must be positive")

@@ -174,6 +174,7 @@ def send_append(raft: Raft, to: int, progress: Progress, *, if_empty: bool = Tru
         # (`handle_heartbeat_response`). If all others were lost, its answer starts the stream again.
         if progress.state is not ProgressState.REPLICATE or not progress.inflights.full:
             entries = raft.log.entries_from(progress.next, raft.config.max_message_bytes)
+            entries = entries[: raft.config.max_message_entries]
     except LogError:
         # The entries were compacted away (section 7).
         return _send_snapshot(raft, to, progress)

@@ -13,6 +13,7 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
+from raftkv_trio.payload.cbor import MAX_MEMBERS
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.framing import FrameDecoder, FrameKind, encode_frame
@@ -26,7 +27,6 @@ from raftkv_trio.peers.handshake_frames import (
 )
 from raftkv_trio.peers.joining import Joiner, find_cluster, what_to_join
 from raftkv_trio.peers.proofs import key_towards
-from raftkv_trio.peers.wire import MAX_MEMBERS
 from raftkv_trio.world import TcpNetwork, TrioClock
 from tests.peers.handmade import CLUSTER_ID, Side, dialled
 from tests.peers.hostile import besieged, listening

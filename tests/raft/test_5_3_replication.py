@@ -276,6 +276,23 @@ def test_a_message_holds_at_most_its_bytes_but_always_an_entry() -> None:
     assert [len(data) for data in net[3].data] == [30, 30, 500, 30]
 
 
+def test_a_message_holds_at_most_its_number_of_entries() -> None:
+    """Entries are split over messages of `max_message_entries`, however small they are."""
+    net = three(max_message_entries=2)
+    leader = net.elect(1)
+    leader.raw.propose(*[b"x"] * 7)
+    numbers: list[int] = []
+
+    def note(message: Message) -> bool:
+        numbers.append(len(message.entries))
+        return False
+
+    net.lost = note
+    net.settle()
+    assert net[3].data == [b"x"] * 7
+    assert max(numbers) == 2
+
+
 def test_a_follower_behind_the_log_gets_a_snapshot_and_then_the_rest() -> None:
     """Where the log does not reach back, a snapshot is sent, nothing else until it is answered."""
     net = three()

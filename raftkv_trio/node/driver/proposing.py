@@ -19,7 +19,7 @@ from raftkv_trio.node.proposals import Proposal, ProposalTable
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
 from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.peers.refusals import Refusal, Refusals
-from raftkv_trio.peers.wire import Forward, ForwardChange, Refused
+from raftkv_trio.peers.wire import MAX_FORWARDED, Forward, ForwardChange, Refused
 from raftkv_trio.raft.errors import ProposalDropped
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.types import StateRole
@@ -184,7 +184,10 @@ class Proposer:
             for waiting in taken:
                 by_peer.setdefault(waiting.peer_id, []).append((waiting.id, waiting.command))
             for peer_id, proposals in by_peer.items():
-                self._refuse(peers, peer_id, Forward(term, tuple(proposals)), reason)
+                # Those of several Forwards may have waited: in one answer they could be too many for a frame.
+                for start in range(0, len(proposals), MAX_FORWARDED):
+                    part = Forward(term, tuple(proposals[start : start + MAX_FORWARDED]))
+                    self._refuse(peers, peer_id, part, reason)
 
     def _propose_own(self, peers: PeerTransport) -> None:
         if self._raw.leader_id is not None:

@@ -10,6 +10,7 @@ from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.node.driver.membership_changes import Deferred, MembershipChanges
 from raftkv_trio.node.proposals import ProposalTable
+from raftkv_trio.payload.cbor import MAX_MEMBERS
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange, Membership
 from raftkv_trio.payload.proposal import ProposalId
@@ -253,3 +254,13 @@ def test_a_new_leader_removes_nobody_that_it_has_not_probed() -> None:
     assert isinstance(cluster.ask(removing(3)), Deferred)
     cluster.tick(ELECTION_TICKS + 2)
     assert cluster.ask(removing(3)) is None
+
+
+def test_a_cluster_has_a_bounded_number_of_members() -> None:
+    """More could be named in no frame; to remove one is not refused."""
+    for count, is_taken in ((MAX_MEMBERS - 1, True), (MAX_MEMBERS, False)):
+        envelope = Envelope.of({i: address(i) for i in range(1, count + 1)})
+        membership = Membership(envelope, ConfState(voters=(1, 2)))
+        objection = membership.objection(ChangeRequest((adding(count + 1), removing(count))))
+        assert (objection is None) == is_taken
+        assert membership.objection(ChangeRequest((removing(count),))) is None

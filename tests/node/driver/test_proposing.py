@@ -15,7 +15,7 @@ from raftkv_trio.payload.membership import Membership
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.outbox import Item, Outbox
 from raftkv_trio.peers.refusals import Refusals
-from raftkv_trio.peers.wire import Forward, Refused
+from raftkv_trio.peers.wire import MAX_FORWARDED, Forward, Refused
 from raftkv_trio.raft.types import Message, StateRole
 from raftkv_trio.sync import Wakeup
 from tests.node.driver.lagging import ENTRY_BYTES, TICK_S, Lagging
@@ -252,3 +252,18 @@ def test_a_command_of_a_newer_version_is_refused() -> None:
     assert slowed.refusals.counts["newer_version"] == 1
     while slowed.appended < before + 2:
         slowed.tick()
+
+
+def test_a_refusal_names_no_more_proposals_than_a_frame_may_have() -> None:
+    """However many of several Forwards have waited together."""
+    slowed = Slowed(max_bytes=2**27, lacks=0.55)
+    forwards = [slowed.forward(MAX_FORWARDED, command=b"") for _ in range(3)]
+    slowed.turn()
+    at_once = ids(slowed.outboxes.refused(2))
+    slowed.lagging.net.elect(2)
+    slowed.turn()
+    refused = slowed.outboxes.refused(2)
+    assert len(ids(refused)) > MAX_FORWARDED
+    assert max(len(item.ids) for item in refused) <= MAX_FORWARDED
+    expected = [proposal_id for forward in forwards for proposal_id, _ in forward.proposals]
+    assert ids(refused) + at_once == expected[-len(ids(refused) + at_once) :]
