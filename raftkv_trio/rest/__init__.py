@@ -8,6 +8,7 @@ What happens where:
 - `waiting.py` is where a GET waits for its quorum, and a PUT until it is applied here.
 - `status_codes.py` is the one table from errors to status codes: 503, 504, 429, and the 507 of a full disk.
 - `preconditions.py` turns If-Match and If-None-Match into compares of the log entry.
+- `full_store.py` tells the log when puts begin to be refused by the quota, and when there is room again.
 - `exchange.py` is a request on a key and its response, on plain ASGI; `contents.py` bounds what is received.
 - `counts.py` counts the requests; `operators/metrics.py` shows the counts.
 - `operators/` is the Quart app under `/-/`.

@@ -211,7 +211,8 @@ class KeyHandlers:
             )
         if not isinstance(applied.result, TxnResult):
             raise TypeError(f"the store refused a command of this app: {applied.result}")
-        self._full_store.written(self._store.size_bytes)
+        if not self._node.is_restoring:
+            self._full_store.written(self._store.size_bytes)
         return applied, applied.result.results[0]
 
     def _written(self, applied: Applied, result: OperationResult | None = None) -> KeyResponse:

@@ -90,6 +90,14 @@ async def test_errors_of_a_node(status: str, kind: type[RaftKVError]) -> None:
     assert isinstance(raised.value, ConfigError) is (kind is RequestRefused)
 
 
+async def test_a_long_sentence_of_a_node_is_shown_to_its_end() -> None:
+    """Its end says what to do."""
+    answer = response({"detail": f"{'x' * 600}; stop it"}, "503 Service Unavailable")
+    async with stranger(answer) as node, open_rest_client(60) as rest:
+        with pytest.raises(RequestFailed, match=r"xxx; stop it$"):
+            await rest.ask("GET", node.address, PATH)
+
+
 async def test_a_full_node_says_so() -> None:
     """The one error that a node sends as plain text, before it reads a request."""
     full = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 21\r\n\r\nToo many connections\n"
