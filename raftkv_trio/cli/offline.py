@@ -77,7 +77,7 @@ def restore(id_text: str, cluster: str, cluster_token: str, data_dir: Path | Non
 
     It makes the data directory of one member of a new cluster, whose state is that of the backup in FILE. Run
     it for each member with the same FILE, --cluster and --cluster-token, then run `serve` with these flags.
-    If FILE is -, the backup is read from standard input.
+    If FILE is -, the backup is read from standard input, and copied to a temporary file, in TMPDIR, first.
     """
     from raftkv_trio.cli.progress import disk_with_progress
     from raftkv_trio.offline.restore import restore_node

@@ -67,7 +67,7 @@ def backup(endpoints: tuple[str, ...], timeout: float, force: bool, file: Path) 
 
     The backup has everything that was acknowledged before it began, and is verified before FILE is written.
     `restore` makes a new cluster from it. If FILE is -, the backup goes to standard output, once it is
-    verified.
+    verified. Until then it is in a temporary file, in TMPDIR.
     """
     if (to_stdout := str(file) == "-") and sys.stdout is not None and sys.stdout.isatty():
         raise ConfigError("standard output is a terminal; redirect it, or name a file instead of -")

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from shutil import copyfileobj
+from select import PIPE_BUF
+from stat import S_ISFIFO, S_ISSOCK
 from tempfile import TemporaryDirectory
 
 import trio
@@ -22,6 +23,7 @@ from raftkv_trio.user_files import new_file
 
 #: As a file's name: standard output.
 STANDARD_STREAM = Path("-")
+COPY_PIECE_BYTES = 256 * 1024
 
 
 async def fetch_backup(
@@ -31,7 +33,7 @@ async def fetch_backup(
 
     The backup is written to a temporary file, which gets the name `file` when it is verified and durable. So
     a file of that name is replaced by a whole backup or not at all. Nothing is written to standard output
-    before the backup is verified.
+    before the backup is verified; until then it is in a directory for temporary files.
 
     Args:
         endpoints: members, asked in turn until one sends a backup.
@@ -39,28 +41,56 @@ async def fetch_backup(
         force: whether a file of that name may be replaced; nothing else is, such as a device or a link.
 
     Raises:
-        ConfigError: the file exists and `force` does not allow to replace it, or the member refuses.
+        ConfigError: the file exists and `force` does not allow to replace it, the member refuses, or the
+            temporary file for standard output cannot be written.
         RaftKVError: no whole backup came.
         OSError: the file cannot be written.
 
-    Cancellation removes the temporary file.
+    Cancellation removes the temporary file, also while nobody reads standard output.
     """
     fetch = partial(_fetch, endpoints, timeout_s=timeout_s, shows_progress=shows_progress)
     if file == STANDARD_STREAM:
         if sys.stdout is None:
             raise ConfigError("standard output is closed; name a file instead of -")
         with TemporaryDirectory(prefix="raftkv-trio-backup-") as directory:  # readable by this user only
-            backup = await fetch(Path(directory) / "backup")
-            await trio.to_thread.run_sync(_copy_to_stdout, backup.file)
+            try:
+                backup = await fetch(Path(directory) / "backup")
+            except OSError as error:
+                why = f"{error.strerror or error}; set TMPDIR to copy it to another place"
+                raise ConfigError(f"the backup cannot be copied to {directory}: {why}") from error
+            await _copy(backup.file, sys.stdout.fileno())
             return replace(backup, file=file)
     with new_file(file, replaces=force) as temporary:
         backup = await fetch(temporary)
     return replace(backup, file=file)
 
 
-def _copy_to_stdout(file: Path) -> None:
-    with file.open("rb") as source, open(sys.stdout.fileno(), "wb", closefd=False) as sink:
-        copyfileobj(source, sink)
+async def _copy(file: Path, descriptor: int) -> None:
+    """Copy a file to a descriptor, at the pace of who reads it there.
+
+    Raises OSError. Cancellation, and so Ctrl-C, ends it between two writes, none of which waits for a reader.
+    """
+    mode = os.fstat(descriptor).st_mode
+    has_reader = S_ISFIFO(mode) or S_ISSOCK(mode)
+    async with await trio.open_file(file, "rb") as source:
+        while piece := await source.read(COPY_PIECE_BYTES):
+            left = memoryview(piece)
+            while left:
+                if has_reader:
+                    left = left[await _write_when_read(descriptor, left) :]
+                else:  # a file on a disk, on which nothing can be waited for
+                    left = left[await trio.to_thread.run_sync(os.write, descriptor, left) :]
+
+
+async def _write_when_read(descriptor: int, data: memoryview) -> int:
+    """Write the beginning of `data` as soon as there is room in a pipe or socket; returns how much."""
+    # Not in a thread: a write that waits for a reader cannot be cancelled. Nor do we make the descriptor
+    # non-blocking, since other processes may have it too. A pipe that has room has it for `PIPE_BUF` bytes.
+    await trio.lowlevel.wait_writable(descriptor)
+    try:
+        return os.write(descriptor, data[:PIPE_BUF])
+    except BlockingIOError:  # somebody else has made it non-blocking, and has taken the room
+        return 0
 
 
 async def _fetch(

@@ -3,19 +3,24 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import threading
+from array import array
 from collections.abc import Callable
 from contextlib import nullcontext
+from fcntl import F_GETPIPE_SZ, fcntl, ioctl
 from pathlib import Path
+from select import PIPE_BUF
 from subprocess import CompletedProcess
+from termios import FIONREAD
 
 import httpx
 import pytest
 import trio
 
 from raftkv_trio.storage import OsDisk, verify_snapshot
-from tests.cli.program import PROGRAM, Node, refusal, run, serving_alone
+from tests.cli.program import PROGRAM, Node, environment_with, refusal, run, serving_alone
 from tests.integration.terminal import open_terminal
 
 CLUSTER = ("--cluster", "http://127.0.0.1:1")
@@ -162,6 +167,68 @@ def test_a_reader_that_closes_the_pipe(tmp_path: Path) -> None:
             assert process.stdout.read(1)
             process.stdout.close()
             assert (process.stderr.read(), process.wait(60)) == (b"", 1)
+
+
+def test_ctrl_c_while_nobody_reads_the_pipe(tmp_path: Path) -> None:
+    """It ends the command at once, and leaves no temporary file."""
+    (tmp_path / "temporary").mkdir()
+    with serving_alone(directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        httpx.put(f"{node.url}/x", content=bytes(1_000_000), timeout=60).raise_for_status()
+        command = [*PROGRAM, "backup", "--endpoint", node.url, "-"]
+        environment = environment_with({"TMPDIR": str(tmp_path / "temporary")})
+        with subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            full_bytes = fcntl(process.stdout, F_GETPIPE_SZ)
+            try:
+                node.wait(lambda: waiting_bytes(process) > full_bytes - PIPE_BUF)
+                process.send_signal(signal.SIGINT)
+                assert (process.wait(60), process.stderr.read().strip()) == (130, b"")
+            finally:
+                process.kill()
+    assert os.listdir(tmp_path / "temporary") == []
+
+
+def waiting_bytes(process: subprocess.Popen[bytes]) -> int:
+    """How much a process has written to its standard output that nobody has read."""
+    count = array("i", [0])
+    assert process.stdout is not None
+    ioctl(process.stdout, FIONREAD, count)
+    return count[0]
+
+
+def test_no_room_for_the_temporary_file_of_a_pipe(tmp_path: Path) -> None:
+    """The sentence names the directory, and how to choose another one."""
+    with serving_alone(directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        httpx.put(f"{node.url}/x", content=bytes(1_000_000), timeout=60).raise_for_status()
+        command = shlex.join([*PROGRAM, "backup", "--endpoint", node.url, "-"])
+        limited = ["sh", "-c", f"ulimit -f 1; {command} | cat"]
+        environment = environment_with({"TMPDIR": str(tmp_path)})
+        done = subprocess.run(limited, cwd=tmp_path, capture_output=True, timeout=60, env=environment)
+    assert done.stdout == b""
+    said = done.stderr.decode()
+    assert said.startswith(f"raftkv-trio: the backup cannot be copied to {tmp_path}/")
+    assert said.endswith(": File too large; set TMPDIR to copy it to another place\n")
+
+
+def test_a_pipe_that_does_not_block(tmp_path: Path) -> None:
+    """The other end may have set it so; the backup is whole all the same."""
+    with serving_alone(directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        httpx.put(f"{node.url}/x", content=bytes(1_000_000), timeout=60).raise_for_status()
+        command = [*PROGRAM, "backup", "--endpoint", node.url, "-"]
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        with subprocess.Popen(command, cwd=tmp_path, stdout=writing) as process:
+            os.close(writing)
+            with open(reading, "rb") as pipe:
+                data = pipe.read()
+    assert process.returncode == 0
+    assert verify_snapshot(OsDisk(), written(tmp_path, data)).size_bytes == len(data) > 1_000_000
 
 
 def written(directory: Path, data: bytes) -> Path:
