@@ -1,4 +1,4 @@
-"""`/-/`: status, health, leadership, snapshots and log level of one node, and the form of every error."""
+"""`/-/`: status, health, leadership and snapshots of one node, and the form of every error."""
 
 import logging
 from dataclasses import asdict
@@ -11,14 +11,14 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError
-from raftkv_trio.foreign_text import LimitedLog, printable
+from raftkv_trio.errors import MalformedRequest, RaftKVError
+from raftkv_trio.foreign_text import printable
 from raftkv_trio.http import lacks_json_type
 from raftkv_trio.kv import Store
-from raftkv_trio.logs import log_level, set_log_level
 from raftkv_trio.node.node import Node
 from raftkv_trio.rest.counts import RequestCounts
 from raftkv_trio.rest.operators.documents import Response, document, head_fields, problem, read_json, text
+from raftkv_trio.rest.operators.log_level_routes import add_log_level_routes
 from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics
 from raftkv_trio.rest.status_codes import BUG, status_of
 from raftkv_trio.rest.waiting import wait_readable
@@ -26,17 +26,16 @@ from raftkv_trio.rest.waiting import wait_readable
 logger = logging.getLogger(__name__)
 
 PREFIX = b"/-/"
-CHANGE_LOG_INTERVAL_S = 1.0
 
 
 def add_operator_routes(
     app: QuartTrio, node: Node, store: Store, config: RestConfig, requests: RequestCounts
 ) -> None:
     """Add the routes under `/-/` to `app`, and the form of their errors; `requests` counts the responses."""
-    changes = LimitedLog(logger, trio.current_time, CHANGE_LOG_INTERVAL_S)
     _add_errors(app)
     _add_metrics(app, Metrics(node, store, config.quota_bytes, requests), requests)
     _add_leader_route(app, node, config)
+    add_log_level_routes(app)
 
     @app.get("/-/status")
     async def status() -> Response:
@@ -66,25 +65,6 @@ def add_operator_routes(
         """Take a snapshot of all that is applied here; answer with index and term of the newest."""
         taken = await node.take_snapshot()
         return document({"index": taken.index, "term": taken.term})
-
-    @app.get("/-/log-level")
-    async def see_log_level() -> Response:
-        """The log level of this process."""
-        return text(log_level())
-
-    @app.put("/-/log-level")
-    async def change_log_level() -> Response:
-        """Change the level to that of `{"level": "debug"}`, until the process ends."""
-        match await read_json(otherwise := 'Name the level as {"level": "debug"}'):
-            case {"level": str(level), **more} if not more:
-                try:
-                    set_log_level(level)
-                except ConfigError as error:
-                    return problem(400, str(error))
-            case _:
-                raise MalformedRequest(otherwise)
-        changes.note(f"log level set to {log_level()}")
-        return text(log_level())
 
 
 def _add_leader_route(app: QuartTrio, node: Node, config: RestConfig) -> None:
