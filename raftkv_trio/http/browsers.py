@@ -79,7 +79,7 @@ def refusal_of(method: str, fields: Fields, hosts: KnownHosts) -> Refusal | None
         return Refusal(
             HTTPStatus.MISDIRECTED_REQUEST,
             "This node does not know the name in the request's Host; ask for an IP address or a member's"
-            " host, or start the node with that name in --host-whitelist",
+            " host, or start the node with that name in `raftkv-trio serve --host-whitelist`",
         )
     if method in _SAFE_METHODS:
         return None

@@ -76,6 +76,6 @@ def other_cluster(other: int, own: int) -> str:
     """Why a node of another cluster is refused, and what to do, as one sentence."""
     return (
         f"cluster id {other:x} is not this cluster's {own:x}; if one of the two nodes was added to the other"
-        " one's cluster, start it with --join and a new data directory; else give both the same --cluster and"
-        " --cluster-token"
+        " one's cluster, start it with `raftkv-trio serve --join` and a new data directory; else give both"
+        " the same --cluster and --cluster-token"
     )

@@ -111,7 +111,7 @@ async def test_another_cluster_is_refused_on_both_sides(
         await until(
             lambda: 'node 1 refuses this node, and says: "cluster id 4e is not this cluster' in caplog.text
         )
-        await in_trouble(two, 1, "start it with --join and a new data directory")
+        await in_trouble(two, 1, "start it with `raftkv-trio serve --join` and a new data directory")
     assert not one.peers.outgoing[2].outbox.is_open
 
 
