@@ -27,6 +27,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from raftkv_trio.config import MAX_ENTRY_BYTES
+from raftkv_trio.errors import DecodeError
 from raftkv_trio.node.command_check import CommandCheck
 from raftkv_trio.node.driver.known_nodes import KnownNodes
 from raftkv_trio.node.reads import CONTEXT_BYTES
@@ -206,7 +207,10 @@ class Admission:
     def _objection_to_entry(self, entry: Entry) -> str | None:
         if self._command_check is None or entry.type is not EntryType.NORMAL or not entry.data:
             return None
-        _, command = decode_proposal(entry.data)  # that it can be decoded, `peers/incoming.py` has checked
+        try:
+            _, command = decode_proposal(entry.data)
+        except DecodeError as error:  # on a stream, `peers/incoming.py` has checked it already
+            return str(error)
         return self._command_check(command)
 
     def _note_not_appended(self, refused: _NotAppended) -> None:

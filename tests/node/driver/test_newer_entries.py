@@ -114,3 +114,12 @@ def test_an_earlier_term_says_nothing() -> None:
     append.term -= 1
     assert follower.admission.appendable(append) is append
     assert follower.refused == 0
+
+
+def test_what_is_no_proposal_is_not_appended() -> None:
+    """As if it came from a newer version; nothing that a peer sends ends the driver."""
+    follower = OldFollower()
+    append = follower.append([b""])
+    append.entries = (Entry(append.term, append.index + 1, data=b"no proposal"),)
+    assert follower.admission.appendable(append) is None
+    assert follower.refused == 1
