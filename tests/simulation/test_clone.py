@@ -2,28 +2,19 @@
 
 import pytest
 
-from raftkv_trio.testing import Conditions
 from raftkv_trio.testing.campaign.schedule_on_tasks import run_schedule_on_tasks
 from raftkv_trio.testing.campaign.seeds import run_schedule
 from raftkv_trio.testing.invariants import violation as named
 from raftkv_trio.testing.planted import PLANTED
 from raftkv_trio.testing.schedules.draw import draw_schedule, draw_schedule_on_tasks
 from raftkv_trio.testing.schedules.schedule import Fault, FaultKind, Schedule
+from tests.simulation.calm import calm_but_for
 
 
 def schedule(node: int) -> Schedule:
     """A clone of this node runs for seven seconds in a calm network."""
     clone = Fault(at_s=2.0, kind=FaultKind.CLONE, node=node, duration_s=7.0)
-    return Schedule(
-        seed=3,
-        nodes=3,
-        conditions=Conditions(),
-        faults=(clone,),
-        clients=2,
-        keys=1,
-        operations=40,
-        duration_s=10,
-    )
+    return calm_but_for(clone, seed=3, duration_s=10)
 
 
 @pytest.mark.parametrize("node", [1, 2, 3])
