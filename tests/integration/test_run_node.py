@@ -7,36 +7,20 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import trio
 
-from raftkv_trio import Committed, Node, NodeConfig, parse_cluster, run_node
+from raftkv_trio import Node, NodeConfig, parse_cluster, run_node
 from raftkv_trio.errors import NoLeader, OutcomeUnknown, ProposalError
 from tests.conftest import find_free_ports
+from tests.machines import Commands
 
 ROOT = Path(__file__).parents[2]
 SEGMENT_BYTES = 1024 * 1024  # a start reads the whole of the newest segment
 MOMENTS_ALONE, MOMENTS_OF_THREE = 40, 60
-
-
-class Appended:
-    """A state machine that is the list of its commands."""
-
-    def __init__(self) -> None:
-        self.commands: list[bytes] = []
-
-    def apply(self, batch: Sequence[Committed]) -> list[int]:
-        self.commands.extend(committed.command for committed in batch)
-        return [len(self.commands)] * len(batch)
-
-    def snapshot(self) -> Iterator[bytes]:
-        return iter(list(self.commands))
-
-    def restore(self, chunks: Iterable[bytes]) -> None:
-        self.commands = list(chunks)
 
 
 class Member:
@@ -46,11 +30,11 @@ class Member:
         self._config = config
         self.scope = trio.CancelScope()
         self.node: Node | None = None
-        self.machine = Appended()
+        self.machine = Commands()
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
         """Run once, until `scope` is cancelled, which is a new one afterwards."""
-        self.machine = Appended()
+        self.machine = Commands()
         with self.scope:
             async with trio.open_nursery() as nursery:
                 self.node = await nursery.start(run_node, self._config, self.machine)

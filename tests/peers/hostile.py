@@ -17,7 +17,7 @@ A node that `besieged` runs may be stopped and started again (`siege.restart`): 
 its next start either.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from raftkv_trio.peers.handshake_frames import Admission, JoinAnswer, Purpose, d
 from raftkv_trio.peers.wire import encode_messages
 from raftkv_trio.raft.types import Message, MessageType
 from tests.conftest import find_free_ports
+from tests.machines import Commands
 from tests.peers.handmade import Side
 
 #: A chunk that is in no snapshot of the nodes' state machine.
@@ -173,31 +174,21 @@ async def listening(
 # ---------------------------------------------------------------- the nodes
 
 
-class Commands:
-    """A state machine that is the list of its commands."""
-
-    def __init__(self) -> None:
-        self.commands: list[bytes] = []
+class CheckedCommands(Commands):
+    """A state machine that tells whether a command, or a snapshot, is one of its own."""
 
     def apply(self, batch: Sequence[Committed]) -> list[int]:
         for committed in batch:
             self.check_command(committed.command)
-        self.commands.extend(committed.command for committed in batch)
-        return [len(self.commands)] * len(batch)
-
-    def snapshot(self) -> Iterator[bytes]:
-        return iter(list(self.commands))
-
-    def restore(self, chunks: Iterable[bytes]) -> None:
-        self.commands = list(chunks)
-
-    def verify(self, chunks: Iterable[bytes]) -> None:
-        if any(chunk == GARBAGE for chunk in chunks):
-            raise ValueError("garbage")
+        return super().apply(batch)
 
     def check_command(self, command: bytes) -> None:
         if command == NEWER:
             raise ValueError("a newer command")
+
+    def verify(self, chunks: Iterable[bytes]) -> None:
+        if any(chunk == GARBAGE for chunk in chunks):
+            raise ValueError("garbage")
 
 
 class BesiegedNode:
@@ -205,7 +196,7 @@ class BesiegedNode:
 
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
-        self.machine = Commands()
+        self.machine = CheckedCommands()
         self.node: Node | None = None
         self.parts: NodeParts | None = None
         self._scope = trio.CancelScope()
@@ -219,7 +210,7 @@ class BesiegedNode:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop`; raises whatever ends the node before that."""
-        self.machine, self._scope, self._ended = Commands(), trio.CancelScope(), trio.Event()
+        self.machine, self._scope, self._ended = CheckedCommands(), trio.CancelScope(), trio.Event()
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:

@@ -18,7 +18,8 @@ from raftkv_trio.raft.confchange import ConfChangeSingle, ConfChangeType, ConfCh
 from raftkv_trio.raft.types import Entry, EntryType, HardState, MessageType
 from raftkv_trio.storage import OsDisk
 from tests.conftest import find_free_ports
-from tests.peers.hostile import PATIENCE_S, Commands, besieged
+from tests.machines import Commands
+from tests.peers.hostile import PATIENCE_S, besieged
 from tests.test_strict_cbor import colliding, empty_lists
 
 
