@@ -47,6 +47,9 @@ class ByteBoundedQueue(Generic[T]):
 
     Args:
         wakeup: set with each item; of the task that drains the queue. Several queues may share it.
+
+    Attributes:
+        drains: how often it was drained.
     """
 
     def __init__(self, wakeup: Wakeup, max_bytes: int) -> None:
@@ -55,6 +58,11 @@ class ByteBoundedQueue(Generic[T]):
         self._items: deque[T] = deque()
         self._waiting_bytes = 0
         self._drained = trio.Event()
+        self.drains = 0
+
+    async def wait_drained(self) -> None:
+        """Return when it is drained the next time. Cancellation leaves nothing behind."""
+        await self._drained.wait()
 
     async def put(self, item: T, size_bytes: int) -> None:
         """Queue an item once there is room. Cancellation queues nothing."""
@@ -75,6 +83,7 @@ class ByteBoundedQueue(Generic[T]):
         """Take out everything that waits, oldest first."""
         items, self._items = self._items, deque()
         self._waiting_bytes = 0
+        self.drains += 1
         self._drained.set()
         self._drained = trio.Event()
         return items

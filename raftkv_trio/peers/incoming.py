@@ -17,6 +17,7 @@ from raftkv_trio.errors import ConfigError, DecodeError, PeerProtocolError, Seco
 from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.payload.entries import check_entries
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
+from raftkv_trio.peers.fair_share import FairShare, cost_of, pieces_of
 from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
 from raftkv_trio.peers.handshake import Caller, Handshake
 from raftkv_trio.peers.outbox import size_of_frame
@@ -36,6 +37,7 @@ from raftkv_trio.peers.wire import (
     MembersQuery,
     PeerFrame,
     Refused,
+    SingleFrame,
     SnapshotOffer,
     decode_peer_frame,
 )
@@ -240,7 +242,7 @@ class Incoming:
                     self._heard_at.pop(peer_id, None)
 
     async def _receive_frames(self, peer_id: int, stream: trio.abc.Stream) -> None:
-        decoder, assembler = FrameDecoder(), PartAssembler()
+        decoder, assembler, share = FrameDecoder(), PartAssembler(), FairShare(self._inbox, self._clock)
         while data := await stream.receive_some(RECEIVE_BYTES):
             decoder.feed(data)
             self._heard_at[peer_id] = self._clock.now()
@@ -254,12 +256,19 @@ class Incoming:
                     if isinstance(frame, FramePart):
                         raise PeerProtocolError("a part of a part")
                 self._check(peer_id, frame)
-                # A frame of many small messages or entries is larger in memory than on the wire.
-                size_bytes = max(size_bytes, size_of_frame(frame))
-                # `put` costs a turn of the scheduler even if there is room, so it is left to a full inbox.
-                # While it waits, this stream is not read, and TCP holds the peer back.
-                if not self._inbox.try_put((peer_id, frame), size_bytes):
-                    await self._inbox.put((peer_id, frame), size_bytes)
+                for piece in pieces_of(frame):
+                    # While either of these waits, this stream is not read, and TCP holds the peer back.
+                    await share.take(cost_of(piece))
+                    await self._put(peer_id, piece, size_bytes)
+
+    async def _put(self, peer_id: int, frame: PeerFrame, wire_bytes: int) -> None:
+        # A frame of many small messages or entries is larger in memory than on the wire.
+        size_bytes = size_of_frame(frame)
+        if isinstance(frame, SingleFrame):
+            size_bytes = max(size_bytes, wire_bytes)
+        # `put` costs a turn of the scheduler even if there is room, so it is left to a full inbox.
+        if not self._inbox.try_put((peer_id, frame), size_bytes):
+            await self._inbox.put((peer_id, frame), size_bytes)
 
     def _check(self, peer_id: int, frame: PeerFrame) -> None:
         """Raises PeerProtocolError unless that peer may say this: it speaks for itself, and to this node."""

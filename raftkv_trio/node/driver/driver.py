@@ -53,7 +53,8 @@ logger = logging.getLogger(__name__)
 
 _FOR_A_LEADER = (MessageType.READ_INDEX, MessageType.TRANSFER_LEADER)
 _LOG_INTERVAL_S = 60.0
-_HEARTBEATS = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP)
+#: Of these only the last one of a peer and term counts.
+_REPEATED = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP, MessageType.READ_INDEX)
 
 
 class Driver:
@@ -337,10 +338,13 @@ def _last_entry_index(items: Sequence[Item]) -> int | None:
 
 
 def without_superseded_heartbeats(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Message]]:
-    """`messages` without heartbeats, and answers to them, that a later one of that peer and term supersedes.
+    """`messages` without heartbeats, answers to them, and reads, that a later one of that peer supersedes.
 
     Every ReadIndex round sends heartbeats, so thousands of them may wait for a node that was paused. The core
     would answer each heartbeat, and react to each answer by sending all entries that the follower lacks.
+
+    Each read that is asked for makes the leader send such a round. A node asks for a read again, under a new
+    context, only because the one before was not answered. So the last one stands for all.
 
     Dropping them is safe: a leader's later heartbeat carries at least the commit index of an earlier one, and
     its newest read round, whose confirmation confirms all rounds before it; or no round, if no read waits.
@@ -348,7 +352,7 @@ def without_superseded_heartbeats(messages: Sequence[tuple[int, Message]]) -> li
     seen: set[tuple[int, MessageType, int]] = set()
     kept: list[tuple[int, Message]] = []
     for peer_id, message in reversed(messages):
-        if message.type in _HEARTBEATS:
+        if message.type in _REPEATED:
             beat = (peer_id, message.type, message.term)
             if beat in seen:
                 continue

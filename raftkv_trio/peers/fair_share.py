@@ -1,0 +1,72 @@
+"""How much one peer may bring into one turn of the driver, so that no peer holds up the others.
+
+The driver steps all that waits in one turn, and nothing else happens on the loop meanwhile. Bytes alone would
+let a broken peer bring in 16,000 small messages: a second's work, in which no heartbeat leaves.
+"""
+
+from collections.abc import Iterator
+
+from raftkv_trio.peers.wire import Forward, Members, PeerFrame, Refused, SingleFrame
+from raftkv_trio.raft.types import Message
+from raftkv_trio.sync import ByteBoundedQueue
+from raftkv_trio.world import Clock
+
+#: So many raft messages, or what takes as long, come from one peer in one turn: a few milliseconds' work.
+MAX_A_TURN = 256
+#: A peer that brings more waits so long, and the loop is free for others. Correct peers send far less: this
+#: is 25,000 messages a second, or more than a million entries.
+PAUSE_S = 0.01
+#: So many entries, or proposals, take about as long as a message.
+_ITEMS_A_MESSAGE = 64
+
+
+def pieces_of(frame: PeerFrame) -> Iterator[PeerFrame]:
+    """The frame, in pieces that fit into a turn: its raft messages have nothing to do with each other."""
+    if isinstance(frame, SingleFrame):
+        yield frame
+        return
+    for begin in range(0, len(frame), MAX_A_TURN):
+        yield frame[begin : begin + MAX_A_TURN]
+
+
+def cost_of(piece: PeerFrame) -> int:
+    """About how long it takes to decode a piece and to act on it, in messages."""
+    if not isinstance(piece, SingleFrame):
+        return len(piece) + sum([_entries_in(message) for message in piece]) // _ITEMS_A_MESSAGE
+    match piece:
+        case Forward():
+            count = len(piece.proposals)
+        case Refused():
+            count = len(piece.ids)
+        case Members():
+            count = len(piece.addresses)
+        case _:
+            count = 0
+    return 1 + count // _ITEMS_A_MESSAGE
+
+
+def _entries_in(message: Message) -> int:
+    return len(message.entries)
+
+
+class FairShare:
+    """What one peer has brought into the inbox since the driver has drained it."""
+
+    def __init__(self, inbox: ByteBoundedQueue[tuple[int, PeerFrame]], clock: Clock) -> None:
+        self._inbox = inbox
+        self._clock = clock
+        self._drains = inbox.drains
+        self._taken = 0
+
+    async def take(self, cost: int) -> None:
+        """Return when there is room for a piece of this cost; at once if there is.
+
+        A piece that costs more than a turn may is taken alone. Cancellation takes nothing.
+        """
+        if self._drains == self._inbox.drains and self._taken and self._taken + cost > MAX_A_TURN:
+            await self._inbox.wait_drained()
+            await self._clock.sleep_until(self._clock.now() + PAUSE_S)
+        if self._drains != self._inbox.drains:
+            self._drains = self._inbox.drains
+            self._taken = 0
+        self._taken += cost

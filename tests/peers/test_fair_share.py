@@ -1,0 +1,61 @@
+"""How much one peer brings into a turn of the driver."""
+
+import trio
+import trio.testing
+
+from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.peers.fair_share import MAX_A_TURN, PAUSE_S, FairShare, cost_of, pieces_of
+from raftkv_trio.peers.wire import Forward, MembersQuery, PeerFrame
+from raftkv_trio.raft.types import Entry, Message, MessageType
+from raftkv_trio.sync import ByteBoundedQueue, Wakeup
+from raftkv_trio.world import TrioClock
+
+BEAT = Message(type=MessageType.HEARTBEAT, to=1, from_=2, term=1)
+
+
+def test_a_frame_is_cut_into_pieces_that_fit() -> None:
+    """No message is lost, and none is moved; what is no raft message stays whole."""
+    messages = [Message(type=MessageType.APP, to=1, from_=2, index=i) for i in range(2 * MAX_A_TURN + 1)]
+    pieces = list(pieces_of(messages))
+    assert [cost_of(piece) for piece in pieces] == [MAX_A_TURN, MAX_A_TURN, 1]
+    joined: list[Message] = []
+    for piece in pieces:
+        assert isinstance(piece, list)
+        joined += piece
+    assert joined == messages
+    assert list(pieces_of(MembersQuery())) == [MembersQuery()]
+
+
+def test_what_a_message_holds_costs_too() -> None:
+    """Entries, and proposals."""
+    entries = tuple([Entry(1, i) for i in range(6400)])
+    assert cost_of([Message(type=MessageType.APP, to=1, from_=2, entries=entries)]) == 101
+    proposals = tuple([(ProposalId(2, 1, i), b"") for i in range(640)])
+    assert cost_of(Forward(1, proposals)) == 11
+
+
+async def test_who_has_had_its_share_waits_for_the_turn_and_a_pause(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """After the turn a peer begins anew, whether it has waited or not; what is too large goes alone."""
+    inbox: ByteBoundedQueue[tuple[int, PeerFrame]] = ByteBoundedQueue(Wakeup(), 1000)
+    share, passed = FairShare(inbox, TrioClock()), []
+
+    async def bring(*costs: int) -> None:
+        for cost in costs:
+            await share.take(cost)
+            passed.append(cost)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bring, MAX_A_TURN - 1, 1, 2, 5 * MAX_A_TURN)
+        await trio.testing.wait_all_tasks_blocked()
+        assert passed == [MAX_A_TURN - 1, 1]
+        drained_at = trio.current_time()
+        inbox.drain()
+        while len(passed) < 3:  # noqa: ASYNC110 - the clock jumps from step to step
+            await trio.sleep(0.001)
+        assert trio.current_time() - drained_at >= PAUSE_S
+        inbox.drain()
+    assert passed == [MAX_A_TURN - 1, 1, 2, 5 * MAX_A_TURN]
+    inbox.drain()
+    await bring(MAX_A_TURN)
