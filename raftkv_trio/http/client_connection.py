@@ -90,7 +90,11 @@ class Connection:
             await trio.aclose_forcefully(self._stream)
 
     def stop(self) -> None:
-        """Drop the connection if it is idle; if it is not, terminating Hypercorn's context ends it."""
+        """Drop the connection if it is idle; if it is not, terminating Hypercorn's context ends it.
+
+        A request that comes at this moment is never begun, so that a client that sees the connection end
+        without an answer may send it again.
+        """
         if self._is_idle:
             self._lifetime.cancel()
 
@@ -116,6 +120,10 @@ class Connection:
             case RawData():
                 await self._send(event.data)
             case Updated():
+                if self._is_idle and not event.idle and self._lifetime.cancel_called:
+                    # `stop` came when the task that reads had been woken already, by this request. A task of
+                    # the app would still run up to its first wait, which may be behind a proposal.
+                    await trio.lowlevel.checkpoint()
                 self._is_idle = event.idle
                 self._is_idle_now(self, event.idle)
                 self._head_has_begun = False
