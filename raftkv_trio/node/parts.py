@@ -184,8 +184,8 @@ class NodeParts:
         self.peers.update(envelope)
         self.removal.members_applied(envelope)
 
-    def _members_confirmed(self, addresses: Mapping[int, PeerAddress]) -> None:
-        self.peers.confirmed(addresses)
+    def _members_confirmed(self, by: int, addresses: Mapping[int, PeerAddress]) -> None:
+        self.peers.confirmed(by, addresses)
 
     def _directory_refused(self, peer_id: int) -> None:
         self._own_directory.refused_by(peer_id, self.membership.envelope.members.keys())

@@ -22,6 +22,7 @@ The path of a message, and where each step is:
 - `proofs.py`, `trust.py`: how both ends prove who they are, and what follows from that.
 - `directory_ids.py`: by which data directory each member is known; another one is refused.
 - `processes.py`: which process each member is; a second one under its id is refused while the first lives.
+- `newcomers.py`: how many links there are to nodes that are no members yet, and which one gives way.
 - `joining.py`: how a node without a directory finds its cluster.
 - `outbox.py`: what waits for one stream, bounded in bytes; and `PeerTransport`, which the driver sends with.
 - `snapshot_streams.py`: the transfer of one snapshot, resumed where it broke; `snapshot_sender.py`: when

@@ -77,6 +77,7 @@ class Caller(NamedTuple):
         peer_url, client_url: where it listens for members, and for clients.
         boot_nonce: which process it is.
         is_for_snapshot: whether the connection carries one snapshot; else it carries all other frames.
+        has_secret: whether it has proved to have the cluster's secret.
     """
 
     sender: int
@@ -84,6 +85,7 @@ class Caller(NamedTuple):
     client_url: str | None
     boot_nonce: int
     is_for_snapshot: bool
+    has_secret: bool
 
 
 async def _no_objection(caller: Caller) -> str | None:
@@ -259,6 +261,7 @@ class Handshake:
             hello.client_url,
             introduction.boot_nonce,
             introduction.purpose is Purpose.SNAPSHOT,
+            self._trust.has_proved_secret(sealed),
         )
         refusal = self._refusal(hello, introduction, sealed)
         is_peer = introduction.purpose in (Purpose.MESSAGES, Purpose.SNAPSHOT)

@@ -98,9 +98,11 @@ class Incoming:
 
     Args:
         handshake: this node's part in handshakes.
-        objection: a reason to refuse a node that the handshake would admit, or None.
-        process_objection: the same for this process of it, given from which host it has connected.
-        introduced: told each node that was admitted; may raise PeerProtocolError to close its connection.
+        objection: a reason to refuse a node that the handshake would admit, or None; given from which host it
+            has connected.
+        process_objection: the same for this process of it.
+        introduced: told each node that was admitted, and its host; may raise PeerProtocolError to close its
+            connection.
         world: what this node runs on.
         storage: where snapshots are received.
         inbox: gets `(peer id, item)`. While it is full, the peers' connections are not read.
@@ -112,9 +114,9 @@ class Incoming:
         self,
         *,
         handshake: Handshake,
-        objection: Callable[[Caller], str | None],
+        objection: Callable[[Caller, str], str | None],
         process_objection: Callable[[Caller, str], Awaitable[str | None]],
-        introduced: Callable[[Caller], None],
+        introduced: Callable[[Caller, str], None],
         world: World,
         storage: NodeStorage,
         inbox: ByteBoundedQueue[tuple[int, InboxItem]],
@@ -211,10 +213,12 @@ class Incoming:
             try:
                 host = _remote_host(stream)
                 caller = await self._handshake.admit(
-                    stream, self._objection, lambda caller: self._process_objection(caller, host)
+                    stream,
+                    lambda caller: self._objection(caller, host),
+                    lambda caller: self._process_objection(caller, host),
                 )
                 if caller is not None:
-                    self._introduced(caller)
+                    self._introduced(caller, host)
                 return caller
             except SecondProcessRefused:
                 pass  # `process_objection` has told

@@ -7,7 +7,6 @@ member yet, as far as this node knows; and one `Incoming` for the connections th
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 import trio
 
@@ -24,6 +23,7 @@ from raftkv_trio.peers.incoming import (
     SnapshotCheck,
     open_peer_listener,
 )
+from raftkv_trio.peers.newcomers import MAX_LINKS, Known, Newcomers
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.outgoing import Outgoing, PeerEvents
 from raftkv_trio.peers.processes import ALIVE_S, Process, SecondProcess, is_alive, two_processes
@@ -36,23 +36,11 @@ from raftkv_trio.world import World
 
 logger = logging.getLogger(__name__)
 
-#: Bound of the nodes that are dialled, as far as they are not members.
-MAX_PEERS = 64
 #: From the removal of a member to the end of the connections with it.
 PARTING_S = 1.0
 #: How long a node that reaches others waits for a connection of one of them until it says what is wrong.
 UNREACHED_S = 5.0
 LOOK_EVERY_S = 1.0
-
-
-class Known(Protocol):
-    """The nodes that this node listens to: those of its cluster, as far as it knows."""
-
-    def __contains__(self, node_id: int, /) -> bool: ...
-
-    def came(self, node_id: int) -> None:
-        """A node that is not among them wants to say something."""
-        ...
 
 
 class Peers:
@@ -140,6 +128,7 @@ class Peers:
             refusals=refusals,
             snapshot_check=snapshot_check,
         )
+        self._newcomers = Newcomers(self.outgoing, self.incoming, known)
         self.update(envelope)
 
     # ------------------------------------------------------------ for the driver
@@ -190,7 +179,6 @@ class Peers:
         A node that had introduced itself before this node knew it as a member was not asked for its key. So
         its connections both ways are closed, and the handshake of the next ones learns the key.
         """
-        strangers = self.outgoing.keys() - self._handshake.envelope.members.keys()
         self._handshake.envelope = envelope
         for node_id, address in sorted(envelope.addresses.items()):
             if node_id == self._node_id:
@@ -198,23 +186,27 @@ class Peers:
             outgoing = self.outgoing.get(node_id)
             if outgoing is None:
                 self._add(node_id, address)
-            elif node_id in strangers:
+            elif node_id in self._newcomers:
+                self._newcomers.discard(node_id)
                 self.incoming.close(node_id)
                 outgoing.redial(address)
             elif address != outgoing.recorded_address:
                 outgoing.redial(address)
         for node_id in envelope.removed.keys() & self.outgoing.keys():
             outgoing = self.outgoing.pop(node_id)  # nothing more is taken for it
+            self._newcomers.discard(node_id)
             self._second_processes.pop(node_id, None)
             if self._nursery is not None:
                 self._nursery.start_soon(self._part_with, outgoing)
 
-    def confirmed(self, addresses: Mapping[int, PeerAddress]) -> None:
-        """Members say that these are members, which this node has not heard of yet: dial them."""
+    def confirmed(self, by: int, addresses: Mapping[int, PeerAddress]) -> None:
+        """A member says that these are members, which this node has not heard of yet: dial them."""
         for node_id, address in sorted(addresses.items()):
-            if node_id not in self.outgoing and node_id != self._node_id and len(self.outgoing) < MAX_PEERS:
-                logger.info("node %d at %s is a member, as other members say", node_id, address.url)
-                self._add(node_id, address)
+            if node_id not in self.outgoing and node_id != self._node_id:
+                cause = f"node {by}"
+                if self._newcomers.has_room(cause):
+                    logger.info("node %d at %s is a member, as node %d says", node_id, address.url, by)
+                    self._add_newcomer(node_id, address, cause)
 
     async def run(
         self, listen: PeerAddress, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -231,14 +223,14 @@ class Peers:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self.incoming.accept, listener, nursery)
-                nursery.start_soon(self._watch_unreached)
+                nursery.start_soon(self._watch)
                 for outgoing in self.outgoing.values():
                     nursery.start_soon(outgoing.run)
         finally:
             self._nursery = None  # the applier may still restore a snapshot, and `update` the members
 
-    async def _watch_unreached(self) -> None:
-        """Note, and warn, if the others cannot reach this node: it would wait for a leader without a word.
+    async def _watch(self) -> None:
+        """Look after the newcomers; note, and warn, if nobody can reach this node, which else waits silently.
 
         Each node speaks only on connections that it opens. So a node whose URL is wrong, or does not resolve
         where the others are, is connected to all of them, and hears nothing.
@@ -247,6 +239,7 @@ class Peers:
         since = clock.now()
         while True:
             await clock.sleep_until(clock.now() + LOOK_EVERY_S)
+            self._newcomers.look()
             reached = [i for i, outgoing in sorted(self.outgoing.items()) if outgoing.trouble is None]
             if not reached or any(map(self.incoming.is_connected, self.outgoing)):
                 since, self.unreached = clock.now(), None
@@ -262,17 +255,20 @@ class Peers:
 
     # ------------------------------------------------------------ told by both directions
 
-    def _objection(self, caller: Caller) -> str | None:
-        """Refuse a node that is not known; once it is, the next connection that it opens is admitted."""
-        if caller.sender not in self._known:
+    def _objection(self, caller: Caller, host: str) -> str | None:
+        """Refuse a node that is not known; once it is, the next connection that it opens is admitted.
+
+        One that has proved the cluster's secret is of this cluster, whether anybody can say so or not.
+        """
+        if caller.sender not in self._known and not caller.has_secret:
             self._known.came(caller.sender)
             return (
                 f"node {caller.sender} is not known to be a member here; this node asks the members that it"
                 " knows, or if none of them is left, start it with a `--cluster` that names present members"
             )
         # It is dialled and kept, and no member yet, as far as this node has applied its log.
-        if caller.sender not in self.outgoing and len(self.outgoing) >= MAX_PEERS:
-            return f"this node has {MAX_PEERS} peers already"
+        if caller.sender not in self.outgoing and not self._newcomers.has_room(host):
+            return f"this node has {MAX_LINKS} peers already"
         return None
 
     async def _process_objection(self, caller: Caller, host: str) -> str | None:
@@ -301,7 +297,7 @@ class Peers:
             outgoing.is_process(process)
         return None
 
-    def _introduced(self, caller: Caller) -> None:
+    def _introduced(self, caller: Caller, host: str) -> None:
         """A node was admitted. If this node does not know it yet, it is dialled from now on.
 
         The cluster may have added that node while this one was down, and it may lead by now: without an
@@ -317,7 +313,9 @@ class Peers:
             if address is None or caller.sender in self._handshake.envelope.removed:
                 raise PeerProtocolError(f"node {caller.sender} was removed while it introduced itself")
             self._strangers.note(f"node {caller.sender} at {address.url} is not known to be a member yet")
-            outgoing = self._add(caller.sender, address)
+            outgoing = self._add_newcomer(caller.sender, address, host)
+        if caller.has_secret and caller.sender in self._newcomers:
+            self._known.proved(caller.sender)
         outgoing.announce(address, caller.client_url)
         if not caller.is_for_snapshot:
             outgoing.has_connected()
@@ -331,6 +329,11 @@ class Peers:
         """A node refuses this process for another one: believe only a member, as this makes it unhealthy."""
         if peer_id in self._handshake.envelope.members:
             self.second_process.told(sentence, is_refused=True)
+
+    def _add_newcomer(self, node_id: int, address: PeerAddress, cause: str) -> Outgoing:
+        self._newcomers.make_room(cause)
+        self._newcomers.add(node_id, cause)
+        return self._add(node_id, address)
 
     def _add(self, node_id: int, address: PeerAddress) -> Outgoing:
         outgoing = self.outgoing[node_id] = Outgoing(

@@ -37,6 +37,10 @@ class Trust:
         reason = secret_objection(self._secret, sealed, f"node {peer_id}")
         return None if reason is None else Refusal(reason)
 
+    def has_proved_secret(self, sealed: Sealed) -> bool:
+        """Whether the sender of a frame has proved to have the cluster's secret, so to be of this cluster."""
+        return self._secret is not None and sealed.is_by_secret(self._secret)
+
     def unproved(self, peer_id: int, sealed: Sealed) -> Refusal | None:
         """Why the sender of a frame is not that peer; None if it may be: see `is_proof`."""
         if (refusal := self.lacks_secret(peer_id, sealed)) is not None:

@@ -79,6 +79,32 @@ async def test_a_node_that_was_down_finds_those_that_moved(tmp_path: Path, http:
         await wait_alike(http, cluster, *cluster.ids)
 
 
+async def test_with_a_secret_a_node_is_found_of_which_nobody_can_tell(
+    tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    """All members that a node knows were removed while it was down, and the other newcomer has crashed. The
+    two that are left are a majority, and the secret shows that they are of one cluster."""
+    secret = tmp_path / "secret"
+    secret.write_text("of no use anywhere else, and long enough")
+    secret.chmod(0o600)
+    arguments = ("--cluster-secret-file", str(secret))
+    with started(tmp_path, 5, founders=3, arguments=arguments) as cluster:
+        await cluster.wait_ready(http)
+        cluster.kill(3)
+        for newcomer in (4, 5):
+            await add(http, cluster, 1, newcomer)
+        for founder in (1, 2):
+            assert (await http.delete(cluster.url(4, f"/{founder}"))).status_code == 204
+            assert cluster.wait_exit(founder) == 0
+        assert (await http.put(cluster.url(4, "/key"), content=b"value")).status_code == 204
+        cluster.kill(5)
+        cluster.start(3)
+        await cluster.wait_ready(http)
+        assert (await http.get(cluster.url(3, "/key"))).text == "value"
+        assert (await http.put(cluster.url(3, "/key"), content=b"later")).status_code == 204
+        await wait_alike(http, cluster, 3, 4)
+
+
 @pytest.mark.parametrize("is_alone", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_a_node_killed_before_its_directory_was_marked_ends_at_its_next_start(
     tmp_path: Path, http: httpx.AsyncClient, is_alone: bool

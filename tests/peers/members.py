@@ -41,14 +41,28 @@ class RecordedEvents:
 
 
 class KnownIds(set[int]):
-    """The ids of the nodes that a member listens to, and of those that it does not and that came."""
+    """The ids of the nodes that a member listens to, and of those that it does not and that came.
+
+    Attributes:
+        by_secret: those that it listens to only because they have proved the secret.
+    """
 
     def __init__(self, ids: Iterable[int]) -> None:
         super().__init__(ids)
         self.strangers: list[int] = []
+        self.by_secret: set[int] = set()
+
+    def __contains__(self, node_id: object) -> bool:
+        return super().__contains__(node_id) or node_id in self.by_secret
 
     def came(self, node_id: int) -> None:
         self.strangers.append(node_id)
+
+    def proved(self, node_id: int) -> None:
+        self.by_secret.add(node_id)
+
+    def parted(self, node_id: int) -> None:
+        self.by_secret.discard(node_id)
 
 
 class BareMember:

@@ -1,5 +1,6 @@
 """Nodes that this node does not know as members yet, or no longer, over real TCP."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 
@@ -13,9 +14,10 @@ from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.framing import FrameKind
 from raftkv_trio.peers.handshake_frames import JoinAnswer, encode_join_answer
 from raftkv_trio.peers.joining import CHECK_S, Joiner, check_joined, find_cluster
+from raftkv_trio.peers.newcomers import MAX_LINKS, giving_way
 from raftkv_trio.peers.proofs import key_towards
 from raftkv_trio.world import TcpNetwork, TrioClock
-from tests.peers.handmade import CLUSTER_ID, Side
+from tests.peers.handmade import CLUSTER_ID, Side, dialled
 from tests.peers.members import (
     BareMember,
     connected,
@@ -24,6 +26,8 @@ from tests.peers.members import (
     running,
     until,
 )
+
+SECRET = b"a cluster secret of 32 bytes, no. 1"
 
 
 async def test_a_member_unheard_of_is_let_in(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -53,9 +57,86 @@ async def test_a_stranger_is_let_in_once_members_say_that_it_is_one(
         assert not one.peers.outgoing
         assert not one.peers.incoming.is_connected(2)
         one.known.add(2)
-        one.peers.confirmed({2: addresses[2]})
+        one.peers.confirmed(3, {2: addresses[2]})
         await connected(two, 1)
         await connected(one, 2)
+
+
+async def test_who_proves_the_secret_needs_nobodys_word(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """It is let in, and dialled, as long as it is connected."""
+    one = BareMember(1, {1: addresses[1]}, tmp_path / "1", secret=SECRET)
+    two = BareMember(2, addresses, tmp_path / "2", secret=SECRET)
+    async with running(one):
+        async with running(two):
+            await connected(two, 1)
+            await connected(one, 2)
+            assert two.peers.offer(1, [two.heartbeat(1)])
+            assert [sender for sender, _ in await one.received(1)] == [2]
+            assert one.peers.offer(2, [one.heartbeat(2)])
+            assert [sender for sender, _ in await two.received(1)] == [1]
+            assert one.known.by_secret == {2}
+        await until(lambda: not one.peers.outgoing)
+        assert not one.known.by_secret
+    assert not one.known.strangers
+    assert not one.storage.known_directory_ids
+
+
+async def test_a_word_that_is_taken_back_ends_the_links(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """Both ways; once the node is known again, it is let in again."""
+    one = BareMember(1, {1: addresses[1]}, tmp_path / "1")
+    two = BareMember(2, addresses, tmp_path / "2")
+    one.known.add(2)
+    async with running(one, two):
+        for _ in range(2):
+            one.known.add(2)
+            await connected(two, 1)
+            await connected(one, 2)
+            one.known.remove(2)
+            await until(lambda: not one.peers.outgoing)
+            await in_trouble(two, 1, "node 2 is not known to be a member here")
+            assert not one.peers.incoming.is_connected(2)
+
+
+async def test_a_broken_node_under_many_ids_keeps_nobody_away(
+    tmp_path: Path, addresses: dict[int, PeerAddress]
+) -> None:
+    """Who proves the secret and is not at its address gives way, from the same host and named by the same."""
+    one = BareMember(1, {1: addresses[1]}, tmp_path / "1", secret=SECRET)
+    two = BareMember(2, addresses, tmp_path / "2", secret=SECRET)
+    async with running(one), AsyncExitStack() as streams:
+        for sender in range(100, 100 + 2 * MAX_LINKS):
+            stream, side = await dialled(addresses[1], node_id=sender, secret=SECRET)
+            await streams.enter_async_context(stream)
+            assert (await side.dial(peer_url=addresses[2].url)).reason is None
+            assert len(one.peers.outgoing) <= MAX_LINKS
+        async with running(two):
+            await connected(two, 1)
+            await connected(one, 2)
+            one.peers.confirmed(9, dict.fromkeys(range(300, 300 + MAX_LINKS), addresses[2]))
+            assert len(one.peers.outgoing) == MAX_LINKS
+            assert one.peers.outgoing[2].outbox.is_open
+
+
+@pytest.mark.parametrize(
+    ("causes", "up", "leaves"),
+    [
+        ("aaaa", {0, 1, 3}, 2),  # it has no stream
+        ("aaaa", {0, 1, 2, 3}, 0),  # the oldest one of who has the most
+        ("bcaa", {0, 1, 2, 3}, 2),
+        ("abcd", {0, 1, 2, 3}, None),  # nobody has more than the new one would have
+        ("nnnn", {0, 1, 2, 3}, None),  # all have come as the new one does
+        ("nnaa", {0, 1, 2, 3}, None),
+        ("naaa", {0, 1, 2, 3}, 1),
+        ("", set(), None),
+    ],
+)
+def test_which_link_gives_way(causes: str, up: set[int], leaves: int | None) -> None:
+    """To one that `n` brings about."""
+    assert giving_way(dict(enumerate(causes)), "n", up.__contains__) == leaves
 
 
 async def test_a_removed_member_hears_all_and_is_cut_off(

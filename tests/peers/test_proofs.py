@@ -110,7 +110,7 @@ async def test_only_a_member_can_tell_that_another_process_runs(
     one = BareMember(1, addresses, tmp_path / "1")
     if refuser == 9:
         one.peers.update(Envelope.of({1: addresses[1]}))
-        one.peers.confirmed({9: addresses[2]})
+        one.peers.confirmed(2, {9: addresses[2]})
     refusal = Admission(5, None, RefusalKind.PROCESS, "two processes run")
     async with running(one), answering(addresses[2], refusal, node_id=refuser):
         await in_trouble(one, refuser, "two processes run")

@@ -108,7 +108,7 @@ ATTEMPTS: dict[str, Attempt] = {
 
 def let_all_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the handshake admit strangers, so that the check in front of the core is tried."""
-    monkeypatch.setattr(Peers, "_objection", lambda peers, hello: None)
+    monkeypatch.setattr(Peers, "_objection", lambda peers, caller, host: None)
 
 
 @pytest.mark.parametrize("is_let_in", [False, True], ids=["at-the-door", "in-front-of-the-core"])

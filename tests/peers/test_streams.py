@@ -12,7 +12,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.proposal import ProposalId
-from raftkv_trio.peers.peers import MAX_PEERS
+from raftkv_trio.peers.newcomers import MAX_LINKS
 from raftkv_trio.peers.wire import Forward, encode_messages
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.handmade import CLUSTER_ID, Side, dialled
@@ -155,12 +155,12 @@ async def test_strangers_fill_no_list_of_directory_ids(
 ) -> None:
     """No id of theirs is learnt, and a bounded number is dialled, however many introduce themselves."""
     one = BareMember(1, addresses, tmp_path / "1")
-    one.known.update(range(15, 20 + MAX_PEERS))  # the log has added these
+    one.known.update(range(15, 20 + MAX_LINKS))  # the log has added these
     async with running(one):
-        for sender in range(10, 20 + MAX_PEERS):
+        for sender in range(10, 20 + MAX_LINKS):
             stream, _ = await introduced(addresses[1], sender=sender, peer_url=addresses[2].url)
             await stream.aclose()
-        assert len(one.peers.outgoing) <= MAX_PEERS
+        assert len(one.peers.outgoing) <= MAX_LINKS
         assert not one.peers.outgoing.keys() & {*range(10, 15)}
         assert not one.storage.known_directory_ids
 

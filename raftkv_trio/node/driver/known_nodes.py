@@ -7,6 +7,9 @@ A node is known if one of these names it:
 - the members as applied, or as this process was configured (`--cluster`), without removed ids;
 - the word of a known node, on its own stream, that a node is a member which has come and was asked about.
 
+Also known is a node that has proved in the handshake that it has the cluster's secret, if there is one, while
+it is connected and unless it was removed.
+
 A word counts as long as its speaker is known without it. So a node that was named by mistake is unknown again
 as soon as that word is taken back, whatever that node, or others that it has named, have said meanwhile.
 
@@ -20,7 +23,8 @@ comes no more. One answer is enough, and whoever gives it has shown in a handsha
 
 The answer comes if one member that this node knows runs and is reached. If all of them were removed while
 this node was down, or have crashed, it refuses the others, even if the cluster has no leader without it. The
-operator starts it with a `--cluster` that names a present member, or starts one that has crashed.
+operator starts it with a `--cluster` that names a present member, or starts one that has crashed. With a
+cluster secret nobody has to answer.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -45,7 +49,8 @@ class KnownNodes:
         configured: the ids of the members that this process was configured with.
         entries: of the log, those that are not applied yet among them.
         envelope: see Attributes; at first, as of the last entry that is known to be committed.
-        confirmed: called with the addresses of members that this node knows by the word of others alone.
+        confirmed: called with the id of a known node, and the addresses of members that this node knows by
+            its word.
 
     Attributes:
         envelope: the members as applied, and the removed ids.
@@ -58,7 +63,7 @@ class KnownNodes:
         configured: Collection[int],
         entries: Iterable[Entry],
         envelope: Envelope,
-        confirmed: Callable[[Mapping[int, PeerAddress]], None],
+        confirmed: Callable[[int, Mapping[int, PeerAddress]], None],
     ) -> None:
         self._raw = raw
         self._configured = frozenset(configured)
@@ -66,6 +71,7 @@ class KnownNodes:
         self._confirmed = confirmed
         self._appended: dict[int, int] = {}  # node id -> index of the change in the log that names it
         self._named_by: dict[int, Mapping[int, PeerAddress]] = {}  # what the known nodes say
+        self._proved: set[int] = set()  # bounded by who is told to `Peers`
         self._came: dict[int, None] = {}  # ids that were not known; the last one came last
         self._is_asking = False
         self.appended(entries)
@@ -77,6 +83,7 @@ class KnownNodes:
         return node_id not in envelope.removed and (
             node_id in envelope.members
             or node_id in self._configured
+            or node_id in self._proved
             or any(node_id in named for named in self._named_by.values())
         )
 
@@ -102,6 +109,14 @@ class KnownNodes:
         if len(self._came) > MAX_NEWCOMERS:  # a node that gives way comes again, and is asked about again
             del self._came[next(iter(self._came))]
 
+    def proved(self, node_id: int) -> None:
+        """A node has proved the cluster's secret, and is connected until `parted`."""
+        self._proved.add(node_id)
+
+    def parted(self, node_id: int) -> None:
+        """A node that has proved the cluster's secret is not connected any more."""
+        self._proved.discard(node_id)
+
     def tick(self, peers: PeerTransport) -> None:
         """Ask all known nodes for the members, if a node has come since the last tick that is not known."""
         if self._appended:
@@ -126,11 +141,12 @@ class KnownNodes:
         self._drop_words()
         envelope = self.envelope
         self._confirmed(
+            peer_id,
             {
                 node_id: address
                 for node_id, address in named.items()
                 if node_id not in envelope.members and node_id not in envelope.removed
-            }
+            },
         )
 
     def _drop_words(self) -> None:

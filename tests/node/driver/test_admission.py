@@ -194,7 +194,7 @@ class Follower:
         self.refusals = Refusals(StillClock())
         self.admission = Admission(self.raw, self.known, self.refusals)
 
-    def _confirm(self, addresses: Mapping[int, PeerAddress]) -> None:
+    def _confirm(self, by: int, addresses: Mapping[int, PeerAddress]) -> None:
         self.confirmed.update(addresses)
 
     def admits(self, peer_id: int) -> bool:
@@ -267,6 +267,20 @@ def test_only_nodes_that_have_come_are_named() -> None:
         assert not follower.admits(node_id)
     follower.known.told(3, everybody)
     assert len(follower.confirmed) == 1 + MAX_NEWCOMERS
+
+
+def test_a_node_is_known_by_the_secret_while_it_is_connected() -> None:
+    """Nobody is asked about it. Once it was removed, the secret does not help it."""
+    follower = Follower()
+    follower.known.proved(4)
+    assert follower.admits(4)
+    follower.known.tick(follower.sent)
+    assert not follower.sent.items
+    follower.known.parted(4)
+    assert not follower.admits(4)
+    follower.known.proved(4)
+    follower.known.envelope = Envelope(members=follower.known.envelope.members, removed={4: 17})
+    assert not follower.admits(4)
 
 
 def test_a_removed_node_is_not_known_by_the_word_of_others() -> None:

@@ -61,7 +61,7 @@ def attack(sender: int, role: StateRole, drawn: list[Message]) -> None:
         configured=(1, 2, 3),
         entries=[Entry(1, 2**20, change.type, change.data)],
         envelope=Envelope.of({i: address(i) for i in (1, 2, 3)}),
-        confirmed=lambda addresses: None,
+        confirmed=lambda by, addresses: None,
     )
     refusals = Refusals(StillClock())
     admission = Admission(raw, known, refusals)
