@@ -46,9 +46,9 @@ from raftkv_trio.node.snapshot_contents import check_contents
 from raftkv_trio.node.snapshotter import Snapshotter
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
-from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.incoming import InboxItem, SnapshotCheck
 from raftkv_trio.peers.outbox import PeerTransport
+from raftkv_trio.peers.peer_keys import PeerKeys
 from raftkv_trio.peers.peers import Peers
 from raftkv_trio.peers.refusals import Refusals
 from raftkv_trio.raft.rawnode import RawNode
@@ -228,7 +228,7 @@ class NodeParts:
             identity=self.storage.identity,
             boot_nonce=boot_nonce,
             envelope=latest_envelope,
-            directory_ids=DirectoryIds(self.storage, self.world.worker),
+            peer_keys=PeerKeys(self.storage, self.world.worker),
             cluster_secret=self.config.cluster_secret,
             world=self.world,
             max_outbox_bytes=self.config.max_outbox_bytes,

@@ -15,7 +15,7 @@ import cbor2
 
 from raftkv_trio.errors import ConfigError, CorruptLog
 from raftkv_trio.offline.segment_scan import identity_in
-from raftkv_trio.peers.directory_ids import known_key
+from raftkv_trio.peers.peer_keys import known_key
 from raftkv_trio.peers.proofs import key_towards
 from raftkv_trio.storage import DIRECTORY_ID_BYTES, Disk
 from raftkv_trio.storage.disk import write_whole_file

@@ -3,7 +3,7 @@
 - The ends speak a common protocol version, belong to the same cluster, and have the same cluster secret, if
   any.
 - The dialled node is the one that the dialling node expects; the dialling node is not removed.
-- Each member has the data directory by which the other one knows it (`directory_ids.py`).
+- Each member has the data directory by which the other one knows it (`peer_keys.py`).
 - The dialling node is the process by which the dialled one knows it, or that one is gone (`processes.py`).
 
 Both ends check, and tell each other the reason, so that a mismatch is logged on both sides. Only what is
@@ -27,7 +27,6 @@ from raftkv_trio.errors import (
 from raftkv_trio.payload.cbor import reason_on_the_wire
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.peers.connection import StreamEnded
-from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.framing import FrameKind
 from raftkv_trio.peers.handshake_frames import (
     NONCE_BYTES,
@@ -50,6 +49,7 @@ from raftkv_trio.peers.handshake_frames import (
     encode_join_answer,
     encode_welcome,
 )
+from raftkv_trio.peers.peer_keys import PeerKeys
 from raftkv_trio.peers.proofs import Conversation, Sealed
 from raftkv_trio.peers.trust import Refusal, Trust, other_cluster, other_directory, quoted
 from raftkv_trio.storage import Identity
@@ -100,14 +100,14 @@ class Handshake:
         boot_nonce: the number of this process.
         client_url: told to the other end: where this node listens for clients.
         envelope: see Attributes.
-        directory_ids: by which the members are known.
+        peer_keys: by which the members are known.
         cluster_secret: what all nodes of the cluster share, if they do.
         random: gives nonces, which nobody may foresee.
         second_process: told the sentence of a member that knows a second process under this node's id.
 
     Attributes:
         envelope: the members and the removed ids at present, as far as this node knows.
-        directory_ids: as given.
+        peer_keys: as given.
     """
 
     def __init__(
@@ -117,17 +117,17 @@ class Handshake:
         boot_nonce: int,
         client_url: str | None,
         envelope: Envelope,
-        directory_ids: DirectoryIds,
+        peer_keys: PeerKeys,
         cluster_secret: bytes | None,
         random: Random,
         second_process: Callable[[str], None],
     ) -> None:
         self.identity = identity
         self.envelope = envelope
-        self.directory_ids = directory_ids
+        self.peer_keys = peer_keys
         self._boot_nonce = boot_nonce
         self._secret = cluster_secret
-        self._trust = Trust(directory_ids, cluster_secret)
+        self._trust = Trust(peer_keys, cluster_secret)
         self._random = random
         self._second_process = second_process
         self._client_url = client_url
@@ -163,13 +163,13 @@ class Handshake:
         met = await self._introduce(conversation, peer_id, Purpose.ALIVE)
         if met.boot_nonce != boot_nonce:
             return False
-        key = self.directory_ids.key_towards(peer_id)
+        key = self.peer_keys.key_towards(peer_id)
         await conversation.send(conversation.sealed(FrameKind.NOTICE, [reason_on_the_wire(notice)], key))
         return True
 
     async def _introduce(self, conversation: Conversation, peer_id: int, purpose: Purpose) -> Met:
         own = self.envelope.members.get(self.identity.node_id)
-        key = self.directory_ids.key_towards(peer_id)
+        key = self.peer_keys.key_towards(peer_id)
         hello = Hello(
             cluster_id=self.identity.cluster_id,
             sender=self.identity.node_id,
@@ -187,7 +187,7 @@ class Handshake:
                 purpose,
                 self._boot_nonce,
                 key if is_told else None,
-                self.directory_ids.key_of(peer_id) is not None,
+                self.peer_keys.key_of(peer_id) is not None,
                 objection and reason_on_the_wire(objection),
             )
             await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, introduction, key))
@@ -299,8 +299,8 @@ class Handshake:
         if reason is not None:
             await conversation.send(frame)
             raise PeerProtocolError(f"refused node {hello.sender}: {reason}")
-        proof = Proof(self.identity.cluster_id, self.directory_ids.key_of(hello.sender) is not None)
-        key = self.directory_ids.key_towards(hello.sender)
+        proof = Proof(self.identity.cluster_id, self.peer_keys.key_of(hello.sender) is not None)
+        key = self.peer_keys.key_towards(hello.sender)
         await conversation.send(frame, conversation.sealed(FrameKind.PROOF, proof, key))
         return hello
 
@@ -334,13 +334,13 @@ class Handshake:
         refusal: Refusal | None,
     ) -> None:
         """Admit the caller, or refuse it, and then raise that."""
-        key = self.directory_ids.key_towards(caller.sender)
+        key = self.peer_keys.key_towards(caller.sender)
         # Only to a member that has shown its own key just now: no other node has a use for this one's.
         is_told = (
             introduction.purpose is not Purpose.JOIN
             and not introduction.is_known
             and caller.sender in self.envelope.members
-            and self.directory_ids.key_of(caller.sender) is not None
+            and self.peer_keys.key_of(caller.sender) is not None
         )
         if refusal is None:
             admission = Admission(self._boot_nonce, key if is_told else None)

@@ -14,7 +14,6 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.foreign_text import LimitedLog, printable
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.handshake import Caller, Handshake
 from raftkv_trio.peers.incoming import (
     REJECTION_INTERVAL_S,
@@ -26,6 +25,7 @@ from raftkv_trio.peers.incoming import (
 from raftkv_trio.peers.newcomers import MAX_LINKS, Known, Newcomers
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.outgoing import Outgoing, PeerEvents
+from raftkv_trio.peers.peer_keys import PeerKeys
 from raftkv_trio.peers.processes import ALIVE_S, Process, SecondProcess, is_alive, two_processes
 from raftkv_trio.peers.refusals import Refusals
 from raftkv_trio.peers.snapshot_streams import Transfer
@@ -50,7 +50,7 @@ class Peers:
         identity: of this node's data directory.
         boot_nonce: the number of this process.
         envelope: the members, as far as this node knows before it has applied its log; see `update`.
-        directory_ids: by which the members are known.
+        peer_keys: by which the members are known.
         cluster_secret: what all nodes of the cluster share, if they do.
         world: what this node runs on.
         max_outbox_bytes: bound of what waits for one peer.
@@ -78,7 +78,7 @@ class Peers:
         identity: Identity,
         boot_nonce: int,
         envelope: Envelope,
-        directory_ids: DirectoryIds,
+        peer_keys: PeerKeys,
         cluster_secret: bytes | None,
         world: World,
         max_outbox_bytes: int,
@@ -103,13 +103,13 @@ class Peers:
         self.second_process = SecondProcess(world.clock)
         self._second_processes: dict[int, SecondProcess] = {}  # of members, by id
         self._strangers = LimitedLog(logger, world.clock.now, REJECTION_INTERVAL_S)
-        self._directory_ids = directory_ids
+        self._peer_keys = peer_keys
         self._handshake = Handshake(
             identity=identity,
             boot_nonce=boot_nonce,
             client_url=client_url,
             envelope=envelope,
-            directory_ids=directory_ids,
+            peer_keys=peer_keys,
             cluster_secret=cluster_secret,
             random=world.random,
             second_process=self.second_process.told,
@@ -161,7 +161,7 @@ class Peers:
 
         Raises StorageError, and OSError if the disk has no room. Cancellation may leave it forgotten.
         """
-        was_known = await self._directory_ids.forget(node_id)
+        was_known = await self._peer_keys.forget(node_id)
         if was_known:
             logger.warning(
                 "an operator has had the data directory of node %d forgotten; the next one that comes under"

@@ -1,7 +1,7 @@
 """How two nodes prove to each other who they are, without saying what they prove it by.
 
 A data directory has a random id, which never leaves it. Towards each other member it gives one key,
-HMAC(directory id, node id of that member), which is told at their first meeting alone (`directory_ids.py`).
+HMAC(directory id, node id of that member), which is told at their first meeting alone (`peer_keys.py`).
 So what one member knows of another is of no use towards a third one.
 
 A sealed frame carries HMACs over its own body and over all that was said in this handshake before it, from

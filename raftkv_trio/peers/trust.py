@@ -7,8 +7,8 @@ because "this node" is another one then.
 
 from typing import NamedTuple
 
-from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.handshake_frames import RefusalKind
+from raftkv_trio.peers.peer_keys import PeerKeys
 from raftkv_trio.peers.proofs import Sealed, secret_objection
 
 
@@ -24,12 +24,12 @@ class Trust:
     """What this node can tell of the senders of sealed frames.
 
     Args:
-        directory_ids: by which the members are known.
+        peer_keys: by which the members are known.
         cluster_secret: what all nodes of the cluster share, if they do.
     """
 
-    def __init__(self, directory_ids: DirectoryIds, cluster_secret: bytes | None) -> None:
-        self._directory_ids = directory_ids
+    def __init__(self, peer_keys: PeerKeys, cluster_secret: bytes | None) -> None:
+        self._peer_keys = peer_keys
         self._secret = cluster_secret
 
     def lacks_secret(self, peer_id: int, sealed: Sealed) -> Refusal | None:
@@ -45,18 +45,18 @@ class Trust:
         """Why the sender of a frame is not that peer; None if it may be: see `is_proof`."""
         if (refusal := self.lacks_secret(peer_id, sealed)) is not None:
             return refusal
-        key = self._directory_ids.key_of(peer_id)
+        key = self._peer_keys.key_of(peer_id)
         if key is not None and not sealed.is_by_key(key):
             return Refusal(other_directory(peer_id), RefusalKind.DIRECTORY)
         return None
 
     def is_proof(self, peer_id: int) -> bool:
         """Whether a seal by which that peer is not unproved proves who it is."""
-        return self._secret is not None or self._directory_ids.key_of(peer_id) is not None
+        return self._secret is not None or self._peer_keys.key_of(peer_id) is not None
 
     async def learns(self, peer_id: int, key: bytes, sealed: Sealed) -> bool:
         """Learn the key that a member tells; False if it is known by another. Raises as `learn` does."""
-        return sealed.is_by_key(key) and await self._directory_ids.learn(peer_id, key)
+        return sealed.is_by_key(key) and await self._peer_keys.learn(peer_id, key)
 
 
 # ---------------------------------------------------------------- the sentences

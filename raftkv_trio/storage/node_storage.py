@@ -50,7 +50,7 @@ class NodeStorage:
         self.snapshots = SnapshotDirectory(disk, path / "snap", log.snapshot)
         self.origin = read_origin(disk, path)
         self.lost_up_to = read_lost(disk, path)
-        self._known_directory_ids: dict[int, bytes] = read_peers(disk, path)
+        self._known_keys: dict[int, bytes] = read_peers(disk, path)
         self._tidied: object = None  # the snapshot and the segment for which `tidy` has done its work
         self._spare_behind: int | None = None  # the segment that the log was in when a spare was there
 
@@ -70,9 +70,12 @@ class NodeStorage:
         return self._log.torn_tail
 
     @property
-    def known_directory_ids(self) -> Mapping[int, bytes]:
-        """By what each other member's directory is known (`peers/directory_ids.py`), by node id."""
-        return self._known_directory_ids
+    def known_keys(self) -> Mapping[int, bytes]:
+        """By what each other member's directory is known, by node id: a key (`peers/peer_keys.py`).
+
+        What a node of 0.1.0 has written down is that directory's id itself.
+        """
+        return self._known_keys
 
     def take_entries(self) -> list[Entry]:
         """The entries after the snapshot, as recovered. Given away: a second call returns none."""
@@ -191,17 +194,17 @@ class NodeStorage:
         prepare_spare(self._disk, self._path / "wal", segment_bytes=self._log.segment_bytes)
         self._spare_behind, self._tidied = segment, state
 
-    def remember_directory_id(self, node_id: int, directory_id: bytes) -> None:
+    def remember_key(self, node_id: int, key: bytes) -> None:
         """Record by what a member's directory is known, durably.
 
         Raises StorageError, and OSError if there is no room.
         """
-        self._write_peers({**self._known_directory_ids, node_id: directory_id})
+        self._write_peers({**self._known_keys, node_id: key})
 
-    def forget_directory_id(self, node_id: int) -> None:
-        """Forget by what that member's directory is known, durably; raises as `remember_directory_id`."""
-        if node_id in self._known_directory_ids:
-            self._write_peers({i: known for i, known in self._known_directory_ids.items() if i != node_id})
+    def forget_key(self, node_id: int) -> None:
+        """Forget by what that member's directory is known, durably; raises as `remember_key`."""
+        if node_id in self._known_keys:
+            self._write_peers({i: known for i, known in self._known_keys.items() if i != node_id})
 
     def _write_peers(self, known: dict[int, bytes]) -> None:
         # In memory only when it is durable: a peer is accepted under an id that a restart remembers, or not.
@@ -213,7 +216,7 @@ class NodeStorage:
             if is_no_room(error):
                 raise
             raise StorageError(describe_os_error(error, self._path / "peers")) from error
-        self._known_directory_ids = known
+        self._known_keys = known
 
     def mark_removed(self, index: int) -> None:
         """Record that entry `index` removed this node, so that it never starts again. Raises StorageError."""

@@ -107,9 +107,9 @@ def read_peers(disk: Disk, path: Path) -> dict[int, bytes]:
     raise CorruptLog.at(file, 0)
 
 
-def write_peers(disk: Disk, path: Path, directory_ids: Mapping[int, bytes]) -> None:
+def write_peers(disk: Disk, path: Path, known: Mapping[int, bytes]) -> None:
     """Record by what the other members' directories are known, all of them; raises OSError."""
-    write_sealed(disk, path / "peers", dict(directory_ids))
+    write_sealed(disk, path / "peers", dict(known))
 
 
 def read_origin(disk: Disk, path: Path) -> bytes | None:

@@ -167,7 +167,7 @@ async def test_a_snapshot_that_holds_its_own_removal_ends_a_node(
     # They have met: a stranger's word would not end it.
     for own_id, other_id in ((1, 2), (2, 1)):
         key = key_towards(storages[other_id].identity.directory_id, own_id)
-        storages[own_id].remember_directory_id(other_id, key)
+        storages[own_id].remember_key(other_id, key)
     for storage in storages.values():
         storage.close(clean=False)
     with trio.fail_after(PATIENCE_S):

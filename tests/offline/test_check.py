@@ -56,7 +56,7 @@ def test_it_tells_all_that_is_there_and_writes_nothing() -> None:
     disk = lived()
     storage = reopen(disk)
     storage.append(HardState(9, 1, 440), ())
-    storage.remember_directory_id(2, b"two")
+    storage.remember_key(2, b"two")
     storage.close(clean=False)
     before, operations = disk.files(DATA), disk.operations
     found = checked(disk)
@@ -279,7 +279,7 @@ def test_no_output_has_what_members_prove_themselves_by() -> None:
     disk = lived()
     storage = reopen(disk)
     directory_id, key = storage.identity.directory_id, b"the key of node 2 towards node 1"
-    storage.remember_directory_id(2, key)
+    storage.remember_key(2, key)
     storage.close(clean=True)
     inspection = Inspection(checked(disk), None)
     text, for_programs = as_text(inspection), as_json(inspection)
@@ -302,7 +302,7 @@ def test_an_identity_that_is_lost_with_the_log_is_missed_where_a_member_was_met(
     """A first start ends before anybody is met: a start refuses to make such a directory anew."""
     disk = lived()
     storage = reopen(disk)
-    storage.remember_directory_id(2, b"two")
+    storage.remember_key(2, b"two")
     storage.close(clean=True)
     for path in (DATA / "identity", *disk.files(DATA / "wal")):
         disk.unlink(path)

@@ -9,9 +9,9 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.directory_ids import DirectoryIds
 from raftkv_trio.peers.handshake_frames import Admission
 from raftkv_trio.peers.incoming import InboxItem, SnapshotCheck
+from raftkv_trio.peers.peer_keys import PeerKeys
 from raftkv_trio.peers.peers import Peers
 from raftkv_trio.peers.refusals import Refusals
 from raftkv_trio.peers.wire import Forward, ForwardChange
@@ -95,7 +95,7 @@ class BareMember:
             identity=self.storage.identity,
             boot_nonce=random.getrandbits(63),
             envelope=Envelope.of(addresses),
-            directory_ids=DirectoryIds(self.storage, ThreadWorker()),
+            peer_keys=PeerKeys(self.storage, ThreadWorker()),
             cluster_secret=secret,
             world=World(),
             max_outbox_bytes=1 << 20,

@@ -80,7 +80,7 @@ async def test_who_proves_the_secret_needs_nobodys_word(
         await until(lambda: not one.peers.outgoing)
         assert not one.known.by_secret
     assert not one.known.strangers
-    assert not one.storage.known_directory_ids
+    assert not one.storage.known_keys
 
 
 async def test_a_word_that_is_taken_back_ends_the_links(
@@ -201,7 +201,7 @@ async def test_an_id_cannot_be_taken_before_it_is_a_members(
         async with running(two):
             await connected(two, 1)
             await connected(one, 2)
-        assert one.storage.known_directory_ids == {2: key_towards(two.storage.identity.directory_id, 1)}
+        assert one.storage.known_keys == {2: key_towards(two.storage.identity.directory_id, 1)}
     assert not two.directory_refused
 
 
@@ -215,11 +215,9 @@ async def test_who_becomes_a_member_is_known_by_its_directory_from_then_on(
     async with running(one, two):
         await connected(two, 1)
         await connected(one, 2)
-        assert not one.storage.known_directory_ids
+        assert not one.storage.known_keys
         one.peers.update(Envelope.of(addresses))
-        await until(
-            lambda: one.storage.known_directory_ids == {2: key_towards(two.storage.identity.directory_id, 1)}
-        )
+        await until(lambda: one.storage.known_keys == {2: key_towards(two.storage.identity.directory_id, 1)})
         await connected(two, 1)
         await connected(one, 2)
 

@@ -20,8 +20,8 @@ async def test_a_member_that_cannot_be_remembered_is_met_when_there_is_room(
         await in_trouble(one, 2, "No space left on device")
         assert not one.peers.outgoing[2].outbox.is_open
         assert not two.peers.outgoing[1].outbox.is_open
-        assert not one.storage.known_directory_ids
+        assert not one.storage.known_keys
         disk.free_bytes = None
         await connected(one, 2)
         await connected(two, 1)
-        assert one.storage.known_directory_ids == {2: key_towards(two.storage.identity.directory_id, 1)}
+        assert one.storage.known_keys == {2: key_towards(two.storage.identity.directory_id, 1)}

@@ -115,7 +115,7 @@ async def test_a_process_whose_key_cannot_be_learnt_takes_nothing_from_the_first
         first, answer = await boot(addresses[1], 5)
         async with first:
             assert answer.reason is None
-            one.storage.forget_directory_id(2)
+            one.storage.forget_key(2)
             disk.free_bytes = 0
             second, side = await dialled(addresses[1])
             async with second:

@@ -41,7 +41,7 @@ async def met_once(directory: Path, addresses: dict[int, PeerAddress]) -> bytes:
     """Let nodes 1 and 2, in these directories, meet and stop; returns the directory id of node 2."""
     one, two = (BareMember(i, addresses, directory / str(i)) for i in (1, 2))
     async with running(one, two):
-        await until(lambda: one.storage.known_directory_ids and two.storage.known_directory_ids)
+        await until(lambda: one.storage.known_keys and two.storage.known_keys)
     return two.storage.identity.directory_id
 
 
@@ -239,7 +239,7 @@ async def test_a_key_of_another_length_is_not_learnt(
                 await side.dial(key=key)
         async with answering(addresses[2], Admission(5, key)):
             await in_trouble(one, 2, f"a key of {length} bytes")
-    assert not one.storage.known_directory_ids
+    assert not one.storage.known_keys
 
 
 # ---------------------------------------------------------------- the cluster's secret
@@ -273,8 +273,8 @@ async def test_a_node_without_the_secret_is_refused_with_a_sentence_on_both_side
                 assert sentence in str(admission.reason)
                 assert admission.key is None
                 assert not await stream.receive_some()
-    assert not one.storage.known_directory_ids
-    assert not two.storage.known_directory_ids
+    assert not one.storage.known_keys
+    assert not two.storage.known_keys
 
 
 async def test_nodes_with_the_same_secret_meet(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
@@ -401,11 +401,11 @@ async def test_a_member_that_has_forgotten_another_meets_it_again(
     """A crash may come when one of two has written the other's key down; then one is told it again."""
     await met_once(tmp_path, addresses)
     members = {i: BareMember(i, addresses, tmp_path / str(i)) for i in (1, 2)}
-    members[forgetful].storage.forget_directory_id(3 - forgetful)
+    members[forgetful].storage.forget_key(3 - forgetful)
     members[forgetful].storage.close(clean=True)
     members[forgetful] = BareMember(forgetful, addresses, tmp_path / str(forgetful))
     async with running(*members.values()):
-        await until(lambda: members[forgetful].storage.known_directory_ids)
+        await until(lambda: members[forgetful].storage.known_keys)
         await connected(members[1], 2)
         await connected(members[2], 1)
 
@@ -416,7 +416,7 @@ async def test_the_directory_ids_that_version_2_told_are_known_still(
     """A directory that has met others by them knows them, and nobody else, by keys."""
     one, two = (BareMember(i, addresses, tmp_path / str(i)) for i in (1, 2))
     for member, other in ((one, two), (two, one)):
-        member.storage.remember_directory_id(other.node_id, other.storage.identity.directory_id)
+        member.storage.remember_key(other.node_id, other.storage.identity.directory_id)
         member.storage.close(clean=True)
     one, two = (BareMember(i, addresses, tmp_path / str(i)) for i in (1, 2))
     async with running(one, two):
@@ -440,4 +440,4 @@ async def test_a_stranger_that_was_first_can_be_forgotten(
             assert await one.peers.forget(2)
             await connected(two, 1)
             await connected(one, 2)
-    assert one.storage.known_directory_ids == {2: key_towards(two.storage.identity.directory_id, 1)}
+    assert one.storage.known_keys == {2: key_towards(two.storage.identity.directory_id, 1)}

@@ -150,9 +150,7 @@ async def test_a_handshake_that_does_not_fit_is_told_why(
             assert not await stream.receive_some()
 
 
-async def test_strangers_fill_no_list_of_directory_ids(
-    tmp_path: Path, addresses: dict[int, PeerAddress]
-) -> None:
+async def test_strangers_fill_no_list_of_keys(tmp_path: Path, addresses: dict[int, PeerAddress]) -> None:
     """No id of theirs is learnt, and a bounded number is dialled, however many introduce themselves."""
     one = BareMember(1, addresses, tmp_path / "1")
     one.known.update(range(15, 20 + MAX_LINKS))  # the log has added these
@@ -162,7 +160,7 @@ async def test_strangers_fill_no_list_of_directory_ids(
             await stream.aclose()
         assert len(one.peers.outgoing) <= MAX_LINKS
         assert not one.peers.outgoing.keys() & {*range(10, 15)}
-        assert not one.storage.known_directory_ids
+        assert not one.storage.known_keys
 
 
 async def test_members_may_change_behind_the_end_of_the_streams(

@@ -62,8 +62,8 @@ def store_at(index: int) -> Store:
 
 def make(path: Path) -> None:
     storage = open_directory(path)
-    storage.remember_directory_id(1, b"directory id of 1")
-    storage.remember_directory_id(3, b"directory id of 3")
+    storage.remember_key(1, b"directory id of 1")
+    storage.remember_key(3, b"directory id of 3")
     for begin in range(2, LAST_INDEX + 1, 4):
         last = min(begin + 3, LAST_INDEX)
         storage.append(HardState(term(last), 1, begin), entries(begin, last))

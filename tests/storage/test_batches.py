@@ -60,7 +60,7 @@ def live(written: Sequence[Batch], *, clean: bool) -> tuple[SimulatedDisk, list[
     """A directory after these batches, and what it held after each of them."""
     disk, author = SimulatedDisk(random.Random(1)), Author()
     storage = reopen(disk)
-    storage.remember_directory_id(2, b"directory of two")
+    storage.remember_key(2, b"directory of two")
     states = [author.held]
     for batch in written:
         author.do(storage, batch)

@@ -33,7 +33,7 @@ def small_life() -> SimulatedDisk:
     for step, _ in (install(2, 10, 10), append(3, 11, 13), take_snapshot(3, 12)):
         step(storage)
     storage.append(HardState(3, 1, 13), [LARGE])
-    storage.remember_directory_id(2, b"directory of two")
+    storage.remember_key(2, b"directory of two")
     storage.close(clean=True)
     return disk
 
@@ -48,7 +48,7 @@ def flip(disk: SimulatedDisk, path: Path, bit: int) -> None:
 def open_and_close(disk: SimulatedDisk) -> object:
     storage: NodeStorage = reopen(disk)
     try:
-        return held(storage), storage.known_directory_ids
+        return held(storage), storage.known_keys
     finally:
         storage.close(clean=False)
 

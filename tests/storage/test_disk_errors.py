@@ -80,7 +80,7 @@ class Life:
         return self.storage
 
     def meet(self, node_id: int, storage: NodeStorage) -> None:
-        storage.remember_directory_id(node_id, PEERS[node_id])
+        storage.remember_key(node_id, PEERS[node_id])
         self.met[node_id] = PEERS[node_id]
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ def error_points(*, power: bool) -> Counter[str]:
         storage = reopen(disk.disk)
         found = held(storage)
         assert found in life.begun, where
-        assert storage.known_directory_ids.items() >= life.met.items(), where
+        assert storage.known_keys.items() >= life.met.items(), where
         go_on(disk.disk, found)
     raise AssertionError("the life has no end")
 

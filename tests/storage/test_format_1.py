@@ -51,7 +51,7 @@ def test_it_opens_and_holds_what_it_must(directory: Path) -> None:
         assert storage.identity.directory_id == bytes.fromhex(DIRECTORY_ID)
         assert storage.identity.format_version == 1
         assert storage.origin is None
-        assert storage.known_directory_ids == {1: b"directory id of 1", 3: b"directory id of 3"}
+        assert storage.known_keys == {1: b"directory id of 1", 3: b"directory id of 3"}
         assert storage.hard_state == HardState(term=6, vote=3, commit=88)
         assert storage.snapshot == SnapshotMeta(41, 5, VOTERS)
         assert Envelope.decode(storage.read_envelope(storage.snapshot.id)).addresses == parse_cluster(MEMBERS)

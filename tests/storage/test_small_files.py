@@ -17,7 +17,7 @@ NAMES = ["identity", "peers", "origin", "removed", "lost"]
 def make(path: Path, name: str) -> bytes:
     """A directory that has met another member, and has the file `name`; what that holds."""
     storage = reopen(path)
-    storage.remember_directory_id(2, b"directory of two")
+    storage.remember_key(2, b"directory of two")
     if name == "origin":
         write_origin(OsDisk(), path, bytes(range(8)))
     if name == "removed":
@@ -55,7 +55,7 @@ def test_every_flipped_bit_is_refused(tmp_path: Path, name: str) -> None:
         return
     storage = reopen(tmp_path)
     assert (found.lost, storage.lost_up_to) == ((300, 300) if name == "lost" else (None, None))
-    assert storage.known_directory_ids == {2: b"directory of two"}
+    assert storage.known_keys == {2: b"directory of two"}
     assert storage.origin == (bytes(range(8)) if name == "origin" else None)
     storage.close(clean=True)
 

@@ -222,7 +222,7 @@ async def test_a_directory_is_forgotten(tmp_path: Path, free_ports: Ports) -> No
             assert (await client.post("/-/members", json={**learner(9), "promote": "manual"})).is_success
             path = "/-/members/9/forget"
             assert (await client.post(path)).json() == {"was_known": False}
-            await leader.parts.peers._directory_ids.learn(9, bytes(32))
+            await leader.parts.peers._peer_keys.learn(9, bytes(32))
             check_problem(await client.post(f"{path}?force=true"), 400, "takes no query and no content")
             check_problem(await client.post(path, json={"id": 9}), 400, "takes no query and no content")
             assert (await client.post(path)).json() == {"was_known": True}

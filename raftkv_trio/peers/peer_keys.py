@@ -22,8 +22,11 @@ def known_key(known: bytes, own_id: int) -> bytes:
     return key_towards(known, own_id) if len(known) == DIRECTORY_ID_BYTES else known
 
 
-class DirectoryIds:
-    """This node's own directory id, and the key that each member has shown first, kept in the directory."""
+class PeerKeys:
+    """This node's keys towards the others, and the key that each member has shown first.
+
+    The former are made of the id of its directory, the latter are kept in it.
+    """
 
     def __init__(self, storage: NodeStorage, worker: Worker) -> None:
         self._identity: Identity = storage.identity
@@ -31,7 +34,7 @@ class DirectoryIds:
         self._worker = worker
         self._known = {
             node_id: known_key(known, storage.identity.node_id)
-            for node_id, known in storage.known_directory_ids.items()
+            for node_id, known in storage.known_keys.items()
         }
 
     def key_towards(self, node_id: int) -> bytes:
@@ -40,7 +43,7 @@ class DirectoryIds:
 
     def key_of(self, node_id: int) -> bytes | None:
         """The key by which that member is known; None if they have not met, or it is being written down."""
-        return self._known.get(node_id) if node_id in self._storage.known_directory_ids else None
+        return self._known.get(node_id) if node_id in self._storage.known_keys else None
 
     async def learn(self, node_id: int, key: bytes) -> bool:
         """Whether that member is known by this key; the first one is learnt before this returns.
@@ -51,8 +54,8 @@ class DirectoryIds:
         # In memory at once, so that of two connections with different keys only the first one passes while
         # the disk is busy; on the disk before the first one passes, so that a restart of this node knows it.
         is_known = hmac.compare_digest(self._known.setdefault(node_id, key), key)
-        if is_known and node_id not in self._storage.known_directory_ids:
-            await self._worker.run(self._storage.remember_directory_id, node_id, key)
+        if is_known and node_id not in self._storage.known_keys:
+            await self._worker.run(self._storage.remember_key, node_id, key)
         return is_known
 
     async def forget(self, node_id: int) -> bool:
@@ -63,5 +66,5 @@ class DirectoryIds:
         """
         was_known = self._known.pop(node_id, None) is not None
         # The worker makes one call after the other: a key that is being written goes with it.
-        await self._worker.run(self._storage.forget_directory_id, node_id)
+        await self._worker.run(self._storage.forget_key, node_id)
         return was_known
