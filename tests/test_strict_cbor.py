@@ -139,7 +139,7 @@ DECODERS: list[tuple[Callable[[bytes], object], type[Exception]]] = [
     ("data", "words"),
     [
         (colliding(20_000), "tag"),
-        (empty_lists(263_000), "more than 262144 items"),
+        (empty_lists(197_000), "more than 196608 items"),
         (b"\xc2\x41\x01", "tag"),
     ],
     ids=["keys that collide", "many items", "a tag"],

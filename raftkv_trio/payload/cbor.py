@@ -16,7 +16,7 @@ from raftkv_trio.raft.types import ConfState, Entry, EntryType, HardState, Messa
 #: Nesting of a value. The deepest one of ours, a SnapshotOffer, has 6 levels.
 MAX_DEPTH = 8
 #: Items of a value. A leader's refusal of the most proposals (`peers/wire.py`) has the most: 4 for each.
-MAX_ITEMS = 256 * 1024
+MAX_ITEMS = 192 * 1024
 #: So many members a cluster has at most. What names more is refused, on the wire and as a change of members.
 MAX_MEMBERS = 4096
 #: Of what others send, only a value up to this length may have integers as keys: so they are few.

@@ -15,6 +15,7 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.node.reads import CONTEXT_BYTES
+from raftkv_trio.payload.cbor import MAX_ITEMS
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.framing import MAX_FRAME_BYTES
 from raftkv_trio.peers.handshake_frames import Purpose
@@ -112,6 +113,10 @@ class Attackers:
         """More items than a payload may have."""
         await self._once(empty_lists(300_000))
 
+    async def lists(self) -> None:
+        """As many items as a payload may have, none of which is a message."""
+        await self._once(b"\x82\x03" + empty_lists(MAX_ITEMS - 10))
+
     async def nested(self) -> None:
         """As large as a frame may be, of items that are all no message."""
         await self._once(b"\x82\x03\x9a" + (250_000).to_bytes(4, "big") + (b"\x4c" + bytes(12)) * 250_000)
@@ -167,6 +172,7 @@ ATTACKS: dict[str, tuple[Callable[[Attackers], Awaitable[None]], int]] = {
     "refusals": (Attackers.refusals, 1),
     "collisions": (Attackers.collisions, 1),
     "items": (Attackers.items, 1),
+    "lists": (Attackers.lists, 1),
     "nested": (Attackers.nested, 1),
     "snapshots": (Attackers.snapshots, 4),
     "pages": (Attackers.pages, CLIENTS),
