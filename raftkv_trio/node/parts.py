@@ -112,12 +112,7 @@ class NodeParts:
         self.freshness = Freshness(lambda: applied.index, world.clock.real_now)
         boot_nonce = world.random.getrandbits(63)
         self.refusals = Refusals(world.clock)
-        self.reads = PendingReads(
-            node_id=config.node_id,
-            boot_nonce=boot_nonce,
-            wakeup=wakeup,
-            freshness=self.freshness,
-        )
+        self.reads = self._make_reads(wakeup, boot_nonce)
         self.raw = RawNode(core_config(config, storage.snapshot.index, world.random), log)
         self._own_directory = OwnDirectory(config, self.raw)
         self.removal = Removal(config.node_id, self.applied, world.clock, self.close)
@@ -128,32 +123,11 @@ class NodeParts:
         self.leadership_transfer = LeadershipTransfer(
             self.raw, wakeup, world.clock, self.active, self.proposals, config.election_timeout_s
         )
-        self.catching_up = CatchingUp(
-            self.raw,
-            log,
-            self.active,
-            world.clock,
-            max_bytes=config.max_catch_up_bytes,
-            tick_interval_s=config.tick_interval_s,
-        )
+        self.catching_up = self._make_catching_up(log)
         commits, commit_stream = trio.open_memory_channel[Commits](1)
-        self._completions = Completions(
-            self.raw,
-            log,
-            wakeup,
-            commits,
-            self.catching_up,
-            catch_up_entries=config.catch_up_entries,
-            catch_up_bytes=config.catch_up_bytes,
-        )
+        self._completions = self._make_completions(log, wakeup, commits)
         self._snapshotter_wakeup = Wakeup()
-        self.known = KnownNodes(
-            self.raw,
-            configured=config.members,
-            entries=log.entries(log.first_index(), log.last_index() + 1, None),
-            envelope=latest_envelope,
-            confirmed=self._members_confirmed,
-        )
+        self.known = self._make_known(log, latest_envelope)
 
         # 3. The tasks that the driver works with.
         self.peers = self._make_peers(latest_envelope, boot_nonce, machine)
@@ -221,6 +195,46 @@ class NodeParts:
             max_count=self.config.max_pending_proposals,
             max_bytes=self.config.max_pending_bytes,
             command_check=self._command_check,
+        )
+
+    def _make_reads(self, wakeup: Wakeup, boot_nonce: int) -> PendingReads:
+        return PendingReads(
+            node_id=self.config.node_id,
+            boot_nonce=boot_nonce,
+            wakeup=wakeup,
+            freshness=self.freshness,
+        )
+
+    def _make_catching_up(self, log: MemoryStorage) -> CatchingUp:
+        return CatchingUp(
+            self.raw,
+            log,
+            self.active,
+            self.world.clock,
+            max_bytes=self.config.max_catch_up_bytes,
+            tick_interval_s=self.config.tick_interval_s,
+        )
+
+    def _make_completions(
+        self, log: MemoryStorage, wakeup: Wakeup, commits: trio.MemorySendChannel[Commits]
+    ) -> Completions:
+        return Completions(
+            self.raw,
+            log,
+            wakeup,
+            commits,
+            self.catching_up,
+            catch_up_entries=self.config.catch_up_entries,
+            catch_up_bytes=self.config.catch_up_bytes,
+        )
+
+    def _make_known(self, log: MemoryStorage, latest_envelope: Envelope) -> KnownNodes:
+        return KnownNodes(
+            self.raw,
+            configured=self.config.members,
+            entries=log.entries(log.first_index(), log.last_index() + 1, None),
+            envelope=latest_envelope,
+            confirmed=self._members_confirmed,
         )
 
     def _make_peers(self, latest_envelope: Envelope, boot_nonce: int, machine: StateMachine) -> Peers:
