@@ -140,11 +140,14 @@ class MembershipChanges:
         # has caught up, no entry can count on it (dissertation, section 4.2.1).
         for change in request.changes:
             if change.action is Action.PROMOTE and not self._has_caught_up(change.node_id):
-                return ChangeRefused(
-                    f"node {change.node_id} has not caught up yet; retry later, or leave its promotion to the"
-                    " leader"
-                )
+                return ChangeRefused(self._not_caught_up(change.node_id))
         return None
+
+    def _not_caught_up(self, node_id: int) -> str:
+        why = "" if node_id in self._active else ": it does not acknowledge new entries; see that it runs"
+        # The leader promotes only those that were added so.
+        instead = "" if self._waits_for_operator(node_id) else ", or leave its promotion to the leader"
+        return f"node {node_id} has not caught up yet{why}; retry later{instead}"
 
     def _check_quorum(self, configuration: ConfState) -> ChangeRefused | Deferred | None:
         # In a joint configuration each half needs a quorum of its own, even to leave the joint configuration.

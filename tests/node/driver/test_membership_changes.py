@@ -163,7 +163,8 @@ def test_an_operator_who_wants_to_promote_is_waited_for() -> None:
     promotion = MemberChange(Action.PROMOTE, 2)
     refused = cluster.ask(promotion)
     assert isinstance(refused, ChangeRefused)
-    assert "has not caught up yet" in str(refused)
+    inactive = "node 2 has not caught up yet: it does not acknowledge new entries; see that it runs"
+    assert str(refused) == f"{inactive}; retry later"
     cluster.tick(2)
     cluster.take_snapshot()
     cluster.tick(2 * ELECTION_TICKS)
@@ -171,6 +172,15 @@ def test_an_operator_who_wants_to_promote_is_waited_for() -> None:
     assert cluster.ask(promotion) is None
     cluster.settle()
     assert cluster.configuration.voters == (1, 2)
+
+
+def test_the_leader_is_left_what_the_leader_does() -> None:
+    """A learner that is promoted by itself need not be asked for."""
+    cluster = Cluster(1)
+    cluster.ask(adding(2))
+    cluster.settle()
+    refused = cluster.ask(MemberChange(Action.PROMOTE, 2))
+    assert str(refused).endswith("; retry later, or leave its promotion to the leader")
 
 
 def test_a_change_waits_for_the_one_before_it() -> None:
