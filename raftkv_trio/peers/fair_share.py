@@ -17,6 +17,8 @@ MAX_A_TURN = 256
 RATE = 25_600
 #: So many entries, or proposals, take about as long as a message.
 _ITEMS_A_MESSAGE = 8
+#: So many bytes that cannot be decoded take at most about as long as a message.
+_DAMAGED_BYTES_A_MESSAGE = 128
 
 
 def pieces_of(frame: PeerFrame) -> Iterator[PeerFrame]:
@@ -57,6 +59,14 @@ class FairShare:
         self._drains = inbox.drains
         self._taken = 0
         self._paid_at = clock.now()  # at the rate, all was paid for by then; it may be in the future
+
+    def charge_damaged(self, size_bytes: int) -> None:
+        """A frame could not be decoded, which ends the connection. It is paid for on the next one."""
+        self._paid_at = max(self._paid_at, self._clock.now()) + size_bytes / _DAMAGED_BYTES_A_MESSAGE / RATE
+
+    async def wait_paid(self) -> None:
+        """Return when all is paid for. Cancellation leaves nothing behind."""
+        await self._clock.sleep_until(self._paid_at)
 
     async def take(self, cost: int) -> None:
         """Return when there is room for a piece of this cost; at once if there is.

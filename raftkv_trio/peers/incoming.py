@@ -140,6 +140,7 @@ class Incoming:
         self._snapshot_log = LimitedLog(logger, world.clock.now, REJECTION_INTERVAL_S)
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
         self._streams: dict[int, trio.CancelScope] = {}  # by peer id; one each
+        self._shares: dict[int, FairShare] = {}  # by peer id, of known nodes; over all streams of the peer
         self._heard_at: dict[int, float] = {}  # on the stream, by peer id
         self._offering: dict[int, trio.CancelScope] = {}  # connections for a snapshot, before its offer
         self._snapshot = trio.CancelScope()  # the newest connection with an offer
@@ -246,17 +247,19 @@ class Incoming:
                     self._heard_at.pop(peer_id, None)
 
     async def _receive_frames(self, peer_id: int, stream: trio.abc.Stream) -> None:
-        decoder, assembler, share = FrameDecoder(), PartAssembler(), FairShare(self._inbox, self._clock)
+        share = self._shares.setdefault(peer_id, FairShare(self._inbox, self._clock))
+        await share.wait_paid()
+        decoder, assembler = FrameDecoder(), PartAssembler()
         while data := await stream.receive_some(RECEIVE_BYTES):
             decoder.feed(data)
             self._heard_at[peer_id] = self._clock.now()
             for payload in decoder:
-                frame, size_bytes = decode_peer_frame(payload), len(payload)
+                frame, size_bytes = self._decoded(payload, share), len(payload)
                 if isinstance(frame, FramePart):
                     whole = assembler.add(frame.data, is_last=frame.is_last)
                     if whole is None:
                         continue
-                    frame, size_bytes = decode_peer_frame(whole), len(whole)
+                    frame, size_bytes = self._decoded(whole, share), len(whole)
                     if isinstance(frame, FramePart):
                         raise PeerProtocolError("a part of a part")
                 self._check(peer_id, frame)
@@ -264,6 +267,13 @@ class Incoming:
                     # While either of these waits, this stream is not read, and TCP holds the peer back.
                     await share.take(cost_of(piece))
                     await self._put(peer_id, piece, size_bytes)
+
+    def _decoded(self, payload: bytes, share: FairShare) -> PeerFrame | FramePart:
+        try:
+            return decode_peer_frame(payload)
+        except PeerProtocolError:
+            share.charge_damaged(len(payload))
+            raise
 
     async def _put(self, peer_id: int, frame: PeerFrame, wire_bytes: int) -> None:
         # A frame of many small messages or entries is larger in memory than on the wire.

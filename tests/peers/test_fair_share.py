@@ -63,3 +63,15 @@ async def test_nobody_brings_more_than_a_rate(autojump_clock: trio.testing.MockC
             await share.take(cost)
             inbox.drain()
         assert trio.current_time() - begun_at >= 0.9 * 100_000 / RATE
+
+
+async def test_what_cannot_be_decoded_is_paid_for_later(autojump_clock: trio.testing.MockClock) -> None:
+    """On the next stream; little that is damaged costs hardly anything."""
+    share, begun_at = FairShare(ByteBoundedQueue(Wakeup(), 1000), TrioClock()), trio.current_time()
+    share.charge_damaged(300_000)
+    await share.wait_paid()
+    assert 0.05 < trio.current_time() - begun_at < 0.2
+    begun_at = trio.current_time()
+    share.charge_damaged(100)
+    await share.wait_paid()
+    assert trio.current_time() - begun_at < 0.001
