@@ -167,7 +167,7 @@ def unpack_conf_state(value: object) -> ConfState:
 
 
 def pack_message(m: Message) -> list[object]:
-    """A list of the fields that travel between nodes; `responses` stay in their node."""
+    """A list of the fields that travel between nodes; `vote` and `responses` stay in their node."""
     snapshot = m.snapshot and [
         m.snapshot.index,
         m.snapshot.term,
@@ -183,7 +183,7 @@ def pack_message(m: Message) -> list[object]:
         m.index,
         pack_entries(m.entries),
         m.commit,
-        m.vote,
+        m.commit_term,
         snapshot,
         m.reject,
         m.reject_hint,
@@ -193,8 +193,8 @@ def pack_message(m: Message) -> list[object]:
 
 def unpack_message(value: object) -> Message:
     """What `pack_message` made. The form alone is checked: `peers/incoming.py` checks who may send it."""
-    kind, to, from_, term, log_term, index, entries, commit, vote, snapshot, reject, hint, context = items(
-        value, 13
+    kind, to, from_, term, log_term, index, entries, commit, commit_term, snapshot, reject, hint, context = (
+        items(value, 13)
     )
     try:
         message_type = MessageType(integer(kind))
@@ -209,7 +209,7 @@ def unpack_message(value: object) -> Message:
         index=integer(index),
         entries=unpack_entries(entries),
         commit=integer(commit),
-        vote=optional_integer(vote),
+        commit_term=integer(commit_term),
         snapshot=None if snapshot is None else _unpack_snapshot(snapshot),
         reject=boolean(reject),
         reject_hint=integer(hint),

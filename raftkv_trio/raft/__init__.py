@@ -182,9 +182,10 @@ Flags of `Config`, on by default, that etcd does not have:
 
 - `durable_campaigns`: a candidate asks for votes when its own term and vote are durable. In etcd it asks at
   once: it may win without its own vote, crash, forget the term, and win it again with other entries.
-- `votes_tell_commit`: each answer to a vote request tells the last entry that the voter knows to be
-  committed, as in raft-rs. In etcd the node with the longest log may wait for ever for the votes of members
-  that a committed change has removed, and that have ended.
+- `votes_tell_commit`: each vote request, and each answer to one, tells the last entry that its sender knows
+  to be committed, as in raft-rs. In etcd the node with the longest log may wait for ever for the votes of
+  members that a committed change has removed, and that have ended; and for ever all wait for a learner with
+  the longest log that does not know that it is a voter.
 - `durable_conf_changes`: a leader tells that a conf change is committed when it has written that down. In
   etcd it may tell, crash, and forget the commit; then it waits for the votes of the members that it removed.
 - `space_probes`: entries that a follower does not acknowledge are sent again at growing intervals. In etcd

@@ -43,9 +43,9 @@ class Config:
         durable_campaigns: a candidate asks for votes when its own term and vote are durable. Without it, as
             in etcd's raft, a candidate may win without its own vote, forget the term in a crash, and win the
             same term again with other entries.
-        votes_tell_commit: an answer to a vote request tells what is committed. Without it, as in etcd's raft,
-            the node with the longest log may wait for ever for the votes of members that a committed change
-            has removed.
+        votes_tell_commit: vote requests and their answers tell what is committed. Without it, as in etcd's
+            raft, the node with the longest log may wait for ever for the votes of members that a committed
+            change has removed, or all others for it, if it does not know that it has become a voter.
         durable_conf_changes: a leader regards a conf change as committed when it has written that down.
             Without it, as in etcd's raft, members that the change removes can hear of the commit, and end,
             while the leader forgets it in a crash and waits for ever for their votes. Requires the validation

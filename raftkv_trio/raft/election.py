@@ -116,6 +116,11 @@ def _ask_for_votes(raft: Raft, kind: MessageType, term: int, context: bytes) -> 
         request = raft.reply(kind, voter)
         request.term, request.log_term, request.index = term, log_term, index
         request.context = context
+        if raft.config.votes_tell_commit:
+            request.commit, request.commit_term = (
+                raft.log.committed,
+                raft.log.term_or_zero(raft.log.committed),
+            )
         raft.send(request)
 
 
@@ -233,22 +238,26 @@ def refuse_vote(raft: Raft, message: Message) -> None:
 
 
 def _tell_commit(raft: Raft, reply: Message) -> None:
-    """Add the last entry that this node knows to be committed.
+    """Add the last entry that this node knows to be committed; candidates tell theirs, too.
 
     Suppose a conf change that removes members is committed, but the candidate does not know that. It needs
     the votes of the removed members, which have ended. If its log is the longest, no other node can be
     elected, and there is no leader that could tell the candidate of the commit. So its voters do.
+
+    The other way round: the change that makes a learner a voter is committed, and the learner does not know
+    it. If it has the longest log, since the others have lost entries that were not durable yet, it refuses
+    its vote to all of them, and does not campaign itself. So candidates tell it.
     """
     if raft.config.votes_tell_commit:
         reply.index, reply.log_term = raft.log.committed, raft.log.term_or_zero(raft.log.committed)
 
 
-def learn_commit(raft: Raft, message: Message) -> None:
-    """Take over a commit index that a voter has told."""
+def learn_commit(raft: Raft, index: int, term: int) -> None:
+    """Take over a commit index that a voter, or a candidate, has told; `term` is that of its entry."""
     # Safe by Log Matching (section 5.3): if an entry of the same index and term is in this log, all entries
-    # up to it are the same as the voter's, and those are committed. The voter need not be a leader for that.
-    if message.index > raft.log.committed and raft.log.matches(message.index, message.log_term):
-        raft.log.commit_to(message.index)
+    # up to it are the same as the other node's, and those are committed. That node need not lead for that.
+    if index > raft.log.committed and raft.log.matches(index, term):
+        raft.log.commit_to(index)
 
 
 def _log_vote(raft: Raft, text: str, message: Message, *more: int) -> None:

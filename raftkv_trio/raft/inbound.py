@@ -45,6 +45,7 @@ _RESPONSES = frozenset(
         MessageType.READ_INDEX_RESP,
     }
 )
+_CAMPAIGNS = frozenset({MessageType.VOTE, MessageType.PRE_VOTE})
 #: What may come from the node itself. Its own promises are stepped when they are durable. And what it
 #: forwarded to the leader may come back: if that one does not lead any more, it forwards to the new leader,
 #: this node.
@@ -83,7 +84,8 @@ def check(raft: Raft, message: Message) -> None:
         raise InvalidMessage(f"{kind.name} for node {message.to} was delivered to node {raft.id}")
     if sender == 0 or (sender == raft.id and kind not in _FROM_SELF):
         raise InvalidMessage(f"{kind.name} claims to come from node {sender}")
-    numbers = (message.term, message.log_term, message.index, message.commit, message.reject_hint)
+    terms = (message.term, message.log_term, message.commit_term)
+    numbers = (*terms, message.index, message.commit, message.reject_hint)
     if min(numbers) < 0 or max(numbers) >= _LIMIT:
         raise InvalidMessage(f"{kind.name} from node {sender} has a term or index outside 0..2**63-1")
     # Term 0 means "of no term" to `step`. So of all other kinds it must not come, or a message of term 0
@@ -94,6 +96,8 @@ def check(raft: Raft, message: Message) -> None:
         raise InvalidMessage(f"{kind.name} from node {sender} has a term, but belongs to none")
     if kind is MessageType.PROP and not message.entries:
         raise InvalidMessage(f"node {sender} sent a proposal without entries")
+    if message.commit_term and kind not in _CAMPAIGNS:
+        raise InvalidMessage(f"{kind.name} from node {sender} tells the term of a commit")
     # A message of an earlier term is ignored anyway, whatever it holds.
     if message.term >= raft.term:
         _check_body(raft, message)
@@ -133,7 +137,7 @@ def _check_body(raft: Raft, message: Message) -> None:
     elif kind is MessageType.SNAP:
         _check_snapshot(message)
     # A candidate's term is later than all terms in its log.
-    elif kind in (MessageType.VOTE, MessageType.PRE_VOTE) and message.log_term > message.term:
+    elif kind in _CAMPAIGNS and max(message.log_term, message.commit_term) > message.term:
         raise InvalidMessage(f"node {message.from_} campaigns for an earlier term than that of its log")
 
 

@@ -25,6 +25,11 @@ def step(raft: Raft, message: Message) -> None:
     Raises:
         StepError, ProposalDropped, InvalidConfiguration, InvalidState: as in `RawNode.step`.
     """
+    # In whichever term: what is committed stays so. A leader does not learn commits this way: its commit
+    # index moves by counting only (section 5.4.2), and together with what depends on it, such as waiting
+    # reads.
+    if message.commit_term and raft.role is not StateRole.LEADER:
+        election.learn_commit(raft, message.commit, message.commit_term)
     if message.term > raft.term:
         if not _enter_later_term(raft, message):
             return
@@ -33,10 +38,8 @@ def step(raft: Raft, message: Message) -> None:
         return
     # From here on the message is of our term or of none, except for pre-votes, which name the next one.
     kind = message.type
-    # A leader does not learn commits this way: its commit index moves by counting only (section 5.4.2), and
-    # together with what depends on it, such as waiting reads.
     if kind in _VOTE_RESPONSES and message.log_term and raft.role is not StateRole.LEADER:
-        election.learn_commit(raft, message)
+        election.learn_commit(raft, message.index, message.log_term)
     # Vote requests mean the same in every role: a candidate or leader has voted for itself in this term, so
     # it refuses all others. What storage answers means the same in every role, too.
     if kind in _VOTE_REQUESTS:

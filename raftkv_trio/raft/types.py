@@ -125,6 +125,7 @@ class Message:
         log_term, index: in APP, the entry before `entries`; in VOTE, the candidate's last entry; in answers
             to votes, the last entry that the voter knows to be committed.
         commit: the sender's commit index. In STORAGE_APPEND_RESP, a commit index that is durable now, or 0.
+        commit_term: in VOTE and PRE_VOTE, the term of the entry at `commit`.
         vote: in STORAGE_APPEND, the vote to make durable.
         snapshot: in SNAP, the snapshot; in STORAGE_APPEND, a snapshot to install.
         reject, reject_hint: in answers, that APP or VOTE was refused; for APP with the conflict hint.
@@ -140,6 +141,7 @@ class Message:
     index: int = 0
     entries: tuple[Entry, ...] = ()
     commit: int = 0
+    commit_term: int = 0
     vote: int | None = None
     snapshot: Snapshot | None = None
     reject: bool = False

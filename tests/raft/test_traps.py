@@ -143,6 +143,21 @@ def test_votes_tell_what_is_committed() -> None:
     assert (net.leader.id, net[2].configuration) == (2, ConfState((1, 2)))
 
 
+@pytest.mark.parametrize("tail", [[], [Entry(2, 4)]])
+def test_candidates_tell_what_is_committed(tail: list[Entry]) -> None:
+    """A learner with the longest log learns from a candidate that it is a voter, and leads.
+
+    The leader, alone, has committed that change, and has lost what it had sent and not written. Of another
+    tail, of an earlier term, the learner's last entry says nothing about the candidate's log.
+    """
+    net = Network(snapshot=bootstrap((1,), learners=(2,)))
+    log = [Entry(2, 2), replace(conf_change_entry(adding(2)), term=2, index=3)]
+    net.add(1, [*log, *tail], HardState(3, 1, 3))
+    net.add(2, [*log, Entry(3, 4), Entry(3, 5)], HardState(3, None, 2))
+    net.tick(4 * ELECTION_TICKS)
+    assert (net.leader.id, net[1].configuration) == (2, ConfState((1, 2)))
+
+
 def test_a_candidate_that_learns_of_its_removal_gives_up() -> None:
     """A candidate that learns from the votes that it was removed does not become leader."""
     net = three()

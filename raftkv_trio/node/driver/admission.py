@@ -81,7 +81,7 @@ class Objection(NamedTuple):
 def objection_to(message: Message, own: Position) -> Objection | None:
     """Why no correct member can send this raft message to a node in that position; None if one can."""
     snapshot = message.snapshot
-    term = max(message.term, message.log_term, snapshot.term if snapshot else 0)
+    term = max(message.term, message.log_term, message.commit_term, snapshot.term if snapshot else 0)
     # What its sender says of its own term is out of reach only if it is beyond all that is possible.
     bound = own.term + MAX_TERM_GAP if tells_term(message) and term == message.term else own.max_term
     if term > bound:

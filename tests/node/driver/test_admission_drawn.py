@@ -42,6 +42,7 @@ MESSAGES = st.builds(
     index=NUMBERS,
     commit=NUMBERS,
     reject_hint=NUMBERS,
+    commit_term=NUMBERS,
     reject=st.booleans(),
     entries=ENTRIES,
     snapshot=st.none() | SNAPSHOTS,
