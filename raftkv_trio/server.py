@@ -14,7 +14,7 @@ from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.http import open_http_listeners, serve_http, serve_http_temporarily
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
-from raftkv_trio.rest import make_app, make_waiting_app, only_probes
+from raftkv_trio.rest import OnlyProbes, make_service, make_waiting_service
 from raftkv_trio.sync import wait_any
 
 logger = logging.getLogger(__name__)
@@ -53,19 +53,19 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
         config = replace(config, node=replace(config.node, client_url=client_url))
         node = await _start_node(node_nursery, config, store, ports)
         async with trio.open_nursery() as rest_nursery:
-            app = make_app(node, store, config.rest, client_url)
+            service = make_service(node, store, config.rest, client_url)
             serve_clients = partial(
                 serve_http,
-                app,
+                service,
                 config.rest,
                 ports.clients,
-                count_refused=app.requests.refused,
+                count_refused=service.requests.refused,
                 end_waiting=partial(node.end_waiting, "the node is stopping"),
             )
             port = await rest_nursery.start(serve_clients)
             if ports.probes is not None:
-                serve_probes = partial(serve_http, count_refused=app.requests.refused, purpose=PROBES)
-                rest_nursery.start_soon(serve_probes, only_probes(app), *ports.probes)
+                serve_probes = partial(serve_http, count_refused=service.requests.refused, purpose=PROBES)
+                rest_nursery.start_soon(serve_probes, OnlyProbes(service), *ports.probes)
             _log_start(config.node)
             task_status.started(port)
             await wait_any(*(node.removed,) if stop is None else (node.removed, stop))
@@ -111,10 +111,10 @@ async def _start_node(nursery: trio.Nursery, config: ServerConfig, store: Store,
 
         def wait(reason: str) -> None:
             if not reasons:
-                app = make_waiting_app(config, lambda: f"Waiting to join: {reasons[-1]}")
-                meanwhile.start_soon(serve_http_temporarily, app, config.rest, ports.clients)
+                service = make_waiting_service(config, lambda: f"Waiting to join: {reasons[-1]}")
+                meanwhile.start_soon(serve_http_temporarily, service, config.rest, ports.clients)
                 if ports.probes is not None:
-                    meanwhile.start_soon(serve_http_temporarily, only_probes(app), *ports.probes, PROBES)
+                    meanwhile.start_soon(serve_http_temporarily, OnlyProbes(service), *ports.probes, PROBES)
             reasons[:] = [reason]
 
         node: Node = await nursery.start(partial(run_node, config.node, store, waits_to_join=wait))

@@ -21,10 +21,10 @@ import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple
 
 from raftkv_trio.addresses import a_label_form
 from raftkv_trio.config import ANY_HOST
+from raftkv_trio.http.messages import Refusal
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _AUTHORITY = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::[0-9]*)?")
@@ -34,13 +34,6 @@ _OWN_SITES = (_SAME_ORIGIN := b"same-origin", b"none")
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 Fields = Iterable[tuple[bytes, bytes]]
-
-
-class Refusal(NamedTuple):
-    """Why a request is refused: a status, and a sentence that says what to do."""
-
-    status: HTTPStatus
-    sentence: str
 
 
 class KnownHosts:

@@ -1,138 +1,223 @@
-"""One client's connection: its bytes go through the HTTP protocol, and every wait has a deadline.
+"""One client's connection: its requests are answered one after the other, in one task, and every wait ends.
 
-This replaces Hypercorn's `TCPServer`, which shields its sends, lets a client read as slowly as it likes, and
-resets the connection if it answers before it has read the whole request. Here:
-- a client has `idle_timeout_s` to begin a request, `header_timeout_s` for the head of a request, and
-  `send_timeout_s` to take each 64 KiB of a response; how long content may take to arrive is the app's affair;
-- a connection that is closed while the client sends is first closed in one direction and read from for a
+- A client has `idle_timeout_s` to begin a request, `header_timeout_s` for the head of a request, and
+  `send_timeout_s` to take each 64 KiB of a response; how long content may take to arrive is the affair of who
+  answers.
+- Content is read when it is asked for. A client that waits for 100 (Continue) gets it then, so that a request
+  which is refused for its head is refused before the client sends anything (RFC 9110, section 10.1.1).
+- Pipelined requests that have arrived together are answered in one write, unless one has to wait.
+- A connection that is closed while the client sends is first closed in one direction and read from for a
   while, so that the last response arrives (RFC 9112, section 9.6).
 """
 
+import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from math import inf
 
 import trio
-from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.http.protocol import SEND_CHUNK_BYTES, HttpProtocol
+from raftkv_trio.foreign_text import printable
+from raftkv_trio.http.app_exchange import AppServer
+from raftkv_trio.http.messages import Refusal, Request, Service, encode_head, plain
+from raftkv_trio.http.parser import RequestParser
+
+logger = logging.getLogger(__name__)
 
 READ_BYTES = 16 * 1024  # a connection may hold this several times over
+SEND_CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
 LINGER_S = 1.0
 LINGER_BYTES = 4 * 1024 * 1024
+#: What a client is told if the fault is ours.
+BUG = "The request failed because of a bug in raftkv-trio; see the node's log"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_SLOW_HEAD = Refusal(
+    HTTPStatus.REQUEST_TIMEOUT, "The head of the request did not arrive in time (--header-timeout)"
+)
 
 
 class Connection:
     """A client's connection; `run` serves it to its end.
 
     Args:
-        context: Hypercorn's; when it is terminated, the response in progress is the last one.
-        count_refused: called with the status of each refusal that the app does not see.
+        service: answers the requests, or leaves them to `app`.
+        count_refused: called with the status of each refusal of bytes that are no request.
         is_idle_now: told, with the connection, each time that it becomes idle (True) or busy (False).
     """
 
     def __init__(
         self,
-        app: AppWrapper,
+        service: Service,
+        app: AppServer,
         config: RestConfig,
-        hypercorn: Config,
-        context: WorkerContext,
         count_refused: Callable[[HTTPStatus], None],
         is_idle_now: Callable[["Connection", bool], None],
         stream: trio.SocketStream,
     ) -> None:
+        self._service = service
         self._app = app
         self._config = config
-        self._hypercorn = hypercorn
-        self._context = context
         self._count_refused = count_refused
         self._is_idle_now = is_idle_now
         self._stream = stream
-        self._lifetime = trio.CancelScope()  # cancelled to drop the connection; has the deadline of a send
-        self._requests = trio.CancelScope()  # cancelled to take no more requests
-        self._reading = trio.CancelScope(deadline=trio.current_time() + config.idle_timeout_s)
-        self._sending = trio.Lock()
+        self._parser = RequestParser(config.max_header_bytes, self)
+        # Cancelled to drop the connection. Its deadline is that of what the connection waits for, one at a
+        # time: the next request, the rest of a head, or that the client reads.
+        self._lifetime = trio.CancelScope()
         self._is_idle = True  # no request is in progress
-        self._head_has_begun = False
+        self._stops = False  # the response in progress is the last one
+        self._receives_head = False
+        self._has_ended = False  # the client sends no more
+        self._held: list[bytes] = []  # answers that may leave together with the next one
+        self._held_bytes = 0
+        self._sending = trio.Lock()  # the app may answer while it is given content
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """What it stands on, to be asked for addresses."""
+        return self._stream.socket
 
     async def run(self) -> None:
         """Serve requests until the client or the server closes, or a deadline passes.
 
-        Raises, in a group, only what neither a client nor the network can cause. Cancellation closes the
-        connection and cancels the request in progress.
+        Raises, in a group if the app is at fault, only what neither a client nor the network can cause.
+        Cancellation closes the connection and gives up the request in progress.
         """
         try:
             with self._lifetime:
-                with trio.CancelScope() as work:
-                    async with TaskGroup() as tasks:
-                        self._protocol = HttpProtocol(
-                            self._app,
-                            self._hypercorn,
-                            self._context,
-                            self._count_refused,
-                            tasks,
-                            self._stream,
-                            self._handle,
-                        )
-                        with self._requests:
-                            await self._receive()
-                            # A client that has closed only its own direction still reads the response.
-                            if self._protocol.owes_response:
-                                await trio.sleep_forever()
-                        work.cancel()  # nobody reads the response to what is still in progress
+                await self._serve()
                 await self._linger()
+            if self._lifetime.cancelled_caught and self._receives_head and not self._stops:
+                self._lifetime = trio.CancelScope()
+                with self._lifetime:
+                    await self._refuse(_SLOW_HEAD)
+                    await self._linger()
         finally:
             await trio.aclose_forcefully(self._stream)
 
     def stop(self) -> None:
-        """Drop the connection if it is idle; if it is not, terminating Hypercorn's context ends it.
-
-        A request that comes at this moment is never begun, so that a client that sees the connection end
-        without an answer may send it again.
-        """
+        """Take no more requests; drop the connection at once if it is idle."""
+        self._stops = True
         if self._is_idle:
             self._lifetime.cancel()
 
-    async def _receive(self) -> None:
-        """Feed the protocol until the client closes, or until a deadline of reading passes."""
-        with self._reading:
-            data = b"-"
-            while data:
-                try:
-                    data = bytes(await self._stream.receive_some(READ_BYTES))
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+    async def _serve(self) -> None:
+        """Answer requests in their order until there will be no more."""
+        parser = self._parser
+        while True:
+            while parser.requests:
+                if self._is_idle:
+                    self._set_idle(False)
+                if not await self._answer(parser.requests.popleft()):
+                    await self.send_held()
                     return
-                await self._protocol.handle(RawData(data))
-                if self._is_idle and not self._head_has_begun and self._protocol.has_unread:
-                    self._head_has_begun = True
-                    self._reading.deadline = trio.current_time() + self._config.header_timeout_s
-        if self._reading.cancelled_caught and self._head_has_begun:
-            await self._protocol.refuse(HTTPStatus.REQUEST_TIMEOUT)
+            if parser.failure is not None:
+                await self._refuse(parser.failure)
+                return
+            await self.send_held()
+            if not await self._receive_head():
+                return
 
-    async def _handle(self, event: Event) -> None:
-        """Do what the protocol asks for."""
-        match event:
-            case RawData():
-                await self._send(event.data)
-            case Updated():
-                if self._is_idle and not event.idle and self._lifetime.cancel_called:
-                    # `stop` came when the task that reads had been woken already, by this request. A task of
-                    # the app would still run up to its first wait, which may be behind a proposal.
-                    await trio.lowlevel.checkpoint()
-                self._is_idle = event.idle
-                self._is_idle_now(self, event.idle)
-                self._head_has_begun = False
-                idle_until = trio.current_time() + self._config.idle_timeout_s
-                self._reading.deadline = idle_until if event.idle else inf
-            case Closed():
-                self._requests.cancel()
+    def _set_idle(self, is_idle: bool) -> None:
+        self._is_idle = is_idle
+        self._is_idle_now(self, is_idle)
 
-    async def _send(self, data: bytes) -> None:
+    async def _receive_head(self) -> bool:
+        """Receive until the next request, or the failure to be one, is known; False if there is none."""
+        parser = self._parser
+        if not self._is_idle:
+            self._set_idle(True)
+        if not parser.is_in_head:
+            self._lifetime.deadline = trio.current_time() + self._config.idle_timeout_s
+        while not parser.requests and parser.failure is None:
+            if parser.is_in_head and not self._receives_head:
+                self._receives_head = True
+                self._lifetime.deadline = trio.current_time() + self._config.header_timeout_s
+            if not await self._receive() and parser.failure is None:
+                return False
+        self._receives_head = False
+        self._lifetime.deadline = inf
+        return True
+
+    async def _receive(self) -> bool:
+        """Feed the parser with what comes next; False if nothing comes any more."""
+        try:
+            data = await self._stream.receive_some(READ_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        if data:
+            self._parser.feed(bytes(data))
+        else:
+            self._has_ended = True
+            self._parser.end()
+        return bool(data)
+
+    # ------------------------------------------------------------ answers
+
+    async def _answer(self, request: Request) -> bool:
+        """Answer one request; False if the connection is to be closed after it."""
+        try:
+            response = await self._service.answer(request)
+        except Exception:
+            # A bug: neither the other requests nor the node are to suffer from it.
+            logger.exception("unexpected error in %s", printable(request.method))
+            response = plain(HTTPStatus.INTERNAL_SERVER_ERROR, BUG)
+        if response is None:
+            await self.send_held()
+            return await self._app.answer(request, self)
+        closes = self.closes_after(request)
+        self._hold(encode_head(response.status, response.fields.items(), closes=closes))
+        if request.method != "HEAD":
+            await self._send_content(response.content)
+        return not closes
+
+    def closes_after(self, request: Request) -> bool:
+        """Whether a response that begins now is the last one on the connection."""
+        return self._stops or not request.keeps_alive or not request.is_complete
+
+    async def _send_content(self, content: bytes) -> None:
+        if len(content) > SEND_CHUNK_BYTES:  # not copied: a client that reads slowly holds no more than this
+            await self.send_held()
+            await self.send(content)
+            return
+        self._hold(content)
+        if self._held_bytes > SEND_CHUNK_BYTES:
+            await self.send_held()
+
+    def _hold(self, data: bytes) -> None:
+        self._held.append(data)
+        self._held_bytes += len(data)
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        """Answer bytes that are no request; the connection cannot be used any more."""
+        self._count_refused(refusal.status)
+        response = plain(*refusal)
+        self._hold(encode_head(response.status, response.fields.items(), closes=True))
+        if not self._parser.is_failure_of_head:
+            self._hold(response.content)
+        await self.send_held()
+
+    # ------------------------------------------------------------ for a request in progress
+
+    async def receive_content(self, request: Request) -> None:
+        """Receive more of the content of the request that is being answered, and put it there."""
+        if request.awaits_100:
+            request.awaits_100 = False
+            self._hold(_CONTINUE)
+        await self.send_held()
+        await self._receive()
+
+    async def send_held(self) -> None:
+        """Send the answers that were held back; called before a wait."""
+        if self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            self._held_bytes = 0
+            await self.send(data)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes, each 64 KiB under a deadline; if the client is gone, so is the connection."""
         try:
             self._sending.acquire_nowait()  # without a checkpoint, unlike `acquire`
         except trio.WouldBlock:
@@ -142,19 +227,20 @@ class Connection:
                 self._lifetime.deadline = trio.current_time() + self._config.send_timeout_s
                 await self._stream.send_all(memoryview(data)[start : start + SEND_CHUNK_BYTES])
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._lifetime.cancel()  # the client is gone
+            self._lifetime.cancel()
+            await trio.lowlevel.checkpoint()
         finally:
             self._lifetime.deadline = inf
             self._sending.release()
 
     async def _linger(self) -> None:
         """Let a client that still sends read our last response before its connection is reset."""
-        if not self._protocol.expects_data:
+        parser = self._parser
+        if self._has_ended or not (parser.is_in_request or parser.failure or parser.requests):
             return
         with trio.move_on_after(LINGER_S):
             try:
-                async with self._sending:
-                    await self._stream.send_eof()
+                await self._stream.send_eof()
                 received = 0
                 while received < LINGER_BYTES and (data := await self._stream.receive_some(READ_BYTES)):
                     received += len(data)

@@ -6,20 +6,16 @@ A connection that fails ends alone; Hypercorn's own `serve` ends if an exception
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from email.utils import formatdate
-from functools import lru_cache, partial
+from functools import partial
 from http import HTTPStatus
-from time import time
 
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.http.app_exchange import AppServer
 from raftkv_trio.http.client_connection import READ_BYTES, Connection
+from raftkv_trio.http.messages import Service, encode_head, plain
 from raftkv_trio.http.places import Places
 from raftkv_trio.world import TrioClock, keep_accepting, open_tcp_listeners
 
@@ -33,7 +29,7 @@ TURNED_AWAY_S, MAX_TURNED_AWAY = 1.0, 16  # how long a client that is turned awa
 
 
 async def serve_http(
-    app: ASGIFramework,
+    service: Service,
     config: RestConfig,
     listeners: list[trio.SocketListener] | None = None,
     *,
@@ -45,10 +41,10 @@ async def serve_http(
     """Serve clients until cancelled; `started` gives the bound port.
 
     Args:
-        app: an ASGI app; it finds the request target as sent in the scope's `state`, under `TARGET`.
+        service: what answers the requests.
         listeners: from `open_http_listeners`, closed at the end; None: opened here.
-        count_refused: called with the status of each refusal that `app` does not see: of bytes that are no
-            request, and of a connection for which no place is free.
+        count_refused: called with the status of each refusal that `service` does not see: of bytes that are
+            no request, and of a connection for which no place is free.
         end_waiting: called `WAIT_S` after the cancellation if requests are still in progress; it makes those
             that wait for something answer, without another wait, while their clients are still connected.
         purpose: what the port is for, in the log.
@@ -59,16 +55,16 @@ async def serve_http(
     if listeners is None:
         listeners = await _listen(config)
     try:
-        await _serve(_Server(app, config, count_refused, end_waiting), listeners, purpose, task_status)
+        await _serve(_Server(service, config, count_refused, end_waiting), listeners, purpose, task_status)
     finally:
         _close(listeners)
 
 
 async def serve_http_temporarily(
-    app: ASGIFramework, config: RestConfig, listeners: list[trio.SocketListener], purpose: str = CLIENTS
+    service: Service, config: RestConfig, listeners: list[trio.SocketListener], purpose: str = CLIENTS
 ) -> None:
     """Serve clients until cancelled, as `serve_http` does, but leave the listeners open for the next call."""
-    await _serve(_Server(app, config), listeners, purpose, trio.TASK_STATUS_IGNORED, closes=False)
+    await _serve(_Server(service, config), listeners, purpose, trio.TASK_STATUS_IGNORED, closes=False)
 
 
 async def _serve(
@@ -97,7 +93,7 @@ async def _serve(
         finally:
             if closes:  # before the last requests end, so that new clients go elsewhere at once
                 _close(listeners)
-            await server.stop()
+            server.stop()
 
 
 def _close(listeners: list[trio.SocketListener]) -> None:
@@ -142,20 +138,16 @@ class _Server:
 
     def __init__(
         self,
-        app: ASGIFramework,
+        service: Service,
         config: RestConfig,
         count_refused: Callable[[HTTPStatus], None] = lambda status: None,
         end_waiting: Callable[[], None] = lambda: None,
     ) -> None:
-        self._app = ASGIWrapper(app)
+        self._service = service
+        self._app = AppServer(service.app)
         self._count_refused = count_refused
         self._end_waiting = end_waiting
         self._config = config
-        self._hypercorn = _HypercornConfig()
-        self._hypercorn.errorlog = logger
-        self._hypercorn.keep_alive_max_requests = 2**63
-        self._hypercorn.h11_max_incomplete_size = config.max_header_bytes
-        self._context = WorkerContext(None)
         self._places: Places[Connection] = Places(config.max_connections)
         self._turned_away = 0  # that are not closed yet
         self._grace = trio.CancelScope(shield=True)
@@ -177,21 +169,19 @@ class _Server:
         await trio.sleep(WAIT_S)
         self._end_waiting()
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Take no more requests; called after the last connection was accepted. It waits for nothing."""
         self._stopping.set()
         self._grace.deadline = trio.current_time() + GRACE_S
-        await self._context.terminated.set()
         for connection in self._places.all():
             connection.stop()
 
     async def serve_connection(self, stream: trio.SocketStream) -> None:
         """Serve one client; an error here concerns this client alone."""
         connection = Connection(
+            self._service,
             self._app,
             self._config,
-            self._hypercorn,
-            self._context,
             self._count_refused,
             self._places.idle_now,
             stream,
@@ -210,25 +200,16 @@ class _Server:
             self._places.leave(connection)
 
     async def _turn_away(self, stream: trio.SocketStream) -> None:
-        sentence = (
+        response = plain(
+            HTTPStatus.SERVICE_UNAVAILABLE,
             f"Too many connections: this node serves {self._config.max_connections} clients, and one host"
-            " nine tenths of these at most; close some, ask another node, or retry later\n"
+            " nine tenths of these at most; close some, ask another node, or retry later",
         )
-        fields = (
-            "HTTP/1.1 503 Service Unavailable",
-            "Retry-After: 1",
-            "Connection: close",
-            "Content-Type: text/plain; charset=utf-8",
-            f"Content-Length: {len(sentence)}",
-            *(
-                f"{name.decode()}: {value.decode()}"
-                for name, value in self._hypercorn.response_headers("h11")
-            ),
-        )
+        head = encode_head(response.status, response.fields.items(), closes=True)
         self._turned_away += 1
         try:
             with trio.move_on_after(TURNED_AWAY_S):
-                await stream.send_all("\r\n".join([*fields, "", sentence]).encode())
+                await stream.send_all(head + response.content)
                 # A close with an unread request resets the connection, and the client may then see the reset
                 # instead of the answer (RFC 9112, section 9.6).
                 if self._turned_away <= MAX_TURNED_AWAY:
@@ -242,26 +223,9 @@ class _Server:
             await trio.aclose_forcefully(stream)
 
 
-class _HypercornConfig(Config):
-    """Hypercorn's configuration, with the fields that every response has."""
-
-    def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
-        # nosniff: a browser must not take a value for a script or a page because it looks like one.
-        return [
-            (b"cache-control", b"no-store"),
-            (b"date", _http_date(int(time()))),
-            (b"x-content-type-options", b"nosniff"),
-        ]
-
-
 def _client_host(stream: trio.SocketStream) -> str:
     """From which host a client has connected; empty if it is gone again."""
     try:
         return str(stream.socket.getpeername()[0])
     except OSError:
         return ""
-
-
-@lru_cache(maxsize=1)
-def _http_date(unix_s: int) -> bytes:
-    return formatdate(unix_s, usegmt=True).encode()

@@ -7,7 +7,7 @@ import trio
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import Overloaded, SlowRequest, TooLarge
-from raftkv_trio.rest.exchange import KeyRequest
+from raftkv_trio.http import Request
 
 
 class ContentReceiver:
@@ -18,7 +18,7 @@ class ContentReceiver:
         self._held_bytes = 0
 
     @asynccontextmanager
-    async def receive(self, request: KeyRequest) -> AsyncIterator[bytes]:
+    async def receive(self, request: Request) -> AsyncIterator[bytes]:
         """Receive the whole content, and count it as held until the end of the context.
 
         Raises TooLarge, Overloaded, SlowRequest and MalformedRequest; the first two before anything is read
@@ -28,7 +28,7 @@ class ContentReceiver:
         content = bytearray()
         held = 0
         try:
-            with self._deadline():
+            with self._deadline(request):
                 while (part := await request.part()) is not None:
                     self._check(held + len(part), len(part))
                     content += part
@@ -40,18 +40,21 @@ class ContentReceiver:
         finally:
             self._held_bytes -= held
 
-    async def skip(self, request: KeyRequest) -> None:
+    async def skip(self, request: Request) -> None:
         """Read content that has no meaning, so that the connection can go on. Raises as `receive` does."""
         if not request.has_content:
             return
         skipped = 0
-        with self._deadline():
+        with self._deadline(request):
             while (part := await request.part()) is not None:
                 skipped += len(part)
                 self._check(skipped, 0)
 
     @contextmanager
-    def _deadline(self) -> Iterator[None]:
+    def _deadline(self, request: Request) -> Iterator[None]:
+        if request.is_complete:  # it waits for nothing
+            yield
+            return
         with trio.move_on_after(self._config.body_timeout_s) as deadline:
             yield
         if deadline.cancelled_caught:

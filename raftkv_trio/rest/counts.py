@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from raftkv_trio.rest.exchange import METHODS
+from raftkv_trio.rest.responses import METHODS
 
 
 class RequestCounts:

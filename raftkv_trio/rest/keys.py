@@ -14,6 +14,7 @@ from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError, StoreFull
 from raftkv_trio.foreign_text import printable
+from raftkv_trio.http import BUG, NO_TARGET, Request, Response, plain
 from raftkv_trio.kv import (
     Delete,
     DeleteResult,
@@ -31,10 +32,10 @@ from raftkv_trio.node.node import Node
 from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.contents import ContentReceiver
-from raftkv_trio.rest.exchange import ALLOW, METHODS, KeyRequest, KeyResponse, empty, octets, plain
 from raftkv_trio.rest.full_store import FullStoreLog
 from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions, weak_hint
-from raftkv_trio.rest.status_codes import BUG, status_of
+from raftkv_trio.rest.responses import ALLOW, METHODS, empty, octets
+from raftkv_trio.rest.status_codes import status_of
 from raftkv_trio.rest.waiting import wait_applied, wait_readable
 
 logger = logging.getLogger(__name__)
@@ -63,13 +64,16 @@ class KeyHandlers:
         largest = config.max_value_bytes + MAX_KEY_BYTES
         self._full_store = FullStoreLog(config.quota_bytes, largest, trio.current_time)
 
-    async def handle(self, request: KeyRequest) -> KeyResponse:
+    async def handle(self, request: Request, key: bytes | None) -> Response:
         """Answer any request outside `/-/`; every error becomes a response.
+
+        Args:
+            key: the request target in origin form; None if it has no such form.
 
         Cancellation gives up the write in progress, which may or may not be applied.
         """
         try:
-            return await self._dispatch(request)
+            return await self._dispatch(request, key)
         except RaftKVError as error:
             status = status_of(error)
             if status is not None:
@@ -79,15 +83,15 @@ class KeyHandlers:
             logger.exception("unexpected error in %s of a key", printable(request.method))
         return plain(HTTPStatus.INTERNAL_SERVER_ERROR, BUG)
 
-    async def _dispatch(self, request: KeyRequest) -> KeyResponse:
-        method, key = request.method, request.key
+    async def _dispatch(self, request: Request, key: bytes | None) -> Response:
+        method = request.method
         if method not in METHODS:
             return plain(HTTPStatus.METHOD_NOT_ALLOWED, f"Method not allowed; use {_NAMES_OF_METHODS}", ALLOW)
         if method == "OPTIONS":  # also of `*` (RFC 9110, section 9.3.7); load balancers probe with it
             await self._contents.skip(request)
             return empty(HTTPStatus.NO_CONTENT, ALLOW)
         if key is None:
-            raise MalformedRequest("The request target is neither a path nor an absolute URL with http")
+            raise MalformedRequest(NO_TARGET.sentence)
         if len(key) > MAX_KEY_BYTES:
             return plain(HTTPStatus.REQUEST_URI_TOO_LONG, f"A key has at most {MAX_KEY_BYTES} bytes")
         if method == "PUT":
@@ -105,9 +109,10 @@ class KeyHandlers:
 
     # ------------------------------------------------------------ reads
 
-    async def _get(self, request: KeyRequest, key: bytes) -> KeyResponse:
+    async def _get(self, request: Request, key: bytes) -> Response:
         preconditions = parse_preconditions(request.lines)
         if not self._may_be_stale(request):
+            await request.will_wait()
             await wait_readable(self._node, self._config)
         record = self._store.get(key)
         if record is None:
@@ -119,13 +124,13 @@ class KeyHandlers:
             return empty(HTTPStatus.NOT_MODIFIED, headers)
         return octets(record.value, headers)
 
-    def _may_be_stale(self, request: KeyRequest) -> bool:
+    def _may_be_stale(self, request: Request) -> bool:
         """Whether `max-stale` (RFC 9111, section 5.2.1.2) allows an answer from what is applied here.
 
         `max-stale=N` allows it if that holds all that was acknowledged until N seconds before the request.
         `max-stale=0` allows nothing: only a quorum knows what is acknowledged at this moment.
         """
-        allowed = _MAX_STALE.search(",".join(request.lines("Cache-Control")))
+        allowed = _MAX_STALE.search(",".join(request.lines(b"cache-control")))
         if allowed is None:
             return False
         if allowed[1] is None:
@@ -140,7 +145,7 @@ class KeyHandlers:
 
     # ------------------------------------------------------------ writes
 
-    async def _put(self, request: KeyRequest, key: bytes) -> KeyResponse:
+    async def _put(self, request: Request, key: bytes) -> Response:
         preconditions = await self._without_lost_tags(parse_preconditions(request.lines), key)
         async with self._contents.receive(request) as value:
             # The quota travels with the command, whatever this node's store holds: it may be far behind.
@@ -152,7 +157,7 @@ class KeyHandlers:
             return self._precondition_failed(request, *result.key_values)
         return self._written(applied, result)
 
-    async def _delete(self, request: KeyRequest, key: bytes) -> KeyResponse:
+    async def _delete(self, request: Request, key: bytes) -> Response:
         preconditions = parse_preconditions(request.lines)
         is_member = self._config.root_members and _MEMBER_PATH.fullmatch(key)
         if is_member and preconditions.if_match is None:
@@ -176,7 +181,7 @@ class KeyHandlers:
             preconditions = preconditions.without_lost_tags(self._store, key, is_linearizable=True)
         return preconditions
 
-    async def _add_member(self, request: KeyRequest, path: bytes) -> KeyResponse:
+    async def _add_member(self, request: Request, path: bytes) -> Response:
         """raftexample's `POST /4` with the node's peer URL; 204 when the node is a learner."""
         if not self._config.root_members:
             await self._contents.skip(request)
@@ -186,7 +191,7 @@ class KeyHandlers:
         proposal = self._node.change_members(change)
         return self._written(await wait_applied(self._node, proposal, self._config))
 
-    async def _remove_member(self, path: bytes) -> KeyResponse:
+    async def _remove_member(self, path: bytes) -> Response:
         """raftexample's `DELETE /3`; refused if a key has that name, since either may be meant."""
         await wait_readable(self._node, self._config)
         if self._store.get(path) is None:
@@ -215,16 +220,16 @@ class KeyHandlers:
             self._full_store.written(self._store.size_bytes)
         return applied, applied.result.results[0]
 
-    def _written(self, applied: Applied, result: OperationResult | None = None) -> KeyResponse:
+    def _written(self, applied: Applied, result: OperationResult | None = None) -> Response:
         headers = {"X-Raft-Index": str(applied.index), "X-Raft-Term": str(applied.term)}
         if isinstance(result, PutResult):
             headers["ETag"] = etag(result.key_value)
         return empty(HTTPStatus.NO_CONTENT, headers)
 
-    def _precondition_failed(self, request: KeyRequest, record: KeyValue | None = None) -> KeyResponse:
+    def _precondition_failed(self, request: Request, record: KeyValue | None = None) -> Response:
         if record is None:
             return plain(HTTPStatus.PRECONDITION_FAILED, "The key does not exist")
-        sentence = f"The key is at revision {record.mod_revision}{weak_hint(request.lines('If-Match'))}"
+        sentence = f"The key is at revision {record.mod_revision}{weak_hint(request.lines(b'if-match'))}"
         return plain(HTTPStatus.PRECONDITION_FAILED, sentence, {"ETag": etag(record)})
 
 

@@ -101,11 +101,14 @@ class Preconditions(NamedTuple):
         return tuple(_differs(key, revision) for revision in self.if_none_match.revisions)
 
 
-def parse_preconditions(field: Callable[[str], list[str]]) -> Preconditions:
-    """Parse a request's fields; `field` returns the lines of a field by name. Raises MalformedRequest."""
+def parse_preconditions(field: Callable[[bytes], list[str]]) -> Preconditions:
+    """Parse a request's fields; `field` returns the lines of one, by its name in lower case.
+
+    Raises MalformedRequest.
+    """
     return Preconditions(
-        _parse("If-Match", field("If-Match"), weakly=False),
-        _parse("If-None-Match", field("If-None-Match"), weakly=True),
+        _parse("If-Match", field(b"if-match"), weakly=False),
+        _parse("If-None-Match", field(b"if-none-match"), weakly=True),
     )
 
 

@@ -1,4 +1,4 @@
-"""The one table from errors to status codes, and the statuses that come with `Retry-After`."""
+"""The one table from errors to status codes."""
 
 from http import HTTPStatus
 
@@ -19,9 +19,6 @@ from raftkv_trio.errors import (
     TransferFailed,
 )
 
-#: What a client is told if the fault is ours.
-BUG = "The request failed because of a bug in raftkv-trio; see the node's log"
-
 # The first class that fits counts, so a subclass stands above its base.
 _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     MalformedRequest: HTTPStatus.BAD_REQUEST,
@@ -38,15 +35,8 @@ _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     NoSuchMember: HTTPStatus.NOT_FOUND,
     ChangeRefused: HTTPStatus.CONFLICT,
 }
-RETRY_AFTER_S = 1
-_RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def status_of(error: RaftKVError) -> HTTPStatus | None:
     """The status for `error`; None if the error reaches a client only because of a bug of ours."""
     return next((status for kind, status in _STATUS_OF.items() if isinstance(error, kind)), None)
-
-
-def retry_after(status: int) -> dict[str, str]:
-    """The field `Retry-After`, in seconds, if a response of this status has it."""
-    return {"Retry-After": str(RETRY_AFTER_S)} if status in _RETRIED else {}

@@ -12,12 +12,11 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
+from hypercorn.typing import ASGIFramework
+from quart_trio import QuartTrio
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.http import TARGET, serve_http
-from raftkv_trio.rest.app import origin_form
-from raftkv_trio.rest.exchange import KeyRequest, with_content
+from raftkv_trio.http import Request, Response, serve_http, with_content
 from tests.rest.serving import Served, open_client, open_server
 
 CHROMIUM = shutil.which("chromium")
@@ -106,6 +105,7 @@ class Attacker:
 
     def __init__(self, node_url: str, http: httpx.AsyncClient) -> None:
         self.tried: dict[str, dict[str, Any]] = {}
+        self.app: ASGIFramework = QuartTrio(__name__)  # nothing is left to it
         self.port = 0
         self.all_done = trio.Event()
         self._node_url = node_url
@@ -114,28 +114,26 @@ class Attacker:
     def url(self, page: str) -> str:
         return f"{PAGES[page].format(port=self.port)}/attack/{page}"
 
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        assert scope["type"] == "http"
-        path = (origin_form(dict(scope["state"])[TARGET]) or b"").decode()
-        content = b"".join([part async for part in _parts(scope, receive)])
+    async def answer(self, request: Request) -> Response | None:
+        path = (request.origin_form() or b"").decode()
+        content = b"".join([part async for part in _parts(request)])
         _, action, *names = path.split("/", 2)
         if action == "attack":
-            await self._send_page(names[0], send)
-        elif action == "done":
+            return self._page(names[0])
+        if action == "done":
             self.tried[names[0]] = dict(json.loads(content))
             if self.tried.keys() == PAGES.keys():
                 self.all_done.set()
-            await with_content(HTTPStatus.OK, b"", "text/plain").send(send)
-        elif dict(scope["headers"])[b"host"].startswith(b"evil.test"):
-            fields = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+            return with_content(HTTPStatus.OK, b"", "text/plain")
+        if dict(request.fields)[b"host"].startswith(b"evil.test"):
+            fields = [(name, value) for name, value in request.fields if name != b"content-length"]
             url = self._node_url + path
-            answer = await self._http.request(scope["method"], url, headers=fields, content=content)
+            answer = await self._http.request(request.method, url, headers=fields, content=content)
             kind = answer.headers.get("Content-Type", "text/plain")
-            await with_content(HTTPStatus(answer.status_code), answer.content, kind).send(send)
-        else:
-            await with_content(HTTPStatus.NOT_FOUND, b"", "text/plain").send(send)  # an icon of the page
+            return with_content(HTTPStatus(answer.status_code), answer.content, kind)
+        return with_content(HTTPStatus.NOT_FOUND, b"", "text/plain")  # an icon of the page
 
-    async def _send_page(self, page: str, send: ASGISendCallable) -> None:
+    def _page(self, page: str) -> Response:
         names = list(PAGES)
         following = names[names.index(page) + 1 :]
         # After a rebound the node is of the page's own origin.
@@ -144,11 +142,10 @@ class Attacker:
         constants = "".join(f"const {name} = {json.dumps(value)};" for name, value in given.items())
         html = f"<!doctype html><body><script>{constants}{SCRIPT}</script>".encode()
         policy = {"Content-Security-Policy": "sandbox allow-scripts allow-forms"} if page == "sandbox" else {}
-        await with_content(HTTPStatus.OK, html, "text/html", policy).send(send)
+        return with_content(HTTPStatus.OK, html, "text/html", policy)
 
 
-async def _parts(scope: HTTPScope, receive: ASGIReceiveCallable) -> AsyncIterator[bytes]:
-    request = KeyRequest(scope, receive, None)
+async def _parts(request: Request) -> AsyncIterator[bytes]:
     while (part := await request.part()) is not None:
         yield part
 

@@ -15,7 +15,7 @@ from raftkv_trio.http import serve_http
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
 from raftkv_trio.node.parts import NodeParts
-from raftkv_trio.rest import make_app
+from raftkv_trio.rest import make_service
 from raftkv_trio.world import ThreadWorker, TrioClock, World
 
 PATIENCE_S = 30.0  # for what must happen soon, on however slow a machine
@@ -197,8 +197,8 @@ async def open_server(
     async with trio.open_nursery() as node_nursery:
         node = await node_nursery.start(partial(run_node, node_config, store, world=world, watch=made.append))
         async with trio.open_nursery() as rest_nursery:
-            app = make_app(node, store, config)
-            serve = partial(serve_http, app, config, count_refused=app.requests.refused)
+            service = make_service(node, store, config)
+            serve = partial(serve_http, service, config, count_refused=service.requests.refused)
             port = await rest_nursery.start(serve)
             try:
                 yield Served(node, made[0], store, disk, clock, port, rest_nursery.cancel_scope.cancel)

@@ -9,7 +9,7 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
 from raftkv_trio.http import serve_http
-from raftkv_trio.rest import make_waiting_app
+from raftkv_trio.rest import make_waiting_service
 from raftkv_trio.rest.app import known_hosts
 from tests.rest.serving import Served, open_client, open_server
 
@@ -145,7 +145,7 @@ async def test_a_node_that_waits_to_be_added() -> None:
     """It refuses the same; its members are those of the configuration."""
     members = {1: PeerAddress("member-1", 1), 2: PeerAddress("member-2", 1)}
     config = ServerConfig(node=NodeConfig(node_id=1, members=members, data_dir=Path("data"), join=True))
-    app = make_waiting_app(config, lambda: "Waiting to join: nobody answers")
+    app = make_waiting_service(config, lambda: "Waiting to join: nobody answers")
     async with trio.open_nursery() as nursery:
         port = await nursery.start(serve_http, app, RestConfig(port=0))
         own = {"Host": f"member-2:{port}"}

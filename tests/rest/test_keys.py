@@ -108,11 +108,17 @@ async def test_post_elsewhere(client: httpx.AsyncClient) -> None:
         assert re.match("Failed on POST: .* POST /ID .* use PUT\n", posted.text), path
 
 
-@pytest.mark.parametrize(
-    "method", ["PATCH", "TRACE", "CONNECT", "PROPFIND", "put", "Get", "PU", "X" * 100, "!"]
-)
+@pytest.mark.parametrize("method", ["put", "Get", "PU", "X" * 100, "!"])
+async def test_what_is_no_method(served: Served, method: str) -> None:
+    """What HTTP does not know as a method, a known one in other letters included, is 501."""
+    answer = await served.ask(method.encode() + b" /key")
+    assert answer.status == 501
+    assert b"a method that HTTP knows, such as GET; methods are in capitals" in answer.content
+
+
+@pytest.mark.parametrize("method", ["PATCH", "TRACE", "CONNECT", "PROPFIND"])
 async def test_other_methods(served: Served, method: str) -> None:
-    """Any other method, a known one in other letters included, is 405 with the methods that keys know."""
+    """Any other method is 405 with the methods that keys know."""
     answer = await served.ask(method.encode() + b" /key")
     assert (answer.status, answer.headers["Allow"]) == (405, "DELETE, GET, HEAD, OPTIONS, POST, PUT")
     assert answer.content == b"Method not allowed; use DELETE, GET, HEAD, OPTIONS, POST or PUT\n"

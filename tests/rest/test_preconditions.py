@@ -19,7 +19,7 @@ KEY = b"/key"
 
 def parse(**fields: list[str]) -> Preconditions:
     """From lines of `if_match` and `if_none_match`."""
-    return parse_preconditions(lambda name: fields.get(name.lower().replace("-", "_"), []))
+    return parse_preconditions(lambda name: fields.get(name.decode().replace("-", "_"), []))
 
 
 # ---------------------------------------------------------------- as fields

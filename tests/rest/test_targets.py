@@ -2,9 +2,12 @@
 
 import pytest
 
-from raftkv_trio.rest.app import origin_form
+from raftkv_trio.http.messages import origin_form
 from tests.rest.serving import Served
 
+NOT_A_TARGET = (
+    b"The request target must be a path or an absolute URL with http, in visible ASCII characters\n"
+)
 ALIKE = [
     b"/",
     b"//",
@@ -89,20 +92,18 @@ async def test_what_is_no_key(served: Served, target: bytes) -> None:
     """Targets of another form are refused with a sentence, and nothing is written."""
     answer = await served.ask(b"PUT " + target, b"Content-Length: 1", content=b"v")
     assert answer.status == 400
-    assert answer.content == b"The request target is neither a path nor an absolute URL with http\n"
+    assert answer.content == NOT_A_TARGET
     assert len(served.store) == 0
 
 
-@pytest.mark.parametrize(
-    "target", [b"/\xc3\xa9", b"/\x80", b"/\xff", b"/a\x00b", b"/a\x7f", b"/a b", b"/\x1b[m"]
-)
+@pytest.mark.parametrize("target", [b"/\xc3\xa9", b"/\x80", b"/\xff", b"/a\x00b", b"/a\x7f", b"/\x1b[m"])
 async def test_bytes_that_no_target_has(served: Served, target: bytes) -> None:
     """Bytes outside visible ASCII are refused by themselves, and the server goes on to the next client."""
     async with served.connect() as wire:
         answer = await wire.ask(b"PUT " + target, b"Content-Length: 1", content=b"v")
         assert (answer.status, answer.content) == (
             400,
-            b"The request is malformed: it is not valid HTTP/1.1\n",
+            NOT_A_TARGET,
         )
         assert await wire.rest() == b""
     assert len(served.store) == 0

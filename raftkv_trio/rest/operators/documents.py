@@ -12,7 +12,7 @@ from quart import request
 from quart_trio.wrappers import TrioResponse
 
 from raftkv_trio.errors import MalformedRequest
-from raftkv_trio.rest.status_codes import retry_after
+from raftkv_trio.http import retry_after
 
 PROBLEM_TYPE = "application/problem+json"
 

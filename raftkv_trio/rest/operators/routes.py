@@ -13,14 +13,14 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import MalformedRequest, RaftKVError
 from raftkv_trio.foreign_text import printable
-from raftkv_trio.http import lacks_json_type
+from raftkv_trio.http import BUG, lacks_json_type
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node
 from raftkv_trio.rest.counts import RequestCounts
 from raftkv_trio.rest.operators.documents import Response, document, head_fields, problem, read_json, text
 from raftkv_trio.rest.operators.log_level_routes import add_log_level_routes
 from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics
-from raftkv_trio.rest.status_codes import BUG, status_of
+from raftkv_trio.rest.status_codes import status_of
 from raftkv_trio.rest.waiting import wait_readable
 
 logger = logging.getLogger(__name__)

@@ -104,14 +104,18 @@ async def test_requests(client: httpx.AsyncClient, served: Served) -> None:
     await client.put("/secret-key", content=b"v")
     for path in ("/secret-key", "/secret-key", "/-/status", "/-/none", "/-/log-level"):
         await client.get(path)
-    await client.request("SECRET", "/secret-key")
-    await client.request("SECRET", "/-/status")
-    for malformed in (b"nonsense\r\n\r\n", b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"):
+    await client.request("PROPFIND", "/secret-key")
+    await client.request("PROPFIND", "/-/status")
+    for malformed in (
+        b"SECRET / HTTP/1.1\r\n\r\n",
+        b"GET / nonsense\r\n\r\n",
+        b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+    ):
         async with served.connect() as wire:
             await wire.send(malformed)
             await wire.answer()
     text = (await client.get("/-/metrics")).text
-    assert "secret" not in text.lower()
+    assert not any(name in text.lower() for name in ("secret", "propfind"))
     requests = {
         key[1:]: n for key, n in (await read(client)).items() if key[0] == "raftkv_http_requests_total"
     }
@@ -125,6 +129,7 @@ async def test_requests(client: httpx.AsyncClient, served: Served) -> None:
         ("other", "key", "405"): 1,
         ("other", "/-/", "405"): 1,
         ("none", "none", "400"): 1,
+        ("none", "none", "501"): 1,
         ("none", "none", "505"): 1,
     }
 

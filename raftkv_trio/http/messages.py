@@ -1,0 +1,210 @@
+"""A request and a response, as whoever answers requests sees them, and how a response's head is written."""
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from time import time
+from typing import NamedTuple, Protocol
+
+from hypercorn.typing import ASGIFramework
+
+from raftkv_trio.errors import MalformedRequest
+
+RETRY_AFTER_S = 1
+_RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class Source(Protocol):
+    """The connection that requests come on."""
+
+    async def receive_content(self, request: "Request") -> None:
+        """Receive more of the content of the request in progress; afterwards the request has it."""
+        ...
+
+    async def send_held(self) -> None:
+        """Send the answers to earlier requests that were held back, to leave with the next one."""
+        ...
+
+
+class Request:
+    """One request; its content arrives while it is answered.
+
+    Attributes:
+        method: as it was sent.
+        target: the request target, byte for byte as it was sent.
+        fields: of the head, in the order of arrival; names in lower case, values without spaces around them.
+        version: "1.0" or "1.1".
+        keeps_alive: whether the client allows another request after this one.
+        content_length: the size that the client announces; 0 without content, and if it comes in chunks.
+        is_chunked: whether the content comes in chunks, so that its size is not known before its end.
+        is_complete: whether all content has arrived.
+        awaits_100: whether the client sends its content only when it is told to (100).
+        has_flaw: whether the content ended early, or what came is none; no more of it will be read.
+    """
+
+    __slots__ = (
+        "_parts",
+        "_source",
+        "awaits_100",
+        "content_length",
+        "fields",
+        "has_flaw",
+        "is_chunked",
+        "is_complete",
+        "keeps_alive",
+        "method",
+        "target",
+        "version",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: bytes,
+        fields: Fields,
+        version: str,
+        source: Source,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.fields = fields
+        self.version = version
+        self.keeps_alive = False
+        self.content_length = 0
+        self.is_chunked = False
+        self.is_complete = False
+        self.has_flaw = False
+        self.awaits_100 = False
+        self._source = source
+        self._parts: deque[bytes] = deque()
+
+    def lines(self, name: bytes) -> list[str]:
+        """The values of all lines of a field; `name` is in lower case."""
+        return [value.decode("latin-1") for field, value in self.fields if field == name]
+
+    def origin_form(self) -> bytes | None:
+        """The target in origin form (RFC 9112, section 3.2), its bytes otherwise unchanged.
+
+        The absolute form, as sent to a proxy, is reduced to it. None: the target has neither form.
+        """
+        return origin_form(self.target)
+
+    @property
+    def has_content(self) -> bool:
+        """Whether content of any size follows the head."""
+        return self.content_length > 0 or self.is_chunked
+
+    def received(self, part: bytes) -> None:
+        """The next bytes of the content have arrived."""
+        self._parts.append(part)
+
+    async def will_wait(self) -> None:
+        """To be called by who answers, before a wait for anything but content: no answer waits with it."""
+        await self._source.send_held()
+
+    async def part(self) -> bytes | None:
+        """The next bytes of the content; None after the last.
+
+        Raises MalformedRequest if the content ends early. Cancellation loses nothing that has arrived.
+        """
+        while not self._parts:
+            if self.is_complete:
+                return None
+            if self.has_flaw:
+                raise MalformedRequest("The content of the request is malformed, or ended early")
+            await self._source.receive_content(self)
+        return self._parts.popleft()
+
+
+def origin_form(target: bytes) -> bytes | None:
+    """See `Request.origin_form`."""
+    if target.startswith(b"/"):
+        return target
+    authority = _AUTHORITY.match(target)
+    if authority is None:
+        return None
+    rest = target[authority.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+class Response(NamedTuple):
+    """A response: its content, and its fields beyond those that every response has.
+
+    The fields say how long the content is, if the status allows content.
+    """
+
+    status: HTTPStatus
+    fields: Mapping[str, str]
+    content: bytes = b""
+
+
+class Service(Protocol):
+    """What a port serves.
+
+    Attributes:
+        app: answers what `answer` leaves to it.
+    """
+
+    app: ASGIFramework
+
+    async def answer(self, request: Request) -> Response | None:
+        """Answer a request, or leave it to `app`: None. Cancelled if the client goes away."""
+        ...
+
+
+class Refusal(NamedTuple):
+    """Why a request is refused: a status, and a sentence that says what to do."""
+
+    status: HTTPStatus
+    sentence: str
+
+
+def plain(status: HTTPStatus, sentence: str, fields: Mapping[str, str] | None = None) -> Response:
+    """A sentence for people, and Retry-After if the status calls for it."""
+    content = f"{sentence}\n".encode()
+    return with_content(
+        status, content, "text/plain; charset=utf-8", {**retry_after(status), **(fields or {})}
+    )
+
+
+def retry_after(status: int) -> dict[str, str]:
+    """The field `Retry-After`, in seconds, if a response of this status has it."""
+    return {"Retry-After": str(RETRY_AFTER_S)} if status in _RETRIED else {}
+
+
+def with_content(
+    status: HTTPStatus, content: bytes, kind: str, fields: Mapping[str, str] | None = None
+) -> Response:
+    """Content of any type."""
+    head = {"Content-Type": kind, "Content-Length": str(len(content)), **(fields or {})}
+    return Response(status, head, content)
+
+
+def encode_head(status: int, fields: Iterable[tuple[str, str]], *, closes: bool) -> bytes:
+    """The head of a response, with the fields that every response has.
+
+    Args:
+        fields: the others; with values in Latin-1, of one line each.
+        closes: whether the server closes the connection after it.
+    """
+    lines = [f"{name}: {value}\r\n" for name, value in fields]
+    head = _start_line(status) + "".join(lines).encode("latin-1") + _common_fields(int(time()))
+    return head + (b"connection: close\r\n\r\n" if closes else b"\r\n")
+
+
+@lru_cache(maxsize=64)
+def _start_line(status: int) -> bytes:
+    return f"HTTP/1.1 {int(status)} {HTTPStatus(status).phrase}\r\n".encode()
+
+
+@lru_cache(maxsize=1)
+def _common_fields(now_s: int) -> bytes:
+    # nosniff: a browser must not take a value for a script or a page because it looks like one.
+    date = formatdate(now_s, usegmt=True)
+    return f"cache-control: no-store\r\ndate: {date}\r\nx-content-type-options: nosniff\r\n".encode()
