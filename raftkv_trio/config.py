@@ -203,7 +203,7 @@ class RestConfig:
     port: int = DEFAULT_REST_PORT
     advertise: PeerAddress | None = None
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
-    idle_timeout_s: float = 60.0
+    idle_timeout_s: float = 75.0  # nginx keeps idle connections to us for 60 s, and must be first to close
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     send_timeout_s: float = 10.0

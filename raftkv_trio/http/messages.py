@@ -36,6 +36,7 @@ class Request:
     """One request; its content arrives while it is answered.
 
     Attributes:
+        arrived: the content that has arrived and was not taken yet.
         method: as it was sent.
         target: the request target, byte for byte as it was sent.
         fields: of the head, in the order of arrival; names in lower case, values without spaces around them.
@@ -49,8 +50,8 @@ class Request:
     """
 
     __slots__ = (
-        "_parts",
         "_source",
+        "arrived",
         "awaits_100",
         "content_length",
         "fields",
@@ -82,7 +83,7 @@ class Request:
         self.has_flaw = False
         self.awaits_100 = False
         self._source = source
-        self._parts: deque[bytes] = deque()
+        self.arrived: deque[bytes] = deque()
 
     def lines(self, name: bytes) -> list[str]:
         """The values of all lines of a field; `name` is in lower case."""
@@ -100,10 +101,6 @@ class Request:
         """Whether content of any size follows the head."""
         return self.content_length > 0 or self.is_chunked
 
-    def received(self, part: bytes) -> None:
-        """The next bytes of the content have arrived."""
-        self._parts.append(part)
-
     async def will_wait(self) -> None:
         """To be called by who answers, before a wait for anything but content: no answer waits with it."""
         await self._source.send_held()
@@ -113,13 +110,13 @@ class Request:
 
         Raises MalformedRequest if the content ends early. Cancellation loses nothing that has arrived.
         """
-        while not self._parts:
+        while not self.arrived:
             if self.is_complete:
                 return None
             if self.has_flaw:
                 raise MalformedRequest("The content of the request is malformed, or ended early")
             await self._source.receive_content(self)
-        return self._parts.popleft()
+        return self.arrived.popleft()
 
 
 def origin_form(target: bytes) -> bytes | None:

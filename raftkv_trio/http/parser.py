@@ -181,7 +181,7 @@ class RequestParser:
         """A part of the content has arrived."""
         self._silent_bytes = 0
         if self._receiving is not None:
-            self._receiving.received(part)
+            self._receiving.arrived.append(part)
 
     def on_message_complete(self) -> None:
         """A request is complete, unless it offers an upgrade: then only its head is, for llhttp."""
