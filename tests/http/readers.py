@@ -47,7 +47,7 @@ def read_by_us(pieces: Sequence[bytes]) -> Readings:
     parser = RequestParser(MAX_HEAD_BYTES, _NoSource())
     for piece in pieces:
         parser.feed(piece)
-    readings = []
+    readings: list[Reading] = []
     for request in parser.requests:
         if not request.is_complete:
             return Readings(readings, request.has_flaw)

@@ -24,6 +24,8 @@ PIECES = [
 ]
 METHODS = b"GET|HEAD|PUT|DELETE|POST|PATCH|OPTIONS|CONNECT|TRACE"
 HEAD = b" HTTP/1.1\r\nHost: localhost\r\n"
+GET = b"GET /" + HEAD + b"\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
 @st.composite
@@ -88,18 +90,19 @@ CORPUS = [
     b"GET /" + HEAD + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
     b"GET /" + HEAD + b"Content-Length: 3, 3\r\n\r\nabc",
     b"PUT /" + HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
-    b"PUT /" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nT: x\r\n\r\nGET /" + HEAD + b"\r\n",
+    b"PUT /" + HEAD + CHUNKED + b"\r\n3;a=b\r\nabc\r\n0\r\nT: x\r\n\r\n" + GET,
     b"PUT /" + HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     b"PUT /" + HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-    b"PUT /" + HEAD + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabcGET /" + HEAD + b"\r\n",
-    b"CONNECT a:80" + HEAD + b"Content-Length: 3\r\n\r\nabcGET /" + HEAD + b"\r\n",
-    b"GET /" + HEAD + b"Connection: close\r\n\r\nGET /" + HEAD + b"\r\n",
-    b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /" + HEAD + b"\r\n",
+    b"PUT /" + HEAD + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc" + GET,
+    b"PUT /" + HEAD + b"Connection: upgrade\r\nUpgrade: h2c\r\n" + CHUNKED + b"\r\n1\r\na\r\n0\r\n\r\n" + GET,
+    b"CONNECT a:80" + HEAD + b"Content-Length: 3\r\n\r\nabc" + GET,
+    b"GET /" + HEAD + b"Connection: close\r\n\r\n" + GET,
+    b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + GET,
     b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\n\r\n",
     b"GET / ICE/1.0\r\n\r\n",
-    b"\r\n\r\nGET /" + HEAD + b"\r\n\r\nGET /" + HEAD + b"\r\n",
+    b"\r\n\r\n" + GET + b"\r\n" + GET,
 ]
 
 
