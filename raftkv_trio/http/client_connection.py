@@ -22,6 +22,7 @@ from raftkv_trio.foreign_text import printable
 from raftkv_trio.http.app_exchange import AppServer
 from raftkv_trio.http.messages import Refusal, Request, Service, encode_head, plain
 from raftkv_trio.http.parser import RequestParser
+from raftkv_trio.http.transport import Gone, PlainTransport
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Connection:
         self._config = config
         self._count_refused = count_refused
         self._is_idle_now = is_idle_now
-        self._stream = stream
+        self._transport = PlainTransport(stream)
         self._parser = RequestParser(config.max_header_bytes, self)
         # Cancelled to drop the connection. Its deadline is that of what the connection waits for, one at a
         # time: the next request, the rest of a head, or that the client reads.
@@ -76,7 +77,7 @@ class Connection:
     @property
     def socket(self) -> trio.socket.SocketType:
         """What it stands on, to be asked for addresses."""
-        return self._stream.socket
+        return self._transport.socket
 
     async def run(self) -> None:
         """Serve requests until the client or the server closes, or a deadline passes.
@@ -94,10 +95,14 @@ class Connection:
                     await self._refuse(_SLOW_HEAD)
                     await self._linger()
         finally:
-            await trio.aclose_forcefully(self._stream)
+            self._transport.close()
 
     def stop(self) -> None:
-        """Take no more requests; drop the connection at once if it is idle."""
+        """Take no more requests; drop the connection at once if it is idle.
+
+        A request that comes at this moment is never begun, so that a client that sees the connection end
+        without an answer may send it again.
+        """
         self._stops = True
         if self._is_idle:
             self._lifetime.cancel()
@@ -108,7 +113,7 @@ class Connection:
         while True:
             while parser.requests:
                 if self._is_idle:
-                    self._set_idle(False)
+                    await self._begin_work()
                 if not await self._answer(parser.requests.popleft()):
                     await self.send_held()
                     return
@@ -118,6 +123,12 @@ class Connection:
             await self.send_held()
             if not await self._receive_head():
                 return
+
+    async def _begin_work(self) -> None:
+        # `stop` may have come when this task had been woken already, by this request: then it ends here.
+        if self._lifetime.cancel_called:
+            await trio.lowlevel.checkpoint()
+        self._set_idle(False)
 
     def _set_idle(self, is_idle: bool) -> None:
         self._is_idle = is_idle
@@ -143,11 +154,11 @@ class Connection:
     async def _receive(self) -> bool:
         """Feed the parser with what comes next; False if nothing comes any more."""
         try:
-            data = await self._stream.receive_some(READ_BYTES)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = await self._transport.receive(READ_BYTES)
+        except Gone:
             data = b""
         if data:
-            self._parser.feed(bytes(data))
+            self._parser.feed(data)
         else:
             self._has_ended = True
             self._parser.end()
@@ -219,19 +230,23 @@ class Connection:
     async def send(self, data: bytes) -> None:
         """Send bytes, each 64 KiB under a deadline; if the client is gone, so is the connection."""
         try:
-            self._sending.acquire_nowait()  # without a checkpoint, unlike `acquire`
-        except trio.WouldBlock:
-            await self._sending.acquire()
+            sent = 0
+            if len(data) <= SEND_CHUNK_BYTES and not self._sending.locked():
+                sent = self._transport.send_now(data)
+            if sent < len(data):
+                async with self._sending:
+                    await self._send_slowly(memoryview(data)[sent:])
+        except Gone:
+            self._lifetime.cancel()
+            await trio.lowlevel.checkpoint()
+
+    async def _send_slowly(self, data: memoryview) -> None:
         try:
             for start in range(0, len(data), SEND_CHUNK_BYTES):
                 self._lifetime.deadline = trio.current_time() + self._config.send_timeout_s
-                await self._stream.send_all(memoryview(data)[start : start + SEND_CHUNK_BYTES])
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._lifetime.cancel()
-            await trio.lowlevel.checkpoint()
+                await self._transport.send(data[start : start + SEND_CHUNK_BYTES])
         finally:
             self._lifetime.deadline = inf
-            self._sending.release()
 
     async def _linger(self) -> None:
         """Let a client that still sends read our last response before its connection is reset."""
@@ -240,9 +255,9 @@ class Connection:
             return
         with trio.move_on_after(LINGER_S):
             try:
-                await self._stream.send_eof()
+                await self._transport.send_eof()
                 received = 0
-                while received < LINGER_BYTES and (data := await self._stream.receive_some(READ_BYTES)):
+                while received < LINGER_BYTES and (data := await self._transport.receive(READ_BYTES)):
                     received += len(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            except Gone:
                 return

@@ -1,0 +1,73 @@
+"""The bytes of one client's connection, on a plain socket.
+
+Trio's `SocketStream` passes through the scheduler for each send, also if the system takes all bytes at once,
+as it nearly always does. Here a task waits only if it has to: that is a quarter of the time of a small request.
+"""
+
+import os
+
+import trio
+
+#: The other end is gone, or this end is closed already.
+Gone = (OSError, trio.ClosedResourceError)
+
+
+class PlainTransport:
+    """An accepted connection, for one task that receives and one that sends.
+
+    Its methods raise `Gone` if the connection is broken; then nothing but `close` makes sense any more.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._fd = stream.socket.fileno()
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """What it stands on, to be asked for addresses."""
+        return self._stream.socket
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """The next bytes, at least one; none at the end of what the client sends.
+
+        Cancellation loses nothing.
+        """
+        try:
+            data = os.read(self._fd, max_bytes)
+        except BlockingIOError:
+            return await self._receive_later(max_bytes)
+        # A client that always has something to read must not keep the other tasks waiting.
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return data
+
+    async def _receive_later(self, max_bytes: int) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            try:
+                return os.read(self._fd, max_bytes)
+            except BlockingIOError:
+                continue  # the system may say so by mistake
+
+    def send_now(self, data: bytes) -> int:
+        """Send as much as the system takes at once, perhaps nothing; returns how many bytes those were."""
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+
+    async def send(self, data: memoryview) -> None:
+        """Send all of it. Cancellation leaves a part of it sent."""
+        while data:
+            sent = self.send_now(data)
+            data = data[sent:]
+            if data:
+                await trio.lowlevel.wait_writable(self._fd)
+
+    async def send_eof(self) -> None:
+        """Tell the client that nothing more comes."""
+        await self._stream.send_eof()
+
+    def close(self) -> None:
+        """Close it at once."""
+        self._fd = -1
+        self._stream.socket.close()
