@@ -255,7 +255,7 @@ class Connection:
             return
         with trio.move_on_after(LINGER_S):
             try:
-                await self._transport.send_eof()
+                self._transport.send_eof()
                 received = 0
                 while received < LINGER_BYTES and (data := await self._transport.receive(READ_BYTES)):
                     received += len(data)

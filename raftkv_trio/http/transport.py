@@ -1,7 +1,7 @@
 """The bytes of one client's connection, on a plain socket.
 
 Trio's `SocketStream` passes through the scheduler for each send, also if the system takes all bytes at once,
-as it nearly always does. Here a task waits only if it has to: that is a quarter of the time of a small request.
+as it nearly always does. Here a task waits only if it has to, which saves a quarter of a small request.
 """
 
 import os
@@ -48,7 +48,7 @@ class PlainTransport:
             except BlockingIOError:
                 continue  # the system may say so by mistake
 
-    def send_now(self, data: bytes) -> int:
+    def send_now(self, data: bytes | memoryview) -> int:
         """Send as much as the system takes at once, perhaps nothing; returns how many bytes those were."""
         try:
             return os.write(self._fd, data)
@@ -63,9 +63,9 @@ class PlainTransport:
             if data:
                 await trio.lowlevel.wait_writable(self._fd)
 
-    async def send_eof(self) -> None:
+    def send_eof(self) -> None:
         """Tell the client that nothing more comes."""
-        await self._stream.send_eof()
+        self._stream.socket.shutdown(trio.socket.SHUT_WR)
 
     def close(self) -> None:
         """Close it at once."""
