@@ -270,6 +270,16 @@ class Node:
         """This node as it sees itself now."""
         return self._view.status()
 
+    @property
+    def applied_index(self) -> int:
+        """The index up to which this node has applied the log; cheaper than `status`, as each read tells it."""
+        return self._parts.applied.index
+
+    @property
+    def term(self) -> int:
+        """This node's term; cheaper than `status`."""
+        return self._parts.raw.term
+
     def measures(self) -> NodeMeasures:
         """What this node has counted and timed since it started."""
         return self._view.measures()
