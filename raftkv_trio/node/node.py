@@ -272,7 +272,7 @@ class Node:
 
     @property
     def applied_index(self) -> int:
-        """The index up to which this node has applied the log; cheaper than `status`, as each read tells it."""
+        """The index up to which this node has applied the log; cheaper than `status`."""
         return self._parts.applied.index
 
     @property
