@@ -35,7 +35,7 @@ from raftkv_trio.http.messages import Request, encode_head
 logger = logging.getLogger(__name__)
 
 _STREAM_ID = 1
-UNSENT_BYTES = 32 * 1024  # more is sent, whether or not the app gives more
+UNSENT_BYTES = 32 * 1024  # more is sent before the response ends
 _NO_FIELD = re.compile(rb"[\r\n\x00]")
 
 
@@ -126,6 +126,7 @@ class _Exchange:
         self._has_begun = False  # the response
         self._is_chunked = False
         self._omits_content = False
+        self._left_bytes: int | None = None  # of the content that the response announces
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self.is_flawed = False
@@ -168,8 +169,11 @@ class _Exchange:
                 await self._write(self._head(event))
             case Body() if not self._omits_content:
                 data = event.data
+                self._count(len(data))
                 await self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
             case EndBody():
+                if self._left_bytes:
+                    raise ValueError(f"the app gave {self._left_bytes} bytes less than it announced")
                 await self._write(b"0\r\n\r\n" if self._is_chunked else b"")
                 await self._flush()
                 self.is_complete = True
@@ -178,6 +182,7 @@ class _Exchange:
 
     def _head(self, response: Response) -> bytes:
         request, status = self._request, response.status_code
+        request.awaits_100 = False  # an interim response would come too late
         fields = []
         for name, value in response.headers:
             if _NO_FIELD.search(name + value):
@@ -187,16 +192,26 @@ class _Exchange:
             elif value.lower() == b"close":
                 self.closes = True
         self._omits_content = suppress_body(request.method, status)
-        if not self._omits_content and not any(name.lower() == "content-length" for name, _ in fields):
-            self._is_chunked = request.version == "1.1"
-            self.closes |= not self._is_chunked  # then the end of the connection is the end of the content
+        if not self._omits_content:
+            lengths = [int(value) for name, value in fields if name.lower() == "content-length"]
+            self._left_bytes = lengths[0] if lengths else None
+            self._is_chunked = not lengths and request.version == "1.1"
+            # In HTTP/1.0 the end of the connection is the end of content of unknown length.
+            self.closes |= not lengths and not self._is_chunked
         if self._is_chunked:
             fields.append(("Transfer-Encoding", "chunked"))
         self.closes |= self._connection.closes_after(request)
         return encode_head(status, fields, closes=self.closes)
 
+    def _count(self, more_bytes: int) -> None:
+        """The client finds the next response by the length that this one has announced."""
+        if self._left_bytes is not None:
+            self._left_bytes -= more_bytes
+            if self._left_bytes < 0:
+                raise ValueError("the app gave more content than it announced")
+
     async def _write(self, data: bytes) -> None:
-        """Send, together with more if more comes soon."""
+        """Send together with what follows, unless there is much to send."""
         self._unsent.append(data)
         self._unsent_bytes += len(data)
         if self._unsent_bytes > UNSENT_BYTES:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 READ_BYTES = 16 * 1024  # a connection may hold this several times over
 SEND_CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
+ANSWERS_A_TURN = 16  # without a wait between them; then the other tasks are let in, which may be heartbeats
 LINGER_S = 1.0
 LINGER_BYTES = 4 * 1024 * 1024
 #: What a client is told if the fault is ours.
@@ -110,19 +111,26 @@ class Connection:
     async def _serve(self) -> None:
         """Answer requests in their order until there will be no more."""
         parser = self._parser
-        while True:
-            while parser.requests:
+        answered = 0  # of those that have arrived together
+        while not self._stops:
+            if parser.requests:
                 if self._is_idle:
                     await self._begin_work()
                 if not await self._answer(parser.requests.popleft()):
+                    break
+                answered += 1
+                if answered % ANSWERS_A_TURN == 0:
                     await self.send_held()
-                    return
-            if parser.failure is not None:
+                    await trio.lowlevel.checkpoint()
+            elif parser.failure is not None:
                 await self._refuse(parser.failure)
-                return
-            await self.send_held()
-            if not await self._receive_head():
-                return
+                break
+            else:
+                await self.send_held()
+                answered = 0
+                if not self._stops and not await self._receive_head():
+                    break
+        await self.send_held()
 
     async def _begin_work(self) -> None:
         # `stop` may have come when this task had been woken already, by this request: then it ends here.
@@ -228,7 +236,12 @@ class Connection:
             await self.send(data)
 
     async def send(self, data: bytes) -> None:
-        """Send bytes, each 64 KiB under a deadline; if the client is gone, so is the connection."""
+        """Send bytes, each 64 KiB under a deadline; if the client is gone, so is the connection.
+
+        Cancellation, which may leave a part of a response sent, drops the connection.
+        """
+        if self._lifetime.cancel_called:
+            await trio.lowlevel.checkpoint()
         try:
             sent = 0
             if len(data) <= SEND_CHUNK_BYTES and not self._sending.locked():
@@ -236,6 +249,9 @@ class Connection:
             if sent < len(data):
                 async with self._sending:
                     await self._send_slowly(memoryview(data)[sent:])
+        except trio.Cancelled:
+            self._lifetime.cancel()
+            raise
         except Gone:
             self._lifetime.cancel()
             await trio.lowlevel.checkpoint()
@@ -250,14 +266,15 @@ class Connection:
 
     async def _linger(self) -> None:
         """Let a client that still sends read our last response before its connection is reset."""
-        parser = self._parser
-        if self._has_ended or not (parser.is_in_request or parser.failure or parser.requests):
-            return
+        parser, transport = self._parser, self._transport
+        is_sending = parser.is_in_request or parser.failure or parser.requests
         with trio.move_on_after(LINGER_S):
             try:
-                self._transport.send_eof()
+                if self._has_ended or not (is_sending or transport.receive_now(READ_BYTES)):
+                    return
+                transport.send_eof()
                 received = 0
-                while received < LINGER_BYTES and (data := await self._transport.receive(READ_BYTES)):
+                while received < LINGER_BYTES and (data := await transport.receive(READ_BYTES)):
                     received += len(data)
             except Gone:
                 return

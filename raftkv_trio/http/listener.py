@@ -191,6 +191,8 @@ class _Server:
             await self._turn_away(stream)
             return
         try:
+            if self._stopping.is_set():  # it was accepted at the very moment of the stop
+                connection.stop()
             await connection.run()
         except* OSError as group:
             logger.debug("a client's connection failed: %s", group.exceptions[0])

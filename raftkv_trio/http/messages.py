@@ -1,7 +1,6 @@
 """A request and a response, as whoever answers requests sees them, and how a response's head is written."""
 
 import re
-from collections import deque
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
@@ -83,7 +82,7 @@ class Request:
         self.has_flaw = False
         self.awaits_100 = False
         self._source = source
-        self.arrived: deque[bytes] = deque()
+        self.arrived: list[bytes] = []
 
     def lines(self, name: bytes) -> list[str]:
         """The values of all lines of a field; `name` is in lower case."""
@@ -106,7 +105,7 @@ class Request:
         await self._source.send_held()
 
     async def part(self) -> bytes | None:
-        """The next bytes of the content; None after the last.
+        """All bytes of the content that have arrived and were not taken yet; None after the last.
 
         Raises MalformedRequest if the content ends early. Cancellation loses nothing that has arrived.
         """
@@ -116,7 +115,9 @@ class Request:
             if self.has_flaw:
                 raise MalformedRequest("The content of the request is malformed, or ended early")
             await self._source.receive_content(self)
-        return self.arrived.popleft()
+        part = b"".join(self.arrived)
+        self.arrived.clear()
+        return part
 
 
 def origin_form(target: bytes) -> bytes | None:

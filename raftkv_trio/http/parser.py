@@ -55,7 +55,6 @@ class RequestParser:
         self._fields: Fields = []
         self._head_bytes = 0
         self._silent_bytes = 0  # fed since a head has begun or content has come; what llhttp holds for itself
-        self._lone_cr = b""  # received after a request; a part of an empty line, if a LF follows
         self._receiving: Request | None = None  # whose content is not complete
         self._is_resuming = False  # the head that is parsed is one of our own
         self.requests: deque[Request] = deque()
@@ -72,22 +71,10 @@ class RequestParser:
         """Parse what was received next; does nothing after a failure."""
         if self.failure is not None:
             return
-        if self._lone_cr or (data[:1] in (b"\r", b"\n") and not self.is_in_request):
-            data = self._without_empty_lines(data)
         self._silent_bytes += len(data)
         self._parse(data)
         if self._silent_bytes > self._max_head_bytes and self.is_in_request:
             self._fail(self._too_large())
-
-    def _without_empty_lines(self, data: bytes) -> bytes:
-        """Skip empty lines before a request line (RFC 9112, section 2.2); llhttp would skip bare CRs too."""
-        data = self._lone_cr + data
-        while data.startswith(b"\r\n"):
-            data = data[2:]
-        self._lone_cr = data if data == b"\r" else b""  # its LF may come
-        if data[:1] in (b"\r", b"\n") and not self._lone_cr:
-            self._fail(MALFORMED)
-        return b"" if data[:1] in (b"\r", b"\n") else data
 
     def end(self) -> None:
         """Take note that the client sends no more."""
@@ -95,13 +82,10 @@ class RequestParser:
             self._fail(MALFORMED)
 
     def _parse(self, data: bytes) -> None:
+        unread = memoryview(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # An upgrade may be ignored (RFC 9110, section 7.8), but llhttp parses nothing after an offer.
-            self._parser = httptools.HttpRequestParser(self)
-            self._resume()
-            self._parse(data[upgrade.args[0] :])
+            while (offer_end := self._parse_until_offer(unread)) is not None:
+                unread = unread[offer_end:]
         except httptools.HttpParserCallbackError:
             if self.failure is None:
                 raise
@@ -113,6 +97,19 @@ class RequestParser:
             # HTTP/2 without being asked begins with a request that is made to be refused.
             is_http_2 = self.is_in_head and self._parser.get_method() == b"PRI"
             self._fail(_OTHER_VERSION if is_http_2 else MALFORMED)
+
+    def _parse_until_offer(self, data: memoryview) -> int | None:
+        """Returns where the head of a request ends that offers an upgrade; None if all of it is parsed.
+
+        An upgrade may be ignored (RFC 9110, section 7.8), but llhttp parses nothing after an offer.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parser = httptools.HttpRequestParser(self)
+            self._resume()
+            return int(upgrade.args[0])
+        return None
 
     def _resume(self) -> None:
         """Have the new parser read the content of a request whose head the parser before it has read."""
@@ -128,10 +125,12 @@ class RequestParser:
 
     def _fail(self, failure: Refusal) -> None:
         self.failure = failure
-        # Before the target the method may still be that of the request before.
-        self.is_failure_of_head = bool(self._target) and self._parser.get_method() == b"HEAD"
-        if self._receiving is not None:
-            self._receiving.has_flaw = True
+        request = self._receiving
+        if request is not None:
+            request.has_flaw = True
+            self.is_failure_of_head = request.method == "HEAD"
+        else:  # before the target the method may still be that of the request before
+            self.is_failure_of_head = bool(self._target) and self._parser.get_method() == b"HEAD"
 
     def _too_large(self) -> Refusal:
         return Refusal(  # of a head; chunk extensions and trailer fields that are as long are told the same

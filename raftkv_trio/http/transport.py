@@ -32,21 +32,23 @@ class PlainTransport:
 
         Cancellation loses nothing.
         """
-        try:
-            data = os.read(self._fd, max_bytes)
-        except BlockingIOError:
-            return await self._receive_later(max_bytes)
-        # A client that always has something to read must not keep the other tasks waiting.
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        # Without this, a client that never pauses could not be cancelled.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        data = self.receive_now(max_bytes)
+        if data is not None:
+            # A client that always has something to read must not keep the other tasks waiting.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        while data is None:  # also later: the system may call a socket readable by mistake
+            await trio.lowlevel.wait_readable(self._fd)
+            data = self.receive_now(max_bytes)
         return data
 
-    async def _receive_later(self, max_bytes: int) -> bytes:
-        while True:
-            await trio.lowlevel.wait_readable(self._fd)
-            try:
-                return os.read(self._fd, max_bytes)
-            except BlockingIOError:
-                continue  # the system may say so by mistake
+    def receive_now(self, max_bytes: int) -> bytes | None:
+        """What has arrived, none at the end of what the client sends; None if nothing has arrived."""
+        try:
+            return os.read(self._fd, max_bytes)
+        except BlockingIOError:
+            return None
 
     def send_now(self, data: bytes | memoryview) -> int:
         """Send as much as the system takes at once, perhaps nothing; returns how many bytes those were."""

@@ -145,6 +145,7 @@ class KeyHandlers:
     # ------------------------------------------------------------ writes
 
     async def _put(self, request: Request, key: bytes) -> Response:
+        await request.will_wait()
         preconditions = await self._without_lost_tags(parse_preconditions(request.lines), key)
         async with self._contents.receive(request) as value:
             # The quota travels with the command, whatever this node's store holds: it may be far behind.
@@ -157,6 +158,7 @@ class KeyHandlers:
         return self._written(applied, result)
 
     async def _delete(self, request: Request, key: bytes) -> Response:
+        await request.will_wait()
         preconditions = parse_preconditions(request.lines)
         is_member = self._config.root_members and _MEMBER_PATH.fullmatch(key)
         if is_member and preconditions.if_match is None:
@@ -185,6 +187,7 @@ class KeyHandlers:
         if not self._config.root_members:
             await self._contents.skip(request)
             return plain(HTTPStatus.FORBIDDEN, "Members are not changed at the root; use POST /-/members")
+        await request.will_wait()
         async with self._contents.receive(request) as url:
             change = added(path[1:], url)
         proposal = self._node.change_members(change)

@@ -32,7 +32,7 @@ class Readings(NamedTuple):
     is_refused: bool
 
 
-class _NoSource:
+class NoSource:
     """All bytes are fed before a request is looked at."""
 
     async def receive_content(self, request: Request) -> None:
@@ -44,7 +44,7 @@ class _NoSource:
 
 def read_by_us(pieces: Sequence[bytes]) -> Readings:
     """Read until the first request that closes the connection, as a connection does."""
-    parser = RequestParser(MAX_HEAD_BYTES, _NoSource())
+    parser = RequestParser(MAX_HEAD_BYTES, NoSource())
     for piece in pieces:
         parser.feed(piece)
     readings: list[Reading] = []

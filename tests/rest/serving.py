@@ -1,6 +1,6 @@
 """A real node behind the real REST server, and a client that sends exactly the bytes it is given."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -196,16 +196,30 @@ async def open_server(
     made: list[NodeParts] = []
     async with trio.open_nursery() as node_nursery:
         node = await node_nursery.start(partial(run_node, node_config, store, world=world, watch=made.append))
-        async with trio.open_nursery() as rest_nursery:
-            service = make_service(node, store, config)
-            serve = partial(serve_http, service, config, count_refused=service.requests.refused)
-            port = await rest_nursery.start(serve)
+        service = make_service(node, store, config)
+        serve = partial(serve_http, service, config, count_refused=service.requests.refused)
+        async with open_stoppable(serve) as (port, stop):
             try:
-                yield Served(node, made[0], store, disk, clock, port, rest_nursery.cancel_scope.cancel)
+                yield Served(node, made[0], store, disk, clock, port, stop)
             finally:
                 disk.gate.open()  # a node that ends has something to write
-            rest_nursery.cancel_scope.cancel()
         node_nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_stoppable(
+    serve: Callable[..., Awaitable[None]],
+) -> AsyncIterator[tuple[int, Callable[[], None]]]:
+    """Run a server until the end of the context, or until the function is called that comes with its port."""
+    scope = trio.CancelScope()  # not the nursery's, which is the test's too
+
+    async def run(*, task_status: trio.TaskStatus[int]) -> None:
+        with scope:
+            await serve(task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(run), scope.cancel
+        scope.cancel()
 
 
 @asynccontextmanager
