@@ -1,4 +1,4 @@
-"""The accept loop: takes clients' connections, serves an ASGI app on each, and ends them at a shutdown.
+"""The accept loop: takes clients' connections, has each served by a task, and ends them at a shutdown.
 
 A connection that fails ends alone; Hypercorn's own `serve` ends if an exception escapes a connection's task.
 """

@@ -152,7 +152,10 @@ class Service(Protocol):
     app: ASGIFramework
 
     async def answer(self, request: Request) -> Response | None:
-        """Answer a request, or leave it to `app`: None. Cancelled if the client goes away."""
+        """Answer a request, or leave it to `app`: None.
+
+        Cancelled if the client turns out to be gone, which only sending or receiving shows.
+        """
         ...
 
 

@@ -1,8 +1,9 @@
 """Bytes to requests: llhttp, the parser of Node.js, by way of httptools; strict, without a leniency flag.
 
 llhttp refuses what two readers, such as a proxy and we, may read in two ways: bare CR and LF, folded lines,
-spaces before a colon, and content that is framed twice (RFC 9112, sections 5 and 11.2). What it leaves to its
-caller is here: the bounds of a head, the fields that HTTP/1.1 demands, and codings that nobody supports.
+spaces before a colon, and content that is framed twice (RFC 9112, sections 5 and 11.2). It skips CR and LF
+between requests, where they are part of nothing (section 2.2). What it leaves to its caller is here: the
+bounds of a head, the fields that HTTP/1.1 demands, and codings that nobody supports.
 """
 
 from collections import deque

@@ -10,6 +10,7 @@ import trio
 from raftkv_trio.config import RestConfig
 from raftkv_trio.http import Request, Response, plain
 from raftkv_trio.http.client_connection import ANSWERS_A_TURN
+from raftkv_trio.http.listener import _Server
 from raftkv_trio.http.transport import PlainTransport
 from tests.http.services import HEAD, ScriptedService, get, octets, open_service
 from tests.rest.serving import PATIENCE_S, Served, Wire, open_server
@@ -83,6 +84,20 @@ async def test_nothing_begins_after_a_stop() -> None:
         assert len((await wire.answer()).content) == BIG_BYTES
         assert await wire.rest() == b""
     assert service.begun == [b"/1"]
+
+
+async def test_a_connection_accepted_at_the_stop() -> None:
+    """A connection whose task starts after the stop is closed, and its request never begun."""
+    service = ScriptedService(answer_empty)
+    server = _Server(service, RestConfig(port=0))
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener, await trio.open_tcp_stream(*listener.socket.getsockname()) as client:
+        await client.send_all(get(b"/"))
+        accepted = await listener.accept()
+        server.stop()
+        with trio.fail_after(PATIENCE_S):
+            await server.serve_connection(accepted)
+    assert service.begun == []
 
 
 async def test_the_last_answer_is_followed_by_no_reset(tmp_path: Path) -> None:

@@ -65,10 +65,17 @@ ONLY_H11 = {
     "chunks in HTTP/1.0, which has none (400)": has(rb"HTTP/1\.0"),
     "the same Content-Length more than once (400)": is_repeated,
     "spaces where chunks have none (400)": has(rb"[0-9a-f][ \t]+\r\n"),
+    "fields about framing in a trailer, where they mean nothing (400)": has(
+        rb"(?i)\r\n0+\r\n(?:[^\r\n]+\r\n)*(?:content-length|transfer-encoding|connection)"
+    ),
 }
 #: What we take for a request, and h11 refuses.
 ONLY_WE = {
     "empty lines before a request line, which the RFC tells a server to skip": has(rb"(^|\n|[^\r])\r\n[A-Z]"),
+    "a bare CR or LF before a request line, which is no part of a request": has(
+        rb"(?:\r(?!\n)|(?<!\r)\n)[\r\n]*[A-Z]"
+    ),
+    "more than 20 digits of a chunk's size, most of which are zeros": has(rb"0{8}"),
     "more spaces than one in a request line: the three words are the same": has(rb"  +"),
     "HTTP/1.x under the name of another protocol that looks the same (ICE, RTSP)": has(rb"ICE/|RTSP/"),
 }
@@ -103,6 +110,23 @@ CORPUS = [
     b"GET / HTTP/1.1\r\nHost: a\n\r\n",
     b"GET / ICE/1.0\r\n\r\n",
     b"\r\n\r\n" + GET + b"\r\n" + GET,
+    b"\r" + GET,
+    GET + b"\r" + GET,
+    GET + b"\n" + GET,
+    b"PUT /" + HEAD + b"Content-Length: 3\r\n\r\nabc\r\r\n" + GET,
+    b"PUT /" + HEAD + b"Content-Length: 3\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    b"PUT /" + HEAD + CHUNKED + CHUNKED + b"\r\n0\r\n\r\n",
+    b"PUT /" + HEAD + b"Transfer-Encoding: identity\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    b"PUT /" + HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    b"PUT /" + HEAD + CHUNKED + b"\r\n1\r\na\r\n0\r\nContent-Length: 5\r\n\r\n" + GET,
+    b"PUT /" + HEAD + CHUNKED + b"\r\n1\r\na\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n" + GET,
+    b"PUT /" + HEAD + CHUNKED + b"\r\n1\r\na\r\n0\r\nConnection: close\r\n\r\n" + GET,
+    b"PUT /" + HEAD + CHUNKED + b"\r\n1\r\na\r\n0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + GET,
+    b"PUT /" + HEAD + CHUNKED + b"\r\n" + b"0" * 40 + b"1\r\na\r\n0\r\n\r\n",
+    b"PUT /" + HEAD + CHUNKED + b'\r\n1;a="\r\n"\r\na\r\n0\r\n\r\n',
+    b"PUT /" + HEAD + CHUNKED + b"\r\n1\r\nab0\r\n\r\n",
+    b"GET /" + HEAD + b"Connection: close, upgrade\r\nUpgrade: x\r\n\r\n" + GET,
+    b"GET /" + HEAD + b"Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n" + GET,
 ]
 
 
