@@ -16,6 +16,7 @@ from typing import NoReturn, Protocol, TypeVar, TypeVarTuple
 import trio
 
 from raftkv_trio.foreign_text import LimitedLog
+from raftkv_trio.tcp_stream import TcpListener, TcpStream
 
 logger = logging.getLogger(__name__)
 
@@ -121,12 +122,12 @@ class TcpNetwork(Network):
         for spare in listeners[1:]:
             await spare.aclose()
         _break_when_unacknowledged(listeners[0].socket)  # accepted connections inherit its options
-        return listeners[0]
+        return TcpListener(listeners[0])
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         stream = await trio.open_tcp_stream(host, port)
         _break_when_unacknowledged(stream.socket)
-        return stream
+        return TcpStream(stream)
 
 
 async def keep_accepting(
@@ -159,7 +160,7 @@ async def keep_accepting(
 
 def wait_longer(stream: trio.abc.Stream, seconds: float) -> None:
     """Let a TCP connection break after this time instead of `UNACKNOWLEDGED_S`."""
-    if isinstance(stream, trio.SocketStream):
+    if isinstance(stream, TcpStream):
         _set_tcp_option(stream.socket, "TCP_USER_TIMEOUT", int(1000 * seconds))
 
 

@@ -32,8 +32,8 @@ FLOORS = [
     {"strict_cbor"},
     # What every room may use.
     {"errors", "state_machine", "sync", "world", "testing.histories", "_version"},
-    # The decorator of immutable records, and what makes foreign text fit for a line.
-    {"records", "foreign_text"},
+    # The decorator of immutable records, what makes foreign text fit for a line, and connected sockets.
+    {"records", "foreign_text", "tcp_stream"},
 ]
 RANK = {room: rank for rank, floor in enumerate(FLOORS) for room in floor}
 PURE = {

@@ -22,7 +22,7 @@ from raftkv_trio.foreign_text import printable
 from raftkv_trio.http.app_exchange import AppServer
 from raftkv_trio.http.messages import Refusal, Request, Service, encode_head, plain
 from raftkv_trio.http.parser import RequestParser
-from raftkv_trio.http.transport import Gone, PlainTransport
+from raftkv_trio.tcp_stream import GONE, TcpStream
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Connection:
         self._config = config
         self._count_refused = count_refused
         self._is_idle_now = is_idle_now
-        self._transport = PlainTransport(stream)
+        self._stream = TcpStream(stream)
         self._parser = RequestParser(config.max_header_bytes, self)
         # Cancelled to drop the connection. Its deadline is that of what the connection waits for, one at a
         # time: the next request, the rest of a head, or that the client reads.
@@ -80,7 +80,7 @@ class Connection:
     @property
     def socket(self) -> trio.socket.SocketType:
         """What it stands on, to be asked for addresses."""
-        return self._transport.socket
+        return self._stream.socket
 
     async def run(self) -> None:
         """Serve requests until the client or the server closes, or a deadline passes.
@@ -98,7 +98,7 @@ class Connection:
                     await self._refuse(_SLOW_HEAD)
                     await self._linger()
         finally:
-            self._transport.close()
+            self._stream.close()
 
     def stop(self) -> None:
         """Take no more requests; drop the connection at once if it is idle.
@@ -164,8 +164,8 @@ class Connection:
     async def _receive(self, max_bytes: int) -> bool:
         """Feed the parser with what comes next; False if nothing comes any more."""
         try:
-            data = await self._transport.receive(max_bytes)
-        except Gone:
+            data = await self._stream.receive_some(max_bytes)
+        except GONE:
             data = b""
         if data:
             self._parser.feed(data)
@@ -247,14 +247,14 @@ class Connection:
         try:
             sent = 0
             if len(data) <= SEND_CHUNK_BYTES and not self._sending.locked():
-                sent = self._transport.send_now(data)
+                sent = self._stream.send_now(data)
             if sent < len(data):
                 async with self._sending:
                     await self._send_slowly(memoryview(data)[sent:])
         except trio.Cancelled:
             self._lifetime.cancel()
             raise
-        except Gone:
+        except GONE:
             self._lifetime.cancel()
             await trio.lowlevel.checkpoint()
 
@@ -262,21 +262,21 @@ class Connection:
         try:
             for start in range(0, len(data), SEND_CHUNK_BYTES):
                 self._lifetime.deadline = trio.current_time() + self._config.send_timeout_s
-                await self._transport.send(data[start : start + SEND_CHUNK_BYTES])
+                await self._stream.send_all(data[start : start + SEND_CHUNK_BYTES])
         finally:
             self._lifetime.deadline = inf
 
     async def _linger(self) -> None:
         """Let a client that still sends read our last response before its connection is reset."""
-        parser, transport = self._parser, self._transport
+        parser, stream = self._parser, self._stream
         is_sending = parser.is_in_request or parser.failure or parser.requests
         with trio.move_on_after(LINGER_S):
             try:
-                if self._has_ended or not (is_sending or transport.receive_now(READ_BYTES)):
+                if self._has_ended or not (is_sending or stream.receive_now(READ_BYTES)):
                     return
-                transport.send_eof()
+                await stream.send_eof()
                 received = 0
-                while received < LINGER_BYTES and (data := await transport.receive(READ_BYTES)):
+                while received < LINGER_BYTES and (data := await stream.receive_some(READ_BYTES)):
                     received += len(data)
-            except Gone:
+            except GONE:
                 return

@@ -44,6 +44,7 @@ from raftkv_trio.peers.wire import (
 from raftkv_trio.raft.types import Message, MessageType
 from raftkv_trio.storage import NodeStorage
 from raftkv_trio.sync import ByteBoundedQueue
+from raftkv_trio.tcp_stream import TcpStream
 from raftkv_trio.world import Listener, Network, World, keep_accepting, reason_of
 
 logger = logging.getLogger(__name__)
@@ -365,7 +366,7 @@ class Incoming:
 
 def _remote_host(stream: trio.abc.Stream) -> str:
     """From which host a connection was opened, for people."""
-    if isinstance(stream, trio.SocketStream):
+    if isinstance(stream, TcpStream):
         try:
             return str(stream.socket.getpeername()[0])
         except OSError:  # it has ended already

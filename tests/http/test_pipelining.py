@@ -11,7 +11,7 @@ from raftkv_trio.config import RestConfig
 from raftkv_trio.http import Request, Response, plain
 from raftkv_trio.http.client_connection import ANSWERS_A_TURN
 from raftkv_trio.http.listener import _Server
-from raftkv_trio.http.transport import PlainTransport
+from raftkv_trio.tcp_stream import TcpStream
 from tests.http.services import HEAD, ScriptedService, get, octets, open_service
 from tests.rest.serving import PATIENCE_S, Served, Wire, open_server
 
@@ -136,15 +136,15 @@ async def test_nothing_follows_half_an_answer() -> None:
 async def test_what_never_pauses_can_be_cancelled() -> None:
     """Receiving ends by a cancellation even if there is always something to receive; nothing is lost."""
     own, other = trio.socket.socketpair()
-    transport = PlainTransport(trio.SocketStream(own))
+    stream = TcpStream(trio.SocketStream(own))
     with other:
         await other.send(b"abc")
         with trio.CancelScope() as scope:
             scope.cancel()
-            await transport.receive(2)
+            await stream.receive_some(2)
         assert scope.cancelled_caught
-        assert await transport.receive(2) == b"ab"
-        transport.close()
+        assert await stream.receive_some(2) == b"ab"
+        stream.close()
 
 
 async def test_a_flood_of_empty_lines_ends() -> None:

@@ -32,6 +32,7 @@ from raftkv_trio.peers.wire import (
 from raftkv_trio.raft.types import ConfState, Message, MessageType, Snapshot
 from raftkv_trio.storage import OsDisk, SnapshotMeta
 from raftkv_trio.storage.disk import DiskFile
+from raftkv_trio.tcp_stream import TcpListener, TcpStream
 from raftkv_trio.world import UNACKNOWLEDGED_S, TcpNetwork
 from tests.peers.handmade import Side, dialled
 from tests.peers.members import BareMember, connected, running, until
@@ -266,14 +267,14 @@ async def test_both_ends_of_a_connection_notice_a_dead_host() -> None:
     """TCP probes an idle connection, and gives up one whose data is not acknowledged."""
     network = TcpNetwork()
     listener = await network.listen("127.0.0.1", 0)
-    assert isinstance(listener, trio.SocketListener)
+    assert isinstance(listener, TcpListener)
     port = listener.socket.getsockname()[1]
     async with listener, await network.connect("127.0.0.1", port) as near, await listener.accept() as far:
         for stream in (near, far):
-            assert isinstance(stream, trio.SocketStream)
-            assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert isinstance(stream, TcpStream)
+            assert stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             tcp = [
-                stream.getsockopt(socket.IPPROTO_TCP, option)
+                stream.socket.getsockopt(socket.IPPROTO_TCP, option)
                 for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_USER_TIMEOUT)
             ]
             assert all(tcp)
@@ -286,13 +287,13 @@ async def test_tcp_waits_for_a_snapshot_s_receiver_as_long_as_its_sender_does() 
     """A receiver that restores or syncs reads nothing meanwhile: its connection does not end by that."""
     network = TcpNetwork()
     listener = await network.listen("127.0.0.1", 0)
-    assert isinstance(listener, trio.SocketListener)
+    assert isinstance(listener, TcpListener)
     port = listener.socket.getsockname()[1]
     async with listener, await network.connect("127.0.0.1", port) as near, await listener.accept() as far:
         for stream in (near, far):
-            assert isinstance(stream, trio.SocketStream)
+            assert isinstance(stream, TcpStream)
             SnapshotConnection(stream)
-            timeout_ms = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            timeout_ms = stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
             assert timeout_ms == 1000 * FRAME_TIMEOUT_S
 
 
@@ -302,11 +303,11 @@ async def test_a_system_without_some_of_the_options_is_good_enough(monkeypatch: 
     monkeypatch.setattr(socket, "TCP_KEEPIDLE", 9999)
     network = TcpNetwork()
     listener = await network.listen("127.0.0.1", 0)
-    assert isinstance(listener, trio.SocketListener)
+    assert isinstance(listener, TcpListener)
     port = listener.socket.getsockname()[1]
     async with listener, await network.connect("127.0.0.1", port) as near:
-        assert isinstance(near, trio.SocketStream)
-        assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
+        assert isinstance(near, TcpStream)
+        assert near.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
 
 
 class FullDisk(OsDisk):
