@@ -9,11 +9,12 @@ Invariants:
 """
 
 import logging
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from raftkv_trio.raft import texts
 from raftkv_trio.raft.errors import Compacted, InvalidMessage, InvalidState, LogError, Unavailable
-from raftkv_trio.raft.storage import Storage, entries_size, limit_size
+from raftkv_trio.raft.storage import ENTRY_OVERHEAD_BYTES, Storage, entries_size, limit_size
 from raftkv_trio.raft.types import Entry, Snapshot
 from raftkv_trio.raft.unstable import Unstable
 
@@ -119,6 +120,10 @@ class RaftLog:
             raise Compacted(f"entry {low} is compacted; the first one is {self.first_index()}")
         if high > self.last_index() + 1:
             raise Unavailable(f"entry {high - 1} is not in the log; the last one is {self.last_index()}")
+        # No more entries can fit. To look at all that follow would cost more with each entry that a follower
+        # lacks, for each message to it.
+        if max_bytes is not None:
+            high = min(high, low + max_bytes // ENTRY_OVERHEAD_BYTES + 1)
         # Up to `offset` from storage, from there on from memory, for the same reason as in `term`.
         offset = self.unstable.offset
         if low >= offset:
@@ -130,9 +135,14 @@ class RaftLog:
             return stable
         return limit_size([*stable, *self.unstable.slice(offset, high)], max_bytes)
 
-    def entries_from(self, low: int, max_bytes: int | None) -> Sequence[Entry]:
-        """Entries from `low` to the end of the log, at most `max_bytes` of them but at least one entry."""
-        return self.slice(low, self.last_index() + 1, max_bytes)
+    def entries_from(
+        self, low: int, max_bytes: int | None, max_entries: int | None = None
+    ) -> Sequence[Entry]:
+        """Entries from `low` to the end of the log, at most so many, but at least one."""
+        high = self.last_index() + 1
+        if max_entries is not None:
+            high = min(high, low + max_entries)
+        return self.slice(low, high, max_bytes)
 
     def pages(self, low: int, high: int, page_bytes: int) -> Iterator[Sequence[Entry]]:
         """Entries of `low <= index < high` in pieces of about `page_bytes`."""
@@ -154,15 +164,16 @@ class RaftLog:
         """
         # Terms never decrease along a log. So if another log has `term` at `index`, entries of ours at or
         # before `index` with a later term cannot be in that log.
-        while index > 0:
-            try:
-                own = self.term(index)
-            except LogError:
-                return index, 0
-            if own <= term:
-                return index, own
-            index -= 1
-        return 0, 0
+        first = self.first_index() - 1  # the first index whose term is known
+        if not first <= index <= self.last_index():
+            return index, 0
+        if (own := self.term(index)) <= term:
+            return index, own
+        if (own := self.term(first)) > term:
+            return max(first - 1, 0), 0
+        # By halves, not one by one: `term` is of a peer, and may be that of the beginning of a long log.
+        found = bisect_right(range(first, index), term, key=self.term) - 1 + first
+        return found, self.term(found)
 
     # ---------------------------------------------------------------- writing
 

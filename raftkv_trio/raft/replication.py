@@ -34,6 +34,9 @@ from raftkv_trio.raft.raft import Raft
 from raftkv_trio.raft.storage import payloads_size
 from raftkv_trio.raft.types import Entry, EntryType, Message, MessageType, Snapshot, StateRole
 
+#: About so many entries at most are streamed to a follower at once, however small they are.
+_STREAMED_ENTRIES = 16 * 1024
+
 # ---------------------------------------------------------------- proposals
 
 
@@ -173,8 +176,10 @@ def send_append(raft: Raft, to: int, progress: Progress, *, if_empty: bool = Tru
         # With all inflights used up, an empty append may still go out after a heartbeat was answered
         # (`handle_heartbeat_response`). If all others were lost, its answer starts the stream again.
         if progress.state is not ProgressState.REPLICATE or not progress.inflights.full:
-            entries = raft.log.entries_from(progress.next, raft.config.max_message_bytes)
-            entries = entries[: raft.config.max_message_entries]
+            config = raft.config
+            entries = raft.log.entries_from(
+                progress.next, config.max_message_bytes, config.max_message_entries
+            )
     except LogError:
         # The entries were compacted away (section 7).
         return _send_snapshot(raft, to, progress)
@@ -262,8 +267,10 @@ def handle_append_response(raft: Raft, message: Message, progress: Progress) -> 
         send_append(raft, message.from_, progress)
     if other:
         # One answer may have made room for several messages. Each `send_append` moves `next` forward or
-        # pauses the follower, so this ends.
-        while send_append(raft, message.from_, progress, if_empty=False):
+        # pauses the follower, so this ends. It ends early for a follower that lacks very much, since nothing
+        # else is done meanwhile: the answers to these messages continue the stream.
+        until = progress.next + _STREAMED_ENTRIES
+        while progress.next < until and send_append(raft, message.from_, progress, if_empty=False):
             pass
     # During a transfer nothing is appended, so the transferee has all of the log now (dissertation 3.10).
     if message.from_ == raft.transferee and progress.match == raft.log.last_index():

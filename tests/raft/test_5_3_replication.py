@@ -1,12 +1,16 @@
 """Paper, section 5.3: log replication; and the flow control around it."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, product
 
 import pytest
 
+from raftkv_trio.raft.errors import LogError
+from raftkv_trio.raft.log import RaftLog
 from raftkv_trio.raft.progress import ProgressState
-from raftkv_trio.raft.types import Entry, HardState, Message, MessageType, Snapshot
+from raftkv_trio.raft.storage import MemoryStorage
+from raftkv_trio.raft.types import ConfState, Entry, HardState, Message, MessageType, Snapshot
 from tests.raft.cores import ELECTION_TICKS, Core, Network, bootstrap, kinds, log_of, of_kind, three
 
 
@@ -388,3 +392,89 @@ def test_what_may_leave_at_once_does() -> None:
     net[2].raw.step(sent[0])
     assert net[2].hand_out() == []
     assert kinds(net[2].write()) == [MessageType.APP_RESP]
+
+
+def test_a_follower_that_lacks_very_much_is_streamed_it_in_pieces() -> None:
+    """One answer does not make the leader hand out all of a long log; the next ones go on."""
+    net = three(max_message_entries=8192)
+    leader = net.elect(1)
+    net.isolated = {3}
+    leader.raw.propose(*[b"x"] * 100_000)
+    net.settle()
+    leader.raw.report_unreachable(3)
+    net.isolated = set()
+    sent: list[int] = []
+
+    def is_lost(message: Message) -> bool:
+        """All appends but the first one."""
+        if is_append := message.to == 3 and message.type is MessageType.APP:
+            sent.append(len(message.entries))
+        return is_append and len(sent) > 1
+
+    net.lost = is_lost
+    net.tick(1, nodes=[1])
+    assert sent == [8192, 8192, 8192]
+    net.lost = lambda message: False
+    leader.raw.report_unreachable(3)
+    net.tick(2, nodes=[1])
+    assert len(net[3].data) == 100_000
+
+
+class _WatchedStorage(MemoryStorage):
+    """Notes how much is looked at."""
+
+    def __init__(self, terms: Iterable[int]) -> None:
+        super().__init__()
+        self.append([Entry(term, index) for index, term in enumerate(terms, 1)])
+        self.asked: list[int] = []
+        self.terms = 0
+
+    def entries(self, low: int, high: int, max_bytes: int | None) -> Sequence[Entry]:
+        self.asked.append(high - low)
+        return super().entries(low, high, max_bytes)
+
+    def term(self, index: int) -> int:
+        self.terms += 1
+        return super().term(index)
+
+
+def _log_on(storage: MemoryStorage) -> RaftLog:
+    return RaftLog(storage, logging.getLogger(), 1024)
+
+
+def test_what_a_message_costs_does_not_grow_with_what_a_follower_lacks() -> None:
+    """Of a long log only what may fit into the message is looked at."""
+    storage = _WatchedStorage([1] * 10_000)
+    log = _log_on(storage)
+    assert len(log.entries_from(2, 16 * 100)) == 100
+    assert len(log.entries_from(2, 16 * 100, 50)) == 50
+    assert max(storage.asked) <= 101
+
+
+def test_where_two_logs_part_is_found_by_halves() -> None:
+    """A member may name the first term of a long log. The answer is the same as one by one."""
+    terms = [1, 1, 1, 3, 3, 5, 5, 5, 5, 8]
+    for compacted in (0, 5):
+        storage = MemoryStorage()
+        storage.append([Entry(term, index) for index, term in enumerate(terms, 1)])
+        if compacted:
+            storage.create_snapshot(compacted, ConfState(voters=(1,)), b"")
+            storage.compact(compacted)
+        log = _log_on(storage)
+        for index, term in product(range(13), range(10)):
+            assert log.find_conflict_by_term(index, term) == _one_by_one(log, index, term)
+    watched = _WatchedStorage([1] + [2] * 100_000)
+    assert _log_on(watched).find_conflict_by_term(100_000, 1) == (1, 1)
+    assert watched.terms < 30
+
+
+def _one_by_one(log: RaftLog, index: int, term: int) -> tuple[int, int]:
+    while index > 0:
+        try:
+            own = log.term(index)
+        except LogError:
+            return index, 0
+        if own <= term:
+            return index, own
+        index -= 1
+    return 0, 0
