@@ -4,6 +4,7 @@
 | --- | --- |
 | `serve` | `serve`: one node |
 | `online` | `status`, `snapshot`, `backup`: they ask running members |
+| `bench` | `bench`: load on a running cluster |
 | `member` | `member ...`: see and change the members |
 | `offline` | `check`, `restore`: data directories of stopped nodes |
 | `local` | `local ...`: a cluster on this machine |

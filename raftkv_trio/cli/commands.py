@@ -6,6 +6,7 @@ from typing import NoReturn
 import click
 
 from raftkv_trio._version import __version__
+from raftkv_trio.cli.bench import bench
 from raftkv_trio.cli.exit_codes import (
     EXIT_USAGE,
     PROGRAM,
@@ -58,7 +59,7 @@ GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Run nodes": (serve, local),
     "Ask a running cluster": (status, member, snapshot, backup),
     "Work on the directory of a stopped node": (check, restore),
-    "Test": (simulate,),
+    "Measure and test": (bench, simulate),
 }
 
 

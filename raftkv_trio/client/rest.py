@@ -1,7 +1,8 @@
 """HTTP to the members of a running cluster, for every command that asks one.
 
 Rules of this module:
-- no other module of `client/` makes requests or knows httpx;
+- no other module of `client/` makes requests or knows httpx, except `load/`, which measures a server and so
+  must cost less than the server;
 - every failure becomes a `RestError` here, so that all commands describe it in the same words;
 - the server is not trusted: an answer is read up to a limit and within a deadline, and the text of an error
   has no control characters;

@@ -1,0 +1,113 @@
+"""The clients of a load: one task and one connection each, one request at a time."""
+
+from collections.abc import Iterator, Sequence
+from time import perf_counter
+
+import trio
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.client.load.connection import BrokenExchangeError, LoadConnection
+from raftkv_trio.client.load.load import PUT, SUCCESS, Load, Requests
+from raftkv_trio.client.load.tally import Tally
+from raftkv_trio.errors import RaftKVError
+from raftkv_trio.world import reason_of
+
+#: Before a server that could not be reached, or broke a connection, is dialled again.
+_RETRY_S = 0.1
+_TOO_LATE = "no answer in time"
+#: More are not needed to write the keys, however many clients measure.
+_MAX_FILLING = 64
+
+
+async def fill(load: Load, server: PeerAddress, tally: Tally) -> None:
+    """Write all keys of the load, so that reads find them.
+
+    Raises RaftKVError if one cannot be written. After cancellation some of them are written.
+    """
+    requests = Requests(load, server)
+    keys = iter(range(load.keys))
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(load.clients, load.keys, _MAX_FILLING)):
+            nursery.start_soon(_write_keys, load, server, requests, keys, tally)
+
+
+async def _write_keys(
+    load: Load, server: PeerAddress, requests: Requests, keys: Iterator[int], tally: Tally
+) -> None:
+    try:
+        with trio.fail_after(load.timeout_s) as scope:
+            async with await trio.open_tcp_stream(server.host, server.port) as stream:
+                connection = LoadConnection(stream)
+                for key in keys:
+                    scope.deadline = trio.current_time() + load.timeout_s
+                    status = await connection.exchange(requests.put(key))
+                    if status != SUCCESS[PUT]:
+                        raise RaftKVError(
+                            f"{server.url} answers PUT with status {status}, so there are no keys to read"
+                        )
+                    tally.filled += 1
+    except (OSError, BrokenExchangeError, trio.TooSlowError) as error:
+        raise RaftKVError(f"{server.url} does not take the keys: {reason_of(error)}") from error
+
+
+async def run_clients(load: Load, servers: Sequence[PeerAddress], tally: Tally) -> None:
+    """Run the clients for the time of the load, spread over the servers; they add to the tally.
+
+    Ends at most one timeout after that time. Errors of servers are counted. Cancellation ends the run at
+    once; the tally has everything until then.
+    """
+    tally.began_s = perf_counter()
+    try:
+        async with trio.open_nursery() as nursery:
+            for number in range(load.clients):
+                server = servers[number % len(servers)]
+                client = _Client(load, server, tally, ends_s=tally.began_s + load.duration_s)
+                nursery.start_soon(client.run)
+    finally:
+        tally.ended_s = perf_counter()
+
+
+class _Client:
+    def __init__(self, load: Load, server: PeerAddress, tally: Tally, ends_s: float) -> None:
+        self._server = server
+        self._requests = Requests(load, server)
+        self._timeout_s = load.timeout_s
+        self._tally = tally
+        self._ends_s = ends_s
+
+    async def run(self) -> None:
+        """Make requests until the run ends, on a new connection after each error of one."""
+        while (left_s := self._ends_s - perf_counter()) > 0:
+            try:
+                with trio.fail_after(min(left_s, self._timeout_s)):
+                    stream = await trio.open_tcp_stream(self._server.host, self._server.port)
+            except trio.TooSlowError:
+                if left_s >= self._timeout_s:  # otherwise it was the run that ended
+                    self._tally.unreached[_TOO_LATE] += 1
+                continue
+            except OSError as error:
+                self._tally.unreached[reason_of(error)] += 1
+                await trio.sleep(min(_RETRY_S, left_s))
+                continue
+            async with stream:
+                await self._ask_over(LoadConnection(stream))
+
+    async def _ask_over(self, connection: LoadConnection) -> None:
+        """Make requests over one connection until the run ends, or no more can be made over it."""
+        operation = ""
+        with trio.CancelScope() as scope:  # one for all requests: its deadline is moved
+            while perf_counter() < self._ends_s and connection.keeps_alive:
+                operation, request = self._requests.draw()
+                scope.deadline = trio.current_time() + self._timeout_s
+                began_s = perf_counter()
+                try:
+                    status = await connection.exchange(request)
+                except BrokenExchangeError as error:
+                    self._tally.outcomes[operation].failures[str(error)] += 1
+                    break
+                self._tally.outcomes[operation].answered(status, perf_counter() - began_s)
+            else:
+                return
+            await trio.sleep(_RETRY_S)
+        if scope.cancelled_caught:
+            self._tally.outcomes[operation].failures[_TOO_LATE] += 1

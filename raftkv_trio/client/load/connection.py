@@ -1,0 +1,53 @@
+"""One connection of the load: HTTP/1.1 over a Trio stream, one request at a time, kept alive.
+
+Nothing is kept of a response but its status: the client must cost less than the server that it measures.
+"""
+
+import httptools
+import trio
+
+_PIECE_BYTES = 64 * 1024
+
+
+class BrokenExchangeError(Exception):
+    """No whole response came; the text says why, in a few words that name no server."""
+
+
+class LoadConnection:
+    """Requests over a stream, which the caller closes.
+
+    Attributes:
+        keeps_alive: whether another request may follow the last response.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._parser = httptools.HttpResponseParser(self)
+        self._status: int | None = None
+        self.keeps_alive = True
+
+    async def exchange(self, request: bytes) -> int:
+        """Send a request, receive all of its response, and return the status.
+
+        Raises BrokenExchangeError. After an error or a cancellation the connection is of no use any more.
+        """
+        self._status = None
+        try:
+            await self._stream.send_all(request)
+            while self._status is None:
+                data = await self._stream.receive_some(_PIECE_BYTES)
+                if not data:
+                    raise BrokenExchangeError("connection closed")
+                self._parser.feed_data(data)
+        except trio.BrokenResourceError as error:
+            raise BrokenExchangeError("connection broken") from error
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise BrokenExchangeError("no HTTP response") from error
+        return self._status
+
+    def on_message_complete(self) -> None:
+        """A response is complete; called by httptools, which chose the name."""
+        status = self._parser.get_status_code()
+        if status >= 200:  # before the final response a server may say that it goes on
+            self._status = status
+            self.keeps_alive = self._parser.should_keep_alive()

@@ -1,0 +1,90 @@
+"""What the clients of a load ask, as bytes that are ready to be sent."""
+
+import os
+import random
+from dataclasses import dataclass
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import MAX_MESSAGE_BYTES
+from raftkv_trio.errors import ConfigError
+
+GET, PUT, MIXED = "get", "put", "mixed"
+#: Where the keys of a load are; they stay in the store.
+KEY_PREFIX = "/bench/"
+MAX_DURATION_S = 86_400.0
+#: Success, by operation; any other status is an error.
+SUCCESS = {GET: 200, PUT: 204}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a run does.
+
+    Attributes:
+        operation: `get`, `put`, or `mixed` of both.
+        clients: how many ask at the same time, each on a connection of its own.
+        read_percent: of the requests of `mixed`, how many are GETs.
+        timeout_s: the longest that a client waits for one response.
+
+    Raises ConfigError for a load that no node could carry.
+    """
+
+    operation: str
+    clients: int = 64
+    value_bytes: int = 100
+    keys: int = 1000
+    duration_s: float = 10.0
+    read_percent: int = 90
+    timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.duration_s <= MAX_DURATION_S:
+            raise ConfigError(f"--duration must be positive, and at most {MAX_DURATION_S:.0f} s")
+        if self.value_bytes > MAX_MESSAGE_BYTES:
+            raise ConfigError(
+                f"--value-size must be at most {MAX_MESSAGE_BYTES}; no node takes a larger value"
+            )
+        if self.read_percent > 100:
+            raise ConfigError("--reads must be at most 100")
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The kinds of requests that are made."""
+        return (GET, PUT) if self.operation == MIXED else (self.operation,)
+
+    @property
+    def reads(self) -> bool:
+        """Whether keys are read, so that they must exist."""
+        return self.operation != PUT
+
+
+class Requests:
+    """The requests to one server. All values are the same random bytes: a server cannot tell them apart."""
+
+    def __init__(self, load: Load, server: PeerAddress) -> None:
+        host = server.url.removeprefix("http://").encode()
+        self._get = b"GET %b%%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (KEY_PREFIX.encode(), _doubled(host))
+        self._put = b"PUT %b%%d HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n\r\n" % (
+            KEY_PREFIX.encode(),
+            _doubled(host),
+            load.value_bytes,
+        )
+        self._value = os.urandom(load.value_bytes)
+        self._keys = load.keys
+        self._read_share = {GET: 1.0, PUT: 0.0, MIXED: load.read_percent / 100}[load.operation]
+
+    def draw(self) -> tuple[str, bytes]:
+        """An operation, and a request for it on a key drawn at random."""
+        key = int(random.random() * self._keys)
+        if random.random() < self._read_share:
+            return GET, self._get % key
+        return PUT, self.put(key)
+
+    def put(self, key: int) -> bytes:
+        """The request that writes one key."""
+        return self._put % key + self._value
+
+
+def _doubled(text: bytes) -> bytes:
+    """Text for a template: the zone of an IPv6 address has a percent sign."""
+    return text.replace(b"%", b"%%")

@@ -1,0 +1,109 @@
+"""What a load found, for a reader and for a program."""
+
+import json
+from collections.abc import Sequence
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.client.load.latencies import Latencies
+from raftkv_trio.client.load.load import Load
+from raftkv_trio.client.load.tally import Tally
+from raftkv_trio.client.text import aligned
+
+PERCENTS = (50.0, 90.0, 99.0, 99.9)
+#: Bounds of the histogram: five a decade, from 0.1 ms to 100 s.
+BOUNDS_S = (*(step * 10.0**power for power in range(-4, 2) for step in (1, 1.5, 2.5, 4, 6)), 100.0)
+_BAR_CHARACTERS = 40
+
+
+def as_text(load: Load, servers: Sequence[PeerAddress], tally: Tally) -> str:
+    """A table of rates and percentiles, the errors, and a histogram of each operation."""
+    where = ", ".join(server.url for server in servers)
+    elapsed_s = tally.elapsed_s
+    head = (
+        f"{load.operation} on {where}: {load.clients} clients, values of {load.value_bytes} bytes, "
+        f"{load.keys} keys, {elapsed_s:.1f} s"
+    )
+    columns = ["", "REQUESTS", "PER S", *(f"P{percent:g}" for percent in PERCENTS), "MAX", "ERRORS"]
+    rows = [columns]
+    parts = []
+    for operation, outcomes in tally.outcomes.items():
+        latencies = outcomes.latencies
+        times = [*(latencies.percentile(percent) for percent in PERCENTS), latencies.max_s or None]
+        errors = sum(outcomes.errors.values())
+        rate = f"{_rate(latencies, elapsed_s):,.0f}"
+        rows.append([operation, f"{latencies.count:,}", rate, *map(_time, times), f"{errors:,}"])
+        parts += [_histogram(operation, latencies)] if latencies.count else []
+    return "\n\n".join([f"{head}\n\n{aligned(rows)}", *_errors(tally), *parts])
+
+
+def as_json(load: Load, servers: Sequence[PeerAddress], tally: Tally, *, was_interrupted: bool) -> str:
+    """The same as a JSON object; all times are in seconds."""
+    results = {}
+    for operation, outcomes in tally.outcomes.items():
+        latencies = outcomes.latencies
+        counts = latencies.histogram(BOUNDS_S)
+        results[operation] = {
+            "succeeded": latencies.count,
+            "rate": _rate(latencies, tally.elapsed_s),
+            "latency_s": {
+                **{f"p{percent:g}": latencies.percentile(percent) for percent in PERCENTS},
+                "max": latencies.max_s if latencies.count else None,
+            },
+            "statuses": {str(status): count for status, count in sorted(outcomes.statuses.items())},
+            "failures": dict(outcomes.failures),
+            "histogram": [
+                {"up_to_s": bound, "count": count}
+                for bound, count in zip([*BOUNDS_S, None], counts, strict=True)
+                if count
+            ],
+        }
+    document = {
+        "operation": load.operation,
+        "servers": [server.url for server in servers],
+        "clients": load.clients,
+        "value_bytes": load.value_bytes,
+        "keys": load.keys,
+        "elapsed_s": tally.elapsed_s,
+        "was_interrupted": was_interrupted,
+        "unreached": dict(tally.unreached),
+        "results": results,
+    }
+    return json.dumps(document, indent=2)
+
+
+def _rate(latencies: Latencies, elapsed_s: float) -> float:
+    return latencies.count / elapsed_s if elapsed_s else 0.0
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    milliseconds = 1000 * seconds
+    return f"{milliseconds:.{2 if milliseconds < 10 else 1}f} ms"
+
+
+def _errors(tally: Tally) -> list[str]:
+    lines = [
+        f"{operation}: {count:,} times {f'status {what}' if what.isdecimal() else what}"
+        for operation, outcomes in tally.outcomes.items()
+        for what, count in outcomes.errors.items()
+    ]
+    lines += [f"not reached: {count:,} times {reason}" for reason, count in tally.unreached.items()]
+    return ["\n".join(lines)] if lines else []
+
+
+def _histogram(operation: str, latencies: Latencies) -> str:
+    """A line for each bucket, from the first to the last that has something in it."""
+    counts = latencies.histogram(BOUNDS_S)
+    filled = [number for number, count in enumerate(counts) if count]
+    most = max(counts)
+    rows = []
+    for number in range(filled[0], filled[-1] + 1):
+        is_last = number == len(BOUNDS_S)
+        bound = f"> {_time(BOUNDS_S[-1])}" if is_last else f"<= {_time(BOUNDS_S[number])}"
+        bar = "#" * round(_BAR_CHARACTERS * counts[number] / most)
+        share = f"{100 * counts[number] / latencies.count:.2f} %"
+        rows.append([f"  {bound}", f"{counts[number]:,}", share, bar or ("." if counts[number] else "")])
+    return f"{operation}, how long requests took:\n{aligned(rows)}"

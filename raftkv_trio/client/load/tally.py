@@ -1,0 +1,70 @@
+"""Everything that a load counts, while it runs and when it has ended."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from raftkv_trio.client.load.latencies import Latencies
+from raftkv_trio.client.load.load import SUCCESS, Load
+
+
+class Outcomes:
+    """What became of the requests of one operation.
+
+    Attributes:
+        latencies: of those that succeeded.
+        statuses: how many had each status.
+        failures: how many got no response, by reason.
+    """
+
+    def __init__(self, operation: str) -> None:
+        self._success = SUCCESS[operation]
+        self.latencies = Latencies()
+        self.statuses: Counter[int] = Counter()
+        self.failures: Counter[str] = Counter()
+
+    def answered(self, status: int, duration_s: float) -> None:
+        """Count a response."""
+        self.statuses[status] += 1
+        if status == self._success:
+            self.latencies.observe(duration_s)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How many did not succeed, by status or reason."""
+        refused = {str(status): n for status, n in sorted(self.statuses.items()) if status != self._success}
+        return {**refused, **self.failures}
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of one run. Clients add to it at any time, so a run that is cut short has one too.
+
+    Attributes:
+        outcomes: by operation.
+        unreached: how often a server could not be reached, by reason.
+        filled: how many keys have been written before the run.
+        began_s, ended_s: the run, on the clock `time.perf_counter`; None before.
+    """
+
+    outcomes: dict[str, Outcomes]
+    unreached: Counter[str] = field(default_factory=Counter)
+    filled: int = 0
+    began_s: float | None = None
+    ended_s: float | None = None
+
+    @classmethod
+    def of(cls, load: Load) -> "Tally":
+        """An empty one."""
+        return cls({operation: Outcomes(operation) for operation in load.operations})
+
+    @property
+    def succeeded(self) -> int:
+        """How many requests succeeded, of all operations."""
+        return sum(outcomes.latencies.count for outcomes in self.outcomes.values())
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the run was; 0 if it has not begun."""
+        if self.began_s is None or self.ended_s is None:
+            return 0.0
+        return self.ended_s - self.began_s

@@ -1,0 +1,158 @@
+"""`raftkv-trio bench`: load on real nodes, what it shows, and how it ends."""
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.cli.cluster import Cluster
+from tests.cli.program import PROGRAM, Node, environment_with, refusal, run, serving_alone
+from tests.integration.terminal import open_terminal
+
+SHORT = ("--duration", "0.5", "--clients", "4", "--keys", "20")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with serving_alone(directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        yield node
+
+
+def measured(*arguments: str, directory: Path) -> dict[str, Any]:
+    """What `-w json` says."""
+    done = run("bench", *arguments, *SHORT, "-w", "json", directory=directory)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_each_operation(node: Node, tmp_path: Path) -> None:
+    """Every response is counted once, the values have their size, and a program can read all of it."""
+    for operation, kinds in (("put", ["put"]), ("get", ["get"]), ("mixed", ["get", "put"])):
+        seen = measured(operation, "--endpoint", node.url, "--value-size", "7", directory=tmp_path)
+        assert (seen["servers"], list(seen["results"])) == ([node.url], kinds)
+        assert (seen["was_interrupted"], seen["unreached"], seen["elapsed_s"] >= 0.5) == (False, {}, True)
+        for kind, result in seen["results"].items():
+            count = result["succeeded"]
+            assert result["statuses"] == {"200" if kind == "get" else "204": count}
+            assert sum(bucket["count"] for bucket in result["histogram"]) == count > 0
+            assert result["rate"] == pytest.approx(count / seen["elapsed_s"])
+            times = result["latency_s"]
+            assert 0 < times["p50"] <= times["p90"] <= times["p99"] <= times["p99.9"] <= times["max"]
+    assert len(node.wait_answer(200, "/bench/19").content) == 7
+
+
+def test_the_table(node: Node, tmp_path: Path) -> None:
+    """A head, a line an operation, and a histogram; no bar where standard error is no terminal."""
+    done = run("bench", "mixed", *SHORT, "--endpoint", node.url, directory=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    head, _, columns, *rest = done.stdout.splitlines()
+    assert head.startswith(f"mixed on {node.url}: 4 clients, values of 100 bytes, 20 keys, 0.")
+    assert columns.split() == ["REQUESTS", "PER", "S", "P50", "P90", "P99", "P99.9", "MAX", "ERRORS"]
+    assert [line.split()[0] for line in rest[:2]] == ["get", "put"]
+    assert "get, how long requests took:" in rest
+    assert re.search(r"^  <= [\d.]+ ms +\d+ +[\d.]+ % +#+$", done.stdout, re.MULTILINE)
+
+
+def test_the_leader_gets_it_or_all(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
+    """Whichever member is asked, the load goes to the leader; with --all-members to each."""
+    cluster = Cluster(tmp_path, free_ports(6))
+    try:
+        for node_id in cluster.urls:
+            cluster.start(node_id)
+        for node in cluster.nodes.values():
+            node.wait_answer(200, "/-/ready")
+        (leader,) = (url for i, url in cluster.urls.items() if cluster.nodes[i].status()["role"] == "leader")
+        follower = next(url for url in cluster.urls.values() if url != leader)
+        seen = measured("put", "--endpoint", follower, directory=tmp_path)
+        assert seen["servers"] == [leader]
+        seen = measured("put", "--endpoint", follower, "--all-members", directory=tmp_path)
+        assert seen["servers"][0] == leader
+        assert sorted(seen["servers"]) == sorted(cluster.urls.values())
+        assert seen["results"]["put"]["succeeded"] > 0
+    finally:
+        cluster.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Missing argument 'put|get|mixed'"),
+        (["post"], "Invalid value for 'put|get|mixed': 'post' is not one of 'put', 'get', 'mixed'"),
+        (["put", "--clients", "0"], "Invalid value for '--clients': '0' is not an integer from 1 on"),
+        (["put", "--clients", "99999999"], "--clients 99999999: only "),
+        (["put", "--keys", "x"], "Invalid value for '--keys': 'x' is not an integer from 1 on"),
+        (["put", "--duration", "nan"], "--duration must be positive, and at most 86400 s"),
+        (["put", "--duration", "inf"], "--duration must be positive, and at most 86400 s"),
+        (["put", "--timeout", "0"], "--timeout must be positive"),
+        (["put", "--reads", "101"], "--reads must be at most 100"),
+        (
+            ["put", "--value-size", "2097153"],
+            "--value-size must be at most 2097152; no node takes a larger value",
+        ),
+        (["put", "--endpoint", "a"], "--endpoint 'a' is not of the form host:port"),
+    ],
+)
+def test_what_does_not_fit(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    """Bad input is refused with one line."""
+    assert refusal("bench", *arguments, directory=tmp_path).startswith(sentence)
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    """It ends as the other commands do."""
+    said = refusal("bench", "put", "--endpoint", "127.0.0.1:1", directory=tmp_path, exit_code=1)
+    assert said == "http://127.0.0.1:1 does not answer: Connection refused"
+
+
+def test_nothing_succeeds(tmp_path: Path) -> None:
+    """What was counted is shown, with exit code 1; a load that cannot write its keys says so at once."""
+    with serving_alone("--max-value-size", "10", directory=tmp_path) as node:
+        node.wait_answer(200, "/-/ready")
+        done = run("bench", "put", *SHORT, "--endpoint", node.url, directory=tmp_path)
+        assert done.returncode == 1
+        assert re.search(r"^put: [\d,]+ times status 413$", done.stdout, re.MULTILINE)
+        assert done.stderr == "raftkv-trio: no request succeeded; the lines above say why\n"
+        said = refusal("bench", "get", *SHORT, "--endpoint", node.url, directory=tmp_path, exit_code=1)
+        assert said == f"{node.url} answers PUT with status 413, so there are no keys to read"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_early(node: Node, tmp_path: Path, number: signal.Signals) -> None:
+    """What was measured until then is shown, and the exit code tells of the signal."""
+    command = [*PROGRAM, "bench", "put", "--duration", "600", "--endpoint", node.url, "-w", "json"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment_with(None), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        node.wait(lambda: int(node.status()["applied_index"]) > 100)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, stderr) == (128 + number, b"")
+    seen = json.loads(stdout)
+    assert seen["was_interrupted"]
+    assert seen["results"]["put"]["succeeded"] > 0
+
+
+async def test_the_bar_and_ctrl_c(node: Node, tmp_path: Path) -> None:
+    """In a terminal a bar shows how far it is, and Ctrl-C ends it with the table below."""
+    command = [*PROGRAM, "bench", "get", "--duration", "600", "--endpoint", node.url]
+    async with open_terminal(command, tmp_path) as terminal:
+        while not re.search(r"get +\[.*\d/s", terminal.shown):  # noqa: ASYNC110 - the terminal tells nobody
+            await trio.sleep(0.02)
+        assert "writing keys  [####################################]  100%" in terminal.shown
+        terminal.interrupt()
+        assert await terminal.process.wait() == 130
+        said = "get, how long requests took:"
+        while said not in terminal.shown:  # noqa: ASYNC110 - the terminal tells nobody
+            await trio.sleep(0.02)
+    assert "Traceback" not in terminal.shown

@@ -1,0 +1,132 @@
+"""The parts of a load: its times, its connections, and what it counts when servers fail."""
+
+import random
+
+import pytest
+import trio
+import trio.testing
+
+from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.client.load.clients import fill, run_clients
+from raftkv_trio.client.load.connection import BrokenExchangeError, LoadConnection
+from raftkv_trio.client.load.latencies import Latencies
+from raftkv_trio.client.load.load import GET, PUT, Load, Requests
+from raftkv_trio.client.load.report import BOUNDS_S, as_text
+from raftkv_trio.client.load.tally import Tally
+from raftkv_trio.errors import RaftKVError, leaves
+from tests.client.stranger import open_stranger
+
+
+def test_percentiles_are_right_to_one_percent() -> None:
+    """Compared with sorted lists: never too low, and at most one percent too high."""
+    drawn = random.Random(1)
+    for scale in (1e-5, 1e-3, 1.0):
+        times = sorted(drawn.lognormvariate(0, 2) * scale for _ in range(5000))
+        latencies = Latencies()
+        for time in times:
+            latencies.observe(time)
+        for percent in (1, 50, 90, 99, 99.9, 100):
+            exact = times[-(-len(times) * int(percent * 10) // 1000) - 1]
+            assert exact * 0.9999999 <= (latencies.percentile(percent) or 0) <= max(exact * 1.01, 1e-6)
+        assert (latencies.count, latencies.max_s) == (5000, times[-1])
+        assert sum(latencies.histogram(BOUNDS_S)) == 5000
+
+
+def test_times_at_the_ends() -> None:
+    """Times beyond all buckets count, and without any time there is no percentile."""
+    latencies = Latencies()
+    assert latencies.percentile(50) is None
+    for time in (0.0, 1e-9, 1e9):
+        latencies.observe(time)
+    assert latencies.percentile(50) == pytest.approx(1e-6)
+    assert latencies.max_s == 1e9
+    assert latencies.histogram([1.0]) == [2, 1]
+
+
+async def answers(*replies: bytes) -> list[int]:
+    """The statuses of the exchanges that a server answers with these bytes, until an error."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    connection = LoadConnection(ours)
+    statuses = []
+    for reply in replies:
+        await theirs.send_all(reply)
+        statuses.append(await connection.exchange(b"?"))
+    return [*statuses, connection.keeps_alive]
+
+
+async def test_responses_of_every_framing() -> None:
+    """Content by length, in chunks, none; interim responses are not counted."""
+    assert await answers(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+    ) == [200, 204, 200, 503, True]
+    assert await answers(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n") == [204, False]
+
+
+async def test_what_is_no_response() -> None:
+    """It breaks the exchange, with a reason."""
+    with pytest.raises(BrokenExchangeError, match="no HTTP response"):
+        await answers(b"\x15\x03\x01\0\x02\x02\x50")
+    ours, theirs = trio.testing.memory_stream_pair()
+    await theirs.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")
+    await theirs.send_eof()
+    with pytest.raises(BrokenExchangeError, match="connection closed"):
+        await LoadConnection(ours).exchange(b"?")
+
+
+def test_mixed_draws_both() -> None:
+    """In the share that was asked for, on all keys."""
+    load = Load(operation="mixed", read_percent=25, keys=10, value_bytes=3)
+    requests = Requests(load, PeerAddress("::1", 9121))
+    drawn = [requests.draw() for _ in range(1000)]
+    reads = [request for operation, request in drawn if operation == GET]
+    assert 150 < len(reads) < 350
+    assert len(set(reads)) == 10
+    assert all(request.startswith(b"PUT /bench/") for operation, request in drawn if operation == PUT)
+    assert b"\r\nHost: [::1]:9121\r\n" in requests.put(0)
+
+
+async def test_failures_are_counted() -> None:
+    """A server that is not there, one that never answers, one that closes, and one that refuses."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    silent = PeerAddress("127.0.0.1", listener.socket.getsockname()[1])
+    load = Load(operation=GET, clients=2, keys=1, duration_s=0.4, timeout_s=0.15)
+
+    tally = Tally.of(load)
+    with trio.fail_after(30):
+        await run_clients(load, [silent], tally)
+    assert tally.outcomes[GET].errors["no answer in time"] >= 2
+    await listener.aclose()
+
+    tally = Tally.of(load)
+    await run_clients(load, [silent], tally)
+    assert tally.unreached["Connection refused"] >= 2
+    assert (tally.succeeded, tally.elapsed_s >= 0.4) == (0, True)
+
+    for reply, failure in (
+        (b"", "connection closed"),
+        (b"HTTP/1.0 404 No\r\nContent-Length: 0\r\n\r\n", "404"),
+    ):
+        async with trio.open_nursery() as nursery:
+            server = await open_stranger(nursery, {"/bench/0": reply})
+            tally = Tally.of(load)
+            await run_clients(load, [server.address], tally)
+            nursery.cancel_scope.cancel()
+        assert tally.outcomes[GET].errors[failure] >= 2
+    assert "get: " in as_text(load, [silent], tally)
+
+
+async def test_keys_that_cannot_be_written() -> None:
+    """Nothing is read then: the error says what the server answers."""
+    load = Load(operation=GET, clients=2, keys=5, value_bytes=0)
+    async with trio.open_nursery() as nursery:
+        reply = b"HTTP/1.1 507 Full\r\nContent-Length: 0\r\n\r\n"
+        server = await open_stranger(nursery, {f"/bench/{key}": reply for key in range(5)})
+        tally = Tally.of(load)
+        with pytest.raises(ExceptionGroup) as raised:
+            await fill(load, server.address, tally)
+        nursery.cancel_scope.cancel()
+    said = {str(leaf) for leaf in leaves(raised.value) if isinstance(leaf, RaftKVError)}
+    assert said == {f"{server.address.url} answers PUT with status 507, so there are no keys to read"}
