@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OUR_PACKAGES = ("raftkv_trio", "tests", "benchmarks")
 #: Only `pytest_plugins = [...]` of a user who has pytest loads this module.
 PLUGIN = ROOT / "raftkv_trio" / "testing" / "pytest_plugin.py"
 #: pytest loads this plugin itself, and the Procfile's test runs this program.
@@ -31,7 +32,7 @@ def imported(*folders: str) -> Iterator[tuple[Path, str]]:
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
             for package in {name.partition(".")[0] for name in names}:
-                is_ours = package in ("raftkv_trio", "tests") or (path.parent / f"{package}.py").exists()
+                is_ours = package in OUR_PACKAGES or (path.parent / f"{package}.py").exists()
                 if not is_ours and package not in sys.stdlib_module_names:
                     yield path, package
 
@@ -50,6 +51,11 @@ def test_the_tests_declare_what_they_import() -> None:
     """The extra `test` is enough to run the tests."""
     packages = {package for _, package in imported("tests", "examples")}
     assert packages - DEPENDENCIES == TEST_DEPENDENCIES - NOT_IMPORTED
+
+
+def test_the_benchmarks_need_nothing_more() -> None:
+    """What others need, such as PySyncObj, is imported only where it is installed."""
+    assert {package for _, package in imported("benchmarks")} <= DEPENDENCIES
 
 
 @pytest.mark.parametrize("name", ["hypercorn", "quart", "quart-trio"])

@@ -1,0 +1,15 @@
+"""How fast raftkv-trio is, beside others, measured by one command: `python -m benchmarks`.
+
+It starts each contestant itself, measures all of them on this machine in turns, and prints one table. This
+package is not part of the distribution's wheel. `docs/performance.md` says what is measured, and how.
+
+- `plan.py`: what a run measures, and how long; `--quick` is a plan of its own.
+- `run.py`: carries a plan out; what cannot be measured is named, with the reason.
+- `contestants/`: how each of them is started, and where its leader answers.
+- `measurements/`: what is measured, one subject a file.
+- `programs/`: what runs in processes of its own: servers, nodes without HTTP, a directory with many keys.
+- `wrk.py`, `wrk.lua`: the one load generator.
+- `processes.py`: processes, their files, ports and memory.
+- `figures.py`: what was measured; `targets.py`: the goals, computed from it.
+- `environment.py`, `table.py`, `plot.py`: how it is shown.
+"""

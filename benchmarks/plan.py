@@ -1,0 +1,76 @@
+"""What a run measures, and how long."""
+
+from dataclasses import dataclass
+
+from benchmarks.contestants import Contestant, Echo, Etcd, Ours
+from benchmarks.measurements.growth import Series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that differs between runs.
+
+    Attributes:
+        limit_s: the whole run ends with an error after this time.
+        rounds: of the loads, of the disk, and of proposals.
+        seconds: of each load.
+        contestants: over HTTP, in the order of their turns.
+        loads: operation and number of clients.
+        proposals: whether the node without HTTP is measured.
+        state_nodes, keys: for what is measured with few and with many keys.
+        state_limit_s: how long PUTs go on, at most, until a snapshot was taken.
+        kills: of the leader.
+        series: for growth; None measures none.
+    """
+
+    limit_s: int
+    rounds: int
+    seconds: float
+    contestants: tuple[Contestant, ...]
+    loads: tuple[tuple[str, int], ...]
+    proposals: bool
+    state_nodes: int
+    keys: tuple[int, ...]
+    state_limit_s: float
+    kills: int
+    series: Series | None
+
+
+def full_plan(*, rounds: int, seconds: float, keys: int, limit_s: int) -> Plan:
+    """The whole table."""
+    powers = tuple(10**power for power in range(3, 8) if 10**power <= keys)
+    return Plan(
+        limit_s=limit_s,
+        rounds=rounds,
+        seconds=seconds,
+        contestants=(Ours(3), Etcd(3), Ours(1), Echo()),
+        loads=(("get", 64), ("get", 1), ("put", 1), ("put", 64), ("put", 256)),
+        proposals=True,
+        state_nodes=3,
+        keys=(10_000, keys),
+        state_limit_s=600.0,
+        kills=5 * rounds,
+        series=Series(
+            keys=powers,
+            clients=(1, 4, 16, 64, 256),
+            value_bytes=(100, 1000, 10_000, 100_000, 1_000_000),
+            nodes=(1, 3, 5),
+        ),
+    )
+
+
+def quick_plan() -> Plan:
+    """A smoke test: every part runs once, on little; its figures say nothing."""
+    return Plan(
+        limit_s=120,
+        rounds=1,
+        seconds=0.5,
+        contestants=(Ours(1), Etcd(3), Echo()),
+        loads=(("get", 64), ("put", 64)),
+        proposals=False,
+        state_nodes=1,
+        keys=(500,),
+        state_limit_s=0.0,
+        kills=1,
+        series=None,
+    )

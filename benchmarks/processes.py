@@ -1,0 +1,124 @@
+"""Processes that are measured: started with a log of their own, ended by their ids, asked about by /proc."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+START_S = 60.0
+_STOP_S = 15.0
+_POLL_S = 0.01
+
+
+class BenchmarkError(Exception):
+    """A part of a benchmark cannot be done; the text says why, in one line."""
+
+
+class Daemon:
+    """A process that runs until it is stopped; its output goes to a file."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path) -> None:
+        self._command = [str(word) for word in command]
+        self._log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    def check_alive(self) -> None:
+        """Raise BenchmarkError if it has ended."""
+        if (code := self._process.poll()) is not None:
+            said = last_words(self._log.read_text(errors="replace"))
+            raise BenchmarkError(f"{self._command[0]} ended with exit code {code}: {said}")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Signal it, and wait until it has ended; it is killed if it has not soon."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+
+    def written_bytes(self) -> int:
+        """What it has had written to disks since it started."""
+        for line in Path(f"/proc/{self.pid}/io").read_text().splitlines():
+            if line.startswith("write_bytes:"):
+                return int(line.split()[1])
+        raise BenchmarkError(f"/proc/{self.pid}/io tells no write_bytes")
+
+    def resident_bytes(self) -> int:
+        """The memory that it occupies now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def stopping(daemons: Sequence[Daemon]) -> Iterator[None]:
+    """Stop all of these at the end of the block, also those that are added to the list inside."""
+    try:
+        yield
+    finally:
+        for daemon in daemons:
+            daemon.stop(signal.SIGKILL)
+
+
+def run_to_end(command: Sequence[str | Path], timeout_s: float) -> str:
+    """The standard output of a process that ends by itself. Raises BenchmarkError if it fails."""
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(
+            words, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BenchmarkError(f"{words[0]} did not end within {timeout_s:.0f} s") from error
+    if done.returncode:
+        program = " ".join(word for word in words[1:4] if not word.startswith("/"))
+        said = last_words(done.stderr or done.stdout)
+        raise BenchmarkError(f"{program} ended with exit code {done.returncode}: {said}")
+    return done.stdout
+
+
+def wait_until(
+    condition: Callable[[], object], what: str, daemons: Sequence[Daemon] = (), timeout_s: float = START_S
+) -> None:
+    """Wait for a condition. Raises BenchmarkError if a process ends meanwhile, or it takes too long."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        for daemon in daemons:
+            daemon.check_alive()
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"{what}: not within {timeout_s:.0f} s")
+        time.sleep(_POLL_S)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody has, below those that systems give to connections."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = random.randrange(10_000, 32_768)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.add(port)
+    return sorted(found)
+
+
+def last_words(text: str) -> str:
+    """The last line of an output that says something, in the frame of an exception group too."""
+    lines = [line.strip(" |+-") for line in text.splitlines()]
+    return next((line[:300] for line in reversed(lines) if line), "it said nothing")

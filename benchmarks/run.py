@@ -1,0 +1,121 @@
+"""Carries a plan out. What is not installed is named as missing, what breaks as failed; the rest goes on."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks import wrk
+from benchmarks.contestants import NAMED_ONLY
+from benchmarks.figures import Figures
+from benchmarks.measurements import disk, failover, growth, http_load, proposals, state
+from benchmarks.plan import Plan
+from benchmarks.processes import BenchmarkError
+
+#: The parts of a run, as `--only` names them.
+PARTS = ("loads", "disk", "proposals", "state", "failover", "growth")
+
+
+class Run:
+    """A plan under way; each step has a directory of its own, which is removed after it."""
+
+    def __init__(self, plan: Plan, parts: tuple[str, ...], directory: Path) -> None:
+        self.figures = Figures()
+        self._plan = plan
+        self._parts = parts
+        self._directory = directory
+
+    def carry_out(self) -> None:
+        """Everything, part by part."""
+        with TemporaryDirectory(dir=self._directory, prefix="backups-") as backups:
+            for part in self._parts:
+                getattr(self, f"_{part}")(Path(backups))
+
+    def _loads(self, backups: Path) -> None:
+        plan, missing = self._plan, self.figures.missing
+        for name, program in NAMED_ONLY.items():
+            found = shutil.which(program)
+            missing[name] = "is installed, but nothing here starts it yet" if found else "is not installed"
+        if (reason := wrk.why_missing()) is not None:
+            missing.update({contestant.name: reason for contestant in plan.contestants})
+            return
+        here = []
+        for contestant in plan.contestants:
+            if (reason := contestant.why_missing()) is not None:
+                missing[contestant.name] = reason
+            else:
+                here.append(contestant)
+        for number in range(plan.rounds):
+            for contestant in here:
+                self._step(
+                    f"{contestant.name}, round {number + 1}",
+                    partial(http_load.measure_loads, contestant, plan.loads, plan.seconds),
+                )
+
+    def _disk(self, backups: Path) -> None:
+        for number in range(self._plan.rounds):
+            self._step(f"{disk.NAME}, round {number + 1}", partial(disk.measure_disk, self._plan.seconds))
+
+    def _proposals(self, backups: Path) -> None:
+        if not self._plan.proposals:
+            self.figures.missing["proposals"] = "not in this plan"
+            return
+        measures = {proposals.OURS: proposals.measure_ours}
+        if (reason := proposals.why_pysyncobj_is_missing()) is not None:
+            self.figures.missing[proposals.PYSYNCOBJ] = reason
+        else:
+            measures[proposals.PYSYNCOBJ] = proposals.measure_pysyncobj
+        for number in range(self._plan.rounds):
+            for name, measure in measures.items():
+                self._step(f"{name}, round {number + 1}", partial(measure, self._plan.seconds))
+
+    def _state(self, backups: Path) -> None:
+        plan = self._plan
+        if not self._has_wrk("state"):
+            return
+        for keys in plan.keys:
+
+            def measure(figures: Figures, directory: Path, keys: int = keys) -> None:
+                state.measure_state(
+                    plan.state_nodes, keys, plan.seconds, plan.state_limit_s, figures, backups, directory
+                )
+
+            self._step(f"{keys:,} keys", measure)
+
+    def _failover(self, backups: Path) -> None:
+        kills = self._plan.kills
+        self._step(f"kill the leader, {kills} times", partial(failover.measure_failover, kills))
+
+    def _growth(self, backups: Path) -> None:
+        series = self._plan.series
+        if series is None:
+            self.figures.missing["growth"] = "not in this plan"
+        elif self._has_wrk("growth"):
+            for point in growth.points(series):
+
+                def measure(figures: Figures, directory: Path, point: growth.Point = point) -> None:
+                    growth.measure_growth(point, self._plan.seconds, figures, backups, directory)
+
+                self._step(f"growth: {point}", measure)
+
+    def _has_wrk(self, part: str) -> bool:
+        if (reason := wrk.why_missing()) is not None:
+            self.figures.missing[part] = reason
+        return reason is None
+
+    def _step(self, what: str, measure: Callable[[Figures, Path], None]) -> None:
+        print(f"measuring {what}", file=sys.stderr, flush=True)
+        with self._directory_of_its_own() as directory:
+            try:
+                measure(self.figures, directory)
+            except (BenchmarkError, OSError) as error:
+                self.figures.failed[what] = str(error)
+                print(f"  failed: {error}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def _directory_of_its_own(self) -> Iterator[Path]:
+        with TemporaryDirectory(dir=self._directory, prefix="step-", ignore_cleanup_errors=True) as directory:
+            yield Path(directory)
