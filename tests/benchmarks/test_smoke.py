@@ -1,6 +1,6 @@
 """`python -m benchmarks` runs as a whole: what is installed here is measured, the rest is named.
 
-The run takes longer than other tests here do; as one of the long ones it would be run too rarely to be of use.
+The run takes longer than other tests here do, but as one of the long ones it would be run too rarely.
 """
 
 import json
