@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import BenchmarkError, run_to_end
+from benchmarks.processes import BenchmarkError, last_words, run_to_end
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 _GRACE_S = 60.0
@@ -62,8 +62,10 @@ def run_wrk(url: str, load: Load) -> Measured:
         ],
         timeout_s=seconds + _GRACE_S,
     )
-    # The script's line is the last one.
-    seen = json.loads(output.strip().splitlines()[-1])
+    try:
+        seen = json.loads(output[output.rindex('{"requests"') :])  # what the script prints at the end
+    except ValueError as error:
+        raise BenchmarkError(f"wrk says: {last_words(output)}") from error
     errors = {name: count for name, count in seen["errors"].items() if count}
     if errors or not seen["requests"]:
         raise BenchmarkError(f"{load.operation} on {url}: of {seen['requests']} requests failed {errors}")

@@ -33,4 +33,5 @@ Begin with `node.py`: `run_node` is this tree, and `Node` the handle for a progr
   room, and when it has lost what it had acknowledged.
 - `open_snapshot.py`: a snapshot's file, open for a backup.
 - `status.py`, `measures.py`: what operators see.
+- `tracing.py`: the moments of one write on its way, for who asks where its time goes.
 """

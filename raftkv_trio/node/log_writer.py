@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from raftkv_trio.node.measures import Histogram
 from raftkv_trio.node.steps import Steps, in_event_loop, in_worker, run_steps, wait
+from raftkv_trio.node.tracing import Tracer
 from raftkv_trio.raft.types import Entry, HardState, Message
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.sync import Wakeup
@@ -74,6 +75,7 @@ class LogWriter:
         worker: makes the disk calls.
         durable: called with messages that are durable.
         recorded: called with a snapshot that the log continues from now on.
+        tracer: told of writes that begin, and of those that are durable.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class LogWriter:
         clock: Clock,
         durable: Callable[[Sequence[Message]], None],
         recorded: Callable[[SnapshotMeta], None],
+        tracer: Tracer,
     ) -> None:
         self.writes = Histogram()
         self.writing_since: float | None = None
@@ -92,6 +95,7 @@ class LogWriter:
         self._clock = clock
         self._durable = durable
         self._recorded = recorded
+        self._tracer = tracer
         self._waiting: list[Message] = []
         self._taken: Taken | None = None
         self._wakeup = Wakeup()
@@ -148,7 +152,10 @@ class LogWriter:
         batch, self._waiting = self._waiting[:end], self._waiting[end:]
         taken, self._taken = self._taken, None
         self.writing_since = self._clock.now()
-        return Write(batch, merge_appends(batch), taken)
+        write = Write(batch, merge_appends(batch), taken)
+        if self._tracer.is_on and write.append.entries:
+            self._tracer.reached("write-begun", write.append.entries[-1].index)
+        return write
 
     def must_write(self, write: Write) -> bool:
         """Whether `write` of this one calls the disk; if not, it does not block."""
@@ -176,6 +183,8 @@ class LogWriter:
     def written(self, write: Write) -> None:
         """Report a write that is durable."""
         self.writing_since = None
+        if self._tracer.is_on and write.append.entries:
+            self._tracer.reached("durable", write.append.entries[-1].index)
         if write.messages:
             self._durable(write.messages)
         if write.taken is not None:

@@ -15,6 +15,7 @@ from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.node.proposals import Proposal
 from raftkv_trio.node.recovery import check_cluster_to_join, open_or_join, restore_machine
 from raftkv_trio.node.status import MemberStatus, NodeStatus, NodeView
+from raftkv_trio.node.tracing import Trace
 from raftkv_trio.payload.membership import ChangeRequest
 from raftkv_trio.raft.types import StateRole
 from raftkv_trio.state_machine import StateMachine
@@ -102,6 +103,13 @@ class Node:
         self._view = NodeView(parts)
 
     # ------------------------------------------------------------ writes
+
+    def begin_trace(self) -> Trace:
+        """Time the write that has arrived now, which is given its proposal once that is submitted.
+
+        For the server of this program: it may change in any release.
+        """
+        return self._parts.tracer.begin()
 
     def submit(self, command: bytes) -> Proposal:
         """Queue a command for the leader, and return at once.

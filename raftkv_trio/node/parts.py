@@ -44,6 +44,7 @@ from raftkv_trio.node.recovery import (
 from raftkv_trio.node.removal import Removal
 from raftkv_trio.node.snapshot_contents import check_contents
 from raftkv_trio.node.snapshotter import Snapshotter
+from raftkv_trio.node.tracing import Tracer
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.peers.incoming import InboxItem, SnapshotCheck
@@ -72,6 +73,7 @@ class NodeParts:
         freshness: what reads without a wait are allowed by.
         known: the nodes that this one listens to.
         refusals: what it has refused of others.
+        tracer: the writes whose way is followed.
         admission: decides what the driver takes of others; tells if this node lags because of that.
 
     Args:
@@ -106,6 +108,7 @@ class NodeParts:
         # 2. What several tasks share.
         wakeup = Wakeup()
         self._command_check = command_check(machine)
+        self.tracer = Tracer(world.clock.now)
         self.inbox: ByteBoundedQueue[tuple[int, InboxItem]] = ByteBoundedQueue(wakeup, MAX_INBOX_BYTES)
         self.proposals = self._make_proposals(wakeup)
         self.applied = applied = AppliedIndex(storage.snapshot.index)
@@ -134,7 +137,12 @@ class NodeParts:
         self.membership = Membership(envelope, storage.snapshot.conf_state, self._members_applied)
         self.applier = self._make_applier(machine, commit_stream)
         self.log_writer = LogWriter(
-            storage, world.worker, world.clock, self._completions.durable, self._completions.recorded
+            storage,
+            world.worker,
+            world.clock,
+            self._completions.durable,
+            self._completions.recorded,
+            self.tracer,
         )
         self.snapshotter = self._make_snapshotter()
 
@@ -308,6 +316,7 @@ class NodeParts:
             self.refusals,
             max_command_bytes=self.config.max_command_bytes,
             max_batch_bytes=self.config.max_message_bytes,
+            tracer=self.tracer,
             command_check=self._command_check,
         )
         return Driver(
@@ -331,5 +340,6 @@ class NodeParts:
             snapshot_stepped=self._snapshot_stepped,
             peers=transport,
             clock=self.world.clock,
+            tracer=self.tracer,
             tick_interval_s=self.config.tick_interval_s,
         )

@@ -32,6 +32,7 @@ from raftkv_trio.errors import (
     TooLarge,
 )
 from raftkv_trio.node.command_check import CommandCheck
+from raftkv_trio.node.tracing import Trace
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.wire import MAX_FORWARDED
 from raftkv_trio.records import record
@@ -59,6 +60,7 @@ class Proposal:
         term, leader_id: the term that it was sent under, and to which node; None while it is queued.
         deferred_because: why the leader has not appended it yet; None if the leader gave no reason.
         refusals, retry_tick: how often a leader refused to append it now, and when it is sent again.
+        trace: of its way, if a client has asked for that.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class Proposal:
         "refusals",
         "retry_tick",
         "term",
+        "trace",
     )
 
     def __init__(
@@ -86,6 +89,7 @@ class Proposal:
         self.leader_id: int | None = None
         self.deferred_because: str | None = None
         self.refusals = self.retry_tick = 0
+        self.trace: Trace | None = None
         self._table = table
         self._done = trio.Event()
         self._outcome: Applied | ProposalError = OutcomeUnknown("the outcome is not known yet")
@@ -312,6 +316,8 @@ class ProposalTable:
         # Most ids are those of other nodes' clients.
         proposal = self._open.get(proposal_id)
         if proposal is not None:
+            if proposal.trace is not None:
+                proposal.trace.reached("applied")
             self._forget(proposal, refused_as(outcome.result) or _APPLIED)
             proposal.settle(outcome)
 
@@ -364,6 +370,8 @@ class ProposalTable:
             self._refused.pop(proposal.id, None)
             self._bytes -= len(proposal.command)
             self._outcomes[outcome] += 1
+            if proposal.trace is not None:
+                proposal.trace.end()
 
     def _unsend(self, proposal: Proposal) -> None:
         proposal.term = proposal.leader_id = None

@@ -35,6 +35,7 @@ from raftkv_trio.rest.contents import ContentReceiver
 from raftkv_trio.rest.full_store import FullStoreLog
 from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions, weak_hint
 from raftkv_trio.rest.responses import ALLOW, METHODS, empty, octets
+from raftkv_trio.rest.server_timing import trace_if_asked, with_timing
 from raftkv_trio.rest.status_codes import status_of
 from raftkv_trio.rest.waiting import wait_applied, wait_readable
 
@@ -145,17 +146,20 @@ class KeyHandlers:
     # ------------------------------------------------------------ writes
 
     async def _put(self, request: Request, key: bytes) -> Response:
+        trace = trace_if_asked(request, self._node)
         await request.will_wait()
         preconditions = await self._without_lost_tags(parse_preconditions(request.lines), key)
         async with self._contents.receive(request) as value:
             # The quota travels with the command, whatever this node's store holds: it may be far behind.
             txn = preconditions.guard(key, Put(key, value))._replace(quota_bytes=self._quota_bytes)
             proposal = self._node.submit(encode_txn(txn))
+            if trace is not None:
+                trace.follow(proposal)
         del value  # from here on the command waits, and the node bounds commands
         applied, result = await self._outcome(proposal)
         if isinstance(result, GetResult):
             return self._precondition_failed(request, *result.key_values)
-        return self._written(applied, result)
+        return with_timing(self._written(applied, result), trace)
 
     async def _delete(self, request: Request, key: bytes) -> Response:
         await request.will_wait()

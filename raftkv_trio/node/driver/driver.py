@@ -32,6 +32,7 @@ from raftkv_trio.node.lost_entries import LostEntries
 from raftkv_trio.node.measures import RoundTrips
 from raftkv_trio.node.proposals import ProposalTable
 from raftkv_trio.node.reads import PendingReads
+from raftkv_trio.node.tracing import Tracer
 from raftkv_trio.peers.incoming import InboxItem, ReceivedSnapshot
 from raftkv_trio.peers.outbox import Item, PeerTransport
 from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, Refused, SingleFrame
@@ -70,6 +71,7 @@ class Driver:
         reports: what the connections to the peers report.
         snapshot_stepped: called with each received snapshot when the core has taken or ignored it.
         peers: takes what is for them.
+        tracer: told which entries have left, are durable elsewhere, or are committed.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Driver:
         snapshot_stepped: Callable[[Snapshot], None],
         peers: PeerTransport,
         clock: Clock,
+        tracer: Tracer,
         tick_interval_s: float,
     ) -> None:
         self.wakeup = wakeup
@@ -118,6 +121,7 @@ class Driver:
         self._snapshot_stepped = snapshot_stepped
         self._peers = peers
         self._clock = clock
+        self._tracer = tracer
         self._tick_interval_s = tick_interval_s
         self._tick_due = False
         self._refusal_is_logged_from = clock.now()
@@ -249,6 +253,8 @@ class Driver:
         # An answer of an earlier term belongs to an append that is not timed any more.
         if message.type is MessageType.APP_RESP and not message.reject and message.term == self._raw.term:
             self.round_trips.durable(peer_id, message.index, self._clock.now())
+            if self._tracer.is_on:
+                self._tracer.reached(f"durable-at-{peer_id}", message.index)
         # Nor does the message of a leader that was deposed count as contact with the leader.
         if peer_id == self._raw.leader_id and message.term == self._raw.term:
             self._leader.heard()
@@ -305,6 +311,8 @@ class Driver:
                     self._log_writer.submit(message)
                 elif message.to == APPLY_THREAD:
                     self._completions.to_apply(message)
+                    if self._tracer.is_on and message.entries:
+                        self._tracer.reached("committed", message.entries[-1].index)
                 elif message.type is MessageType.SNAP:
                     # The leader sends nothing else to that member until it hears how the snapshot ended.
                     if not self._peers.send_snapshot(message):
@@ -318,6 +326,8 @@ class Driver:
                     self._reports.dropped(peer_id)
                 elif appended := _last_entry_index(messages):
                     self.round_trips.sent(peer_id, appended, self._clock.now())
+                    if self._tracer.is_on:
+                        self._tracer.reached("sent", appended)
         self._completions.feed_applier()
 
     def _note_soft_state(self, ready: Ready) -> None:

@@ -16,6 +16,7 @@ from raftkv_trio.node.command_check import CommandCheck
 from raftkv_trio.node.driver.catching_up import CatchingUp, cost_of
 from raftkv_trio.node.driver.membership_changes import Deferred, MembershipChanges
 from raftkv_trio.node.proposals import Proposal, ProposalTable
+from raftkv_trio.node.tracing import Tracer
 from raftkv_trio.payload.proposal import ProposalId, encode_proposal
 from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.peers.refusals import Refusal, Refusals
@@ -43,6 +44,7 @@ class Proposer:
         refusals: told of forwarded commands that are too large, or of a newer version.
         max_command_bytes: the largest command that a follower may forward to this node.
         max_batch_bytes: the largest sum of the commands that are appended or forwarded at once.
+        tracer: told which own proposals are appended or forwarded; None: nobody asks.
         command_check: says which commands the state machine could not apply; None: it takes all.
     """
 
@@ -56,8 +58,10 @@ class Proposer:
         *,
         max_command_bytes: int,
         max_batch_bytes: int,
+        tracer: Tracer | None = None,
         command_check: CommandCheck | None = None,
     ) -> None:
+        self._tracer = tracer
         self._command_check = command_check
         self._raw = raw
         self._proposals = proposals
@@ -221,6 +225,16 @@ class Proposer:
             # Even if the connection breaks now, the batch counts as sent under this term: nobody here can
             # know whether the leader has received it. Only an outbox that still held it may say so.
             self._proposals.sent(batch, self._raw.term, leader_id)
+            if self._tracer is not None and self._tracer.is_on:
+                self._trace(batch, is_appended=leader_id == self._raw.id)
+
+    def _trace(self, batch: Sequence[Proposal], *, is_appended: bool) -> None:
+        """Note where proposals are that were just appended, as the last entries, or forwarded."""
+        first_index = self._raw.last_index - len(batch) + 1
+        for position, proposal in enumerate(batch):
+            if proposal.trace is not None:
+                proposal.trace.reached("appended" if is_appended else "forwarded")
+                proposal.trace.index = first_index + position if is_appended else None
 
     def _propose_changes(self, peers: PeerTransport, leader_id: int) -> None:
         for proposal in self._proposals.queued_changes:
