@@ -19,6 +19,7 @@ class Plan:
         proposals: whether the node without HTTP is measured.
         state_nodes, keys: for what is measured with few and with many keys.
         state_limit_s: how long PUTs go on, at most, until a snapshot was taken.
+        traced_puts: whose way is followed, one after the other.
         kills: of the leader.
         series: for growth; None measures none.
     """
@@ -32,6 +33,7 @@ class Plan:
     state_nodes: int
     keys: tuple[int, ...]
     state_limit_s: float
+    traced_puts: int
     kills: int
     series: Series | None
 
@@ -49,6 +51,7 @@ def full_plan(*, rounds: int, seconds: float, keys: int, limit_s: int) -> Plan:
         state_nodes=3,
         keys=(10_000, keys),
         state_limit_s=600.0,
+        traced_puts=500,
         kills=5 * rounds,
         series=Series(
             keys=powers,
@@ -71,6 +74,7 @@ def quick_plan() -> Plan:
         state_nodes=1,
         keys=(500,),
         state_limit_s=0.0,
+        traced_puts=20,
         kills=1,
         series=None,
     )

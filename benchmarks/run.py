@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 from benchmarks import wrk
 from benchmarks.contestants import NAMED_ONLY
 from benchmarks.figures import Figures
-from benchmarks.measurements import disk, failover, growth, http_load, proposals, state
+from benchmarks.measurements import disk, failover, growth, hops, http_load, proposals, state
 from benchmarks.plan import Plan
 from benchmarks.processes import BenchmarkError
 
 #: The parts of a run, as `--only` names them.
-PARTS = ("loads", "disk", "proposals", "state", "failover", "growth")
+PARTS = ("loads", "disk", "hops", "proposals", "state", "failover", "growth")
 
 
 class Run:
@@ -58,6 +58,10 @@ class Run:
     def _disk(self, backups: Path) -> None:
         for number in range(self._plan.rounds):
             self._step(f"{disk.NAME}, round {number + 1}", partial(disk.measure_disk, self._plan.seconds))
+
+    def _hops(self, backups: Path) -> None:
+        measure = partial(hops.measure_hops, self._plan.state_nodes, self._plan.traced_puts)
+        self._step(f"trace of {self._plan.traced_puts} PUTs", measure)
 
     def _proposals(self, backups: Path) -> None:
         if not self._plan.proposals:

@@ -19,6 +19,7 @@ _HEADS = {
     "restart_s": "restart s",
     "snapshot_s": "snapshot s",
     "slowest_during_snapshot_ms": "slowest during it ms",
+    "since_parsed_ms": "ms since the request was parsed",
     "stall_s": "write stall s",
     "stall_election_timeouts": "in election timeouts",
 }
@@ -99,7 +100,8 @@ def _figures(figures: Sequence[Figure]) -> str:
         ]
         for figure in figures
     ]
-    return f"## {', '.join(dict.fromkeys(figure.what for figure in figures))}\n\n{_table(head, rows)}"
+    subjects = dict.fromkeys(figure.what.partition(":")[0] for figure in figures)
+    return f"## {', '.join(subjects)}\n\n{_table(head, rows)}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -68,7 +68,7 @@ def test_every_part_runs(tmp_path: Path) -> None:
     for name, program in NAMED_ONLY.items():
         assert missing[name].startswith("is installed" if shutil.which(program) else "is not installed")
     parts = {figure["what"] for figure in figures}
-    assert parts >= {"fdatasync", "failover"}
+    assert parts >= {"fdatasync", "trace: durable", "failover"}
     assert ("state" in parts) != ("state" in missing)
     for figure in figures:
         assert figure["rounds"]
