@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from benchmarks.contestants import Contestant, Echo, Etcd, Ours
 from benchmarks.measurements.growth import Series
+from benchmarks.measurements.state import Lasts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,7 @@ class Plan:
         loads: operation and number of clients.
         proposals: whether the node without HTTP is measured.
         state_nodes, keys: for what is measured with few and with many keys.
-        state_limit_s: how long PUTs go on, at most, until a snapshot was taken.
+        state_lasts_s: how long PUTs go on there.
         traced_puts: whose way is followed, one after the other.
         kills: of the leader.
         series: for growth; None measures none.
@@ -32,7 +33,7 @@ class Plan:
     proposals: bool
     state_nodes: int
     keys: tuple[int, ...]
-    state_limit_s: float
+    state_lasts_s: Lasts
     traced_puts: int
     kills: int
     series: Series | None
@@ -50,7 +51,7 @@ def full_plan(*, rounds: int, seconds: float, keys: int, limit_s: int) -> Plan:
         proposals=True,
         state_nodes=3,
         keys=(10_000, keys),
-        state_limit_s=600.0,
+        state_lasts_s=Lasts(least=6 * seconds, most=600.0, step=seconds),
         traced_puts=500,
         kills=5 * rounds,
         series=Series(
@@ -73,7 +74,7 @@ def quick_plan() -> Plan:
         proposals=False,
         state_nodes=1,
         keys=(500,),
-        state_limit_s=0.0,
+        state_lasts_s=Lasts(least=0.0, most=0.0, step=1.0),
         traced_puts=20,
         kills=1,
         series=None,

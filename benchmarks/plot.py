@@ -7,7 +7,7 @@ from html import escape
 from benchmarks.figures import Figures
 from benchmarks.measurements import growth
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 400, 76, 56, 44, 24
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 400, 76, 56, 64, 32
 _COLOURS = ("#0969da", "#cf222e", "#1a7f37", "#8250df", "#9a6700")
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1f2328}.g{stroke:#d0d7de}.p{fill:#fff}"
@@ -34,8 +34,8 @@ def plots(figures: Figures) -> dict[str, str]:
 
 
 def draw(title: str, axes: tuple[str, str], lines: Mapping[str, Points]) -> str | None:
-    """An SVG of these lines; None if fewer than two points are there. All values are positive."""
-    lines = {name: sorted(points) for name, points in lines.items() if len(points) > 1}
+    """An SVG of these lines, through their points in order; None if no line has two. All values are positive."""
+    lines = {name: points for name, points in lines.items() if len(points) > 1}
     if not lines:
         return None
     xs = [math.log10(x) for points in lines.values() for x, _ in points]
@@ -63,8 +63,9 @@ def draw(title: str, axes: tuple[str, str], lines: Mapping[str, Points]) -> str 
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in where)
         parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{path}"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in where]
-        x, y = where[-1]
-        parts.append(_text(min(x, _WIDTH - _RIGHT), y - 8, name, "end"))
+        beside = _WIDTH - _RIGHT - 60 * number
+        parts.append(f'<circle cx="{beside - 44}" cy="{_TOP - 13}" r="4" fill="{colour}"/>')
+        parts.append(_text(beside, _TOP - 8, name, "end"))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">'
     background = f'<rect class="p" width="{_WIDTH}" height="{_HEIGHT}"/>'
     return "\n".join([head, f"<style>{_STYLE}</style>", background, *parts, "</svg>", ""])
@@ -74,6 +75,8 @@ def _latencies(figures: Figures, operation: str) -> Points:
     shape = {"keys": 1000, "value_bytes": 100, "nodes": 3}
     found = [f for f in figures if (f.what, f.contestant) == (operation, growth.NAME)]
     chosen = [f for f in found if shape.items() <= f.parameters.items()]
+    # Not by the rate: a line that turns back shows where more clients get less.
+    chosen.sort(key=lambda figure: figure.parameters["clients"])
     return [(f.median("rate_per_s") or 0.1, f.median("p50_ms") or 0.0) for f in chosen]
 
 
@@ -81,6 +84,7 @@ def _rates(figures: Figures, operation: str) -> Points:
     shape = {"clients": 64, "value_bytes": 100, "nodes": 3}
     found = [f for f in figures if (f.what, f.contestant) == (operation, growth.NAME)]
     chosen = [f for f in found if shape.items() <= f.parameters.items()]
+    chosen.sort(key=lambda figure: figure.parameters["keys"])
     return [(f.parameters["keys"], f.median("rate_per_s") or 0.0) for f in chosen]
 
 

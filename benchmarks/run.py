@@ -83,9 +83,7 @@ class Run:
         for keys in plan.keys:
 
             def measure(figures: Figures, directory: Path, keys: int = keys) -> None:
-                state.measure_state(
-                    plan.state_nodes, keys, plan.seconds, plan.state_limit_s, figures, backups, directory
-                )
+                state.measure_state(plan.state_nodes, keys, plan.state_lasts_s, figures, backups, directory)
 
             self._step(f"{keys:,} keys", measure)
 

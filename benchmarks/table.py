@@ -14,7 +14,7 @@ _HEADS = {
     "max_ms": "max ms",
     "put_rate_per_s": "PUT per s",
     "written_bytes_per_put": "bytes written a PUT",
-    "snapshots": "snapshots meanwhile",
+    "snapshots": "snapshots seen",
     "resident_bytes": "memory, bytes",
     "restart_s": "restart s",
     "snapshot_s": "snapshot s",

@@ -7,6 +7,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 from benchmarks.ask import ask, connect, exchange
 from benchmarks.contestants.ours import OurCluster, Ours, our_cluster
@@ -20,6 +21,19 @@ _SNAPSHOT_S = 600.0
 _RESTART_S = 300.0
 
 
+class Lasts(NamedTuple):
+    """How long PUTs go on, in seconds: until a snapshot was taken, which is a part of their cost.
+
+    Attributes:
+        least, most: but so long in any case, and no longer.
+        step: for so long at once; then it is seen whether there was a snapshot.
+    """
+
+    least: float
+    most: float
+    step: float
+
+
 def make_backup(keys: int, value_bytes: int, directory: Path) -> Path:
     """A backup with so many keys; `directory` keeps it."""
     file = directory / f"backup-{keys}-{value_bytes}"
@@ -31,19 +45,18 @@ def make_backup(keys: int, value_bytes: int, directory: Path) -> Path:
 
 
 def measure_state(
-    nodes: int, keys: int, seconds: float, limit_s: float, figures: Figures, backups: Path, directory: Path
+    nodes: int, keys: int, lasts_s: Lasts, figures: Figures, backups: Path, directory: Path
 ) -> None:
     """Everything that is measured with so many keys, of one cluster that is started for it.
 
     Args:
-        seconds: PUTs go on so long, and further until a snapshot was taken, which is a part of their cost.
-        limit_s: but no longer than this.
+        lasts_s: how long the PUTs go on.
     """
     with our_cluster(nodes, directory, make_backup(keys, VALUE_BYTES, backups)) as cluster:
         leader = cluster.leader()
         resident_bytes = cluster.daemons[leader].resident_bytes()
         pause_ms, snapshot_s = _slowest_during_snapshot(cluster, leader, keys)
-        rate, written, snapshots = _puts(cluster, leader, directory, keys, seconds, limit_s)
+        rate, written, snapshots = _puts(cluster, leader, directory, keys, lasts_s)
         figures.add(
             "state",
             Ours(nodes).name,
@@ -59,11 +72,13 @@ def measure_state(
 
 
 def _puts(
-    cluster: OurCluster, leader: int, directory: Path, keys: int, seconds: float, limit_s: float
+    cluster: OurCluster, leader: int, directory: Path, keys: int, lasts_s: Lasts
 ) -> tuple[float, float, int]:
     """Rate, bytes that the leader writes for each PUT, and how many snapshots are in them."""
     daemon = cluster.daemons[leader]
-    load = Load(operation="put", api="rest", clients=64, keys=keys, value_bytes=VALUE_BYTES, seconds=seconds)
+    load = Load(
+        operation="put", api="rest", clients=64, keys=keys, value_bytes=VALUE_BYTES, seconds=lasts_s.step
+    )
     snap = directory / f"node-{leader + 1}" / "snap"
     seen = {_newest(snap)}
     before, began_s, requests, loaded_s = daemon.written_bytes(), perf_counter(), 0, 0.0
@@ -72,7 +87,10 @@ def _puts(
         requests += measured.requests
         loaded_s += measured.requests / measured.rate_per_s
         seen.add(_newest(snap))
-        if len(seen) > 1 or perf_counter() - began_s > limit_s:
+        elapsed_s = perf_counter() - began_s
+        # One snapshot of a large state is enough; of a small one there are many in that time, so that it
+        # matters little where in the last interval the load ends.
+        if elapsed_s >= lasts_s.most or (len(seen) > 1 and elapsed_s >= lasts_s.least):
             break
     return requests / loaded_s, (daemon.written_bytes() - before) / requests, len(seen) - 1
 

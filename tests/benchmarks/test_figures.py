@@ -80,7 +80,7 @@ def test_plots_are_drawn_where_there_are_points() -> None:
     assert list(drawn) == ["latency-throughput.svg"]
     root = ElementTree.fromstring(drawn["latency-throughput.svg"])
     assert len(root.findall("{http://www.w3.org/2000/svg}polyline")) == 2
-    assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 6
+    assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 6 + 2  # and two in the legend
     assert draw("<&>", ("x", "y"), {"a<b": [(1.0, 2.0), (1.0, 3.0)]}) is not None
 
 
