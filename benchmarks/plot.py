@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from benchmarks.figures import Figures
+from benchmarks.figures import Figure, Figures
 from benchmarks.measurements import growth
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 400, 76, 56, 64, 32
@@ -34,7 +34,7 @@ def plots(figures: Figures) -> dict[str, str]:
 
 
 def draw(title: str, axes: tuple[str, str], lines: Mapping[str, Points]) -> str | None:
-    """An SVG of these lines, through their points in order; None if no line has two. All values are positive."""
+    """An SVG of these lines, through their points in order; None if no line has two. All are positive."""
     lines = {name: points for name, points in lines.items() if len(points) > 1}
     if not lines:
         return None
@@ -72,20 +72,21 @@ def draw(title: str, axes: tuple[str, str], lines: Mapping[str, Points]) -> str 
 
 
 def _latencies(figures: Figures, operation: str) -> Points:
-    shape = {"keys": 1000, "value_bytes": 100, "nodes": 3}
-    found = [f for f in figures if (f.what, f.contestant) == (operation, growth.NAME)]
-    chosen = [f for f in found if shape.items() <= f.parameters.items()]
     # Not by the rate: a line that turns back shows where more clients get less.
-    chosen.sort(key=lambda figure: figure.parameters["clients"])
+    chosen = _series(figures, operation, "clients", keys=1000, value_bytes=100, nodes=3)
     return [(f.median("rate_per_s") or 0.1, f.median("p50_ms") or 0.0) for f in chosen]
 
 
 def _rates(figures: Figures, operation: str) -> Points:
-    shape = {"clients": 64, "value_bytes": 100, "nodes": 3}
-    found = [f for f in figures if (f.what, f.contestant) == (operation, growth.NAME)]
-    chosen = [f for f in found if shape.items() <= f.parameters.items()]
-    chosen.sort(key=lambda figure: figure.parameters["keys"])
+    chosen = _series(figures, operation, "keys", clients=64, value_bytes=100, nodes=3)
     return [(f.parameters["keys"], f.median("rate_per_s") or 0.0) for f in chosen]
+
+
+def _series(figures: Figures, operation: str, growing: str, **fixed: int) -> list[Figure]:
+    """The figures in which one parameter grows, in its order, and these others are fixed."""
+    found = [f for f in figures if (f.what, f.contestant) == (operation, growth.NAME)]
+    chosen = [f for f in found if fixed.items() <= f.parameters.items()]
+    return sorted(chosen, key=lambda figure: figure.parameters[growing])
 
 
 def _ticks(left: float, right: float) -> list[float]:

@@ -101,7 +101,8 @@ def _figures(figures: Sequence[Figure]) -> str:
         for figure in figures
     ]
     subjects = dict.fromkeys(figure.what.partition(":")[0] for figure in figures)
-    return f"## {', '.join(subjects)}\n\n{_table(head, rows)}"
+    by = ", ".join(name.replace("_", " ") for name in parameters)
+    return f"## {', '.join(subjects)}{f' by {by}' if by else ''}\n\n{_table(head, rows)}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
