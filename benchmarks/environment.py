@@ -30,7 +30,7 @@ def describe(directory: Path) -> dict[str, str]:
 
 
 def _load() -> str:
-    """How busy the machine was. Where threads wait for a processor, a disk call takes a slice of 4 ms or so."""
+    """How busy the machine was. A thread that waits for a processor makes its disk call look slow."""
     load = " ".join(f"{load:.2f}" for load in os.getloadavg())
     is_busy = os.getloadavg()[0] > len(os.sched_getaffinity(0)) / 2
     return f"{load}; the machine was busy, so the figures say little" if is_busy else load
