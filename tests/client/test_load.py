@@ -1,10 +1,11 @@
 """The parts of a load: its times, its connections, and what it counts when servers fail."""
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
-import trio.testing
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.load.clients import fill, run_clients
@@ -43,15 +44,22 @@ def test_times_at_the_ends() -> None:
     assert latencies.histogram([1.0]) == [2, 1]
 
 
+@asynccontextmanager
+async def connection_and_server() -> AsyncIterator[tuple[LoadConnection, trio.SocketStream]]:
+    """A connection, and the other end of it."""
+    ours, theirs = (trio.SocketStream(end) for end in trio.socket.socketpair())
+    async with ours, theirs:
+        yield LoadConnection(ours), theirs
+
+
 async def answers(*replies: bytes) -> list[int]:
     """The statuses of the exchanges that a server answers with these bytes, until an error."""
-    ours, theirs = trio.testing.memory_stream_pair()
-    connection = LoadConnection(ours)
-    statuses = []
-    for reply in replies:
-        await theirs.send_all(reply)
-        statuses.append(await connection.exchange(b"?"))
-    return [*statuses, connection.keeps_alive]
+    async with connection_and_server() as (connection, server):
+        statuses = []
+        for reply in replies:
+            await server.send_all(reply)
+            statuses.append(await connection.exchange(b"?"))
+        return [*statuses, connection.keeps_alive]
 
 
 async def test_responses_of_every_framing() -> None:
@@ -69,11 +77,14 @@ async def test_what_is_no_response() -> None:
     """It breaks the exchange, with a reason."""
     with pytest.raises(BrokenExchangeError, match="no HTTP response"):
         await answers(b"\x15\x03\x01\0\x02\x02\x50")
-    ours, theirs = trio.testing.memory_stream_pair()
-    await theirs.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")
-    await theirs.send_eof()
-    with pytest.raises(BrokenExchangeError, match="connection closed"):
-        await LoadConnection(ours).exchange(b"?")
+    async with connection_and_server() as (connection, server):
+        await server.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")
+        await server.send_eof()
+        with pytest.raises(BrokenExchangeError, match="connection closed"):
+            await connection.exchange(b"?")
+        await server.aclose()
+        with pytest.raises(BrokenExchangeError, match="connection broken"):
+            await connection.exchange(b"?")
 
 
 def test_mixed_draws_both() -> None:

@@ -1,10 +1,12 @@
-"""One connection of the load: HTTP/1.1 over a Trio stream, one request at a time, kept alive.
+"""One connection of the load: HTTP/1.1 over TCP, one request at a time, kept alive.
 
 Nothing is kept of a response but its status: the client must cost less than the server that it measures.
 """
 
 import httptools
 import trio
+
+from raftkv_trio.http.transport import Gone, PlainTransport
 
 _PIECE_BYTES = 64 * 1024
 
@@ -20,8 +22,8 @@ class LoadConnection:
         keeps_alive: whether another request may follow the last response.
     """
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._transport = PlainTransport(stream)
         self._parser = httptools.HttpResponseParser(self)
         self._status: int | None = None
         self.keeps_alive = True
@@ -33,13 +35,13 @@ class LoadConnection:
         """
         self._status = None
         try:
-            await self._stream.send_all(request)
+            await self._transport.send(memoryview(request))
             while self._status is None:
-                data = await self._stream.receive_some(_PIECE_BYTES)
+                data = await self._transport.receive(_PIECE_BYTES)
                 if not data:
                     raise BrokenExchangeError("connection closed")
                 self._parser.feed_data(data)
-        except trio.BrokenResourceError as error:
+        except Gone as error:
             raise BrokenExchangeError("connection broken") from error
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise BrokenExchangeError("no HTTP response") from error
