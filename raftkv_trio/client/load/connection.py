@@ -6,7 +6,7 @@ Nothing is kept of a response but its status: the client must cost less than the
 import httptools
 import trio
 
-from raftkv_trio.http.transport import Gone, PlainTransport
+from raftkv_trio.tcp_stream import GONE, TcpStream
 
 _PIECE_BYTES = 64 * 1024
 
@@ -23,7 +23,7 @@ class LoadConnection:
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self._transport = PlainTransport(stream)
+        self._stream = TcpStream(stream)
         self._parser = httptools.HttpResponseParser(self)
         self._status: int | None = None
         self.keeps_alive = True
@@ -35,13 +35,13 @@ class LoadConnection:
         """
         self._status = None
         try:
-            await self._transport.send(memoryview(request))
+            await self._stream.send_all(request)
             while self._status is None:
-                data = await self._transport.receive(_PIECE_BYTES)
+                data = await self._stream.receive_some(_PIECE_BYTES)
                 if not data:
                     raise BrokenExchangeError("connection closed")
                 self._parser.feed_data(data)
-        except Gone as error:
+        except GONE as error:
             raise BrokenExchangeError("connection broken") from error
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise BrokenExchangeError("no HTTP response") from error
