@@ -104,8 +104,12 @@ FLAG_OF = {
     "listen_metrics": "--listen-metrics",
     "force": "--force",
     "procfile": "--procfile",
+    "duration_s": "--duration",
+    "value_bytes": "--value-size",
+    "read_percent": "--reads",
 }
-_WITHOUT_VARIABLE = {"--force", "--procfile"}
+#: Flags of commands other than `serve`, which no environment variable sets.
+WITHOUT_VARIABLE = {"--force", "--procfile", "--duration", "--value-size", "--reads"}
 
 
 def variable_of(flag: str) -> str:
@@ -153,7 +157,7 @@ def naming_flags(sentence: str) -> str:
             return field[0]
         is_given = any(argument == flag or argument.startswith(f"{flag}=") for argument in sys.argv)
         variable = variable_of(flag)
-        is_set = flag not in _WITHOUT_VARIABLE and _sets_the_flag(variable)
+        is_set = flag not in WITHOUT_VARIABLE and _sets_the_flag(variable)
         return variable if is_set and not is_given else flag
 
     return re.sub(r"`(\w+)`", name, sentence)

@@ -16,7 +16,7 @@ from raftkv_trio._version import __version__
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.cli.commands import program
 from raftkv_trio.cli.serve import serve, server_config
-from raftkv_trio.cli.shared_flags import FLAG_OF
+from raftkv_trio.cli.shared_flags import FLAG_OF, WITHOUT_VARIABLE
 from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
 from raftkv_trio.errors import ConfigError
 from tests.cli.program import run, serving
@@ -116,7 +116,7 @@ def test_every_field_that_a_flag_sets_is_in_the_table() -> None:
     others = {"--join": {"join"}, "--no-root-members": {"root_members"}}
     others["--cluster-secret-file"] = {"cluster_secret"}  # has tests of its own
     assert fields_of | others == {
-        flag: {field} for field, flag in FLAG_OF.items() if flag not in ("--force", "--procfile")
+        flag: {field} for field, flag in FLAG_OF.items() if flag not in WITHOUT_VARIABLE
     }
 
 

@@ -39,13 +39,13 @@ class Load:
 
     def __post_init__(self) -> None:
         if not 0 < self.duration_s <= MAX_DURATION_S:
-            raise ConfigError(f"--duration must be positive, and at most {MAX_DURATION_S:.0f} s")
+            raise ConfigError(f"`duration_s` must be positive, and at most {MAX_DURATION_S:.0f} s")
         if self.value_bytes > MAX_MESSAGE_BYTES:
             raise ConfigError(
-                f"--value-size must be at most {MAX_MESSAGE_BYTES}; no node takes a larger value"
+                f"`value_bytes` must be at most {MAX_MESSAGE_BYTES}; no node takes a larger value"
             )
         if self.read_percent > 100:
-            raise ConfigError("--reads must be at most 100")
+            raise ConfigError("`read_percent` must be at most 100")
 
     @property
     def operations(self) -> tuple[str, ...]:
