@@ -234,7 +234,7 @@ class SeedRun:
         return sum(client.succeeded for client in self.clients)
 
     def _have_ended(self) -> bool:
-        """Whether each removed node has ended, except those that know too few members to be told."""
+        """Whether each removed node has ended, except those that nobody can tell whom they believe."""
         return all(
             m.state in (ProcessState.REMOVED, ProcessState.REFUSED) or not self._can_be_told(m)
             for m in self.simulation.members.values()
@@ -242,11 +242,12 @@ class SeedRun:
         )
 
     def _can_be_told(self, removed: SimulatedMember) -> bool:
-        """Whether as many members as a removed node has to hear of its removal are reached by it."""
-        # Until it is a member, a joiner asks those of its configuration.
-        reached = [
-            other
-            for other in self._members()
-            if (other.id in removed.config.members if removed.parts is None else removed.dials(other.id))
-        ]
-        return len(reached) >= ENOUGH
+        """Whether a removed node reaches as many members as have to tell it, and believes them."""
+        present = {other.id for other in self._members()}
+        parts = removed.parts
+        if parts is None:  # until it is a member, a joiner asks those of its configuration
+            return len(present & removed.config.members.keys()) >= ENOUGH
+        others = parts.membership.envelope.members.keys() - {removed.id}
+        enough = min(ENOUGH, len(others)) if parts.removal.index is None else 1
+        told_by = [i for i in present if removed.dials(i) and removed.believes(i)]
+        return 0 < enough <= len(told_by)

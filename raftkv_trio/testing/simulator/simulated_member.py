@@ -213,6 +213,10 @@ class SimulatedMember(ABC):
             and (peer_id in parts.peers.outgoing or peer_id in self._introduced)
         )
 
+    def believes(self, peer_id: int) -> bool:
+        """Whether the word of a peer counts that says that this node was removed: that of members alone."""
+        return self.parts is not None and peer_id in self.parts.membership.envelope.members
+
     def add_poll(self, poll: Poll) -> None:
         """Call `poll` after each of the node's events, until it returns True or the process ends."""
         self._polls.append(poll)

@@ -231,8 +231,7 @@ class SteppedMember(SimulatedMember):
         return self.parts.membership.envelope.removed.get(peer_id)
 
     def told_removed(self, peer_id: int, index: int) -> None:
-        # Members alone are believed, as in `Peers`.
-        if self.parts is not None and peer_id in self.parts.membership.envelope.members:
+        if self.parts is not None and self.believes(peer_id):
             self._act(self._epoch, self.parts.removal.told_by_member, (peer_id, index))
 
     def answer(self, asker: int) -> JoinAnswer | None:

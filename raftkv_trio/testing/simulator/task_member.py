@@ -98,6 +98,11 @@ class TaskMember(SimulatedMember):
                 self._went_down(self)
         self._wake()
 
+    def believes(self, peer_id: int) -> bool:
+        # There is no cluster secret, so a member proves itself by the key that it told at the first meeting.
+        parts = self.parts
+        return parts is not None and super().believes(peer_id) and peer_id in parts.storage.known_keys
+
     # ------------------------------------------------------------ pauses, and the time of disk calls
 
     def resume(self) -> None:
