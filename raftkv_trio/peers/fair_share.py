@@ -6,8 +6,10 @@ let a broken peer bring in 16,000 small messages: a second's work, in which no h
 
 from collections.abc import Iterator
 
-from raftkv_trio.peers.wire import Forward, Members, PeerFrame, Refused, SingleFrame
-from raftkv_trio.raft.types import Message
+import trio
+
+from raftkv_trio.payload.cbor import MAX_ITEMS
+from raftkv_trio.peers.wire import Forward, ForwardChange, Members, PeerFrame, Refused, SingleFrame
 from raftkv_trio.sync import ByteBoundedQueue
 from raftkv_trio.world import Clock
 
@@ -15,10 +17,15 @@ from raftkv_trio.world import Clock
 MAX_A_TURN = 256
 #: So many in a second, in the long run. Correct peers send far less: this is 200,000 entries a second.
 RATE = 25_600
-#: So many entries, or proposals, take about as long as a message.
-_ITEMS_A_MESSAGE = 8
-#: So many bytes that cannot be decoded take at most about as long as a message.
-_DAMAGED_BYTES_A_MESSAGE = 128
+#: So many of these take about as long as a message.
+_ENTRIES_A_MESSAGE = _PROPOSALS_A_MESSAGE = 8
+_IDS_A_MESSAGE = 3
+#: A member takes about as long as so many messages: its URL is parsed.
+_MESSAGES_A_MEMBER = 2
+#: So many bytes of a change of members, or of a refused frame, take at most about as long as a message.
+_BYTES_A_MESSAGE = 16
+#: A longer refused frame takes no longer, since the number of its items has a bound (`payload/cbor.py`).
+_MAX_REFUSED_BYTES = MAX_ITEMS
 
 
 def pieces_of(frame: PeerFrame) -> Iterator[PeerFrame]:
@@ -33,21 +40,18 @@ def pieces_of(frame: PeerFrame) -> Iterator[PeerFrame]:
 def cost_of(piece: PeerFrame) -> int:
     """About how long it takes to decode a piece and to act on it, in messages."""
     if not isinstance(piece, SingleFrame):
-        return len(piece) + sum([_entries_in(message) for message in piece]) // _ITEMS_A_MESSAGE
+        return len(piece) + sum([len(message.entries) for message in piece]) // _ENTRIES_A_MESSAGE
     match piece:
         case Forward():
-            count = len(piece.proposals)
+            return 1 + len(piece.proposals) // _PROPOSALS_A_MESSAGE
+        case ForwardChange():
+            return 1 + len(piece.request) // _BYTES_A_MESSAGE
         case Refused():
-            count = len(piece.ids)
+            return 1 + len(piece.ids) // _IDS_A_MESSAGE
         case Members():
-            count = len(piece.addresses)
+            return 1 + len(piece.addresses) * _MESSAGES_A_MEMBER
         case _:
-            count = 0
-    return 1 + count // _ITEMS_A_MESSAGE
-
-
-def _entries_in(message: Message) -> int:
-    return len(message.entries)
+            return 1
 
 
 class FairShare:
@@ -60,9 +64,9 @@ class FairShare:
         self._taken = 0
         self._paid_at = clock.now()  # at the rate, all was paid for by then; it may be in the future
 
-    def charge_damaged(self, size_bytes: int) -> None:
-        """A frame could not be decoded, which ends the connection. It is paid for on the next one."""
-        self._paid_at = max(self._paid_at, self._clock.now()) + size_bytes / _DAMAGED_BYTES_A_MESSAGE / RATE
+    def charge_refused(self, size_bytes: int) -> None:
+        """A frame was refused, which ends the connection. It is paid for on the next one."""
+        self._charge(min(size_bytes, _MAX_REFUSED_BYTES) / _BYTES_A_MESSAGE)
 
     async def wait_paid(self) -> None:
         """Return when all is paid for. Cancellation leaves nothing behind."""
@@ -73,6 +77,9 @@ class FairShare:
 
         A piece that costs more than a turn may is taken alone. Cancellation takes nothing.
         """
+        # It took long to decode, and so may the next one, which may be there already: others run in between.
+        if cost > MAX_A_TURN:
+            await trio.lowlevel.checkpoint()
         now = self._clock.now()
         if now + MAX_A_TURN / RATE < self._paid_at + cost / RATE and now < self._paid_at:
             await self._clock.sleep_until(self._paid_at)
@@ -82,4 +89,7 @@ class FairShare:
             self._drains = self._inbox.drains
             self._taken = 0
         self._taken += cost
+        self._charge(cost)
+
+    def _charge(self, cost: float) -> None:
         self._paid_at = max(self._paid_at, self._clock.now()) + cost / RATE

@@ -263,7 +263,11 @@ class Incoming:
                     frame, size_bytes = self._decoded(whole, share), len(whole)
                     if isinstance(frame, FramePart):
                         raise PeerProtocolError("a part of a part")
-                self._check(peer_id, frame)
+                try:
+                    self._check(peer_id, frame)
+                except PeerProtocolError:
+                    share.charge_refused(size_bytes)
+                    raise
                 for piece in pieces_of(frame):
                     # While either of these waits, this stream is not read, and TCP holds the peer back.
                     await share.take(cost_of(piece))
@@ -273,7 +277,7 @@ class Incoming:
         try:
             return decode_peer_frame(payload)
         except PeerProtocolError:
-            share.charge_damaged(len(payload))
+            share.charge_refused(len(payload))
             raise
 
     async def _put(self, peer_id: int, frame: PeerFrame, wire_bytes: int) -> None:
@@ -304,6 +308,8 @@ class Incoming:
                 )
             if message.type not in _NETWORK_TYPES:
                 raise PeerProtocolError(f"messages of type {message.type.name} do not travel between nodes")
+            if message.snapshot is not None:
+                raise PeerProtocolError(f"a snapshot came with a message of type {message.type.name}")
             try:
                 check_entries(message.entries)
             except DecodeError as error:

@@ -1,6 +1,6 @@
 """Attacks that load a node for as long as they run, each in a process of its own.
 
-    python -m tests.peers.attackers ATTACK HOST:PORT NODE CLUSTER_ID MEMBER CLIENT_PORT
+    python -m tests.peers.attackers ATTACK HOST:PORT NODE CLUSTER_ID MEMBER CLIENT_PORT TERM
 
 Each says a line when it begins, and repeats itself as fast as the node lets it.
 """
@@ -8,6 +8,7 @@ Each says a line when it begins, and repeats itself as fast as the node lets it.
 import struct
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from zlib import crc32
 
 import trio
@@ -15,16 +16,21 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.node.reads import CONTEXT_BYTES
-from raftkv_trio.payload.cbor import MAX_ITEMS
+from raftkv_trio.payload.cbor import MAX_ITEMS, MAX_MEMBERS
+from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.framing import MAX_FRAME_BYTES
 from raftkv_trio.peers.handshake_frames import Purpose
 from raftkv_trio.peers.wire import (
     MAX_MESSAGES,
     Forward,
+    ForwardChange,
+    Members,
     Refused,
     SnapshotOffer,
     encode_forward,
+    encode_forward_change,
+    encode_members,
     encode_messages,
     encode_refused,
     encode_snapshot_frame,
@@ -45,11 +51,13 @@ class Attackers:
 
     Args:
         client_port: where the node serves clients.
+        term: in which the node is.
     """
 
-    def __init__(self, stranger: HostilePeer, member: HostilePeer, client_port: int) -> None:
+    def __init__(self, stranger: HostilePeer, member: HostilePeer, client_port: int, term: int) -> None:
         self.stranger, self.member = stranger, member
         self._client_port = client_port
+        self._term = term
 
     # ------------------------------------------------------------ strangers
 
@@ -79,7 +87,7 @@ class Attackers:
 
     async def heartbeats(self) -> None:
         """Frames of messages that say nothing new, each of which is taken."""
-        message = self.member.message(MessageType.HEARTBEAT_RESP, term=1)
+        message = self.member.message(MessageType.HEARTBEAT_RESP, term=self._term)
         await self._flood(encode_messages([message] * MAX_MESSAGES))
 
     async def contexts(self) -> None:
@@ -98,12 +106,37 @@ class Attackers:
     async def commands(self) -> None:
         """Commands that are too large."""
         proposals = ((ProposalId(self.member.node_id, 1, 1), bytes(MAX_FRAME_BYTES - 100)),)
-        await self._flood(encode_forward(Forward(1, proposals)))
+        await self._flood(encode_forward(Forward(self._term, proposals)))
 
     async def refusals(self) -> None:
         """Refusals of proposals that nobody has forwarded."""
         ids = tuple([ProposalId(1, 1, number) for number in range(10_000)])
-        await self._flood(encode_refused(Refused(1, ids, "no")))
+        await self._flood(encode_refused(Refused(self._term, ids, "no")))
+
+    async def repeats(self) -> None:
+        """Answers that make a leader stream its log from the beginning, again and again."""
+        taken = self.member.message(MessageType.APP_RESP, term=self._term, index=1)
+        refused = replace(taken, index=2, reject=True, reject_hint=1)
+        await self._flood(encode_messages([taken, refused] * (MAX_MESSAGES // 2)))
+
+    async def members(self) -> None:
+        """As many members as fit, for which nobody has asked."""
+        addresses = {i: PeerAddress("127.0.0.1", i) for i in range(1, MAX_MEMBERS + 1)}
+        await self._flood(encode_members(Members(addresses)))
+
+    async def changes(self) -> None:
+        """Changes of the members, as large as they may be."""
+        proposal_id = ProposalId(self.member.node_id, 1, 1)
+        change = MemberChange(Action.UPDATE, 1000, PeerAddress("127.0.0.1", 1))
+        request = ChangeRequest((change,) * 250).encode()
+        await self._flood(encode_forward_change(ForwardChange(self._term, proposal_id, request)) * 100)
+
+    async def snapshots_on_stream(self) -> None:
+        """Messages with a snapshot that names as many members as fit."""
+        ids = tuple(range(1, MAX_MEMBERS + 1))
+        snapshot = Snapshot(1, 1, ConfState(ids, ids, ids, ids))
+        message = self.member.message(MessageType.APP_RESP, term=self._term, snapshot=snapshot)
+        await self._flood(encode_messages([message] * 10))
 
     async def collisions(self) -> None:
         """Keys that collide."""
@@ -118,8 +151,9 @@ class Attackers:
         await self._once(b"\x82\x03" + empty_lists(MAX_ITEMS - 10))
 
     async def nested(self) -> None:
-        """As large as a frame may be, of items that are all no message."""
-        await self._once(b"\x82\x03\x9a" + (250_000).to_bytes(4, "big") + (b"\x4c" + bytes(12)) * 250_000)
+        """About as large as a frame may be, of items that are all no message."""
+        count = MAX_ITEMS - 10
+        await self._once(b"\x82\x03\x9a" + count.to_bytes(4, "big") + (b"\x53" + bytes(19)) * count)
 
     async def _once(self, payload: bytes) -> None:
         async with self.member.speaking() as stream:
@@ -128,8 +162,8 @@ class Attackers:
 
     async def snapshots(self) -> None:
         """Offers of one who does not lead."""
-        snapshot = Snapshot(1_000_000, 1, ConfState(voters=(1, 2, 3)))
-        message = self.member.message(MessageType.SNAP, term=1, snapshot=snapshot)
+        snapshot = Snapshot(1_000_000, self._term, ConfState(voters=(1, 2, 3)))
+        message = self.member.message(MessageType.SNAP, term=self._term, snapshot=snapshot)
         async with self.member.speaking(purpose=Purpose.SNAPSHOT) as stream:
             await stream.send(encode_snapshot_frame(SnapshotOffer(message, 10_000_000)))
             await stream.wait_closed()
@@ -170,6 +204,10 @@ ATTACKS: dict[str, tuple[Callable[[Attackers], Awaitable[None]], int]] = {
     "reads": (Attackers.reads, 1),
     "commands": (Attackers.commands, 1),
     "refusals": (Attackers.refusals, 1),
+    "repeats": (Attackers.repeats, 1),
+    "members": (Attackers.members, 1),
+    "changes": (Attackers.changes, 1),
+    "snapshots-on-stream": (Attackers.snapshots_on_stream, 1),
     "collisions": (Attackers.collisions, 1),
     "items": (Attackers.items, 1),
     "lists": (Attackers.lists, 1),
@@ -200,7 +238,9 @@ async def run(name: str, attackers: Attackers) -> None:
             nursery.start_soon(repeat)
 
 
-def main(name: str, target: str, node: str, cluster_id: str, member: str, client_port: str) -> None:
+def main(
+    name: str, target: str, node: str, cluster_id: str, member: str, client_port: str, term: str
+) -> None:
     """See the head of this module."""
     host, port = target.split(":")
     address = PeerAddress(host, int(port))
@@ -208,7 +248,7 @@ def main(name: str, target: str, node: str, cluster_id: str, member: str, client
         HostilePeer(address, target_id=int(node), cluster_id=int(cluster_id), node_id=node_id)
         for node_id in (99, int(member))
     ]
-    trio.run(run, name, Attackers(stranger, peer, int(client_port)))
+    trio.run(run, name, Attackers(stranger, peer, int(client_port), int(term)))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 import trio
 import trio.testing
 
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.fair_share import MAX_A_TURN, RATE, FairShare, cost_of, pieces_of
-from raftkv_trio.peers.wire import Forward, MembersQuery, PeerFrame
+from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, PeerFrame, Refused
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from raftkv_trio.sync import ByteBoundedQueue, Wakeup
 from raftkv_trio.world import TrioClock
@@ -27,11 +28,14 @@ def test_a_frame_is_cut_into_pieces_that_fit() -> None:
 
 
 def test_what_a_message_holds_costs_too() -> None:
-    """Entries, and proposals."""
+    """Entries, proposals, ids, members, and changes of them."""
     entries = tuple([Entry(1, i) for i in range(6400)])
     assert cost_of([Message(type=MessageType.APP, to=1, from_=2, entries=entries)]) == 801
-    proposals = tuple([(ProposalId(2, 1, i), b"") for i in range(640)])
-    assert cost_of(Forward(1, proposals)) == 81
+    ids = tuple([ProposalId(2, 1, i) for i in range(600)])
+    assert cost_of(Forward(1, tuple([(proposal_id, b"") for proposal_id in ids]))) == 76
+    assert cost_of(Refused(1, ids, "no")) == 201
+    assert cost_of(Members({i: PeerAddress("127.0.0.1", i) for i in range(1, 101)})) == 201
+    assert cost_of(ForwardChange(1, ids[0], bytes(1600))) == 101
 
 
 async def test_who_has_had_its_share_waits_for_the_turn(autojump_clock: trio.testing.MockClock) -> None:
@@ -65,13 +69,14 @@ async def test_nobody_brings_more_than_a_rate(autojump_clock: trio.testing.MockC
         assert trio.current_time() - begun_at >= 0.9 * 100_000 / RATE
 
 
-async def test_what_cannot_be_decoded_is_paid_for_later(autojump_clock: trio.testing.MockClock) -> None:
-    """On the next stream; little that is damaged costs hardly anything."""
+async def test_what_is_refused_is_paid_for_later(autojump_clock: trio.testing.MockClock) -> None:
+    """On the next stream. A small frame costs hardly anything, a huge one no more than a large one."""
     share, begun_at = FairShare(ByteBoundedQueue(Wakeup(), 1000), TrioClock()), trio.current_time()
-    share.charge_damaged(300_000)
-    await share.wait_paid()
-    assert 0.05 < trio.current_time() - begun_at < 0.2
-    begun_at = trio.current_time()
-    share.charge_damaged(100)
+    for size_bytes in (300_000, 4_000_000):
+        share.charge_refused(size_bytes)
+        await share.wait_paid()
+        assert 0.4 < trio.current_time() - begun_at < 0.6
+        begun_at = trio.current_time()
+    share.charge_refused(100)
     await share.wait_paid()
     assert trio.current_time() - begun_at < 0.001

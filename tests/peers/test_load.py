@@ -23,22 +23,30 @@ from tests.rest.serving import Wire
 
 HOSTILE = 3
 ATTACK_S = 1.0
-#: The loop is never held up for so long, on a quiet machine; and on one that is as slow as may be.
+#: The loop is never held up for so long.
 HELD_S = 0.1
-SLOWLY_HELD_S = 0.5
+#: So many entries a leader can be made to send again and again.
+LOG_ENTRIES = 3000
 GROWTH_BYTES = 100_000_000
 #: Attacks of which the metric shows that they have begun.
-REFUSED = ("hellos", "terms", "contexts", "collisions", "items", "lists", "nested")
+REFUSED = ("hellos", "terms", "contexts", "collisions", "items", "lists", "nested", "snapshots-on-stream")
 ROUNDS = 5
 ROUND_S = 2.0
 
 
 @asynccontextmanager
 async def attacking(
-    attack: str, address: str, node_id: int, cluster_id: int, *, client_port: int = 1, niceness: int = 0
+    attack: str,
+    address: str,
+    node_id: int,
+    cluster_id: int,
+    term: int,
+    *,
+    client_port: int = 1,
+    niceness: int = 0,
 ) -> AsyncIterator[None]:
     """An attacker's process, which attacks all the time."""
-    arguments = [attack, address, str(node_id), str(cluster_id), str(HOSTILE), str(client_port)]
+    arguments = [attack, address, str(node_id), str(cluster_id), str(HOSTILE), str(client_port), str(term)]
     command = ["nice", "-n", str(niceness), sys.executable, "-m", "tests.peers.attackers", *arguments]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE))
@@ -57,10 +65,16 @@ class LoopWatch(trio.abc.Instrument):
     """Measures each pass of the loop, from where it has looked for input to where it looks again.
 
     In processor time of this thread: what other processes of the machine do does not count.
+
+    Attributes:
+        longest_s: of all passes but one. One pass may hold a full garbage collection, which takes as long as
+            all that lives in the process is large, with or without an attack. What an attack costs shows in
+            other passes too, since each attack repeats itself.
     """
 
     def __init__(self) -> None:
         self.longest_s = 0.0
+        self._exception_s = 0.0
         self._begun_at: float | None = None
 
     def after_io_wait(self, timeout: float) -> None:
@@ -68,23 +82,26 @@ class LoopWatch(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:
         if self._begun_at is not None:
-            self.longest_s = max(self.longest_s, time.thread_time() - self._begun_at)
+            taken_s = time.thread_time() - self._begun_at
+            self.longest_s = max(self.longest_s, min(taken_s, self._exception_s))
+            self._exception_s = max(taken_s, self._exception_s)
 
 
-@pytest.mark.parametrize("held_s", [SLOWLY_HELD_S, pytest.param(HELD_S, marks=pytest.mark.timing)])
 @pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in OF_CLIENTS])
-async def test_an_attack_does_not_hold_up_the_loop(tmp_path: Path, attack: str, held_s: float) -> None:
+async def test_an_attack_does_not_hold_up_the_loop(tmp_path: Path, attack: str) -> None:
     """Of a leader: it goes on leading, takes commands, and grows by less than 100 MB."""
     async with besieged(tmp_path) as siege:
-        terms = siege.terms()
+        async with trio.open_nursery() as nursery:
+            for _ in range(LOG_ENTRIES):
+                nursery.start_soon(siege.propose, b"")
         leader = await siege.leader()
-        node_id = leader.config.node_id
+        node_id, terms = leader.config.node_id, siege.terms()
         gc.collect()
         gc.freeze()  # what a whole test run has made is no node's
         before = resident_bytes(os.getpid())
         watch = LoopWatch()
         address = siege.addresses[node_id].url.removeprefix("http://")
-        async with attacking(attack, address, node_id, siege.cluster_id):
+        async with attacking(attack, address, node_id, siege.cluster_id, terms[node_id]):
             came = leader.running.measures().refusals
             if attack in REFUSED:
                 await siege.until(lambda: leader.running.measures().refusals != came)
@@ -95,7 +112,7 @@ async def test_an_attack_does_not_hold_up_the_loop(tmp_path: Path, attack: str, 
             trio.lowlevel.remove_instrument(watch)
             assert resident_bytes(os.getpid()) - before < GROWTH_BYTES
         gc.unfreeze()
-        assert watch.longest_s < held_s
+        assert watch.longest_s < HELD_S
         await siege.check_unharmed(terms=terms)
         await siege.check_starts_again()
 
@@ -165,7 +182,9 @@ async def test_honest_clients_hardly_wait_longer(
                 await ask_for_a_while(port, *quiet)
                 # At a low priority: the attacker of a real network does not take the node's processor.
                 cluster_id = int(status["cluster_id"], 16)
-                async with attacking(attack, address, leader, cluster_id, client_port=port, niceness=19):
+                async with attacking(
+                    attack, address, leader, cluster_id, status["term"], client_port=port, niceness=19
+                ):
                     await ask_for_a_while(port, *loud)
                     grown = resident_bytes(pid) - before
                 assert grown < GROWTH_BYTES

@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 _FOR_A_LEADER = (MessageType.READ_INDEX, MessageType.TRANSFER_LEADER)
 _LOG_INTERVAL_S = 60.0
-#: Of these only the last one of a peer and term counts.
+#: Of these only the last one of a peer and term counts; of answers to appends, see `without_superseded`.
 _REPEATED = (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP, MessageType.READ_INDEX)
 
 
@@ -193,7 +193,7 @@ class Driver:
                 self._take_frame(peer_id, frame)
             else:
                 messages += [(peer_id, message) for message in frame]
-        for peer_id, message in without_superseded_heartbeats(messages):
+        for peer_id, message in without_superseded(messages):
             self._step(peer_id, message)
         # After all of them: there may be two messages of one snapshot, and the core may take the second one.
         for _, message in messages:
@@ -347,8 +347,8 @@ def _last_entry_index(items: Sequence[Item]) -> int | None:
     return entries[-1][-1].index if entries else None
 
 
-def without_superseded_heartbeats(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Message]]:
-    """`messages` without heartbeats, answers to them, and reads, that a later one of that peer supersedes.
+def without_superseded(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, Message]]:
+    """`messages` without heartbeats, reads, and answers, that a later one of that peer supersedes.
 
     Every ReadIndex round sends heartbeats, so thousands of them may wait for a node that was paused. The core
     would answer each heartbeat, and react to each answer by sending all entries that the follower lacks.
@@ -356,10 +356,16 @@ def without_superseded_heartbeats(messages: Sequence[tuple[int, Message]]) -> li
     Each read that is asked for makes the leader send such a round. A node asks for a read again, under a new
     context, only because the one before was not answered. So the last one stands for all.
 
+    An answer to an append says up to where the follower has the log, or that it refuses one. Each may make
+    the leader stream all that the follower lacks. So the last refusal stands for all, and the last answer for
+    all of no higher index.
+
     Dropping them is safe: a leader's later heartbeat carries at least the commit index of an earlier one, and
     its newest read round, whose confirmation confirms all rounds before it; or no round, if no read waits.
+    And any answer may be lost: the answer to the next heartbeat makes the leader repeat what is lacking.
     """
     seen: set[tuple[int, MessageType, int]] = set()
+    highest: dict[tuple[int, bool, int], int] = {}
     kept: list[tuple[int, Message]] = []
     for peer_id, message in reversed(messages):
         if message.type in _REPEATED:
@@ -367,6 +373,12 @@ def without_superseded_heartbeats(messages: Sequence[tuple[int, Message]]) -> li
             if beat in seen:
                 continue
             seen.add(beat)
+        elif message.type is MessageType.APP_RESP:
+            answer = (peer_id, message.reject, message.term)
+            index = highest.get(answer, -1)
+            if index >= 0 and (message.reject or message.index <= index):
+                continue
+            highest[answer] = max(index, message.index)
         kept.append((peer_id, message))
     kept.reverse()
     return kept

@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,24 @@ async def test_answers_that_gathered_get_one_append(turns: Turns) -> None:
     turns.transport.take(MessageType.APP)
     turns.receive(*[Message(type=MessageType.HEARTBEAT_RESP, to=1, from_=2, term=term)] * 1000)
     assert len(turns.transport.take(MessageType.APP)) == 1
+
+
+async def test_a_log_that_is_asked_for_again_and_again_is_streamed_once(turns: Turns) -> None:
+    """In one turn only the last refusal of an append counts, and the last of the highest answers."""
+    term = turns.lead()
+    (first,) = [message.index + 1 for message in turns.transport.take(MessageType.APP) if message.to == 2]
+    for number in range(100):
+        turns.parts.proposals.submit(b"%d" % number)
+    turns.parts.driver.wakeup.set()
+    turns.run()
+    turns.transport.sent.clear()
+    taken = Message(type=MessageType.APP_RESP, to=1, from_=2, term=term, index=first)
+    lower = replace(taken, index=first - 1)
+    refused = replace(taken, index=first + 1, reject=True, reject_hint=first)
+    turns.receive(*[taken, refused, lower] * 100)
+    sent = turns.transport.take(MessageType.APP)
+    assert len(sent) <= 3
+    assert max(message.entries[-1].index for message in sent if message.entries) == first + 100
 
 
 async def test_a_refusal_to_lead_is_logged_once_a_minute(
