@@ -127,6 +127,8 @@ def bench(
         click.echo(as_text(load, run.servers, tally))
     if run.interrupted_by is not None:
         return 128 + run.interrupted_by
+    if not tally.succeeded and not tally.failed:
+        raise RaftKVError("the time was over before any request was answered; give it more (--duration)")
     if not tally.succeeded:
         raise RaftKVError("no request succeeded; the lines above say why")
     return 0

@@ -203,7 +203,8 @@ def _what_is_ignored(
             f"`members` is ignored, except that this node listens to nodes with these ids: {node} has the"
             f" members {members}; to change them, use raftkv-trio member"
         )
-    if _is_made_with(storage, present, config.cluster_token):
+    # No token is none that could be ignored, whatever the cluster began with.
+    if not config.cluster_token or _is_made_with(storage, present, config.cluster_token):
         return
     if any(_is_made_with(storage, members, "") for members in (config.members, present)):
         yield f"`cluster_token` is ignored: {node} belongs to a cluster that was made without one"

@@ -119,6 +119,10 @@ def test_nothing_succeeds(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert re.search(r"^put: [\d,]+ times status 413$", done.stdout, re.MULTILINE)
         assert done.stderr == "raftkv-trio: no request succeeded; the lines above say why\n"
+        moment = ["--duration", "0.000001", "--endpoint", node.url]
+        done = run("bench", "put", *moment, directory=tmp_path)
+        assert done.returncode == 1
+        assert "the time was over before any request was answered" in done.stderr
         said = refusal("bench", "get", *SHORT, "--endpoint", node.url, directory=tmp_path, exit_code=1)
         assert said == f"{node.url} answers PUT with status 413, so there are no keys to read"
 

@@ -63,6 +63,12 @@ class Tally:
         return sum(outcomes.latencies.count for outcomes in self.outcomes.values())
 
     @property
+    def failed(self) -> int:
+        """How many requests did not succeed, and attempts to reach a server."""
+        errors = [count for outcomes in self.outcomes.values() for count in outcomes.errors.values()]
+        return sum(errors) + self.unreached.total()
+
+    @property
     def elapsed_s(self) -> float:
         """How long the run was; 0 if it has not begun."""
         if self.began_s is None or self.ended_s is None:
