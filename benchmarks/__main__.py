@@ -11,6 +11,7 @@ from typing import NoReturn
 from benchmarks.environment import describe
 from benchmarks.plan import full_plan, quick_plan
 from benchmarks.plot import plots
+from benchmarks.processes import ending_children
 from benchmarks.run import PARTS, Run
 from benchmarks.table import as_json, as_markdown
 
@@ -36,7 +37,8 @@ def main() -> int:
         environment = describe(Path(directory))
         run = Run(plan, tuple(arguments.only or PARTS), Path(directory))
         try:
-            run.carry_out()
+            with ending_children():
+                run.carry_out()
         except _OutOfTimeError as error:
             run.figures.failed["the whole run"] = str(error)
     signal.alarm(0)

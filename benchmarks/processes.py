@@ -75,6 +75,21 @@ def stopping(daemons: Sequence[Daemon]) -> Iterator[None]:
             daemon.stop(signal.SIGKILL)
 
 
+@contextmanager
+def ending_children() -> Iterator[None]:
+    """Kill at the end of the block whatever this process has started and not ended.
+
+    A signal may end the run between the start of a process and the block that would stop it.
+    """
+    try:
+        yield
+    finally:
+        for task in Path("/proc/self/task").iterdir():
+            for pid in (task / "children").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+                os.waitpid(int(pid), 0)
+
+
 def run_to_end(command: Sequence[str | Path], timeout_s: float) -> str:
     """The standard output of a process that ends by itself. Raises BenchmarkError if it fails."""
     words = [str(word) for word in command]
