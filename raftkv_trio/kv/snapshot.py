@@ -16,14 +16,15 @@ from sortedcontainers import SortedDict
 
 from raftkv_trio import strict_cbor
 from raftkv_trio.errors import CorruptLog, DecodeError, UpgradeNeeded
-from raftkv_trio.kv.txn import KeyValue
+from raftkv_trio.kv.record import digest_of, fields_of, pack, size_of
 
 VERSION = 1
 CHUNK_BYTES = 64 * 1024
-_RECORD_OVERHEAD_BYTES = 32
 _MAX_DEPTH = 2
-#: A chunk has no more than the key-values that `take` takes, each with six fields.
-_MAX_ITEMS = 1 + 7 * -(-CHUNK_BYTES // _RECORD_OVERHEAD_BYTES)
+#: A chunk of small key-values has fewer items: each takes `HEAD_BYTES` of `CHUNK_BYTES` at least, and is a
+#: list of six. So many bytes cannot have more, and are not counted: that would take a tenth of a start.
+_MAX_ITEMS = 2 * CHUNK_BYTES
+_NO_NATURAL = "the store's snapshot has a number that is not an integer from 0 to 2**63-1"
 
 
 class PinnedView:
@@ -35,30 +36,31 @@ class PinnedView:
 
     def __init__(self, records: SortedDict) -> None:
         self._records = records
-        self._kept = SortedDict()  # key -> KeyValue; None: it did not exist. Only keys not passed yet
+        self._kept = SortedDict()  # key -> its record; None: it did not exist. Only keys not passed yet
         self._passed: bytes | None = None
         self.count = len(records)
 
-    def keep(self, key: bytes, old: KeyValue | None) -> None:
+    def keep(self, key: bytes, old: bytes | None) -> None:
         """Note that the map is about to change `key`, which holds `old` now."""
         if self._passed is None or key > self._passed:
             self._kept.setdefault(key, old)
 
-    def take(self, max_bytes: int) -> list[KeyValue]:
-        """The next key-values, until they have `max_bytes` together or none is left; empty at the end."""
-        taken: list[KeyValue] = []
+    def take(self, max_bytes: int) -> list[tuple[bytes, bytes]]:
+        """The next keys and their records, until they have `max_bytes` together; empty at the end."""
+        taken: list[tuple[bytes, bytes]] = []
         size = 0
         previous = None
-        now = self._records.irange(self._passed, inclusive=(False, True))
-        for key in merge(now, self._kept):
+        records, kept = self._records, self._kept
+        now = records.irange(self._passed, inclusive=(False, True))
+        for key in merge(now, kept) if kept else now:
             # A key that is in both existed when the view was made, and has changed since.
             if key == previous:
                 continue
             previous = key
-            record: KeyValue | None = self._kept[key] if key in self._kept else self._records[key]
+            record: bytes | None = kept[key] if key in kept else records[key]
             if record is not None:
-                taken.append(record)
-                size += len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES
+                taken.append((key, record))
+                size += len(key) + len(record)
                 if size >= max_bytes:
                     break
         self._pass(previous)
@@ -75,12 +77,16 @@ def write_snapshot(view: PinnedView, revision: int, state_hash: str) -> Iterator
     """Chunks of a view, each made when it is asked for."""
     yield cbor2.dumps([VERSION, revision, view.count])
     while records := view.take(CHUNK_BYTES):
-        yield cbor2.dumps([list(record) for record in records])
+        yield cbor2.dumps([fields_of(key, record) for key, record in records])
     yield cbor2.dumps([bytes.fromhex(state_hash)])
 
 
 class SnapshotReader:
-    """Iterates over the key-values of a snapshot. After the last one, call `verify`.
+    """Iterates over the keys of a snapshot and their records. After the last one, call `verify`.
+
+    Attributes:
+        revision: of the state.
+        digest_sum, size_bytes: of the key-values read so far.
 
     Raises CorruptLog, here and in the iteration, for chunks that `write_snapshot` did not make. Raises
     UpgradeNeeded if a newer version of this program made them.
@@ -96,19 +102,25 @@ class SnapshotReader:
             case _:
                 raise CorruptLog("the store's snapshot does not begin as one")
         self.revision: int = _natural(revision)
+        self.digest_sum = self.size_bytes = 0
         self._count = _natural(count)
 
-    def __iter__(self) -> Iterator[KeyValue]:
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         previous = b""
         read = 0
         while read < self._count:
-            for fields in self._next_chunk():
-                record = _record(fields)
-                if record.key <= previous or record.mod_revision > self.revision:
+            chunk = self._next_chunk()
+            # A start does this for each key that the store holds, so the loop makes no object that it does
+            # not need.
+            for fields in chunk:
+                key, record = _key_and_record(fields, self.revision)
+                if key <= previous:
                     raise CorruptLog("the store's snapshot has a key-value out of order")
-                previous = record.key
-                read += 1
-                yield record
+                previous = key
+                self.digest_sum += digest_of(key, record)
+                self.size_bytes += size_of(key, record)
+                yield key, record
+            read += len(chunk)
         if read > self._count:
             raise CorruptLog("the store's snapshot has more key-values than its first chunk says")
 
@@ -132,23 +144,27 @@ class SnapshotReader:
         return value
 
 
-def _record(fields: Any) -> KeyValue:
+def _key_and_record(fields: Any, revision: int) -> tuple[bytes, bytes]:
     if type(fields) is not list or len(fields) != 6:
         raise CorruptLog("the store's snapshot has a key-value of another form")
     key, value, create_revision, mod_revision, version, lease = fields
     if type(key) is not bytes or type(value) is not bytes:
         raise CorruptLog("the store's snapshot has a key or value that is not bytes")
-    return KeyValue(
-        key,
-        value,
-        _natural(create_revision),
-        _natural(mod_revision),
-        _natural(version),
-        None if lease is None else _natural(lease),
-    )
+    # Not `_natural` for each, which would take as long as all the rest: or-ed together they are negative, or
+    # have a bit above the 63rd, if one of them is, or has.
+    if (
+        not (type(create_revision) is type(mod_revision) is type(version) is int)
+        or (create_revision | mod_revision | version) >> 63
+    ):
+        raise CorruptLog(_NO_NATURAL)
+    if lease is not None:
+        _natural(lease)
+    if mod_revision > revision:
+        raise CorruptLog("the store's snapshot has a key-value out of order")
+    return key, pack(value, create_revision, mod_revision, version, lease)
 
 
 def _natural(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise CorruptLog("the store's snapshot has a number that is not an integer from 0 to 2**63-1")
+        raise CorruptLog(_NO_NATURAL)
     return value

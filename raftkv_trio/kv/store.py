@@ -10,7 +10,7 @@ hash and bytes of snapshot on every node. The rules:
 - A txn that would make the store larger than the quota that it names itself changes nothing, and has a result
   too: `OverQuota`. What counts is the bytes of all keys and values. No node's own configuration is asked.
 - A command of a newer version of this program raises `UpgradeNeeded`: only an upgraded node knows its effect.
-- Records are immutable and replaced as a whole, so a caller may keep what it has read.
+- A `KeyValue` is immutable, so a caller may keep what it has read.
 
 The **state hash** depends on the state alone, not on how it came about: each key-value has a 128-bit digest;
 the store keeps the sum of all digests modulo 2**128, which a change updates in O(1); the hash is a digest of
@@ -22,12 +22,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from struct import Struct
 from typing import TypeVar
-from weakref import WeakSet
+from weakref import ref
 
 from sortedcontainers import SortedDict
 
 from raftkv_trio.errors import UpgradeNeeded
 from raftkv_trio.kv.codec import check_version, decode_txn
+from raftkv_trio.kv.record import (
+    DIGEST_BYTES,
+    create_revision_and_version,
+    digest_of,
+    pack,
+    size_of,
+    unpack,
+)
 from raftkv_trio.kv.snapshot import PinnedView, SnapshotReader, write_snapshot
 from raftkv_trio.kv.txn import (
     TO_THE_LAST,
@@ -55,12 +63,9 @@ from raftkv_trio.state_machine import Committed
 #: The revision of a store before its first write.
 EMPTY_REVISION = 1
 
-_DIGEST_BYTES = 16
-_DIGEST_MASK = 2 ** (8 * _DIGEST_BYTES) - 1
-_NO_LEASE = 2**64 - 1
+_DIGEST_MASK = 2 ** (8 * DIGEST_BYTES) - 1
 Operand = TypeVar("Operand", int, bytes)
 
-_RECORD = Struct(">QQQQQ")
 _STATE = Struct(">Q16s")
 
 
@@ -75,23 +80,25 @@ class Store:
     def __init__(self) -> None:
         self.revision = EMPTY_REVISION
         self.size_bytes = 0
-        self._records = SortedDict()  # key -> KeyValue
+        self._records = SortedDict()  # key -> its record (`kv/record.py`)
         self._digest_sum = 0
-        self._views: WeakSet[PinnedView] = WeakSet()  # of snapshots that are still being read
+        # Of snapshots that are still being read. No WeakSet, which each change of a key would iterate over:
+        # that takes as long as all the rest of the change.
+        self._views: list[ref[PinnedView]] = []
 
     def __len__(self) -> int:
         return len(self._records)
 
     def get(self, key: bytes) -> KeyValue | None:
         """The key-value of `key`; None if the key does not exist."""
-        record: KeyValue | None = self._records.get(key)
-        return record
+        record: bytes | None = self._records.get(key)
+        return None if record is None else unpack(key, record)
 
     def range(self, start: bytes, end: bytes = TO_THE_LAST, limit: int | None = None) -> list[KeyValue]:
         """The key-values from `start` up to, but not including, `end`, in order, at most `limit` of them."""
         first, last = self._bounds(start, end)
         stop = last if limit is None else min(last, first + limit)
-        return [self._records[key] for key in self._records.islice(first, stop)]
+        return [unpack(key, self._records[key]) for key in self._records.islice(first, stop)]
 
     @property
     def state_hash(self) -> str:
@@ -115,7 +122,7 @@ class Store:
         in the same thread. To give up early, drop the iterator.
         """
         view = PinnedView(self._records)
-        self._views.add(view)
+        self._views.append(ref(view, self._views.remove))
         return write_snapshot(view, self.revision, self.state_hash)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
@@ -128,12 +135,12 @@ class Store:
         # Drop the old state first, so that memory need not hold two.
         self._records, self._digest_sum, self.size_bytes = SortedDict(), 0, 0
         # Views of the old state go on with the old records.
-        self._views = WeakSet()
+        self._views = []
         reader = SnapshotReader(chunks)
         self.revision = reader.revision
-        self._records.update((record.key, record) for record in reader)
-        self._digest_sum = sum(map(_digest, self._records.values())) & _DIGEST_MASK
-        self.size_bytes = sum(map(_size, self._records.values()))
+        self._records.update(reader)
+        self._digest_sum = reader.digest_sum & _DIGEST_MASK
+        self.size_bytes = reader.size_bytes
         reader.verify(self.state_hash)
 
     def verify(self, chunks: Iterable[bytes]) -> None:
@@ -142,8 +149,9 @@ class Store:
         It neither reads nor changes this store, so it may run in another thread.
         """
         reader = SnapshotReader(chunks)
-        digest_sum = sum(map(_digest, reader)) & _DIGEST_MASK
-        reader.verify(_state_hash(reader.revision, digest_sum))
+        for _ in reader:
+            pass
+        reader.verify(_state_hash(reader.revision, reader.digest_sum & _DIGEST_MASK))
 
     def check_command(self, command: bytes) -> None:
         """Raise UpgradeNeeded for a command of a newer version, which `apply` could not run.
@@ -160,7 +168,7 @@ class Store:
         Raises InvalidTxn if a compare's operand does not fit its target, and QuotaExceeded; nothing has
         changed then. Apart from that, the txn must be one that `encode_txn` accepts.
         """
-        succeeded = all(map(self._holds, txn.compares))
+        succeeded = not txn.compares or all(map(self._holds, txn.compares))
         operations = txn.success if succeeded else txn.failure
         if txn.quota_bytes is not None:
             self._check_quota(operations, txn.quota_bytes)
@@ -175,8 +183,9 @@ class Store:
         grown_bytes = 0
         for operation in operations:
             if isinstance(operation, Put):
-                old = self.get(operation.key)
-                grown_bytes += len(operation.key) + len(operation.value) - (_size(old) if old else 0)
+                old = self._records.get(operation.key)
+                old_bytes = size_of(operation.key, old) if old is not None else 0
+                grown_bytes += len(operation.key) + len(operation.value) - old_bytes
         if grown_bytes > 0 and self.size_bytes + grown_bytes > quota_bytes:
             raise QuotaExceeded(self.size_bytes, quota_bytes)
 
@@ -208,6 +217,8 @@ class Store:
         raise InvalidTxn("the operand of a compare must be bytes for VALUE, else an integer")
 
     def _operate(self, operation: Operation, revision: int) -> OperationResult:
+        if type(operation) is Put:  # before the others, and without a pattern: a start does this for each key
+            return PutResult(self._put(*operation, revision))
         match operation:
             case Put(key, value, lease):
                 return PutResult(self._put(key, value, lease, revision))
@@ -225,14 +236,12 @@ class Store:
 
     def _put(self, key: bytes, value: bytes, lease: int | None, revision: int) -> KeyValue:
         old = self._before_change(key)
-        if old is None:
-            record = KeyValue(key, value, revision, revision, 1, lease)
-        else:
-            record = KeyValue(old.key, value, old.create_revision, revision, old.version + 1, lease)
-        self._records[record.key] = record
-        self.size_bytes += _size(record)
-        self._digest_sum = (self._digest_sum + _digest(record)) & _DIGEST_MASK
-        return record
+        create_revision, version = (revision, 0) if old is None else create_revision_and_version(old)
+        # The map keeps the key that it has: a second object of the same key would cost memory.
+        self._records[key] = record = pack(value, create_revision, revision, version + 1, lease)
+        self.size_bytes += size_of(key, record)
+        self._digest_sum = (self._digest_sum + digest_of(key, record)) & _DIGEST_MASK
+        return KeyValue(key, value, create_revision, revision, version + 1, lease)
 
     def _delete(self, key: bytes, range_end: bytes | None) -> int:
         if range_end is None:
@@ -244,14 +253,15 @@ class Store:
             del self._records[doomed_key]
         return len(doomed)
 
-    def _before_change(self, key: bytes) -> KeyValue | None:
+    def _before_change(self, key: bytes) -> bytes | None:
         """Take the record out of digest and size, and keep it for snapshots that have not passed it yet."""
-        old = self.get(key)
+        old: bytes | None = self._records.get(key)
         if old is not None:
-            self._digest_sum = (self._digest_sum - _digest(old)) & _DIGEST_MASK
-            self.size_bytes -= _size(old)
+            self._digest_sum = (self._digest_sum - digest_of(key, old)) & _DIGEST_MASK
+            self.size_bytes -= size_of(key, old)
         for view in self._views:
-            view.keep(key, old)
+            if (pinned := view()) is not None:
+                pinned.keep(key, old)
         return old
 
     def _bounds(self, start: bytes, end: bytes) -> tuple[int, int]:
@@ -262,8 +272,8 @@ class Store:
 
 
 def _state_hash(revision: int, digest_sum: int) -> str:
-    state = _STATE.pack(revision, digest_sum.to_bytes(_DIGEST_BYTES, "big"))
-    return blake2b(state, digest_size=_DIGEST_BYTES).hexdigest()
+    state = _STATE.pack(revision, digest_sum.to_bytes(DIGEST_BYTES, "big"))
+    return blake2b(state, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def _has_changed(result: OperationResult) -> bool:
@@ -280,18 +290,3 @@ def _stands(actual: Operand, relation: Relation, operand: Operand) -> bool:
             return actual > operand
         case Relation.LESS:
             return actual < operand
-
-
-def _size(record: KeyValue) -> int:
-    return len(record.key) + len(record.value)
-
-
-def _digest(record: KeyValue) -> int:
-    lease = _NO_LEASE if record.lease is None else record.lease
-    digest = blake2b(
-        _RECORD.pack(record.create_revision, record.mod_revision, record.version, lease, len(record.key)),
-        digest_size=_DIGEST_BYTES,
-    )
-    digest.update(record.key)
-    digest.update(record.value)
-    return int.from_bytes(digest.digest(), "big")

@@ -1,5 +1,8 @@
 """The store against a naive model, and etcd's rules of revisions one by one."""
 
+import gc
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -202,3 +205,19 @@ def test_the_state_hash_tells_states_apart() -> None:
         hashes.append(store.state_hash)
     assert len(set(hashes)) == len(hashes)
     assert all(len(h) == 32 for h in hashes)
+
+
+def test_what_a_key_costs() -> None:
+    """At most 300 bytes beside key and value, and no object that the garbage collector visits."""
+    keys = 20_000
+    store = Store()
+    tracemalloc.start()
+    try:
+        for number in range(keys):
+            store.apply([Committed(1, number, encode_txn(Txn(success=(Put(b"/%06d" % number, b"v"),))))])
+        gc.collect()
+        taken_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken_bytes / keys - 8 < 300
+    assert not any(map(gc.is_tracked, store._records.values()))
