@@ -4,6 +4,7 @@ The command line makes these objects from its flags, a program that embeds a nod
 that is wrong raises `ConfigError`, whose text names the field.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -76,9 +77,13 @@ class NodeConfig:
         segment_bytes: the size of a new segment of the log; a batch that is larger gets a segment of its
             size. A node survives a full disk only if half a segment has room for everything on its way to the
             log: `max_pending_bytes` on a leader, `max_inflight_bytes` on a follower.
-        snapshot_entries, snapshot_log_bytes: a snapshot is taken after this number, or size, of entries.
-        catch_up_entries, catch_up_bytes: how many entries are kept in memory behind a snapshot, for followers
-            that lag a little; a follower that lags more is sent the snapshot.
+        snapshot_entries, snapshot_log_bytes: a snapshot is taken after this number, or size, of entries, or
+            later, as `snapshot_log_share` says.
+        snapshot_log_share: a snapshot is not taken before the log behind the newest one has this part of its
+            size. So snapshots cost no more than the log times the inverse of this, and a start reads no more
+            log than this part of the state, if that is more than the two limits above.
+        catch_up_entries, catch_up_bytes: how many entries are kept in memory after they are applied, for
+            followers that lag a little; a follower that lags more is sent a snapshot.
         max_catch_up_bytes: how much of the log the leader keeps in memory, at most, while a member catches
             up. It slows writers when a voter lacks half of that.
     """
@@ -105,6 +110,7 @@ class NodeConfig:
     segment_bytes: int = DEFAULT_SEGMENT_BYTES
     snapshot_entries: int = DEFAULT_SNAPSHOT_ENTRIES
     snapshot_log_bytes: int = DEFAULT_SNAPSHOT_LOG_BYTES
+    snapshot_log_share: float = 0.25
     catch_up_entries: int = DEFAULT_CATCH_UP_ENTRIES
     catch_up_bytes: int = 64 * 1024 * 1024
     max_catch_up_bytes: int = 256 * 1024 * 1024
@@ -126,6 +132,8 @@ class NodeConfig:
             raise ConfigError(f"`segment_bytes` must be at least {MIN_SEGMENT_BYTES}")
         if min(self.snapshot_entries, self.snapshot_log_bytes) < 1:
             raise ConfigError("`snapshot_entries` and `snapshot_log_bytes` must be at least 1")
+        if not 0 <= self.snapshot_log_share < math.inf:  # so that NaN is refused too
+            raise ConfigError("`snapshot_log_share` must be a number that is not negative")
         if min(self.catch_up_entries, self.catch_up_bytes) < 0:
             raise ConfigError("`catch_up_entries` and `catch_up_bytes` must not be negative")
         if self.max_catch_up_bytes < 1:

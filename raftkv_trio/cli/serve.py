@@ -124,15 +124,19 @@ def _bound(
     help="Time without a leader after which a node campaigns; at least 10 round trips, and 5 heartbeat "
     "intervals. The same on all members.",
 )
-@_bound("snapshot_entries", "Number of log entries after which a snapshot is taken.", of=NodeConfig)
+@_bound(
+    "snapshot_entries",
+    "Number of log entries after which a snapshot is taken, or later if the state is large.",
+    of=NodeConfig,
+)
 @_bound(
     "snapshot_log_bytes",
-    "Size of log entries after which a snapshot is taken.",
+    "Size of log entries after which a snapshot is taken, or later if the state is large.",
     of=NodeConfig,
 )
 @_bound(
     "catch_up_entries",
-    "Number of log entries kept behind a snapshot, for members that lag a little.",
+    "Number of applied log entries kept in memory, for members that lag a little.",
     of=NodeConfig,
 )
 @_bound("idle_timeout_s", "How long a client's connection may be idle.")

@@ -50,6 +50,7 @@ class Applier:
         position: index and term of the last entry applied, and the configuration as of that entry.
         membership: the members as of that entry.
         log_bytes: sum of the sizes of all entries applied since the start.
+        restored_at_log_bytes: `log_bytes` when a snapshot was restored last; 0 if none was.
         restores: how many restores of a snapshot have begun.
         applies: how long applying a slice took.
         on_restored: called with each snapshot that was restored; None: nobody follows.
@@ -79,7 +80,7 @@ class Applier:
     ) -> None:
         self.applies = Histogram()
         self.position = position
-        self.log_bytes = 0
+        self.log_bytes = self.restored_at_log_bytes = 0
         self.restores = 0
         self.on_restored: Callable[[Restore], None] | None = None
         self.machine = machine
@@ -168,6 +169,7 @@ class Applier:
         # Back in the event loop: the parts below belong to it, and change in one piece between two tasks.
         self.position = SnapshotMeta(snapshot.index, snapshot.term, snapshot.conf_state)
         self.membership.restore(self._restored_envelope, snapshot.conf_state)
+        self.restored_at_log_bytes = self.log_bytes
         logger.info("restored the snapshot at index %d", snapshot.index)
         self._proposals.snapshot_applied(snapshot.term)
         self._proposals.term_applied(snapshot.term)

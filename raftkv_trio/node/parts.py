@@ -219,6 +219,7 @@ class NodeParts:
             log,
             self.active,
             self.world.clock,
+            lambda: self.snapshotter.want(),
             max_bytes=self.config.max_catch_up_bytes,
             tick_interval_s=self.config.tick_interval_s,
         )
@@ -232,8 +233,11 @@ class NodeParts:
             wakeup,
             commits,
             self.catching_up,
+            lambda: self.snapshotter.pinned_index,
             catch_up_entries=self.config.catch_up_entries,
             catch_up_bytes=self.config.catch_up_bytes,
+            snapshot_entries=self.config.snapshot_entries,
+            snapshot_log_bytes=self.config.snapshot_log_bytes,
         )
 
     def _make_known(self, log: MemoryStorage, latest_envelope: Envelope) -> KnownNodes:
@@ -292,6 +296,7 @@ class NodeParts:
             DiskRoom(self.proposals).report,
             entries=self.config.snapshot_entries,
             log_bytes=self.config.snapshot_log_bytes,
+            log_share=self.config.snapshot_log_share,
         )
 
     def _make_membership_changes(self, log: MemoryStorage) -> MembershipChanges:

@@ -10,6 +10,10 @@ A snapshot takes these steps, in this order:
 5. Only then are the segments and snapshots removed that the record makes unnecessary. A crash at any earlier
    moment leaves a directory that starts from the snapshot before.
 
+A snapshot is due when the log behind the newest one has a part, `log_share`, of the size of that one, and not
+before it has `entries` entries or `log_bytes` bytes. So what is written as snapshots is at most so many times
+what is written as log, however large the state is: each snapshot is paid for by the log that it replaces.
+
 Without room on the disk there is no snapshot. The node then refuses writes, and tries again after a while.
 """
 
@@ -51,9 +55,10 @@ class _Overtaken(Exception):
 
 
 class Snapshotter:
-    """Takes a snapshot when enough was applied since the last one, or when it is asked to.
+    """Takes a snapshot when enough was applied since the newest one, or when it is asked to.
 
     Attributes:
+        pinned_index: of the snapshot that is being taken, until the log continues it; None if none is.
         wakeup: set when there may be something to do, as after each batch of the applier.
         piece_bytes: a disk call writes chunks of at least this size in all.
         on_begun: called with each snapshot that is begun; None: nobody follows.
@@ -62,7 +67,8 @@ class Snapshotter:
         log_writer: records a snapshot that is whole.
         worker: writes and removes files, beside the log writer's worker.
         no_room: called with the reason when the disk has no room, and with None when it has.
-        entries, log_bytes: a snapshot is due after this many entries, or this many bytes of entries.
+        entries, log_bytes, log_share: a snapshot is due after this many entries, or this many bytes of
+            entries, and not before these bytes have this part of the newest snapshot's size.
     """
 
     def __init__(
@@ -77,8 +83,10 @@ class Snapshotter:
         *,
         entries: int,
         log_bytes: int,
+        log_share: float,
     ) -> None:
         self.wakeup = wakeup
+        self.pinned_index: int | None = None
         self.piece_bytes = PIECE_BYTES
         self.on_begun: Callable[[SnapshotMeta], None] | None = None
         self._storage = storage
@@ -89,7 +97,8 @@ class Snapshotter:
         self._no_room = no_room
         self._entries = entries
         self._log_bytes = log_bytes
-        self._log_bytes_then = 0
+        self._log_share = log_share
+        self._begun_at_log_bytes = self._taken_at_log_bytes = 0
         self._retry_at: float | None = None
         self._wanted = False
         self._is_recording = False
@@ -102,6 +111,8 @@ class Snapshotter:
     def recorded(self) -> None:
         """The log writer: the log continues the snapshot that was taken."""
         self._is_recording = False
+        self.pinned_index = None
+        self._taken_at_log_bytes = self._begun_at_log_bytes
         self._end(None)
 
     def want(self) -> None:
@@ -192,15 +203,18 @@ class Snapshotter:
             return False
         if self._wanted:
             return True
-        return not self.is_resting and (
-            position.index - newest.index >= self._entries
-            or self._applier.log_bytes - self._log_bytes_then >= self._log_bytes
-        )
+        if self.is_resting:
+            return False
+        # Counted from the newest snapshot that there is, and not from one that could not be written.
+        begun_at = max(self._taken_at_log_bytes, self._applier.restored_at_log_bytes)
+        behind_bytes = self._applier.log_bytes - begun_at
+        is_long = position.index - newest.index >= self._entries or behind_bytes >= self._log_bytes
+        return is_long and behind_bytes >= self._storage.snapshot_bytes * self._log_share
 
     def begin(self) -> Pinned:
         """Pin the state of the machine, as of the last entry applied."""
         self._retry_at = None
-        self._log_bytes_then = self._applier.log_bytes
+        self._begun_at_log_bytes = self._applier.log_bytes
         envelope = self._applier.membership.envelope.encode()
         return Pinned(self._applier.position, envelope, self._applier.machine.snapshot())
 
@@ -213,9 +227,14 @@ class Snapshotter:
         begun_at = self._clock.now()
         restores = self._applier.restores
         meta, envelope, chunks = self.begin()
+        self.pinned_index = meta.index
         if self.on_begun is not None:
             self.on_begun(meta)
-        file = yield from in_worker(self._storage.begin_snapshot, meta, envelope)
+        try:
+            file = yield from in_worker(self._storage.begin_snapshot, meta, envelope)
+        except OSError:
+            self.pinned_index = None
+            raise
         try:
             while piece := (yield from self._next_piece(chunks, restores)):
                 yield from in_worker(file.write, piece)
@@ -225,6 +244,7 @@ class Snapshotter:
                     yield from in_worker(self._storage.tidy)
             yield from in_worker(file.finish)
         except (OSError, _Overtaken) as error:
+            self.pinned_index = None
             try:
                 yield from in_worker(file.abandon)
             except BaseException:  # cancelled before the worker took the call, or the file cannot be removed

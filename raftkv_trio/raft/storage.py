@@ -8,11 +8,18 @@ The core never writes here. The log writer makes entries durable, then the drive
 from collections.abc import Sequence
 from typing import Protocol
 
-from raftkv_trio.raft.errors import Compacted, InvalidState, SnapshotOutOfDate, Unavailable
+from raftkv_trio.raft.errors import (
+    Compacted,
+    InvalidState,
+    SnapshotOutOfDate,
+    SnapshotTemporarilyUnavailable,
+    Unavailable,
+)
 from raftkv_trio.raft.types import ConfState, Entry, HardState, Snapshot
 
 #: What an entry counts besides its data when bytes are limited: about the size of its header on the wire.
 ENTRY_OVERHEAD_BYTES = 16
+_BLOCK_ENTRIES = 1024
 
 
 def entries_size(entries: Sequence[Entry]) -> int:
@@ -27,10 +34,19 @@ def payloads_size(entries: Sequence[Entry]) -> int:
 
 def limit_size(entries: Sequence[Entry], max_bytes: int | None) -> Sequence[Entry]:
     """The first of `entries`, as many as fit into `max_bytes`, but at least one."""
-    if max_bytes is None or len(entries) <= 1 or entries_size(entries) <= max_bytes:
+    if max_bytes is None or len(entries) <= 1:
         return entries
     size = 0
-    for count, entry in enumerate(entries):
+    # In blocks: the log of a start may have a million entries, of which few fit.
+    for begin in range(0, len(entries), _BLOCK_ENTRIES):
+        block = entries[begin : begin + _BLOCK_ENTRIES]
+        block_bytes = entries_size(block)
+        if size + block_bytes > max_bytes:
+            break
+        size += block_bytes
+    else:
+        return entries
+    for count, entry in enumerate(block, begin):
         size += len(entry.data) + ENTRY_OVERHEAD_BYTES
         if size > max_bytes and count:
             return entries[:count]
@@ -67,10 +83,11 @@ class Storage(Protocol):
         ...
 
     def snapshot(self) -> Snapshot:
-        """The newest snapshot; raises SnapshotTemporarilyUnavailable while it is being made.
+        """The newest snapshot, which the log continues: no entry between them is compacted.
 
-        Its `conf_state` is the one in force at its index, never a newer one. The core sends it only to nodes
-        that are members in it. So for a new member, storage has to make a newer snapshot.
+        Raises SnapshotTemporarilyUnavailable while there is none. Its `conf_state` is the one in force at its
+        index, never a newer one. The core sends it only to nodes that are members in it. So for a new member,
+        storage has to make a newer snapshot.
         """
         ...
 
@@ -119,6 +136,17 @@ class MemoryStorage(Storage):
         return self._base_index + len(self._entries)
 
     def snapshot(self) -> Snapshot:
+        # A follower that restores this snapshot needs the entry behind it next. If that is compacted, it
+        # would need a snapshot again, and so on for ever.
+        if self._snapshot.index < self._base_index:
+            raise SnapshotTemporarilyUnavailable(
+                f"the snapshot at {self._snapshot.index} ends before the first entry, {self._base_index + 1}"
+            )
+        return self._snapshot
+
+    @property
+    def newest_snapshot(self) -> Snapshot:
+        """The newest snapshot, even if entries right behind it are compacted."""
         return self._snapshot
 
     def set_hard_state(self, hard_state: HardState) -> None:

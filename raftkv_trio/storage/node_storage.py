@@ -60,6 +60,11 @@ class NodeStorage:
         return self.snapshots.newest
 
     @property
+    def snapshot_bytes(self) -> int:
+        """The size of that snapshot's file. Does not block."""
+        return self.snapshots.newest_bytes
+
+    @property
     def hard_state(self) -> HardState:
         """Term, vote and commit index as the log has them."""
         return self._log.hard_state

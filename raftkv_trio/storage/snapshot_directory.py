@@ -41,7 +41,14 @@ class SnapshotDirectory:
         self._begun: SnapshotFile | None = None  # the last one
         # Read now and not when it is needed: a directory whose snapshot is gone is refused at the start.
         self.newest, _ = self.read_head(newest)
+        self._adopted_bytes = self._read_size(newest)
         self._waiting: set[SnapshotId] = set()  # changed by several threads, each time in one operation
+
+    @property
+    def newest_bytes(self) -> int:
+        """The size of the newest snapshot's file. Does not block."""
+        begun = self._begun
+        return begun.size_bytes if begun is not None and begun.id == self.newest.id else self._adopted_bytes
 
     def begin(self, meta: SnapshotMeta, envelope: bytes) -> SnapshotFile:
         """Begin a snapshot of this node's own, one at a time. Until it ends `tidy` leaves its file alone."""
@@ -109,6 +116,7 @@ class SnapshotDirectory:
         self._disk.rename(path.with_name(f"{path.name}.part"), path)
         self.forget_received(snapshot)
         self._disk.sync_directory(self._directory)
+        self._adopted_bytes = self._read_size(snapshot)
         return self.read_head(snapshot)[0]
 
     def open(self, snapshot: SnapshotId) -> DiskFile:
@@ -159,6 +167,13 @@ class SnapshotDirectory:
         # One sync for all: a file that comes back after a loss of power is removed the next time.
         if obsolete:
             self._disk.sync_directory(self._directory)
+
+    def _read_size(self, snapshot: SnapshotId) -> int:
+        file = self.open(snapshot)
+        try:
+            return file.size()
+        finally:
+            file.close()
 
     def read_head(self, snapshot: SnapshotId) -> tuple[SnapshotMeta, bytes]:
         """A snapshot's header and the node's own part of it; raises CorruptLog.

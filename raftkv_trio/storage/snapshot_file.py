@@ -82,11 +82,14 @@ class SnapshotFile:
         envelope: the node's own part; not empty.
 
     Attributes:
+        id: the moment of the log that it holds.
         temporary: the path until the file is whole.
+        size_bytes: what is written so far.
     """
 
     def __init__(self, disk: Disk, directory: Path, meta: SnapshotMeta, envelope: bytes) -> None:
         self._disk = disk
+        self.id = meta.id
         self._path = directory / meta.id.file_name
         self.temporary = directory / f"{meta.id.file_name}.tmp"
         # The position counts parts, for their CRCs; the hash is of all bytes, frames included.

@@ -61,3 +61,27 @@ def test_a_newer_snapshot_is_installed_while_an_older_one_is_received() -> None:
     finished.finish(OWN)
     abandoned.abandon()
     assert storage.snapshot == LEADERS
+
+
+def test_the_size_of_the_newest_snapshot_is_known() -> None:
+    """Of one that was taken, of one that was received, and after a start; a begun one does not count."""
+    disk = SimulatedDisk(random.Random(1))
+    storage = reopen(disk)
+    file = storage.begin_snapshot(OWN, b"envelope")
+    file.write([b"state" * 1000])
+    assert storage.snapshot_bytes < 1000
+    file.finish()
+    storage.continue_from(OWN)
+    assert storage.snapshot_bytes == file.size_bytes == size_of(disk, OWN)
+    install(storage, LEADERS)
+    assert storage.snapshot_bytes == size_of(disk, LEADERS)
+    disk.lose_power()
+    assert reopen(disk).snapshot_bytes == size_of(disk, LEADERS)
+
+
+def size_of(disk: SimulatedDisk, meta: SnapshotMeta) -> int:
+    file = disk.open(DATA / "snap" / meta.id.file_name, read_only=True)
+    try:
+        return file.size()
+    finally:
+        file.close()

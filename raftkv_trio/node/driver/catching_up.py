@@ -6,6 +6,9 @@ the member needs the next snapshot, and so on for ever. So the leader
 
 - keeps the entries that a lagging member still needs, up to `max_bytes`: also those behind a snapshot on its
   way, as etcd does;
+- has a new snapshot taken if the newest one ends before the first entry in memory, so that the log does not
+  continue it: snapshots of a large state are far apart, and memory keeps only the newest part of the log
+  between them;
 - slows writers before a voter needs more than that. The rate falls with the room that is left, and never
   below what fills all of `max_bytes` in `LEAST_RATE_S`: a voter that never comes back must not stop all
   writes.
@@ -20,7 +23,7 @@ however slow writers are.
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.raft.progress import ProgressState
@@ -54,7 +57,8 @@ class CatchingUp:
 
     Args:
         log: the durable log, as the core reads it.
-        max_bytes: how much of it is kept, at most, for members that lag.
+        request_snapshot: has a snapshot taken of everything that is applied now.
+        max_bytes: how much of the log is kept, at most, for members that lag.
         tick_interval_s: between two calls of `tick`.
     """
 
@@ -64,6 +68,7 @@ class CatchingUp:
         log: MemoryStorage,
         active: ActiveMembers,
         clock: Clock,
+        request_snapshot: Callable[[], None],
         *,
         max_bytes: int,
         tick_interval_s: float,
@@ -72,6 +77,7 @@ class CatchingUp:
         self._log = log
         self._active = active
         self._clock = clock
+        self._request_snapshot = request_snapshot
         self._max_bytes = max_bytes
         self._tick_interval_s = tick_interval_s
         self._span = _Span(log)
@@ -92,7 +98,10 @@ class CatchingUp:
             for member, progress in members.items()
             if self._is_waited_for(member, progress)
         ]
-        needed = min([i for i in needs if i >= self._log.first_index()], default=index)
+        first, behind_snapshot = self._log.first_index(), self._log.newest_snapshot.index + 1
+        # One that lacks what is dropped already is sent the newest snapshot, and needs what is behind that.
+        needs = [i if i >= first else behind_snapshot for i in needs]
+        needed = min([i for i in needs if i >= first], default=index)
         if needed >= index:
             return index
         size = 0
@@ -124,6 +133,7 @@ class CatchingUp:
         members = self._raw.status().progress
         self._note_snapshots(members)
         first = self._log.first_index()
+        self._request_snapshot_if_needed(members, first)
         # What is needed from before the first entry comes by a snapshot: the log does not matter to it.
         lagging = [
             (_needed_from(progress), member)
@@ -150,6 +160,15 @@ class CatchingUp:
                 self._slowest,
                 behind_bytes / 1e6,
             )
+
+    def _request_snapshot_if_needed(self, members: Mapping[int, ProgressStatus], first: int) -> None:
+        # Looked at in each tick, and not when the core finds it out: without room there is no snapshot now.
+        # For one that does not respond nothing is sent, so that it costs nothing either.
+        if self._log.newest_snapshot.index + 1 < first and any(
+            progress.next < first and progress.pending_snapshot is None and self._active.responds(member)
+            for member, progress in members.items()
+        ):
+            self._request_snapshot()
 
     def _note_snapshots(self, members: Mapping[int, ProgressStatus]) -> None:
         """Note which members have been sent a snapshot, and have not acknowledged it."""

@@ -12,7 +12,7 @@ The applier has one thing at a time: a batch of entries, or a snapshot that repl
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import trio
@@ -23,7 +23,7 @@ from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.raft.confchange import decode_conf_change
 from raftkv_trio.raft.errors import InvalidConfiguration, PeerNotFound
 from raftkv_trio.raft.rawnode import RawNode
-from raftkv_trio.raft.storage import MemoryStorage
+from raftkv_trio.raft.storage import MemoryStorage, payloads_size
 from raftkv_trio.raft.types import EntryType, HardState, Message
 from raftkv_trio.storage import SnapshotMeta
 from raftkv_trio.sync import Wakeup
@@ -37,7 +37,9 @@ class Completions:
         wakeup: the driver's.
         commits: to the applier; the driver's task closes it.
         catching_up: says what lagging members need beyond that.
-        catch_up_entries, catch_up_bytes: how much of what a snapshot covers stays in `log`, at most.
+        pinned_index: of the snapshot that is being taken; None if none is.
+        catch_up_entries, catch_up_bytes: how much of what is applied stays in `log`, at most.
+        snapshot_entries, snapshot_log_bytes: when a snapshot is due at the earliest.
     """
 
     def __init__(
@@ -47,9 +49,12 @@ class Completions:
         wakeup: Wakeup,
         commits: trio.MemorySendChannel[Commits],
         catching_up: CatchingUp,
+        pinned_index: Callable[[], int | None],
         *,
         catch_up_entries: int,
         catch_up_bytes: int,
+        snapshot_entries: int,
+        snapshot_log_bytes: int,
     ) -> None:
         self.commits = commits
         self._raw = raw
@@ -58,6 +63,12 @@ class Completions:
         self._catching_up = catching_up
         self._catch_up_entries = catch_up_entries
         self._catch_up_bytes = catch_up_bytes
+        self._pinned_index = pinned_index
+        # The log is compacted at the latest when so much is applied since the last time.
+        self._max_applied_entries = snapshot_entries + catch_up_entries
+        self._max_applied_bytes = snapshot_log_bytes + catch_up_bytes
+        self._compacted_at = 0  # what was the last index to drop then, had nobody needed it
+        self._applied_bytes = 0  # since then
         self._durable: deque[Message] = deque()
         self._recorded: SnapshotMeta | None = None
         self._to_apply: list[Message] = []
@@ -112,6 +123,7 @@ class Completions:
                     # One that does not fit changes nothing here, as in `Membership`.
                     with suppress(InvalidConfiguration):
                         self._raw.apply_conf_change(decode_conf_change(entry))
+            self._applied_bytes += payloads_size(message.entries)
             self._deliver(message.responses, peers)
         if not applying and self._to_restore is not None:
             restored, self._to_restore = self._to_restore, None
@@ -140,18 +152,36 @@ class Completions:
                 peers.offer(response.to, (response,))
 
     def _compact(self) -> None:
-        """Drop the entries in memory that a recorded snapshot covers, except those for lagging followers."""
+        """Drop entries from memory: those that a recorded snapshot covers, or that were applied long ago.
+
+        The disk has them as long as no snapshot covers them, for the next start. A member that lacks an entry
+        that memory has no more is sent a snapshot, before which a new one is taken (`CatchingUp`).
+        """
         snapshot, self._recorded = self._recorded, None
         # A snapshot from a leader may have replaced the whole log in the meantime.
-        if snapshot is None or snapshot.index <= self._log.snapshot().index:
+        if snapshot is not None and snapshot.index > self._log.newest_snapshot.index:
+            self._log.create_snapshot(snapshot.index, snapshot.conf_state, b"")
+            self._compact_to(snapshot.index)
             return
-        self._log.create_snapshot(snapshot.index, snapshot.conf_state, b"")
-        # A follower that lacks an entry which is dropped here is sent the whole snapshot. A follower that is
-        # slow for a moment must not cost that, so the newest of the covered entries stay.
+        # Snapshots of a large state are far apart. The memory must not grow with the log in between, so it is
+        # compacted where a snapshot of a small state would have done it.
+        applied = self._raw.applied
+        behind = applied - max(self._compacted_at, self._log.first_index() - 1)
+        if behind >= self._max_applied_entries or self._applied_bytes >= self._max_applied_bytes:
+            # Whoever is sent the snapshot that is being taken needs what is behind it.
+            pinned = self._pinned_index()
+            self._compact_to(applied if pinned is None else min(applied, pinned))
+            self._compacted_at = applied
+
+    def _compact_to(self, index: int) -> None:
+        """Drop entries up to `index`, except the newest of them, and those that lagging followers need."""
+        self._compacted_at, self._applied_bytes = index, 0
+        # A follower that lacks an entry which is dropped here is sent a whole snapshot. A follower that is
+        # slow for a moment must not cost that, so the newest of these entries stay.
         first = self._log.first_index()
-        covered = self._log.entries(first, snapshot.index + 1, None)[-self._catch_up_entries :]
-        kept_bytes, keep_from = 0, snapshot.index + 1
-        for entry in reversed(covered if self._catch_up_entries else ()):
+        old = self._log.entries(first, index + 1, None)[-self._catch_up_entries :]
+        kept_bytes, keep_from = 0, index + 1
+        for entry in reversed(old if self._catch_up_entries else ()):
             kept_bytes += len(entry.data)
             if kept_bytes > self._catch_up_bytes:
                 break

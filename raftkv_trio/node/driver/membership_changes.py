@@ -221,7 +221,7 @@ class MembershipChanges:
         configuration = self._membership.conf_state
         if configuration.learners:
             self._watch_learners(configuration)
-        known = all_members(self._log.snapshot().conf_state)
+        known = all_members(self._log.newest_snapshot.conf_state)
         if any(i not in known and self._active.responds(i) for i in all_members(configuration)):
             self._request_snapshot_for_new_members(known)
 

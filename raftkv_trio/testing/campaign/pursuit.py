@@ -63,9 +63,11 @@ def is_streaming(simulation: Simulation, node: int, lag_entries: int = LAG_ENTRI
     if leader is None or leader.parts is None:
         return False
     progress = leader.parts.raw.status().progress.get(node)
-    last = leader.parts.raw.last_index
-    is_replicating = progress is not None and progress.state is ProgressState.REPLICATE
-    return is_replicating and progress is not None and progress.match + lag_entries > last
+    last, first = leader.parts.raw.last_index, leader.parts.raw.raft.log.first_index()
+    if progress is None or progress.state is not ProgressState.REPLICATE:
+        return False
+    # One that has just acknowledged an old snapshot, and lacks what is compacted, waits for the next one.
+    return progress.next >= first and progress.match + lag_entries > last
 
 
 class _SteadyWriter:

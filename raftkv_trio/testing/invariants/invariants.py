@@ -11,7 +11,7 @@ from raftkv_trio.payload.membership import Membership
 from raftkv_trio.payload.proposal import ProposalId, decode_proposal
 from raftkv_trio.raft.confchange import all_members, all_voters, decode_conf_change
 from raftkv_trio.raft.raft import Raft
-from raftkv_trio.raft.storage import Storage
+from raftkv_trio.raft.storage import MemoryStorage, Storage
 from raftkv_trio.raft.types import ConfState, Entry, EntryType, Message, MessageType, StateRole
 from raftkv_trio.state_machine import Committed
 from raftkv_trio.testing.invariants.configurations import Configuration, Configurations, halves
@@ -54,7 +54,7 @@ class _View:
     leads: int | None = None
     commit: int = 0
     applied: int = 0
-    disk: Storage | None = None
+    disk: MemoryStorage | None = None
     conf: ConfState | None = None
     conf_before: ConfState | None = None
 
@@ -129,6 +129,7 @@ class Invariants:
         promise = self._promises.pop(node_id, None)
         if promise is not None:
             promise.check(node_id, raft)
+        assert isinstance(raft.log.storage, MemoryStorage)
         view.disk = raft.log.storage
         self.observe(node_id, raft)
 
@@ -329,7 +330,7 @@ class Invariants:
         """The configuration in which a node would campaign after a halt: that of its durable commit index."""
         disk = self._views[node_id].disk
         assert disk is not None
-        commit = max(disk.initial_state()[0].commit, disk.snapshot().index)
+        commit = max(disk.initial_state()[0].commit, disk.newest_snapshot.index)
         return self._known_configurations.at(commit).conf_state if commit >= self._base else ConfState()
 
     def _voters_for(self, candidate: int) -> set[int]:

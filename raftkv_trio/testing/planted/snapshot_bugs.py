@@ -122,6 +122,17 @@ def _(original: Any) -> object:
     return lambda catching_up, index: index
 
 
+@bug(
+    BUGS,
+    "no-snapshot-on-demand",
+    "no snapshot is taken for a member that lacks entries behind the newest one, which memory has no more",
+    CatchingUp,
+    "_request_snapshot_if_needed",
+)
+def _(original: Any) -> object:
+    return lambda catching_up, members, first: None
+
+
 @contextmanager
 def _without_end() -> Iterator[None]:
     with (

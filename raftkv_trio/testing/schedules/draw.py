@@ -43,7 +43,8 @@ def _draw_among_members(seed: int) -> Schedule:
     for with_disk in (with_a_directory_set_back, with_a_disk_that_stays_full):
         if (changed := with_disk(seed, schedule)) is not None:
             return changed
-    schedule = with_unsynced_ends(seed, _with_silence(seed, _with_pursuit(seed, schedule)))
+    schedule = _with_pursuit(seed, _with_rare_snapshots(seed, schedule))
+    schedule = with_unsynced_ends(seed, _with_silence(seed, schedule))
     faults = [*schedule.faults, *draw_reshaping(seed, schedule.nodes)]
     faults.sort(key=lambda fault: fault.at_s)
     return replace(schedule, faults=tuple(faults))
@@ -91,6 +92,15 @@ def _with_distance(seed: int, schedule: Schedule) -> Schedule:
         max_inflight_messages=wide.max_inflight_messages,
     )
     return replace(schedule, conditions=conditions, limits=limits, clients=12)
+
+
+def _with_rare_snapshots(seed: int, schedule: Schedule) -> Schedule:
+    """In one of four seeds snapshots are far apart, as those of a large state are."""
+    random = Random(f"rare snapshots {seed}")
+    if random.random() < 0.75:
+        return schedule
+    limits = replace(schedule.limits, snapshot_log_share=random.choice((1.0, 5.0, 30.0)))
+    return replace(schedule, limits=limits)
 
 
 def _with_narrow_links(seed: int, schedule: Schedule) -> Schedule:

@@ -72,6 +72,7 @@ class Limits:
     max_uncommitted_bytes: int = 64 * 1024 * 1024
     segment_bytes: int = 4096
     snapshot_entries: int = 8
+    snapshot_log_share: float = 0.0
     catch_up_entries: int = 2
     max_catch_up_bytes: int = 256 * 1024 * 1024
 

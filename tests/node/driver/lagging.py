@@ -17,12 +17,14 @@ class Lagging:
 
     Attributes:
         match: what node 3 has acknowledged.
+        wanted: how often a snapshot was requested.
     """
 
     def __init__(self, *, max_bytes: int, net: Network | None = None) -> None:
         self.net = net or three()
         self.leader: Core = self.net.elect(1)
         self.match = self.leader.raw.last_index
+        self.wanted = 0
         self.clock = StillClock()
         self.active = ActiveMembers(self.leader.raw, self.clock, 1.0)
         self.catching_up = CatchingUp(
@@ -30,6 +32,7 @@ class Lagging:
             self.leader.storage,
             self.active,
             self.clock,
+            self._want,
             max_bytes=max_bytes,
             tick_interval_s=TICK_S,
         )
@@ -64,12 +67,15 @@ class Lagging:
         if keep_from > storage.first_index():
             storage.compact(keep_from - 1)
 
+    def _want(self) -> None:
+        self.wanted += 1
+
     def lag_behind_a_snapshot(self) -> int:
         """Node 3 is silent while the log is compacted, and is sent a snapshot. Returns its index."""
         self.clock.now_s += 10
         self.write(20)
         self.compact(2)
-        index = self.leader.storage.snapshot().index
+        index = self.leader.storage.newest_snapshot.index
         assert self.leader.storage.first_index() == index - 1
         self.active.heard(3)
         self.net.lost = lambda message: (

@@ -6,6 +6,7 @@ import pytest
 
 from raftkv_trio.node.driver.catching_up import ENTRY_OVERHEAD_BYTES, LATELY_S, LEAST_RATE_S
 from raftkv_trio.raft.progress import ProgressState
+from raftkv_trio.raft.types import MessageType
 from tests.node.driver.lagging import DATA, ENTRY_BYTES, TICK_S, Lagging
 from tests.raft.cores import Network, bootstrap
 
@@ -73,7 +74,7 @@ def test_a_new_leader_keeps_nothing_for_a_member_that_died_before() -> None:
     lagging.tick()
     lagging.write(20)
     lagging.compact(2)
-    assert lagging.leader.storage.first_index() == lagging.leader.storage.snapshot().index - 1
+    assert lagging.leader.storage.first_index() == lagging.leader.storage.newest_snapshot.index - 1
 
 
 def test_nothing_is_kept_for_a_snapshot_that_has_failed() -> None:
@@ -83,7 +84,7 @@ def test_nothing_is_kept_for_a_snapshot_that_has_failed() -> None:
     lagging.leader.raw.report_snapshot(3, ok=False)
     lagging.write(20)
     lagging.compact(2)
-    assert lagging.leader.storage.first_index() == lagging.leader.storage.snapshot().index - 1
+    assert lagging.leader.storage.first_index() == lagging.leader.storage.newest_snapshot.index - 1
 
 
 def test_writers_are_slowed_before_a_voter_falls() -> None:
@@ -189,3 +190,29 @@ def test_nobody_is_slowed_for_others(reason: str) -> None:
         lagging.clock.now_s += 2
         lagging.catching_up.tick()
     assert not lagging.catching_up.slowed_because
+
+
+def test_a_member_gets_a_snapshot_that_the_log_continues() -> None:
+    """If what it lacks was compacted, and the newest snapshot is older still, a new one is requested."""
+    lagging = Lagging(max_bytes=10**6)
+    storage = lagging.leader.storage
+    lagging.clock.now_s += 10
+    lagging.write(20)
+    storage.compact(lagging.leader.raw.applied - 2)  # without a snapshot
+    lagging.leader.raw.report_unreachable(3)
+    lagging.net.lost = lambda message: message.type is MessageType.SNAP
+    lagging.tick()
+    assert lagging.wanted == 0  # it is silent
+    lagging.active.heard(3)
+    lagging.net.tick(2)
+    lagging.tick()
+    assert lagging.wanted == 1
+    # From here on the log behind the snapshot is kept for it.
+    snapshot = storage.create_snapshot(lagging.leader.raw.applied, lagging.leader.configuration, b"")
+    lagging.write(20)
+    lagging.active.heard(3)
+    assert lagging.catching_up.keep_from(storage.last_index()) == snapshot.index + 1
+    lagging.tick()
+    assert lagging.wanted == 1
+    lagging.net.tick(2)
+    assert lagging.state is ProgressState.SNAPSHOT
