@@ -179,6 +179,8 @@ class Completions:
         # A follower that lacks an entry which is dropped here is sent a whole snapshot. A follower that is
         # slow for a moment must not cost that, so the newest of these entries stay.
         first = self._log.first_index()
+        if index < first:  # nothing is there to drop: a leader's snapshot has overtaken the one that is taken
+            return
         old = self._log.entries(first, index + 1, None)[-self._catch_up_entries :]
         kept_bytes, keep_from = 0, index + 1
         for entry in reversed(old if self._catch_up_entries else ()):
