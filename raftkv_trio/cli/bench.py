@@ -3,6 +3,7 @@
 import resource
 import signal
 from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -22,57 +23,50 @@ _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _RESERVED_FILES = 50  # for what is no client: Python, the terminal, signals
 
+#: An option of this command alone, which no environment variable sets.
+_own_option = partial(option, allow_from_autoenv=False)
+
 
 @click.command(context_settings=_CONTEXT)
 @endpoints_option
 @write_out_option
 @option("--timeout", metavar="SECONDS", type=float, default=10.0, help="Time limit for each answer.")
-@click.option(
+@_own_option(
     "--clients",
     metavar="N",
     type=integer_from(1),
     default=64,
-    show_default=True,
-    allow_from_autoenv=False,
     help="Clients, each with a connection of its own and one request at a time.",
 )
-@click.option(
+@_own_option(
     "--value-size",
     "value_bytes",
     metavar="BYTES",
     type=integer_from(0),
     default=100,
-    show_default=True,
-    allow_from_autoenv=False,
     help="Size of each value.",
 )
-@click.option(
+@_own_option(
     "--keys",
     metavar="N",
     type=integer_from(1),
     default=1000,
-    show_default=True,
-    allow_from_autoenv=False,
     help="Keys, one of which each request draws at random.",
 )
-@click.option(
+@_own_option(
     "--duration",
     "duration_s",
     metavar="SECONDS",
     type=float,
     default=10.0,
-    show_default=True,
-    allow_from_autoenv=False,
     help="How long the load goes on.",
 )
-@click.option(
+@_own_option(
     "--reads",
     "read_percent",
     metavar="PERCENT",
     type=integer_from(0),
     default=90,
-    show_default=True,
-    allow_from_autoenv=False,
     help="For `mixed`: how many of 100 requests are GETs.",
 )
 @click.option(
