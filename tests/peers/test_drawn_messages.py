@@ -115,21 +115,11 @@ async def check(directory: Path, role: str, count: int, caplog: pytest.LogCaptur
 
 
 @ROLES
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.long)])
 async def test_drawn_messages(
-    tmp_path: Path, role: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, role: str, count: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ignored or refused: clients are served, nothing is lost, and a stranger moves no term."""
     if role == "stranger that is let in":
         let_all_in(monkeypatch)
-    await check(tmp_path, role, 500, caplog)
-
-
-@pytest.mark.long
-@ROLES
-async def test_ten_thousand_drawn_messages(
-    tmp_path: Path, role: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The same, ten thousand of each."""
-    if role == "stranger that is let in":
-        let_all_in(monkeypatch)
-    await check(tmp_path, role, 10_000, caplog)
+    await check(tmp_path, role, count, caplog)
