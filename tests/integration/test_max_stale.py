@@ -73,6 +73,8 @@ async def test_a_pause_makes_no_answer_older(
             paused = leader if is_leader else leader % 3 + 1
             probe = Probe(cluster, http)
             assert (await http.put(cluster.url(leader, "/number"), content=b"0")).status_code == 204
+            # A read that may be a second old could still miss it, so wait until this node has it.
+            assert (await http.get(cluster.url(paused, "/number"))).content == b"0"
             async with trio.open_nursery() as background:
                 background.start_soon(probe.write, *(i for i in cluster.ids if i != paused))
                 background.start_soon(probe.read_for_ever, paused)
