@@ -2,12 +2,12 @@
 
 import resource
 import signal
-from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from raftkv_trio.cli.shared_flags import ask_members, endpoints_option, integer_from, option, write_out_option
 from raftkv_trio.errors import ConfigError, RaftKVError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from raftkv_trio.addresses import PeerAddress
     from raftkv_trio.client.load.load import Load
     from raftkv_trio.client.load.tally import Tally
+    from raftkv_trio.client.load.targets import Targets
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -90,9 +91,10 @@ def bench(
 ) -> int:
     """Measure how fast the cluster carries a load.
 
-    The load goes to the leader. It writes to the keys /bench/0, /bench/1 and so on, and leaves them in the
-    store; `get` and `mixed` write all of them before they begin. A percentile is of the requests that
-    succeeded. Ctrl-C ends the load early, and what was measured until then is shown.
+    The load goes to the leader, and follows it if another member becomes the leader. It writes to the keys
+    /bench/0, /bench/1 and so on, and leaves them in the store; `get` and `mixed` write all of them before
+    they begin. A percentile is of the requests that succeeded. Ctrl-C ends the load early, and what was
+    measured until then is shown.
 
     The exit code is 0 if requests succeeded, also if others failed.
     """
@@ -100,6 +102,9 @@ def bench(
     from raftkv_trio.client.load.report import as_json, as_text
     from raftkv_trio.client.load.tally import Tally
 
+    given = click.get_current_context().get_parameter_source("read_percent")
+    if operation != "mixed" and given is not ParameterSource.DEFAULT:
+        raise ConfigError(f"--reads applies to mixed only; leave it out for {operation}")
     load = Load(
         operation=operation,
         clients=clients,
@@ -116,9 +121,9 @@ def bench(
     if run.interrupted_by is not None and tally.began_s is None:
         return 128 + run.interrupted_by  # it had measured nothing
     if write_out == "json":
-        click.echo(as_json(load, run.servers, tally, was_interrupted=run.interrupted_by is not None))
+        click.echo(as_json(load, run.targets, tally, was_interrupted=run.interrupted_by is not None))
     else:
-        click.echo(as_text(load, run.servers, tally))
+        click.echo(as_text(load, run.targets, tally))
     if run.interrupted_by is not None:
         return 128 + run.interrupted_by
     if not tally.succeeded and not tally.failed:
@@ -132,28 +137,29 @@ class _Run:
     """Finds the servers, writes the keys, runs the clients; a signal cuts it short.
 
     Attributes:
-        servers: that get the load, once they are found.
+        targets: the servers that get the load; set when they are found.
         interrupted_by: the signal that has ended it, if one has.
     """
+
+    targets: "Targets"
 
     def __init__(self, load: "Load", tally: "Tally", *, all_members: bool) -> None:
         self._load = load
         self._tally = tally
         self._all_members = all_members
-        self.servers: Sequence[PeerAddress] = ()
         self.interrupted_by: signal.Signals | None = None
 
     async def __call__(self, endpoints: "list[PeerAddress]") -> None:
         """The function for `ask_members`."""
         import trio
 
-        from raftkv_trio.client.load.servers import find_servers
+        from raftkv_trio.client.load.targets import find_targets
 
         failure: RaftKVError | None = None
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch, nursery.cancel_scope)
             try:
-                self.servers = await find_servers(
+                self.targets = await find_targets(
                     endpoints, self._load.timeout_s, all_members=self._all_members
                 )
             except RaftKVError as error:
@@ -171,10 +177,10 @@ class _Run:
         load, tally = self._load, self._tally
         if load.reads:
             async with bar_that_follows("writing keys", load.keys, lambda: (tally.filled, "")):
-                await fill(load, self.servers[0], tally)
+                await fill(load, self.targets.leader, tally)
         tenths = round(10 * load.duration_s)
         async with bar_that_follows(load.operation, tenths, self._progress):
-            await run_clients(load, self.servers, tally)
+            await run_clients(load, self.targets, tally)
 
     def _progress(self) -> tuple[int, str]:
         """How many tenths of a second the clients have run, and the rate until now."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
@@ -43,7 +44,7 @@ def test_each_operation(node: Node, tmp_path: Path) -> None:
             count = result["succeeded"]
             assert result["statuses"] == {"200" if kind == "get" else "204": count}
             assert sum(bucket["count"] for bucket in result["histogram"]) == count > 0
-            assert result["rate"] == pytest.approx(count / seen["elapsed_s"])
+            assert result["rate"] == pytest.approx(count / seen["elapsed_s"], rel=1e-4)
             times = result["latency_s"]
             assert 0 < times["p50"] <= times["p90"] <= times["p99"] <= times["p99.9"] <= times["max"]
     assert len(node.wait_answer(200, "/bench/19").content) == 7
@@ -61,24 +62,107 @@ def test_the_table(node: Node, tmp_path: Path) -> None:
     assert re.search(r"^  <= [\d.]+ ms +\d+ +[\d.]+ % +#+$", done.stdout, re.MULTILINE)
 
 
-def test_the_leader_gets_it_or_all(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
-    """Whichever member is asked, the load goes to the leader; with --all-members to each."""
+@pytest.fixture
+def cluster(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path, free_ports(6))
     try:
         for node_id in cluster.urls:
             cluster.start(node_id)
         for node in cluster.nodes.values():
             node.wait_answer(200, "/-/ready")
-        (leader,) = (url for i, url in cluster.urls.items() if cluster.nodes[i].status()["role"] == "leader")
-        follower = next(url for url in cluster.urls.values() if url != leader)
-        seen = measured("put", "--endpoint", follower, directory=tmp_path)
-        assert seen["servers"] == [leader]
-        seen = measured("put", "--endpoint", follower, "--all-members", directory=tmp_path)
-        assert seen["servers"][0] == leader
-        assert sorted(seen["servers"]) == sorted(cluster.urls.values())
-        assert seen["results"]["put"]["succeeded"] > 0
+        yield cluster
     finally:
         cluster.close()
+
+
+def leader_of(cluster: Cluster) -> int:
+    """The node that leads, once one does."""
+    leaders: list[int] = []
+
+    def leads() -> bool:
+        leaders[:] = [i for i, node in cluster.nodes.items() if node.status()["role"] == "leader"]
+        return bool(leaders)
+
+    next(iter(cluster.nodes.values())).wait(leads)
+    return leaders[0]
+
+
+def test_the_leader_gets_it_or_all(cluster: Cluster, tmp_path: Path) -> None:
+    """Whichever member is asked, the load goes to the leader; with --all-members to each that answers."""
+    leader = leader_of(cluster)
+    other, gone = (i for i in cluster.urls if i != leader)
+    follower = cluster.urls[other]
+    seen = measured("put", "--endpoint", follower, directory=tmp_path)
+    assert seen["servers"] == [cluster.urls[leader]]
+    seen = measured("put", "--endpoint", follower, "--all-members", directory=tmp_path)
+    assert seen["servers"][0] == cluster.urls[leader]
+    assert sorted(seen["servers"]) == sorted(cluster.urls.values())
+    assert seen["results"]["put"]["succeeded"] > 0
+    assert seen["left_out"] == {}
+
+    cluster.kill(gone)
+    members = f"{cluster.urls[leader]}/-/members"
+    cluster.nodes[leader].wait(
+        lambda: not next(m for m in httpx.get(members).json() if m["id"] == gone)["is_active"]
+    )
+    reason = "it does not answer the leader"
+    arguments = ("put", "--endpoint", follower, "--all-members")
+    seen = measured(*arguments, directory=tmp_path)
+    assert (sorted(seen["servers"]), seen["left_out"]) == (
+        sorted([follower, cluster.urls[leader]]),
+        {str(gone): reason},
+    )
+    done = run("bench", *arguments, *SHORT, directory=tmp_path)
+    assert done.stdout.splitlines()[1] == f"left out: node {gone} ({reason})"
+
+
+def answered_puts(node: Node) -> float:
+    """How many PUTs of clients this node has answered with success; forwarded ones are not among them."""
+    metrics = node.wait_answer(200, "/-/metrics").text
+    samples = re.findall(r'^raftkv_http_requests_total\{(.*method="PUT".*)\} (\S+)$', metrics, re.MULTILINE)
+    return sum(float(count) for labels, count in samples if 'status="204"' in labels)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_it_follows_the_leader(cluster: Cluster, tmp_path: Path, is_killed: bool) -> None:
+    """When leadership is transferred, or the leader dies, the load goes on at the new leader in this run.
+
+    A former leader that is alive would go on answering, since it forwards: its rate would be another one.
+    """
+    former = leader_of(cluster)
+    command = [
+        *PROGRAM,
+        "bench",
+        "put",
+        "--duration",
+        "600",
+        "--endpoint",
+        cluster.urls[former],
+        "-w",
+        "json",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment_with(None), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        cluster.nodes[former].wait(lambda: answered_puts(cluster.nodes[former]) > 100)
+        if is_killed:
+            cluster.kill(former)
+        else:
+            done = run("member", "transfer", "--endpoint", cluster.urls[former], directory=tmp_path)
+            assert done.returncode == 0, done
+        leader = leader_of(cluster)
+        assert leader != former
+        cluster.nodes[leader].wait(lambda: answered_puts(cluster.nodes[leader]) > 100)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, stderr) == (130, b"")
+    seen = json.loads(stdout)
+    assert seen["servers"] == [cluster.urls[former], cluster.urls[leader]]
+    assert seen["leader_changes"] == 1
 
 
 @pytest.mark.parametrize(
@@ -92,7 +176,8 @@ def test_the_leader_gets_it_or_all(tmp_path: Path, free_ports: Callable[[int], l
         (["put", "--duration", "nan"], "--duration must be positive, and at most 86400 s"),
         (["put", "--duration", "inf"], "--duration must be positive, and at most 86400 s"),
         (["put", "--timeout", "0"], "--timeout must be positive"),
-        (["put", "--reads", "101"], "--reads must be at most 100"),
+        (["mixed", "--reads", "101"], "--reads must be at most 100"),
+        (["put", "--reads", "90"], "--reads applies to mixed only; leave it out for put"),
         (
             ["put", "--value-size", "2097153"],
             "--value-size must be at most 2097152; no node takes a larger value",
@@ -117,14 +202,18 @@ def test_nothing_succeeds(tmp_path: Path) -> None:
         node.wait_answer(200, "/-/ready")
         done = run("bench", "put", *SHORT, "--endpoint", node.url, directory=tmp_path)
         assert done.returncode == 1
-        assert re.search(r"^put: [\d,]+ times status 413$", done.stdout, re.MULTILINE)
+        limit = re.escape("A value has at most 10 bytes (--max-value-size)")
+        assert re.search(rf"^put: [\d,]+ times status 413: {limit}$", done.stdout, re.MULTILINE)
         assert done.stderr == "raftkv-trio: no request succeeded; the lines above say why\n"
         moment = ["--duration", "0.000001", "--endpoint", node.url]
         done = run("bench", "put", *moment, directory=tmp_path)
         assert done.returncode == 1
         assert "the time was over before any request was answered" in done.stderr
         said = refusal("bench", "get", *SHORT, "--endpoint", node.url, directory=tmp_path, exit_code=1)
-        assert said == f"{node.url} answers PUT with status 413, so there are no keys to read"
+        assert said == (
+            f"there are no keys to read, since {node.url} answers PUT with status 413: "
+            "A value has at most 10 bytes (--max-value-size)"
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

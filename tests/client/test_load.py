@@ -14,8 +14,31 @@ from raftkv_trio.client.load.latencies import Latencies
 from raftkv_trio.client.load.load import GET, PUT, Load, Requests
 from raftkv_trio.client.load.report import BOUNDS_S, as_text
 from raftkv_trio.client.load.tally import Tally
+from raftkv_trio.client.load.targets import Targets
 from raftkv_trio.errors import RaftKVError, leaves
 from tests.client.stranger import open_stranger
+
+
+def load_of(
+    operation: str,
+    *,
+    clients: int = 2,
+    keys: int = 10,
+    value_bytes: int = 3,
+    duration_s: float = 0.4,
+    read_percent: int = 50,
+    timeout_s: float = 10.0,
+) -> Load:
+    """A small load."""
+    return Load(
+        operation=operation,
+        clients=clients,
+        keys=keys,
+        value_bytes=value_bytes,
+        duration_s=duration_s,
+        read_percent=read_percent,
+        timeout_s=timeout_s,
+    )
 
 
 def test_percentiles_are_right_to_one_percent() -> None:
@@ -89,7 +112,7 @@ async def test_what_is_no_response() -> None:
 
 def test_mixed_draws_both() -> None:
     """In the share that was asked for, on all keys."""
-    load = Load(operation="mixed", read_percent=25, keys=10, value_bytes=3)
+    load = load_of("mixed", read_percent=25)
     requests = Requests(load, PeerAddress("::1", 9121))
     drawn = [requests.draw() for _ in range(1000)]
     reads = [request for operation, request in drawn if operation == GET]
@@ -103,16 +126,16 @@ async def test_failures_are_counted() -> None:
     """A server that is not there, one that never answers, one that closes, and one that refuses."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     silent = PeerAddress("127.0.0.1", listener.socket.getsockname()[1])
-    load = Load(operation=GET, clients=2, keys=1, duration_s=0.4, timeout_s=0.15)
+    load = load_of(GET, keys=1, timeout_s=0.15)
 
     tally = Tally.of(load)
     with trio.fail_after(30):
-        await run_clients(load, [silent], tally)
+        await run_clients(load, Targets([silent]), tally)
     assert tally.outcomes[GET].errors["no answer in time"] >= 2
     await listener.aclose()
 
     tally = Tally.of(load)
-    await run_clients(load, [silent], tally)
+    await run_clients(load, Targets([silent]), tally)
     assert tally.unreached["Connection refused"] >= 2
     assert (tally.succeeded, tally.elapsed_s >= 0.4) == (0, True)
 
@@ -123,21 +146,22 @@ async def test_failures_are_counted() -> None:
         async with trio.open_nursery() as nursery:
             server = await open_stranger(nursery, {"/bench/0": reply})
             tally = Tally.of(load)
-            await run_clients(load, [server.address], tally)
+            await run_clients(load, Targets([server.address]), tally)
             nursery.cancel_scope.cancel()
         assert tally.outcomes[GET].errors[failure] >= 2
-    assert "get: " in as_text(load, [silent], tally)
+    assert "get: " in as_text(load, Targets([silent]), tally)
 
 
 async def test_keys_that_cannot_be_written() -> None:
     """Nothing is read then: the error says what the server answers."""
-    load = Load(operation=GET, clients=2, keys=5, value_bytes=0)
+    load = load_of(GET, keys=5, value_bytes=0)
     async with trio.open_nursery() as nursery:
-        reply = b"HTTP/1.1 507 Full\r\nContent-Length: 0\r\n\r\n"
+        reply = b"HTTP/1.1 507 Full\r\nContent-Length: 8\r\n\r\nno\x1b room"
         server = await open_stranger(nursery, {f"/bench/{key}": reply for key in range(5)})
         tally = Tally.of(load)
         with pytest.raises(ExceptionGroup) as raised:
             await fill(load, server.address, tally)
         nursery.cancel_scope.cancel()
     said = {str(leaf) for leaf in leaves(raised.value) if isinstance(leaf, RaftKVError)}
-    assert said == {f"{server.address.url} answers PUT with status 507, so there are no keys to read"}
+    url = server.address.url
+    assert said == {f"there are no keys to read, since {url} answers PUT with status 507: no\\x1b room"}

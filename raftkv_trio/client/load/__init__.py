@@ -5,7 +5,7 @@
 - `clients.py`: the clients, one task each, and the keys that are written before anything is read.
 - `latencies.py`: how long requests took, in buckets: a long run needs no more memory than a short one.
 - `tally.py`: everything counted, by operation.
-- `servers.py`: which members get the load.
+- `targets.py`: which members get the load, also when another one leads.
 - `report.py`: the tally as text and JSON.
 
 It does not go through `client/rest.py`: a request by httpx takes longer than the server takes to answer it.

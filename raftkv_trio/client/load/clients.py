@@ -1,6 +1,7 @@
 """The clients of a load: one task and one connection each, one request at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from http import HTTPStatus
 from time import perf_counter
 
 import trio
@@ -8,13 +9,16 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.load.connection import BrokenExchangeError, LoadConnection
 from raftkv_trio.client.load.load import PUT, SUCCESS, Load, Requests
-from raftkv_trio.client.load.tally import Tally
+from raftkv_trio.client.load.tally import Tally, sentence_of
+from raftkv_trio.client.load.targets import Targets
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.world import reason_of
 
 #: Before a server that could not be reached, or broke a connection, is dialled again.
 _RETRY_S = 0.1
 _TOO_LATE = "no answer in time"
+#: Statuses with which a node answers that has no leader, or has lost it.
+_WITHOUT_LEADER = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 #: More are not needed to write the keys, however many clients measure.
 _MAX_FILLING = 64
 
@@ -42,72 +46,96 @@ async def _write_keys(
                     scope.deadline = trio.current_time() + load.timeout_s
                     status = await connection.exchange(requests.put(key))
                     if status != SUCCESS[PUT]:
+                        said = sentence_of(connection.refusal)
+                        reason = f"{status}: {said}" if said else f"{status}"
                         raise RaftKVError(
-                            f"{server.url} answers PUT with status {status}, so there are no keys to read"
+                            f"there are no keys to read, since {server.url} answers PUT with status {reason}"
                         )
                     tally.filled += 1
     except (OSError, BrokenExchangeError, trio.TooSlowError) as error:
         raise RaftKVError(f"{server.url} does not take the keys: {reason_of(error)}") from error
 
 
-async def run_clients(load: Load, servers: Sequence[PeerAddress], tally: Tally) -> None:
-    """Run the clients for the time of the load, spread over the servers; they add to the tally.
+async def run_clients(load: Load, targets: Targets, tally: Tally) -> None:
+    """Run the clients for the time of the load, spread over the targets; they add to the tally.
 
     Ends at most one timeout after that time. Errors of servers are counted. Cancellation ends the run at
     once; the tally has everything until then.
     """
     tally.began_s = perf_counter()
     try:
-        async with trio.open_nursery() as nursery:
-            for number in range(load.clients):
-                server = servers[number % len(servers)]
-                client = _Client(load, server, tally, ends_s=tally.began_s + load.duration_s)
-                nursery.start_soon(client.run)
+        async with trio.open_nursery() as following:
+            following.start_soon(targets.follow_leader)
+            async with trio.open_nursery() as nursery:
+                for number in range(load.clients):
+                    client = _Client(load, targets, number, tally, ends_s=tally.began_s + load.duration_s)
+                    nursery.start_soon(client.run)
+            following.cancel_scope.cancel()
     finally:
         tally.ended_s = perf_counter()
 
 
 class _Client:
-    def __init__(self, load: Load, server: PeerAddress, tally: Tally, ends_s: float) -> None:
-        self._server = server
-        self._requests = Requests(load, server)
-        self._timeout_s = load.timeout_s
+    def __init__(self, load: Load, targets: Targets, number: int, tally: Tally, ends_s: float) -> None:
+        self._load = load
+        self._targets = targets
+        self._number = number
+        self._server = targets.server_of(number)
+        self._requests = Requests(load, self._server)
         self._tally = tally
         self._ends_s = ends_s
 
     async def run(self) -> None:
         """Make requests until the run ends, on a new connection after each error of one."""
+        timeout_s = self._load.timeout_s
         while (left_s := self._ends_s - perf_counter()) > 0:
+            self._turn_to_target()
             try:
-                with trio.fail_after(min(left_s, self._timeout_s)):
+                with trio.fail_after(min(left_s, timeout_s)):
                     stream = await trio.open_tcp_stream(self._server.host, self._server.port)
             except trio.TooSlowError:
-                if left_s >= self._timeout_s:  # otherwise it was the run that ended
+                if left_s >= timeout_s:  # otherwise it was the run that ended
                     self._tally.unreached[_TOO_LATE] += 1
+                    self._targets.doubt()
                 continue
             except OSError as error:
                 self._tally.unreached[reason_of(error)] += 1
+                self._targets.doubt()
                 await trio.sleep(min(_RETRY_S, left_s))
                 continue
             async with stream:
                 await self._ask_over(LoadConnection(stream))
 
+    def _turn_to_target(self) -> None:
+        if (server := self._targets.server_of(self._number)) is not self._server:
+            self._server = server
+            self._requests = Requests(self._load, server)
+
     async def _ask_over(self, connection: LoadConnection) -> None:
-        """Make requests over one connection until the run ends, or no more can be made over it."""
+        """Make requests over one connection until it ends, the run does, or the load goes elsewhere."""
         operation = ""
         with trio.CancelScope() as scope:  # one for all requests: its deadline is moved
-            while perf_counter() < self._ends_s and connection.keeps_alive:
+            while (
+                perf_counter() < self._ends_s
+                and connection.keeps_alive
+                and self._targets.server_of(self._number) is self._server
+            ):
                 operation, request = self._requests.draw()
-                scope.deadline = trio.current_time() + self._timeout_s
+                scope.deadline = trio.current_time() + self._load.timeout_s
                 began_s = perf_counter()
                 try:
                     status = await connection.exchange(request)
                 except BrokenExchangeError as error:
                     self._tally.outcomes[operation].failures[str(error)] += 1
                     break
-                self._tally.outcomes[operation].answered(status, perf_counter() - began_s)
+                duration_s = perf_counter() - began_s
+                self._tally.outcomes[operation].answered(status, duration_s, connection.refusal)
+                if status in _WITHOUT_LEADER:
+                    self._targets.doubt()
             else:
                 return
+            self._targets.doubt()
             await trio.sleep(_RETRY_S)
         if scope.cancelled_caught:
             self._tally.outcomes[operation].failures[_TOO_LATE] += 1
+            self._targets.doubt()

@@ -1,6 +1,7 @@
 """One connection of the load: HTTP/1.1 over TCP, one request at a time, kept alive.
 
-Nothing is kept of a response but its status: the client must cost less than the server that it measures.
+Nothing is kept of a response but its status, and what a refusal says: the client must cost less than the
+server that it measures.
 """
 
 import httptools
@@ -9,6 +10,7 @@ import trio
 from raftkv_trio.tcp_stream import GONE, TcpStream
 
 _PIECE_BYTES = 64 * 1024
+_MAX_SAID_BYTES = 1000
 
 
 class BrokenExchangeError(Exception):
@@ -20,6 +22,7 @@ class LoadConnection:
 
     Attributes:
         keeps_alive: whether another request may follow the last response.
+        refusal: the beginning of the content of the last response, if its status was not of success.
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -27,6 +30,7 @@ class LoadConnection:
         self._parser = httptools.HttpResponseParser(self)
         self._status: int | None = None
         self.keeps_alive = True
+        self.refusal = b""
 
     async def exchange(self, request: bytes) -> int:
         """Send a request, receive all of its response, and return the status.
@@ -34,6 +38,7 @@ class LoadConnection:
         Raises BrokenExchangeError. After an error or a cancellation the connection is of no use any more.
         """
         self._status = None
+        self.refusal = b""
         try:
             await self._stream.send_all(request)
             while self._status is None:
@@ -46,6 +51,11 @@ class LoadConnection:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise BrokenExchangeError("no HTTP response") from error
         return self._status
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the content; called by httptools, which chose the name."""
+        if self._parser.get_status_code() >= 300:
+            self.refusal = (self.refusal + data)[:_MAX_SAID_BYTES]
 
     def on_message_complete(self) -> None:
         """A response is complete; called by httptools, which chose the name."""

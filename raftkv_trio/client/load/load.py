@@ -30,12 +30,12 @@ class Load:
     """
 
     operation: str
-    clients: int = 64
-    value_bytes: int = 100
-    keys: int = 1000
-    duration_s: float = 10.0
-    read_percent: int = 90
-    timeout_s: float = 10.0
+    clients: int
+    value_bytes: int
+    keys: int
+    duration_s: float
+    read_percent: int
+    timeout_s: float
 
     def __post_init__(self) -> None:
         if not 0 < self.duration_s <= MAX_DURATION_S:

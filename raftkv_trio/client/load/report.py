@@ -1,23 +1,24 @@
 """What a load found, for a reader and for a program."""
 
 import json
-from collections.abc import Sequence
 
-from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.load.latencies import Latencies
 from raftkv_trio.client.load.load import Load
 from raftkv_trio.client.load.tally import Tally
+from raftkv_trio.client.load.targets import Targets
 from raftkv_trio.client.text import aligned
 
 PERCENTS = (50.0, 90.0, 99.0, 99.9)
 #: Bounds of the histogram: five a decade, from 0.1 ms to 100 s.
 BOUNDS_S = (*(step * 10.0**power for power in range(-4, 2) for step in (1, 1.5, 2.5, 4, 6)), 100.0)
 _BAR_CHARACTERS = 40
+#: Of each number in JSON: more would only look exact.
+_DIGITS = 6
 
 
-def as_text(load: Load, servers: Sequence[PeerAddress], tally: Tally) -> str:
+def as_text(load: Load, targets: Targets, tally: Tally) -> str:
     """A table of rates and percentiles, the errors, and a histogram of each operation."""
-    where = ", ".join(server.url for server in servers)
+    where = (", then " if targets.leader_changes else ", ").join(server.url for server in targets.loaded)
     elapsed_s = tally.elapsed_s
     head = (
         f"{load.operation} on {where}: {load.clients} clients, values of {load.value_bytes} bytes, "
@@ -33,37 +34,42 @@ def as_text(load: Load, servers: Sequence[PeerAddress], tally: Tally) -> str:
         rate = f"{_rate(latencies, elapsed_s):,.0f}"
         rows.append([operation, f"{latencies.count:,}", rate, *map(_time, times), f"{errors:,}"])
         parts += [_histogram(operation, latencies)] if latencies.count else []
+    if targets.left_out:
+        head += f"\nleft out: {', '.join(f'node {i} ({why})' for i, why in targets.left_out.items())}"
     return "\n\n".join([f"{head}\n\n{aligned(rows)}", *_errors(tally), *parts])
 
 
-def as_json(load: Load, servers: Sequence[PeerAddress], tally: Tally, *, was_interrupted: bool) -> str:
-    """The same as a JSON object; all times are in seconds."""
+def as_json(load: Load, targets: Targets, tally: Tally, *, was_interrupted: bool) -> str:
+    """The same as a JSON object; all times are in seconds, all numbers have six significant digits."""
     results = {}
     for operation, outcomes in tally.outcomes.items():
         latencies = outcomes.latencies
         counts = latencies.histogram(BOUNDS_S)
         results[operation] = {
             "succeeded": latencies.count,
-            "rate": _rate(latencies, tally.elapsed_s),
+            "rate": _rounded(_rate(latencies, tally.elapsed_s)),
             "latency_s": {
-                **{f"p{percent:g}": latencies.percentile(percent) for percent in PERCENTS},
-                "max": latencies.max_s if latencies.count else None,
+                **{f"p{percent:g}": _rounded(latencies.percentile(percent)) for percent in PERCENTS},
+                "max": _rounded(latencies.max_s if latencies.count else None),
             },
             "statuses": {str(status): count for status, count in sorted(outcomes.statuses.items())},
+            "refusals": {str(status): said for status, said in sorted(outcomes.refusals.items())},
             "failures": dict(outcomes.failures),
             "histogram": [
-                {"up_to_s": bound, "count": count}
+                {"up_to_s": _rounded(bound), "count": count}
                 for bound, count in zip([*BOUNDS_S, None], counts, strict=True)
                 if count
             ],
         }
     document = {
         "operation": load.operation,
-        "servers": [server.url for server in servers],
+        "servers": [server.url for server in targets.loaded],
+        "leader_changes": targets.leader_changes,
+        "left_out": {str(node_id): why for node_id, why in targets.left_out.items()},
         "clients": load.clients,
         "value_bytes": load.value_bytes,
         "keys": load.keys,
-        "elapsed_s": tally.elapsed_s,
+        "elapsed_s": _rounded(tally.elapsed_s),
         "was_interrupted": was_interrupted,
         "unreached": dict(tally.unreached),
         "results": results,
@@ -73,6 +79,10 @@ def as_json(load: Load, servers: Sequence[PeerAddress], tally: Tally, *, was_int
 
 def _rate(latencies: Latencies, elapsed_s: float) -> float:
     return latencies.count / elapsed_s if elapsed_s else 0.0
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else float(f"{number:.{_DIGITS}g}")
 
 
 def _time(seconds: float | None) -> str:
@@ -85,11 +95,12 @@ def _time(seconds: float | None) -> str:
 
 
 def _errors(tally: Tally) -> list[str]:
-    lines = [
-        f"{operation}: {count:,} times {f'status {what}' if what.isdecimal() else what}"
-        for operation, outcomes in tally.outcomes.items()
-        for what, count in outcomes.errors.items()
-    ]
+    lines = []
+    for operation, outcomes in tally.outcomes.items():
+        said = {str(status): f": {sentence}" for status, sentence in outcomes.refusals.items()}
+        for what, count in outcomes.errors.items():
+            reason = f"status {what}" if what.isdecimal() else what
+            lines.append(f"{operation}: {count:,} times {reason}{said.get(what, '')}")
     lines += [f"not reached: {count:,} times {reason}" for reason, count in tally.unreached.items()]
     return ["\n".join(lines)] if lines else []
 

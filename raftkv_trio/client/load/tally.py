@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from raftkv_trio.client.load.latencies import Latencies
 from raftkv_trio.client.load.load import SUCCESS, Load
+from raftkv_trio.foreign_text import printable
 
 
 class Outcomes:
@@ -14,6 +15,7 @@ class Outcomes:
         latencies: of those that succeeded.
         statuses: how many had each status.
         failures: how many got no response, by reason.
+        refusals: what the server said with a status when that came first, by status.
     """
 
     def __init__(self, operation: str) -> None:
@@ -21,12 +23,15 @@ class Outcomes:
         self.latencies = Latencies()
         self.statuses: Counter[int] = Counter()
         self.failures: Counter[str] = Counter()
+        self.refusals: dict[int, str] = {}
 
-    def answered(self, status: int, duration_s: float) -> None:
-        """Count a response."""
+    def answered(self, status: int, duration_s: float, refusal: bytes = b"") -> None:
+        """Count a response; `refusal` is what it says if it is none of success."""
         self.statuses[status] += 1
         if status == self._success:
             self.latencies.observe(duration_s)
+        elif refusal and status not in self.refusals:
+            self.refusals[status] = sentence_of(refusal)
 
     @property
     def errors(self) -> dict[str, int]:
@@ -74,3 +79,8 @@ class Tally:
         if self.began_s is None or self.ended_s is None:
             return 0.0
         return self.ended_s - self.began_s
+
+
+def sentence_of(refusal: bytes) -> str:
+    """What a server says, fit for a line."""
+    return printable(refusal.decode(errors="replace").strip())
