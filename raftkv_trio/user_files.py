@@ -1,10 +1,13 @@
-"""Files that a command writes for its user, such as a backup: whole, and in the place of nothing else."""
+"""Files of a command's user, such as a backup or a key.
+
+A new one is written whole, and in the place of nothing else; what is read is a regular file, of bounded size.
+"""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from stat import S_ISREG
 from tempfile import mkstemp
 
 from raftkv_trio.errors import ConfigError
@@ -67,7 +70,7 @@ def check_new_file(file: Path, *, replaces: bool, called: str | None = None) -> 
         mode = None
     except OSError as error:
         raise ConfigError(f"{called} cannot be written: {error.strerror}; name another file") from error
-    if mode is not None and not S_ISREG(mode):
+    if mode is not None and not stat.S_ISREG(mode):
         raise ConfigError(f"{called} is not a regular file and is not replaced; name another file")
     if mode is not None and not replaces:
         raise ConfigError(f"{called} exists already; name another file, or set `force` to replace it")
@@ -76,6 +79,52 @@ def check_new_file(file: Path, *, replaces: bool, called: str | None = None) -> 
     if not os.access(file.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"{called} cannot be written: {file.parent} is not yours to write to")
     return mode is not None
+
+
+def open_no_link(path: str, flags: int) -> int:
+    """An opener for a temporary file of `new_file`: not for what somebody else may have put in its place."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def write_durably(temporary: Path, data: bytes, mode: int) -> None:
+    """Write a temporary file of `new_file`, with this mode whatever the umask is. Raises OSError."""
+    with open(temporary, "wb", opener=open_no_link) as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+
+
+def read_user_file(file: Path, *, max_bytes: int, is_private: bool, called: str | None = None) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        max_bytes: the most that the file may have.
+        is_private: whether nobody may read or change it but its owner, and its group: a container platform
+            gives a secret to the group of its pod.
+        called: what errors call the file; None: its name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ConfigError: it cannot be read, is no regular file, is too large, or others may read or change it.
+    """
+    called = called or str(file)
+    try:
+        # Not to be held up by a pipe that nobody writes to.
+        with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            data = opened.read(max_bytes + 1) if stat.S_ISREG(mode) else b""
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"cannot read {called}: {error.strerror or error}") from error
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{called} is no regular file")
+    if is_private and mode & stat.S_IRWXO:
+        raise ConfigError(f"{called} can be read or changed by other users; run `chmod o= {file}`")
+    if len(data) > max_bytes:
+        raise ConfigError(f"{called} has more than {max_bytes} bytes; name another file")
+    return data
 
 
 def _take_free_name(temporary: Path, file: Path) -> bool:

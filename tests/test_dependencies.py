@@ -15,6 +15,8 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 OUR_PACKAGES = ("raftkv_trio", "tests", "benchmarks")
 #: Only `pytest_plugins = [...]` of a user who has pytest loads this module.
 PLUGIN = ROOT / "raftkv_trio" / "testing" / "pytest_plugin.py"
+#: Only commands that make certificates load this room.
+CERTIFICATES = ROOT / "raftkv_trio" / "certificates"
 #: pytest loads this plugin itself, and the Procfile's test runs this program.
 NOT_IMPORTED = {"pytest_trio", "honcho"}
 
@@ -38,13 +40,19 @@ def imported(*folders: str) -> Iterator[tuple[Path, str]]:
 
 
 DEPENDENCIES = declared(PROJECT["dependencies"])
+TLS_DEPENDENCIES = declared(PROJECT["optional-dependencies"]["tls"])
 TEST_DEPENDENCIES = declared(PROJECT["optional-dependencies"]["test"])
 
 
 def test_the_package_declares_what_it_imports() -> None:
     """A dependency of a dependency may go away; and one that nothing imports is a burden."""
-    assert {package for path, package in imported("raftkv_trio") if path != PLUGIN} == DEPENDENCIES
-    assert {package for path, package in imported("raftkv_trio") if path == PLUGIN} == {"pytest"}
+    found = list(imported("raftkv_trio"))
+    of_certificates = {package for path, package in found if CERTIFICATES in path.parents}
+    assert {package for path, package in found if path == PLUGIN} == {"pytest"}
+    assert of_certificates - DEPENDENCIES == TLS_DEPENDENCIES
+    assert {
+        package for path, package in found if path != PLUGIN and CERTIFICATES not in path.parents
+    } == DEPENDENCIES
 
 
 def test_the_tests_declare_what_they_import() -> None:

@@ -25,7 +25,7 @@ FLOORS = [
     {"peers"},
     # The node's disk, then what log entries and snapshots carry.
     {"storage", "testing.invariants"},
-    {"payload", "config"},
+    {"payload", "config", "certificates"},
     # Consensus and the key-value store: they know neither the node nor each other.
     {"raft", "kv", "addresses", "logs", "user_files"},
     # How bytes are read that somebody else may have made.

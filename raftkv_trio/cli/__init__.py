@@ -3,6 +3,7 @@
 | module | commands |
 | --- | --- |
 | `serve` | `serve`: one node |
+| `cert` | `cert ...`: certificates for nodes and clients |
 | `online` | `status`, `snapshot`, `backup`: they ask running members |
 | `bench` | `bench`: load on a running cluster |
 | `member` | `member ...`: see and change the members |

@@ -7,6 +7,7 @@ import click
 
 from raftkv_trio._version import __version__
 from raftkv_trio.cli.bench import bench
+from raftkv_trio.cli.cert import cert
 from raftkv_trio.cli.exit_codes import (
     EXIT_USAGE,
     PROGRAM,
@@ -57,6 +58,7 @@ class _Grouped(click.Group):
 
 GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Run nodes": (serve, local),
+    "Make certificates": (cert,),
     "Ask a running cluster": (status, member, snapshot, backup),
     "Work on the directory of a stopped node": (check, restore),
     "Measure and test": (bench, simulate),

@@ -103,13 +103,14 @@ FLAG_OF = {
     "root_members": "--no-root-members",
     "listen_metrics": "--listen-metrics",
     "force": "--force",
+    "certificates": "--dir",
     "procfile": "--procfile",
     "duration_s": "--duration",
     "value_bytes": "--value-size",
     "read_percent": "--reads",
 }
 #: Flags of commands other than `serve`, which no environment variable sets.
-WITHOUT_VARIABLE = {"--force", "--procfile", "--duration", "--value-size", "--reads"}
+WITHOUT_VARIABLE = {"--force", "--dir", "--procfile", "--duration", "--value-size", "--reads"}
 
 
 def variable_of(flag: str) -> str:

@@ -18,8 +18,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.rest import NoAnswer, NobodyDid, RequestFailed, open_rest_client
 from raftkv_trio.errors import ConfigError, CorruptLog, RaftKVError
 from raftkv_trio.storage import OsDisk, VerifiedSnapshot, verify_snapshot
-from raftkv_trio.storage.disk import FILE_MODE
-from raftkv_trio.user_files import new_file
+from raftkv_trio.user_files import new_file, open_no_link
 
 #: As a file's name: standard output.
 STANDARD_STREAM = Path("-")
@@ -112,7 +111,7 @@ async def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, sh
     async with (
         open_rest_client(timeout_s) as rest,
         rest.download(endpoint, "/-/backup") as download,
-        await trio.open_file(temporary, "wb", opener=_open_no_link) as sink,
+        await trio.open_file(temporary, "wb", opener=open_no_link) as sink,
     ):
         with _progress(download.size_bytes, shows_progress) as advance:
             async for piece in download.pieces:
@@ -120,11 +119,6 @@ async def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, sh
                 advance(len(piece))
         await sink.flush()
         await trio.to_thread.run_sync(os.fdatasync, sink.fileno())
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    """Open the file that we made, and not what somebody else may have put in its place."""
-    return os.open(path, flags | os.O_NOFOLLOW, FILE_MODE)
 
 
 def _verify(endpoint: PeerAddress, temporary: Path) -> VerifiedSnapshot:

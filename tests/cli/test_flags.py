@@ -274,7 +274,7 @@ def test_version_and_module(tmp_path: Path) -> None:
         for command in ([script], [sys.executable, "-m", "raftkv_trio"])
     ]
     assert says == [f"raftkv-trio {__version__}\n"] * 2
-    commands = "backup bench check local member restore serve simulate snapshot status"
+    commands = "backup bench cert check local member restore serve simulate snapshot status"
     assert sorted(program.commands) == commands.split()
 
 

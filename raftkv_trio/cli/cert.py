@@ -1,0 +1,167 @@
+"""`raftkv-trio cert`: a CA for the cluster, and certificates for its nodes and clients."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from raftkv_trio.addresses import cluster_id_of, parse_cluster, parse_node_id
+from raftkv_trio.cli.shared_flags import option
+from raftkv_trio.config import DEFAULT_CLUSTER
+from raftkv_trio.errors import ConfigError
+from raftkv_trio.foreign_text import printable
+
+if TYPE_CHECKING:
+    from raftkv_trio.certificates.authority import Authority, Issued
+
+_CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
+_CLIENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")  # 64: the longest common name, RFC 5280
+
+_directory_option = click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=Path("certs"),
+    show_default=True,
+    help="Directory of the CA and of what it issues.",
+)
+_force_option = click.option(
+    "--force", is_flag=True, allow_from_autoenv=False, help="Replace files that exist."
+)
+
+
+def _cluster_id_option(default: str) -> Callable[..., Any]:
+    return click.option(
+        "--cluster-id",
+        metavar="HEX",
+        allow_from_autoenv=False,
+        help=f"Id of the cluster, as `status` shows it.  [default: {default}]",
+    )
+
+
+@click.group(no_args_is_help=False)
+def cert() -> None:
+    """Make certificates for a cluster.
+
+    A CA of the cluster's own issues them: `init` makes it, `node` and `client` use it. They need the package
+    cryptography: pip install 'raftkv-trio[tls]'.
+    """
+
+
+@cert.command("init", context_settings=_CONTEXT)
+@_directory_option
+@option(
+    "--cluster",
+    metavar="URLS",
+    default=DEFAULT_CLUSTER,
+    help="Peer URLs of the cluster's first members, as for `serve`.",
+)
+@option("--cluster-token", metavar="TEXT", default="", help="As for `serve`.")
+@_cluster_id_option("what --cluster and --cluster-token make")
+@_force_option
+def cert_init(directory: Path, cluster: str, cluster_token: str, cluster_id: str | None, force: bool) -> int:
+    """Make the CA of a cluster.
+
+    It writes DIR/ca.crt, which nodes and clients trust, and DIR/ca.key, which signs their certificates: no
+    node needs that, so keep it where you run this command. The CA is valid for ten years.
+
+    For a cluster that runs already, give --cluster-id: its members may have changed since it was new, or it
+    was restored from a backup, and its id remains.
+    """
+    _require_cryptography()
+    from raftkv_trio.certificates.authority import make_authority
+    from raftkv_trio.certificates.files import AUTHORITY
+
+    if cluster_id is None:
+        number = cluster_id_of(parse_cluster(cluster), cluster_token)
+    elif click.get_current_context().get_parameter_source("cluster") is ParameterSource.COMMANDLINE:
+        raise ConfigError("--cluster and --cluster-id both say which cluster; give one of them")
+    else:
+        number = _parse_cluster_id(cluster_id)
+    try:
+        directory.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--dir {directory} cannot be made: {error.strerror or error}") from error
+    issued = make_authority(number, datetime.now(UTC))
+    _write(directory, AUTHORITY, issued, force, f"CA of cluster {number:x}")
+    return 0
+
+
+@cert.command("node")
+@_directory_option
+@_cluster_id_option("that of the CA")
+@_force_option
+@click.argument("id_text", metavar="ID")
+@click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
+def cert_node(
+    directory: Path, cluster_id: str | None, force: bool, id_text: str, hosts: tuple[str, ...]
+) -> int:
+    """Make the certificate of a node.
+
+    It writes DIR/node-ID.crt and DIR/node-ID.key. The certificate says which node of which cluster it is for,
+    and is valid for a year. HOSTs are all names and IP addresses under which members and clients reach the
+    node: those of its peer URL and of its REST API, and `localhost` if it is asked on its own machine.
+    """
+    node_id = parse_node_id(id_text)
+    authority = _read_authority(directory)
+    number = authority.cluster_id if cluster_id is None else _parse_cluster_id(cluster_id)
+    if number is None:
+        raise ConfigError(f"the CA in {directory} does not say for which cluster it is; give --cluster-id")
+    issued = authority.issue_to_node(number, node_id, hosts, datetime.now(UTC))
+    _write(directory, f"node-{node_id}", issued, force, f"node {node_id} of cluster {number:x}")
+    return 0
+
+
+@cert.command("client")
+@_directory_option
+@_force_option
+@click.argument("name", metavar="NAME")
+def cert_client(directory: Path, force: bool, name: str) -> int:
+    """Make the certificate of a client.
+
+    It writes DIR/client-NAME.crt and DIR/client-NAME.key. The certificate is valid for a year, and no node
+    takes it for that of a member.
+    """
+    if not _CLIENT_NAME.fullmatch(name):
+        raise ConfigError(
+            f"client name '{printable(name)}' is not 1 to 64 letters, digits and _ . @ -, with none of the"
+            " last three at its beginning"
+        )
+    issued = _read_authority(directory).issue_to_client(name, datetime.now(UTC))
+    _write(directory, f"client-{name}", issued, force, f"client {name}")
+    return 0
+
+
+def _parse_cluster_id(text: str) -> int:
+    if not re.fullmatch(r"[0-9a-fA-F]{1,16}", text):
+        raise ConfigError(f"--cluster-id '{printable(text)}' is not an id as `raftkv-trio status` shows it")
+    return int(text, 16)
+
+
+def _require_cryptography() -> None:
+    try:
+        import raftkv_trio.certificates.authority  # noqa: F401 - what needs it
+    except ImportError as error:
+        raise ConfigError(
+            f"`raftkv-trio cert` needs the package cryptography ({error}); install it with"
+            " `pip install 'raftkv-trio[tls]'`"
+        ) from error
+
+
+def _read_authority(directory: Path) -> "Authority":
+    _require_cryptography()
+    from raftkv_trio.certificates.files import read_authority
+
+    return read_authority(directory)
+
+
+def _write(directory: Path, name: str, issued: "Issued", force: bool, what: str) -> None:
+    from raftkv_trio.certificates.files import write_issued
+
+    certificate, key = write_issued(directory, name, issued, force=force)
+    click.echo(f"{certificate}, {key}: {what}, valid until {issued.not_after:%Y-%m-%d}")

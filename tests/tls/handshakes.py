@@ -1,0 +1,47 @@
+"""TLS handshakes in memory, with the strict checks of certificates that Python 3.13 makes by default."""
+
+import ssl
+from pathlib import Path
+
+
+def server_context(authority: Path, own: Path) -> ssl.SSLContext:
+    """Of a server that demands a certificate of clients; `own` is the path of its pair without the suffix."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, authority, own)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(authority: Path, own: Path) -> ssl.SSLContext:
+    """Of a client that shows a certificate."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, authority, own)
+
+
+def _context(protocol: int, authority: Path, own: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.load_verify_locations(authority)
+    context.load_cert_chain(f"{own}.crt", f"{own}.key")
+    return context
+
+
+def handshake(
+    client: ssl.SSLContext, server: ssl.SSLContext, host: str
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Shake hands over two buffers; returns the server's end and the client's, as each sees the other.
+
+    Raises the ssl.SSLError of the end that refuses first.
+    """
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    at_client = client.wrap_bio(to_client, to_server, server_hostname=host)
+    at_server = server.wrap_bio(to_server, to_client, server_side=True)
+    waiting = [at_client, at_server]
+    while waiting:
+        for end in list(waiting):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            waiting.remove(end)
+    # In TLS 1.3 a client is done before the server has seen its certificate.
+    assert at_server.getpeercert() is not None
+    return at_server, at_client
