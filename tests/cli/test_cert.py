@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -26,7 +25,8 @@ from raftkv_trio.certificates.authority import Authority, make_authority
 from raftkv_trio.certificates.names import node_uri
 from raftkv_trio.errors import ConfigError
 from tests.cli.program import PROGRAM, refusal, run
-from tests.tls.handshakes import client_context, handshake, server_context
+from tests.tls.certificates import Pair
+from tests.tls.handshakes import client_context, handshake, peer_certificate, peer_names, server_context
 
 URLS = "http://10.0.0.1:9021,http://10.0.0.2:9021"
 CLUSTER_ID = cluster_id_of(parse_cluster(URLS), "")
@@ -158,24 +158,13 @@ def test_openssl_accepts_them(certs: Path, name: str, purposes: list[str]) -> No
 # ---------------------------------------------------------------- handshakes
 
 
-def peer_certificate(end: ssl.SSLObject) -> dict[str, Any]:
-    """The certificate that this end has got, as Python shows it."""
-    certificate = end.getpeercert()
-    assert certificate is not None
-    return certificate
-
-
-def peer_names(end: ssl.SSLObject) -> list[tuple[str, str]]:
-    return list(peer_certificate(end)["subjectAltName"])
-
-
 @pytest.mark.parametrize("host", ["raftkv1.example", "xn--bcher-kva.example", "10.0.0.1", "::1"])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_node_and_a_client(certs: Path, host: str, version: ssl.TLSVersion) -> None:
     """Both accept each other, strictly, under each host of the node; the server sees the client's name."""
-    client = client_context(certs / "ca.crt", certs / "client-root")
+    client = client_context(certs / "ca.crt", Pair.at(certs / "client-root"))
     client.maximum_version = version
-    server, seen = handshake(client, server_context(certs / "ca.crt", certs / "node-1"), host)
+    server, seen = handshake(client, server_context(certs / "ca.crt", Pair.at(certs / "node-1")), host)
     assert server.version() == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
     assert peer_certificate(server)["subject"] == ((("commonName", "root"),),)
     assert ("URI", node_uri(CLUSTER_ID, 1)) in peer_names(seen)
@@ -183,8 +172,10 @@ def test_a_node_and_a_client(certs: Path, host: str, version: ssl.TLSVersion) ->
 
 def test_two_nodes(certs: Path) -> None:
     """A node is a client of others with the same certificate, and each sees which node the other is."""
-    client = client_context(certs / "ca.crt", certs / "node-2")
-    at_server, at_client = handshake(client, server_context(certs / "ca.crt", certs / "node-1"), "10.0.0.1")
+    client = client_context(certs / "ca.crt", Pair.at(certs / "node-2"))
+    at_server, at_client = handshake(
+        client, server_context(certs / "ca.crt", Pair.at(certs / "node-1")), "10.0.0.1"
+    )
     for end, node_id in (at_server, 2), (at_client, 1):
         assert ("URI", node_uri(CLUSTER_ID, node_id)) in peer_names(end)
 
@@ -192,24 +183,24 @@ def test_two_nodes(certs: Path) -> None:
 @pytest.mark.parametrize("host", ["10.0.0.2", "localhost", "other.example"])
 def test_another_host(certs: Path, host: str) -> None:
     """A node is not accepted under a name that its certificate does not have."""
-    client = client_context(certs / "ca.crt", certs / "client-root")
+    client = client_context(certs / "ca.crt", Pair.at(certs / "client-root"))
     with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-        handshake(client, server_context(certs / "ca.crt", certs / "node-1"), host)
+        handshake(client, server_context(certs / "ca.crt", Pair.at(certs / "node-1")), host)
 
 
 def test_a_client_is_no_server(certs: Path) -> None:
     """Whoever has a client's certificate cannot answer in the place of a node."""
-    client = client_context(certs / "ca.crt", certs / "node-1")
+    client = client_context(certs / "ca.crt", Pair.at(certs / "node-1"))
     with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
-        handshake(client, server_context(certs / "ca.crt", certs / "client-root"), "10.0.0.1")
+        handshake(client, server_context(certs / "ca.crt", Pair.at(certs / "client-root")), "10.0.0.1")
 
 
 def test_another_ca(certs: Path, tmp_path: Path) -> None:
     """A CA of the same cluster, made a second time, is another one."""
     cert(tmp_path, "init", "--cluster", URLS)
-    client = client_context(tmp_path / "certs" / "ca.crt", certs / "client-root")
+    client = client_context(tmp_path / "certs" / "ca.crt", Pair.at(certs / "client-root"))
     with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(client, server_context(certs / "ca.crt", certs / "node-1"), "10.0.0.1")
+        handshake(client, server_context(certs / "ca.crt", Pair.at(certs / "node-1")), "10.0.0.1")
 
 
 # ---------------------------------------------------------------- what is refused
@@ -431,6 +422,6 @@ def test_a_ca_of_ones_own(tmp_path: Path) -> None:
     cert(tmp_path, "node", "1", "a", "--cluster-id", "2b")
     cert(tmp_path, "client", "root")
     certs = tmp_path / "certs"
-    client = client_context(certs / "ca.crt", certs / "client-root")
-    handshake(client, server_context(certs / "ca.crt", certs / "node-1"), "a")
+    client = client_context(certs / "ca.crt", Pair.at(certs / "client-root"))
+    handshake(client, server_context(certs / "ca.crt", Pair.at(certs / "node-1")), "a")
     assert isinstance(loaded(certs / "ca.crt").public_key(), rsa.RSAPublicKey)

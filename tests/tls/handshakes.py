@@ -2,25 +2,31 @@
 
 import ssl
 from pathlib import Path
+from typing import Any
+
+from tests.tls.certificates import Pair
 
 
-def server_context(authority: Path, own: Path) -> ssl.SSLContext:
-    """Of a server that demands a certificate of clients; `own` is the path of its pair without the suffix."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER, authority, own)
+def server_context(authority: Path, own: Pair, crl: Path | None = None) -> ssl.SSLContext:
+    """Of a server that demands a certificate of clients."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, authority, own, crl)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def client_context(authority: Path, own: Path) -> ssl.SSLContext:
+def client_context(authority: Path, own: Pair, crl: Path | None = None) -> ssl.SSLContext:
     """Of a client that shows a certificate."""
-    return _context(ssl.PROTOCOL_TLS_CLIENT, authority, own)
+    return _context(ssl.PROTOCOL_TLS_CLIENT, authority, own, crl)
 
 
-def _context(protocol: int, authority: Path, own: Path) -> ssl.SSLContext:
+def _context(protocol: int, authority: Path, own: Pair, crl: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_verify_locations(authority)
-    context.load_cert_chain(f"{own}.crt", f"{own}.key")
+    if crl is not None:
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        context.load_verify_locations(crl)
+    context.load_cert_chain(own.certificate, own.key)
     return context
 
 
@@ -36,12 +42,23 @@ def handshake(
     at_server = server.wrap_bio(to_server, to_client, server_side=True)
     waiting = [at_client, at_server]
     while waiting:
+        # In TLS 1.3 a client is done before the server has seen its certificate.
         for end in list(waiting):
             try:
                 end.do_handshake()
             except ssl.SSLWantReadError:
                 continue
             waiting.remove(end)
-    # In TLS 1.3 a client is done before the server has seen its certificate.
-    assert at_server.getpeercert() is not None
     return at_server, at_client
+
+
+def peer_certificate(end: ssl.SSLObject) -> dict[str, Any]:
+    """The certificate that this end has got, as Python shows it."""
+    certificate = end.getpeercert()
+    assert certificate is not None
+    return certificate
+
+
+def peer_names(end: ssl.SSLObject) -> list[tuple[str, str]]:
+    """The names in it: kinds, such as `URI`, and values."""
+    return list(peer_certificate(end).get("subjectAltName", ()))
