@@ -9,7 +9,7 @@ package is not part of the distribution's wheel. `docs/performance.md` says what
 - `measurements/`: what is measured, one subject a file.
 - `programs/`: what runs in processes of its own: servers, nodes without HTTP, a directory with many keys.
 - `wrk.py`, `wrk.lua`: the one load generator.
-- `processes.py`: processes, their files, ports and memory.
-- `figures.py`: what was measured; `targets.py`: the goals, computed from it.
-- `environment.py`, `table.py`, `plot.py`: how it is shown.
+- `processes.py`: processes, their files and memory; `ports.py`: ports for them, and for the nodes of tests.
+- `figures.py`: what was measured; `targets.py`: the goals, computed from it; `bends.py`: where curves bend.
+- `environment.py`, `table.py`, `plot.py`: how it is shown; `documents.py`: in docs/performance.md.
 """

@@ -8,7 +8,9 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import NoReturn
 
+from benchmarks.documents import write_docs
 from benchmarks.environment import describe
+from benchmarks.figures import Figures
 from benchmarks.plan import full_plan, quick_plan
 from benchmarks.plot import plots
 from benchmarks.processes import ending_children
@@ -42,14 +44,20 @@ def main() -> int:
         except _OutOfTimeError as error:
             run.figures.failed["the whole run"] = str(error)
     signal.alarm(0)
-    print(as_markdown(environment, run.figures, plan.rounds), end="")
+    _show(arguments, environment, run.figures, plan.rounds)
+    return 1 if run.figures.failed else 0
+
+
+def _show(arguments: argparse.Namespace, environment: dict[str, str], figures: Figures, rounds: int) -> None:
+    print(as_markdown(environment, figures, rounds), end="")
     if arguments.json is not None:
-        arguments.json.write_text(as_json(environment, run.figures, plan.rounds))
+        arguments.json.write_text(as_json(environment, figures, rounds))
     if arguments.plots is not None:
         arguments.plots.mkdir(parents=True, exist_ok=True)
-        for name, svg in plots(run.figures).items():
+        for name, svg in plots(figures).items():
             (arguments.plots / name).write_text(svg)
-    return 1 if run.figures.failed else 0
+    if arguments.write_docs:
+        write_docs(environment, figures, rounds)
 
 
 def _arguments() -> argparse.Namespace:
@@ -66,6 +74,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=_positive, default=4 * 3600, help="seconds, for all [%(default)s]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds there, as JSON")
     parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="write SVG files there")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="write tables and plots into docs/performance.md"
+    )
     parser.add_argument("--directory", type=Path, help="on the disk to measure [that of temporary files]")
     return parser.parse_args()
 

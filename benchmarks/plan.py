@@ -17,12 +17,14 @@ class Plan:
         seconds: of each load.
         contestants: over HTTP, in the order of their turns.
         loads: operation and number of clients.
+        load_keys: each load is on so many keys.
         proposals: whether the node without HTTP is measured.
         state_nodes, keys: for what is measured with few and with many keys.
         state_lasts_s: how long PUTs go on there.
         traced_puts: whose way is followed, one after the other.
         kills: of the leader.
         series: for growth; None measures none.
+        growth_limit_s: points of growth whose turn would come later are left out.
     """
 
     limit_s: int
@@ -30,6 +32,7 @@ class Plan:
     seconds: float
     contestants: tuple[Contestant, ...]
     loads: tuple[tuple[str, int], ...]
+    load_keys: int
     proposals: bool
     state_nodes: int
     keys: tuple[int, ...]
@@ -37,6 +40,7 @@ class Plan:
     traced_puts: int
     kills: int
     series: Series | None
+    growth_limit_s: float
 
 
 def full_plan(*, rounds: int, seconds: float, keys: int, limit_s: int) -> Plan:
@@ -48,6 +52,7 @@ def full_plan(*, rounds: int, seconds: float, keys: int, limit_s: int) -> Plan:
         seconds=seconds,
         contestants=(Ours(3), Etcd(3), Ours(1), Echo()),
         loads=(("get", 64), ("get", 1), ("put", 1), ("put", 64), ("put", 256)),
+        load_keys=1000,
         proposals=True,
         state_nodes=3,
         keys=(10_000, keys),
@@ -60,6 +65,7 @@ def full_plan(*, rounds: int, seconds: float, keys: int, limit_s: int) -> Plan:
             value_bytes=(100, 1000, 10_000, 100_000, 1_000_000),
             nodes=(1, 3, 5),
         ),
+        growth_limit_s=840.0,
     )
 
 
@@ -68,14 +74,16 @@ def quick_plan() -> Plan:
     return Plan(
         limit_s=120,
         rounds=1,
-        seconds=0.5,
+        seconds=0.2,
         contestants=(Ours(1), Etcd(3), Echo()),
         loads=(("get", 64), ("put", 64)),
+        load_keys=100,
         proposals=False,
         state_nodes=1,
         keys=(500,),
-        state_lasts_s=Lasts(least=0.0, most=0.0, step=1.0),
+        state_lasts_s=Lasts(least=0.0, most=0.0, step=0.2),
         traced_puts=20,
         kills=1,
         series=None,
+        growth_limit_s=0.0,
     )

@@ -1,11 +1,11 @@
 """Plots as SVG, by hand: lines through points, on a logarithmic axis from left to right."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
+from benchmarks.bends import curves
 from benchmarks.figures import Figure, Figures
-from benchmarks.measurements import growth
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 720, 400, 76, 56, 64, 32
 _COLOURS = ("#0969da", "#cf222e", "#1a7f37", "#8250df", "#9a6700")
@@ -16,21 +16,38 @@ _STYLE = (
 Points = Sequence[tuple[float, float]]
 
 
+_LATENCY, _KEYS = "latency-throughput.svg", "throughput-keys.svg"
+#: By file name.
+TITLES = {
+    _LATENCY: "Latency against throughput, 3 nodes, 1 to 256 clients",
+    _KEYS: "Throughput against the size of the state, 3 nodes, 64 clients",
+}
+
+
 def plots(figures: Figures) -> dict[str, str]:
     """All plots for which there are points, by file name."""
     found = {
-        "latency-throughput.svg": draw(
-            "Latency against throughput, 3 nodes, 1 to 256 clients",
+        _LATENCY: draw(
+            TITLES[_LATENCY],
             ("requests per second", "median latency, ms"),
-            {operation.upper(): _latencies(figures, operation) for operation in ("get", "put")},
+            # Not by the rate: a line that turns back shows where more clients get less.
+            _lines(figures, "clients", lambda f: (f.median("rate_per_s") or 0.1, f.median("p50_ms") or 0.0)),
         ),
-        "throughput-keys.svg": draw(
-            "Throughput against the size of the state, 3 nodes, 64 clients",
+        _KEYS: draw(
+            TITLES[_KEYS],
             ("keys in the store", "requests per second"),
-            {operation.upper(): _rates(figures, operation) for operation in ("get", "put")},
+            _lines(figures, "keys", lambda f: (f.parameters["keys"], f.median("rate_per_s") or 0.0)),
         ),
     }
     return {name: svg for name, svg in found.items() if svg is not None}
+
+
+def _lines(
+    figures: Figures, growing: str, point: Callable[[Figure], tuple[float, float]]
+) -> dict[str, Points]:
+    """By operation."""
+    chosen = [curve for curve in curves(figures) if curve.growing == growing]
+    return {curve.operation.upper(): [point(figure) for figure in curve.figures] for curve in chosen}
 
 
 def draw(title: str, axes: tuple[str, str], lines: Mapping[str, Points]) -> str | None:
@@ -69,24 +86,6 @@ def draw(title: str, axes: tuple[str, str], lines: Mapping[str, Points]) -> str 
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">'
     background = f'<rect class="p" width="{_WIDTH}" height="{_HEIGHT}"/>'
     return "\n".join([head, f"<style>{_STYLE}</style>", background, *parts, "</svg>", ""])
-
-
-def _latencies(figures: Figures, operation: str) -> Points:
-    # Not by the rate: a line that turns back shows where more clients get less.
-    chosen = _series(figures, operation, "clients", keys=1000, value_bytes=100, nodes=3)
-    return [(f.median("rate_per_s") or 0.1, f.median("p50_ms") or 0.0) for f in chosen]
-
-
-def _rates(figures: Figures, operation: str) -> Points:
-    chosen = _series(figures, operation, "keys", clients=64, value_bytes=100, nodes=3)
-    return [(f.parameters["keys"], f.median("rate_per_s") or 0.0) for f in chosen]
-
-
-def _series(figures: Figures, operation: str, growing: str, **fixed: int) -> list[Figure]:
-    """The figures in which one parameter grows, in its order, and these others are fixed."""
-    found = [f for f in figures if (f.what, f.contestant) == (operation, growth.NAME)]
-    chosen = [f for f in found if fixed.items() <= f.parameters.items()]
-    return sorted(chosen, key=lambda figure: figure.parameters[growing])
 
 
 def _ticks(left: float, right: float) -> list[float]:

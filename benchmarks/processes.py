@@ -1,9 +1,7 @@
 """Processes that are measured: started with a log of their own, ended by their ids, asked about by /proc."""
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +57,11 @@ class Daemon:
                 return int(line.split()[1])
         raise BenchmarkError(f"/proc/{self.pid}/io tells no write_bytes")
 
+    def processor_s(self) -> float:
+        """The processor's time that it has had since it started, in all its threads."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def resident_bytes(self) -> int:
         """The memory that it occupies now."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
@@ -90,20 +93,50 @@ def ending_children() -> Iterator[None]:
                 os.waitpid(int(pid), 0)
 
 
-def run_to_end(command: Sequence[str | Path], timeout_s: float) -> str:
-    """The standard output of a process that ends by itself. Raises BenchmarkError if it fails."""
+def run_to_end(
+    command: Sequence[str | Path], timeout_s: float, *, interrupt_after_s: float | None = None
+) -> str:
+    """The standard output of a process that ends by itself. Raises BenchmarkError if it fails.
+
+    Args:
+        interrupt_after_s: from when it handles SIGINT, after which time it gets one, as the sign to end.
+    """
     words = [str(word) for word in command]
-    try:
-        done = subprocess.run(
-            words, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BenchmarkError(f"{words[0]} did not end within {timeout_s:.0f} s") from error
-    if done.returncode:
+    with subprocess.Popen(
+        words,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            if interrupt_after_s is not None:
+                _interrupt(process, interrupt_after_s)
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise BenchmarkError(f"{words[0]} did not end within {timeout_s:.0f} s") from error
+        finally:
+            process.kill()
+    if process.returncode:
         program = " ".join(word for word in words[1:4] if not word.startswith("/"))
-        said = last_words(done.stderr or done.stdout)
-        raise BenchmarkError(f"{program} ended with exit code {done.returncode}: {said}")
-    return done.stdout
+        raise BenchmarkError(
+            f"{program} ended with exit code {process.returncode}: {last_words(stderr or stdout)}"
+        )
+    return stdout
+
+
+def _interrupt(process: subprocess.Popen[str], after_s: float) -> None:
+    wait_until(lambda: process.poll() is not None or _handles_sigint(process.pid), "it handles no SIGINT")
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+
+
+def _handles_sigint(pid: int) -> bool:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (signal.SIGINT - 1) & 1)
+    return False
 
 
 def wait_until(
@@ -119,18 +152,10 @@ def wait_until(
         time.sleep(_POLL_S)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody has, below those that systems give to connections."""
-    found: set[int] = set()
-    while len(found) < count:
-        port = random.randrange(10_000, 32_768)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.add(port)
-    return sorted(found)
+def machine_processor_s() -> float:
+    """The time for which the processors of this machine have not been idle since it started."""
+    user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split()[1:9]
+    return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
 
 
 def last_words(text: str) -> str:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 
 from benchmarks import wrk
 from benchmarks.contestants import NAMED_ONLY
@@ -52,7 +53,7 @@ class Run:
             for contestant in here:
                 self._step(
                     f"{contestant.name}, round {number + 1}",
-                    partial(http_load.measure_loads, contestant, plan.loads, plan.seconds),
+                    partial(http_load.measure_loads, contestant, plan.loads, plan.load_keys, plan.seconds),
                 )
 
     def _disk(self, backups: Path) -> None:
@@ -96,7 +97,12 @@ class Run:
         if series is None:
             self.figures.missing["growth"] = "not in this plan"
         elif self._has_wrk("growth"):
+            ends_s = perf_counter() + self._plan.growth_limit_s
             for point in growth.points(series):
+                if perf_counter() > ends_s:
+                    reason = f"its turn came later than {self._plan.growth_limit_s:.0f} s after the first"
+                    self.figures.missing[f"growth: {point}"] = reason
+                    continue
 
                 def measure(figures: Figures, directory: Path, point: growth.Point = point) -> None:
                     growth.measure_growth(point, self._plan.seconds, figures, backups, directory)

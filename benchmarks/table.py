@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from benchmarks.bends import Curve, bends, curves
 from benchmarks.figures import Figure, Figures
+from benchmarks.measurements import growth
 from benchmarks.targets import TARGETS, most_keys
 
 #: How the values of figures are headed, in the order of their columns.
@@ -20,25 +22,38 @@ _HEADS = {
     "snapshot_s": "snapshot s",
     "slowest_during_snapshot_ms": "slowest during it ms",
     "since_parsed_ms": "ms since the request was parsed",
+    "leader_cores": "cores of the leader",
+    "machine_share": "of all cores",
+    "written_bytes_per_s": "bytes written by the leader per s",
     "stall_s": "write stall s",
     "stall_election_timeouts": "in election timeouts",
 }
 
 
 def as_markdown(environment: Mapping[str, str], figures: Figures, rounds: int) -> str:
-    """The targets, all medians, what is missing, and the environment."""
-    parts = [
-        "# Benchmarks",
-        f"Rounds: {rounds}; all values are their medians. Ratios compare contestants of this run.",
-        _targets(figures),
-    ]
-    shapes = dict.fromkeys(_shape(figure) for figure in figures)
-    parts += [_figures([figure for figure in figures if _shape(figure) == shape]) for shape in shapes]
+    """A page of its own."""
+    return "\n\n".join(["# Benchmarks", *sections(environment, figures, rounds, "##")]) + "\n"
+
+
+def sections(environment: Mapping[str, str], figures: Figures, rounds: int, level: str) -> list[str]:
+    """The targets, all medians, what is missing, and the environment; `level` is that of the headings."""
+    found = {"Targets": _targets(figures)}
+    others = [figure for figure in figures if figure.contestant != growth.NAME]
+    for shape in dict.fromkeys(map(_shape, others)):
+        alike = [figure for figure in others if _shape(figure) == shape]
+        found[_subject(alike)] = _figures(alike)
+    for growing, alike_curves in _by_what_grows(figures).items():
+        found[f"Growth by {growing.replace('_', ' ')}"] = _growth(growing, alike_curves)
+    if sentences := bends(figures):
+        found["Where the curves bend, and why"] = "\n".join(f"- {sentence}" for sentence in sentences)
     for title, reasons in (("Missing", figures.missing), ("Failed", figures.failed)):
         if reasons:
-            parts.append(f"## {title}\n\n{_list(reasons)}")
-    parts.append(f"## Environment\n\n{_list(environment)}")
-    return "\n\n".join(parts) + "\n"
+            found[title] = _list(reasons)
+    found["Environment"] = _list(environment)
+    return [
+        f"Rounds: {rounds}; all values are their medians. Ratios compare contestants of this run.",
+        *(f"{level} {title}\n\n{text}" for title, text in found.items()),
+    ]
 
 
 def as_json(environment: Mapping[str, str], figures: Figures, rounds: int) -> str:
@@ -59,6 +74,7 @@ def as_json(environment: Mapping[str, str], figures: Figures, rounds: int) -> st
         "rounds": rounds,
         "targets": targets,
         **figures.as_document(),
+        "bends": bends(figures),
     }
     return json.dumps(document, indent=2) + "\n"
 
@@ -74,7 +90,7 @@ def _targets(figures: Figures) -> str:
         rows.append([target.what, target.before, f"{sign} {target.goal:g}{target.unit}", shown, met])
     table = _table(["what", "before", "target", "now", "met"], rows)
     keys = most_keys(figures)
-    return f"## Targets\n\n{table}" + (f"\n\nMost keys: {keys:,}." if keys else "")
+    return table + (f"\n\nMost keys: {keys:,}." if keys else "")
 
 
 def _shape(figure: Figure) -> tuple[str, ...]:
@@ -100,9 +116,36 @@ def _figures(figures: Sequence[Figure]) -> str:
         ]
         for figure in figures
     ]
+    return _table(head, rows)
+
+
+def _subject(figures: Sequence[Figure]) -> str:
+    """The title of a table of figures of one shape."""
     subjects = dict.fromkeys(figure.what.partition(":")[0] for figure in figures)
-    by = ", ".join(name.replace("_", " ") for name in parameters)
-    return f"## {', '.join(subjects)}{f' by {by}' if by else ''}\n\n{_table(head, rows)}"
+    by = ", ".join(name.replace("_", " ") for name in figures[0].parameters)
+    return f"{', '.join(subjects)}{f' by {by}' if by else ''}"
+
+
+def _by_what_grows(figures: Figures) -> dict[str, list[Curve]]:
+    found: dict[str, list[Curve]] = {}
+    for curve in curves(figures):
+        found.setdefault(curve.growing, []).append(curve)
+    return found
+
+
+def _growth(growing: str, alike: Sequence[Curve]) -> str:
+    """What does not grow, and a table with a line for each operation at each point."""
+    fixed = {n: v for n, v in alike[0].figures[0].parameters.items() if n != growing}
+    values = [name for name in _HEADS if name in alike[0].figures[0].rounds]
+    head = [growing.replace("_", " "), "operation", *map(_HEADS.__getitem__, values)]
+    rows = [
+        [f"{f.parameters[growing]:,}", f.what, *(_number(f.median(name)) for name in values)]
+        for curve in alike
+        for f in curve.figures
+    ]
+    others = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in fixed.items())
+    fewer = "; fewer keys with larger values" if growing == "value_bytes" else ""
+    return f"The others: {others}{fewer}.\n\n{_table(head, rows)}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

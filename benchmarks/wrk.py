@@ -1,6 +1,7 @@
 """wrk, the load generator for all contestants that speak HTTP (Debian's package `wrk`)."""
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,7 @@ def why_missing() -> str | None:
 
 def run_wrk(url: str, load: Load) -> Measured:
     """Load a server. Raises BenchmarkError if wrk fails, or any request does: such a rate means nothing."""
-    # wrk takes whole seconds only.
-    seconds = max(1, round(load.seconds))
+    seconds = math.ceil(load.seconds)  # wrk takes whole seconds only; SIGINT ends it earlier
     output = run_to_end(
         [
             *("wrk", "--threads", "1", "--connections", str(load.clients), "--duration", f"{seconds}s"),
@@ -61,6 +61,7 @@ def run_wrk(url: str, load: Load) -> Measured:
             *(load.api, load.operation, str(load.keys), str(load.value_bytes)),
         ],
         timeout_s=seconds + _GRACE_S,
+        interrupt_after_s=load.seconds if load.seconds < seconds else None,
     )
     try:
         seen = json.loads(output[output.rindex('{"requests"') :])  # what the script prints at the end

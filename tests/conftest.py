@@ -1,14 +1,14 @@
 """Fixtures of all tests."""
 
-import random
 import signal
-import socket
 from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-_GIVEN: set[int] = set()  # no port is given twice in a run
+from benchmarks.ports import free_ports as find_free_ports
+
+__all__ = ["find_free_ports"]  # what tests import from here
 
 # A shell starts what is to run in the background deaf to SIGINT, and so would be all processes of the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,23 +28,3 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def free_ports() -> Callable[[int], list[int]]:
     """Gives TCP ports of the loopback that nobody has."""
     return find_free_ports
-
-
-def find_free_ports(count: int) -> list[int]:
-    """Ports below those that systems give to connections.
-
-    A node that is down must find its port free when it is started again: nobody's connection may have it
-    meanwhile, not even one that was meant for that node and was given its port on this side.
-    """
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randrange(10_000, 32_768)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in _GIVEN:
-            _GIVEN.add(port)
-            ports.append(port)
-    return ports

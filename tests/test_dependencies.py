@@ -62,8 +62,13 @@ def test_the_tests_declare_what_they_import() -> None:
 
 
 def test_the_benchmarks_need_nothing_more() -> None:
-    """What others need, such as PySyncObj, is imported only where it is installed."""
+    """Whom they measure in Python is imported where it is installed, and an extra of its own installs it."""
     assert {package for _, package in imported("benchmarks")} <= DEPENDENCIES
+    assert declared(PROJECT["optional-dependencies"]["benchmarks"]) == {
+        name
+        for path in (ROOT / "benchmarks" / "programs").glob("*.py")
+        for name in re.findall(r'import_module\("(\w+)"\)', path.read_text())
+    }
 
 
 @pytest.mark.parametrize("name", ["hypercorn", "quart", "quart-trio"])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.ask import ask
 from benchmarks.contestants.contestant import Running
-from benchmarks.processes import Daemon, free_ports, stopping, wait_until
+from benchmarks.ports import free_ports
+from benchmarks.processes import Daemon, stopping, wait_until
 
 
 class Echo:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from benchmarks.ask import ask_json
 from benchmarks.contestants.contestant import Running
-from benchmarks.processes import Daemon, free_ports, stopping, wait_until
+from benchmarks.ports import free_ports
+from benchmarks.processes import Daemon, stopping, wait_until
 
 
 class Etcd:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.ask import ask, ask_json
 from benchmarks.contestants.contestant import Running
-from benchmarks.processes import Daemon, free_ports, run_to_end, stopping, wait_until
+from benchmarks.ports import free_ports
+from benchmarks.processes import Daemon, run_to_end, stopping, wait_until
 
 PROGRAM = (sys.executable, "-m", "raftkv_trio")
 _RESTORE_S = 600.0

@@ -1,16 +1,27 @@
-"""Where the rate bends: one thing grows, and everything else stays as it is."""
+"""Where the rate bends: one thing grows, and everything else stays as it is.
 
+What is busy meanwhile is measured too, since it says why: the leader's process, the machine, the disk.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 
 from benchmarks.contestants.ours import our_cluster
 from benchmarks.figures import Figures
 from benchmarks.measurements.http_load import add_load
 from benchmarks.measurements.state import make_backup
+from benchmarks.processes import Daemon, machine_processor_s
 from benchmarks.wrk import Load
 
 #: As a figure's contestant.
 NAME = "raftkv-trio"
+#: While values grow: a node lets 8 MiB of writes wait.
+FEW_CLIENTS = 4
+_MAX_VALUES_BYTES = 64_000_000  # more take long to fill in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +53,10 @@ def points(series: Series) -> list[Point]:
     found = [base]
     found += [replace(base, keys=keys) for keys in series.keys]
     found += [replace(base, clients=clients) for clients in series.clients]
-    # A node lets 8 MiB of writes wait, and a thousand values of a megabyte take long to fill in.
-    few = replace(base, clients=4)
+    few = replace(base, clients=FEW_CLIENTS)
     found += [
-        replace(few, value_bytes=size, keys=min(1000, 64_000_000 // size)) for size in series.value_bytes
+        replace(few, value_bytes=size, keys=min(1000, _MAX_VALUES_BYTES // size))
+        for size in series.value_bytes
     ]
     found += [replace(base, nodes=nodes) for nodes in series.nodes]
     return list(dict.fromkeys(found))
@@ -55,7 +66,7 @@ def measure_growth(point: Point, seconds: float, figures: Figures, backups: Path
     """GET and PUT at one point, of a cluster that is started for it."""
     backup = make_backup(point.keys, point.value_bytes, backups)
     with our_cluster(point.nodes, directory, backup) as cluster:
-        url = cluster.urls[cluster.leader()]
+        leader = cluster.leader()
         for operation in ("get", "put"):
             load = Load(
                 operation=operation,
@@ -65,4 +76,23 @@ def measure_growth(point: Point, seconds: float, figures: Figures, backups: Path
                 value_bytes=point.value_bytes,
                 seconds=seconds,
             )
-            add_load(figures, NAME, url, load, nodes=point.nodes)
+            parameters = {"nodes": point.nodes}
+            with _usage(cluster.daemons[leader], figures, operation, {**load.parameters, **parameters}):
+                add_load(figures, NAME, cluster.urls[leader], load, **parameters)
+
+
+@contextmanager
+def _usage(leader: Daemon, figures: Figures, operation: str, parameters: dict[str, int]) -> Iterator[None]:
+    """Add to a figure what is busy during the block; the start of the load generator counts as part of it."""
+    began_s = perf_counter()
+    leader_s, machine_s, written = leader.processor_s(), machine_processor_s(), leader.written_bytes()
+    yield
+    elapsed_s = perf_counter() - began_s
+    figures.add(
+        operation,
+        NAME,
+        parameters,
+        leader_cores=(leader.processor_s() - leader_s) / elapsed_s,
+        machine_share=(machine_processor_s() - machine_s) / elapsed_s / len(os.sched_getaffinity(0)),
+        written_bytes_per_s=(leader.written_bytes() - written) / elapsed_s,
+    )

@@ -11,11 +11,13 @@ from benchmarks.wrk import Load, run_wrk
 
 #: Not measured: the first requests find caches cold and code not yet specialised.
 _WARM_UP_S = 1.0
+_VALUE_BYTES = 100
 
 
 def measure_loads(
     contestant: Contestant,
     loads: Sequence[tuple[str, int]],
+    keys: int,
     seconds: float,
     figures: Figures,
     directory: Path,
@@ -24,16 +26,17 @@ def measure_loads(
 
     Args:
         loads: operation and number of clients.
+        keys: of 100 bytes each.
     """
     with contestant.started(directory) as running:
-        fill(contestant, running, 1000, 100)
+        fill(contestant, running, keys, _VALUE_BYTES)
         for operation, clients in loads:
             load = Load(
                 operation=operation,
                 api=contestant.api,
                 clients=clients,
-                keys=1000,
-                value_bytes=100,
+                keys=keys,
+                value_bytes=_VALUE_BYTES,
                 seconds=seconds,
             )
             if seconds > _WARM_UP_S:

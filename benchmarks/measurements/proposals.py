@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.figures import Figures
-from benchmarks.processes import Daemon, free_ports, stopping, wait_until
+from benchmarks.ports import free_ports
+from benchmarks.processes import Daemon, stopping, wait_until
 
 OURS = "raftkv-trio, run_node, durable"
 PYSYNCOBJ = "PySyncObj, log in memory"
@@ -19,7 +20,7 @@ def why_pysyncobj_is_missing() -> str | None:
     """None if it can be imported."""
     if importlib.util.find_spec("pysyncobj") is not None:
         return None
-    return "PySyncObj is not installed (pip install pysyncobj)"
+    return "PySyncObj is not installed (pip install raftkv-trio[benchmarks])"
 
 
 def measure_ours(seconds: float, figures: Figures, directory: Path) -> None:

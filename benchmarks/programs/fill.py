@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.processes import free_ports
+from benchmarks.ports import free_ports
 from raftkv_trio import Node, NodeConfig, parse_cluster, run_node
 from raftkv_trio.kv import MAX_OPERATIONS, Put, Store, Txn, encode_txn
 

@@ -1,15 +1,18 @@
 """What becomes of figures: medians, targets, tables, plots."""
 
 import json
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.bends import bends
 from benchmarks.contestants import Etcd, Ours
+from benchmarks.documents import BEGIN, END, PAGE, write_docs
 from benchmarks.figures import Figures
 from benchmarks.measurements.growth import NAME, Point, Series, points
 from benchmarks.plot import draw, plots
-from benchmarks.processes import last_words
+from benchmarks.processes import BenchmarkError, last_words
 from benchmarks.table import as_json, as_markdown
 from benchmarks.targets import TARGETS
 
@@ -82,6 +85,86 @@ def test_plots_are_drawn_where_there_are_points() -> None:
     assert len(root.findall("{http://www.w3.org/2000/svg}polyline")) == 2
     assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 6 + 2  # and two in the legend
     assert draw("<&>", ("x", "y"), {"a<b": [(1.0, 2.0), (1.0, 3.0)]}) is not None
+
+
+def figures_of_growth() -> Figures:
+    """Clients and keys grow; the leader's thread is busy from 16 clients on, the disk with many keys."""
+    figures = Figures()
+    base = {"clients": 64, "keys": 1000, "value_bytes": 100, "nodes": 3}
+    for clients, rate, cores in (
+        (1, 900, 0.3),
+        (4, 3000, 0.6),
+        (16, 8000, 0.97),
+        (64, 8400, 1.0),
+        (256, 6000, 1),
+    ):
+        figures.add("get", NAME, {**base, "clients": clients}, rate_per_s=rate, p50_ms=clients / 9)
+        figures.add("get", NAME, {**base, "clients": clients}, leader_cores=cores, machine_share=0.8)
+    for keys, rate in ((1000, 3000), (10_000, 2900), (100_000, 2000), (1_000_000, 1500)):
+        figures.add("put", NAME, {**base, "keys": keys}, rate_per_s=rate, p50_ms=9.0)
+        figures.add(
+            "put", NAME, {**base, "keys": keys}, leader_cores=0.4, machine_share=0.5, written_bytes_per_s=3e6
+        )
+    return figures
+
+
+def test_where_curves_bend() -> None:
+    """A curve over clients bends where it stops to rise, others where they fall, and the limit is named."""
+    by_keys, by_clients = bends(figures_of_growth())
+    assert by_keys == (
+        "PUT by keys: level up to 10,000 keys, falls at 100,000 keys, 50% of the first rate is left at "
+        "1,000,000 keys; there the disk is waited for: 3 MB/s are written by the leader "
+        "(0.40 of a core for the leader, 50% of all cores)."
+    )
+    assert by_clients == (
+        "GET by clients: rises up to 16 clients (8,000/s), then by less than a tenth, 75% of that at "
+        "256 clients; there the leader's one thread of Python is busy "
+        "(0.97 of a core for the leader, 80% of all cores)."
+    )
+    figures = Figures()
+    for nodes, rate in ((1, 100), (3, 95), (5, 90)):
+        shape = {"clients": 64, "keys": 1000, "value_bytes": 100, "nodes": nodes}
+        figures.add("put", NAME, shape, rate_per_s=rate)
+    assert bends(figures) == ["PUT by nodes: level, 90% of the first rate is left at 5 nodes."]
+
+
+def test_growth_has_a_table_for_each_thing_that_grows() -> None:
+    """With what stays as it is; the document for programs has the sentences too."""
+    figures = figures_of_growth()
+    text = as_markdown({}, figures, 1)
+    assert (
+        "## Growth by clients\n\nThe others: keys 1,000, value bytes 100, nodes 3.\n\n| clients | operation |"
+        in text
+    )
+    assert "| 16 | get | 8,000 | 1.78 | 0.97 | 0.8 |" in text
+    assert text.count("| 1,000,000 | put | 1,500 |") == 1
+    assert json.loads(as_json({}, figures, 1))["bends"] == bends(figures)
+
+
+def test_a_run_is_written_into_the_page(tmp_path: Path) -> None:
+    """Between its markers, each time anew, with the plots that there are; our page has the markers."""
+    page = tmp_path / "performance.md"
+    page.write_text(f"before\n\n{BEGIN}\n\nold\n\n{END}\n\nafter\n")
+    figures = figures_of_growth()
+    for _ in range(2):
+        write_docs({"kernel": "Linux"}, figures, 3, page)
+        text = page.read_text()
+        assert text.startswith(f"before\n\n{BEGIN}\n\nMeasured on ")
+        assert text.endswith(f"{END}\n\nafter\n")
+        assert "old" not in text
+        assert "### Growth by keys\n" in text
+        assert "\n- kernel: Linux\n" in text
+        for plot in ("latency-throughput.svg", "throughput-keys.svg"):
+            assert f"(plots/{plot})" in text
+            assert (tmp_path / "plots" / plot).exists()
+    write_docs({}, Figures(), 3, page)
+    assert list((tmp_path / "plots").iterdir()) == []
+    assert "(plots/" not in page.read_text()
+    committed = PAGE.read_text()
+    assert committed.count(BEGIN) == committed.count(END) == 1
+    page.write_text(f"{END} {BEGIN}")
+    with pytest.raises(BenchmarkError, match="has not the two markers"):
+        write_docs({}, figures, 3, page)
 
 
 def test_the_points_of_growth() -> None:

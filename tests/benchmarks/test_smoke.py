@@ -1,7 +1,4 @@
-"""`python -m benchmarks` runs as a whole: what is installed here is measured, the rest is named.
-
-The run takes longer than other tests here do, but as one of the long ones it would be run too rarely.
-"""
+"""`python -m benchmarks` runs: what is installed here is measured, the rest is named."""
 
 import json
 import os
@@ -10,22 +7,30 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants import NAMED_ONLY, Contestant, Echo, Etcd, Ours
 from benchmarks.measurements.disk import NAME as DISK
+from benchmarks.run import PARTS
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "benchmarks", "--quick"]
-DEADLINE_S = 200  # a quiet machine needs 20; the command itself gives up after 120
+DEADLINE_S = 200  # a quiet machine needs 10; the command itself gives up after 120
+#: All parts, in runs that are under way at the same time: mostly they wait, for starts and elections.
+RUNS = (("loads", "disk", "proposals", "growth"), ("hops", "state"), ("failover",))
 HTTP: list[Contestant] = [Ours(1), Etcd(3), Echo()]
 
 
-def measured(directory: Path, *flags: str, **variables: str) -> tuple[dict[str, Any], str]:
+def measured(directory: Path, parts: Sequence[str], **variables: str) -> tuple[dict[str, Any], str]:
     """What the command writes as JSON, and what it prints; it has left nothing behind."""
+    directory.mkdir(exist_ok=True)
     file = directory / "figures.json"
-    command = [*COMMAND, *flags, "--directory", str(directory), "--json", str(file)]
+    command = [*COMMAND, "--directory", str(directory), "--json", str(file)]
+    for part in parts:
+        command += ["--only", part]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -38,6 +43,13 @@ def measured(directory: Path, *flags: str, **variables: str) -> tuple[dict[str, 
     assert list(directory.iterdir()) == [file]
     assert processes_about(directory) == []
     document: dict[str, Any] = json.loads(file.read_text())
+    assert len(document["targets"]) == 15
+    for figure in document["figures"]:
+        assert figure["rounds"]
+        assert all(value >= 0 for values in figure["rounds"].values() for value in values)
+        assert f"| {figure['what']} | {figure['contestant']} |" in done.stdout
+    for name in (*document["environment"], *document["missing"]):
+        assert f"\n- {name}: " in done.stdout
     return document, done.stdout
 
 
@@ -54,9 +66,13 @@ def processes_about(directory: Path) -> list[str]:
 
 def test_every_part_runs(tmp_path: Path) -> None:
     """Each contestant has figures, or a reason why not that is true here; nothing has failed."""
-    document, printed = measured(tmp_path)
-    figures, missing = document["figures"], document["missing"]
-    assert document["failed"] == {}
+    assert sorted(part for parts in RUNS for part in parts) == sorted(PARTS)
+    directories = [tmp_path / parts[0] for parts in RUNS]
+    with ThreadPoolExecutor(len(RUNS)) as pool:
+        documents = [document for document, _ in pool.map(measured, directories, RUNS)]
+    figures = [figure for document in documents for figure in document["figures"]]
+    missing = {name: reason for document in documents for name, reason in document["missing"].items()}
+    assert [document["failed"] for document in documents] == [{}, {}, {}]
     for contestant in HTTP:
         reason = contestant.why_missing() or (None if shutil.which("wrk") else "wrk is not installed")
         if reason is None:
@@ -70,18 +86,11 @@ def test_every_part_runs(tmp_path: Path) -> None:
     parts = {figure["what"] for figure in figures}
     assert parts >= {"fdatasync", "trace: durable", "failover"}
     assert ("state" in parts) != ("state" in missing)
-    for figure in figures:
-        assert figure["rounds"]
-        assert all(value >= 0 for values in figure["rounds"].values() for value in values)
-        assert f"| {figure['what']} | {figure['contestant']} |" in printed
-    for name in (*document["environment"], *missing):
-        assert f"\n- {name}: " in printed
-    assert len(document["targets"]) == 15
 
 
 def test_without_the_load_generator(tmp_path: Path) -> None:
     """Whoever cannot be measured is named with the reason, and the rest is measured."""
-    document, printed = measured(tmp_path, "--only", "loads", "--only", "disk", PATH=str(tmp_path))
+    document, printed = measured(tmp_path, ("loads", "disk"), PATH=str(tmp_path))
     assert [figure["contestant"] for figure in document["figures"]] == [DISK]
     reason = "wrk is not installed (apt install wrk)"
     assert document["missing"] == {

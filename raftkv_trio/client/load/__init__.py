@@ -8,5 +8,6 @@
 - `targets.py`: which members get the load, also when another one leads.
 - `report.py`: the tally as text and JSON.
 
-It does not go through `client/rest.py`: a request by httpx takes longer than the server takes to answer it.
+Its requests do not go through `client/rest.py`, except those that look for the leader: a request by httpx
+takes longer than the server takes to answer it.
 """
