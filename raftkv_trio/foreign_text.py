@@ -14,6 +14,7 @@ MAX_CHARACTERS = 256
 #: The most characters of a sentence that a node says to a command: it tells at its end what to do.
 MAX_SENTENCE_CHARACTERS = 1000
 _CUT = "..."
+_REMEMBERED_SENTENCES = 16
 
 
 def printable(text: str, max_characters: int = MAX_CHARACTERS) -> str:
@@ -37,13 +38,20 @@ class LimitedLog:
         logger: gets the lines.
         now: a monotonic clock, in seconds.
         beginning: of each line.
+        repeat_interval_s: the same sentence is logged again no earlier; only the last few are remembered.
     """
 
     #: Lines that all of these have left out. The log is the process's, and so is this count.
     left_out: ClassVar[int] = 0
 
     def __init__(
-        self, logger: logging.Logger, now: Callable[[], float], interval_s: float, beginning: str = ""
+        self,
+        logger: logging.Logger,
+        now: Callable[[], float],
+        interval_s: float,
+        beginning: str = "",
+        *,
+        repeat_interval_s: float = 0.0,
     ) -> None:
         self._logger = logger
         self._now = now
@@ -51,11 +59,15 @@ class LimitedLog:
         self._beginning = beginning
         self._quiet_until: float | None = None
         self._unlogged = 0
+        self._repeat_interval_s = repeat_interval_s
+        self._logged_at: dict[str, float] = {}  # by sentence, the latest last
 
     def note(self, sentence: str) -> bool:
         """Log this, or count it until the next line; returns whether it was logged."""
         now = self._now()
-        if self._quiet_until is not None and now < self._quiet_until:
+        logged_at = self._logged_at.get(sentence)
+        is_repeated = logged_at is not None and now < logged_at + self._repeat_interval_s
+        if is_repeated or (self._quiet_until is not None and now < self._quiet_until):
             self._unlogged += 1
             LimitedLog.left_out += 1
             return False
@@ -63,4 +75,9 @@ class LimitedLog:
         self._logger.warning("%s%s%s", self._beginning, sentence, more)
         self._quiet_until = now + self._interval_s
         self._unlogged = 0
+        if self._repeat_interval_s:
+            self._logged_at.pop(sentence, None)
+            self._logged_at[sentence] = now
+            if len(self._logged_at) > _REMEMBERED_SENTENCES:
+                del self._logged_at[next(iter(self._logged_at))]
         return True

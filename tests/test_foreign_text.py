@@ -192,3 +192,21 @@ def test_lines_are_limited(caplog: pytest.LogCaptureFixture) -> None:
     log.note("another")
     assert caplog.messages == ["closed: reason 0", "closed: another; 999 more since the last line"]
     assert dropped_records() == {**before, "limited": before["limited"] + 999}
+
+
+def test_the_same_line_again_waits_longer(caplog: pytest.LogCaptureFixture) -> None:
+    """Other lines in between do not hide it, and are not held up. Only the last few lines are remembered."""
+    now = 0.0
+    log = LimitedLog(logging.getLogger("raftkv_trio.test"), lambda: now, 1.0, repeat_interval_s=60.0)
+    for second in range(61):
+        now = float(second)
+        log.note(f"once {second}" if second % 10 == 5 else "again")
+    more = "more since the last line"
+    others = [f"once {second}; 9 {more}" for second in range(15, 60, 10)]
+    assert caplog.messages == ["again", f"once 5; 4 {more}", *others, f"again; 4 {more}"]
+    for _ in range(16):
+        now += 1
+        log.note(f"at {now}")
+    now += 1
+    log.note("again")
+    assert caplog.messages[-1] == "again"

@@ -9,7 +9,7 @@ import click
 
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.cli.shared_flags import ask_members, endpoints_option, option, write_out_option
-from raftkv_trio.errors import ConfigError
+from raftkv_trio.errors import ConfigError, RaftKVError
 
 Command = TypeVar("Command", bound=Callable[..., int])
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
@@ -154,7 +154,13 @@ def forget(node_id: str, endpoints: tuple[str, ...], timeout: float) -> int:
     from raftkv_trio.client.members import Cluster
 
     forgotten = parse_node_id(node_id)
-    click.echo(_run(endpoints, timeout, lambda cluster: Cluster.forget(cluster, forgotten)))
+    outcome = _run(endpoints, timeout, lambda cluster: Cluster.forget(cluster, forgotten))
+    click.echo("\n".join(outcome.lines))
+    if outcome.failed:
+        raise RaftKVError(
+            f"{outcome.failed} of {len(outcome.lines)} members did not forget node {forgotten}; the lines"
+            " above say why; give the command again when they answer"
+        )
     return 0
 
 

@@ -3,11 +3,17 @@
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from raftkv_trio.cli.shared_flags import ask_members, endpoints_option, option, write_out_option
 from raftkv_trio.errors import ConfigError, RaftKVError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raftkv_trio.addresses import PeerAddress
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 
@@ -42,7 +48,12 @@ def snapshot(endpoints: tuple[str, ...], timeout: float) -> int:
     """
     from raftkv_trio.client.snapshots import take_snapshots
 
-    outcomes = ask_members(endpoints, timeout, partial(take_snapshots, timeout_s=timeout))
+    def say_who_is_slow(slow: "Sequence[PeerAddress]") -> None:
+        urls = ", ".join(address.url for address in slow)
+        click.echo(f"waiting for {urls}, for at most {timeout:g} s in all (--timeout)", err=True)
+
+    take = partial(take_snapshots, timeout_s=timeout, waits=say_who_is_slow)
+    outcomes = ask_members(endpoints, timeout, take)
     for outcome in outcomes:
         click.echo(outcome.line)
     failed = sum(outcome.failure is not None for outcome in outcomes)

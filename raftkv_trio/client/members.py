@@ -40,6 +40,18 @@ class Members(NamedTuple):
             return None  # the leader announces a malformed URL: nobody can reach it there
 
 
+class Forgotten(NamedTuple):
+    """What became of the request to forget a node.
+
+    Attributes:
+        lines: one for each other member.
+        failed: how many of these did not forget.
+    """
+
+    lines: Sequence[str]
+    failed: int
+
+
 class Cluster:
     """A running cluster, asked through the first of `endpoints` that answers."""
 
@@ -100,14 +112,13 @@ class Cluster:
         waits_for = answer["waits_for"]
         return forecast(seen, changes) + (f"\nfirst     {printable(str(waits_for))}" if waits_for else "")
 
-    async def forget(self, node_id: int) -> str:
-        """Have all other members forget by which data directory they know a node; a line for each of them.
+    async def forget(self, node_id: int) -> Forgotten:
+        """Have all other members forget by which data directory they know a node.
 
         Raises ConfigError if the leader refuses it, which alone knows what that node has acknowledged; then
-        nobody is asked to forget. RaftKVError if the leader cannot be asked, and with these lines if another
-        member cannot.
+        nobody is asked to forget. RaftKVError if the leader cannot be asked.
         """
-        seen, lines, is_done = await self._turn_to_leader(), [], True
+        seen, lines, failed = await self._turn_to_leader(), [], 0
         _, leaders_answer = await self._ask("POST", f"/-/members/{node_id}/forget")
         for member in seen.members:
             if member["id"] == node_id:
@@ -118,20 +129,17 @@ class Cluster:
                 continue
             if member["client_url"] is None:
                 lines.append(f"{name}: not asked, no member knows its client URL")
-                is_done = False
+                failed += 1
                 continue
             try:
                 server = PeerAddress.parse(member["client_url"], "client URL")
                 answer = await self._rest.ask("POST", server, f"/-/members/{node_id}/forget")
             except (RestError, ConfigError) as error:
                 lines.append(f"{name}: {error}")
-                is_done = False
+                failed += 1
             else:
                 lines.append(f"{name}: {_forgot(answer, node_id)}")
-        text = "\n".join(map(printable, lines))
-        if not is_done:
-            raise RaftKVError(text)
-        return text
+        return Forgotten([printable(line) for line in lines], failed)
 
     async def transfer(self, to: int | None) -> int | None:
         """Transfer leadership to node `to`, or to another voter if None; raises as `change` does.

@@ -76,11 +76,22 @@ class RequestRefused(RestError, ConfigError):
 
 
 class RequestFailed(RestError):
-    """The node could not do what was asked, at least for now (429, or a 5xx status)."""
+    """The node could not do what was asked, at least for now (429, or a 5xx status).
 
-    def __init__(self, url: str, detail: str, status: int) -> None:
+    Attributes:
+        status: of the response.
+        waits_to_join: whether that is because the node is no member yet.
+    """
+
+    def __init__(self, url: str, detail: str, status: int, *, waits_to_join: bool = False) -> None:
         super().__init__(url, detail, f"{url}: {detail}")
         self.status = status
+        self.waits_to_join = waits_to_join
+
+    @property
+    def lacks_leader(self) -> bool:
+        """Whether a member answered, and finds no leader or no quorum."""
+        return self.status == HTTPStatus.SERVICE_UNAVAILABLE and not self.waits_to_join
 
 
 class NobodyDid(RaftKVError):
@@ -90,7 +101,7 @@ class NobodyDid(RaftKVError):
         lines = [str(failure) for failure in failures]
         if len(lines) > 1:
             lines.insert(0, "none of the members that were asked did this:")
-        if any(isinstance(f, RequestFailed) and f.status == HTTPStatus.SERVICE_UNAVAILABLE for f in failures):
+        if any(isinstance(failure, RequestFailed) and failure.lacks_leader for failure in failures):
             lines.append('if a majority is lost for good, see "The majority is lost" in docs/operating.md')
         super().__init__("\n".join(lines))
 
@@ -247,7 +258,7 @@ def _document(url: str, response: httpx.Response, data: bytes) -> Any:
     """What a response says; raises what it means if that is an error."""
     status = response.status_code
     if not response.is_success:
-        detail = _detail(response, data)
+        detail, waits_to_join = _detail(response, data)
         if detail is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
             # Said by a proxy before the node.
             detail = printable(response.reason_phrase) or "it is unavailable"
@@ -255,7 +266,7 @@ def _document(url: str, response: httpx.Response, data: bytes) -> Any:
             raise NotANode(url, f"it answers with status {status}")
         if response.is_client_error and status != HTTPStatus.TOO_MANY_REQUESTS:
             raise RequestRefused(url, detail)
-        raise RequestFailed(url, detail, status)
+        raise RequestFailed(url, detail, status, waits_to_join=waits_to_join)
     if status == HTTPStatus.NO_CONTENT:
         return None
     try:
@@ -264,12 +275,17 @@ def _document(url: str, response: httpx.Response, data: bytes) -> Any:
         raise NotANode(url) from error
 
 
-def _detail(response: httpx.Response, data: bytes) -> str | None:
-    """The sentence of a node's error: a problem document, or plain text if it takes no more connections."""
+def _detail(response: httpx.Response, data: bytes) -> tuple[str | None, bool]:
+    """The sentence of a node's error, and whether it waits to join.
+
+    It is a problem document, or plain text if the node takes no more connections.
+    """
     try:
         problem = json.loads(data)
     except (ValueError, RecursionError):
         is_full = response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
-        return printable(data.decode("utf-8", "replace").strip()) or None if is_full else None
+        return (printable(data.decode("utf-8", "replace").strip()) or None if is_full else None), False
     detail = problem.get("detail") if isinstance(problem, dict) else None
-    return printable(detail, MAX_SENTENCE_CHARACTERS) if isinstance(detail, str) and detail else None
+    if not isinstance(detail, str) or not detail:
+        return None, False
+    return printable(detail, MAX_SENTENCE_CHARACTERS), problem.get("waits_to_join") is True

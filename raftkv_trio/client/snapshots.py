@@ -1,6 +1,6 @@
 """`raftkv-trio snapshot`: running members take a snapshot now."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +10,8 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.rest import NoAnswer, NobodyDid, NotANode, RestClient, RestError, open_rest_client
 from raftkv_trio.foreign_text import escaped
 
+#: How long nothing is said. Most snapshots take less; a large one, or a member that is paused, takes longer.
+PATIENCE_S = 3.0
 NOTHING_APPLIED = "it has applied nothing yet, so there is nothing to take a snapshot of"
 
 
@@ -25,10 +27,19 @@ class Taken(NamedTuple):
     failure: RestError | None
 
 
-async def take_snapshots(endpoints: Sequence[PeerAddress], timeout_s: float) -> list[Taken]:
+async def take_snapshots(
+    endpoints: Sequence[PeerAddress],
+    timeout_s: float,
+    waits: Callable[[Sequence[PeerAddress]], None] = lambda slow: None,
+) -> list[Taken]:
     """Make each of these members take a snapshot, all at once; what became of each, in their order.
 
     One that is down holds up none of the others: it may take all of the timeout to be noticed.
+
+    Args:
+        endpoints: the members.
+        timeout_s: for each of them.
+        waits: told once, after `PATIENCE_S`, which of them have not answered by then.
 
     Raises NobodyDid if all of them fail. After cancellation members go on with their snapshots.
     """
@@ -43,9 +54,16 @@ async def take_snapshots(endpoints: Sequence[PeerAddress], timeout_s: float) -> 
         else:
             taken[endpoint] = Taken(line, None)
 
-    async with open_rest_client(timeout_s) as rest, trio.open_nursery() as nursery:
-        for endpoint in endpoints:
-            nursery.start_soon(partial(take, rest, endpoint))
+    async def tell_who_is_slow() -> None:
+        await trio.sleep(PATIENCE_S)
+        waits([endpoint for endpoint in endpoints if endpoint not in taken])
+
+    async with open_rest_client(timeout_s) as rest, trio.open_nursery() as watching:
+        watching.start_soon(tell_who_is_slow)
+        async with trio.open_nursery() as nursery:
+            for endpoint in endpoints:
+                nursery.start_soon(partial(take, rest, endpoint))
+        watching.cancel_scope.cancel()
     outcomes = [taken[endpoint] for endpoint in endpoints]
     failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     if len(failures) == len(outcomes):

@@ -88,6 +88,18 @@ class Caller(NamedTuple):
     has_secret: bool
 
 
+class CallerRefused(PeerProtocolError):
+    """A node that introduced itself was refused, or has refused this one after its Hello.
+
+    Attributes:
+        node_id: under which it came; it need not be that node.
+    """
+
+    def __init__(self, node_id: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.node_id = node_id
+
+
 async def _no_objection(caller: Caller) -> str | None:
     return None
 
@@ -127,7 +139,7 @@ class Handshake:
         self.peer_keys = peer_keys
         self._boot_nonce = boot_nonce
         self._secret = cluster_secret
-        self._trust = Trust(peer_keys, cluster_secret)
+        self._trust = Trust(identity.node_id, peer_keys, cluster_secret)
         self._random = random
         self._second_process = second_process
         self._client_url = client_url
@@ -254,7 +266,9 @@ class Handshake:
             sealed = await conversation.receive_sealed(FrameKind.INTRODUCTION)
         introduction = decode_introduction(sealed.body)
         if introduction.reason is not None:
-            raise PeerProtocolError(quoted(f"node {hello.sender} refuses this node", introduction.reason))
+            raise CallerRefused(
+                hello.sender, quoted(f"node {hello.sender} refuses this node", introduction.reason)
+            )
         caller = Caller(
             hello.sender,
             hello.peer_url,
@@ -356,7 +370,7 @@ class Handshake:
             return
         if refusal.kind is RefusalKind.PROCESS:
             raise SecondProcessRefused(refusal.reason)
-        raise PeerProtocolError(f"refused node {caller.sender}: {refusal.reason}")
+        raise CallerRefused(caller.sender, f"refused node {caller.sender}: {refusal.reason}")
 
     async def _take_notice(self, conversation: Conversation, caller: Caller) -> None:
         """Take what a member says of a second process, if it says anything: if this is the one it means."""

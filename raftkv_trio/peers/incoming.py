@@ -19,7 +19,7 @@ from raftkv_trio.payload.entries import check_entries
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
 from raftkv_trio.peers.fair_share import FairShare, cost_of, pieces_of
 from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
-from raftkv_trio.peers.handshake import Caller, Handshake
+from raftkv_trio.peers.handshake import Caller, CallerRefused, Handshake
 from raftkv_trio.peers.outbox import size_of_frame
 from raftkv_trio.peers.refusals import Refusal, Refusals
 from raftkv_trio.peers.snapshot_streams import (
@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 MAX_HANDSHAKES = 64
 REJECTION_INTERVAL_S = 1.0
+#: The same sentence again: a joiner that is refused asks once a second.
+REPEAT_INTERVAL_S = 60.0
 
 #: The messages that travel between nodes. All others are between a node's own parts (`raft/types.py`); SNAP
 #: comes with a file, on a connection for snapshots.
@@ -102,6 +104,7 @@ class Incoming:
         objection: a reason to refuse a node that the handshake would admit, or None; given from which host it
             has connected.
         process_objection: the same for this process of it.
+        refused: told the id under which a node came that was not admitted, and why in words.
         introduced: told each node that was admitted, and its host; may raise PeerProtocolError to close its
             connection.
         world: what this node runs on.
@@ -117,6 +120,7 @@ class Incoming:
         handshake: Handshake,
         objection: Callable[[Caller, str], str | None],
         process_objection: Callable[[Caller, str], Awaitable[str | None]],
+        refused: Callable[[int, str], None],
         introduced: Callable[[Caller, str], None],
         world: World,
         storage: NodeStorage,
@@ -128,6 +132,7 @@ class Incoming:
         self._handshake = handshake
         self._objection = objection
         self._process_objection = process_objection
+        self._refused = refused
         self._introduced = introduced
         self._clock = world.clock
         self._bulk_worker = world.bulk_worker
@@ -136,7 +141,11 @@ class Incoming:
         self._inbox = inbox
         self._node_id = handshake.identity.node_id
         self._rejections = LimitedLog(
-            logger, world.clock.now, REJECTION_INTERVAL_S, "a connection to the peer port is closed: "
+            logger,
+            world.clock.now,
+            REJECTION_INTERVAL_S,
+            "a connection to the peer port is closed: ",
+            repeat_interval_s=REPEAT_INTERVAL_S,
         )
         self._snapshot_log = LimitedLog(logger, world.clock.now, REJECTION_INTERVAL_S)
         self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
@@ -227,6 +236,8 @@ class Incoming:
             except (PeerProtocolError, *CONNECTION_ERRORS) as error:
                 self._refusals.count(Refusal.HANDSHAKE)
                 self._rejections.note(reason_of(error))
+                if isinstance(error, CallerRefused):
+                    self._refused(error.node_id, reason_of(error))
             finally:
                 if handshake in self._handshakes:
                     self._handshakes.remove(handshake)

@@ -65,21 +65,22 @@ class Joiner:
                 # Not the limit of a handshake: the answer has the URLs of all members, however many there
                 # are.
                 conversation = Conversation(stream, self._secret, MAX_FRAME_BYTES)
-                _, sealed = await say_hello(conversation, hello)
-                objection = secret_objection(self._secret, sealed, "the node that answers")
+                welcome, sealed = await say_hello(conversation, hello)
+                member = welcome.node_id
+                objection = secret_objection(self._secret, sealed, member, self.node_id)
                 introduction = Introduction(Purpose.JOIN, 0, None, False, objection)
                 await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, introduction, None))
                 if objection is not None:
                     raise PeerProtocolError(objection)
-                admission = decode_admission(await self._proved(conversation, FrameKind.ADMISSION))
+                admission = decode_admission(await self._proved(conversation, FrameKind.ADMISSION, member))
                 if admission.refusal is not None:
                     raise PeerProtocolError(quoted("it refused this node", admission.reason))
-                return decode_join_answer(await self._proved(conversation, FrameKind.JOIN_ANSWER))
+                return decode_join_answer(await self._proved(conversation, FrameKind.JOIN_ANSWER, member))
 
-    async def _proved(self, conversation: Conversation, kind: FrameKind) -> bytes:
+    async def _proved(self, conversation: Conversation, kind: FrameKind, member: int) -> bytes:
         """The body of the next frame, by a node that has the cluster's secret, if there is one."""
         sealed = await conversation.receive_sealed(kind)
-        if (objection := secret_objection(self._secret, sealed, "the node that answers")) is not None:
+        if (objection := secret_objection(self._secret, sealed, member, self.node_id)) is not None:
             raise PeerProtocolError(objection)
         return sealed.body
 

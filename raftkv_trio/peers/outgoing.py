@@ -46,6 +46,8 @@ BACKOFF_S = (0.05, 1.0)
 BRIEF_S = 1.0
 #: Of warnings that differ each time: the words of a peer may do that.
 LOG_INTERVAL_S = 1.0
+#: So long is told that a node was not admitted under a member's id; one that is to join asks once a second.
+REFUSAL_S = 5.0
 
 
 class PeerEvents(Protocol):
@@ -86,7 +88,6 @@ class Outgoing:
         outbox: what waits for the stream; open while there is one.
         client_url: where the member listens for clients, as it said when it was last met.
         process: which process it was then; None if it has not said.
-        trouble: why there is no stream; None while there is one.
         sent_bytes: on the streams so far, without handshakes and snapshots.
     """
 
@@ -108,7 +109,8 @@ class Outgoing:
         self.outbox = Outbox(max_outbox_bytes)
         self.client_url: str | None = None
         self.process: Process | None = None
-        self.trouble: str | None = "not connected yet"
+        self._trouble: str | None = "not connected yet"
+        self._refusal: tuple[float, str] | None = None  # until when it is told of, and in which words
         self._log = LimitedLog(logger, world.clock.now, LOG_INTERVAL_S)
         self._told: str | None = None  # the trouble that the log has last warned of
         self._backoff_s = BACKOFF_S[0]
@@ -132,6 +134,17 @@ class Outgoing:
         self._scope = trio.CancelScope()
         self._connection = trio.CancelScope()  # of the stream, from its dialling to its end
         self._is_up = trio.Event()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there is no stream; None while there is one.
+
+        A node that has come under the member's id lately and was not admitted is a part of it. It may be the
+        member, which does not listen yet, for instance because it is to join with another cluster secret.
+        """
+        if self._trouble is None or self._refusal is None or self._clock.now() > self._refusal[0]:
+            return self._trouble
+        return f"{self._trouble}; a node that came under its id was not let in: {self._refusal[1]}"
 
     @property
     def transfer(self) -> Transfer | None:
@@ -169,6 +182,10 @@ class Outgoing:
             self._connection.cancel()
         if self._snapshot_to not in (None, process.boot_nonce):
             self._snapshots.end_connection()
+
+    def was_refused(self, sentence: str) -> None:
+        """A node that has come under the member's id was not admitted."""
+        self._refusal = self._clock.now() + REFUSAL_S, sentence
 
     def has_connected(self) -> None:
         """The member has connected to this node, so it is up: end the backoff."""
@@ -238,7 +255,7 @@ class Outgoing:
         is_logged, self._has_lasted = self._has_lasted, False
         if is_logged:
             self._log_connected()
-        self.trouble = None
+        self._trouble = None
         self._refused_until = 0.0
         self.outbox.open()
         try:
@@ -252,7 +269,7 @@ class Outgoing:
                 except CONNECTION_ERRORS:
                     pass  # told below, as if the peer had closed it
         finally:
-            self.trouble = "the connection has ended"
+            self._trouble = "the connection has ended"
             # A frame that was taken may have arrived; what is still queued certainly has not, so that its
             # proposals may be forwarded again. Raft learns that all messages may be lost, and probes.
             for item in self.outbox.close():
@@ -278,18 +295,18 @@ class Outgoing:
         logger.info("connected to node %d at %s", self.node_id, self.address.url)
 
     def _note_trouble(self, error: Exception) -> None:
-        self.trouble = reason_of(error)
+        self._trouble = reason_of(error)
         # The nodes of a cluster do not all start at the same moment.
         if isinstance(error, SecondProcessRefused):
             pass  # `second_process` tells it, for all members at once
-        elif self.trouble == _REFUSED and self._clock.now() < self._refused_until:
-            logger.debug("node %d at %s: %s", self.node_id, self.address.url, self.trouble)
+        elif self._trouble == _REFUSED and self._clock.now() < self._refused_until:
+            logger.debug("node %d at %s: %s", self.node_id, self.address.url, self._trouble)
         # One line while it lasts, not one for each attempt. What was not logged, since another line came just
         # before, is told at the next attempt.
-        elif self.trouble != self._told and self._log.note(
-            f"node {self.node_id} at {self.address.url}: {self.trouble}"
+        elif self._trouble != self._told and self._log.note(
+            f"node {self.node_id} at {self.address.url}: {self._trouble}"
         ):
-            self._told = self.trouble
+            self._told = self._trouble
 
 
 async def _wait_closed(stream: trio.abc.Stream) -> None:

@@ -121,6 +121,7 @@ class Peers:
             handshake=self._handshake,
             objection=self._objection,
             process_objection=self._process_objection,
+            refused=self._refused,
             introduced=self._introduced,
             world=world,
             storage=storage,
@@ -296,6 +297,10 @@ class Peers:
             self.incoming.close(caller.sender)
             outgoing.is_process(process)
         return None
+
+    def _refused(self, node_id: int, sentence: str) -> None:
+        if (outgoing := self.outgoing.get(node_id)) is not None:
+            outgoing.was_refused(sentence)
 
     def _introduced(self, caller: Caller, host: str) -> None:
         """A node was admitted. If this node does not know it yet, it is dialled from now on.

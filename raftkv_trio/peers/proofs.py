@@ -27,6 +27,7 @@ MAX_HANDSHAKE_BYTES = 8192
 #: Of a key, as `key_towards` makes it.
 KEY_BYTES = 32
 _LABEL = "raftkv-trio handshake"
+_SAME_SECRET = "give all nodes the same one"
 
 
 def key_towards(directory_id: bytes, peer_id: int) -> bytes:
@@ -119,21 +120,24 @@ def _decode_sealed(payload: bytes) -> tuple[int, bytes, bytes | None, bytes | No
     return integer(kind), octets(body), by_secret, by_key
 
 
-def secret_objection(secret: bytes | None, sealed: Sealed, peer: str) -> str | None:
+def secret_objection(secret: bytes | None, sealed: Sealed, peer_id: int, own_id: int) -> str | None:
     """Why a peer is no node of this cluster, by the cluster's secret; None if it may be one.
+
+    Both nodes are named, since the peer quotes the sentence: "this node" would be another one there.
 
     Args:
         secret: this node's, if it has one.
-        peer: the peer's name, for people.
+        peer_id: under which the peer has come, or answers.
+        own_id: of this node.
     """
     if secret is None:
         if sealed.by_secret is None:
             return None
-        return f"{peer} has a cluster secret, and this node has none; give all nodes the same one"
+        return f"node {peer_id} has a cluster secret, and node {own_id} has none; {_SAME_SECRET}"
     if sealed.by_secret is None:
-        return f"{peer} has no cluster secret, and this node has one; give all nodes the same one"
+        return f"node {peer_id} has no cluster secret, and node {own_id} has one; {_SAME_SECRET}"
     if not sealed.is_by_secret(secret):
-        return f"{peer} has another cluster secret; give all nodes the same one"
+        return f"node {peer_id} has another cluster secret than node {own_id}; {_SAME_SECRET}"
     return None
 
 

@@ -24,17 +24,19 @@ class Trust:
     """What this node can tell of the senders of sealed frames.
 
     Args:
+        own_id: of this node.
         peer_keys: by which the members are known.
         cluster_secret: what all nodes of the cluster share, if they do.
     """
 
-    def __init__(self, peer_keys: PeerKeys, cluster_secret: bytes | None) -> None:
+    def __init__(self, own_id: int, peer_keys: PeerKeys, cluster_secret: bytes | None) -> None:
+        self._own_id = own_id
         self._peer_keys = peer_keys
         self._secret = cluster_secret
 
     def lacks_secret(self, peer_id: int, sealed: Sealed) -> Refusal | None:
         """Why the sender of a frame is no node of this cluster, by the secret; None if it may be one."""
-        reason = secret_objection(self._secret, sealed, f"node {peer_id}")
+        reason = secret_objection(self._secret, sealed, peer_id, self._own_id)
         return None if reason is None else Refusal(reason)
 
     def has_proved_secret(self, sealed: Sealed) -> bool:

@@ -58,7 +58,7 @@ def make_waiting_service(config: ServerConfig, reason: Callable[[], str]) -> "Re
     async def wait() -> OperatorsResponse:
         if request.path == "/-/healthy" and request.method in ("GET", "HEAD"):
             return text("healthy")
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, reason())
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, reason(), waits_to_join=True)
 
     return RestService(_NoKeys(reason), app, hosts, RequestCounts())
 

@@ -1,12 +1,16 @@
 """`raftkv-trio snapshot`: every member that is named is asked, and each has a line that is true."""
 
+import re
+import subprocess
+from signal import SIGCONT, SIGSTOP
+
 import pytest
 import trio
 
 from raftkv_trio.client.rest import NOT_A_NODE, NobodyDid
 from raftkv_trio.client.snapshots import NOTHING_APPLIED, take_snapshots
 from tests.cli.cluster import Cluster
-from tests.cli.program import run
+from tests.cli.program import DEADLINE_S, PROGRAM, environment_with, run
 from tests.client.stranger import open_stranger, response
 
 
@@ -28,6 +32,35 @@ def test_a_member_that_is_down_keeps_no_other_from_it(cluster: Cluster) -> None:
     assert done.stderr == "raftkv-trio: 1 of 3 members took no snapshot; the lines above say why\n"
     done = run("snapshot", *endpoints[2:], directory=cluster.directory)
     assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, others, "")
+
+
+def test_a_member_that_takes_long_is_named_while_it_does(cluster: Cluster) -> None:
+    """On standard error, after a moment: nobody watches an empty screen for ten minutes."""
+    for node_id in cluster.urls:
+        cluster.start(node_id)
+    for node in cluster.nodes.values():
+        node.wait_answer(200, "/-/ready")
+    endpoints = [argument for url in cluster.urls.values() for argument in ("--endpoint", url)]
+    paused = cluster.nodes[2].process
+    paused.send_signal(SIGSTOP)
+    command = subprocess.Popen(
+        [*PROGRAM, "snapshot", *endpoints],
+        env=environment_with(None),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with command:
+        try:
+            assert command.stderr is not None
+            line = command.stderr.readline()
+            assert re.fullmatch(rf"waiting for {cluster.urls[2]}, for at most 600 s in all .*\n", line), line
+            paused.send_signal(SIGCONT)
+            stdout, stderr = command.communicate(timeout=DEADLINE_S)
+        finally:
+            paused.send_signal(SIGCONT)
+            command.kill()
+    assert (command.returncode, stderr, len(stdout.splitlines())) == (0, "", 3)
 
 
 async def test_what_is_no_snapshot() -> None:

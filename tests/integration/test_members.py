@@ -74,6 +74,10 @@ async def test_a_node_that_nobody_added_waits_and_says_so(tmp_path: Path, http: 
         endpoints = [word for i in (3, 1) for word in ("--endpoint", cluster.url(i, ""))]
         listed = await trio.to_thread.run_sync(lambda: run("member", "list", *endpoints, directory=tmp_path))
         assert (listed.returncode, listed.stderr) == (0, "")
+        asked = await trio.to_thread.run_sync(lambda: run("status", *endpoints[:2], directory=tmp_path))
+        assert asked.returncode == 1
+        assert to_do in asked.stderr
+        assert "majority" not in asked.stderr
         began = trio.current_time()
         assert cluster.stop(3, signal.SIGTERM) == 0
         assert trio.current_time() - began < 5

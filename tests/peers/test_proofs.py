@@ -248,7 +248,7 @@ async def test_a_key_of_another_length_is_not_learnt(
 @pytest.mark.parametrize(
     ("own", "other", "sentence", "answer"),
     [
-        (SECRET, None, "node 2 has no cluster secret", "node 1 has a cluster secret, and this node has none"),
+        (SECRET, None, "node 2 has no cluster secret", "node 1 has a cluster secret, and node 2 has none"),
         (SECRET, SECRET + b"!", "node 2 has another cluster secret", "node 1 has another cluster secret"),
     ],
 )
@@ -304,14 +304,35 @@ async def test_a_joiner_and_the_member_that_it_asks_need_the_same_secret(
             await find_cluster(Joiner(2, TcpNetwork(), random, secret), addresses, TrioClock(), waits)
 
     random = Random()
-    async with running(BareMember(1, addresses, tmp_path / "1", secret=SECRET)):
+    one = BareMember(1, addresses, tmp_path / "1", secret=SECRET)
+    async with running(one):
         await ask(None)
         await ask(b"x" * 16)
+        await in_trouble(
+            one,
+            2,
+            'a node that came under its id was not let in: node 2 refuses this node, and says: "node 1 has'
+            ' another cluster secret than node 2; give all nodes the same one"',
+        )
         await ask(SECRET)
     assert [words.partition(": ")[2] for words in waiting] == [
-        "the node that answers has a cluster secret, and this node has none; give all nodes the same one",
-        "the node that answers has another cluster secret; give all nodes the same one",
+        "node 1 has a cluster secret, and node 2 has none; give all nodes the same one",
+        "node 1 has another cluster secret than node 2; give all nodes the same one",
     ]
+
+
+async def test_a_joiner_that_is_refused_again_and_again_is_logged_once(
+    tmp_path: Path, addresses: dict[int, PeerAddress], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It asks once a second, as long as nobody gives it the secret."""
+    one = BareMember(1, addresses, tmp_path / "1", secret=SECRET)
+    joiner = Joiner(2, TcpNetwork(), Random(), b"another secret")
+    async with running(one), trio.open_nursery() as nursery:
+        nursery.start_soon(find_cluster, joiner, addresses, TrioClock())
+        await until(lambda: one.refusals.counts["handshake"] >= 3)
+        nursery.cancel_scope.cancel()
+    refused = [line for line in caplog.messages if "node 2 refuses this node" in line]
+    assert len(refused) == 1
 
 
 # ---------------------------------------------------------------- joiners, and other versions

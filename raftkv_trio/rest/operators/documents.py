@@ -33,20 +33,22 @@ def document(value: object) -> Response:
     return Response(json.dumps(value) + "\n", HTTPStatus.OK, content_type="application/json")
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem document whose `detail` is a sentence."""
+def problem(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, **members: object
+) -> Response:
+    """A problem document whose `detail` is a sentence; `members` are for programs."""
     return Response(
-        problem_content(status, detail),
+        problem_content(status, detail, **members),
         status,
         {**retry_after(status), **(headers or {})},
         content_type=PROBLEM_TYPE,
     )
 
 
-def problem_content(status: int, detail: str) -> bytes:
+def problem_content(status: int, detail: str, **members: object) -> bytes:
     """The content of a problem document; its media type is `PROBLEM_TYPE`."""
     value = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return json.dumps(value).encode() + b"\n"
+    return json.dumps({**value, **members}).encode() + b"\n"
 
 
 def head_fields() -> list[tuple[bytes, bytes]]:
