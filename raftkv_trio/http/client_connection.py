@@ -67,7 +67,7 @@ class Connection:
         self._stream = TcpStream(stream)
         self._parser = RequestParser(config.max_header_bytes, self)
         # Cancelled to drop the connection. Its deadline is that of what the connection waits for, one at a
-        # time: the next request, the rest of a head, or that the client reads.
+        # time: the rest of a head, or that the client reads. For the next request see `idle_for_long`.
         self._lifetime = trio.CancelScope()
         self._is_idle = True  # no request is in progress
         self._stops = False  # the response in progress is the last one
@@ -110,6 +110,11 @@ class Connection:
         if self._is_idle:
             self._lifetime.cancel()
 
+    def idle_for_long(self) -> None:
+        """Drop the connection, which has been idle for too long, unless the head of a request is arriving."""
+        if not self._receives_head:
+            self._lifetime.cancel()
+
     async def _serve(self) -> None:
         """Answer requests in their order until there will be no more."""
         parser = self._parser
@@ -149,16 +154,15 @@ class Connection:
         parser = self._parser
         if not self._is_idle:
             self._set_idle(True)
-        if not parser.is_in_head:
-            self._lifetime.deadline = trio.current_time() + self._config.idle_timeout_s
         while not parser.requests and parser.failure is None:
             if parser.is_in_head and not self._receives_head:
                 self._receives_head = True
                 self._lifetime.deadline = trio.current_time() + self._config.header_timeout_s
             if not await self._receive(READ_HEAD_BYTES) and parser.failure is None:
                 return False
-        self._receives_head = False
-        self._lifetime.deadline = inf
+        if self._receives_head:
+            self._receives_head = False
+            self._lifetime.deadline = inf
         return True
 
     async def _receive(self, max_bytes: int) -> bool:

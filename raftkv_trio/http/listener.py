@@ -88,6 +88,7 @@ async def _serve(
                     f"port for {purpose}",
                 )
                 nursery.start_soon(accept)
+            nursery.start_soon(server.end_idle)
             task_status.started(listeners[0].socket.getsockname()[1])
             await trio.sleep_forever()
         finally:
@@ -148,7 +149,7 @@ class _Server:
         self._count_refused = count_refused
         self._end_waiting = end_waiting
         self._config = config
-        self._places: Places[Connection] = Places(config.max_connections)
+        self._places: Places[Connection] = Places(config.max_connections, trio.current_time)
         self._turned_away = 0  # that are not closed yet
         self._grace = trio.CancelScope(shield=True)
         self._stopping = trio.Event()
@@ -162,6 +163,17 @@ class _Server:
                     await self._stopping.wait()
                     last_call.start_soon(self._call_last)
                 last_call.cancel_scope.cancel()
+
+    async def end_idle(self) -> None:
+        """End connections that were idle for `idle_timeout_s`, or up to a second longer; until cancelled.
+
+        One task for all of them: a deadline of each one's own would have to be set anew in each request.
+        """
+        timeout_s = self._config.idle_timeout_s
+        while True:
+            await trio.sleep(min(1.0, timeout_s / 10))
+            for connection in self._places.idle_since(trio.current_time() - timeout_s):
+                connection.idle_for_long()
 
     async def _call_last(self) -> None:
         # A request that would be cut off with its connection leaves the client without the one thing that it

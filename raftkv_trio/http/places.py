@@ -8,7 +8,9 @@
 """
 
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
+from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
 
 
@@ -28,14 +30,16 @@ class Places(Generic[ConnectionT]):
 
     Args:
         count: how many there are, at least 1.
+        now: the time, in seconds.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, now: Callable[[], float]) -> None:
         self._count = count
+        self._now = now
         self._most_of_one_host = count - count // 10
         self._hosts: dict[ConnectionT, str] = {}
         self._held: Counter[str] = Counter()
-        self._idle: dict[ConnectionT, None] = {}  # the one that has been idle longest first
+        self._idle: dict[ConnectionT, float] = {}  # since when; the one that has been idle longest first
 
     def take(self, connection: ConnectionT, address: str) -> bool:
         """Give a new connection a place, in which it is idle; False if there is none for it.
@@ -53,14 +57,18 @@ class Places(Generic[ConnectionT]):
         if is_free:
             self._hosts[connection] = host
             self._held[host] += 1
-            self._idle[connection] = None
+            self._idle[connection] = self._now()
         return is_free
 
     def idle_now(self, connection: ConnectionT, is_idle: bool) -> None:
         """A connection has become idle, or has a request in progress from now on."""
         self._idle.pop(connection, None)
         if is_idle and connection in self._hosts:  # else it has given its place up
-            self._idle[connection] = None
+            self._idle[connection] = self._now()
+
+    def idle_since(self, time: float) -> list[ConnectionT]:
+        """Those that have been idle since this time or longer."""
+        return list(takewhile(lambda connection: self._idle[connection] <= time, self._idle))
 
     def leave(self, connection: ConnectionT) -> None:
         """A connection has ended; does nothing if it has given its place up before."""

@@ -49,7 +49,7 @@ class _Kind(IntEnum):
     GET = 3
 
 
-_KINDS: dict[type[Operation], int] = {Put: _Kind.PUT, Delete: _Kind.DELETE, Get: _Kind.GET}
+_KINDS: dict[type[Operation], int] = {Put: int(_Kind.PUT), Delete: int(_Kind.DELETE), Get: int(_Kind.GET)}
 
 
 def encode_txn(txn: Txn) -> bytes:
@@ -112,7 +112,7 @@ def check_version(command: bytes) -> None:
 
 
 def _pack(operations: tuple[Operation, ...]) -> list[list[object]]:
-    return [[int(_KINDS[type(operation)]), *operation] for operation in operations]
+    return [[_KINDS[type(operation)], *operation] for operation in operations]
 
 
 def _compare(item: object) -> Compare:

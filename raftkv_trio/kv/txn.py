@@ -204,8 +204,9 @@ def check_txn(txn: Txn) -> None:
     for part in (txn.compares, txn.success, txn.failure):
         if len(part) > MAX_OPERATIONS:
             raise InvalidTxn(f"a txn has more than {MAX_OPERATIONS} compares, or operations in one list")
-        if not all(item.key for item in part):
-            raise InvalidTxn("a txn has an empty key")
+        for item in part:
+            if not item.key:
+                raise InvalidTxn("a txn has an empty key")
     _check_puts(txn.success)
     _check_puts(txn.failure)
 

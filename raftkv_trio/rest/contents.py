@@ -1,7 +1,7 @@
 """Receives the content of requests on keys under three bounds: each one's size, the sum of all, and time."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -15,28 +15,29 @@ class ContentReceiver:
 
     def __init__(self, config: RestConfig) -> None:
         self._config = config
-        self._held_bytes = 0
+        self._held_bytes = 0  # of contents that are not whole yet
 
-    @asynccontextmanager
-    async def receive(self, request: Request) -> AsyncIterator[bytes]:
-        """Receive the whole content, and count it as held until the end of the context.
+    async def receive(self, request: Request) -> bytes:
+        """Receive the whole content.
 
         Raises TooLarge, Overloaded, SlowRequest and MalformedRequest; the first two before anything is read
-        if the client announces the size. Cancellation releases what was held.
+        if the client announces the size. Cancellation releases what was received.
         """
         self._check(request.content_length, request.content_length)
-        content = bytearray()
+        if request.is_complete:  # a small one has come with its head
+            content = await request.part() or b""
+            self._check(len(content), len(content))
+            return content
+        parts: list[bytes] = []
         held = 0
         try:
-            with self._deadline(request):
+            with self._deadline():
                 while (part := await request.part()) is not None:
                     self._check(held + len(part), len(part))
-                    content += part
+                    parts.append(part)
                     held += len(part)
                     self._held_bytes += len(part)
-            value = bytes(content)
-            content.clear()
-            yield value
+            return b"".join(parts)
         finally:
             self._held_bytes -= held
 
@@ -45,16 +46,13 @@ class ContentReceiver:
         if not request.has_content:
             return
         skipped = 0
-        with self._deadline(request):
+        with self._deadline():
             while (part := await request.part()) is not None:
                 skipped += len(part)
                 self._check(skipped, 0)
 
     @contextmanager
-    def _deadline(self, request: Request) -> Iterator[None]:
-        if request.is_complete:  # it waits for nothing
-            yield
-            return
+    def _deadline(self) -> Iterator[None]:
         with trio.move_on_after(self._config.body_timeout_s) as deadline:
             yield
         if deadline.cancelled_caught:

@@ -149,12 +149,12 @@ class KeyHandlers:
         trace = trace_if_asked(request, self._node)
         await request.will_wait()
         preconditions = await self._without_lost_tags(parse_preconditions(request.lines), key)
-        async with self._contents.receive(request) as value:
-            # The quota travels with the command, whatever this node's store holds: it may be far behind.
-            txn = preconditions.guard(key, Put(key, value))._replace(quota_bytes=self._quota_bytes)
-            proposal = self._node.submit(encode_txn(txn))
-            if trace is not None:
-                trace.follow(proposal)
+        value = await self._contents.receive(request)
+        # The quota travels with the command, whatever this node's store holds: it may be far behind.
+        txn = preconditions.guard(key, Put(key, value), self._quota_bytes)
+        proposal = self._node.submit(encode_txn(txn))
+        if trace is not None:
+            trace.follow(proposal)
         del value  # from here on the command waits, and the node bounds commands
         applied, result = await self._outcome(proposal)
         if isinstance(result, GetResult):
@@ -192,8 +192,7 @@ class KeyHandlers:
             await self._contents.skip(request)
             return plain(HTTPStatus.FORBIDDEN, "Members are not changed at the root; use POST /-/members")
         await request.will_wait()
-        async with self._contents.receive(request) as url:
-            change = added(path[1:], url)
+        change = added(path[1:], await self._contents.receive(request))
         proposal = self._node.change_members(change)
         return self._written(await wait_applied(self._node, proposal, self._config))
 

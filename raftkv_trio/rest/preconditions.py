@@ -75,23 +75,26 @@ class Preconditions(NamedTuple):
             raise MalformedRequest("If-None-Match names revisions that the store has not reached")
         return Preconditions(left(self.if_match, ahead=not is_linearizable), left_none)
 
-    def guard(self, key: bytes, write: Operation) -> Txn:
-        """The txn that does `write` if the preconditions hold, and reads the key otherwise.
+    def guard(self, key: bytes, write: Operation, quota_bytes: int | None = None) -> Txn:
+        """The txn, of this quota, that does `write` if the preconditions hold, and reads the key otherwise.
 
         All compares of a txn must hold, but one matching tag of If-Match is enough. So tags are compared the
         other way round (the key has none of these revisions), with the two branches exchanged.
         """
-        read = Get(key)
         others = self._none_match_compares(key)
+        if self.if_match is None and not others:  # it cannot fail, and the command has the key once
+            return Txn((), (write,), (), quota_bytes)
+        read = Get(key)
         if self.if_match is None:
-            return Txn(others, (write,), (read,))
+            return Txn(others, (write,), (read,), quota_bytes)
         if self.if_match.is_any:
-            return Txn((Compare.exists(key), *others), (write,), (read,))
+            return Txn((Compare.exists(key), *others), (write,), (read,), quota_bytes)
         excluded = self.if_none_match or Tags(is_any=False)
         wanted = (
             [] if excluded.is_any else [r for r in self.if_match.revisions if r not in excluded.revisions]
         )
-        return Txn(tuple(_differs(key, revision) for revision in wanted), (read,), (write,))
+        compares = tuple(_differs(key, revision) for revision in wanted)
+        return Txn(compares, (read,), (write,), quota_bytes)
 
     def _none_match_compares(self, key: bytes) -> tuple[Compare, ...]:
         if self.if_none_match is None:

@@ -26,7 +26,7 @@ def taken(places: Places[Client], host: str, count: int, *, busy: bool = False) 
 
 def test_the_longest_idle_gives_way() -> None:
     """It is the one whose last request ended first, or that came first without any; a busy one never is."""
-    places: Places[Client] = Places(4)
+    places: Places[Client] = Places(4, lambda: 0.0)
     busy, used, new, newer = taken(places, "a", 4)
     places.idle_now(busy, False)
     places.idle_now(used, False)
@@ -41,7 +41,7 @@ def test_the_longest_idle_gives_way() -> None:
 
 def test_one_that_gave_way_comes_not_back() -> None:
     """What a connection tells while it ends changes nothing."""
-    places: Places[Client] = Places(1)
+    places: Places[Client] = Places(1, lambda: 0.0)
     (old,) = taken(places, "a", 1)
     (new,) = taken(places, "a", 1, busy=True)
     places.idle_now(old, True)
@@ -52,9 +52,23 @@ def test_one_that_gave_way_comes_not_back() -> None:
     assert places.take(Client(), "a")
 
 
+def test_who_is_idle_since_when() -> None:
+    """What counts is when a connection became idle the last time; a busy one is not idle."""
+    now = 1.0
+    places: Places[Client] = Places(9, lambda: now)
+    busy, used, unused = taken(places, "a", 3)
+    places.idle_now(busy, False)
+    places.idle_now(used, False)
+    now = 2.0
+    places.idle_now(used, True)
+    assert places.idle_since(0.9) == []
+    assert places.idle_since(1.0) == [unused]
+    assert places.idle_since(2.0) == [unused, used]
+
+
 def test_a_host_has_nine_tenths() -> None:
     """For more it gives up idle ones of its own; others find the last tenth."""
-    places: Places[Client] = Places(20)
+    places: Places[Client] = Places(20, lambda: 0.0)
     greedy = taken(places, "a", 18)
     taken(places, "a", 1)
     assert greedy[0].is_stopped
