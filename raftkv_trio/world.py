@@ -6,13 +6,18 @@ Each port is small and has a real form here; the simulated forms live in `raftkv
 import logging
 import os
 import socket
+import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
 from random import Random, SystemRandom
-from typing import NoReturn, Protocol, TypeVar, TypeVarTuple
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple
 
+import outcome
 import trio
 
 from raftkv_trio.foreign_text import LimitedLog
@@ -193,14 +198,41 @@ class TrioClock(Clock):
         await trio.sleep_until(deadline)
 
 
+_Call = tuple[Callable[[], Any], trio.lowlevel.Task, trio.lowlevel.TrioToken]
+
+
 class ThreadWorker(Worker):
-    """One worker thread at a time, so that disk work keeps its order and never holds up the event loop."""
+    """One thread, so that disk work keeps its order and never holds up the event loop.
+
+    It does what `trio.to_thread.run_sync` does with a limiter of one, in half the time: each write pays that
+    on the leader and on its followers. The thread lives as long as this object.
+    """
 
     def __init__(self) -> None:
-        self._limiter = trio.CapacityLimiter(1)
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._is_started = False
 
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        return await trio.to_thread.run_sync(fn, *args, limiter=self._limiter)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._is_started:
+            self._is_started = True
+            # A daemon: a program that ends does not wait for a thread that waits for calls.
+            threading.Thread(target=_work, args=(self._calls,), name="disk work", daemon=True).start()
+            weakref.finalize(self, self._calls.put, None)
+        call = partial(fn, *args)
+        self._calls.put((call, trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()))
+        # Not even a cancellation ends this wait: a disk call cannot be given up half-way.
+        result: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        return result
+
+
+def _work(calls: "SimpleQueue[_Call | None]") -> None:
+    """The thread of a ThreadWorker."""
+    while (call := calls.get()) is not None:
+        fn, task, token = call
+        result = outcome.capture(fn)
+        token.run_sync_soon(trio.lowlevel.reschedule, task, result)
+        del call, fn, task, token, result  # while it waits, the thread keeps nothing alive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
