@@ -26,8 +26,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
-import trio
-
 from raftkv_trio.peers.framing import PART_BYTES, cut_into_parts
 from raftkv_trio.peers.wire import (
     Forward,
@@ -40,6 +38,7 @@ from raftkv_trio.peers.wire import (
     encode_peer_frame,
 )
 from raftkv_trio.raft.types import Message, MessageType
+from raftkv_trio.sync import Wakeup
 
 #: Small messages are merged into frames of up to this size. A larger message has a frame of its own.
 FRAME_BYTES = PART_BYTES
@@ -97,16 +96,19 @@ class Outbox:
         self._bulk = ItemQueue(max_bytes)
         self._parts: deque[bytes] = deque()  # of the frame that is being sent
         self._cut: Item | None = None  # what these parts hold; None if there are none
-        self._filled = trio.Event()
+        self._filled = Wakeup()
         self.is_open = False
         self.dropped_messages = 0
         self.dropped_bytes = 0
 
-    def offer(self, items: Sequence[Item]) -> bool:
+    def offer(self, items: Sequence[Item], *, wakes: bool = True) -> bool:
         """Queue items; False if there is no connection, or no room for some of them.
 
         The urgent ones are queued all or none, and so are the others: a follower with a full queue of entries
         must hear heartbeats all the same.
+
+        Args:
+            wakes: wake who waits for items; otherwise the caller takes them out at once.
         """
         urgent = [item for item in items if is_urgent(item)]
         bulk = [item for item in items if not is_urgent(item)] if len(urgent) < len(items) else []
@@ -118,8 +120,8 @@ class Outbox:
                 self.dropped_messages += len(queued)
                 self.dropped_bytes += sum(map(size_of, queued))
                 is_taken = False
-        if self._urgent or self._bulk:
-            self._filled.set()
+        if wakes and self.has_items:
+            self.wake()
         return is_taken
 
     def _without_waiting(self, append: Message) -> list[Item]:
@@ -143,15 +145,31 @@ class Outbox:
         rest = append.entries[end - append.index :]
         return [replace(append, index=end, log_term=end_term, entries=rest)] if rest else []
 
+    @property
+    def has_items(self) -> bool:
+        """Whether anything waits, be it the rest of a large item."""
+        return bool(self._urgent or self._bulk or self._parts)
+
+    def wake(self) -> None:
+        """End a `wait_filled`."""
+        self._filled.set()
+
+    async def wait_filled(self) -> None:
+        """Return when items are offered, or at the next `wake`. Cancellation changes nothing."""
+        self._filled.clear()  # what has filled it was taken
+        await self._filled.wait()
+
     async def take_frame(self) -> bytes:
-        """Wait for items, and encode the first ones into a frame, or a part of one.
+        """Wait for items, and do what `next_frame` does. Cancellation takes nothing out."""
+        while not self.has_items:
+            await self.wait_filled()
+        return self.next_frame()
+
+    def next_frame(self) -> bytes:
+        """Encode the first items into a frame, or a part of one. There must be some (`has_items`).
 
         With urgent messages comes the next of the bulk as well, so that neither queue waits for ever.
-        Cancellation takes nothing out.
         """
-        while not (self._urgent or self._bulk or self._parts):
-            self._filled = trio.Event()
-            await self._filled.wait()
         # A large urgent message is not cut: the parts of a frame of the other queue may be on their way, and
         # parts of two frames must not mix.
         messages = self._urgent.take_messages(FRAME_BYTES, at_least=1)

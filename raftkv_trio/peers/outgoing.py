@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import trio
 
@@ -32,6 +32,7 @@ from raftkv_trio.peers.wire import Forward, ForwardChange
 from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import NodeStorage
 from raftkv_trio.sync import cancelled_when
+from raftkv_trio.tcp_stream import GONE, TcpStream
 from raftkv_trio.world import World, reason_of
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,8 @@ class Outgoing:
         self._second_process = second_process
         dial_for_snapshot = partial(self._dial, is_for_snapshot=True)
         self._snapshots = SnapshotSender(dial_for_snapshot, world, storage, events.snapshot_sent)
+        self._idle_stream: TcpStream | None = None  # while nothing is being sent on it
+        self._unsent = b""  # the rest of the frame that was sent at once
         self._stream_to: int | None = None  # the boot nonces of the processes that were dialled last
         self._snapshot_to: int | None = None
         self._scope = trio.CancelScope()
@@ -152,8 +155,29 @@ class Outgoing:
         return self._snapshots.transfer
 
     def offer(self, items: Sequence[Item]) -> bool:
-        """Queue `items` for the stream (`Outbox.offer`); False if there is no stream, or no room for some."""
-        return self.outbox.offer(items)
+        """Queue `items` for the stream (`Outbox.offer`); False if there is no stream, or no room for some.
+
+        They leave at once if nothing is being sent. To wake the task of the stream for that would take about
+        as long as to encode and send a small frame, on the way of each write and read.
+        """
+        stream = self._idle_stream
+        is_taken = self.outbox.offer(items, wakes=stream is None)
+        if stream is not None and self.outbox.has_items:
+            self._send_at_once(stream)
+        return is_taken
+
+    def _send_at_once(self, stream: TcpStream) -> None:
+        """Send the next frame, as far as the system takes it; the stream's task sends all that is left."""
+        frame = self.outbox.next_frame()
+        try:
+            sent = stream.send_now(frame)
+        except GONE:  # the task meets the same error
+            sent = 0
+        self.sent_bytes += sent
+        if sent < len(frame) or self.outbox.has_items:
+            self._unsent = frame[sent:]
+            self._idle_stream = None
+            self.outbox.wake()
 
     def send_snapshot(self, message: Message) -> None:
         """Send the file of a SNAP message; if another one is being sent, it is given up."""
@@ -262,10 +286,7 @@ class Outgoing:
             # While nothing is sent, only reading shows that the peer has closed the connection.
             async with cancelled_when(self._watch, stream, is_logged):
                 try:
-                    while True:
-                        frame = await self.outbox.take_frame()
-                        await stream.send_all(frame)
-                        self.sent_bytes += len(frame)
+                    await self._send_frames(stream)
                 except CONNECTION_ERRORS:
                     pass  # told below, as if the peer had closed it
         finally:
@@ -280,6 +301,21 @@ class Outgoing:
             # connection too, if it has not noticed yet. The member keeps what has arrived.
             self._snapshots.end_connection()
         self._note_trouble(PeerProtocolError("the peer closed the connection"))
+
+    async def _send_frames(self, stream: trio.abc.Stream) -> NoReturn:
+        self._unsent = b""  # of the stream before
+        while True:
+            if frame := self._unsent or (self.outbox.has_items and self.outbox.next_frame()):
+                self._unsent = b""
+                await stream.send_all(frame)
+                self.sent_bytes += len(frame)
+                continue
+            # A simulated stream has no system that takes bytes at once.
+            self._idle_stream = stream if isinstance(stream, TcpStream) else None
+            try:
+                await self.outbox.wait_filled()
+            finally:
+                self._idle_stream = None
 
     async def _watch(self, stream: trio.abc.Stream, is_logged: bool) -> None:
         """Return when the peer closes the stream; note before when the stream has lasted for a moment."""
