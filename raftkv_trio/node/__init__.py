@@ -10,6 +10,7 @@ The task tree
       driver         the only task that touches the core: steps it, processes its Readies
       run_clock      asks the driver for a tick in every interval
       log writer     makes entries and votes durable, in a worker thread
+      commit news    has the driver tell followers of commits that nothing else has told them
       applier        applies committed entries to the state machine
       snapshotter    writes snapshots of the state machine, and removes what they replace
       peers          listens, dials, sends and receives (`peers/`)

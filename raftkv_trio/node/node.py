@@ -67,6 +67,7 @@ async def run_node(
                 await nursery.start(parts.peers.run, parts.listen)
                 nursery.start_soon(parts.driver.run)
                 nursery.start_soon(parts.driver.run_clock, world.random.random() * config.tick_interval_s)
+                nursery.start_soon(parts.news.run, worker)
                 nursery.start_soon(parts.removal.end_node)
                 nursery.start_soon(parts.lost_entries.run, worker)
                 task_status.started(Node(parts))

@@ -21,6 +21,7 @@ from raftkv_trio.node.disk_room import DiskRoom
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.admission import Admission
 from raftkv_trio.node.driver.catching_up import CatchingUp
+from raftkv_trio.node.driver.commit_news import CommitNews
 from raftkv_trio.node.driver.completions import Completions
 from raftkv_trio.node.driver.driver import Driver
 from raftkv_trio.node.driver.known_leader import KnownLeader
@@ -129,6 +130,7 @@ class NodeParts:
         self.catching_up = self._make_catching_up(log)
         commits, commit_stream = trio.open_memory_channel[Commits](1)
         self._completions = self._make_completions(log, wakeup, commits)
+        self.news = CommitNews(world.clock, wakeup)
         self._snapshotter_wakeup = Wakeup()
         self.known = self._make_known(log, latest_envelope)
 
@@ -338,6 +340,7 @@ class NodeParts:
             changes=self.membership_changes,
             active=self.active,
             catching_up=self.catching_up,
+            news=self.news,
             leader=self.leader,
             leadership_transfer=self.leadership_transfer,
             lost_entries=self.lost_entries,

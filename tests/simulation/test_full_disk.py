@@ -65,6 +65,7 @@ def test_a_leader_that_needs_it_can_answer_reads(seed: int) -> None:
     written = 0
     while full.node and full.parts and (full.node.status().health is None or full.parts.log_writer.has_room):
         put(simulation, range(written, written + 1))
+        simulation.run_for(0.1)  # until all have applied it: the full one must lack none that others have
         written += 1
         assert written < 1000
     simulation.run_for(1)
@@ -98,6 +99,7 @@ def fill_up(simulation: Simulation, member: SimulatedMember) -> int:
     written = 0
     while member.node and member.node.status().health is None:
         put(simulation, range(written, written + 1))
+        simulation.run_for(0.1)  # until all have applied it: the full one must lack none that others have
         written += 1
     simulation.run_for(1)
     return written
@@ -111,14 +113,13 @@ def test_a_node_without_room_that_is_elected_hands_over(seed: int) -> None:
     third, full = [simulation.members[n] for n in simulation.members if n != leader]
     simulation.run_for(1)
     written = fill_up(simulation, full)
-    # With the third node cut off, only the full one can be elected.
+    # The third node lacks an entry that the full one has, so only the full one can be elected.
     simulation.partition([third.id])
     put(simulation, range(1))
     simulation.crash(leader)
-    simulation.run_for(0.5)
-    simulation.start(leader)
-    simulation.run_until(lambda: full.leads, within_s=20)
     simulation.heal()
+    simulation.run_until(lambda: full.leads, within_s=20)
+    simulation.start(leader)
     simulation.run_until(lambda: not full.leads, within_s=5)
     simulation.run_until(lambda: any(simulation.members[i].leads for i in (leader, third.id)), within_s=5)
     put(simulation, range(written, written + 1))

@@ -16,6 +16,7 @@ A turn takes from the sources on the left, steps the core, and processes its Rea
 - `membership_changes.py`: which changes of the members the leader appends; promotion of learners.
 - `catching_up.py`: how much of the log is kept for members that lag, and how fast writers may go on.
 - `leadership.py`: leadership transfer.
+- `commit_news.py`: appends that tell nothing but a commit index wait for something to leave with.
 - `known_leader.py`: the leader that this node knows, and when it last heard from a leader.
 - `active_members.py`: which members respond, and on the leader, which of them acknowledge new entries.
 """

@@ -20,6 +20,7 @@ from raftkv_trio.errors import RaftError
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.admission import Admission
 from raftkv_trio.node.driver.catching_up import CatchingUp
+from raftkv_trio.node.driver.commit_news import CommitNews
 from raftkv_trio.node.driver.completions import Completions
 from raftkv_trio.node.driver.known_leader import KnownLeader
 from raftkv_trio.node.driver.known_nodes import KnownNodes
@@ -90,6 +91,7 @@ class Driver:
         changes: MembershipChanges,
         active: ActiveMembers,
         catching_up: CatchingUp,
+        news: CommitNews,
         leader: KnownLeader,
         leadership_transfer: LeadershipTransfer,
         lost_entries: LostEntries,
@@ -107,6 +109,7 @@ class Driver:
         self._changes = changes
         self._active = active
         self._catching_up = catching_up
+        self._news = news
         self._leader = leader
         self._leadership_transfer = leadership_transfer
         self._lost_entries = lost_entries
@@ -176,6 +179,8 @@ class Driver:
         self._proposer.propose(self._peers)
         self._read()
         self._process_readies()
+        # A proposal that is queued still may wait for room among the entries that are not applied.
+        self._completions.is_waited_for = self._proposals.has_queued or bool(self._proposals.queued_changes)
         self._leader.turned()
         if self.on_turned is not None:
             self.on_turned()
@@ -207,6 +212,7 @@ class Driver:
         match frame:
             # Forwarded proposals are only collected here; the turn appends them after its tick.
             case Forward() | ForwardChange():
+                self._news.is_wanted_by(peer_id)
                 self._proposer.forwarded(peer_id, frame)
             case Refused():
                 self._proposer.refused(peer_id, frame)
@@ -311,6 +317,7 @@ class Driver:
                     self._log_writer.submit(message)
                 elif message.to == APPLY_THREAD:
                     self._completions.to_apply(message)
+                    self._news.committed(message.entries)
                     if self._tracer.is_on and message.entries:
                         self._tracer.reached("committed", message.entries[-1].index)
                 elif message.type is MessageType.SNAP:
@@ -319,16 +326,22 @@ class Driver:
                         self._reports.snapshot_sent(message.to, False)
                 else:
                     to_peers.setdefault(message.to, []).append(message)
-            # An outbox without room drops messages. That is safe: the core hears that the peer is
-            # unreachable, probes it, and sends again what it lacks.
             for peer_id, messages in to_peers.items():
-                if not self._peers.offer(peer_id, messages):
-                    self._reports.dropped(peer_id)
-                elif appended := _last_entry_index(messages):
-                    self.round_trips.sent(peer_id, appended, self._clock.now())
-                    if self._tracer.is_on:
-                        self._tracer.reached("sent", appended)
+                if leaving := self._news.leaving(peer_id, messages):
+                    self._send(peer_id, leaving)
+        for peer_id, news in self._news.take_due():
+            self._send(peer_id, [news])
         self._completions.feed_applier()
+
+    def _send(self, peer_id: int, messages: list[Item]) -> None:
+        # An outbox without room drops messages. That is safe: the core hears that the peer is unreachable,
+        # probes it, and sends again what it lacks.
+        if not self._peers.offer(peer_id, messages):
+            self._reports.dropped(peer_id)
+        elif appended := _last_entry_index(messages):
+            self.round_trips.sent(peer_id, appended, self._clock.now())
+            if self._tracer.is_on:
+                self._tracer.reached("sent", appended)
 
     def _note_soft_state(self, ready: Ready) -> None:
         """Tell all who depend on the leader that the leader, or this node's role, has changed."""
@@ -336,6 +349,7 @@ class Driver:
             return
         self._leader.update(ready.soft_state, self._raw.term)
         self._reads.leader_changed()
+        self._news.leader_changed()
         self.round_trips.forget()
         # Proposals and reads wait while no leader is known; the next turn sends them.
         if ready.soft_state.leader_id is not None:

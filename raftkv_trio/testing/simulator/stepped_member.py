@@ -151,6 +151,7 @@ class SteppedMember(SimulatedMember):
                 parts.applier.steps(),
                 parts.snapshotter.steps(),
                 parts.lost_entries.steps(),
+                parts.news.steps(),
             )
         ]
         self._log_writer = self._tasks[0]

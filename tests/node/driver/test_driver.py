@@ -1,83 +1,14 @@
 """The driver turn by turn: a node without its tasks, whose peers are this test."""
 
 import logging
-import random
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from raftkv_trio.addresses import parse_cluster
-from raftkv_trio.config import NodeConfig
-from raftkv_trio.kv import Store
-from raftkv_trio.node.parts import NodeParts
-from raftkv_trio.node.recovery import open_directory
-from raftkv_trio.peers.outbox import Item
 from raftkv_trio.raft.types import Message, MessageType, StateRole
-from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
-from raftkv_trio.world import World
-
-
-class RecordingTransport:
-    """Keeps what the driver sends."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-
-    def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
-        self.sent += [item for item in items if isinstance(item, Message)]
-        return True
-
-    def send_snapshot(self, message: Message) -> bool:
-        self.sent.append(message)
-        return True
-
-    def take(self, kind: MessageType) -> list[Message]:
-        taken = [message for message in self.sent if message.type is kind]
-        self.sent.clear()
-        return taken
-
-
-class Turns:
-    """Node 1 of three: what it receives, and all the turns that follow from it."""
-
-    def __init__(self) -> None:
-        rng = random.Random(1)
-        members = parse_cluster("http://one:1,http://two:2,http://three:3")
-        config = NodeConfig(node_id=1, members=members, data_dir=Path("/data"), segment_bytes=64 * 1024)
-        storage = open_directory(SimulatedDisk(rng), config, rng)
-        self.transport = RecordingTransport()
-        self.parts = NodeParts(config, Store(), storage, World(random=rng), transport=self.transport)
-        self.parts.driver.start()
-
-    def receive(self, *messages: Message) -> None:
-        """What node 2 says, in one frame."""
-        self.parts.inbox.try_put((2, messages), 0)
-        self.run()
-
-    def run(self) -> None:
-        writer = self.parts.log_writer
-        while self.parts.driver.wakeup.is_set:
-            self.parts.driver.wakeup.clear()
-            self.parts.driver.turn()
-            if write := writer.take():
-                writer.write(write)
-                writer.written(write)
-
-    def lead(self) -> int:
-        """Win an election with node 2; the term."""
-        self.parts.raw.campaign()
-        self.parts.driver.wakeup.set()
-        self.run()
-        term = self.parts.raw.term
-        for kind in (MessageType.PRE_VOTE_RESP, MessageType.VOTE_RESP):
-            term += kind is MessageType.PRE_VOTE_RESP
-            self.receive(Message(type=kind, to=1, from_=2, term=term))
-        assert self.parts.raw.role is StateRole.LEADER
-        return term
+from tests.node.driver.turns import Turns
 
 
 @pytest.fixture
@@ -138,3 +69,26 @@ async def test_a_refusal_to_lead_is_logged_once_a_minute(
         await trio.sleep(3)
     assert (logged[0], logged[19], logged[-1]) == (1, 1, 2)
     assert turns.parts.raw.role is StateRole.FOLLOWER
+
+
+async def test_what_is_applied_wakes_the_driver_if_something_waits(turns: Turns) -> None:
+    """Of an applied batch the driver hears in its next turn, or at once if there is more to apply."""
+    term = turns.lead()
+
+    def acknowledge() -> None:
+        last = turns.parts.raw.last_index
+        turns.receive(Message(type=MessageType.APP_RESP, to=1, from_=2, term=term, index=last))
+
+    def apply() -> None:
+        turns.parts.applier._commits.receive_nowait()
+        turns.parts._completions.applied()
+
+    acknowledge()  # the applier has the first entry of the term now
+    apply()
+    assert not turns.parts.driver.wakeup.is_set
+    for command in (b"one", b"two"):  # the applier gets the first, and the second one waits for it
+        turns.parts.proposals.submit(command)
+        turns.run()
+        acknowledge()
+    apply()
+    assert turns.parts.driver.wakeup.is_set
