@@ -14,6 +14,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import CommandRefused, NoLeader, UpgradeNeeded, leaves
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
 from tests.conftest import find_free_ports
+from tests.restarting import RestartingNode
 
 OF_VERSION_3 = cbor2.dumps([3, [], [], [], "what version 3 adds"])
 PATIENCE_S = 60.0
@@ -38,38 +39,20 @@ class UpgradedStore(Store):
         return committed
 
 
-class Upgradable:
+class Upgradable(RestartingNode):
     """Node of a cluster, whose release changes with a restart."""
 
     def __init__(self, config: NodeConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.store = Store()
-        self.node: Node | None = None
-        self._scope = trio.CancelScope()
-        self._ended = trio.Event()
-
-    @property
-    def running(self) -> Node:
-        assert self.node is not None
-        return self.node
 
     @property
     def keys(self) -> list[bytes]:
         return [record.key for record in self.store.range(b"/")]
 
     async def run(self, store: Store, *, task_status: trio.TaskStatus[None]) -> None:
-        self.store, self._scope, self._ended = store, trio.CancelScope(), trio.Event()
-        try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    self.node = await nursery.start(run_node, self.config, store)
-                    task_status.started()
-        finally:
-            self._ended.set()
-
-    async def stop(self) -> None:
-        self._scope.cancel()
-        await self._ended.wait()
+        self.store = store
+        await self.run_with(store, task_status=task_status)
 
 
 class Cluster:

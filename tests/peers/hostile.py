@@ -25,9 +25,8 @@ from typing import Any
 
 import trio
 
-from raftkv_trio import Committed, Node, NodeConfig, run_node
+from raftkv_trio import Committed, NodeConfig
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.framing import FrameDecoder, FrameKind
@@ -37,6 +36,7 @@ from raftkv_trio.raft.types import Message, MessageType
 from tests.conftest import find_free_ports
 from tests.machines import Commands
 from tests.peers.handmade import Side
+from tests.restarting import RestartingNode
 
 #: A chunk that is in no snapshot of the nodes' state machine.
 GARBAGE = b"garbage"
@@ -191,45 +191,21 @@ class CheckedCommands(Commands):
             raise ValueError("garbage")
 
 
-class BesiegedNode:
-    """A node that runs, with all its tasks, from its directory."""
+class BesiegedNode(RestartingNode):
+    """A node that runs, with all its tasks, from its directory.
+
+    Attributes:
+        machine: its state machine, since its last start.
+    """
 
     def __init__(self, config: NodeConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.machine = CheckedCommands()
-        self.node: Node | None = None
-        self.parts: NodeParts | None = None
-        self._scope = trio.CancelScope()
-        self._ended = trio.Event()
-
-    @property
-    def running(self) -> Node:
-        """Its handle."""
-        assert self.node is not None
-        return self.node
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until `stop`; raises whatever ends the node before that."""
-        self.machine, self._scope, self._ended = CheckedCommands(), trio.CancelScope(), trio.Event()
-        try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    self.node = await nursery.start(self._run_node)
-                    task_status.started()
-        finally:
-            self.node = self.parts = None
-            self._ended.set()
-
-    async def _run_node(self, *, task_status: trio.TaskStatus[Node]) -> None:
-        await run_node(self.config, self.machine, watch=self._watch, task_status=task_status)
-
-    def _watch(self, parts: NodeParts) -> None:
-        self.parts = parts
-
-    async def stop(self) -> None:
-        """Stop it, as the end of its program does."""
-        self._scope.cancel()
-        await self._ended.wait()
+        """As `run_with`, with a state machine that is made for it."""
+        self.machine = CheckedCommands()
+        await self.run_with(self.machine, task_status=task_status)
 
 
 class Siege:
