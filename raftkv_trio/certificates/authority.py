@@ -49,7 +49,7 @@ class Issued:
 def make_authority(cluster_id: int, now: datetime) -> Issued:
     """A new CA for this cluster, valid for ten years; it may sign certificates and CRLs, but no CA."""
     key = _new_key()
-    name = _name(f"raftkv-trio CA of cluster {cluster_id:x}")
+    name = _name(f"raftkv-trio CA of cluster {cluster_id:x}, {now:%Y-%m-%d}")  # the next CA has another one
     signs = _key_usage(signs_certificates=True)
     builder = (
         _builder(name, key, now - BACKDATED, now + AUTHORITY_LIFE)

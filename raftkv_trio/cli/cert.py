@@ -28,6 +28,7 @@ _directory_option = click.option(
     type=click.Path(path_type=Path),
     default=Path("certs"),
     show_default=True,
+    allow_from_autoenv=False,
     help="Directory of the CA and of what it issues.",
 )
 _force_option = click.option(

@@ -19,10 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raftkv_trio.addresses import cluster_id_of, parse_cluster
 from raftkv_trio.certificates.authority import Authority, make_authority
-from raftkv_trio.certificates.names import node_uri
+from raftkv_trio.certificates.names import node_uri, parse_host
 from raftkv_trio.errors import ConfigError
 from tests.cli.program import PROGRAM, refusal, run
 from tests.tls.certificates import Pair
@@ -130,6 +132,7 @@ def test_a_cluster_of_another_id(tmp_path: Path) -> None:
 def test_the_variables_of_serve(tmp_path: Path) -> None:
     """`init` reads those that say which cluster it is; a flag wins."""
     environment = {"RAFTKV_TRIO_CLUSTER": URLS, "RAFTKV_TRIO_CLUSTER_TOKEN": "a"}
+    environment |= {f"RAFTKV_TRIO_{name}": "1" for name in ("DIR", "DIRECTORY", "CLUSTER_ID", "FORCE")}
     cluster_id = cluster_id_of(parse_cluster(URLS), "a")
     for options, made in ((), cluster_id), (("--cluster-id", "1f", "--force"), 0x1F):
         done = run("cert", "init", *options, directory=tmp_path, environment=environment)
@@ -382,6 +385,22 @@ def test_without_the_package(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@given(st.text(max_size=300) | st.from_regex(r"[a-z0-9.:%\[\]*_-]{1,70}", fullmatch=True))
+def test_any_host(text: str) -> None:
+    """It is refused with a sentence, or a certificate can have it."""
+    try:
+        host = parse_host(text)
+    except ConfigError as error:
+        sentence = str(error)
+    else:
+        name = x509.DNSName(host) if isinstance(host, str) else x509.IPAddress(host)
+        assert x509.SubjectAlternativeName([name]).public_bytes()
+        assert parse_host(str(host)) == host
+        return
+    assert sentence.startswith("host '")
+    assert sentence.isprintable()
+
+
 # ---------------------------------------------------------------- a CA of another kind
 
 
@@ -403,11 +422,17 @@ def test_a_leaf_does_not_outlive_its_ca() -> None:
             ca.issue_to_client("a", now)
 
 
-def test_two_cas_in_one_file() -> None:
-    """While one CA replaces another, nodes trust both: the one whose key is there issues."""
-    old, new = make_authority(1, NOW), make_authority(2, NOW)
-    both = old.certificate + new.certificate
-    assert [authority(both, one.key).cluster_id for one in (old, new)] == [1, 2]
+def test_two_cas_in_one_file(certs: Path, tmp_path: Path) -> None:
+    """While one CA replaces another, all trust both, though they have one name; that with the key issues."""
+    cert(tmp_path, "init", "--cluster", URLS)
+    new = tmp_path / "certs"
+    (new / "ca.crt").write_bytes((certs / "ca.crt").read_bytes() + (new / "ca.crt").read_bytes())
+    cert(tmp_path, "node", "2", "10.0.0.2")
+    for at_client, at_server, host in (certs, new, "10.0.0.2"), (new, certs, "10.0.0.2"):
+        client = client_context(new / "ca.crt", Pair.at(at_client / "node-2"))
+        handshake(client, server_context(new / "ca.crt", Pair.at(at_server / "node-2")), host)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(client, server_context(certs / "ca.crt", Pair.at(certs / "node-2")), host)
 
 
 def test_a_ca_of_ones_own(tmp_path: Path) -> None:
