@@ -57,12 +57,35 @@ async def test_a_cancelled_call_runs_to_its_end() -> None:
 
 
 async def test_a_cancelled_caller_begins_no_call() -> None:
-    """Whoever is cancelled before the call has not made it."""
-    worker, made = ThreadWorker(), list[int]()
+    """Whoever is cancelled before the call begins has not made it, also if another call runs meanwhile."""
+    worker, made, gate = ThreadWorker(), list[int](), threading.Event()
     with trio.CancelScope() as scope:
         scope.cancel()
         await worker.run(made.append, 1)
-    assert not made
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run, gate.wait, None)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0.01) as scope:
+            await worker.run(made.append, 2)
+        assert scope.cancelled_caught
+        gate.set()
+    await worker.run(made.append, 3)
+    assert made == [3]
+
+
+async def test_without_a_thread_every_call_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may refuse one, and grant one later; no call waits for a thread that is not there."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    worker = ThreadWorker()
+    with monkeypatch.context() as refusing:
+        refusing.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="new thread"):
+                await worker.run(int, "1")
+    assert await worker.run(int, "1") == 1
 
 
 async def test_the_thread_ends_with_the_worker() -> None:

@@ -67,7 +67,7 @@ class Places(Generic[ConnectionT]):
             self._idle[connection] = self._now()
 
     def idle_since(self, time: float) -> list[ConnectionT]:
-        """Those that have been idle since this time or longer."""
+        """The connections that became idle at this time or earlier."""
         return list(takewhile(lambda connection: self._idle[connection] <= time, self._idle))
 
     def leave(self, connection: ConnectionT) -> None:

@@ -108,7 +108,7 @@ class Outbox:
         must hear heartbeats all the same.
 
         Args:
-            wakes: wake who waits for items; otherwise the caller takes them out at once.
+            wakes: wake the task that sends; if False, the caller takes the items out itself.
         """
         urgent = [item for item in items if is_urgent(item)]
         bulk = [item for item in items if not is_urgent(item)] if len(urgent) < len(items) else []
@@ -150,6 +150,11 @@ class Outbox:
         """Whether anything waits, be it the rest of a large item."""
         return bool(self._urgent or self._bulk or self._parts)
 
+    @property
+    def is_small(self) -> bool:
+        """Whether one small frame holds all that waits, or at least nothing large is begun."""
+        return not self._parts and self._urgent.size_bytes + self._bulk.size_bytes <= FRAME_BYTES
+
     def wake(self) -> None:
         """End a `wait_filled`."""
         self._filled.set()
@@ -158,12 +163,6 @@ class Outbox:
         """Return when items are offered, or at the next `wake`. Cancellation changes nothing."""
         self._filled.clear()  # what has filled it was taken
         await self._filled.wait()
-
-    async def take_frame(self) -> bytes:
-        """Wait for items, and do what `next_frame` does. Cancellation takes nothing out."""
-        while not self.has_items:
-            await self.wait_filled()
-        return self.next_frame()
 
     def next_frame(self) -> bytes:
         """Encode the first items into a frame, or a part of one. There must be some (`has_items`).
@@ -203,12 +202,16 @@ class Outbox:
 
 
 class ItemQueue:
-    """A queue of items that is bounded in bytes."""
+    """A queue of items that is bounded in bytes.
+
+    Attributes:
+        size_bytes: of all items (`size_of`).
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._items: deque[Item] = deque()
-        self._bytes = 0
+        self.size_bytes = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -222,10 +225,10 @@ class ItemQueue:
         Items that are larger than the whole bound are taken if nothing else waits, so that they can leave.
         """
         size = sum(map(size_of, items))
-        if self._items and self._bytes + size > self._max_bytes:
+        if self._items and self.size_bytes + size > self._max_bytes:
             return False
         self._items.extend(items)
-        self._bytes += size
+        self.size_bytes += size
         return True
 
     def take_messages(self, max_bytes: int, *, at_least: int = 0) -> list[Message]:
@@ -245,13 +248,13 @@ class ItemQueue:
     def pop(self) -> Item:
         """Take out the oldest item."""
         item = self._items.popleft()
-        self._bytes -= size_of(item)
+        self.size_bytes -= size_of(item)
         return item
 
     def clear(self) -> list[Item]:
         """Take out everything, oldest first."""
         items, self._items = list(self._items), deque()
-        self._bytes = 0
+        self.size_bytes = 0
         return items
 
 

@@ -167,8 +167,9 @@ class Outgoing:
         return is_taken
 
     def _send_at_once(self, stream: TcpStream) -> None:
-        """Send the next frame, as far as the system takes it; the stream's task sends all that is left."""
-        frame = self.outbox.next_frame()
+        """Send what waits, if it is small, as far as the system takes it; the task sends the rest."""
+        # To encode a large entry takes so long that the disk should begin to write it first.
+        frame = self.outbox.next_frame() if self.outbox.is_small else b""
         try:
             sent = stream.send_now(frame)
         except GONE:  # the task meets the same error
@@ -186,7 +187,7 @@ class Outgoing:
     def redial(self, address: PeerAddress) -> None:
         """The cluster says that the member listens here: end the stream, and dial the member here."""
         self.address = self.recorded_address = address
-        self._connection.cancel()
+        self._end_connection()
 
     def announce(self, address: PeerAddress | None, client_url: str | None) -> None:
         """The member says where it listens for members, and where for clients.
@@ -203,7 +204,7 @@ class Outgoing:
         """
         self.process = process
         if self._stream_to not in (None, process.boot_nonce):
-            self._connection.cancel()
+            self._end_connection()
         if self._snapshot_to not in (None, process.boot_nonce):
             self._snapshots.end_connection()
 
@@ -217,7 +218,13 @@ class Outgoing:
 
     def close(self) -> None:
         """End `run`."""
+        self._end_connection()
         self._scope.cancel()
+
+    def _end_connection(self) -> None:
+        # What is offered from now on stays in the outbox, which gives it back when the task has ended.
+        self._idle_stream = None
+        self._connection.cancel()
 
     async def run(self) -> None:
         """Send what is for this member until `close` or cancellation, which close the connections.
@@ -319,13 +326,16 @@ class Outgoing:
 
     async def _watch(self, stream: trio.abc.Stream, is_logged: bool) -> None:
         """Return when the peer closes the stream; note before when the stream has lasted for a moment."""
-        with trio.move_on_after(BRIEF_S):
+        try:
+            with trio.move_on_after(BRIEF_S):
+                await _wait_closed(stream)
+                return
+            if not is_logged:
+                self._log_connected()
+            self._has_lasted, self._told, self._backoff_s = True, None, BACKOFF_S[0]
             await _wait_closed(stream)
-            return
-        if not is_logged:
-            self._log_connected()
-        self._has_lasted, self._told, self._backoff_s = True, None, BACKOFF_S[0]
-        await _wait_closed(stream)
+        finally:
+            self._idle_stream = None  # as in `_end_connection`
 
     def _log_connected(self) -> None:
         logger.info("connected to node %d at %s", self.node_id, self.address.url)

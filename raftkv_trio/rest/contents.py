@@ -25,19 +25,19 @@ class ContentReceiver:
         """
         self._check(request.content_length, request.content_length)
         if request.is_complete:  # a small one has come with its head
-            content = await request.part() or b""
-            self._check(len(content), len(content))
-            return content
-        parts: list[bytes] = []
+            whole = await request.part() or b""
+            self._check(len(whole), len(whole))
+            return whole
+        content = bytearray()
         held = 0
         try:
             with self._deadline():
                 while (part := await request.part()) is not None:
                     self._check(held + len(part), len(part))
-                    parts.append(part)
+                    content += part
                     held += len(part)
                     self._held_bytes += len(part)
-            return b"".join(parts)
+            return bytes(content)
         finally:
             self._held_bytes -= held
 

@@ -108,7 +108,7 @@ async def test_an_outbox_merges_no_more_than_a_frame_may_have() -> None:
     # As entries they would be compared with those that wait; an empty append is bulk as well.
     while outbox.offer([small] * 100 + [replace(small, type=MessageType.APP)] * 100):
         pass
-    frame = decoded(await outbox.take_frame())
+    frame = decoded(outbox.next_frame())
     assert isinstance(frame, list)
     assert MAX_MESSAGES / 2 < len(frame) <= MAX_MESSAGES
 

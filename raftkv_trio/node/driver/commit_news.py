@@ -11,7 +11,8 @@ waits:
 
 - The answer to a follower's read takes the news along, which tells the follower of what it must apply first.
 - A follower that has forwarded a proposal of its own clients is sent all news at once for a while.
-- So is everybody if the index covers a change of the members: whoever is removed by it is sent nothing more.
+- So is everybody if the index covers a change of the members: once that is applied, the core sends nothing
+  to those that it removes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,7 +49,7 @@ class CommitNews:
     # ------------------------------------------------------------ the task
 
     async def run(self, worker: Worker) -> None:
-        """Have news taken that has waited long enough, until cancelled; what waits then is never sent."""
+        """Make held news due after `WAIT_S`, until cancelled. Cancellation drops held news."""
         await run_steps(self.steps(), worker, self._clock)
 
     def steps(self) -> Steps[None]:
@@ -67,7 +68,7 @@ class CommitNews:
         self._eager_until[peer_id] = self._clock.now() + EAGER_S
 
     def leaving(self, peer_id: int, messages: list[Item]) -> list[Item]:
-        """What of these messages of one Ready leaves now, in their order; after news that has waited."""
+        """The messages of one Ready to send now, in order, after news that was held; news alone is held."""
         waiting = self._waiting.pop(peer_id, None)
         first = messages[0]
         if len(messages) == 1 and is_news(first) and not self._is_eager(peer_id):
@@ -108,5 +109,5 @@ class CommitNews:
 
 
 def is_news(item: Item) -> TypeGuard[Message]:
-    """Whether this is an append that tells nothing but a commit index, or probes."""
+    """Whether this is an append without entries: it carries a commit index, or probes."""
     return isinstance(item, Message) and item.type is MessageType.APP and not item.entries

@@ -79,7 +79,7 @@ class Completions:
         self._to_restore: Message | None = None
         self._is_applier_busy = False
         self._is_applied = False
-        self._is_news = False  # what the applier has: a snapshot, or a change of the members
+        self._has_change = False  # whether what the applier has changes the members
         self._given_index = raw.applied  # up to which the applier was given entries
         self.is_waited_for = False
 
@@ -100,16 +100,17 @@ class Completions:
         self._is_applied = True
         # If nothing waits for it, the next turn is soon enough, at the next tick if nothing else comes. Under
         # a single client that spares one turn in three.
-        if self._is_news or self.is_waited_for or self._raw.commit > self._given_index:
+        if self._has_change or self.is_waited_for or self._raw.commit > self._given_index:
             self._wakeup.set()
 
     # ------------------------------------------------------------ by the driver: what is done
 
     def take(self, peers: PeerTransport) -> None:
         """Tell the core what is applied and durable, and send what had to wait for that."""
+        to_peers: dict[int, list[Message]] = {}
         if self._is_applied:
             self._is_applied = self._is_applier_busy = False
-            self._take_applied(peers)
+            self._take_applied(to_peers)
         # A write with a snapshot is complete only when the state machine has the snapshot too. If the core
         # learnt of it earlier, it could hand out entries behind the snapshot, and report an applied index
         # that the machine has not reached. The writes after it wait as well: responses are in order.
@@ -118,10 +119,13 @@ class Completions:
             if message.snapshot is not None:
                 self._to_restore = message
             else:
-                self._take_durable(message, peers)
+                self._take_durable(message, to_peers)
+        # If the outbox is full the responses are lost, as any message may be: the leader sends again.
+        for peer_id, responses in to_peers.items():
+            peers.offer(peer_id, responses)
         self._compact()
 
-    def _take_applied(self, peers: PeerTransport) -> None:
+    def _take_applied(self, to_peers: dict[int, list[Message]]) -> None:
         applying, self._applying = self._applying, []
         for message in applying:
             for entry in message.entries:
@@ -133,23 +137,24 @@ class Completions:
                     with suppress(InvalidConfiguration):
                         self._raw.apply_conf_change(decode_conf_change(entry))
             self._applied_bytes += payloads_size(message.entries)
-            self._deliver(message.responses, peers)
+            self._deliver(message.responses, to_peers)
         if not applying and self._to_restore is not None:
             restored, self._to_restore = self._to_restore, None
             assert restored.snapshot is not None
             self._log.apply_snapshot(restored.snapshot)
-            self._take_durable(restored, peers)
+            self._take_durable(restored, to_peers)
 
-    def _take_durable(self, message: Message, peers: PeerTransport) -> None:
+    def _take_durable(self, message: Message, to_peers: dict[int, list[Message]]) -> None:
         # First the log, then the responses: on a response the core drops the entries from its own memory of
         # what is not stable yet, and reads them from `log` from then on.
         if message.entries:
             self._log.append(message.entries)
         if message.term:
             self._log.set_hard_state(HardState(message.term, message.vote, message.commit))
-        self._deliver(message.responses, peers)
+        self._deliver(message.responses, to_peers)
 
-    def _deliver(self, responses: Sequence[Message], peers: PeerTransport) -> None:
+    def _deliver(self, responses: Sequence[Message], to_peers: dict[int, list[Message]]) -> None:
+        """Step the responses to this node's own core, and add those to others to `to_peers`."""
         for response in responses:
             if response.to == self._raw.id:
                 # A leader may have appended more entries before it applied its own removal. Their responses
@@ -157,8 +162,7 @@ class Completions:
                 with suppress(PeerNotFound):
                     self._raw.step(response)
             else:
-                # If the outbox is full the response is lost, as any message may be: the leader sends again.
-                peers.offer(response.to, (response,))
+                to_peers.setdefault(response.to, []).append(response)
 
     def _compact(self) -> None:
         """Drop entries from memory: those that a recorded snapshot covers, or that were applied long ago.
@@ -216,13 +220,12 @@ class Completions:
         if self._to_apply:
             self._applying, self._to_apply = self._to_apply, []
             entries = [entry for message in self._applying for entry in message.entries]
-            self._is_news = any(entry.type is not EntryType.NORMAL for entry in entries)
+            self._has_change = any(entry.type is not EntryType.NORMAL for entry in entries)
             self._given_index = entries[-1].index
             self.commits.send_nowait(entries)
         elif self._to_restore is not None and self._to_restore.snapshot is not None:
             # Only now, behind all entries that were handed out before the snapshot was received: a restore
             # before them would be followed by entries that the snapshot includes already.
-            self._is_news = True
             self.commits.send_nowait(Restore(self._to_restore.snapshot))
         else:
             return

@@ -179,8 +179,11 @@ class Driver:
         self._proposer.propose(self._peers)
         self._read()
         self._process_readies()
-        # A proposal that is queued still may wait for room among the entries that are not applied.
-        self._completions.is_waited_for = self._proposals.has_queued or bool(self._proposals.queued_changes)
+        # What is queued still may wait for room among the entries that are not applied, or for a change of
+        # the members, which may wait for the entries of an earlier leader.
+        self._completions.is_waited_for = (
+            self._proposals.has_queued or bool(self._proposals.queued_changes) or self._raw.is_changing
+        )
         self._leader.turned()
         if self.on_turned is not None:
             self.on_turned()
@@ -327,8 +330,11 @@ class Driver:
                 else:
                     to_peers.setdefault(message.to, []).append(message)
             for peer_id, messages in to_peers.items():
-                if leaving := self._news.leaving(peer_id, messages):
-                    self._send(peer_id, leaving)
+                # What this node has said while it led may be among them.
+                if self._raw.role is StateRole.LEADER:
+                    messages = self._news.leaving(peer_id, messages)
+                if messages:
+                    self._send(peer_id, messages)
         for peer_id, news in self._news.take_due():
             self._send(peer_id, [news])
         self._completions.feed_applier()

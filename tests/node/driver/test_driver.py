@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from raftkv_trio.raft.types import Message, MessageType, StateRole
+from raftkv_trio.raft.types import Entry, Message, MessageType, StateRole
 from tests.node.driver.turns import Turns
 
 
@@ -91,4 +91,41 @@ async def test_what_is_applied_wakes_the_driver_if_something_waits(turns: Turns)
         turns.run()
         acknowledge()
     apply()
+    assert turns.parts.driver.wakeup.is_set
+
+
+def appends_of_node_2(turns: Turns, count: int) -> list[Message]:
+    """Appends of one entry each, of a later term."""
+    last, log_term = turns.parts.raw.last_index, turns.parts.raw.term
+    term = log_term + 1
+    return [
+        Message(
+            type=MessageType.APP,
+            to=1,
+            from_=2,
+            term=term,
+            index=index,
+            log_term=log_term if index == last else term,
+            entries=(Entry(term, index + 1),),
+        )
+        for index in range(last, last + count)
+    ]
+
+
+async def test_acknowledgements_leave_together(turns: Turns) -> None:
+    """Of all appends that one turn steps, and one write makes durable, the leader hears in one frame."""
+    turns.receive(*appends_of_node_2(turns, 8))
+    assert len(turns.transport.take(MessageType.APP_RESP)) == 8
+    assert turns.transport.offers == 1
+
+
+async def test_a_change_of_an_earlier_leader_does_not_wait_for_a_tick(turns: Turns) -> None:
+    """A new leader appends no change before all that it has inherited is applied; it hears that at once."""
+    turns.receive(*appends_of_node_2(turns, 1))
+    term = turns.lead()
+    last = turns.parts.raw.last_index
+    turns.receive(Message(type=MessageType.APP_RESP, to=1, from_=2, term=term, index=last))
+    assert turns.parts.raw.is_changing
+    turns.parts.applier._commits.receive_nowait()
+    turns.parts._completions.applied()
     assert turns.parts.driver.wakeup.is_set

@@ -21,8 +21,10 @@ class RecordingTransport:
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
+        self.offers = 0
 
     def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
+        self.offers += 1
         self.sent += [item for item in items if isinstance(item, Message)]
         return True
 
