@@ -4,6 +4,7 @@ It starts each contestant itself, measures all of them on this machine in turns,
 package is not part of the distribution's wheel. `docs/performance.md` says what is measured, and how.
 
 - `plan.py`: what a run measures, and how long; `--quick` is a plan of its own.
+- `parts.py`: the parts of a run, as `--only` names them.
 - `run.py`: carries a plan out; what cannot be measured is named, with the reason.
 - `contestants/`: how each of them is started, and where its leader answers.
 - `measurements/`: what is measured, one subject a file.
@@ -12,4 +13,5 @@ package is not part of the distribution's wheel. `docs/performance.md` says what
 - `processes.py`: processes, their files and memory; `ports.py`: ports for them, and for the nodes of tests.
 - `figures.py`: what was measured; `targets.py`: the goals, computed from it; `bends.py`: where curves bend.
 - `environment.py`, `table.py`, `plot.py`: how it is shown; `documents.py`: in docs/performance.md.
+- `outputs.py`: the files of a run, which are looked at before it begins.
 """

@@ -8,14 +8,16 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import NoReturn
 
-from benchmarks.documents import write_docs
 from benchmarks.environment import describe
-from benchmarks.figures import Figures
-from benchmarks.plan import full_plan, quick_plan
-from benchmarks.plot import plots
-from benchmarks.processes import ending_children
-from benchmarks.run import PARTS, Run
-from benchmarks.table import as_json, as_markdown
+from benchmarks.outputs import check_directory, outputs_of
+from benchmarks.parts import PARTS
+from benchmarks.plan import Plan, full_plan, quick_plan
+from benchmarks.processes import BenchmarkError, ending_children
+from benchmarks.run import Run
+from benchmarks.table import as_markdown
+
+#: What flags change in a full plan, and its values without them.
+_FULL_PLAN = {"rounds": 3, "seconds": 5, "keys": 1_000_000, "limit": 4 * 3600}
 
 
 class _OutOfTimeError(Exception):
@@ -23,41 +25,55 @@ class _OutOfTimeError(Exception):
 
 
 def main() -> int:
-    """Measure, and print the table. Returns 1 if a part has failed; one that is missing is no failure."""
+    """Measure, print the table, and write what flags ask for.
+
+    Returns 1 if a part has failed, or an output; what is missing is no failure. Returns 2, before anything is
+    measured, if flags do not fit together, or name what cannot be written.
+    """
     arguments = _arguments()
-    if arguments.quick:
-        plan = quick_plan()
-    else:
-        plan = full_plan(
-            rounds=arguments.rounds, seconds=arguments.seconds, keys=arguments.keys, limit_s=arguments.limit
-        )
+    parts = list(dict.fromkeys(arguments.only or PARTS))
+    outputs = outputs_of(arguments.json, arguments.plots, writes_docs=arguments.write_docs)
+    try:
+        plan = _plan(arguments)
+        outputs.check(parts)
+        if arguments.directory is not None:
+            check_directory("--directory", arguments.directory)
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit)
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(plan.limit_s)
     with TemporaryDirectory(prefix="raftkv-trio-benchmarks-", dir=arguments.directory) as directory:
         environment = describe(Path(directory))
-        run = Run(plan, tuple(arguments.only or PARTS), Path(directory))
+        run = Run(plan, parts, Path(directory))
         try:
             with ending_children():
                 run.carry_out()
         except _OutOfTimeError as error:
-            run.figures.failed["the whole run"] = str(error)
+            run.cut_short(str(error))
     signal.alarm(0)
-    _show(arguments, environment, run.figures, plan.rounds)
-    return 1 if run.figures.failed else 0
+    failures = outputs.write(environment, run.measured, plan.rounds)
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    print(as_markdown(environment, run.measured), end="")
+    return 1 if failures or any(figures.failed for figures in run.measured.values()) else 0
 
 
-def _show(arguments: argparse.Namespace, environment: dict[str, str], figures: Figures, rounds: int) -> None:
-    print(as_markdown(environment, figures, rounds), end="")
-    if arguments.json is not None:
-        arguments.json.write_text(as_json(environment, figures, rounds))
-    if arguments.plots is not None:
-        arguments.plots.mkdir(parents=True, exist_ok=True)
-        for name, svg in plots(figures).items():
-            (arguments.plots / name).write_text(svg)
+def _plan(arguments: argparse.Namespace) -> Plan:
+    """Raises BenchmarkError for what a plan has no use for."""
+    given = {name: value for name in _FULL_PLAN if (value := getattr(arguments, name)) is not None}
+    if not arguments.quick:
+        chosen = {**_FULL_PLAN, **given}
+        return full_plan(
+            rounds=chosen["rounds"], seconds=chosen["seconds"], keys=chosen["keys"], limit_s=chosen["limit"]
+        )
+    if given:
+        raise BenchmarkError(f"--{next(iter(given))} does not apply to --quick; leave out one of them")
     if arguments.write_docs:
-        write_docs(environment, figures, rounds)
+        raise BenchmarkError("--write-docs does not apply to --quick, whose figures say nothing")
+    return quick_plan()
 
 
 def _arguments() -> argparse.Namespace:
@@ -66,26 +82,32 @@ def _arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="a smoke test of under 30 s; its figures say nothing"
     )
     parser.add_argument(
-        "--only", action="append", choices=PARTS, help="measure this part; repeat it for several"
+        "--only", action="append", choices=tuple(PARTS), help="measure this part; repeat it for several"
     )
-    parser.add_argument("--rounds", type=_positive, default=3, help="rounds of each load [%(default)s]")
-    parser.add_argument("--seconds", type=_positive, default=5, help="of each load [%(default)s]")
-    parser.add_argument("--keys", type=_positive, default=1_000_000, help="the largest state [%(default)s]")
-    parser.add_argument("--limit", type=_positive, default=4 * 3600, help="seconds, for all [%(default)s]")
+    for name, text in (
+        ("rounds", "rounds of each load"),
+        ("seconds", "of each load"),
+        ("keys", "the largest state"),
+        ("limit", "seconds, for all"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=_positive, metavar="N", help=f"{text} [{_FULL_PLAN[name]}]; not with --quick"
+        )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds there, as JSON")
     parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="write SVG files there")
     parser.add_argument(
-        "--write-docs", action="store_true", help="write tables and plots into docs/performance.md"
+        "--write-docs",
+        action="store_true",
+        help="write tables and plots of what is measured into docs/performance.md",
     )
     parser.add_argument("--directory", type=Path, help="on the disk to measure [that of temporary files]")
     return parser.parse_args()
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("it must be a whole number from 1 on")
+    return int(text)
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:

@@ -28,7 +28,7 @@ class Figure:
 
 
 class Figures:
-    """All figures of a run, and what is missing in it."""
+    """All figures of one part of a run, and what is missing in it."""
 
     def __init__(self) -> None:
         self._figures: dict[tuple[Any, ...], Figure] = {}
@@ -62,19 +62,15 @@ class Figures:
         ]
         return max(values, default=None)
 
-    def as_document(self) -> dict[str, Any]:
+    def as_documents(self) -> list[dict[str, Any]]:
         """For JSON: each figure with the values of all rounds and their medians."""
-        return {
-            "figures": [
-                {
-                    "what": figure.what,
-                    "contestant": figure.contestant,
-                    "parameters": dict(figure.parameters),
-                    "medians": {name: figure.median(name) for name in figure.rounds},
-                    "rounds": figure.rounds,
-                }
-                for figure in self
-            ],
-            "missing": self.missing,
-            "failed": self.failed,
-        }
+        return [
+            {
+                "what": figure.what,
+                "contestant": figure.contestant,
+                "parameters": dict(figure.parameters),
+                "medians": {name: figure.median(name) for name in figure.rounds},
+                "rounds": figure.rounds,
+            }
+            for figure in self
+        ]

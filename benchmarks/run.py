@@ -2,7 +2,8 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,24 +17,36 @@ from benchmarks.measurements import disk, failover, growth, hops, http_load, pro
 from benchmarks.plan import Plan
 from benchmarks.processes import BenchmarkError
 
-#: The parts of a run, as `--only` names them.
-PARTS = ("loads", "disk", "hops", "proposals", "state", "failover", "growth")
-
 
 class Run:
-    """A plan under way; each step has a directory of its own, which is removed after it."""
+    """A plan under way; each step has a directory of its own, which is removed after it.
 
-    def __init__(self, plan: Plan, parts: tuple[str, ...], directory: Path) -> None:
-        self.figures = Figures()
+    Attributes:
+        measured: the figures of each part that was asked for, by its name.
+    """
+
+    def __init__(self, plan: Plan, parts: Sequence[str], directory: Path) -> None:
+        self.measured = {part: Figures() for part in parts}
         self._plan = plan
-        self._parts = parts
         self._directory = directory
+        self._to_do = deque(self.measured)
 
     def carry_out(self) -> None:
         """Everything, part by part."""
         with TemporaryDirectory(dir=self._directory, prefix="backups-") as backups:
-            for part in self._parts:
-                getattr(self, f"_{part}")(Path(backups))
+            while self._to_do:
+                getattr(self, f"_{self._to_do[0]}")(Path(backups))
+                self._to_do.popleft()
+
+    def cut_short(self, reason: str) -> None:
+        """Note as failed what is not carried out, or not to its end."""
+        for part in self._to_do:
+            self.measured[part].failed[f"{part}, or a part of it"] = reason
+
+    @property
+    def figures(self) -> Figures:
+        """Those of the part that is measured now."""
+        return self.measured[self._to_do[0]]
 
     def _loads(self, backups: Path) -> None:
         plan, missing = self._plan, self.figures.missing

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from benchmarks.bends import Curve, bends, curves
 from benchmarks.figures import Figure, Figures
@@ -30,66 +31,85 @@ _HEADS = {
 }
 
 
-def as_markdown(environment: Mapping[str, str], figures: Figures, rounds: int) -> str:
-    """A page of its own."""
-    return "\n\n".join(["# Benchmarks", *sections(environment, figures, rounds, "##")]) + "\n"
+def as_markdown(environment: Mapping[str, str], measured: Mapping[str, Figures]) -> str:
+    """A page of its own; `measured` has the figures of each part of the run, by its name."""
+    head = "All values are medians of their rounds. Ratios compare contestants of this run."
+    found = ["# Benchmarks", head, *sections(measured, "##"), f"## Environment\n\n{_list(environment)}"]
+    return "\n\n".join(found) + "\n"
 
 
-def sections(environment: Mapping[str, str], figures: Figures, rounds: int, level: str) -> list[str]:
-    """The targets, all medians, what is missing, and the environment; `level` is that of the headings."""
-    found = {"Targets": _targets(figures)}
-    others = [figure for figure in figures if figure.contestant != growth.NAME]
+def sections(measured: Mapping[str, Figures], level: str) -> list[str]:
+    """The targets of these parts, all medians, and what is missing; `level` is that of the headings."""
+    found = {}
+    if targets := _targets(measured):
+        found["Targets"] = targets
+    everything = list(chain.from_iterable(measured.values()))
+    others = [figure for figure in everything if figure.contestant != growth.NAME]
     for shape in dict.fromkeys(map(_shape, others)):
         alike = [figure for figure in others if _shape(figure) == shape]
         found[_subject(alike)] = _figures(alike)
-    for growing, alike_curves in _by_what_grows(figures).items():
-        found[f"Growth by {growing.replace('_', ' ')}"] = _growth(growing, alike_curves)
-    if sentences := bends(figures):
-        found["Where the curves bend, and why"] = "\n".join(f"- {sentence}" for sentence in sentences)
-    for title, reasons in (("Missing", figures.missing), ("Failed", figures.failed)):
+    for figures in measured.values():
+        for growing, alike_curves in _by_what_grows(figures).items():
+            found[f"Growth by {growing.replace('_', ' ')}"] = _growth(growing, alike_curves)
+        if sentences := bends(figures):
+            found["Where the curves bend, and why"] = "\n".join(f"- {sentence}" for sentence in sentences)
+    for title, reasons in (("Missing", _missing(measured)), ("Failed", _failed(measured))):
         if reasons:
             found[title] = _list(reasons)
-    found["Environment"] = _list(environment)
-    return [
-        f"Rounds: {rounds}; all values are their medians. Ratios compare contestants of this run.",
-        *(f"{level} {title}\n\n{text}" for title, text in found.items()),
-    ]
+    return [f"{level} {title}\n\n{text}" for title, text in found.items()]
 
 
-def as_json(environment: Mapping[str, str], figures: Figures, rounds: int) -> str:
+def as_json(environment: Mapping[str, str], measured: Mapping[str, Figures], rounds: int) -> str:
     """Everything, with each round."""
     targets = [
         {
+            "part": target.part,
             "what": target.what,
             "before": target.before,
             "goal": target.goal,
             "is_at_most": target.is_at_most,
-            "value": (value := target.compute(figures)),
+            "value": (value := target.compute(measured[target.part])),
             "is_met": None if value is None else target.is_met(value),
         }
         for target in TARGETS
+        if target.part in measured
     ]
     document = {
         "environment": dict(environment),
         "rounds": rounds,
         "targets": targets,
-        **figures.as_document(),
-        "bends": bends(figures),
+        "figures": [{"part": part, **f} for part, fs in measured.items() for f in fs.as_documents()],
+        "missing": _missing(measured),
+        "failed": _failed(measured),
+        "bends": [sentence for figures in measured.values() for sentence in bends(figures)],
     }
     return json.dumps(document, indent=2) + "\n"
 
 
-def _targets(figures: Figures) -> str:
+def _missing(measured: Mapping[str, Figures]) -> dict[str, str]:
+    return dict(chain.from_iterable(figures.missing.items() for figures in measured.values()))
+
+
+def _failed(measured: Mapping[str, Figures]) -> dict[str, str]:
+    return dict(chain.from_iterable(figures.failed.items() for figures in measured.values()))
+
+
+def _targets(measured: Mapping[str, Figures]) -> str:
+    """Those of the parts that were asked for; empty if these have none."""
     rows = []
     for target in TARGETS:
-        value = target.compute(figures)
+        if target.part not in measured:
+            continue
+        value = target.compute(measured[target.part])
         sign = "<=" if target.is_at_most else ">="
         shown, met = "not measured", "-"
         if value is not None:
             shown, met = f"{_number(value)}{target.unit}", "yes" if target.is_met(value) else "no"
         rows.append([target.what, target.before, f"{sign} {target.goal:g}{target.unit}", shown, met])
+    if not rows:
+        return ""
     table = _table(["what", "before", "target", "now", "met"], rows)
-    keys = most_keys(figures)
+    keys = max(map(most_keys, measured.values()))
     return table + (f"\n\nMost keys: {keys:,}." if keys else "")
 
 

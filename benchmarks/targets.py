@@ -16,12 +16,14 @@ class Target:
     """One goal.
 
     Attributes:
+        part: of the run, which measures all that it is computed from.
         what: in words.
         before: what it was when the goal was set.
         is_at_most: whether less is better.
         compute: the value from the figures; None if one of them is missing.
     """
 
+    part: str
     what: str
     before: str
     goal: float
@@ -99,8 +101,17 @@ def _longest_stall(figures: Figures) -> float | None:
 
 
 TARGETS = (
-    Target("linearizable GET, 64 clients / etcd", "0.28", 1.3, False, "", _loads(_THREE, _ETCD, "get", 64)),
     Target(
+        "loads",
+        "linearizable GET, 64 clients / etcd",
+        "0.28",
+        1.3,
+        False,
+        "",
+        _loads(_THREE, _ETCD, "get", 64),
+    ),
+    Target(
+        "loads",
         "linearizable GET, 1 client, p50 / etcd",
         "2.8",
         1.3,
@@ -108,12 +119,19 @@ TARGETS = (
         "",
         _loads(_THREE, _ETCD, "get", 1, "p50_ms"),
     ),
-    Target("PUT, 64 clients / etcd", "0.29", 0.7, False, "", _loads(_THREE, _ETCD, "put", 64)),
-    Target("PUT, 256 clients / etcd", "0.24", 0.7, False, "", _loads(_THREE, _ETCD, "put", 256)),
-    Target("PUT, 1 client, p50 / etcd", "4.3", 2.0, True, "", _loads(_THREE, _ETCD, "put", 1, "p50_ms")),
-    Target("one node, GET 64 clients / echo", "0.14", 0.5, False, "", _loads(_ONE, _ECHO, "get", 64)),
-    Target("one node, PUT 64 clients / echo", "0.10", 0.3, False, "", _loads(_ONE, _ECHO, "put", 64)),
+    Target("loads", "PUT, 64 clients / etcd", "0.29", 0.7, False, "", _loads(_THREE, _ETCD, "put", 64)),
+    Target("loads", "PUT, 256 clients / etcd", "0.24", 0.7, False, "", _loads(_THREE, _ETCD, "put", 256)),
     Target(
+        "loads", "PUT, 1 client, p50 / etcd", "4.3", 2.0, True, "", _loads(_THREE, _ETCD, "put", 1, "p50_ms")
+    ),
+    Target(
+        "loads", "one node, GET 64 clients / echo", "0.14", 0.5, False, "", _loads(_ONE, _ECHO, "get", 64)
+    ),
+    Target(
+        "loads", "one node, PUT 64 clients / echo", "0.10", 0.3, False, "", _loads(_ONE, _ECHO, "put", 64)
+    ),
+    Target(
+        "state",
         "bytes written a PUT, most keys / 10,000 keys",
         "352",
         4,
@@ -121,17 +139,42 @@ TARGETS = (
         "",
         _state_growth("written_bytes_per_put"),
     ),
-    Target("PUT rate, most keys / 10,000 keys", "0.5", 0.9, False, "", _state_growth("put_rate_per_s")),
-    Target("restart with most keys and a full log", "7.4 s at 500,000", 12, True, " s", _state("restart_s")),
-    Target("memory a key beyond key and value", "354 B", 300, True, " B", _memory_of_a_key),
-    Target("proposals of 100 bytes, durable / PySyncObj, in memory", "-", 4, False, "", _proposals),
     Target(
-        "write stall after kill -9 of the leader, median", "1.17", 1.2, True, " election timeouts", _stall
+        "state", "PUT rate, most keys / 10,000 keys", "0.5", 0.9, False, "", _state_growth("put_rate_per_s")
     ),
     Target(
-        "write stall after kill -9 of the leader, longest", "-", 2, True, " election timeouts", _longest_stall
+        "state",
+        "restart with most keys and a full log",
+        "7.4 s at 500,000",
+        12,
+        True,
+        " s",
+        _state("restart_s"),
+    ),
+    Target("state", "memory a key beyond key and value", "354 B", 300, True, " B", _memory_of_a_key),
+    Target(
+        "proposals", "proposals of 100 bytes, durable / PySyncObj, in memory", "-", 4, False, "", _proposals
     ),
     Target(
+        "failover",
+        "write stall after kill -9 of the leader, median",
+        "1.17",
+        1.2,
+        True,
+        " election timeouts",
+        _stall,
+    ),
+    Target(
+        "failover",
+        "write stall after kill -9 of the leader, longest",
+        "-",
+        2,
+        True,
+        " election timeouts",
+        _longest_stall,
+    ),
+    Target(
+        "state",
         "slowest request during a snapshot of most keys",
         "26 to 75 ms",
         100,

@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.contestants import NAMED_ONLY, Contestant, Echo, Etcd, Ours
 from benchmarks.measurements.disk import NAME as DISK
-from benchmarks.run import PARTS
+from benchmarks.parts import PARTS
+from benchmarks.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "benchmarks", "--quick"]
@@ -43,7 +44,8 @@ def measured(directory: Path, parts: Sequence[str], **variables: str) -> tuple[d
     assert list(directory.iterdir()) == [file]
     assert processes_about(directory) == []
     document: dict[str, Any] = json.loads(file.read_text())
-    assert len(document["targets"]) == 15
+    asked_for = [target.what for target in TARGETS if target.part in parts]
+    assert [target["what"] for target in document["targets"]] == asked_for
     for figure in document["figures"]:
         assert figure["rounds"]
         assert all(value >= 0 for values in figure["rounds"].values() for value in values)
