@@ -66,7 +66,7 @@ _own_option = partial(option, allow_from_autoenv=False)
     "--reads",
     "read_percent",
     metavar="PERCENT",
-    type=integer_from(0),
+    type=integer_from(0, most=100),
     default=90,
     help="For `mixed`: how many of 100 requests are GETs.",
 )
@@ -93,8 +93,8 @@ def bench(
 
     The load goes to the leader, and follows it if another member becomes the leader. It writes to the keys
     /bench/0, /bench/1 and so on, and leaves them in the store; `get` and `mixed` write all of them before
-    they begin. A percentile is of the requests that succeeded. Ctrl-C ends the load early, and what was
-    measured until then is shown.
+    they begin. Percentiles and MAX are of the requests that succeeded. Ctrl-C ends the load early, and what
+    was measured until then is shown.
 
     The exit code is 0 if requests succeeded, also if others failed.
     """
@@ -129,7 +129,7 @@ def bench(
     if not tally.succeeded and not tally.failed:
         raise RaftKVError("the time was over before any request was answered; give it more (--duration)")
     if not tally.succeeded:
-        raise RaftKVError("no request succeeded; the lines above say why")
+        raise RaftKVError("no request succeeded; the output says why")
     return 0
 
 
@@ -175,12 +175,13 @@ class _Run:
         from raftkv_trio.client.load.clients import fill, run_clients
 
         load, tally = self._load, self._tally
+        value = load.new_value()
         if load.reads:
             async with bar_that_follows("writing keys", load.keys, lambda: (tally.filled, "")):
-                await fill(load, self.targets.leader, tally)
+                await fill(load, self.targets.leader, value, tally)
         tenths = round(10 * load.duration_s)
         async with bar_that_follows(load.operation, tenths, self._progress):
-            await run_clients(load, self.targets, tally)
+            await run_clients(load, self.targets, value, tally)
 
     def _progress(self) -> tuple[int, str]:
         """How many tenths of a second the clients have run, and the rate until now."""

@@ -39,16 +39,17 @@ Answer = TypeVar("Answer")
 option = partial(click.option, cls=_Option, show_envvar=True, show_default=True)
 
 
-def integer_from(least: int) -> Callable[[str], int]:
-    """The type of an option: an integer that is not less than `least`."""
+def integer_from(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of an option: an integer from `least` on, or from `least` to `most`."""
+    bounds = f"from {least} on" if most is None else f"from {least} to {most}"
 
     def integer(value: str) -> int:  # its name is what help shows
         try:
             number = int(value)
         except ValueError:
             number = least - 1
-        if number < least:
-            raise click.BadParameter(f"{value!r} is not an integer from {least} on")
+        if number < least or (most is not None and number > most):
+            raise click.BadParameter(f"{value!r} is not an integer {bounds}")
         return number
 
     return integer
@@ -212,8 +213,10 @@ def ask_members(
     except (NoAnswer, NobodyDid) as error:
         if click.get_current_context().get_parameter_source("endpoints") is not ParameterSource.DEFAULT:
             raise
-        asked = "the nodes of ./Procfile" if _endpoints_of_the_procfile() else "the default"
-        hint = f"without --endpoint this asks {asked}; name members with --endpoint"
+        if _endpoints_of_the_procfile():
+            hint = "without --endpoint this asks the nodes of ./Procfile; name members with --endpoint"
+        else:
+            hint = f"no ./Procfile names nodes, so this asks {DEFAULT_ENDPOINT}; name members with --endpoint"
         raise RaftKVError(f"{error}\n{hint}") from error
 
 
@@ -223,6 +226,13 @@ def _addresses_of(endpoints: tuple[str, ...], timeout: float) -> list[PeerAddres
     Raises ConfigError for a malformed address or timeout.
     """
     if not timeout > 0:
-        raise ConfigError("--timeout must be positive")
+        raise ConfigError(f"{_name_given('timeout', '--timeout')} must be positive")
+    name = _name_given("endpoints", "--endpoint")
     urls = [url for given in endpoints for url in given.split(",")]
-    return [PeerAddress.parse(url.strip(), "--endpoint", needs_scheme=False) for url in urls]
+    return [PeerAddress.parse(url.strip(), name, needs_scheme=False) for url in urls]
+
+
+def _name_given(parameter: str, flag: str) -> str:
+    """What has set a parameter of the present command: its environment variable or its flag."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return variable_of(flag) if source is ParameterSource.ENVIRONMENT else flag

@@ -155,7 +155,7 @@ class Cluster:
         """Send all further requests to the leader; the members as it sees them. Raises RaftKVError."""
         seen = await self.members()
         if seen.leader is None:
-            raise RaftKVError("no leader is known, or no member knows its client URL; try again later")
+            raise RaftKVError(why_no_leader(seen))
         self._endpoints = [seen.leader]
         return seen
 
@@ -185,6 +185,15 @@ async def open_cluster(endpoints: Sequence[PeerAddress], timeout_s: float) -> As
     """A cluster to ask inside the block; each request takes at most `timeout_s`."""
     async with open_rest_client(timeout_s) as rest:
         yield Cluster(rest, endpoints)
+
+
+def why_no_leader(seen: Members) -> str:
+    """What to tell a user where `seen.leader` is None."""
+    if seen.leader_id is None:
+        return "no leader is known; see `raftkv-trio status` for the members that answer"
+    return (
+        f"node {seen.leader_id} leads, but the member that was asked does not know its client URL; try again"
+    )
 
 
 def _leader_id(status: Any) -> int | None:

@@ -100,7 +100,8 @@ class NobodyDid(RaftKVError):
     def __init__(self, failures: Sequence[RaftKVError]) -> None:
         lines = [str(failure) for failure in failures]
         if len(lines) > 1:
-            lines.insert(0, "none of the members that were asked did this:")
+            did_answer = not all(isinstance(failure, NoAnswer) for failure in failures)
+            lines.insert(0, "no member that was asked did this:" if did_answer else "no member answered:")
         if any(isinstance(failure, RequestFailed) and failure.lacks_leader for failure in failures):
             lines.append('if a majority is lost for good, see "The majority is lost" in docs/operating.md')
         super().__init__("\n".join(lines))

@@ -5,6 +5,11 @@ from collections.abc import Sequence
 from raftkv_trio.foreign_text import printable
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as `1 client` and `2 clients`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as lines of aligned columns, each cell made printable."""
     rows = [[printable(cell) for cell in row] for row in rows]

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import trio
 
+from raftkv_trio import __version__
 from tests.cli.cluster import Cluster
 from tests.cli.program import PROGRAM, Node, environment_with, refusal, run, serving_alone
 from tests.integration.terminal import open_terminal
@@ -39,6 +40,9 @@ def test_each_operation(node: Node, tmp_path: Path) -> None:
     for operation, kinds in (("put", ["put"]), ("get", ["get"]), ("mixed", ["get", "put"])):
         seen = measured(operation, "--endpoint", node.url, "--value-size", "7", directory=tmp_path)
         assert (seen["servers"], list(seen["results"])) == ([node.url], kinds)
+        assert (seen["version"], seen["duration_s"], seen["all_members"]) == (__version__, 0.5, False)
+        assert seen["read_percent"] == (90 if operation == "mixed" else None)
+        assert 0 < seen["longest_stall_s"] < seen["elapsed_s"]
         assert (seen["was_interrupted"], seen["unreached"], seen["elapsed_s"] >= 0.5) == (False, {}, True)
         for kind, result in seen["results"].items():
             count = result["succeeded"]
@@ -59,6 +63,7 @@ def test_the_table(node: Node, tmp_path: Path) -> None:
     assert columns.split() == ["REQUESTS", "PER", "S", "P50", "P90", "P99", "P99.9", "MAX", "ERRORS"]
     assert [line.split()[0] for line in rest[:2]] == ["get", "put"]
     assert "get, how long requests took:" in rest
+    assert re.search(r"^longest time without a success: [\d.]+ ms$", done.stdout, re.MULTILINE)
     assert re.search(r"^  <= [\d.]+ ms +\d+ +[\d.]+ % +#+$", done.stdout, re.MULTILINE)
 
 
@@ -97,6 +102,7 @@ def test_the_leader_gets_it_or_all(cluster: Cluster, tmp_path: Path) -> None:
     seen = measured("put", "--endpoint", follower, "--all-members", directory=tmp_path)
     assert seen["servers"][0] == cluster.urls[leader]
     assert sorted(seen["servers"]) == sorted(cluster.urls.values())
+    assert seen["all_members"]
     assert seen["results"]["put"]["succeeded"] > 0
     assert seen["left_out"] == {}
 
@@ -176,11 +182,12 @@ def test_it_follows_the_leader(cluster: Cluster, tmp_path: Path, is_killed: bool
         (["put", "--duration", "nan"], "--duration must be positive, and at most 86400 s"),
         (["put", "--duration", "inf"], "--duration must be positive, and at most 86400 s"),
         (["put", "--timeout", "0"], "--timeout must be positive"),
-        (["mixed", "--reads", "101"], "--reads must be at most 100"),
+        (["mixed", "--reads", "101"], "Invalid value for '--reads': '101' is not an integer from 0 to 100"),
+        (["mixed", "--reads", "-1"], "Invalid value for '--reads': '-1' is not an integer from 0 to 100"),
         (["put", "--reads", "90"], "--reads applies to mixed only; leave it out for put"),
         (
             ["put", "--value-size", "2097153"],
-            "--value-size must be at most 2097152; no node takes a larger value",
+            "--value-size must be at most 2097152; a node takes at most 1572864 unless ",
         ),
         (["put", "--endpoint", "a"], "--endpoint 'a' is not of the form host:port"),
     ],
@@ -204,7 +211,7 @@ def test_nothing_succeeds(tmp_path: Path) -> None:
         assert done.returncode == 1
         limit = re.escape("A value has at most 10 bytes (--max-value-size)")
         assert re.search(rf"^put: [\d,]+ times status 413: {limit}$", done.stdout, re.MULTILINE)
-        assert done.stderr == "raftkv-trio: no request succeeded; the lines above say why\n"
+        assert done.stderr == "raftkv-trio: no request succeeded; the output says why\n"
         moment = ["--duration", "0.000001", "--endpoint", node.url]
         done = run("bench", "put", *moment, directory=tmp_path)
         assert done.returncode == 1

@@ -115,21 +115,24 @@ def test_nobody_answers(tmp_path: Path) -> None:
     done = run("member", "list", "--endpoint", urls[0], "--endpoint", urls[1], directory=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
-        "raftkv-trio: none of the members that were asked did this:",
+        "raftkv-trio: no member answered:",
         *[f"  {url} does not answer: Connection refused" for url in urls],
     ]
 
 
 @pytest.mark.parametrize(
-    ("procfile", "asked"),
-    [(None, "the default"), ("a: raftkv-trio serve --port 1\n", "the nodes of ./Procfile")],
+    ("procfile", "why"),
+    [
+        (None, "no ./Procfile names nodes, so this asks http://127.0.0.1:1"),
+        ("a: raftkv-trio serve --port 1\n", "without --endpoint this asks the nodes of ./Procfile"),
+    ],
 )
 @pytest.mark.parametrize("command", [("status",), ("member", "list"), ("snapshot",), ("backup", "file")])
 def test_nobody_answers_where_nobody_was_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     procfile: str | None,
-    asked: str,
+    why: str,
     command: tuple[str, ...],
 ) -> None:
     """Who gave no --endpoint is told which were asked instead, and of the flag."""
@@ -143,7 +146,7 @@ def test_nobody_answers_where_nobody_was_named(
         program.main([*command], standalone_mode=False)
     assert str(caught.value).splitlines() == [
         "http://127.0.0.1:1 does not answer: Connection refused",
-        f"without --endpoint this asks {asked}; name members with --endpoint",
+        f"{why}; name members with --endpoint",
     ]
 
 

@@ -82,7 +82,7 @@ def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) 
         environment={"RAFTKV_TRIO_ENDPOINT": " ".join(endpoints)},
     )
     head, *lines = said.splitlines()
-    assert head == "none of the members that were asked did this:"
+    assert head == "no member answered:"
     assert lines == [
         f"http://127.0.0.1:{port} does not answer: Connection refused" for port in sorted((one, two), key=str)
     ]
@@ -103,6 +103,19 @@ def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) 
 def test_what_does_not_fit(tmp_path: Path, arguments: list[str], sentence: str) -> None:
     """Bad flags are refused with one line."""
     assert refusal("status", *arguments, directory=tmp_path).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("RAFTKV_TRIO_ENDPOINT", "a", "'a' is not of the form host:port"),
+        ("RAFTKV_TRIO_TIMEOUT", "0", "must be positive"),
+    ],
+)
+def test_a_variable_that_does_not_fit(tmp_path: Path, variable: str, value: str, reason: str) -> None:
+    """It is named, and not the flag that nobody gave."""
+    said = refusal("status", directory=tmp_path, environment={variable: value})
+    assert said.startswith(f"{variable} {reason}")
 
 
 # ------------------------------------------------------------ members that are none, in this process

@@ -1,6 +1,7 @@
 """The parts of a load: its times, its connections, and what it counts when servers fail."""
 
 import random
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -113,13 +114,13 @@ async def test_what_is_no_response() -> None:
 def test_mixed_draws_both() -> None:
     """In the share that was asked for, on all keys."""
     load = load_of("mixed", read_percent=25)
-    requests = Requests(load, PeerAddress("::1", 9121))
-    drawn = [requests.draw() for _ in range(1000)]
+    requests = Requests(load, PeerAddress("::1", 9121), load.new_value())
+    drawn = [(operation, b"".join(pieces)) for operation, pieces in (requests.draw() for _ in range(1000))]
     reads = [request for operation, request in drawn if operation == GET]
     assert 150 < len(reads) < 350
     assert len(set(reads)) == 10
     assert all(request.startswith(b"PUT /bench/") for operation, request in drawn if operation == PUT)
-    assert b"\r\nHost: [::1]:9121\r\n" in requests.put(0)
+    assert b"\r\nHost: [::1]:9121\r\n" in b"".join(requests.put(0))
 
 
 async def test_failures_are_counted() -> None:
@@ -130,12 +131,12 @@ async def test_failures_are_counted() -> None:
 
     tally = Tally.of(load)
     with trio.fail_after(30):
-        await run_clients(load, Targets([silent]), tally)
+        await run_clients(load, Targets([silent]), b"", tally)
     assert tally.outcomes[GET].errors["no answer in time"] >= 2
     await listener.aclose()
 
     tally = Tally.of(load)
-    await run_clients(load, Targets([silent]), tally)
+    await run_clients(load, Targets([silent]), b"", tally)
     assert tally.unreached["Connection refused"] >= 2
     assert (tally.succeeded, tally.elapsed_s >= 0.4) == (0, True)
 
@@ -146,10 +147,44 @@ async def test_failures_are_counted() -> None:
         async with trio.open_nursery() as nursery:
             server = await open_stranger(nursery, {"/bench/0": reply})
             tally = Tally.of(load)
-            await run_clients(load, Targets([server.address]), tally)
+            await run_clients(load, Targets([server.address]), b"", tally)
             nursery.cancel_scope.cancel()
         assert tally.outcomes[GET].errors[failure] >= 2
     assert "get: " in as_text(load, Targets([silent]), tally)
+
+
+async def test_all_clients_write_one_value() -> None:
+    """Large values are in memory once, however many clients write them, and no request copies them."""
+    load = load_of(PUT, clients=50, value_bytes=1_000_000, duration_s=0.2)
+    requests = Requests(load, PeerAddress("::1", 9121), value := load.new_value())
+    assert all(requests.put(key)[-1] is value for key in range(3))
+    tracemalloc.start()
+    try:
+        await run_clients(load, Targets([PeerAddress("127.0.0.1", 1)]), value, Tally.of(load))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 5 * load.value_bytes
+
+
+def test_the_longest_time_without_a_success() -> None:
+    """From the begin of the run to its end; responses that are no success do not end it."""
+    tally = Tally.of(load_of("mixed"))
+    tally.begin(100.0)
+    for operation, status, ended_s in (
+        (GET, 200, 101.0),
+        (PUT, 503, 103.0),
+        (PUT, 204, 104.5),
+        (GET, 200, 105),
+    ):
+        tally.answered(operation, status, ended_s - 0.1, ended_s, b"")
+    assert tally.longest_stall_s == 3.5
+    tally.end(109.0)
+    assert tally.longest_stall_s == 4.0
+    text = as_text(load_of("mixed", clients=1, keys=1), Targets([PeerAddress("::1", 9121)]), tally)
+    assert "\nlongest time without a success: 4.00 s\n" in text
+    assert "\nput: 1 time status 503\n" in text
+    assert ": 1 client, values of 3 bytes, 1 key, 9.0 s\n" in text
 
 
 async def test_keys_that_cannot_be_written() -> None:
@@ -160,7 +195,7 @@ async def test_keys_that_cannot_be_written() -> None:
         server = await open_stranger(nursery, {f"/bench/{key}": reply for key in range(5)})
         tally = Tally.of(load)
         with pytest.raises(ExceptionGroup) as raised:
-            await fill(load, server.address, tally)
+            await fill(load, server.address, b"", tally)
         nursery.cancel_scope.cancel()
     said = {str(leaf) for leaf in leaves(raised.value) if isinstance(leaf, RaftKVError)}
     url = server.address.url

@@ -136,7 +136,7 @@ async def test_a_backup_without_a_majority(tmp_path: Path) -> None:
         with pytest.raises(NobodyDid) as raised:
             await fetch([one.address, two.address], tmp_path / "file")
         assert str(raised.value).splitlines() == [
-            "none of the members that were asked did this:",
+            "no member that was asked did this:",
             f"{one.address.url}: no leader is known",
             f"{two.address.url}: no leader is known",
             'if a majority is lost for good, see "The majority is lost" in docs/operating.md',

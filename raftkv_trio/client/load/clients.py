@@ -16,19 +16,19 @@ from raftkv_trio.world import reason_of
 
 #: Before a server that could not be reached, or broke a connection, is dialled again.
 _RETRY_S = 0.1
-_TOO_LATE = "no answer in time"
+_NO_ANSWER, _NO_CONNECTION = "no answer in time", "no connection in time"
 #: Statuses with which a node answers that has no leader, or has lost it.
 _WITHOUT_LEADER = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 #: More are not needed to write the keys, however many clients measure.
 _MAX_FILLING = 64
 
 
-async def fill(load: Load, server: PeerAddress, tally: Tally) -> None:
+async def fill(load: Load, server: PeerAddress, value: bytes, tally: Tally) -> None:
     """Write all keys of the load, so that reads find them.
 
     Raises RaftKVError if one cannot be written. After cancellation some of them are written.
     """
-    requests = Requests(load, server)
+    requests = Requests(load, server, value)
     keys = iter(range(load.keys))
     async with trio.open_nursery() as nursery:
         for _ in range(min(load.clients, load.keys, _MAX_FILLING)):
@@ -44,7 +44,7 @@ async def _write_keys(
                 connection = LoadConnection(stream)
                 for key in keys:
                     scope.deadline = trio.current_time() + load.timeout_s
-                    status = await connection.exchange(requests.put(key))
+                    status = await connection.exchange(*requests.put(key))
                     if status != SUCCESS[PUT]:
                         said = sentence_of(connection.refusal)
                         reason = f"{status}: {said}" if said else f"{status}"
@@ -56,32 +56,38 @@ async def _write_keys(
         raise RaftKVError(f"{server.url} does not take the keys: {reason_of(error)}") from error
 
 
-async def run_clients(load: Load, targets: Targets, tally: Tally) -> None:
+async def run_clients(load: Load, targets: Targets, value: bytes, tally: Tally) -> None:
     """Run the clients for the time of the load, spread over the targets; they add to the tally.
+
+    All of them write the same `value`.
 
     Ends at most one timeout after that time. Errors of servers are counted. Cancellation ends the run at
     once; the tally has everything until then.
     """
-    tally.began_s = perf_counter()
+    tally.begin(perf_counter())
+    ends_s = perf_counter() + load.duration_s
     try:
         async with trio.open_nursery() as following:
             following.start_soon(targets.follow_leader)
             async with trio.open_nursery() as nursery:
                 for number in range(load.clients):
-                    client = _Client(load, targets, number, tally, ends_s=tally.began_s + load.duration_s)
+                    client = _Client(load, targets, number, value, tally, ends_s=ends_s)
                     nursery.start_soon(client.run)
             following.cancel_scope.cancel()
     finally:
-        tally.ended_s = perf_counter()
+        tally.end(perf_counter())
 
 
 class _Client:
-    def __init__(self, load: Load, targets: Targets, number: int, tally: Tally, ends_s: float) -> None:
+    def __init__(
+        self, load: Load, targets: Targets, number: int, value: bytes, tally: Tally, ends_s: float
+    ) -> None:
         self._load = load
         self._targets = targets
         self._number = number
         self._server = targets.server_of(number)
-        self._requests = Requests(load, self._server)
+        self._value = value
+        self._requests = Requests(load, self._server, value)
         self._tally = tally
         self._ends_s = ends_s
 
@@ -95,7 +101,7 @@ class _Client:
                     stream = await trio.open_tcp_stream(self._server.host, self._server.port)
             except trio.TooSlowError:
                 if left_s >= timeout_s:  # otherwise it was the run that ended
-                    self._tally.unreached[_TOO_LATE] += 1
+                    self._tally.unreached[_NO_CONNECTION] += 1
                     self._targets.doubt()
                 continue
             except OSError as error:
@@ -109,7 +115,7 @@ class _Client:
     def _turn_to_target(self) -> None:
         if (server := self._targets.server_of(self._number)) is not self._server:
             self._server = server
-            self._requests = Requests(self._load, server)
+            self._requests = Requests(self._load, server, self._value)
 
     async def _ask_over(self, connection: LoadConnection) -> None:
         """Make requests over one connection until it ends, the run does, or the load goes elsewhere."""
@@ -124,12 +130,11 @@ class _Client:
                 scope.deadline = trio.current_time() + self._load.timeout_s
                 began_s = perf_counter()
                 try:
-                    status = await connection.exchange(request)
+                    status = await connection.exchange(*request)
                 except BrokenExchangeError as error:
                     self._tally.outcomes[operation].failures[str(error)] += 1
                     break
-                duration_s = perf_counter() - began_s
-                self._tally.outcomes[operation].answered(status, duration_s, connection.refusal)
+                self._tally.answered(operation, status, began_s, perf_counter(), connection.refusal)
                 if status in _WITHOUT_LEADER:
                     self._targets.doubt()
             else:
@@ -137,5 +142,5 @@ class _Client:
             self._targets.doubt()
             await trio.sleep(_RETRY_S)
         if scope.cancelled_caught:
-            self._tally.outcomes[operation].failures[_TOO_LATE] += 1
+            self._tally.outcomes[operation].failures[_NO_ANSWER] += 1
             self._targets.doubt()

@@ -32,15 +32,16 @@ class LoadConnection:
         self.keeps_alive = True
         self.refusal = b""
 
-    async def exchange(self, request: bytes) -> int:
-        """Send a request, receive all of its response, and return the status.
+    async def exchange(self, *request: bytes) -> int:
+        """Send a request, in these pieces, receive all of its response, and return the status.
 
         Raises BrokenExchangeError. After an error or a cancellation the connection is of no use any more.
         """
         self._status = None
         self.refusal = b""
         try:
-            await self._stream.send_all(request)
+            for piece in request:
+                await self._stream.send_all(piece)
             while self._status is None:
                 data = await self._stream.receive_some(_PIECE_BYTES)
                 if not data:

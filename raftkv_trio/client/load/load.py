@@ -5,13 +5,15 @@ import random
 from dataclasses import dataclass
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.config import MAX_MESSAGE_BYTES
+from raftkv_trio.config import MAX_MESSAGE_BYTES, RestConfig
 from raftkv_trio.errors import ConfigError
 
 GET, PUT, MIXED = "get", "put", "mixed"
 #: Where the keys of a load are; they stay in the store.
 KEY_PREFIX = "/bench/"
 MAX_DURATION_S = 86_400.0
+#: A larger value has a send of its own: copying it behind the head of its request would take longer.
+_COPIED_BYTES = 64 * 1024
 #: Success, by operation; any other status is an error.
 SUCCESS = {GET: 200, PUT: 204}
 
@@ -42,10 +44,11 @@ class Load:
             raise ConfigError(f"`duration_s` must be positive, and at most {MAX_DURATION_S:.0f} s")
         if self.value_bytes > MAX_MESSAGE_BYTES:
             raise ConfigError(
-                f"`value_bytes` must be at most {MAX_MESSAGE_BYTES}; no node takes a larger value"
+                f"`value_bytes` must be at most {MAX_MESSAGE_BYTES}; a node takes at most "
+                f"{RestConfig().max_value_bytes} unless `max_value_bytes` allows more"
             )
-        if self.read_percent > 100:
-            raise ConfigError("`read_percent` must be at most 100")
+        if not 0 <= self.read_percent <= 100:
+            raise ConfigError("`read_percent` must be from 0 to 100")
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -57,11 +60,22 @@ class Load:
         """Whether keys are read, so that they must exist."""
         return self.operation != PUT
 
+    def new_value(self) -> bytes:
+        """Random bytes, which all requests of a run write: a server cannot tell them apart.
+
+        They take time to make, so they are made before a run begins.
+        """
+        return os.urandom(self.value_bytes)
+
 
 class Requests:
-    """The requests to one server. All values are the same random bytes: a server cannot tell them apart."""
+    """The requests to one server, each as the pieces that are sent one after the other.
 
-    def __init__(self, load: Load, server: PeerAddress) -> None:
+    Args:
+        value: what all of them write. A large one is not copied for each.
+    """
+
+    def __init__(self, load: Load, server: PeerAddress, value: bytes) -> None:
         host = server.url.removeprefix("http://").encode()
         self._get = b"GET %b%%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (KEY_PREFIX.encode(), _doubled(host))
         self._put = b"PUT %b%%d HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n\r\n" % (
@@ -69,20 +83,21 @@ class Requests:
             _doubled(host),
             load.value_bytes,
         )
-        self._value = os.urandom(load.value_bytes)
+        self._value = value
         self._keys = load.keys
         self._read_share = {GET: 1.0, PUT: 0.0, MIXED: load.read_percent / 100}[load.operation]
 
-    def draw(self) -> tuple[str, bytes]:
+    def draw(self) -> tuple[str, tuple[bytes, ...]]:
         """An operation, and a request for it on a key drawn at random."""
         key = int(random.random() * self._keys)
         if random.random() < self._read_share:
-            return GET, self._get % key
+            return GET, (self._get % key,)
         return PUT, self.put(key)
 
-    def put(self, key: int) -> bytes:
+    def put(self, key: int) -> tuple[bytes, ...]:
         """The request that writes one key."""
-        return self._put % key + self._value
+        head = self._put % key
+        return (head + self._value,) if len(self._value) <= _COPIED_BYTES else (head, self._value)
 
 
 def _doubled(text: bytes) -> bytes:

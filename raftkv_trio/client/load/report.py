@@ -2,11 +2,12 @@
 
 import json
 
+from raftkv_trio._version import __version__
 from raftkv_trio.client.load.latencies import Latencies
-from raftkv_trio.client.load.load import Load
+from raftkv_trio.client.load.load import MIXED, Load
 from raftkv_trio.client.load.tally import Tally
 from raftkv_trio.client.load.targets import Targets
-from raftkv_trio.client.text import aligned
+from raftkv_trio.client.text import aligned, counted
 
 PERCENTS = (50.0, 90.0, 99.0, 99.9)
 #: Bounds of the histogram: five a decade, from 0.1 ms to 100 s.
@@ -21,8 +22,8 @@ def as_text(load: Load, targets: Targets, tally: Tally) -> str:
     where = (", then " if targets.leader_changes else ", ").join(server.url for server in targets.loaded)
     elapsed_s = tally.elapsed_s
     head = (
-        f"{load.operation} on {where}: {load.clients} clients, values of {load.value_bytes} bytes, "
-        f"{load.keys} keys, {elapsed_s:.1f} s"
+        f"{load.operation} on {where}: {counted(load.clients, 'client')}, "
+        f"values of {counted(load.value_bytes, 'byte')}, {counted(load.keys, 'key')}, {elapsed_s:.1f} s"
     )
     columns = ["", "REQUESTS", "PER S", *(f"P{percent:g}" for percent in PERCENTS), "MAX", "ERRORS"]
     rows = [columns]
@@ -36,7 +37,8 @@ def as_text(load: Load, targets: Targets, tally: Tally) -> str:
         parts += [_histogram(operation, latencies)] if latencies.count else []
     if targets.left_out:
         head += f"\nleft out: {', '.join(f'node {i} ({why})' for i, why in targets.left_out.items())}"
-    return "\n\n".join([f"{head}\n\n{aligned(rows)}", *_errors(tally), *parts])
+    stall = f"longest time without a success: {_time(tally.longest_stall_s)}"
+    return "\n\n".join([f"{head}\n\n{aligned(rows)}", stall, *_errors(tally), *parts])
 
 
 def as_json(load: Load, targets: Targets, tally: Tally, *, was_interrupted: bool) -> str:
@@ -62,15 +64,20 @@ def as_json(load: Load, targets: Targets, tally: Tally, *, was_interrupted: bool
             ],
         }
     document = {
+        "version": __version__,
         "operation": load.operation,
+        "read_percent": load.read_percent if load.operation == MIXED else None,
+        "all_members": not targets.follows_leader,
         "servers": [server.url for server in targets.loaded],
         "leader_changes": targets.leader_changes,
         "left_out": {str(node_id): why for node_id, why in targets.left_out.items()},
         "clients": load.clients,
         "value_bytes": load.value_bytes,
         "keys": load.keys,
+        "duration_s": _rounded(load.duration_s),
         "elapsed_s": _rounded(tally.elapsed_s),
         "was_interrupted": was_interrupted,
+        "longest_stall_s": _rounded(tally.longest_stall_s),
         "unreached": dict(tally.unreached),
         "results": results,
     }
@@ -100,8 +107,8 @@ def _errors(tally: Tally) -> list[str]:
         said = {str(status): f": {sentence}" for status, sentence in outcomes.refusals.items()}
         for what, count in outcomes.errors.items():
             reason = f"status {what}" if what.isdecimal() else what
-            lines.append(f"{operation}: {count:,} times {reason}{said.get(what, '')}")
-    lines += [f"not reached: {count:,} times {reason}" for reason, count in tally.unreached.items()]
+            lines.append(f"{operation}: {counted(count, 'time')} {reason}{said.get(what, '')}")
+    lines += [f"not reached: {counted(count, 'time')} {reason}" for reason, count in tally.unreached.items()]
     return ["\n".join(lines)] if lines else []
 
 

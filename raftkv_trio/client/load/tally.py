@@ -25,13 +25,15 @@ class Outcomes:
         self.failures: Counter[str] = Counter()
         self.refusals: dict[int, str] = {}
 
-    def answered(self, status: int, duration_s: float, refusal: bytes = b"") -> None:
-        """Count a response; `refusal` is what it says if it is none of success."""
+    def answered(self, status: int, duration_s: float, refusal: bytes = b"") -> bool:
+        """Count a response, and return whether it is one of success; `refusal` is what it says if not."""
         self.statuses[status] += 1
         if status == self._success:
             self.latencies.observe(duration_s)
-        elif refusal and status not in self.refusals:
+            return True
+        if refusal and status not in self.refusals:
             self.refusals[status] = sentence_of(refusal)
+        return False
 
     @property
     def errors(self) -> dict[str, int]:
@@ -49,6 +51,7 @@ class Tally:
         unreached: how often a server could not be reached, by reason.
         filled: how many keys have been written before the run.
         began_s, ended_s: the run, on the clock `time.perf_counter`; None before.
+        longest_stall_s: the longest time of the run in which no request succeeded.
     """
 
     outcomes: dict[str, Outcomes]
@@ -56,11 +59,32 @@ class Tally:
     filled: int = 0
     began_s: float | None = None
     ended_s: float | None = None
+    longest_stall_s: float = 0.0
+    _last_success_s: float = 0.0
 
     @classmethod
     def of(cls, load: Load) -> "Tally":
         """An empty one."""
         return cls({operation: Outcomes(operation) for operation in load.operations})
+
+    def begin(self, now_s: float) -> None:
+        """The run begins."""
+        self.began_s = self._last_success_s = now_s
+
+    def end(self, now_s: float) -> None:
+        """The run has ended."""
+        self.ended_s = now_s
+        self._note_stall(now_s)
+
+    def answered(self, operation: str, status: int, began_s: float, ended_s: float, refusal: bytes) -> None:
+        """Count a response to a request that was sent at `began_s`."""
+        if self.outcomes[operation].answered(status, ended_s - began_s, refusal):
+            self._note_stall(ended_s)
+
+    def _note_stall(self, now_s: float) -> None:
+        if (stall_s := now_s - self._last_success_s) > self.longest_stall_s:
+            self.longest_stall_s = stall_s
+        self._last_success_s = now_s
 
     @property
     def succeeded(self) -> int:

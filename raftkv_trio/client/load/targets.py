@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.members import open_cluster
+from raftkv_trio.client.members import open_cluster, why_no_leader
 from raftkv_trio.client.rest import RestClient, open_rest_client
 from raftkv_trio.client.status import survey
 from raftkv_trio.errors import ConfigError, RaftKVError
@@ -29,6 +29,7 @@ class Targets:
         left_out: why a member gets no load though all members should, by its id.
 
     Attributes:
+        follows_leader: whether the load goes to the leader alone.
         loaded: all servers that have got load, in the order of their turns; a former leader may come again.
     """
 
@@ -42,7 +43,7 @@ class Targets:
     ) -> None:
         self._servers = list(servers)
         self._known = [*known]
-        self._follows_leader = follows_leader
+        self.follows_leader = follows_leader
         self._doubted = trio.Event()
         self.left_out = dict(left_out or {})
         self.loaded = list(servers)
@@ -55,7 +56,7 @@ class Targets:
     @property
     def leader_changes(self) -> int:
         """How often the load has gone to another server."""
-        return len(self.loaded) - 1 if self._follows_leader else 0
+        return len(self.loaded) - 1 if self.follows_leader else 0
 
     def server_of(self, client: int) -> PeerAddress:
         """The server of a client, by the number of the client."""
@@ -70,7 +71,7 @@ class Targets:
 
         A leader that nobody knows is looked for again and again. Cancellation leaves nothing behind.
         """
-        if not self._follows_leader:
+        if not self.follows_leader:
             return
         async with open_rest_client(_ANSWER_S) as rest:
             while True:
@@ -111,11 +112,11 @@ async def find_targets(endpoints: Sequence[PeerAddress], timeout_s: float, *, al
     async with open_cluster(endpoints, timeout_s) as cluster:
         seen = await cluster.members()
     if seen.leader is None:
-        raise RaftKVError("no leader is known, or no member knows its client URL; try again later")
+        raise RaftKVError(why_no_leader(seen))
     others, left_out = [], {}
     for member in seen.members:
         if member["client_url"] is None:
-            left_out[member["id"]] = "no member knows its client URL"
+            left_out[member["id"]] = "no member has met it since they started; is it running?"
         elif (address := _parsed(member["client_url"])) is None:
             left_out[member["id"]] = "it announces a malformed client URL"
         elif member["is_active"] is False:  # None if the leader could not be asked
