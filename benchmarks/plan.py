@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from benchmarks.contestants import Contestant, Echo, Etcd, Ours
 from benchmarks.measurements.growth import Series
-from benchmarks.measurements.state import Lasts
+from benchmarks.measurements.state import FEW_KEYS, Lasts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Plan:
 
 
 def full_plan(*, rounds: int, seconds: float, keys: int, limit_s: int) -> Plan:
-    """The whole table."""
+    """The whole table; `keys` is the largest state."""
     powers = tuple(10**power for power in range(3, 8) if 10**power <= keys)
     return Plan(
         limit_s=limit_s,
@@ -55,7 +55,7 @@ def full_plan(*, rounds: int, seconds: float, keys: int, limit_s: int) -> Plan:
         load_keys=1000,
         proposals=True,
         state_nodes=3,
-        keys=(10_000, keys),
+        keys=tuple(dict.fromkeys((FEW_KEYS, keys))),
         state_lasts_s=Lasts(least=6 * seconds, most=600.0, step=seconds),
         traced_puts=500,
         kills=5 * rounds,

@@ -8,7 +8,6 @@ from benchmarks.figures import Figures
 from benchmarks.measurements import proposals, state
 
 _THREE, _ONE, _ETCD, _ECHO = Ours(3).name, Ours(1).name, Etcd(3).name, Echo.name
-_FEW_KEYS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +61,14 @@ def _state(value: str) -> Callable[[Figures], float | None]:
 
     def compute(figures: Figures) -> float | None:
         keys = most_keys(figures)
-        return figures.median("state", _THREE, value, keys=keys) if keys > _FEW_KEYS else None
+        return figures.median("state", _THREE, value, keys=keys) if keys > state.FEW_KEYS else None
 
     return compute
 
 
 def _state_growth(value: str) -> Callable[[Figures], float | None]:
     def compute(figures: Figures) -> float | None:
-        few = figures.median("state", _THREE, value, keys=_FEW_KEYS)
+        few = figures.median("state", _THREE, value, keys=state.FEW_KEYS)
         return _ratio(_state(value)(figures), few)
 
     return compute
@@ -78,11 +77,11 @@ def _state_growth(value: str) -> Callable[[Figures], float | None]:
 def _memory_of_a_key(figures: Figures) -> float | None:
     """What a key takes beside itself and its value, by the difference between many keys and few."""
     many = _state("resident_bytes")(figures)
-    few = figures.median("state", _THREE, "resident_bytes", keys=_FEW_KEYS)
+    few = figures.median("state", _THREE, "resident_bytes", keys=state.FEW_KEYS)
     if many is None or few is None:
         return None
     keys = most_keys(figures)
-    return (many - few) / (keys - _FEW_KEYS) - len(f"/bench/{keys - 1}") - state.VALUE_BYTES
+    return (many - few) / (keys - state.FEW_KEYS) - len(f"/bench/{keys - 1}") - state.VALUE_BYTES
 
 
 def _proposals(figures: Figures) -> float | None:

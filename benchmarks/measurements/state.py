@@ -16,6 +16,8 @@ from benchmarks.processes import BenchmarkError, run_to_end
 from benchmarks.wrk import Load, run_wrk
 
 VALUE_BYTES = 100
+#: What larger states are compared with.
+FEW_KEYS = 10_000
 _FILL_S = 1800.0
 _SNAPSHOT_S = 600.0
 _RESTART_S = 300.0

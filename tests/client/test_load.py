@@ -1,9 +1,10 @@
 """The parts of a load: its times, its connections, and what it counts when servers fail."""
 
 import random
+import socket
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 import trio
@@ -16,6 +17,7 @@ from raftkv_trio.client.load.load import GET, PUT, Load, Requests
 from raftkv_trio.client.load.report import BOUNDS_S, as_text
 from raftkv_trio.client.load.tally import Tally
 from raftkv_trio.client.load.targets import Targets
+from raftkv_trio.client.members import Members, why_no_leader
 from raftkv_trio.errors import RaftKVError, leaves
 from tests.client.stranger import open_stranger
 
@@ -151,6 +153,29 @@ async def test_failures_are_counted() -> None:
             nursery.cancel_scope.cancel()
         assert tally.outcomes[GET].errors[failure] >= 2
     assert "get: " in as_text(load, Targets([silent]), tally)
+
+
+async def test_connections_that_are_not_made() -> None:
+    """A host that lets connections wait is told apart from a server that does not answer."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    waiting = [socket.socket() for _ in range(3)]
+    with ExitStack() as closing:
+        for each in (listener, *waiting):
+            closing.enter_context(each)
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        load = load_of(GET, keys=1, timeout_s=0.15)
+        tally = Tally.of(load)
+        await run_clients(load, Targets([PeerAddress("127.0.0.1", listener.getsockname()[1])]), b"", tally)
+    assert tally.unreached["no connection in time"] >= 2
+    assert (tally.failed, tally.outcomes[GET].errors) == (tally.unreached.total(), {})
+
+
+def test_why_there_is_no_leader_to_load() -> None:
+    """Nobody leads, or nobody who was asked knows where the leader serves clients."""
+    assert why_no_leader(Members(None, [])).startswith("no leader is known; see `raftkv-trio status`")
+    assert why_no_leader(Members(3, [{"id": 3, "client_url": None}])).startswith("node 3 leads, but ")
 
 
 async def test_all_clients_write_one_value() -> None:
