@@ -4,8 +4,9 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Self
 from urllib.parse import urlsplit
 
 from raftkv_trio.errors import ConfigError
@@ -20,13 +21,19 @@ _HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[\w:.%]+\]):[0-9]{1,5}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
-    """The address at which a member listens for its peers, or for clients.
+    """The address at which a member listens for its peers.
+
+    Two addresses that differ only in the scheme of their URLs are the same one.
+
+    Attributes:
+        is_tls: whether it was written with https://.
 
     Raises ConfigError if the host name is longer than any that can be resolved.
     """
 
     host: str
     port: int
+    is_tls: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         # Checked here too: a program that embeds a node makes addresses without `parse`.
@@ -35,13 +42,20 @@ class PeerAddress:
 
     @property
     def url(self) -> str:
-        """The address as `http://host:port`, with brackets around an IPv6 address."""
+        """The address as `http://host:port`, with brackets around an IPv6 address, with TLS or without."""
+        return f"http://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """The address as `host:port`, with brackets around an IPv6 address."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{host}:{self.port}"
 
     @classmethod
-    def parse(cls, text: str, what: str = "peer URL", *, needs_scheme: bool = True) -> "PeerAddress":
-        """The address that `http://host:port` or `tcp://host:port` names; both mean the same.
+    def parse(cls, text: str, what: str = "peer URL", *, needs_scheme: bool = True) -> Self:
+        """The address that `http://host:port`, `tcp://host:port` or `https://host:port` names.
+
+        The first two mean the same; so does the third one, but with TLS.
 
         Args:
             what: what the text is, for the error.
@@ -61,14 +75,12 @@ class PeerAddress:
         except ValueError as error:
             reason = printable(str(error))
             raise ConfigError(f"{what} {shown} is malformed ({reason}); write {form}") from error
-        if parts.scheme == "https":
-            raise ConfigError(
-                f"{what} {shown} asks for TLS, which is not supported yet; write http://host:port"
-            )
-        if parts.scheme not in ("http", "tcp"):
+        if parts.scheme not in ("http", "https", "tcp"):
             # `host:port` looks like a scheme with a path.
             example = f"http://{printable(text)}" if _HOST_AND_PORT.fullmatch(text) else "http://host:port"
-            raise ConfigError(f"{what} {shown} does not begin with http:// or tcp://; write {example}")
+            raise ConfigError(
+                f"{what} {shown} does not begin with http://, https:// or tcp://; write {example}"
+            )
         if (
             not host
             or not port
@@ -77,7 +89,27 @@ class PeerAddress:
             or not _is_host(host)
         ):
             raise ConfigError(f"{what} {shown} is not of the form {form}")
-        return cls(host, port)
+        return cls(host, port, is_tls=parts.scheme == "https")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAddress(PeerAddress):
+    """The address at which a member listens for clients; with TLS it is another one than without."""
+
+    is_tls: bool = False
+
+    @property
+    def url(self) -> str:
+        """The address as `http://host:port`, or with TLS as `https://host:port`."""
+        return f"{'https' if self.is_tls else 'http'}://{self.authority}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a socket that is bound to this host can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def is_wildcard(host: str) -> bool:

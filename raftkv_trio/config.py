@@ -12,9 +12,11 @@ from pathlib import Path
 
 from raftkv_trio.addresses import (
     MAX_URL_CHARACTERS,
+    ClientAddress,
     PeerAddress,
     a_label_form,
     cluster_id_of,
+    is_loopback,
     is_wildcard,
     may_be_same_host,
 )
@@ -43,6 +45,7 @@ DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
 DEFAULT_SNAPSHOT_ENTRIES = 10_000
 DEFAULT_SNAPSHOT_LOG_BYTES = 64 * 1024 * 1024
 DEFAULT_CATCH_UP_ENTRIES = 10_000
+TLS_VERSIONS = ("1.2", "1.3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +212,7 @@ class RestConfig:
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_REST_PORT
-    advertise: PeerAddress | None = None
+    advertise: ClientAddress | None = None
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
     idle_timeout_s: float = 75.0  # nginx keeps idle connections to us for 60 s, and must be first to close
     header_timeout_s: float = 10.0
@@ -262,11 +265,95 @@ class RestConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTls:
+    """TLS on the port for clients. All files are PEM, and are read again when they change.
+
+    Attributes:
+        cert_file: the server's certificate, and those between it and its CA.
+        key_file: its private key, without a passphrase.
+        client_cert_auth: whether only clients are served that show a certificate of `trusted_ca_file`.
+        trusted_ca_file: the CAs of clients.
+        client_crl_file: the certificates of clients that their CAs have revoked.
+        tls_min_version: the lowest version of TLS, one of `TLS_VERSIONS`.
+    """
+
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    client_cert_auth: bool = False
+    trusted_ca_file: Path | None = None
+    client_crl_file: Path | None = None
+    tls_min_version: str = TLS_VERSIONS[0]
+
+    def __post_init__(self) -> None:
+        _check_pair(self, "cert_file", "key_file")
+        if self.tls_min_version not in TLS_VERSIONS:
+            raise ConfigError(f"`tls_min_version` must be one of {', '.join(TLS_VERSIONS)}")
+        if self.client_cert_auth and self.trusted_ca_file is None:
+            raise ConfigError("`client_cert_auth` needs the CAs of clients; name them with `trusted_ca_file`")
+        for name in ("trusted_ca_file", "client_crl_file"):
+            if getattr(self, name) is not None and not self.client_cert_auth:
+                raise ConfigError(
+                    f"`{name}` has no effect, since no certificate of a client is asked for;"
+                    " set `client_cert_auth` too, or leave it out"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerTls:
+    """TLS between members, always mutual and of version 1.3.
+
+    All files are PEM, and are read again when they change.
+
+    Attributes:
+        peer_cert_file: this node's certificate, for both sides of a connection; it names the node.
+        peer_key_file: its private key, without a passphrase.
+        peer_trusted_ca_file: the CAs of all members.
+        peer_crl_file: the certificates of members that their CAs have revoked.
+        peer_cert_allowed_san: names of certificates that may speak for any member, beside those that name it.
+        peer_tls_transition: whether members that speak without TLS are accepted, and dialled, too: while a
+            cluster goes over to TLS, or back.
+    """
+
+    peer_cert_file: Path | None = None
+    peer_key_file: Path | None = None
+    peer_trusted_ca_file: Path | None = None
+    peer_crl_file: Path | None = None
+    peer_cert_allowed_san: tuple[str, ...] = ()
+    peer_tls_transition: bool = False
+
+    def __post_init__(self) -> None:
+        _check_pair(self, "peer_cert_file", "peer_key_file")
+        if self.peer_trusted_ca_file is None:
+            raise ConfigError(
+                "`peer_trusted_ca_file` is missing: members check each other's certificates; name their CA"
+            )
+
+
+def _check_pair(tls: ClientTls | PeerTls, certificate: str, key: str) -> None:
+    """Raise ConfigError unless both halves of a pair are given."""
+    missing = [name for name in (certificate, key) if getattr(tls, name) is None]
+    if missing == [certificate, key]:
+        raise ConfigError(f"TLS needs a certificate and its key; name them with `{certificate}` and `{key}`")
+    if missing:
+        given = key if missing == [certificate] else certificate
+        raise ConfigError(f"`{given}` is only half of a pair; name the other half with `{missing[0]}`")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """The configuration of a server: a node with the key-value store, and its REST API."""
+    """The configuration of a server: a node with the key-value store, and its REST API.
+
+    Attributes:
+        tls: of the port for clients; None: it speaks without TLS.
+        peer_tls: of the connections between members; None: they speak without TLS.
+        insecure: whether other hosts may reach the REST API without TLS.
+    """
 
     node: NodeConfig
     rest: RestConfig = field(default_factory=RestConfig)
+    tls: ClientTls | None = None
+    peer_tls: PeerTls | None = None
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         largest = self.node.max_command_bytes - MAX_COMMAND_OVERHEAD_BYTES
@@ -277,6 +364,22 @@ class ServerConfig:
             raise ConfigError(
                 f"`port` {self.rest.port} is the port for peers too; choose another for clients"
             )
+        if self.peer_tls is None and any(address.is_tls for address in self.node.members.values()):
+            raise ConfigError(
+                "`members` has a URL with https://, and there is no certificate for peers; name it with"
+                " `peer_cert_file`, `peer_key_file` and `peer_trusted_ca_file`, or write http://"
+            )
+        if self.is_open and not self.insecure:
+            raise ConfigError(
+                f"`host` {self.rest.host} can be reached from other hosts, and without TLS these can read and"
+                " change all keys; give a certificate with `cert_file` and `key_file`, or set `insecure`"
+                " if only trusted hosts can reach it"
+            )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other hosts may reach the REST API without TLS."""
+        return self.tls is None and not is_loopback(self.rest.host)
 
     def client_url(self, port: int) -> str:
         """The URL at which clients reach a REST API that listens at `port`, as the configuration tells it.
@@ -287,4 +390,5 @@ class ServerConfig:
         if self.rest.advertise is not None:
             return self.rest.advertise.url
         hosts = (self.rest.host, self.node.members[self.node.node_id].host, DEFAULT_HOST)
-        return PeerAddress(next(host for host in hosts if not is_wildcard(host)), port).url
+        host = next(host for host in hosts if not is_wildcard(host))
+        return ClientAddress(host, port, is_tls=self.tls is not None).url

@@ -1,21 +1,26 @@
 """One server: a node that replicates the key-value store, and the REST app that speaks to clients."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import trio
 
 from raftkv_trio._version import __version__
-from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
+from raftkv_trio.config import RestConfig, ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.http import open_http_listeners, serve_http, serve_http_temporarily
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
 from raftkv_trio.rest import OnlyProbes, make_service, make_waiting_service
-from raftkv_trio.sync import wait_any
+from raftkv_trio.sync import Wakeup, cancelled_when, wait_any
+from raftkv_trio.tls.contexts import Files
+from raftkv_trio.tls.credentials import Credentials
+from raftkv_trio.tls.network import open_tls_network
+from raftkv_trio.world import World
 
 logger = logging.getLogger(__name__)
 
@@ -27,31 +32,38 @@ async def serve(
     config: ServerConfig,
     *,
     stop: trio.Event | None = None,
+    hangups: Wakeup | None = None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `stop` is set or the cluster has removed the node; then shut down in order.
 
     First leadership is transferred, then requests end, then the node stops. `started` gives the REST port.
 
+    Args:
+        hangups: each time that it is set, the files of certificates are looked at.
+
     Raises ConfigError and StorageError, maybe in groups. Cancellation stops at once, without a leadership
     transfer, and leaves a directory that starts again.
     """
     try:
-        await _serve(config, stop, task_status)
+        await _serve(config, stop, hangups or Wakeup(), task_status)
     except* NodeRemoved:
         pass  # the node ended by itself before the orderly shutdown of a removed node was complete
 
 
-async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: trio.TaskStatus[int]) -> None:
+async def _serve(
+    config: ServerConfig, stop: trio.Event | None, hangups: Wakeup, task_status: trio.TaskStatus[int]
+) -> None:
     store = Store()
     async with AsyncExitStack() as stack:
+        security = await _open_security(stack, config, hangups)
         # Bound first, so that a port that is in use is reported before the data directory is created or
         # changed.
-        ports = await _open_ports(stack, config.rest)
+        ports = await _open_ports(stack, config.rest, security.clients)
         node_nursery = await stack.enter_async_context(trio.open_nursery())
         client_url = config.client_url(ports.clients[0].socket.getsockname()[1])
         config = replace(config, node=replace(config.node, client_url=client_url))
-        node = await _start_node(node_nursery, config, store, ports)
+        node = await _start_node(node_nursery, config, store, ports, security.world)
         async with trio.open_nursery() as rest_nursery:
             service = make_service(node, store, config.rest, client_url)
             serve_clients = partial(
@@ -61,12 +73,13 @@ async def _serve(config: ServerConfig, stop: trio.Event | None, task_status: tri
                 ports.clients,
                 count_refused=service.requests.refused,
                 end_waiting=partial(node.end_waiting, "the node is stopping"),
+                tls=ports.tls,
             )
             port = await rest_nursery.start(serve_clients)
             if ports.probes is not None:
                 serve_probes = partial(serve_http, count_refused=service.requests.refused, purpose=PROBES)
                 rest_nursery.start_soon(serve_probes, OnlyProbes(service), *ports.probes)
-            _log_start(config.node)
+            _log_start(config)
             task_status.started(port)
             await wait_any(*(node.removed,) if stop is None else (node.removed, stop))
             logger.info("node %d is stopping", node.id)
@@ -86,25 +99,72 @@ class _Ports(NamedTuple):
     """
 
     clients: list[trio.SocketListener]
+    tls: Credentials | None
     probes: tuple[RestConfig, list[trio.SocketListener]] | None
 
 
-async def _open_ports(stack: AsyncExitStack, config: RestConfig) -> _Ports:
+class _Security(NamedTuple):
+    """What connections are secured with.
+
+    Attributes:
+        clients: of the port for clients; None: it speaks without TLS.
+        world: with the network of the node.
+    """
+
+    clients: Credentials | None
+    world: World
+
+
+async def _open_security(stack: AsyncExitStack, config: ServerConfig, hangups: Wakeup) -> _Security:
+    """Read certificates, and keep them current until the end of `stack`. Raises ConfigError."""
+    in_use: list[Credentials] = []
+    clients, world = None, World()
+    if config.tls is not None:
+        clients = await Credentials.load(Files.of_clients(config.tls), "certificates for clients")
+        await stack.enter_async_context(cancelled_when(clients.keep_current))
+        in_use.append(clients)
+    if config.peer_tls is not None:
+        network = await stack.enter_async_context(open_tls_network(config.peer_tls))
+        world = World(network=network)
+        in_use.append(network.credentials)
+    await stack.enter_async_context(cancelled_when(_reload_on, hangups, in_use))
+    return _Security(clients, world)
+
+
+async def _reload_on(hangups: Wakeup, in_use: Sequence[Credentials]) -> NoReturn:
+    while True:
+        await hangups.wait()
+        if not in_use:
+            logger.info("SIGHUP: there is nothing to reload")
+        for credentials in in_use:
+            credentials.reload()
+
+
+async def _open_ports(stack: AsyncExitStack, config: RestConfig, tls: Credentials | None) -> _Ports:
     """Bind all addresses until the end of `stack`. Raises ConfigError if one is taken."""
     clients = await stack.enter_async_context(open_http_listeners(config))
     metrics = config.of_metrics
     if metrics is None:
-        return _Ports(clients, None)
+        return _Ports(clients, tls, None)
     listeners = await stack.enter_async_context(open_http_listeners(metrics, "`listen_metrics`", PROBES))
-    return _Ports(clients, (metrics, listeners))
+    return _Ports(clients, tls, (metrics, listeners))
 
 
-def _log_start(config: NodeConfig) -> None:
-    logger.info("node %d serves clients at %s", config.node_id, config.client_url)
-    logger.info("raftkv-trio %s, data directory %s", __version__, config.data_dir.absolute())
+def _log_start(config: ServerConfig) -> None:
+    node = config.node
+    logger.info("node %d serves clients at %s", node.node_id, node.client_url)
+    if config.is_open:
+        logger.warning(
+            "clients are served without TLS at %s: everybody who can reach this host can read and change all"
+            " keys, and change the members",
+            config.rest.host,
+        )
+    logger.info("raftkv-trio %s, data directory %s", __version__, node.data_dir.absolute())
 
 
-async def _start_node(nursery: trio.Nursery, config: ServerConfig, store: Store, ports: _Ports) -> Node:
+async def _start_node(
+    nursery: trio.Nursery, config: ServerConfig, store: Store, ports: _Ports, world: World
+) -> Node:
     """Start the node in `nursery`. While it waits to be added to its cluster, clients are told so."""
     reasons: list[str] = []
     async with trio.open_nursery() as meanwhile:
@@ -112,11 +172,14 @@ async def _start_node(nursery: trio.Nursery, config: ServerConfig, store: Store,
         def wait(reason: str) -> None:
             if not reasons:
                 service = make_waiting_service(config, lambda: f"Waiting to join: {reasons[-1]}")
-                meanwhile.start_soon(serve_http_temporarily, service, config.rest, ports.clients)
+                meanwhile.start_soon(
+                    partial(serve_http_temporarily, service, config.rest, ports.clients, tls=ports.tls)
+                )
                 if ports.probes is not None:
                     meanwhile.start_soon(serve_http_temporarily, OnlyProbes(service), *ports.probes, PROBES)
             reasons[:] = [reason]
 
-        node: Node = await nursery.start(partial(run_node, config.node, store, waits_to_join=wait))
+        run = partial(run_node, config.node, store, world=world, waits_to_join=wait)
+        node: Node = await nursery.start(run)
         meanwhile.cancel_scope.cancel()
     return node

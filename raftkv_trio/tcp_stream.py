@@ -24,8 +24,8 @@ class TcpStream(trio.abc.HalfCloseableStream):
         stream: takes over its socket.
     """
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.socket = stream.socket
+    def __init__(self, stream: "trio.SocketStream | TcpStream") -> None:
+        self.socket: trio.socket.SocketType = stream.socket
         self._fd = stream.socket.fileno()
 
     def send_now(self, data: bytes | bytearray | memoryview) -> int:

@@ -129,7 +129,7 @@ class TcpNetwork(Network):
         _break_when_unacknowledged(listeners[0].socket)  # accepted connections inherit its options
         return TcpListener(listeners[0])
 
-    async def connect(self, host: str, port: int) -> trio.abc.Stream:
+    async def connect(self, host: str, port: int) -> TcpStream:
         stream = await trio.open_tcp_stream(host, port)
         _break_when_unacknowledged(stream.socket)
         return TcpStream(stream)

@@ -1,10 +1,15 @@
 """A node in the test's own process that may be stopped, and started again from its directory."""
 
+from functools import partial
+
 import trio
 
 from raftkv_trio import Node, NodeConfig, run_node
+from raftkv_trio.config import PeerTls
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.state_machine import StateMachine
+from raftkv_trio.tls.network import open_tls_network
+from raftkv_trio.world import World
 
 
 class RestartingNode:
@@ -12,11 +17,13 @@ class RestartingNode:
 
     Attributes:
         config: of each start; it may be replaced before the next one.
+        tls: its certificate, and whom it trusts; None: it speaks without TLS.
         node, parts: while it runs.
     """
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, tls: PeerTls | None = None) -> None:
         self.config = config
+        self.tls = tls
         self.node: Node | None = None
         self.parts: NodeParts | None = None
         self._scope = trio.CancelScope()
@@ -46,7 +53,12 @@ class RestartingNode:
         await self._ended.wait()
 
     async def _run_node(self, machine: StateMachine, *, task_status: trio.TaskStatus[Node]) -> None:
-        await run_node(self.config, machine, watch=self._watch, task_status=task_status)
+        run = partial(run_node, self.config, machine, watch=self._watch, task_status=task_status)
+        if self.tls is None:
+            await run()
+            return
+        async with open_tls_network(self.tls) as network:
+            await run(world=World(network=network))
 
     def _watch(self, parts: NodeParts) -> None:
         self.parts = parts

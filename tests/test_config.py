@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raftkv_trio.addresses import MAX_HOST_BYTES, PeerAddress, parse_cluster
+from raftkv_trio.addresses import MAX_HOST_BYTES, ClientAddress, PeerAddress, parse_cluster
 from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
 from raftkv_trio.errors import ConfigError
 
@@ -46,7 +46,7 @@ def node(node_id: Any = 1, **values: Any) -> NodeConfig:
         (lambda: ServerConfig(node=node(), rest=RestConfig(port=9021)), ("port",)),
         (lambda: ServerConfig(node=node(), rest=RestConfig(host="::", port=9021)), ("port",)),
         (lambda: RestConfig(host=""), ("host",)),
-        (lambda: RestConfig(advertise=PeerAddress("0.0.0.0", 1)), ("advertise",)),
+        (lambda: RestConfig(advertise=ClientAddress("0.0.0.0", 1)), ("advertise",)),
         (lambda: parse_cluster("http://a:1,"), ("members",)),
     ],
 )

@@ -24,7 +24,7 @@ FLOORS = [
     {"node", "http", "testing.world"},
     {"peers"},
     # The node's disk, then what log entries and snapshots carry.
-    {"storage", "testing.invariants"},
+    {"storage", "tls", "testing.invariants"},
     {"payload", "config", "certificates"},
     # Consensus and the key-value store: they know neither the node nor each other.
     {"raft", "kv", "addresses", "logs", "user_files"},

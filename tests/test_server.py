@@ -124,6 +124,7 @@ async def test_what_is_announced_is_listened_at(
             segment_bytes=1024 * 1024,
         ),
         rest=RestConfig(host=host, port=0),
+        insecure=True,
     )
     caplog.set_level("INFO")
     async with httpx.AsyncClient(timeout=PATIENCE_S) as client, trio.open_nursery() as nursery:
@@ -153,7 +154,7 @@ async def test_the_announced_host_is_answered_though_it_is_no_member_s_any_more(
         listen=PeerAddress("127.0.0.1", port),
         segment_bytes=1024 * 1024,
     )
-    config = ServerConfig(node=node, rest=RestConfig(host="0.0.0.0", port=0))
+    config = ServerConfig(node=node, rest=RestConfig(host="0.0.0.0", port=0), insecure=True)
     async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         async with trio.open_nursery() as nursery:
             url = f"http://127.0.0.1:{await nursery.start(serve, config)}"

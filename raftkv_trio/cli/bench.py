@@ -2,6 +2,7 @@
 
 import resource
 import signal
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -9,16 +10,24 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from raftkv_trio.cli.shared_flags import ask_members, endpoints_option, integer_from, option, write_out_option
+from raftkv_trio.cli.shared_flags import (
+    ask_members,
+    endpoints_option,
+    integer_from,
+    option,
+    trust_options,
+    write_out_option,
+)
 from raftkv_trio.errors import ConfigError, RaftKVError
 
 if TYPE_CHECKING:
     import trio
 
-    from raftkv_trio.addresses import PeerAddress
+    from raftkv_trio.addresses import ClientAddress
     from raftkv_trio.client.load.load import Load
     from raftkv_trio.client.load.tally import Tally
     from raftkv_trio.client.load.targets import Targets
+    from raftkv_trio.tls.clients import Trust
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -30,6 +39,7 @@ _own_option = partial(option, allow_from_autoenv=False)
 
 @click.command(context_settings=_CONTEXT)
 @endpoints_option
+@trust_options
 @write_out_option
 @option("--timeout", metavar="SECONDS", type=float, default=10.0, help="Time limit for each answer.")
 @_own_option(
@@ -79,6 +89,7 @@ _own_option = partial(option, allow_from_autoenv=False)
 @click.argument("operation", metavar="put|get|mixed", type=click.Choice(["put", "get", "mixed"]))
 def bench(
     endpoints: tuple[str, ...],
+    trust: "Trust",
     write_out: str,
     timeout: float,
     clients: int,
@@ -117,7 +128,7 @@ def bench(
     _make_room_for(clients)
     tally = Tally.of(load)
     run = _Run(load, tally, all_members=all_members)
-    ask_members(endpoints, timeout, run)
+    ask_members(endpoints, timeout, trust, run)
     if run.interrupted_by is not None and tally.began_s is None:
         return 128 + run.interrupted_by  # it had measured nothing
     if write_out == "json":
@@ -149,18 +160,19 @@ class _Run:
         self._all_members = all_members
         self.interrupted_by: signal.Signals | None = None
 
-    async def __call__(self, endpoints: "list[PeerAddress]") -> None:
+    async def __call__(self, endpoints: "list[ClientAddress]", trust: "Trust") -> None:
         """The function for `ask_members`."""
         import trio
 
         from raftkv_trio.client.load.targets import find_targets
 
+        self._load = replace(self._load, trust=trust)
         failure: RaftKVError | None = None
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch, nursery.cancel_scope)
             try:
                 self.targets = await find_targets(
-                    endpoints, self._load.timeout_s, all_members=self._all_members
+                    endpoints, self._load.timeout_s, trust, all_members=self._all_members
                 )
             except RaftKVError as error:
                 failure = error  # raised outside of the nursery, which would put it into a group

@@ -3,13 +3,22 @@
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from raftkv_trio.addresses import PeerAddress, parse_node_id
-from raftkv_trio.cli.shared_flags import ask_members, endpoints_option, option, write_out_option
+from raftkv_trio.addresses import ClientAddress, PeerAddress, parse_node_id
+from raftkv_trio.cli.shared_flags import (
+    ask_members,
+    endpoints_option,
+    option,
+    trust_options,
+    write_out_option,
+)
 from raftkv_trio.errors import ConfigError, RaftKVError
+
+if TYPE_CHECKING:
+    from raftkv_trio.tls.clients import Trust
 
 Command = TypeVar("Command", bound=Callable[..., int])
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
@@ -25,15 +34,17 @@ def _switch(name: str, text: str) -> Callable[[Command], Command]:
 
 def _change_options(command: Command) -> Command:
     """The options that all changes of members have."""
-    for decorate in (
+    decorators: tuple[Callable[[Any], Any], ...] = (
         _switch("--dry-run", "Print the effect on the quorum, or the refusal; change nothing."),
         _switch(
             "--force",
             "Make the change even if the members that respond now would be no quorum after it.",
         ),
         _timeout_option,
+        trust_options,
         endpoints_option,
-    ):
+    )
+    for decorate in decorators:
         command = decorate(command)
     return command
 
@@ -45,9 +56,10 @@ def member() -> None:
 
 @member.command("list", context_settings=_CONTEXT)
 @endpoints_option
+@trust_options
 @_timeout_option
 @write_out_option
-def list_members(endpoints: tuple[str, ...], timeout: float, write_out: str) -> int:
+def list_members(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str) -> int:
     """List the members, as the leader sees them.
 
     If the leader cannot be reached, the list is that of the member that answers. A member that does not
@@ -61,7 +73,7 @@ def list_members(endpoints: tuple[str, ...], timeout: float, write_out: str) -> 
             return as_json(seen)
         return "\n".join([table(seen), *await cluster.why_inactive(seen)])
 
-    click.echo(_run(endpoints, timeout, ask))
+    click.echo(_run(endpoints, timeout, trust, ask))
     return 0
 
 
@@ -125,8 +137,9 @@ def update(node_id: str, url: str, **how: Any) -> int:
 @member.command(context_settings=_CONTEXT)
 @click.argument("node_id", metavar="[ID]", required=False)
 @endpoints_option
+@trust_options
 @_timeout_option
-def transfer(node_id: str | None, endpoints: tuple[str, ...], timeout: float) -> int:
+def transfer(node_id: str | None, endpoints: tuple[str, ...], trust: "Trust", timeout: float) -> int:
     """Transfer leadership to another voter.
 
     Without an ID the leader chooses the voter.
@@ -134,7 +147,7 @@ def transfer(node_id: str | None, endpoints: tuple[str, ...], timeout: float) ->
     from raftkv_trio.client.members import Cluster
 
     to = None if node_id is None else parse_node_id(node_id)
-    leader = _run(endpoints, timeout, lambda cluster: Cluster.transfer(cluster, to))
+    leader = _run(endpoints, timeout, trust, lambda cluster: Cluster.transfer(cluster, to))
     click.echo("leadership is transferred" if leader is None else f"node {leader} leads")
     return 0
 
@@ -142,8 +155,9 @@ def transfer(node_id: str | None, endpoints: tuple[str, ...], timeout: float) ->
 @member.command(context_settings=_CONTEXT)
 @click.argument("node_id", metavar="ID")
 @endpoints_option
+@trust_options
 @_timeout_option
-def forget(node_id: str, endpoints: tuple[str, ...], timeout: float) -> int:
+def forget(node_id: str, endpoints: tuple[str, ...], trust: "Trust", timeout: float) -> int:
     """Have a node's data directory forgotten.
 
     All other members forget by which data directory they know node ID, and take the next one that it shows.
@@ -154,7 +168,7 @@ def forget(node_id: str, endpoints: tuple[str, ...], timeout: float) -> int:
     from raftkv_trio.client.members import Cluster
 
     forgotten = parse_node_id(node_id)
-    outcome = _run(endpoints, timeout, lambda cluster: Cluster.forget(cluster, forgotten))
+    outcome = _run(endpoints, timeout, trust, lambda cluster: Cluster.forget(cluster, forgotten))
     click.echo("\n".join(outcome.lines))
     if outcome.failed:
         raise RaftKVError(
@@ -169,6 +183,7 @@ def _change(
     done: str,
     *,
     endpoints: tuple[str, ...],
+    trust: "Trust",
     timeout: float,
     force: bool,
     dry_run: bool,
@@ -177,22 +192,24 @@ def _change(
 
     if dry_run:
         click.echo(
-            _run(endpoints, timeout, lambda cluster: Cluster.dry_run(cluster, [change], is_forced=force))
+            _run(
+                endpoints, timeout, trust, lambda cluster: Cluster.dry_run(cluster, [change], is_forced=force)
+            )
         )
     else:
-        _run(endpoints, timeout, lambda cluster: Cluster.change(cluster, [change], is_forced=force))
+        _run(endpoints, timeout, trust, lambda cluster: Cluster.change(cluster, [change], is_forced=force))
         click.echo(done)
     return 0
 
 
-def _run(endpoints: tuple[str, ...], timeout: float, what: Callable[[Any], Any]) -> Any:
+def _run(endpoints: tuple[str, ...], timeout: float, trust: "Trust", what: Callable[[Any], Any]) -> Any:
     from raftkv_trio.client.members import open_cluster
 
-    async def ask(addresses: list[PeerAddress]) -> Any:
-        async with open_cluster(addresses, timeout) as cluster:
+    async def ask(addresses: list[ClientAddress], trust: "Trust") -> Any:
+        async with open_cluster(addresses, timeout, trust) as cluster:
             return await what(cluster)
 
-    return ask_members(endpoints, timeout, ask)
+    return ask_members(endpoints, timeout, trust, ask)
 
 
 @member.command("set-addresses")

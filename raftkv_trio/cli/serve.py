@@ -18,11 +18,13 @@ from raftkv_trio.cli.secret_file import read_secret
 from raftkv_trio.cli.shared_flags import (
     FLAG_OF,
     address,
+    client_address,
     ignored_service_url,
     naming_flags,
     option,
     variable_of,
 )
+from raftkv_trio.cli.tls_flags import take_tls, tls_flags
 from raftkv_trio.config import (
     DEFAULT_CLUSTER,
     DEFAULT_HOST,
@@ -165,6 +167,7 @@ def _bound(
     metavar="HOST:PORT",
     help="Address at which health and metrics are served too, also when clients have all connections.",
 )
+@tls_flags
 @option("--log-format", type=_word(["text", "json"]), default="text", help="Log format.")
 @option("--log-level", type=_word(LOG_LEVELS), default="info", help="Log messages of this level and above.")
 def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
@@ -189,21 +192,23 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     from raftkv_trio import server
     from raftkv_trio.cli.signals import run_until_signal
     from raftkv_trio.local.readiness import tell_ready
-    from raftkv_trio.sync import cancelled_when
+    from raftkv_trio.sync import Wakeup, cancelled_when
 
-    async def log_hangups() -> None:
+    hangups = Wakeup()
+
+    async def receive_hangups() -> None:
         with trio.open_signal_receiver(signal.SIGHUP) as received:
             async for _ in received:
-                logger.info("SIGHUP: there is nothing to reload")
+                hangups.set()
 
     async def run(stop: trio.Event) -> int:
-        async with trio.open_nursery() as hangups:
-            hangups.start_soon(log_hangups)
+        async with trio.open_nursery() as receiving:
+            receiving.start_soon(receive_hangups)
             # A joiner may have to wait until it is added: a stop ends that wait too.
             async with trio.open_nursery() as nursery, cancelled_when(stop.wait):
-                await nursery.start(partial(server.serve, config, stop=stop))
+                await nursery.start(partial(server.serve, config, stop=stop, hangups=hangups))
                 tell_ready(os.environ)
-            hangups.cancel_scope.cancel()
+            receiving.cancel_scope.cancel()
         return 0  # also if the cluster has removed this node
 
     return run_until_signal(run, (signal.SIGINT, signal.SIGTERM), second_cancels=False)
@@ -230,17 +235,22 @@ def server_config(
     host_whitelist: str,
     no_root_members: bool,
     listen_metrics: str | None,
-    **bounds: Any,
+    insecure: bool,
+    **others: Any,
 ) -> ServerConfig:
     """The configuration that the flags of `serve` describe; raises ConfigError.
 
     Args:
         heartbeat_interval, election_timeout: in milliseconds.
-        bounds: fields of RestConfig.
+        others: flags of TLS, and fields of RestConfig.
     """
     node_id = parse_node_id(id_text)
     _check_timing(heartbeat_interval, election_timeout)
+    tls, peer_tls = take_tls(others)
     return ServerConfig(
+        tls=tls,
+        peer_tls=peer_tls,
+        insecure=insecure,
         node=NodeConfig(
             node_id=node_id,
             members=parse_cluster(cluster),
@@ -259,12 +269,12 @@ def server_config(
         rest=RestConfig(
             host=host[1:-1] if host.startswith("[") and host.endswith("]") else host,  # as in a URL
             port=port,
-            advertise=address(advertise_client, "--advertise-client"),
+            advertise=client_address(advertise_client, "--advertise-client"),
             request_timeout_s=request_timeout,
             host_whitelist=tuple(name.strip() for name in host_whitelist.split(",") if name.strip()),
             root_members=not no_root_members,
             listen_metrics=address(listen_metrics, "--listen-metrics"),
-            **bounds,
+            **others,
         ),
     )
 

@@ -7,17 +7,21 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
+from dataclasses import replace
+from functools import partial, wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.addresses import ClientAddress, PeerAddress
 from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.local.procfile import client_addresses, read_procfile
+
+if TYPE_CHECKING:
+    from raftkv_trio.tls.clients import Trust
 
 # What Kubernetes sets for a Service named `raftkv-trio`: RAFTKV_TRIO_PORT=tcp://10.96.0.12:9121.
 DEFAULT_ENDPOINT = f"http://{DEFAULT_HOST}:{DEFAULT_REST_PORT}"
@@ -103,6 +107,22 @@ FLAG_OF = {
     "host_whitelist": "--host-whitelist",
     "root_members": "--no-root-members",
     "listen_metrics": "--listen-metrics",
+    "cert_file": "--cert-file",
+    "key_file": "--key-file",
+    "client_cert_auth": "--client-cert-auth",
+    "trusted_ca_file": "--trusted-ca-file",
+    "client_crl_file": "--client-crl-file",
+    "tls_min_version": "--tls-min-version",
+    "peer_cert_file": "--peer-cert-file",
+    "peer_key_file": "--peer-key-file",
+    "peer_trusted_ca_file": "--peer-trusted-ca-file",
+    "peer_crl_file": "--peer-crl-file",
+    "peer_cert_allowed_san": "--peer-cert-allowed-san",
+    "peer_tls_transition": "--peer-tls-transition",
+    "insecure": "--insecure",
+    "ca_file": "--cacert",
+    "client_cert_file": "--cert",
+    "client_key_file": "--key",
     "force": "--force",
     "certificates": "--dir",
     "procfile": "--procfile",
@@ -170,6 +190,11 @@ def address(text: str | None, flag: str) -> PeerAddress | None:
     return None if text is None else PeerAddress.parse(text, flag, needs_scheme=False)
 
 
+def client_address(text: str | None, flag: str) -> ClientAddress | None:
+    """The same for an address at which clients are served: its scheme says whether with TLS."""
+    return None if text is None else ClientAddress.parse(text, flag, needs_scheme=False)
+
+
 def _endpoints_of_the_procfile() -> list[str]:
     try:
         return [address.url for address in client_addresses(read_procfile(Path("Procfile"))).values()]
@@ -194,24 +219,58 @@ endpoints_option = option(
 )
 
 
+_file = partial(option, metavar="FILE", type=click.Path(path_type=Path))
+_TRUST_FLAGS = (
+    _file(
+        "--cacert",
+        envvar="RAFTKV_TRIO_CACERT",
+        help="CAs of members that speak TLS.  [default: the system's]",
+    ),
+    _file("--cert", envvar="RAFTKV_TRIO_CERT", help="Certificate to show to members, in PEM."),
+    _file("--key", envvar="RAFTKV_TRIO_KEY", help="Its private key."),
+)
+
+
+def trust_options(command: Callable[..., int]) -> Callable[..., int]:
+    """The flags that say whom a command trusts, and what it shows; it gets them as `trust`."""
+
+    @wraps(command)
+    def with_trust(*, cacert: Path | None, cert: Path | None, key: Path | None, **values: Any) -> int:
+        from raftkv_trio.tls.clients import Trust
+
+        trust = Trust(ca_file=cacert, client_cert_file=cert, client_key_file=key)
+        return command(trust=trust, **values)
+
+    decorated: Callable[..., int] = with_trust
+    for decorate in reversed(_TRUST_FLAGS):
+        decorated = decorate(decorated)
+    return decorated
+
+
 def ask_members(
-    endpoints: tuple[str, ...], timeout: float, ask: Callable[[list[PeerAddress]], Awaitable[Answer]]
+    endpoints: tuple[str, ...],
+    timeout: float,
+    trust: "Trust",
+    ask: Callable[[list[ClientAddress], "Trust"], Awaitable[Answer]],
 ) -> Answer:
-    """What the members that `--endpoint` names answer; `ask` gets their addresses.
+    """What the members that `--endpoint` names answer; `ask` gets their addresses, and whom it may trust.
 
     Raises what `ask` raises, and ConfigError for a malformed address or timeout. If nobody did what was asked
     and no endpoint was given, the error says which were asked instead.
     """
     addresses = _addresses_of(endpoints, timeout)
+    is_default = click.get_current_context().get_parameter_source("endpoints") is ParameterSource.DEFAULT
+    if is_default and any(address.is_tls for address in addresses):
+        trust = _trust_of_the_procfile(trust)
 
     import trio
 
     from raftkv_trio.client.rest import NoAnswer, NobodyDid
 
     try:
-        return trio.run(ask, addresses)
+        return trio.run(ask, addresses, trust)
     except (NoAnswer, NobodyDid) as error:
-        if click.get_current_context().get_parameter_source("endpoints") is not ParameterSource.DEFAULT:
+        if not is_default:
             raise
         if _endpoints_of_the_procfile():
             hint = "without --endpoint this asks the nodes of ./Procfile; name members with --endpoint"
@@ -220,7 +279,21 @@ def ask_members(
         raise RaftKVError(f"{error}\n{hint}") from error
 
 
-def _addresses_of(endpoints: tuple[str, ...], timeout: float) -> list[PeerAddress]:
+def _trust_of_the_procfile(trust: "Trust") -> "Trust":
+    """What the flags leave open, as the Procfile's nodes have it: they run on this machine."""
+    from raftkv_trio.local.procfile import trust_of_nodes
+
+    of_nodes = trust_of_nodes(read_procfile(Path("Procfile")), Path())
+    shown = trust if trust.client_cert_file is not None else of_nodes
+    return replace(
+        trust,
+        ca_file=trust.ca_file or of_nodes.ca_file,
+        client_cert_file=shown.client_cert_file,
+        client_key_file=shown.client_key_file,
+    )
+
+
+def _addresses_of(endpoints: tuple[str, ...], timeout: float) -> list[ClientAddress]:
     """The addresses that `--endpoint` names; its variable may have several, separated by commas or spaces.
 
     Raises ConfigError for a malformed address or timeout.
@@ -229,7 +302,7 @@ def _addresses_of(endpoints: tuple[str, ...], timeout: float) -> list[PeerAddres
         raise ConfigError(f"{_name_given('timeout', '--timeout')} must be positive")
     name = _name_given("endpoints", "--endpoint")
     urls = [url for given in endpoints for url in given.split(",")]
-    return [PeerAddress.parse(url.strip(), name, needs_scheme=False) for url in urls]
+    return [ClientAddress.parse(url.strip(), name, needs_scheme=False) for url in urls]
 
 
 def _name_given(parameter: str, flag: str) -> str:

@@ -18,6 +18,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.rest import NoAnswer, NobodyDid, RequestFailed, open_rest_client
 from raftkv_trio.errors import ConfigError, CorruptLog, RaftKVError
 from raftkv_trio.storage import OsDisk, VerifiedSnapshot, verify_snapshot
+from raftkv_trio.tls.clients import Trust
 from raftkv_trio.user_files import new_file, open_no_link
 
 #: As a file's name: standard output.
@@ -26,7 +27,13 @@ COPY_PIECE_BYTES = 256 * 1024
 
 
 async def fetch_backup(
-    endpoints: Sequence[PeerAddress], file: Path, *, timeout_s: float, force: bool, shows_progress: bool
+    endpoints: Sequence[PeerAddress],
+    file: Path,
+    *,
+    timeout_s: float,
+    force: bool,
+    shows_progress: bool,
+    trust: Trust | None = None,
 ) -> VerifiedSnapshot:
     """Write a backup of the cluster that the endpoints belong to; the file `-` is standard output.
 
@@ -37,6 +44,7 @@ async def fetch_backup(
     Args:
         endpoints: members, asked in turn until one sends a backup.
         timeout_s: the longest that the member may send nothing.
+        trust: which members are trusted that speak TLS.
         force: whether a file of that name may be replaced; nothing else is, such as a device or a link.
 
     Raises:
@@ -47,7 +55,7 @@ async def fetch_backup(
 
     Cancellation removes the temporary file, also while nobody reads standard output.
     """
-    fetch = partial(_fetch, endpoints, timeout_s=timeout_s, shows_progress=shows_progress)
+    fetch = partial(_fetch, endpoints, timeout_s=timeout_s, trust=trust, shows_progress=shows_progress)
     if file == STANDARD_STREAM:
         if sys.stdout is None:
             raise ConfigError("standard output is closed; name a file instead of -")
@@ -93,12 +101,17 @@ async def _write_when_read(descriptor: int, data: memoryview) -> int:
 
 
 async def _fetch(
-    endpoints: Sequence[PeerAddress], file: Path, *, timeout_s: float, shows_progress: bool
+    endpoints: Sequence[PeerAddress],
+    file: Path,
+    *,
+    timeout_s: float,
+    trust: Trust | None,
+    shows_progress: bool,
 ) -> VerifiedSnapshot:
     failures: list[NoAnswer | RequestFailed] = []
     for endpoint in endpoints:
         try:
-            await _download(endpoint, file, timeout_s, shows_progress)
+            await _download(endpoint, file, timeout_s, trust, shows_progress)
         # Whatever came of it: the next one sends all of it, and may still have a quorum.
         except (NoAnswer, RequestFailed) as error:
             failures.append(error)
@@ -107,9 +120,11 @@ async def _fetch(
     raise NobodyDid(failures)
 
 
-async def _download(endpoint: PeerAddress, temporary: Path, timeout_s: float, shows_progress: bool) -> None:
+async def _download(
+    endpoint: PeerAddress, temporary: Path, timeout_s: float, trust: Trust | None, shows_progress: bool
+) -> None:
     async with (
-        open_rest_client(timeout_s) as rest,
+        open_rest_client(timeout_s, trust) as rest,
         rest.download(endpoint, "/-/backup") as download,
         await trio.open_file(temporary, "wb", opener=open_no_link) as sink,
     ):

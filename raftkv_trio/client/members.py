@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.addresses import ClientAddress, PeerAddress
 from raftkv_trio.client.rest import (
     NoAnswer,
     NobodyDid,
@@ -19,6 +19,7 @@ from raftkv_trio.client.rest import (
 from raftkv_trio.client.text import aligned
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.foreign_text import MAX_SENTENCE_CHARACTERS, printable
+from raftkv_trio.tls.clients import Trust
 
 _COLUMNS = ("ID", "KIND", "LEADS", "PROMOTE", "ANSWERS", "MATCH", "STATE", "PEER URL", "CLIENT URL")
 _FIELDS = ("id", "role", "leads", "promote", "is_active", "match", "state", "url", "client_url")
@@ -35,7 +36,7 @@ class Members(NamedTuple):
         """The address at which clients reach the leader; None if it is not known."""
         url = next((m["client_url"] for m in self.members if m["id"] == self.leader_id), None)
         try:
-            return None if url is None else PeerAddress.parse(url, "client URL")
+            return None if url is None else ClientAddress.parse(url, "client URL")
         except ConfigError:
             return None  # the leader announces a malformed URL: nobody can reach it there
 
@@ -85,7 +86,7 @@ class Cluster:
         for member in seen.members:
             if member["is_active"] is False and member["client_url"] is not None:
                 try:
-                    server = PeerAddress.parse(member["client_url"], "client URL")
+                    server = ClientAddress.parse(member["client_url"], "client URL")
                     status = await self._rest.ask("GET", server, "/-/status")
                 except (RestError, ConfigError) as error:
                     lines.append(f"node {member['id']}: {error}")
@@ -132,7 +133,7 @@ class Cluster:
                 failed += 1
                 continue
             try:
-                server = PeerAddress.parse(member["client_url"], "client URL")
+                server = ClientAddress.parse(member["client_url"], "client URL")
                 answer = await self._rest.ask("POST", server, f"/-/members/{node_id}/forget")
             except (RestError, ConfigError) as error:
                 lines.append(f"{name}: {error}")
@@ -181,9 +182,11 @@ class Cluster:
 
 
 @asynccontextmanager
-async def open_cluster(endpoints: Sequence[PeerAddress], timeout_s: float) -> AsyncIterator[Cluster]:
+async def open_cluster(
+    endpoints: Sequence[PeerAddress], timeout_s: float, trust: Trust | None = None
+) -> AsyncIterator[Cluster]:
     """A cluster to ask inside the block; each request takes at most `timeout_s`."""
-    async with open_rest_client(timeout_s) as rest:
+    async with open_rest_client(timeout_s, trust) as rest:
         yield Cluster(rest, endpoints)
 
 

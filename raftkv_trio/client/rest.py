@@ -13,7 +13,7 @@ Rules of this module:
 import json
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +24,8 @@ import trio
 from raftkv_trio.addresses import MAX_URL_CHARACTERS, PeerAddress
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.foreign_text import MAX_SENTENCE_CHARACTERS, escaped, printable
+from raftkv_trio.tls.clients import Trust
+from raftkv_trio.tls.stream import failure_of
 from raftkv_trio.world import reason_of
 
 MAX_ANSWER_BYTES = 1024 * 1024  # of a document; a download has no limit
@@ -116,22 +118,40 @@ class Download:
 
 
 @asynccontextmanager
-async def open_rest_client(timeout_s: float) -> AsyncIterator["RestClient"]:
+async def open_rest_client(timeout_s: float, trust: Trust | None = None) -> AsyncIterator["RestClient"]:
     """A client whose requests end after `timeout_s`; at the end of the block its connections are closed."""
-    # Addresses are http:// only, so far. A context without certificates is made at once, where httpx would
-    # load the system's, and it would refuse every https:// server rather than trust one unverified.
-    no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    headers = {"Connection": "close", "Accept-Encoding": "identity"}
-    async with httpx.AsyncClient(timeout=timeout_s, trust_env=False, verify=no_tls, headers=headers) as http:
-        yield RestClient(http, timeout_s)
+    async with AsyncExitStack() as stack:
+        yield RestClient(stack, timeout_s, trust or Trust())
 
 
 class RestClient:
-    """Requests to members; made by `open_rest_client`. Several tasks may use it at the same time."""
+    """Requests to members; made by `open_rest_client`. Several tasks may use it at the same time.
 
-    def __init__(self, http: httpx.AsyncClient, timeout_s: float) -> None:
-        self._http = http
+    Args:
+        stack: closes the connections.
+        trust: which servers are trusted, if they speak TLS.
+    """
+
+    def __init__(self, stack: AsyncExitStack, timeout_s: float, trust: Trust) -> None:
+        self._stack = stack
         self.timeout_s = timeout_s
+        self._trust = trust
+        self._clients: dict[bool, httpx.AsyncClient] = {}  # by whether it speaks TLS
+
+    def _http(self, server: PeerAddress) -> httpx.AsyncClient:
+        """The client for this server. Raises ConfigError if files of `trust` cannot be used."""
+        if server.is_tls not in self._clients:
+            # Without TLS an empty context is made at once, where httpx would load the system's CAs.
+            context = self._trust.context() if server.is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            client = httpx.AsyncClient(
+                timeout=self.timeout_s,
+                trust_env=False,
+                verify=context,
+                headers={"Connection": "close", "Accept-Encoding": "identity"},
+            )
+            self._stack.push_async_callback(client.aclose)
+            self._clients[server.is_tls] = client
+        return self._clients[server.is_tls]
 
     async def ask(self, method: str, server: PeerAddress, path: str, content: object = None) -> Any:
         """One request, and the JSON document of the answer; None for a status without content.
@@ -151,7 +171,7 @@ class RestClient:
             answers_within(self.timeout_s, server.url, progress),
             self._rest_errors(server.url, progress),
         ):
-            async with self._http.stream(
+            async with self._http(server).stream(
                 method,
                 server.url + path,
                 json=content,
@@ -169,7 +189,7 @@ class RestClient:
         Raises as `ask` does, also while the pieces are read. Cancellation closes the connection.
         """
         with self._rest_errors(server.url, _Progress()):
-            async with self._http.stream("GET", server.url + path) as response:
+            async with self._http(server).stream("GET", server.url + path) as response:
                 if not response.is_success:
                     _document(server.url, response, await _read(server.url, response))
                 if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -208,7 +228,7 @@ class _Progress:
         self.was_sent = True  # unless it is known not to be
 
     async def note(self, event: str, info: dict[str, Any]) -> None:
-        self.was_sent = not event.startswith("connection.connect_tcp.")
+        self.was_sent = not event.startswith(("connection.connect_tcp.", "connection.start_tls."))
 
 
 @contextmanager
@@ -229,7 +249,7 @@ def _reason_of(error: httpx.HTTPError) -> str:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
-    return reason_of(cause or error)
+    return str(failure_of(cause)) if isinstance(cause, ssl.SSLError) else reason_of(cause or error)
 
 
 async def _read(url: str, response: httpx.Response) -> bytes:
@@ -279,13 +299,14 @@ def _document(url: str, response: httpx.Response, data: bytes) -> Any:
 def _detail(response: httpx.Response, data: bytes) -> tuple[str | None, bool]:
     """The sentence of a node's error, and whether it waits to join.
 
-    It is a problem document, or plain text if the node takes no more connections.
+    It is a problem document, or plain text before the node has read the request: if it takes no more
+    connections, or speaks TLS and the request came without.
     """
     try:
         problem = json.loads(data)
     except (ValueError, RecursionError):
-        is_full = response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
-        return (printable(data.decode("utf-8", "replace").strip()) or None if is_full else None), False
+        is_unread = response.status_code in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.BAD_REQUEST)
+        return (printable(data.decode("utf-8", "replace").strip()) or None if is_unread else None), False
     detail = problem.get("detail") if isinstance(problem, dict) else None
     if not isinstance(detail, str) or not detail:
         return None, False

@@ -9,6 +9,7 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.rest import NoAnswer, NobodyDid, NotANode, RestClient, RestError, open_rest_client
 from raftkv_trio.foreign_text import escaped
+from raftkv_trio.tls.clients import Trust
 
 #: How long nothing is said. Most snapshots take less; a large one, or a member that is paused, takes longer.
 PATIENCE_S = 3.0
@@ -31,6 +32,7 @@ async def take_snapshots(
     endpoints: Sequence[PeerAddress],
     timeout_s: float,
     waits: Callable[[Sequence[PeerAddress]], None] = lambda slow: None,
+    trust: Trust | None = None,
 ) -> list[Taken]:
     """Make each of these members take a snapshot, all at once; what became of each, in their order.
 
@@ -58,7 +60,7 @@ async def take_snapshots(
         await trio.sleep(PATIENCE_S)
         waits([endpoint for endpoint in endpoints if endpoint not in taken])
 
-    async with open_rest_client(timeout_s) as rest, trio.open_nursery() as watching:
+    async with open_rest_client(timeout_s, trust) as rest, trio.open_nursery() as watching:
         watching.start_soon(tell_who_is_slow)
         async with trio.open_nursery() as nursery:
             for endpoint in endpoints:

@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.addresses import ClientAddress, PeerAddress
 from raftkv_trio.client.members import is_member, trouble_with
 from raftkv_trio.client.rest import (
     NobodyDid,
@@ -25,6 +25,7 @@ from raftkv_trio.client.rest import (
 from raftkv_trio.client.text import aligned
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.foreign_text import MAX_SENTENCE_CHARACTERS, printable
+from raftkv_trio.tls.clients import Trust
 
 _COLUMNS = ("ID", "ROLE", "TERM", "LEADER", "LAST", "COMMIT", "APPLIED", "LAG", "HEALTH", "CLIENT URL")
 #: The longest health that stands in its column; of a longer one the whole stands below the table.
@@ -64,7 +65,9 @@ class _Answer:
     members: Sequence[Mapping[str, Any]]
 
 
-async def survey(endpoints: Iterable[PeerAddress], timeout_s: float) -> list[Report]:
+async def survey(
+    endpoints: Iterable[PeerAddress], timeout_s: float, trust: Trust | None = None
+) -> list[Report]:
     """Ask the endpoints, and all members that they name, each for at most `timeout_s`; reports by member id.
 
     Raises RaftKVError if no member answers, ConfigError if the endpoints belong to several clusters.
@@ -76,7 +79,7 @@ async def survey(endpoints: Iterable[PeerAddress], timeout_s: float) -> list[Rep
 
     async def ask(rest: RestClient, url: str) -> None:
         try:
-            answer = await _ask(rest, PeerAddress.parse(url, "client URL"))
+            answer = await _ask(rest, ClientAddress.parse(url, "client URL"))
         except (RestError, ConfigError) as error:  # ConfigError: a member told a malformed URL
             failures[url] = error
             return
@@ -87,7 +90,7 @@ async def survey(endpoints: Iterable[PeerAddress], timeout_s: float) -> list[Rep
 
     asked: set[str] = set()
     to_ask = {address.url for address in endpoints}
-    async with open_rest_client(timeout_s) as rest:
+    async with open_rest_client(timeout_s, trust) as rest:
         while to_ask:
             async with trio.open_nursery() as nursery:
                 for url in to_ask:

@@ -23,6 +23,7 @@ from raftkv_trio.http.app_exchange import AppServer
 from raftkv_trio.http.messages import Refusal, Request, Service, encode_head, plain
 from raftkv_trio.http.parser import RequestParser
 from raftkv_trio.tcp_stream import GONE, TcpStream
+from raftkv_trio.tls.stream import TlsFailed, TlsStream
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ LINGER_BYTES = 4 * 1024 * 1024
 #: What a client is told if the fault is ours.
 BUG = "The request failed because of a bug in raftkv-trio; see the node's log"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_WITHOUT_TLS = Refusal(
+    HTTPStatus.BAD_REQUEST, "This port speaks TLS, and the request came without; ask for https://"
+)
 _SLOW_HEAD = Refusal(
     HTTPStatus.REQUEST_TIMEOUT, "The head of the request did not arrive in time (--header-timeout)"
 )
@@ -48,6 +52,7 @@ class Connection:
         service: answers the requests, or leaves them to `app`.
         count_refused: called with the status of each refusal of bytes that are no request.
         is_idle_now: told, with the connection, each time that it becomes idle (True) or busy (False).
+        tls_failed: told why the TLS handshake has failed.
     """
 
     def __init__(
@@ -57,14 +62,16 @@ class Connection:
         config: RestConfig,
         count_refused: Callable[[HTTPStatus], None],
         is_idle_now: Callable[["Connection", bool], None],
-        stream: trio.SocketStream,
+        stream: TcpStream,
+        tls_failed: Callable[[str], object] = lambda reason: None,
     ) -> None:
         self._service = service
         self._app = app
         self._config = config
         self._count_refused = count_refused
+        self._tls_failed = tls_failed
         self._is_idle_now = is_idle_now
-        self._stream = TcpStream(stream)
+        self._stream = stream
         self._parser = RequestParser(config.max_header_bytes, self)
         # Cancelled to drop the connection. Its deadline is that of what the connection waits for, one at a
         # time: the rest of a head, or that the client reads. For the next request see `idle_for_long`.
@@ -90,8 +97,9 @@ class Connection:
         """
         try:
             with self._lifetime:
-                await self._serve()
-                await self._linger()
+                if not isinstance(self._stream, TlsStream) or await self._is_secured(self._stream):
+                    await self._serve()
+                    await self._linger()
             if self._lifetime.cancelled_caught and self._receives_head and not self._stops:
                 self._lifetime = trio.CancelScope()
                 with self._lifetime:
@@ -114,6 +122,22 @@ class Connection:
         """Drop the connection, which has been idle for too long, unless the head of a request is arriving."""
         if not self._receives_head:
             self._lifetime.cancel()
+
+    async def _is_secured(self, stream: TlsStream) -> bool:
+        """Make the TLS handshake; False if it fails, or the connection is dropped meanwhile."""
+        self._lifetime.deadline = trio.current_time() + self._config.header_timeout_s
+        try:
+            await stream.handshake()
+        except TlsFailed as error:
+            self._tls_failed(str(error))
+            if error.sent_http:
+                # Without TLS, as the request was.
+                stream.send_without_tls(b"".join(_head_and_content(_WITHOUT_TLS)))
+            return False
+        except GONE:
+            return False
+        self._lifetime.deadline = inf
+        return True
 
     async def _serve(self) -> None:
         """Answer requests in their order until there will be no more."""
@@ -217,10 +241,10 @@ class Connection:
     async def _refuse(self, refusal: Refusal) -> None:
         """Answer bytes that are no request; the connection cannot be used any more."""
         self._count_refused(refusal.status)
-        response = plain(*refusal)
-        self._hold(encode_head(response.status, response.fields.items(), closes=True))
+        head, content = _head_and_content(refusal)
+        self._hold(head)
         if not self._parser.is_failure_of_head:
-            self._hold(response.content)
+            self._hold(content)
         await self.send_held()
 
     # ------------------------------------------------------------ for a request in progress
@@ -284,3 +308,9 @@ class Connection:
                     received += len(data)
             except GONE:
                 return
+
+
+def _head_and_content(refusal: Refusal) -> tuple[bytes, bytes]:
+    """The last response on a connection."""
+    response = plain(*refusal)
+    return encode_head(response.status, response.fields.items(), closes=True), response.content

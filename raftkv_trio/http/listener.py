@@ -13,10 +13,14 @@ import trio
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.http.app_exchange import AppServer
 from raftkv_trio.http.client_connection import READ_BYTES, Connection
 from raftkv_trio.http.messages import Service, encode_head, plain
 from raftkv_trio.http.places import Places
+from raftkv_trio.tcp_stream import TcpStream
+from raftkv_trio.tls.credentials import Credentials
+from raftkv_trio.tls.stream import TlsStream, Turns
 from raftkv_trio.world import TrioClock, keep_accepting, open_tcp_listeners
 
 logger = logging.getLogger(__name__)
@@ -25,6 +29,7 @@ logger = logging.getLogger(__name__)
 GRACE_S, WAIT_S = 1.2, 0.8
 #: What a port is for.
 CLIENTS = "clients"
+TLS_LOG_INTERVAL_S = 1.0
 TURNED_AWAY_S, MAX_TURNED_AWAY = 1.0, 16  # how long a client that is turned away is read from; how many are
 
 
@@ -36,6 +41,7 @@ async def serve_http(
     count_refused: Callable[[HTTPStatus], None] = lambda status: None,
     end_waiting: Callable[[], None] = lambda: None,
     purpose: str = CLIENTS,
+    tls: Credentials | None = None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve clients until cancelled; `started` gives the bound port.
@@ -48,6 +54,7 @@ async def serve_http(
         end_waiting: called `WAIT_S` after the cancellation if requests are still in progress; it makes those
             that wait for something answer, without another wait, while their clients are still connected.
         purpose: what the port is for, in the log.
+        tls: of the port; None: it speaks without TLS.
 
     Raises ConfigError if the address cannot be bound. Cancellation closes the listeners and idle connections
     at once; requests in progress have `GRACE_S` to end, and no connection outlives this call.
@@ -55,16 +62,22 @@ async def serve_http(
     if listeners is None:
         listeners = await _listen(config)
     try:
-        await _serve(_Server(service, config, count_refused, end_waiting), listeners, purpose, task_status)
+        server = _Server(service, config, count_refused, end_waiting, tls)
+        await _serve(server, listeners, purpose, task_status)
     finally:
         _close(listeners)
 
 
 async def serve_http_temporarily(
-    service: Service, config: RestConfig, listeners: list[trio.SocketListener], purpose: str = CLIENTS
+    service: Service,
+    config: RestConfig,
+    listeners: list[trio.SocketListener],
+    purpose: str = CLIENTS,
+    tls: Credentials | None = None,
 ) -> None:
     """Serve clients until cancelled, as `serve_http` does, but leave the listeners open for the next call."""
-    await _serve(_Server(service, config), listeners, purpose, trio.TASK_STATUS_IGNORED, closes=False)
+    server = _Server(service, config, tls=tls)
+    await _serve(server, listeners, purpose, trio.TASK_STATUS_IGNORED, closes=False)
 
 
 async def _serve(
@@ -143,8 +156,14 @@ class _Server:
         config: RestConfig,
         count_refused: Callable[[HTTPStatus], None] = lambda status: None,
         end_waiting: Callable[[], None] = lambda: None,
+        tls: Credentials | None = None,
     ) -> None:
         self._service = service
+        self._tls = tls
+        self._turns = Turns()  # of TLS handshakes
+        self._failed_handshakes = LimitedLog(
+            logger, trio.current_time, TLS_LOG_INTERVAL_S, "a client's TLS handshake failed: "
+        )
         self._app = AppServer(service.app)
         self._count_refused = count_refused
         self._end_waiting = end_waiting
@@ -188,8 +207,14 @@ class _Server:
         for connection in self._places.all():
             connection.stop()
 
-    async def serve_connection(self, stream: trio.SocketStream) -> None:
+    def _stream(self, accepted: trio.SocketStream) -> TcpStream:
+        if self._tls is None:
+            return TcpStream(accepted)
+        return TlsStream(accepted, self._tls.contexts.server, self._turns, server_side=True)
+
+    async def serve_connection(self, accepted: trio.SocketStream) -> None:
         """Serve one client; an error here concerns this client alone."""
+        stream = self._stream(accepted)
         connection = Connection(
             self._service,
             self._app,
@@ -197,6 +222,7 @@ class _Server:
             self._count_refused,
             self._places.idle_now,
             stream,
+            self._failed_handshakes.note,
         )
         if not self._places.take(connection, _client_host(stream)):
             self._count_refused(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -213,7 +239,7 @@ class _Server:
         finally:
             self._places.leave(connection)
 
-    async def _turn_away(self, stream: trio.SocketStream) -> None:
+    async def _turn_away(self, stream: TcpStream) -> None:
         response = plain(
             HTTPStatus.SERVICE_UNAVAILABLE,
             f"Too many connections: this node serves {self._config.max_connections} clients, and one host"
@@ -223,7 +249,8 @@ class _Server:
         self._turned_away += 1
         try:
             with trio.move_on_after(TURNED_AWAY_S):
-                await stream.send_all(head + response.content)
+                if self._turned_away <= MAX_TURNED_AWAY or not isinstance(stream, TlsStream):
+                    await stream.send_all(head + response.content)
                 # A close with an unread request resets the connection, and the client may then see the reset
                 # instead of the answer (RFC 9112, section 9.6).
                 if self._turned_away <= MAX_TURNED_AWAY:
@@ -237,7 +264,7 @@ class _Server:
             await trio.aclose_forcefully(stream)
 
 
-def _client_host(stream: trio.SocketStream) -> str:
+def _client_host(stream: TcpStream) -> str:
     """From which host a client has connected; empty if it is gone again."""
     try:
         return str(stream.socket.getpeername()[0])

@@ -5,9 +5,10 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from raftkv_trio.addresses import PeerAddress, is_wildcard
+from raftkv_trio.addresses import ClientAddress, is_wildcard
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.tls.clients import Trust
 
 _LINE = re.compile(r"([A-Za-z0-9_-]+)\s*:\s*([^\0]+)")
 
@@ -50,7 +51,7 @@ def is_node(command: str) -> bool:
     return re.search(r"\braftkv[-_]trio\s+serve\b", command) is not None
 
 
-def client_addresses(commands: Mapping[str, str]) -> dict[str, PeerAddress]:
+def client_addresses(commands: Mapping[str, str]) -> dict[str, ClientAddress]:
     """Where clients reach each node, by process name, as far as the flags of its command tell.
 
     A command whose flags cannot be read here is left out: the shell, or `serve`, says what is wrong with it.
@@ -65,18 +66,56 @@ def client_addresses(commands: Mapping[str, str]) -> dict[str, PeerAddress]:
     return addresses
 
 
-def _client_address(words: list[str]) -> PeerAddress:
+def trust_of_nodes(commands: Mapping[str, str], directory: Path) -> Trust:
+    """Whom a client of these nodes trusts that runs where they do, and with what it shows: their own files.
+
+    The CA of members is taken for that of servers, and the certificate of the first node for a client's.
+
+    Args:
+        directory: in which the nodes run.
+    """
+    for command in commands.values():
+        try:
+            flags = _flags(shlex.split(command)) if is_node(command) else {}
+        except ValueError:
+            continue
+        if "--cert-file" in flags:
+            ca_file = flags.get("--trusted-ca-file", flags.get("--peer-trusted-ca-file"))
+            has_pair = "--key-file" in flags
+            return Trust(
+                ca_file=None if ca_file is None else directory / ca_file,
+                client_cert_file=directory / flags["--cert-file"] if has_pair else None,
+                client_key_file=directory / flags["--key-file"] if has_pair else None,
+            )
+    return Trust()
+
+
+def curl_command(url: str, trust: Trust) -> str:
+    """How to ask a server with curl, up to the path."""
+    words = ["curl"]
+    if url.startswith("https://") and trust.ca_file is not None:
+        words += ["--cacert", shlex.quote(str(trust.ca_file))]
+    return " ".join([*words, url])
+
+
+def _flags(words: list[str]) -> dict[str, str]:
     flags = {}
     for word, following in zip(words, [*words[1:], ""], strict=True):
         flag, equals, value = word.partition("=")
         flags[flag] = value if equals else following
+    return flags
+
+
+def _client_address(words: list[str]) -> ClientAddress:
+    flags = _flags(words)
     if "--advertise-client" in flags:
-        return PeerAddress.parse(flags["--advertise-client"], needs_scheme=False)
+        return ClientAddress.parse(flags["--advertise-client"], needs_scheme=False)
     default = RestConfig()
     host = flags.get("--host", default.host).strip("[]")
     # All processes of a Procfile run on this machine.
-    address = PeerAddress(default.host if is_wildcard(host) else host, int(flags.get("--port", default.port)))
-    return PeerAddress.parse(address.url)  # which refuses what cannot be dialled
+    dialled, port = default.host if is_wildcard(host) else host, int(flags.get("--port", default.port))
+    address = ClientAddress(dialled, port, is_tls="--cert-file" in flags)
+    return ClientAddress.parse(address.url)  # which refuses what cannot be dialled
 
 
 def check_names(names: Iterable[str], commands: Iterable[str]) -> list[str]:

@@ -11,13 +11,18 @@ from pathlib import Path
 
 import trio
 
-from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.status import survey
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.local.console import Console
 from raftkv_trio.local.control import Reply, Request, open_control_socket, serve_control
 from raftkv_trio.local.process import DRAIN_S, LocalProcess, ProcessContext
-from raftkv_trio.local.procfile import check_names, client_addresses, read_procfile
+from raftkv_trio.local.procfile import (
+    check_names,
+    client_addresses,
+    curl_command,
+    read_procfile,
+    trust_of_nodes,
+)
 from raftkv_trio.sync import wait_any
 
 KILL_GRACE_S = 10.0
@@ -71,7 +76,7 @@ async def run_local(
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(serve_control, listening, cluster.answer)
                 await cluster.start(first)
-                tasks.start_soon(_say_who_leads, cluster, first, client_addresses(commands), console)
+                tasks.start_soon(_say_who_leads, cluster, first, commands, procfile.parent, console)
                 await wait_any(stop, console.lost, cluster.exited)
                 tasks.cancel_scope.cancel()
             await cluster.stop()
@@ -139,9 +144,14 @@ class LocalCluster:
 
 
 async def _say_who_leads(
-    cluster: LocalCluster, names: Iterable[str], addresses: Mapping[str, PeerAddress], console: Console
+    cluster: LocalCluster,
+    names: Iterable[str],
+    commands: Mapping[str, str],
+    directory: Path,
+    console: Console,
 ) -> None:
     """Once the nodes among these processes serve, say which of them leads, and a command to try."""
+    addresses, trust = client_addresses(commands), trust_of_nodes(commands, directory)
     nodes = [name for name in names if name in addresses]
     for name in nodes:
         run = cluster.processes[name].run
@@ -150,13 +160,14 @@ async def _say_who_leads(
     with trio.move_on_after(LEADER_WITHIN_S):
         while nodes:
             try:
-                reports = await survey([addresses[name] for name in nodes], ANSWER_WITHIN_S)
+                reports = await survey([addresses[name] for name in nodes], ANSWER_WITHIN_S, trust)
             except RaftKVError:
                 reports = []  # they have ended, or are being replaced; each of them says so itself
             for report in reports:
                 if report.role == "leader":
                     url = report.client_url or addresses[nodes[0]].url
-                    await console.say(f"node {report.id} leads; try: curl {url}/my-key -XPUT -d hello")
+                    curl = curl_command(url, trust)
+                    await console.say(f"node {report.id} leads; try: {curl}/my-key -XPUT -d hello")
                     return
             await trio.sleep(ASK_EVERY_S)
 

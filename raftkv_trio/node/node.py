@@ -13,7 +13,12 @@ from raftkv_trio.node.measures import NodeMeasures
 from raftkv_trio.node.open_snapshot import OpenSnapshot
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.node.proposals import Proposal
-from raftkv_trio.node.recovery import check_cluster_to_join, open_or_join, restore_machine
+from raftkv_trio.node.recovery import (
+    check_cluster_to_join,
+    check_encryption,
+    open_or_join,
+    restore_machine,
+)
 from raftkv_trio.node.status import MemberStatus, NodeStatus, NodeView
 from raftkv_trio.node.tracing import Trace
 from raftkv_trio.payload.membership import ChangeRequest
@@ -51,6 +56,7 @@ async def run_node(
     may have happened, and leaves a directory that starts again with everything that was acknowledged.
     """
     disk, world = disk or OsDisk(waits_for_files=True), world or World()
+    check_encryption(config, world)
     worker = world.worker
     storage = await open_or_join(config, disk, world, waits_to_join)
     try:

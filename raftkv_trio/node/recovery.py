@@ -32,9 +32,18 @@ from raftkv_trio.storage import (
     is_new,
     open_storage,
 )
-from raftkv_trio.world import World
+from raftkv_trio.world import TcpNetwork, World
 
 logger = logging.getLogger(__name__)
+
+
+def check_encryption(config: NodeConfig, world: World) -> None:
+    """Refuse a URL that asks for TLS if there is none. Raises ConfigError."""
+    if isinstance(world.network, TcpNetwork) and any(a.is_tls for a in config.members.values()):
+        raise ConfigError(
+            "`members` has a URL with https://, and the network of the node's world speaks without TLS; make"
+            " one with `open_tls_network`, or write http://"
+        )
 
 
 async def check_cluster_to_join(config: NodeConfig, storage: NodeStorage, world: World) -> None:

@@ -19,7 +19,7 @@ The path of a message, and where each step is:
 - `outgoing.py`: dialling one member and dialling again; its stream, and the snapshots for it.
 - `incoming.py`: the listener, the limit of handshakes, who may say what, received snapshots.
 - `handshake.py`, `handshake_frames.py`: the first frames of a connection, and what both ends check in them.
-- `proofs.py`, `trust.py`: how both ends prove who they are, and what follows from that.
+- `proofs.py`, `trust.py`, `certificates.py`: how both ends prove who they are, and what follows from that.
 - `peer_keys.py`: by which data directory each member is known; another one is refused.
 - `processes.py`: which process each member is; a second one under its id is refused while the first lives.
 - `newcomers.py`: how many links there are to nodes that are no members yet, and which one gives way.

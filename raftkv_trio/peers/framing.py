@@ -26,13 +26,14 @@ MAX_FRAME_BYTES = 4 * 1024 * 1024
 PART_BYTES = 64 * 1024
 _HEADER = struct.Struct(">II")
 HEADER_BYTES = _HEADER.size
+_HTTP = "an HTTP request came to the peer port; clients use the port of the REST API"
 # How other protocols begin; as a length, each is far over any limit.
 _FOREIGN = {
     **dict.fromkeys(
         (b"GET ", b"PUT ", b"POST", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE", b"PRI "),
-        "an HTTP request",
+        _HTTP,
     ),
-    b"\x16\x03": "a TLS handshake",
+    b"\x16\x03": "a TLS handshake came to the peer port, and this node speaks to members without TLS",
 }
 Decoded = TypeVar("Decoded")
 
@@ -151,9 +152,7 @@ class FrameDecoder:
         if length > self._max_frame_bytes:
             foreign = next((what for begin, what in _FOREIGN.items() if buffer.startswith(begin)), None)
             raise PeerProtocolError(
-                f"a frame of {length} bytes is over the limit of {self._max_frame_bytes}"
-                if foreign is None
-                else f"{foreign} came to the peer port; clients use the port of the REST API"
+                foreign or f"a frame of {length} bytes is over the limit of {self._max_frame_bytes}"
             )
         end = _HEADER.size + length
         if len(buffer) < end:

@@ -2,6 +2,7 @@
 
 - The ends speak a common protocol version, belong to the same cluster, and have the same cluster secret, if
   any.
+- With TLS, the certificate of each is for the node that it says to be (`certificates.py`).
 - The dialled node is the one that the dialling node expects; the dialling node is not removed.
 - Each member has the data directory by which the other one knows it (`peer_keys.py`).
 - The dialling node is the process by which the dialled one knows it, or that one is gone (`processes.py`).
@@ -26,6 +27,7 @@ from raftkv_trio.errors import (
 )
 from raftkv_trio.payload.cbor import reason_on_the_wire
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.peers.certificates import ShownCertificate
 from raftkv_trio.peers.connection import StreamEnded
 from raftkv_trio.peers.framing import FrameKind
 from raftkv_trio.peers.handshake_frames import (
@@ -77,7 +79,8 @@ class Caller(NamedTuple):
         peer_url, client_url: where it listens for members, and for clients.
         boot_nonce: which process it is.
         is_for_snapshot: whether the connection carries one snapshot; else it carries all other frames.
-        has_secret: whether it has proved to have the cluster's secret.
+        is_of_cluster: whether it has proved to be a node of this cluster, by the cluster's secret or by a
+            certificate that names it.
     """
 
     sender: int
@@ -85,7 +88,7 @@ class Caller(NamedTuple):
     client_url: str | None
     boot_nonce: int
     is_for_snapshot: bool
-    has_secret: bool
+    is_of_cluster: bool
 
 
 class CallerRefused(PeerProtocolError):
@@ -193,7 +196,9 @@ class Handshake:
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
             welcome, sealed = await say_hello(conversation, hello)
             proof = decode_proof(sealed.body)
+            certificate = conversation.certificate()
             objection = self._objection_to_dialled(peer_id, welcome, proof, sealed)
+            objection = objection or certificate.objection(peer_id, self.identity.cluster_id, self.envelope)
             is_told = objection is None and not proof.is_known and peer_id in self.envelope.members
             introduction = Introduction(
                 purpose,
@@ -208,7 +213,7 @@ class Handshake:
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
             sealed = await conversation.receive_sealed(FrameKind.ADMISSION)
         admission = decode_admission(sealed.body)
-        self._check_admitted(peer_id, admission, sealed)
+        self._check_admitted(peer_id, admission, sealed, certificate)
         # Before anything else is said: what a voter without its old votes answers must not be counted.
         if not await self._is_learnt(peer_id, admission.key, sealed):
             raise PeerProtocolError(other_directory(peer_id))
@@ -224,7 +229,9 @@ class Handshake:
         refusal = self._trust.unproved(peer_id, sealed)
         return refusal and refusal.reason
 
-    def _check_admitted(self, peer_id: int, admission: Admission, sealed: Sealed) -> None:
+    def _check_admitted(
+        self, peer_id: int, admission: Admission, sealed: Sealed, certificate: ShownCertificate
+    ) -> None:
         """Raise what `introduce` raises if the dialled node refuses this one, or has not proved its word."""
         if (unproved := self._trust.unproved(peer_id, sealed)) is not None:
             raise PeerProtocolError(unproved.reason)
@@ -236,7 +243,8 @@ class Handshake:
         if admission.refusal is RefusalKind.PROCESS:
             raise SecondProcessRefused(str(admission.reason))
         # Whoever is met for the first time is trusted, but not as far as this.
-        is_removal = admission.refusal is RefusalKind.REMOVED and self._trust.is_proof(peer_id)
+        is_proved = self._trust.is_proof(peer_id) or certificate.names(peer_id, self.identity.cluster_id)
+        is_removal = admission.refusal is RefusalKind.REMOVED and is_proved
         if is_removal and admission.removed_at is not None:
             raise RemovedFromCluster(sentence, admission.removed_at)
         raise PeerProtocolError(sentence)
@@ -265,6 +273,7 @@ class Handshake:
             hello = await self._welcome(conversation)
             sealed = await conversation.receive_sealed(FrameKind.INTRODUCTION)
         introduction = decode_introduction(sealed.body)
+        certificate = conversation.certificate()
         if introduction.reason is not None:
             raise CallerRefused(
                 hello.sender, quoted(f"node {hello.sender} refuses this node", introduction.reason)
@@ -275,9 +284,10 @@ class Handshake:
             hello.client_url,
             introduction.boot_nonce,
             introduction.purpose is Purpose.SNAPSHOT,
-            self._trust.has_proved_secret(sealed),
+            self._trust.has_proved_secret(sealed)
+            or certificate.names(hello.sender, self.identity.cluster_id),
         )
-        refusal = self._refusal(hello, introduction, sealed)
+        refusal = self._refusal(hello, introduction, sealed, certificate)
         is_peer = introduction.purpose in (Purpose.MESSAGES, Purpose.SNAPSHOT)
         if refusal is None and is_peer and (reason := objection(caller)) is not None:
             refusal = Refusal(reason)
@@ -318,12 +328,20 @@ class Handshake:
         await conversation.send(frame, conversation.sealed(FrameKind.PROOF, proof, key))
         return hello
 
-    def _refusal(self, hello: Hello, introduction: Introduction, sealed: Sealed) -> Refusal | None:
+    def _refusal(
+        self, hello: Hello, introduction: Introduction, sealed: Sealed, certificate: ShownCertificate
+    ) -> Refusal | None:
         identity, envelope = self.identity, self.envelope
+        sender, cluster_id = hello.sender, identity.cluster_id
         if introduction.purpose is Purpose.JOIN:  # it knows neither the cluster nor this node, and has no key
-            return self._trust.lacks_secret(hello.sender, sealed)
-        if hello.cluster_id != identity.cluster_id:
-            return Refusal(other_cluster(hello.cluster_id, identity.cluster_id))
+            if (reason := certificate.objection_to_joiner(sender, cluster_id, envelope)) is not None:
+                return Refusal(reason)
+            return self._trust.lacks_secret(sender, sealed)
+        if hello.cluster_id != cluster_id:
+            return Refusal(other_cluster(hello.cluster_id, cluster_id))
+        reason = certificate.objection(sender, cluster_id, envelope, hello.peer_url)
+        if reason is not None:
+            return Refusal(reason)
         if hello.sender in envelope.removed:
             return Refusal(
                 f"node {hello.sender} was removed from this cluster",
@@ -378,7 +396,8 @@ class Handshake:
             sealed = await conversation.receive_sealed(FrameKind.NOTICE)
         except StreamEnded:
             return  # it means another process, which has ended: this one has taken its place
-        if self._trust.is_proof(caller.sender) and self._trust.unproved(caller.sender, sealed) is None:
+        is_proved = caller.is_of_cluster or self._trust.is_proof(caller.sender)
+        if is_proved and self._trust.unproved(caller.sender, sealed) is None:
             self._second_process(decode_notice(sealed.body))
 
     # ------------------------------------------------------------ both

@@ -66,8 +66,10 @@ class Joiner:
                 # are.
                 conversation = Conversation(stream, self._secret, MAX_FRAME_BYTES)
                 welcome, sealed = await say_hello(conversation, hello)
-                member = welcome.node_id
-                objection = secret_objection(self._secret, sealed, member, self.node_id)
+                certificate, member = conversation.certificate(), welcome.node_id
+                objection = certificate.objection(member, None, None) or secret_objection(
+                    self._secret, sealed, member, self.node_id
+                )
                 introduction = Introduction(Purpose.JOIN, 0, None, False, objection)
                 await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, introduction, None))
                 if objection is not None:
@@ -75,7 +77,11 @@ class Joiner:
                 admission = decode_admission(await self._proved(conversation, FrameKind.ADMISSION, member))
                 if admission.refusal is not None:
                     raise PeerProtocolError(quoted("it refused this node", admission.reason))
-                return decode_join_answer(await self._proved(conversation, FrameKind.JOIN_ANSWER, member))
+                answer = decode_join_answer(await self._proved(conversation, FrameKind.JOIN_ANSWER, member))
+                # Now the cluster is known, and its certificate may be for another one.
+                if (objection := certificate.objection(member, answer.cluster_id, None)) is not None:
+                    raise PeerProtocolError(objection)
+                return answer
 
     async def _proved(self, conversation: Conversation, kind: FrameKind, member: int) -> bytes:
         """The body of the next frame, by a node that has the cluster's secret, if there is one."""

@@ -261,7 +261,7 @@ class Peers:
 
         One that has proved the cluster's secret is of this cluster, whether anybody can say so or not.
         """
-        if caller.sender not in self._known and not caller.has_secret:
+        if caller.sender not in self._known and not caller.is_of_cluster:
             self._known.came(caller.sender)
             return (
                 f"node {caller.sender} is not known to be a member here; this node asks the members that it"
@@ -319,7 +319,7 @@ class Peers:
                 raise PeerProtocolError(f"node {caller.sender} was removed while it introduced itself")
             self._strangers.note(f"node {caller.sender} at {address.url} is not known to be a member yet")
             outgoing = self._add_newcomer(caller.sender, address, host)
-        if caller.has_secret and caller.sender in self._newcomers:
+        if caller.is_of_cluster and caller.sender in self._newcomers:
             self._known.proved(caller.sender)
         outgoing.announce(address, caller.client_url)
         if not caller.is_for_snapshot:

@@ -19,6 +19,7 @@ import trio
 
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.payload.cbor import decode_payload, integer, items, octets
+from raftkv_trio.peers.certificates import ShownCertificate
 from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.framing import HEADER_BYTES, FrameDecoder, FrameKind, encode_frame, of_a_peer
 
@@ -92,6 +93,10 @@ class Conversation:
     async def send(self, *frames: bytes) -> None:
         """Send frames that `plain` and `sealed` have made, in their order. Raises what a stream raises."""
         await self._stream.send_all(b"".join(frames))
+
+    def certificate(self) -> ShownCertificate:
+        """What the other end has shown; call this after something was received."""
+        return ShownCertificate(self._stream)
 
     async def receive(self) -> bytes:
         """The next frame's payload. Raises PeerProtocolError, and what a stream raises."""

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from raftkv_trio._version import __version__
-from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.addresses import ClientAddress, PeerAddress
 from raftkv_trio.cli.commands import program
 from raftkv_trio.cli.serve import serve, server_config
 from raftkv_trio.cli.shared_flags import FLAG_OF, WITHOUT_VARIABLE
@@ -48,7 +48,7 @@ FLAGS = [
     Flag("--cluster", f"1={TWO.replace(',', ',7=')}", node(members={1: MEMBERS[1], 7: MEMBERS[2]})),
     Flag("--port", "0", rest(port=0)),
     Flag("--host", "::1", rest(host="::1")),
-    Flag("--advertise-client", "b:9", rest(advertise=PeerAddress("b", 9))),
+    Flag("--advertise-client", "b:9", rest(advertise=ClientAddress("b", 9))),
     Flag("--data-dir", "/some/where", node(data_dir=Path("/some/where"))),
     Flag("--listen-peer", "[::]:9", node(listen=PeerAddress("::", 9))),
     Flag("--cluster-token", "a b", node(cluster_token="a b")),
@@ -70,10 +70,32 @@ FLAGS = [
     Flag("--host-whitelist", "a.example, \xe9", rest(host_whitelist=("a.example", "\xe9"))),
     Flag("--listen-metrics", "[::1]:9", rest(listen_metrics=PeerAddress("::1", 9))),
 ]
+#: What TLS needs at least, for clients and for peers.
+LEAST_TLS = {
+    "tls": {"--cert-file": "c", "--key-file": "k"},
+    "peer_tls": {"--peer-cert-file": "c", "--peer-key-file": "k", "--peer-trusted-ca-file": "a"},
+}
+CLIENT_AUTH = {"--client-cert-auth": "true", "--trusted-ca-file": "a"}
+#: The flags of TLS: the field, its value in the configuration and as text, and flags that it needs.
+TLS_FLAGS: dict[str, tuple[str, str, Any, str, dict[str, str]]] = {
+    "--cert-file": ("tls", "cert_file", Path("x"), "x", {}),
+    "--key-file": ("tls", "key_file", Path("x"), "x", {}),
+    "--client-cert-auth": ("tls", "client_cert_auth", True, "true", CLIENT_AUTH),
+    "--trusted-ca-file": ("tls", "trusted_ca_file", Path("x"), "x", CLIENT_AUTH),
+    "--client-crl-file": ("tls", "client_crl_file", Path("x"), "x", CLIENT_AUTH),
+    "--tls-min-version": ("tls", "tls_min_version", "1.3", "1.3", {}),
+    "--peer-cert-file": ("peer_tls", "peer_cert_file", Path("x"), "x", {}),
+    "--peer-key-file": ("peer_tls", "peer_key_file", Path("x"), "x", {}),
+    "--peer-trusted-ca-file": ("peer_tls", "peer_trusted_ca_file", Path("x"), "x", {}),
+    "--peer-crl-file": ("peer_tls", "peer_crl_file", Path("x"), "x", {}),
+    "--peer-cert-allowed-san": ("peer_tls", "peer_cert_allowed_san", ("x", "y"), "x, y", {}),
+    "--peer-tls-transition": ("peer_tls", "peer_tls_transition", True, "true", {}),
+}
 #: Flags without a value or outside the configuration of a server, and a value that is not their default.
 OTHERS = {
     "--join": "true",
     "--no-root-members": "true",
+    "--insecure": "true",
     "--cluster-secret-file": "/no/secret",
     "--log-format": "json",
     "--log-level": "debug",
@@ -115,6 +137,10 @@ def test_every_field_that_a_flag_sets_is_in_the_table() -> None:
     fields_of["--heartbeat-interval"].remove("election_ticks")  # which are counted in it
     others = {"--join": {"join"}, "--no-root-members": {"root_members"}}
     others["--cluster-secret-file"] = {"cluster_secret"}  # has tests of its own
+    others["--insecure"] = {"insecure"}
+    others |= {flag: {field} for flag, (_, field, *_) in TLS_FLAGS.items()}
+    of_commands = {"--cacert": {"ca_file"}, "--cert": {"client_cert_file"}, "--key": {"client_key_file"}}
+    others |= of_commands
     assert fields_of | others == {
         flag: {field} for field, flag in FLAG_OF.items() if flag not in WITHOUT_VARIABLE
     }
@@ -159,7 +185,81 @@ def test_flag_and_variable_say_the_same(flag: Flag, monkeypatch: pytest.MonkeyPa
 )
 def test_where_clients_reach_it(arguments: list[str], url: str) -> None:
     """A node announces the address at which it listens; if that is all addresses, the one of its peer URL."""
-    assert configured("--cluster", "http://me:1", *arguments).client_url(5) == url
+    assert configured("--cluster", "http://me:1", "--insecure", *arguments).client_url(5) == url
+
+
+@pytest.mark.parametrize("flag", TLS_FLAGS)
+def test_flags_of_tls(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sets its field, and so does its variable, together with those that it needs."""
+    part, field, value, text, needs = TLS_FLAGS[flag]
+    needed = {name: text for name, text in (LEAST_TLS[part] | needs).items() if name != flag}
+    base = [word for name, text in needed.items() for word in words_of(name, text)]
+    by_flag, other = configured(*base, *words_of(flag, text)), "tls" if part == "peer_tls" else "peer_tls"
+    assert getattr(getattr(by_flag, part), field) == value
+    assert getattr(by_flag, other) is None
+    monkeypatch.setenv(variable(flag), text)
+    assert configured(*base) == by_flag
+
+
+def words_of(flag: str, text: str) -> list[str]:
+    return [flag] if text == "true" else [flag, text]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--cert-file", "c"], ("cert_file", "key_file")),
+        (["--key-file", "k"], ("key_file", "cert_file")),
+        (["--tls-min-version", "1.3"], ("cert_file", "key_file")),
+        (["--trusted-ca-file", "a"], ("cert_file", "key_file")),
+        (
+            ["--cert-file", "c", "--key-file", "k", "--trusted-ca-file", "a"],
+            ("trusted_ca_file", "client_cert_auth"),
+        ),
+        (
+            ["--cert-file", "c", "--key-file", "k", "--client-cert-auth"],
+            ("client_cert_auth", "trusted_ca_file"),
+        ),
+        (
+            ["--cert-file", "c", "--key-file", "k", "--client-crl-file", "r"],
+            ("client_crl_file", "client_cert_auth"),
+        ),
+        (["--peer-cert-file", "c", "--peer-key-file", "k"], ("peer_trusted_ca_file",)),
+        (["--peer-cert-file", "c", "--peer-trusted-ca-file", "a"], ("peer_cert_file", "peer_key_file")),
+        (["--peer-trusted-ca-file", "a"], ("peer_cert_file", "peer_key_file")),
+        (["--peer-tls-transition"], ("peer_cert_file", "peer_key_file")),
+        (["--peer-cert-allowed-san", "x"], ("peer_cert_file", "peer_key_file")),
+        (
+            ["--cluster", "https://a:1"],
+            ("members", "peer_cert_file", "peer_key_file", "peer_trusted_ca_file"),
+        ),
+        (["--host", "0.0.0.0"], ("host", "cert_file", "key_file", "insecure")),
+        (["--host", "node.example"], ("host", "cert_file", "key_file", "insecure")),
+    ],
+)
+def test_half_of_tls_is_none(words: list[str], named: tuple[str, ...]) -> None:
+    """Whatever would leave a connection without what was asked for is refused; so is an open port."""
+    with pytest.raises(ConfigError) as refused:
+        configured(*words)
+    assert refused.value.fields == named
+
+
+def test_the_port_for_clients_is_open_or_secured() -> None:
+    """To other hosts only with TLS, or if it was said that it may be without."""
+    assert configured("--host", "0.0.0.0", "--insecure").is_open
+    assert not configured("--host", "0.0.0.0", "--cert-file", "c", "--key-file", "k").is_open
+    assert not any(configured("--host", host).is_open for host in ("127.0.0.2", "::1", "localhost"))
+
+
+def test_tls_changes_no_cluster() -> None:
+    """The scheme of a peer URL is no part of the cluster's id, nor of a member's address."""
+    secured = configured(
+        "--cluster",
+        TWO.replace("http", "https"),
+        *(w for f, t in LEAST_TLS["peer_tls"].items() for w in (f, t)),
+    )
+    assert secured.node == BASE.node
+    assert secured.node.cluster_id == BASE.node.cluster_id
 
 
 @pytest.mark.parametrize("flag", OTHERS)
@@ -224,7 +324,8 @@ def test_words_in_any_case(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_flag_is_forgotten_here() -> None:
     """The tests above name every flag that there is."""
-    assert {option.opts[0] for option in serve.params} == {*(flag.name for flag in FLAGS), *OTHERS}
+    named = {*(flag.name for flag in FLAGS), *OTHERS, *TLS_FLAGS}
+    assert {option.opts[0] for option in serve.params} == named
 
 
 def test_the_page_of_flags_has_every_flag() -> None:
@@ -241,6 +342,9 @@ def test_the_page_of_flags_has_every_flag() -> None:
         "--no-root-members": "off",
         "--listen-metrics": "none",
         "--cluster-secret-file": "none",
+        **dict.fromkeys(TLS_FLAGS, "none"),
+        **dict.fromkeys(("--client-cert-auth", "--peer-tls-transition", "--insecure"), "off"),
+        "--tls-min-version": "1.2",
     }
     expected = []
     for option in serve.params:

@@ -51,15 +51,16 @@ FORM = "is not of the form http://host:port"
         (["--cluster", "http://[::1:1"], None),
         (
             ["--cluster", "127.0.0.1:9021"],
-            "peer URL '127.0.0.1:9021' does not begin with http:// or tcp://; write http://127.0.0.1:9021",
+            "peer URL '127.0.0.1:9021' does not begin with http://, https:// or tcp://; write http://127.0.0.1:9021",
         ),
         (
             ["--cluster", "ftp://a:1"],
-            "peer URL 'ftp://a:1' does not begin with http:// or tcp://; write http://host:port",
+            "peer URL 'ftp://a:1' does not begin with http://, https:// or tcp://; write http://host:port",
         ),
         (
             ["--cluster", "https://a:1"],
-            "peer URL 'https://a:1' asks for TLS, which is not supported yet; write http://host:port",
+            "--cluster has a URL with https://, and there is no certificate for peers; name it with"
+            " --peer-cert-file, --peer-key-file and --peer-trusted-ca-file, or write http://",
         ),
         (["--cluster", "http://a:1,http://b:1,tcp://a:1"], "--cluster names http://a:1 twice"),
         (["--cluster", "1=http://a:1,1=http://b:1"], "--cluster names id 1 twice"),

@@ -93,7 +93,11 @@ def test_nobody_answers(tmp_path: Path, free_ports: Callable[[int], list[int]]) 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--endpoint", "https://a:1"], "--endpoint 'https://a:1' asks for TLS, which is not supported yet"),
+        (["--cert", "c"], "--cert is only half of a pair; name the other half with --key"),
+        (
+            ["--endpoint", "https://a:1", "--cacert", "none"],
+            "--cacert none has no certificate in PEM, or cannot be read",
+        ),
         (["--endpoint", "a"], "--endpoint 'a' is not of the form host:port"),
         (["--timeout", "0"], "--timeout must be positive"),
         (["-w", "xml"], "Invalid value for '-w'"),

@@ -19,6 +19,7 @@ from raftkv_trio.client.load.tally import Tally
 from raftkv_trio.client.load.targets import Targets
 from raftkv_trio.client.members import Members, why_no_leader
 from raftkv_trio.errors import RaftKVError, leaves
+from raftkv_trio.tcp_stream import TcpStream
 from tests.client.stranger import open_stranger
 
 
@@ -75,7 +76,7 @@ async def connection_and_server() -> AsyncIterator[tuple[LoadConnection, trio.So
     """A connection, and the other end of it."""
     ours, theirs = (trio.SocketStream(end) for end in trio.socket.socketpair())
     async with ours, theirs:
-        yield LoadConnection(ours), theirs
+        yield LoadConnection(TcpStream(ours)), theirs
 
 
 async def answers(*replies: bytes) -> list[int]:

@@ -14,6 +14,7 @@ from raftkv_trio.config import RestConfig
 from raftkv_trio.http import Request, Response, plain
 from raftkv_trio.http.app_exchange import AppServer
 from raftkv_trio.http.client_connection import Connection
+from raftkv_trio.tcp_stream import TcpStream
 from tests.rest.serving import PATIENCE_S, Wire
 
 HEAD = b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -26,7 +27,9 @@ class Server:
         self.app: ASGIFramework = QuartTrio(__name__)  # nothing is left to it
         self.begun: list[bytes] = []
         self.task: trio.lowlevel.Task | None = None
-        self.connection = Connection(self, AppServer(self.app), RestConfig(), _count, is_idle_now, stream)
+        self.connection = Connection(
+            self, AppServer(self.app), RestConfig(), _count, is_idle_now, TcpStream(stream)
+        )
 
     async def run(self) -> None:
         self.task = trio.lowlevel.current_task()

@@ -13,6 +13,9 @@ matter of who says what. It speaks in one of three roles:
             await stream.say(peer.message(MessageType.HEARTBEAT, term=2**63 - 1))
         await siege.check_unharmed()
 
+With the fixture `security` all of it is said over TCP, and once more over mutual TLS. There a member and a
+joiner have certificates of their own, and a stranger has one that names no node.
+
 A node that `besieged` runs may be stopped and started again (`siege.restart`): what a peer said must not end
 its next start either.
 """
@@ -27,21 +30,28 @@ import trio
 
 from raftkv_trio import Committed, NodeConfig
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import PeerTls
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.peers.connection import receive_payload
 from raftkv_trio.peers.framing import FrameDecoder, FrameKind
 from raftkv_trio.peers.handshake_frames import Admission, JoinAnswer, Purpose, decode_join_answer
 from raftkv_trio.peers.wire import encode_messages
 from raftkv_trio.raft.types import Message, MessageType
+from raftkv_trio.tls.contexts import Files, make_contexts
+from raftkv_trio.tls.stream import TlsStream, Turns
 from tests.conftest import find_free_ports
 from tests.machines import Commands
 from tests.peers.handmade import Side
 from tests.restarting import RestartingNode
+from tests.tls.certificates import Authority
+from tests.tls.configs import peer_tls
 
 #: A chunk that is in no snapshot of the nodes' state machine.
 GARBAGE = b"garbage"
 #: A command that the nodes' state machine does not know, and so could not apply.
 NEWER = b"newer"
+#: Whether nodes and peers speak TLS; set by the fixture `security`.
+IS_SECURED = False
 #: For what must happen soon, on however slow a machine.
 PATIENCE_S = 60.0
 
@@ -55,6 +65,7 @@ class HostilePeer:
         node_id: under which it speaks.
         directory_id: of the data directory that it claims to have.
         secret: the cluster secret that it has.
+        tls: its certificate, and whom it trusts; None: it speaks without TLS.
         peer_url: where it claims to listen; it does not, unless `listening` is used.
     """
 
@@ -68,7 +79,9 @@ class HostilePeer:
         directory_id: bytes = b"h" * 16,
         secret: bytes | None = None,
         peer_url: str | None = "http://127.0.0.1:1",
+        tls: PeerTls | None = None,
     ) -> None:
+        self.tls = tls
         self.target, self.target_id = target, target_id
         self.cluster_id, self.node_id, self.directory_id = cluster_id, node_id, directory_id
         self.peer_url = peer_url
@@ -78,9 +91,15 @@ class HostilePeer:
         """A raft message from this peer to its target."""
         return Message(**({"type": kind, "to": self.target_id, "from_": self.node_id} | fields))
 
-    async def connect(self) -> trio.SocketStream:
+    async def connect(self) -> trio.abc.HalfCloseableStream:
         """A connection on which nothing was said yet."""
-        return await trio.open_tcp_stream(self.target.host, self.target.port)
+        stream = await trio.open_tcp_stream(self.target.host, self.target.port)
+        if self.tls is None:
+            return stream
+        context = make_contexts(Files.of_peers(self.tls)).client
+        secured = TlsStream(stream, context, Turns(), server_side=False)
+        await secured.handshake()
+        return secured
 
     def side(self, connection: trio.abc.Stream) -> Side:
         """Its side of a handshake."""
@@ -117,7 +136,7 @@ class HostileStream:
         admission: the node's answer to the handshake.
     """
 
-    def __init__(self, connection: trio.SocketStream, admission: Admission) -> None:
+    def __init__(self, connection: trio.abc.HalfCloseableStream, admission: Admission) -> None:
         self.connection = connection
         self.admission = admission
         self._decoder = FrameDecoder()
@@ -198,8 +217,8 @@ class BesiegedNode(RestartingNode):
         machine: its state machine, since its last start.
     """
 
-    def __init__(self, config: NodeConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: NodeConfig, tls: PeerTls | None = None) -> None:
+        super().__init__(config, tls)
         self.machine = CheckedCommands()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -215,12 +234,18 @@ class Siege:
         nodes: those that run, by id.
         addresses: of all members, the hostile one included.
         cluster_id: theirs.
+        authority: the CA of their certificates; None without TLS.
     """
 
     def __init__(
-        self, nodes: Mapping[int, BesiegedNode], addresses: Mapping[int, PeerAddress], nursery: trio.Nursery
+        self,
+        nodes: Mapping[int, BesiegedNode],
+        addresses: Mapping[int, PeerAddress],
+        nursery: trio.Nursery,
+        authority: Authority | None,
     ) -> None:
         self.nodes = nodes
+        self.authority = authority
         self.addresses = addresses
         self.cluster_id = nodes[min(nodes)].config.cluster_id
         self._nursery = nursery
@@ -231,7 +256,11 @@ class Siege:
 
     def stranger(self, to: int, *, node_id: int = 99) -> HostilePeer:
         """One who is no member."""
-        return self._peer(to, node_id, peer_url="http://127.0.0.1:1")
+        authority = self.authority
+        tls = (
+            None if authority is None else peer_tls(authority, authority.issue("stranger", [], ["127.0.0.1"]))
+        )
+        return self._peer(to, node_id, peer_url="http://127.0.0.1:1", tls=tls)
 
     def member(self, to: int) -> HostilePeer:
         """The voter that does not run: no node has met it before."""
@@ -254,13 +283,16 @@ class Siege:
         )
         return self._peer(to, node_id, peer_url=address.url)
 
-    def _peer(self, to: int, node_id: int, *, peer_url: str) -> HostilePeer:
+    def _peer(self, to: int, node_id: int, *, peer_url: str, tls: PeerTls | None = None) -> HostilePeer:
+        if tls is None and self.authority is not None:
+            tls = peer_tls(self.authority, self.authority.node(node_id))
         return HostilePeer(
             self.addresses[to],
             target_id=to,
             cluster_id=self.cluster_id,
             node_id=node_id,
             peer_url=peer_url,
+            tls=tls,
         )
 
     # ------------------------------------------------------------ the nodes
@@ -293,7 +325,8 @@ class Siege:
 
     async def start(self, config: NodeConfig) -> BesiegedNode:
         """Start one more node, in a directory of its own."""
-        node = BesiegedNode(replace(config, data_dir=config.data_dir.with_name(str(config.node_id))))
+        tls = member_tls(self.authority, config.node_id)
+        node = BesiegedNode(replace(config, data_dir=config.data_dir.with_name(str(config.node_id))), tls)
         await self._nursery.start(node.run)
         return node
 
@@ -328,6 +361,11 @@ class Siege:
                 await trio.sleep(0.01)
 
 
+def member_tls(authority: Authority | None, node_id: int) -> PeerTls | None:
+    """A member's certificate, and whom it trusts; None without a CA."""
+    return None if authority is None else peer_tls(authority, authority.node(node_id))
+
+
 @asynccontextmanager
 async def besieged(directory: Path, *, running: int = 2, **settings: Any) -> AsyncIterator[Siege]:
     """Nodes 1 and 2 of a cluster of three, which lead and follow; the last voter does not run.
@@ -340,14 +378,19 @@ async def besieged(directory: Path, *, running: int = 2, **settings: Any) -> Asy
     ports = find_free_ports(running + 1)
     addresses = {i: PeerAddress("127.0.0.1", port) for i, port in enumerate(ports, start=1)}
     settings = {"segment_bytes": 1024 * 1024} | settings
-    nodes = {
-        i: BesiegedNode(NodeConfig(node_id=i, members=addresses, data_dir=directory / str(i), **settings))
+    configs = [
+        NodeConfig(node_id=i, members=addresses, data_dir=directory / str(i), **settings)
         for i in list(addresses)[:running]
+    ]
+    cluster_id = configs[0].cluster_id
+    authority = Authority(directory, cluster_id=cluster_id) if IS_SECURED else None
+    nodes = {
+        config.node_id: BesiegedNode(config, member_tls(authority, config.node_id)) for config in configs
     }
     async with trio.open_nursery() as nursery:
         for node in nodes.values():
             await nursery.start(node.run)
-        siege = Siege(nodes, addresses, nursery)
+        siege = Siege(nodes, addresses, nursery, authority)
         await siege.propose(b"before")
         yield siege
         nursery.cancel_scope.cancel()

@@ -18,7 +18,7 @@ from raftkv_trio.peers.wire import Forward, ForwardChange
 from raftkv_trio.raft.types import ConfState, Message, MessageType
 from raftkv_trio.storage import Bootstrap, Disk, NodeStorage, OsDisk, open_storage
 from raftkv_trio.sync import ByteBoundedQueue, Wakeup
-from raftkv_trio.world import ThreadWorker, World
+from raftkv_trio.world import Network, TcpNetwork, ThreadWorker, World
 from tests.peers.handmade import CLUSTER_ID, dialled
 
 
@@ -77,6 +77,7 @@ class BareMember:
         disk: Disk | None = None,
         secret: bytes | None = None,
         snapshot_check: SnapshotCheck | None = None,
+        network: Network | None = None,
     ) -> None:
         bootstrap = Bootstrap(cluster_id=cluster_id, conf_state=ConfState(voters=(1, 2)), envelope=b"-")
         self.storage: NodeStorage = open_storage(
@@ -97,7 +98,7 @@ class BareMember:
             envelope=Envelope.of(addresses),
             peer_keys=PeerKeys(self.storage, ThreadWorker()),
             cluster_secret=secret,
-            world=World(),
+            world=World(network=network or TcpNetwork()),
             max_outbox_bytes=1 << 20,
             client_url=f"http://node-{node_id}",
             inbox=self.inbox,

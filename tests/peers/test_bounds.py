@@ -21,6 +21,8 @@ from raftkv_trio.peers.wire import (
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.hostile import NEWER, BesiegedNode, HostilePeer, besieged
 
+pytestmark = pytest.mark.usefixtures("security")
+
 #: A frame that is refused, for this reason.
 Attempt = tuple[str, Callable[[BesiegedNode, HostilePeer], bytes]]
 FRAME_OVERHEAD_BYTES = 100

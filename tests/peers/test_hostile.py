@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.peers.hostile import besieged
+
+pytestmark = pytest.mark.usefixtures("security")
 
 
 async def test_the_nodes_under_siege_work(tmp_path: Path) -> None:

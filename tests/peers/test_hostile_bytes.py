@@ -22,6 +22,8 @@ from tests.machines import Commands
 from tests.peers.hostile import PATIENCE_S, besieged
 from tests.test_strict_cbor import colliding, empty_lists
 
+pytestmark = pytest.mark.usefixtures("security")
+
 
 @pytest.mark.parametrize(
     ("payload", "reason"),

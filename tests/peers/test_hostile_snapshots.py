@@ -25,6 +25,8 @@ from raftkv_trio.storage.snapshot_file import SnapshotFile
 from raftkv_trio.testing.world.simulated_disk import SimulatedDisk
 from tests.peers.hostile import GARBAGE, HostilePeer, besieged
 
+pytestmark = pytest.mark.usefixtures("security")
+
 VOTERS = ConfState(voters=(1, 2, 3))
 
 

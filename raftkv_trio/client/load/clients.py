@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from http import HTTPStatus
+from math import inf
 from time import perf_counter
 
 import trio
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.load.connection import BrokenExchangeError, LoadConnection
+from raftkv_trio.client.load.connection import BrokenExchangeError, Connections, LoadConnection
 from raftkv_trio.client.load.load import PUT, SUCCESS, Load, Requests
 from raftkv_trio.client.load.tally import Tally, sentence_of
 from raftkv_trio.client.load.targets import Targets
@@ -29,19 +30,23 @@ async def fill(load: Load, server: PeerAddress, value: bytes, tally: Tally) -> N
     Raises RaftKVError if one cannot be written. After cancellation some of them are written.
     """
     requests = Requests(load, server, value)
-    keys = iter(range(load.keys))
+    connections, keys = Connections(load.trust), iter(range(load.keys))
     async with trio.open_nursery() as nursery:
         for _ in range(min(load.clients, load.keys, _MAX_FILLING)):
-            nursery.start_soon(_write_keys, load, server, requests, keys, tally)
+            nursery.start_soon(_write_keys, load, server, connections, requests, keys, tally)
 
 
 async def _write_keys(
-    load: Load, server: PeerAddress, requests: Requests, keys: Iterator[int], tally: Tally
+    load: Load,
+    server: PeerAddress,
+    connections: Connections,
+    requests: Requests,
+    keys: Iterator[int],
+    tally: Tally,
 ) -> None:
     try:
         with trio.fail_after(load.timeout_s) as scope:
-            async with await trio.open_tcp_stream(server.host, server.port) as stream:
-                connection = LoadConnection(stream)
+            async with connections.open(server) as connection:
                 for key in keys:
                     scope.deadline = trio.current_time() + load.timeout_s
                     status = await connection.exchange(*requests.put(key))
@@ -66,12 +71,13 @@ async def run_clients(load: Load, targets: Targets, value: bytes, tally: Tally) 
     """
     tally.begin(perf_counter())
     ends_s = perf_counter() + load.duration_s
+    connections = Connections(load.trust)
     try:
         async with trio.open_nursery() as following:
             following.start_soon(targets.follow_leader)
             async with trio.open_nursery() as nursery:
                 for number in range(load.clients):
-                    client = _Client(load, targets, number, value, tally, ends_s=ends_s)
+                    client = _Client(load, targets, number, connections, value, tally, ends_s=ends_s)
                     nursery.start_soon(client.run)
             following.cancel_scope.cancel()
     finally:
@@ -80,9 +86,17 @@ async def run_clients(load: Load, targets: Targets, value: bytes, tally: Tally) 
 
 class _Client:
     def __init__(
-        self, load: Load, targets: Targets, number: int, value: bytes, tally: Tally, ends_s: float
+        self,
+        load: Load,
+        targets: Targets,
+        number: int,
+        connections: Connections,
+        value: bytes,
+        tally: Tally,
+        ends_s: float,
     ) -> None:
         self._load = load
+        self._connections = connections
         self._targets = targets
         self._number = number
         self._server = targets.server_of(number)
@@ -97,20 +111,18 @@ class _Client:
         while (left_s := self._ends_s - perf_counter()) > 0:
             self._turn_to_target()
             try:
-                with trio.fail_after(min(left_s, timeout_s)):
-                    stream = await trio.open_tcp_stream(self._server.host, self._server.port)
+                with trio.fail_after(min(left_s, timeout_s)) as dialling:
+                    async with self._connections.open(self._server) as connection:
+                        dialling.deadline = inf
+                        await self._ask_over(connection)
             except trio.TooSlowError:
                 if left_s >= timeout_s:  # otherwise it was the run that ended
                     self._tally.unreached[_NO_CONNECTION] += 1
                     self._targets.doubt()
-                continue
             except OSError as error:
                 self._tally.unreached[reason_of(error)] += 1
                 self._targets.doubt()
                 await trio.sleep(min(_RETRY_S, left_s))
-                continue
-            async with stream:
-                await self._ask_over(LoadConnection(stream))
 
     def _turn_to_target(self) -> None:
         if (server := self._targets.server_of(self._number)) is not self._server:

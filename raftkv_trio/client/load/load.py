@@ -2,11 +2,12 @@
 
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import MAX_MESSAGE_BYTES, RestConfig
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.tls.clients import Trust
 
 GET, PUT, MIXED = "get", "put", "mixed"
 #: Where the keys of a load are; they stay in the store.
@@ -27,6 +28,7 @@ class Load:
         clients: how many ask at the same time, each on a connection of its own.
         read_percent: of the requests of `mixed`, how many are GETs.
         timeout_s: the longest that a client waits for one response.
+        trust: which servers are trusted, if they speak TLS.
 
     Raises ConfigError for a load that no node could carry.
     """
@@ -38,6 +40,7 @@ class Load:
     duration_s: float
     read_percent: int
     timeout_s: float
+    trust: Trust = field(default_factory=Trust)
 
     def __post_init__(self) -> None:
         if not 0 < self.duration_s <= MAX_DURATION_S:
@@ -76,7 +79,7 @@ class Requests:
     """
 
     def __init__(self, load: Load, server: PeerAddress, value: bytes) -> None:
-        host = server.url.removeprefix("http://").encode()
+        host = server.authority.encode()
         self._get = b"GET %b%%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (KEY_PREFIX.encode(), _doubled(host))
         self._put = b"PUT %b%%d HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n\r\n" % (
             KEY_PREFIX.encode(),

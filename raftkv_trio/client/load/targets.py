@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
-from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.addresses import ClientAddress, PeerAddress
 from raftkv_trio.client.members import open_cluster, why_no_leader
 from raftkv_trio.client.rest import RestClient, open_rest_client
 from raftkv_trio.client.status import survey
 from raftkv_trio.errors import ConfigError, RaftKVError
+from raftkv_trio.tls.clients import Trust
 
 #: How often the leader is asked whether it still leads: a leader that was deposed goes on answering, since it
 #: forwards requests to the new one.
@@ -26,6 +27,7 @@ class Targets:
         servers: the leader, or that and the other members; at least one.
         known: where members may be asked who leads.
         follows_leader: whether all clients go to another server when that leads.
+        trust: which members are trusted that speak TLS.
         left_out: why a member gets no load though all members should, by its id.
 
     Attributes:
@@ -39,11 +41,13 @@ class Targets:
         known: Sequence[PeerAddress] = (),
         *,
         follows_leader: bool = False,
+        trust: Trust | None = None,
         left_out: Mapping[int, str] | None = None,
     ) -> None:
         self._servers = list(servers)
         self._known = [*known]
         self.follows_leader = follows_leader
+        self._trust = trust
         self._doubted = trio.Event()
         self.left_out = dict(left_out or {})
         self.loaded = list(servers)
@@ -73,7 +77,7 @@ class Targets:
         """
         if not self.follows_leader:
             return
-        async with open_rest_client(_ANSWER_S) as rest:
+        async with open_rest_client(_ANSWER_S, self._trust) as rest:
             while True:
                 with trio.move_on_after(_LOOK_S):
                     await self._doubted.wait()
@@ -92,7 +96,7 @@ class Targets:
 
     async def _turn_to_new_leader(self) -> None:
         try:
-            reports = await survey(self._known, _ANSWER_S)
+            reports = await survey(self._known, _ANSWER_S, self._trust)
         except RaftKVError:
             return  # nobody answers now; the next look may find one
         # A leader that is cut off goes on as one for a while: that of the highest term is the one.
@@ -104,12 +108,14 @@ class Targets:
                 self.loaded.append(found)
 
 
-async def find_targets(endpoints: Sequence[PeerAddress], timeout_s: float, *, all_members: bool) -> Targets:
+async def find_targets(
+    endpoints: Sequence[PeerAddress], timeout_s: float, trust: Trust | None = None, *, all_members: bool
+) -> Targets:
     """The leader, or every member that answers the leader; the leader comes first.
 
     Raises RaftKVError if no endpoint answers, or no member knows where the leader is.
     """
-    async with open_cluster(endpoints, timeout_s) as cluster:
+    async with open_cluster(endpoints, timeout_s, trust) as cluster:
         seen = await cluster.members()
     if seen.leader is None:
         raise RaftKVError(why_no_leader(seen))
@@ -125,11 +131,12 @@ async def find_targets(endpoints: Sequence[PeerAddress], timeout_s: float, *, al
             others.append(address)
     if all_members:
         return Targets(list(dict.fromkeys([seen.leader, *others])), left_out=left_out)
-    return Targets([seen.leader], [*dict.fromkeys([*endpoints, *others])], follows_leader=True)
+    known = [*dict.fromkeys([*endpoints, *others])]
+    return Targets([seen.leader], known, follows_leader=True, trust=trust)
 
 
-def _parsed(url: str | None) -> PeerAddress | None:
+def _parsed(url: str | None) -> ClientAddress | None:
     try:
-        return None if url is None else PeerAddress.parse(url, "client URL")
+        return None if url is None else ClientAddress.parse(url, "client URL")
     except ConfigError:
         return None

@@ -1,0 +1,241 @@
+"""From files to contexts of OpenSSL that have been tried.
+
+What a context is made of is tried before it is used: the certificate makes a handshake, in memory, with one
+who trusts it. That shows that key and certificate belong together, that the certificate is valid now, and
+that it may be used for what it is for.
+"""
+
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from raftkv_trio.config import ClientTls, PeerTls
+from raftkv_trio.errors import ConfigError
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+# TLS 1.2 with forward secrecy and authenticated encryption only; those of 1.3 are all like that.
+_CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_EXPIRED, _NOT_YET_VALID, _REVOKED = 10, 9, 23  # X509_V_ERR_... of OpenSSL
+_CLOCK = "renew it, or set this machine's clock if that is wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of one side, each with the field of the configuration that names it.
+
+    Attributes:
+        certificate, key, authorities, revoked: a field's name and the path; the last two may be None.
+        min_version: the lowest version of TLS.
+    """
+
+    certificate: tuple[str, Path]
+    key: tuple[str, Path]
+    authorities: tuple[str, Path] | None
+    revoked: tuple[str, Path] | None
+    min_version: str
+
+    @classmethod
+    def of_clients(cls, tls: ClientTls) -> "Files":
+        """What the port for clients is made of."""
+        assert tls.cert_file is not None
+        assert tls.key_file is not None
+        return cls(
+            ("cert_file", tls.cert_file),
+            ("key_file", tls.key_file),
+            None if tls.trusted_ca_file is None else ("trusted_ca_file", tls.trusted_ca_file),
+            None if tls.client_crl_file is None else ("client_crl_file", tls.client_crl_file),
+            tls.tls_min_version,
+        )
+
+    @classmethod
+    def of_peers(cls, tls: PeerTls) -> "Files":
+        """What the connections between members are made of."""
+        assert tls.peer_cert_file is not None
+        assert tls.peer_key_file is not None
+        assert tls.peer_trusted_ca_file is not None
+        return cls(
+            ("peer_cert_file", tls.peer_cert_file),
+            ("peer_key_file", tls.peer_key_file),
+            ("peer_trusted_ca_file", tls.peer_trusted_ca_file),
+            None if tls.peer_crl_file is None else ("peer_crl_file", tls.peer_crl_file),
+            "1.3",
+        )
+
+    def read(self) -> Mapping[str, bytes]:
+        """The content of each file, by its field. Raises ConfigError if one cannot be read."""
+        contents = {}
+        for name, path in filter(None, (self.certificate, self.key, self.authorities, self.revoked)):
+            try:
+                contents[name] = path.read_bytes()
+            except OSError as error:
+                raise ConfigError(f"cannot read `{name}` {path}: {error.strerror or error}") from error
+        return contents
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """What connections are made with, all of one moment.
+
+    Attributes:
+        server, client: for connections that are accepted, and for those that are dialled.
+        not_after: when this side's own certificate ends, in seconds since 1970.
+    """
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    not_after: float
+
+
+def make_contexts(files: Files) -> Contexts:
+    """Contexts that have been tried; takes milliseconds. Raises ConfigError, which names fields and files."""
+    contents = files.read()
+    leaf = _first_certificate(files.certificate, contents)
+    _check_key(files.key, contents)
+    server, client = (_context(files, protocol) for protocol in _PROTOCOLS)
+    not_after = _try_certificate(files, leaf)
+    if files.authorities is not None and files.authorities[0] == "peer_trusted_ca_file":
+        _try_each_other(files, server, client)
+    return Contexts(server, client, not_after)
+
+
+_PROTOCOLS = (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _context(files: Files, protocol: int, *, verifies: bool = True) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = _VERSIONS[files.min_version]
+    context.set_ciphers(_CIPHERS_1_2)
+    # No tickets: they come after the handshake, and an end that only sends never reads them, so that both
+    # could wait for room. No new handshake on a connection: it costs the server more than the client.
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    if protocol == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0
+    else:
+        context.check_hostname = False  # `names.py` says what counts instead
+    try:
+        context.load_cert_chain(files.certificate[1], files.key[1], password=_no_passphrase)
+    except OSError as error:  # ssl.SSLError is one
+        raise _pair_refused(files, error) from error
+    context.verify_mode = ssl.CERT_NONE
+    if verifies and files.authorities is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        _trust(context, files.authorities)
+        if files.revoked is not None:
+            _trust(context, files.revoked)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    return context
+
+
+def _no_passphrase() -> bytes:
+    return b""  # asking a terminal for it would stop the program
+
+
+def _trust(context: ssl.SSLContext, file: tuple[str, Path]) -> None:
+    name, path = file
+    try:
+        context.load_verify_locations(path)
+    except OSError as error:
+        what = "no CRL in PEM" if name.endswith("crl_file") else "no certificate in PEM"
+        raise ConfigError(f"`{name}` {path} has {what}, or cannot be read") from error
+
+
+def _pair_refused(files: Files, error: OSError) -> ConfigError:
+    (certificate, certificate_path), (key, key_path) = files.certificate, files.key
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        return ConfigError(
+            f"`{key}` {key_path} is not the key of the certificate in `{certificate}` {certificate_path}"
+        )
+    reason = getattr(error, "reason", None) or error.strerror or str(error)
+    return ConfigError(
+        f"`{certificate}` {certificate_path} and `{key}` {key_path} are no certificate and key that can be"
+        f" used: {str(reason).replace('_', ' ').lower()}"
+    )
+
+
+def _first_certificate(file: tuple[str, Path], contents: Mapping[str, bytes]) -> bytes:
+    """In DER. The first one of a chain is the server's own."""
+    name, path = file
+    match = _CERTIFICATE.search(contents[name].decode("latin-1"))
+    if match is None:
+        raise ConfigError(f"`{name}` {path} has no certificate in PEM")
+    try:
+        return ssl.PEM_cert_to_DER_cert(match[0])
+    except ValueError as error:
+        raise ConfigError(f"`{name}` {path} has no whole certificate in PEM") from error
+
+
+def _check_key(file: tuple[str, Path], contents: Mapping[str, bytes]) -> None:
+    name, path = file
+    if b"PRIVATE KEY-----" not in contents[name]:
+        raise ConfigError(f"`{name}` {path} has no private key in PEM")
+    if b"ENCRYPTED" in contents[name]:
+        raise ConfigError(f"`{name}` {path} has a passphrase; remove it with `openssl pkey`")
+
+
+# ---------------------------------------------------------------- trying
+
+
+def _try_certificate(files: Files, leaf: bytes) -> float:
+    """Make a handshake with one who trusts this very certificate; returns when the certificate ends."""
+    name, path = files.certificate
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    trusting.load_verify_locations(cadata=leaf)
+    plain_server = _context(files, ssl.PROTOCOL_TLS_SERVER, verifies=False)
+    try:
+        certificate = _handshake(plain_server, trusting).getpeercert()
+    except ssl.SSLCertVerificationError as error:
+        raise ConfigError(f"`{name}` {path} {_why_invalid(error)}") from error
+    except ssl.SSLError as error:
+        raise ConfigError(f"`{name}` {path} cannot be used: {error.reason or error}") from error
+    assert certificate is not None  # it was verified
+    return float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
+
+
+def _try_each_other(files: Files, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """Make a handshake as between two members that have this node's files."""
+    assert files.authorities is not None
+    (name, path), (authorities, authorities_path) = files.certificate, files.authorities
+    try:
+        _handshake(server, client)
+    except ssl.SSLCertVerificationError as error:
+        why = _why_invalid(error)
+        raise ConfigError(
+            f"`{name}` {path} {why}, as members see it that trust `{authorities}` {authorities_path}"
+        ) from error
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"`{name}` {path} cannot be used between members: {error.reason or error}"
+        ) from error
+
+
+def _why_invalid(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code == _EXPIRED:
+        return f"has expired; {_CLOCK}"
+    if error.verify_code == _NOT_YET_VALID:
+        return f"is not valid yet; {_CLOCK}"
+    if error.verify_code == _REVOKED:
+        return "was revoked; use another one"
+    return f"is no certificate that others accept: {error.verify_message}"
+
+
+def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
+    """Both sides of a handshake in memory; returns the client's. Raises ssl.SSLError."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [
+        client.wrap_bio(to_client, to_server, server_side=False),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    open_sides = list(sides)
+    while open_sides:
+        for side in list(open_sides):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            open_sides.remove(side)
+    return sides[0]
