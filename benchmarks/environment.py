@@ -37,9 +37,14 @@ def _load() -> str:
 
 
 def _commit() -> str:
-    """The short hash of the checkout, with a plus if files differ from it."""
+    """The short hash of the checkout, with a plus if files differ from it, except documents.
+
+    A run that is made in pieces writes into a document, which changes nothing that is measured.
+    """
     commit = _output("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
-    changed = _output("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
+    changed = _output(
+        "git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"
+    )
     return f"{commit}{'+' if changed else ''}" if commit else "unknown"
 
 

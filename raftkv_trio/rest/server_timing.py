@@ -1,7 +1,8 @@
 """`Server-Timing` (W3C): where the time of one PUT went, for a client that asks with `X-Raft-Trace: 1`.
 
-Each metric of the field is a point that the write has come to, in milliseconds since its request was parsed;
-`node/tracing.py` has the points. Without the request's field nothing is timed.
+Each metric of the field is a point that the write has come to, in milliseconds since the head of its request
+was parsed; `node/tracing.py` has the points. Only the answer to a PUT that succeeds has the field. Without
+the request's field nothing is timed.
 """
 
 from raftkv_trio.http import Request, Response
