@@ -416,3 +416,24 @@ async def test_silent_connections_keep_no_member_away(
             await connected(one, 2)
         for stream in silent:
             await stream.aclose()
+
+
+async def test_members_go_over_to_tls_one_by_one(
+    ca: Authority, addresses: dict[int, PeerAddress], tmp_path: Path
+) -> None:
+    """During a transition a member speaks with those that know TLS, and with those that do not yet."""
+    between = {i: peer_tls(ca, ca.node(i), peer_tls_transition=True) for i in (1, 2)}
+    only = {i: peer_tls(ca, ca.node(i)) for i in (1, 2)}
+    for first, second in (
+        (None, None),
+        (between[1], None),
+        (between[1], between[2]),
+        (only[1], between[2]),
+        (only[1], only[2]),
+    ):
+        async with (
+            member(1, addresses, tmp_path, first) as (one, _),
+            member(2, addresses, tmp_path, second) as (two, _),
+        ):
+            await connected(one, 2)
+            await connected(two, 1)
