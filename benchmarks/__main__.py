@@ -1,6 +1,7 @@
 """The command: `python -m benchmarks`, in the root of the repository."""
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -55,9 +56,13 @@ def main() -> int:
             run.cut_short(str(error))
     signal.alarm(0)
     failures = outputs.write(environment, run.measured, plan.rounds)
+    try:
+        print(as_markdown(environment, run.measured), end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        failures.append("the table: nobody reads it")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
-    print(as_markdown(environment, run.measured), end="")
     return 1 if failures or any(figures.failed for figures in run.measured.values()) else 0
 
 

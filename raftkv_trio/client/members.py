@@ -194,9 +194,11 @@ def why_no_leader(seen: Members) -> str:
     """What to tell a user where `seen.leader` is None."""
     if seen.leader_id is None:
         return "no leader is known; see `raftkv-trio status` for the members that answer"
-    return (
-        f"node {seen.leader_id} leads, but the member that was asked does not know its client URL; try again"
-    )
+    leads = f"node {seen.leader_id} leads"
+    url = next((m["client_url"] for m in seen.members if m["id"] == seen.leader_id), None)
+    if url is None:
+        return f"{leads}, but the member that was asked does not know its client URL; try again"
+    return f"{leads}, and announces a malformed client URL: {printable(url)}"
 
 
 def _leader_id(status: Any) -> int | None:

@@ -14,14 +14,16 @@ from benchmarks.outputs import Outputs
 from benchmarks.processes import BenchmarkError
 
 ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "benchmarks"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def refused(arguments: Sequence[str]) -> str:
     """What the command says instead of measuring anything."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
+        [*COMMAND, *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=60,
@@ -54,6 +56,21 @@ def test_quick_has_a_plan_of_its_own() -> None:
         sentence = f"error: {flag} does not apply to --quick; leave out one of them\n"
         assert refused(["--quick", flag, "2"]) == sentence
     assert refused(["--quick", "--write-docs"]).startswith("error: --write-docs does not apply to --quick")
+
+
+def test_a_table_that_nobody_reads(tmp_path: Path) -> None:
+    """Files are written all the same, and a sentence says so."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*COMMAND, "--quick", "--only", "disk", "--json", str(tmp_path / "a.json")]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=ENVIRONMENT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (1, ["error: the table: nobody reads it"])
+    assert (tmp_path / "a.json").exists()
 
 
 def test_the_page_is_looked_at_first(tmp_path: Path) -> None:

@@ -177,6 +177,8 @@ def test_why_there_is_no_leader_to_load() -> None:
     """Nobody leads, or nobody who was asked knows where the leader serves clients."""
     assert why_no_leader(Members(None, [])).startswith("no leader is known; see `raftkv-trio status`")
     assert why_no_leader(Members(3, [{"id": 3, "client_url": None}])).startswith("node 3 leads, but ")
+    malformed = Members(3, [{"id": 3, "client_url": "a\n"}])
+    assert why_no_leader(malformed) == "node 3 leads, and announces a malformed client URL: a\\n"
 
 
 async def test_all_clients_write_one_value() -> None:
