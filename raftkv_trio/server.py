@@ -19,6 +19,7 @@ from raftkv_trio.rest import OnlyProbes, make_service, make_waiting_service
 from raftkv_trio.sync import Wakeup, cancelled_when, wait_any
 from raftkv_trio.tls.contexts import Files
 from raftkv_trio.tls.credentials import Credentials
+from raftkv_trio.tls.ends import EndWarnings
 from raftkv_trio.tls.network import open_tls_network
 from raftkv_trio.world import World
 
@@ -65,7 +66,7 @@ async def _serve(
         config = replace(config, node=replace(config.node, client_url=client_url))
         node = await _start_node(node_nursery, config, store, ports, security.world)
         async with trio.open_nursery() as rest_nursery:
-            service = make_service(node, store, config.rest, client_url)
+            service = make_service(node, store, config.rest, client_url, security.in_use)
             serve_clients = partial(
                 serve_http,
                 service,
@@ -108,10 +109,12 @@ class _Security(NamedTuple):
 
     Attributes:
         clients: of the port for clients; None: it speaks without TLS.
+        in_use: these, and those for members.
         world: with the network of the node.
     """
 
     clients: Credentials | None
+    in_use: Sequence[Credentials]
     world: World
 
 
@@ -128,7 +131,8 @@ async def _open_security(stack: AsyncExitStack, config: ServerConfig, hangups: W
         world = World(network=network)
         in_use.append(network.credentials)
     await stack.enter_async_context(cancelled_when(_reload_on, hangups, in_use))
-    return _Security(clients, world)
+    await stack.enter_async_context(cancelled_when(EndWarnings(in_use, world.clock).keep_looking))
+    return _Security(clients, in_use, world)
 
 
 async def _reload_on(hangups: Wakeup, in_use: Sequence[Credentials]) -> NoReturn:

@@ -6,8 +6,9 @@ character reaches the terminal.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import trio
@@ -27,9 +28,11 @@ from raftkv_trio.errors import ConfigError
 from raftkv_trio.foreign_text import MAX_SENTENCE_CHARACTERS, printable
 from raftkv_trio.tls.clients import Trust
 
-_COLUMNS = ("ID", "ROLE", "TERM", "LEADER", "LAST", "COMMIT", "APPLIED", "LAG", "HEALTH", "CLIENT URL")
+_COLUMNS = ("ID", "ROLE", "TERM", "LEADER", "LAST", "COMMIT", "APPLIED", "LAG")
+_LAST_COLUMNS = ("HEALTH", "CLIENT URL")
 #: The longest health that stands in its column; of a longer one the whole stands below the table.
 MAX_HEALTH_CHARACTERS = 80
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _NUMBERS = ("term", "last_index", "commit_index", "applied_index")
 
 
@@ -43,6 +46,8 @@ class Report:
         role: as `NodeStatus.role`, or `learner`.
         lag: committed entries that it has not applied, by the highest commit index that any member reports.
         health: `ok`, or a sentence.
+        certificates: when its certificates end, as RFC 3339, by the setting that names the file; empty if it
+            has none, or does not tell.
     """
 
     id: int
@@ -56,6 +61,7 @@ class Report:
     applied_index: int | None = None
     lag: int | None = None
     health: str
+    certificates: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,31 +112,39 @@ async def survey(
 
 
 def table(reports: Sequence[Report]) -> str:
-    """The reports as lines of columns, with a header; below it each health that is too long for a column."""
-    rows = [_COLUMNS] + [
-        tuple(
-            "-" if value is None else str(value)
-            for value in (
-                report.id,
-                report.role,
-                report.term,
-                report.leader_id,
-                report.last_index,
-                report.commit_index,
-                report.applied_index,
-                report.lag,
-                printable(report.health, MAX_HEALTH_CHARACTERS),
-                report.client_url,
-            )
+    """The reports as lines of columns, with a header; below it each health that is too long for a column.
+
+    If a member has certificates, there is a column with the day on which the first one of each ends.
+    """
+    has_ends = any(report.certificates for report in reports)
+    ends = ("CERTS END",) if has_ends else ()
+    rows = [(*_COLUMNS, *ends, *_LAST_COLUMNS)]
+    for report in reports:
+        values = (
+            report.id,
+            report.role,
+            report.term,
+            report.leader_id,
+            report.last_index,
+            report.commit_index,
+            report.applied_index,
+            report.lag,
+            *((_first_end(report),) if has_ends else ()),
+            printable(report.health, MAX_HEALTH_CHARACTERS),
+            report.client_url,
         )
-        for report in reports
-    ]
+        rows.append(tuple("-" if value is None else str(value) for value in values))
     wholes = [
         f"node {report.id}: {printable(report.health, MAX_SENTENCE_CHARACTERS)}"
         for report in reports
         if printable(report.health, MAX_HEALTH_CHARACTERS) != printable(report.health)
     ]
     return "\n".join([aligned(rows), *wholes])
+
+
+def _first_end(report: Report) -> str | None:
+    """The day on which the first one of a member's certificates ends."""
+    return min(report.certificates.values(), default="").partition("T")[0] or None
 
 
 def as_json(reports: Sequence[Report]) -> str:
@@ -161,6 +175,7 @@ def _reports(
                 leader_id=status["leader_id"],
                 lag=max(0, commit - status["applied_index"]),
                 health=status["health"] or "ok",
+                certificates=status.get("certificates", {}),
                 **{name: status[name] for name in _NUMBERS},
             )
         else:
@@ -205,4 +220,11 @@ def _is_status(value: Any) -> bool:
         and all(isinstance(value.get(name), str) for name in ("role", "cluster_id"))
         and isinstance(value.get("leader_id"), int | None)
         and isinstance(value.get("health"), str | None)
+        and _are_ends(value.get("certificates", {}))  # members before 0.2 do not tell
+    )
+
+
+def _are_ends(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(time, str) and _TIME.fullmatch(time) for time in value.values()
     )

@@ -1,6 +1,6 @@
 """What one node serves: one catch-all before any routing, since every request target may be a key."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from raftkv_trio.rest.operators.documents import PROBLEM_TYPE, problem, problem_
 from raftkv_trio.rest.operators.documents import Response as OperatorsResponse
 from raftkv_trio.rest.operators.member_routes import add_member_routes
 from raftkv_trio.rest.operators.routes import PREFIX, add_operator_routes
+from raftkv_trio.tls.credentials import Credentials
 
 MAX_OPERATORS_CONTENT_BYTES = 16 * 1024
 #: What `OnlyProbes` answers.
@@ -27,12 +28,17 @@ PROBES = ("/-/healthy", "/-/ready", "/-/metrics")
 
 
 def make_service(
-    node: Node, store: Store, config: RestConfig, client_url: str | None = None
+    node: Node,
+    store: Store,
+    config: RestConfig,
+    client_url: str | None = None,
+    in_use: Sequence[Credentials] = (),
 ) -> "RestService":
     """What one node serves, with the store that it replicates.
 
     Args:
         client_url: where clients reach it, as other members tell them.
+        in_use: the certificates of this process, whose ends it tells operators.
     """
     hosts = known_hosts(config, client_url, lambda: (address.host for address in node.addresses.values()))
     requests = RequestCounts()
@@ -44,7 +50,7 @@ def make_service(
     )
     add_backup_route(app, node, config)
     add_member_routes(app, node, config)
-    add_operator_routes(app, node, store, config, requests)
+    add_operator_routes(app, node, store, config, requests, in_use)
     return RestService(KeyHandlers(node, store, config), app, hosts, requests)
 
 

@@ -8,6 +8,7 @@ whoever uses the one uses the other. The simulators have a network of their own 
 - `names.py`: which nodes a certificate is for.
 - `contexts.py`: from files to contexts of OpenSSL that have been tried.
 - `credentials.py`: the contexts that are in use, and those that take their place while the program runs.
+- `ends.py`: when certificates end, and the warnings before.
 - `clients.py`: whom a command trusts, and what it shows, when it asks members.
 
 Rules of this room:

@@ -7,9 +7,10 @@ that it may be used for what it is for.
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 from raftkv_trio.config import ClientTls, PeerTls
 from raftkv_trio.errors import ConfigError
@@ -19,6 +20,7 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE--
 _CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _EXPIRED, _NOT_YET_VALID, _REVOKED = 10, 9, 23  # X509_V_ERR_... of OpenSSL
+_Certificate: TypeAlias = Mapping[str, Any]
 _CLOCK = "renew it, or set this machine's clock if that is wrong"
 
 
@@ -75,18 +77,39 @@ class Files:
         return contents
 
 
+class Life(NamedTuple):
+    """How long a certificate is valid. If its file has several, this is the one that ends first.
+
+    Attributes:
+        field, path: the file, and the field of the configuration that names it.
+        is_own: whether it is this side's own, or one between it and its CA; else it is a CA that is trusted.
+        not_before, not_after: in seconds since 1970.
+    """
+
+    field: str
+    path: Path
+    is_own: bool
+    not_before: float
+    not_after: float
+
+
 @dataclass(frozen=True, slots=True)
 class Contexts:
     """What connections are made with, all of one moment.
 
     Attributes:
         server, client: for connections that are accepted, and for those that are dialled.
-        not_after: when this side's own certificate ends, in seconds since 1970.
+        lives: of this side's own certificate, and of the CAs that it trusts, if there are any.
     """
 
     server: ssl.SSLContext
     client: ssl.SSLContext
-    not_after: float
+    lives: tuple[Life, ...]
+
+    @property
+    def not_after(self) -> float:
+        """When this side's own certificate ends, in seconds since 1970."""
+        return self.lives[0].not_after
 
 
 def make_contexts(files: Files) -> Contexts:
@@ -95,10 +118,14 @@ def make_contexts(files: Files) -> Contexts:
     leaf = _first_certificate(files.certificate, contents)
     _check_key(files.key, contents)
     server, client = (_context(files, protocol) for protocol in _PROTOCOLS)
-    not_after = _try_certificate(files, leaf)
+    own = _try_certificate(files, leaf)
     if files.authorities is not None and files.authorities[0] == "peer_trusted_ca_file":
         _try_each_other(files, server, client)
-    return Contexts(server, client, not_after)
+    between = _certificates_between(files.certificate, contents)
+    lives = [_life(files.certificate, [own, *between], is_own=True)]
+    if files.authorities is not None and (trusted := server.get_ca_certs()):
+        lives.append(_life(files.authorities, trusted, is_own=False))
+    return Contexts(server, client, tuple(lives))
 
 
 _PROTOCOLS = (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
@@ -127,6 +154,33 @@ def _context(files: Files, protocol: int, *, verifies: bool = True) -> ssl.SSLCo
             _trust(context, files.revoked)
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
+
+
+def _certificates_between(file: tuple[str, Path], contents: Mapping[str, bytes]) -> Sequence[_Certificate]:
+    """What Python tells of the certificates between a server's own and its CA."""
+    name, path = file
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # Python tells of CAs that a context trusts
+    try:
+        for pem in _CERTIFICATE.findall(contents[name].decode("latin-1"))[1:]:
+            context.load_verify_locations(cadata=ssl.PEM_cert_to_DER_cert(pem))
+    except (ValueError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"`{name}` {path} has a certificate that cannot be read, after the first"
+        ) from error
+    return context.get_ca_certs()
+
+
+def _life(file: tuple[str, Path], certificates: Iterable[_Certificate], *, is_own: bool) -> Life:
+    times = [
+        (_seconds(certificate, "notAfter"), _seconds(certificate, "notBefore"))
+        for certificate in certificates
+    ]
+    not_after, not_before = min(times)
+    return Life(*file, is_own, not_before, not_after)
+
+
+def _seconds(certificate: _Certificate, name: str) -> float:
+    return float(ssl.cert_time_to_seconds(str(certificate[name])))
 
 
 def _no_passphrase() -> bytes:
@@ -178,8 +232,8 @@ def _check_key(file: tuple[str, Path], contents: Mapping[str, bytes]) -> None:
 # ---------------------------------------------------------------- trying
 
 
-def _try_certificate(files: Files, leaf: bytes) -> float:
-    """Make a handshake with one who trusts this very certificate; returns when the certificate ends."""
+def _try_certificate(files: Files, leaf: bytes) -> _Certificate:
+    """Make a handshake with one who trusts this very certificate; returns what Python tells of it."""
     name, path = files.certificate
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname = False
@@ -193,7 +247,7 @@ def _try_certificate(files: Files, leaf: bytes) -> float:
     except ssl.SSLError as error:
         raise ConfigError(f"`{name}` {path} cannot be used: {error.reason or error}") from error
     assert certificate is not None  # it was verified
-    return float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
+    return certificate
 
 
 def _try_each_other(files: Files, server: ssl.SSLContext, client: ssl.SSLContext) -> None:

@@ -199,8 +199,10 @@ async def stranger(nursery: trio.Nursery, status: bytes, members: bytes = b"") -
         (response([]), NOT_A_NODE),
         (response({**STATUS, "term": "3"}), NOT_A_NODE),
         (response({**STATUS, "health": 3}), NOT_A_NODE),
+        (response({**STATUS, "certificates": ["2027-01-31T12:00:00Z"]}), NOT_A_NODE),
+        (response({**STATUS, "certificates": {"cert_file": "soon\x1b"}}), NOT_A_NODE),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 async def test_strangers_are_told(reply: bytes, reason: str) -> None:
     """What answers but is no node is unreachable, with a reason."""
@@ -247,6 +249,21 @@ async def test_what_the_table_shows() -> None:
         f"2   {unknown}    {malformed}  http://b\\x1bc:1",
         f"10  {unknown}    {'unreachable: no member that answers has met it':<{len(malformed)}}  -",
     ]
+
+
+async def test_the_column_of_certificates() -> None:
+    """It has the day on which the first of a member's certificates ends, and a dash where none is known."""
+    async with trio.open_nursery() as nursery:
+        ends = {"cert_file": "2027-02-01T12:00:00Z", "peer_cert_file": "2027-01-31T12:00:00Z"}
+        members = [MEMBER, {**MEMBER, "id": 2}]
+        address = await stranger(nursery, response({**STATUS, "certificates": ends}), response(members))
+        reports = await survey([address], 60)
+        nursery.cancel_scope.cancel()
+    header, one, two = table(reports).splitlines()
+    assert "  LAG  CERTS END   HEALTH  " in header
+    assert "  1    2027-01-31  ok  " in one
+    assert "  -    -           unreachable: " in two
+    assert [report.certificates for report in reports] == [ends, {}]
 
 
 async def test_a_long_health_is_shown_to_its_end() -> None:

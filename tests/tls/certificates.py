@@ -55,11 +55,17 @@ class Authority:
 
     Args:
         name: of its files, and its own. Two CAs of one name have different keys.
-        ends: its certificate's end, from now.
+        begins, ends: the life of its certificate, from now.
     """
 
     def __init__(
-        self, directory: Path, name: str = "ca", *, cluster_id: int = CLUSTER_ID, ends: timedelta = 10 * DAY
+        self,
+        directory: Path,
+        name: str = "ca",
+        *,
+        cluster_id: int = CLUSTER_ID,
+        begins: timedelta = -10 * DAY,
+        ends: timedelta = 10 * DAY,
     ) -> None:
         self.cluster_id = cluster_id
         self.certificate = directory / f"{name}.crt"
@@ -69,7 +75,7 @@ class Authority:
         self._numbers = itertools.count(1)
         self._revoked: list[x509.RevokedCertificate] = []
         signed = (
-            _builder(self._name, self._name, self._key, -10 * DAY, ends)
+            _builder(self._name, self._name, self._key, begins, ends)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
             .sign(self._key, hashes.SHA256())

@@ -5,7 +5,7 @@ small fixed sets; a key is never a label. Names are written without their prefix
 `raftkv_leader_known`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CONTENT_TYPE_LATEST as METRICS_CONTENT_TYPE
@@ -19,6 +19,8 @@ from raftkv_trio.node.measures import BOUNDS_S, Durations, NodeMeasures, PeerMea
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.status import NodeStatus
 from raftkv_trio.rest.counts import RequestCounts
+from raftkv_trio.tls.credentials import Credentials
+from raftkv_trio.tls.ends import ends_of
 
 __all__ = ["METRICS_CONTENT_TYPE", "Metrics"]
 
@@ -31,11 +33,19 @@ class Metrics:
 
     Args:
         quota_bytes: of the store; 0: it has none.
+        in_use: the certificates of this process.
     """
 
-    def __init__(self, node: Node, store: Store, quota_bytes: int, requests: RequestCounts) -> None:
+    def __init__(
+        self,
+        node: Node,
+        store: Store,
+        quota_bytes: int,
+        requests: RequestCounts,
+        in_use: Sequence[Credentials] = (),
+    ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_NodeCollector(node, store, quota_bytes, requests))
+        self._registry.register(_NodeCollector(node, store, quota_bytes, requests, in_use))
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
@@ -44,11 +54,19 @@ class Metrics:
 
 
 class _NodeCollector(Collector):
-    def __init__(self, node: Node, store: Store, quota_bytes: int, requests: RequestCounts) -> None:
+    def __init__(
+        self,
+        node: Node,
+        store: Store,
+        quota_bytes: int,
+        requests: RequestCounts,
+        in_use: Sequence[Credentials],
+    ) -> None:
         self._node = node
         self._store = store
         self._quota_bytes = quota_bytes
         self._requests = requests
+        self._in_use = in_use
 
     def collect(self) -> Iterator[Metric]:
         measures = self._node.measures()
@@ -59,6 +77,7 @@ class _NodeCollector(Collector):
         )
         yield from _of_proposals(measures)
         yield from _of_peers(measures)
+        yield from _of_certificates(self._in_use)
         yield _counter(
             "log_records_dropped",
             "Log records of this process that are not in its log, by reason.",
@@ -124,6 +143,28 @@ def _of_peers(measures: NodeMeasures) -> Iterator[Metric]:
         "On a leader: from sending entries to a peer until the peer reports them durable.",
         ("peer",),
         {label: peer.round_trips for label, peer in peers.items()},
+    )
+
+
+def _of_certificates(in_use: Sequence[Credentials]) -> Iterator[Metric]:
+    ends = GaugeMetricFamily(
+        f"{NAME_PREFIX}_certificate_end_timestamp_seconds",
+        "When the certificate that ends first ends, by the setting that names its file.",
+        labels=("file",),
+    )
+    for field, seconds in ends_of(in_use).items():
+        ends.add_metric((field,), seconds)
+    yield ends
+    reloads: dict[Labels, int] = {}
+    for credentials in in_use:
+        field = credentials.contexts.lives[0].field
+        reloads[field, "taken"] = credentials.reloads
+        reloads[field, "refused"] = credentials.failed_reloads
+    yield _counter(
+        "certificate_reloads",
+        "How often new files of certificates were taken, or refused, by the setting of their certificate.",
+        ("file", "outcome"),
+        reloads,
     )
 
 

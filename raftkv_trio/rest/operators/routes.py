@@ -1,6 +1,7 @@
 """`/-/`: status, health, leadership and snapshots of one node, and the form of every error."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 
@@ -22,6 +23,8 @@ from raftkv_trio.rest.operators.log_level_routes import add_log_level_routes
 from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics
 from raftkv_trio.rest.status_codes import status_of
 from raftkv_trio.rest.waiting import wait_readable
+from raftkv_trio.tls.credentials import Credentials
+from raftkv_trio.tls.ends import as_text, ends_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,21 +32,33 @@ PREFIX = b"/-/"
 
 
 def add_operator_routes(
-    app: QuartTrio, node: Node, store: Store, config: RestConfig, requests: RequestCounts
+    app: QuartTrio,
+    node: Node,
+    store: Store,
+    config: RestConfig,
+    requests: RequestCounts,
+    in_use: Sequence[Credentials],
 ) -> None:
-    """Add the routes under `/-/` to `app`, and the form of their errors; `requests` counts the responses."""
+    """Add the routes under `/-/` to `app`, and the form of their errors.
+
+    Args:
+        requests: counts the responses.
+        in_use: the certificates of this process.
+    """
     _add_errors(app)
-    _add_metrics(app, Metrics(node, store, config.quota_bytes, requests), requests)
+    _add_metrics(app, Metrics(node, store, config.quota_bytes, requests, in_use), requests)
     _add_leader_route(app, node, config)
     add_log_level_routes(app)
 
     @app.get("/-/status")
     async def status() -> Response:
-        """This node's own view of itself, and its store's revision and state hash."""
+        """This node's own view of itself, its store's revision and state hash, and its certificates."""
         seen = asdict(node.status())
         # Hexadecimal: as a JSON number it would be too large for most readers.
         seen["cluster_id"] = f"{node.cluster_id:x}"
-        return document({**seen, "revision": store.revision, "state_hash": store.state_hash})
+        seen |= {"revision": store.revision, "state_hash": store.state_hash}
+        ends = {field: as_text(seconds) for field, seconds in ends_of(in_use).items()}
+        return document({**seen, "certificates": ends})
 
     @app.get("/-/healthy")
     async def healthy() -> Response:
