@@ -1,11 +1,12 @@
 """The files of certificates: a directory with the CA, and with what it issued."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 from raftkv_trio.certificates.authority import Authority, Issued
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.user_files import new_file, read_user_file, write_durably
+from raftkv_trio.user_files import check_new_file, new_file, read_user_file, write_durably
 
 AUTHORITY = "ca"
 MAX_FILE_BYTES = 1024 * 1024
@@ -36,6 +37,13 @@ def read_authority(directory: Path) -> Authority:
 def paths_of(directory: Path, name: str) -> tuple[Path, Path]:
     """Where a certificate and its key are."""
     return directory / f"{name}.crt", directory / f"{name}.key"
+
+
+def check_free(directory: Path, names: Iterable[str], *, force: bool) -> None:
+    """Raise ConfigError if `write_issued` would for one of these names, in a directory that there is."""
+    for name in names:
+        for file in paths_of(directory, name):
+            check_new_file(file, replaces=force)
 
 
 def write_issued(directory: Path, name: str, issued: Issued, *, force: bool) -> tuple[Path, Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from raftkv_trio.addresses import cluster_id_of, parse_cluster, parse_node_id
+from raftkv_trio.addresses import cluster_id_of, is_wildcard, parse_cluster, parse_node_id
 from raftkv_trio.cli.shared_flags import option
 from raftkv_trio.config import DEFAULT_CLUSTER
 from raftkv_trio.errors import ConfigError
@@ -18,6 +18,8 @@ from raftkv_trio.foreign_text import printable
 if TYPE_CHECKING:
     from raftkv_trio.certificates.authority import Authority, Issued
 
+#: Under which nodes on this machine are reached.
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")  # 64: the longest common name, RFC 5280
 
@@ -84,10 +86,7 @@ def cert_init(directory: Path, cluster: str, cluster_token: str, cluster_id: str
         raise ConfigError("--cluster and --cluster-id both say which cluster; give one of them")
     else:
         number = _parse_cluster_id(cluster_id)
-    try:
-        directory.mkdir(mode=0o755, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--dir {directory} cannot be made: {error.strerror or error}") from error
+    _make(directory)
     issued = make_authority(number, datetime.now(UTC))
     _write(directory, AUTHORITY, issued, force, f"CA of cluster {number:x}")
     return 0
@@ -136,6 +135,57 @@ def cert_client(directory: Path, force: bool, name: str) -> int:
     issued = _read_authority(directory).issue_to_client(name, datetime.now(UTC))
     _write(directory, f"client-{name}", issued, force, f"client {name}")
     return 0
+
+
+@cert.command("local")
+@click.option(
+    "-f",
+    "--procfile",
+    type=click.Path(path_type=Path),
+    default=Path("Procfile.tls"),
+    show_default=True,
+    help="The Procfile whose nodes get certificates.",
+)
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Directory of the certificates.  [default: certs beside the Procfile]",
+)
+@_force_option
+def cert_local(procfile: Path, directory: Path | None, force: bool) -> int:
+    """Make all certificates of a cluster on this machine.
+
+    For the nodes of a Procfile it does what `init` and `node` do, and `client` for a client named local.
+    """
+    _require_cryptography()
+    from raftkv_trio.certificates.authority import Authority, make_authority
+    from raftkv_trio.certificates.files import AUTHORITY, check_free
+    from raftkv_trio.local.procfile import cluster_of_nodes, read_procfile
+
+    members, token = cluster_of_nodes(read_procfile(procfile))
+    number, now = cluster_id_of(members, token), datetime.now(UTC)
+    directory = directory or procfile.parent / "certs"
+    _make(directory)
+    names = [AUTHORITY, *(f"node-{node_id}" for node_id in members), "client-local"]
+    check_free(directory, names, force=force)  # all of them, before the first one is written
+    own = make_authority(number, now)
+    authority = Authority.load(own.certificate, own.key, called="the CA", key_called="its key")
+    _write(directory, AUTHORITY, own, force, f"CA of cluster {number:x}")
+    for node_id, address in members.items():
+        hosts = () if is_wildcard(address.host) else (address.host,)
+        issued = authority.issue_to_node(number, node_id, (*hosts, *LOCAL_HOSTS), now)
+        _write(directory, f"node-{node_id}", issued, force, f"node {node_id} of cluster {number:x}")
+    _write(directory, "client-local", authority.issue_to_client("local", now), force, "client local")
+    return 0
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--dir {directory} cannot be made: {error.strerror or error}") from error
 
 
 def _parse_cluster_id(text: str) -> int:

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from raftkv_trio.addresses import ClientAddress, is_wildcard
-from raftkv_trio.config import RestConfig
+from raftkv_trio.addresses import ClientAddress, PeerAddress, is_wildcard, parse_cluster
+from raftkv_trio.config import DEFAULT_CLUSTER, RestConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.tls.clients import Trust
 
@@ -64,6 +64,21 @@ def client_addresses(commands: Mapping[str, str]) -> dict[str, ClientAddress]:
         except (ValueError, ConfigError):
             continue
     return addresses
+
+
+def cluster_of_nodes(commands: Mapping[str, str]) -> tuple[Mapping[int, PeerAddress], str]:
+    """The members and the token of the new cluster that these nodes make, as the flags of one tell.
+
+    Raises ConfigError: there is no node, or its flags cannot be read.
+    """
+    for name, command in commands.items():
+        if is_node(command):
+            try:
+                flags = _flags(shlex.split(command))
+            except ValueError as error:
+                raise ConfigError(f"the command of {name} cannot be read: {error}") from error
+            return parse_cluster(flags.get("--cluster", DEFAULT_CLUSTER)), flags.get("--cluster-token", "")
+    raise ConfigError("the Procfile runs no node; name another with `procfile`")
 
 
 def trust_of_nodes(commands: Mapping[str, str], directory: Path) -> Trust:

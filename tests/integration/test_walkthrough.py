@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -69,26 +70,27 @@ async def do(command: str, directory: Path) -> Answer:
 def run(command: str, directory: Path) -> Answer:
     arguments = shlex.split(command, comments=True)
     if arguments[0] == "curl":
-        return curl(arguments[1:])
+        return curl(arguments[1:], directory)
     done = subprocess.run(
         arguments, cwd=directory, env={"PATH": PATH}, capture_output=True, text=True, timeout=60
     )
     return Answer(done.returncode, done.stdout + done.stderr)
 
 
-def curl(arguments: list[str]) -> Answer:
+def curl(arguments: list[str], directory: Path) -> Answer:
     if shutil.which("curl"):
-        done = subprocess.run(
-            ["curl", "-sS", "-w", "\n%{http_code}", *arguments], capture_output=True, text=True, timeout=60
-        )
+        command = ["curl", "-sS", "-w", "\n%{http_code}", *arguments]
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         text, _, status = done.stdout.rpartition("\n")
         return Answer(int(status), text)
     method = next((argument[2:] for argument in arguments if argument.startswith("-X")), "GET")
-    url = next(argument for argument in arguments if argument.startswith("http://"))
+    url = next(argument for argument in arguments if re.match("https?://", argument))
     fields = [arguments[i + 1].split(": ") for i, argument in enumerate(arguments) if argument == "-H"]
     content = arguments[arguments.index("-d") + 1] if "-d" in arguments else None
-    response = httpx.request(method, url, content=content, headers=dict(fields), timeout=60)
+    cas = directory / arguments[arguments.index("--cacert") + 1] if "--cacert" in arguments else None
+    context = ssl.create_default_context(cafile=cas)
+    response = httpx.request(method, url, content=content, headers=dict(fields), timeout=60, verify=context)
     head = f"HTTP/1.1 {response.status_code} \n\n" if "-i" in arguments else ""
     return Answer(response.status_code, head + response.text)
 
@@ -149,6 +151,38 @@ async def test_three_nodes(procfile: Path, ports: Ports) -> None:
         "Procfile",
         *(f"raftkv-trio-{number}" for number in (1, 2, 3)),
     ]
+
+
+async def test_three_nodes_with_tls(procfile: Path, ports: Ports) -> None:
+    """One command makes the certificates; then the cluster of the Procfile goes on with TLS, and its data."""
+    (procfile.parent / "Procfile.tls").write_text(ports.replace((ROOT / "Procfile.tls").read_text()))
+    make, start, put, get, status = map(ports.replace, commands("tls-walkthrough", OPERATING))
+    here = procfile.parent
+    put_plain = ports.replace(commands("walkthrough")[0])
+    get_plain = ports.replace(commands("walkthrough")[1])
+    async with open_terminal(["raftkv-trio", "local", "start"], here) as terminal:
+        await wait_ready(*[ports.other(port) for port in ("12380", "22380", "32380")])
+        assert await do(put_plain, here) == (204, "")
+        terminal.interrupt()
+        assert await terminal.process.wait() == 0
+
+    assert (await do(make, here)).code == 0
+    async with open_terminal(shlex.split(start, comments=True), here) as terminal:
+        await wait_shown(
+            terminal, r"node [123] leads; try: curl --cacert certs/ca\.crt https://127\.0\.0\.1:"
+        )
+        kept = get_plain.replace("http:", "https:").replace("curl ", "curl --cacert certs/ca.crt ")
+        assert await do(kept, here) == (200, "hello")
+        assert await do(put, here) == (204, "")
+        assert await do(get, here) == (200, "secret")
+        code, table = await do(status, here)
+        assert (code, table.count("  ok  "), "CERTS END" in table) == (0, 3, True)
+        assert (await do(get_plain, here)).code == 400
+        assert (await do("raftkv-trio local run -f Procfile.tls restart raftkv2", here)).code == 0
+        assert await do(get, here) == (200, "secret")
+        terminal.interrupt()
+        assert await terminal.process.wait() == 0
+        assert "Traceback" not in terminal.shown
 
 
 async def test_two_of_three_are_down(procfile: Path, ports: Ports) -> None:

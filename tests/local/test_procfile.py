@@ -1,11 +1,19 @@
 """The Procfile: what is read, and what is refused with the line that is wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.local.procfile import check_names, client_addresses, parse_procfile, read_procfile
+from raftkv_trio.local.procfile import (
+    check_names,
+    client_addresses,
+    cluster_of_nodes,
+    parse_procfile,
+    read_procfile,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,12 +35,61 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     assert read_procfile(procfile) == {"a": "x", "b": "y"}
 
 
-def test_the_procfile_of_this_repository() -> None:
-    """Ours names raftkv1 to raftkv3, each a `serve` of its own id."""
-    commands = parse_procfile((ROOT / "Procfile").read_text())
+@pytest.mark.parametrize("name", ["Procfile", "Procfile.tls"])
+def test_the_procfiles_of_this_repository(name: str) -> None:
+    """Ours name raftkv1 to raftkv3, each a `serve` of its own id, and of the same cluster."""
+    commands = parse_procfile((ROOT / name).read_text())
     assert list(commands) == ["raftkv1", "raftkv2", "raftkv3"]
     for node_id, command in enumerate(commands.values(), start=1):
         assert command.startswith(f"raftkv-trio serve --id {node_id} ")
+    members = {i: PeerAddress("127.0.0.1", port) for i, port in ((1, 12379), (2, 22379), (3, 32379))}
+    assert cluster_of_nodes(commands) == (members, "")
+
+
+def test_the_procfile_with_tls_is_a_twin() -> None:
+    """The same nodes with the same flags and https; what more they have is for TLS, each node's own files."""
+    plain, tls = (parse_procfile((ROOT / name).read_text()) for name in ("Procfile", "Procfile.tls"))
+    for node_id, (command, twin) in enumerate(zip(plain.values(), tls.values(), strict=True), start=1):
+        same, more = (
+            twin.replace("https:", "http:")[: len(command)],
+            twin.replace("https:", "http:")[len(command) :],
+        )
+        assert same == command
+        files = re.findall(r" --([\w-]+) certs/(\S+)", more)
+        assert "".join(f" --{flag} certs/{file}" for flag, file in files) == more
+        assert {file for _, file in files} == {"ca.crt", f"node-{node_id}.crt", f"node-{node_id}.key"}
+
+
+@pytest.mark.parametrize(
+    ("command", "members", "token"),
+    [
+        ("raftkv-trio serve", {1: PeerAddress("127.0.0.1", 9021)}, ""),
+        (
+            "raftkv-trio serve --cluster 3=https://a:1,7=http://b:2 --cluster-token=x",
+            {3: PeerAddress("a", 1), 7: PeerAddress("b", 2)},
+            "x",
+        ),
+    ],
+)
+def test_the_cluster_of_the_nodes(command: str, members: dict[int, PeerAddress], token: str) -> None:
+    """The flags of the first node tell it; other processes count for nothing."""
+    commands = {"other": "sleep --cluster 1", "node": command, "next": "raftkv-trio serve --cluster nonsense"}
+    assert cluster_of_nodes(commands) == (members, token)
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("sleep 1", "the Procfile runs no node; name another with `procfile`"),
+        ("raftkv-trio serve --cluster 'http://a:1", "the command of a cannot be read: No closing quotation"),
+        ("raftkv-trio serve --cluster http://a", "peer URL 'http://a' is not of the form "),
+    ],
+)
+def test_no_cluster(command: str, sentence: str) -> None:
+    """What is wrong is told."""
+    with pytest.raises(ConfigError) as caught:
+        cluster_of_nodes({"a": command})
+    assert str(caught.value).startswith(sentence)
 
 
 @pytest.mark.parametrize(
