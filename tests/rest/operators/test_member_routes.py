@@ -44,7 +44,6 @@ def learner(node_id: int) -> dict[str, Any]:
         (b'{"id": -1, "url": "http://a:1"}', "node id '-1' is not a positive integer"),
         (b'{"id": true, "url": "http://a:1"}', "Name the changes as"),
         (b'{"id": 2, "url": "a:1"}', "does not begin with http://"),
-        (b'{"id": 2, "url": "https://a:1"}', "TLS"),
         (b'{"id": 2, "url": "http://' + b"a." * 2000 + b'a:1"}', "has 4010 characters; use at most 512"),
         (b'{"id": 2, "url": "http://a"}', "not of the form http://host:port"),
         (b'{"id": 2, "url": "http://a:1", "promote": "never"}', "promote is auto or manual"),
