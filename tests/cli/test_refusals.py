@@ -251,7 +251,7 @@ def test_one_port_for_peers_and_clients(tmp_path: Path, alone: list[str]) -> Non
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid", "a" * 64])
 def test_addresses_that_are_not_ours(tmp_path: Path, alone: list[str], host: str) -> None:
     """Neither port can be bound at a foreign address or an unknown name."""
-    said = refusal("serve", *alone, "--host", host, directory=tmp_path)
+    said = refusal("serve", *alone, "--host", host, "--insecure", directory=tmp_path)
     assert said.startswith(f"cannot listen for clients on {host}, port ")
     said = refusal("serve", *alone, "--listen-peer", f"{host}:1", directory=tmp_path)
     assert said.startswith(("cannot listen for peers at", "--listen-peer '"))
