@@ -6,12 +6,13 @@ metrics: the leader's clock cannot tell.
 
 | point | the write |
 | --- | --- |
-| `parsed` | has arrived; all others are counted from here |
+| `parsed` | has begun to arrive: its head was parsed; all others are counted from here |
 | `submitted` | waits for the driver's next turn |
-| `appended` | is in the leader's log in memory; on a follower `forwarded`: it waits in the outbox |
-| `sent` | waits in the outbox of the first follower that is sent it |
-| `write-begun`, `durable` | is in a disk call of this node, which ends |
-| `durable-at-N` | is durable on node N, whose answer has arrived |
+| `appended` | is in the leader's log in memory |
+| `forwarded` | is on its way from a follower to the leader |
+| `sent` | waits in the outbox for the first follower, or has left if nothing waited there |
+| `write-begun`, `durable` | is in a disk call of this node, which begins; the call has ended |
+| `durable-at-N` | is durable on node N: its answer has arrived |
 | `committed` | is durable on a quorum, and waits for the applier |
 | `applied` | is applied on this node |
 
