@@ -372,16 +372,19 @@ def test_a_directory_without_room_for_files(tmp_path: Path) -> None:
 
 def test_without_the_package(tmp_path: Path) -> None:
     """Without the extra, one sentence says how to install it; the other commands do not need it."""
-    (tmp_path / "cryptography.py").write_text("raise ModuleNotFoundError('no cryptography here')\n")
-    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    modules, directory = tmp_path / "modules", tmp_path / "empty"
+    modules.mkdir()
+    directory.mkdir()
+    (modules / "cryptography.py").write_text("raise ModuleNotFoundError('no cryptography here')\n")
+    environment = {"PYTHONPATH": f"{modules}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     for arguments in INIT, ("node", "1", "a"), ("client", "root"), ("local",):
-        said = refusal("cert", *arguments, directory=tmp_path, environment=environment)
+        said = refusal("cert", *arguments, directory=directory, environment=environment)
         assert said == (
             "`raftkv-trio cert` needs the package cryptography (no cryptography here); install it with `pip"
             " install 'raftkv-trio[tls]'`"
         )
-    assert [path.name for path in tmp_path.iterdir()] == ["cryptography.py"]
-    done = run("check", "--help", directory=tmp_path, environment=environment)
+    assert list(directory.iterdir()) == []
+    done = run("check", "--help", directory=directory, environment=environment)
     assert done.returncode == 0
 
 
