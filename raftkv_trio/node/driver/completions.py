@@ -79,8 +79,6 @@ class Completions:
         self._to_restore: Message | None = None
         self._is_applier_busy = False
         self._is_applied = False
-        self._has_change = False  # whether what the applier has changes the members
-        self._given_index = raw.applied  # up to which the applier was given entries
         self.is_waited_for = False
 
     # ------------------------------------------------------------ by other tasks; all return at once
@@ -98,10 +96,20 @@ class Completions:
     def applied(self) -> None:
         """The applier: everything that it was given is applied."""
         self._is_applied = True
-        # If nothing waits for it, the next turn is soon enough, at the next tick if nothing else comes. Under
-        # a single client that spares one turn in three.
-        if self._has_change or self.is_waited_for or self._raw.commit > self._given_index:
+        if self.is_waited_for or self._must_be_heard():
             self._wakeup.set()
+
+    def _must_be_heard(self) -> bool:
+        """Whether the driver must hear at once that the applier is done, although nothing waits for it.
+
+        If not, the next turn is soon enough, at the next tick if nothing else comes. Under a single client
+        that spares one turn in three.
+        """
+        if not self._applying:  # a snapshot was restored
+            return True
+        if self._raw.commit > self._applying[-1].entries[-1].index:  # there is more to apply
+            return True
+        return any(e.type is not EntryType.NORMAL for message in self._applying for e in message.entries)
 
     # ------------------------------------------------------------ by the driver: what is done
 
@@ -219,10 +227,7 @@ class Completions:
             return
         if self._to_apply:
             self._applying, self._to_apply = self._to_apply, []
-            entries = [entry for message in self._applying for entry in message.entries]
-            self._has_change = any(entry.type is not EntryType.NORMAL for entry in entries)
-            self._given_index = entries[-1].index
-            self.commits.send_nowait(entries)
+            self.commits.send_nowait([entry for message in self._applying for entry in message.entries])
         elif self._to_restore is not None and self._to_restore.snapshot is not None:
             # Only now, behind all entries that were handed out before the snapshot was received: a restore
             # before them would be followed by entries that the snapshot includes already.
