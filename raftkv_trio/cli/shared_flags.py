@@ -262,8 +262,6 @@ def ask_members(
     is_default = click.get_current_context().get_parameter_source("endpoints") is ParameterSource.DEFAULT
     if is_default and any(address.is_tls for address in addresses):
         trust = _trust_of_the_procfile(trust)
-    if any(address.is_tls for address in addresses):
-        trust.context()  # a file that cannot be used is named by its flag, before anybody is asked
 
     import trio
 

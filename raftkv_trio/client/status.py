@@ -85,8 +85,13 @@ async def survey(
 
     async def ask(rest: RestClient, url: str) -> None:
         try:
-            answer = await _ask(rest, ClientAddress.parse(url, "client URL"))
-        except (RestError, ConfigError) as error:  # ConfigError: a member told a malformed URL
+            address = ClientAddress.parse(url, "client URL")
+        except ConfigError as error:  # a member told a malformed URL
+            failures[url] = error
+            return
+        try:
+            answer = await _ask(rest, address)
+        except RestError as error:
             failures[url] = error
             return
         answers.setdefault(answer.status["id"], answer)
