@@ -331,12 +331,18 @@ class PeerTls:
 
 def _check_pair(tls: ClientTls | PeerTls, certificate: str, key: str) -> None:
     """Raise ConfigError unless both halves of a pair are given."""
-    missing = [name for name in (certificate, key) if getattr(tls, name) is None]
-    if missing == [certificate, key]:
+    if getattr(tls, certificate) is None and getattr(tls, key) is None:
         raise ConfigError(f"TLS needs a certificate and its key; name them with `{certificate}` and `{key}`")
-    if missing:
-        given = key if missing == [certificate] else certificate
-        raise ConfigError(f"`{given}` is only half of a pair; name the other half with `{missing[0]}`")
+    check_no_half_pair(tls, certificate, key)
+
+
+def check_no_half_pair(tls: object, certificate: str, key: str) -> None:
+    """Raise ConfigError if, of these two fields, one is given and the other one is None."""
+    given, missing = certificate, key
+    if getattr(tls, given) is None:
+        given, missing = missing, given
+    if getattr(tls, given) is not None and getattr(tls, missing) is None:
+        raise ConfigError(f"`{given}` is only half of a pair; name the other half with `{missing}`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ import trio
 from raftkv_trio.config import RestConfig
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.http.app_exchange import AppServer
-from raftkv_trio.http.messages import Refusal, Request, Service, encode_head, plain
+from raftkv_trio.http.messages import Refusal, Request, Service, encode_head, encode_refusal, plain
 from raftkv_trio.http.parser import RequestParser
 from raftkv_trio.tcp_stream import GONE, TcpStream
 from raftkv_trio.tls.stream import TlsFailed, TlsStream
@@ -132,7 +132,7 @@ class Connection:
             self._tls_failed(str(error))
             if error.sent_http:
                 # Without TLS, as the request was.
-                stream.send_without_tls(b"".join(_head_and_content(_WITHOUT_TLS)))
+                stream.send_without_tls(b"".join(encode_refusal(_WITHOUT_TLS)))
             return False
         except GONE:
             return False
@@ -241,7 +241,7 @@ class Connection:
     async def _refuse(self, refusal: Refusal) -> None:
         """Answer bytes that are no request; the connection cannot be used any more."""
         self._count_refused(refusal.status)
-        head, content = _head_and_content(refusal)
+        head, content = encode_refusal(refusal)
         self._hold(head)
         if not self._parser.is_failure_of_head:
             self._hold(content)
@@ -308,9 +308,3 @@ class Connection:
                     received += len(data)
             except GONE:
                 return
-
-
-def _head_and_content(refusal: Refusal) -> tuple[bytes, bytes]:
-    """The last response on a connection."""
-    response = plain(*refusal)
-    return encode_head(response.status, response.fields.items(), closes=True), response.content

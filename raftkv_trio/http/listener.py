@@ -16,7 +16,7 @@ from raftkv_trio.errors import ConfigError
 from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.http.app_exchange import AppServer
 from raftkv_trio.http.client_connection import READ_BYTES, Connection
-from raftkv_trio.http.messages import Service, encode_head, plain
+from raftkv_trio.http.messages import Refusal, Service, encode_refusal
 from raftkv_trio.http.places import Places
 from raftkv_trio.tcp_stream import TcpStream
 from raftkv_trio.tls.credentials import Credentials
@@ -240,17 +240,16 @@ class _Server:
             self._places.leave(connection)
 
     async def _turn_away(self, stream: TcpStream) -> None:
-        response = plain(
+        refusal = Refusal(
             HTTPStatus.SERVICE_UNAVAILABLE,
             f"Too many connections: this node serves {self._config.max_connections} clients, and one host"
             " nine tenths of these at most; close some, ask another node, or retry later",
         )
-        head = encode_head(response.status, response.fields.items(), closes=True)
         self._turned_away += 1
         try:
             with trio.move_on_after(TURNED_AWAY_S):
                 if self._turned_away <= MAX_TURNED_AWAY or not isinstance(stream, TlsStream):
-                    await stream.send_all(head + response.content)
+                    await stream.send_all(b"".join(encode_refusal(refusal)))
                 # A close with an unread request resets the connection, and the client may then see the reset
                 # instead of the answer (RFC 9112, section 9.6).
                 if self._turned_away <= MAX_TURNED_AWAY:

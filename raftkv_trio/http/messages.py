@@ -199,6 +199,12 @@ def encode_head(status: int, fields: Iterable[tuple[str, str]], *, closes: bool)
     return head + (b"connection: close\r\n\r\n" if closes else b"\r\n")
 
 
+def encode_refusal(refusal: Refusal) -> tuple[bytes, bytes]:
+    """The head and the content of a refusal, the last response on its connection."""
+    response = plain(*refusal)
+    return encode_head(response.status, response.fields.items(), closes=True), response.content
+
+
 @lru_cache(maxsize=64)
 def _start_line(status: int) -> bytes:
     return f"HTTP/1.1 {int(status)} {HTTPStatus(status).phrase}\r\n".encode()

@@ -4,6 +4,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from raftkv_trio.config import check_no_half_pair
 from raftkv_trio.errors import ConfigError
 
 
@@ -24,11 +25,7 @@ class Trust:
     client_key_file: Path | None = None
 
     def __post_init__(self) -> None:
-        if (self.client_cert_file is None) != (self.client_key_file is None):
-            given, missing = "client_cert_file", "client_key_file"
-            if self.client_cert_file is None:
-                given, missing = missing, given
-            raise ConfigError(f"`{given}` is only half of a pair; name the other half with `{missing}`")
+        check_no_half_pair(self, "client_cert_file", "client_key_file")
 
     def context(self) -> ssl.SSLContext:
         """A context for connections to servers, which checks the host names in their certificates.

@@ -8,6 +8,7 @@ import trio
 
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.logs import NAMES_FIELDS
+from raftkv_trio.sync import Wakeup
 from raftkv_trio.tls.contexts import Contexts, Files, make_contexts
 from raftkv_trio.world import ThreadWorker, Worker
 
@@ -39,7 +40,7 @@ class Credentials:
         self._seen: Mapping[str, bytes] | None = seen
         self._worker = worker
         self._what = what
-        self._is_asked = trio.Event()
+        self._asked = Wakeup()
         self._told: str | None = None
 
     @classmethod
@@ -51,15 +52,14 @@ class Credentials:
 
     def reload(self) -> None:
         """Have the files looked at now, by `keep_current`."""
-        self._is_asked.set()
+        self._asked.set()
 
     async def keep_current(self) -> NoReturn:
         """Take new files when they change, until cancelled. What is wrong with them is logged, once."""
         while True:
-            with trio.move_on_after(POLL_S):
-                await self._is_asked.wait()
-            is_asked, self._is_asked = self._is_asked.is_set(), trio.Event()
-            await self.take_changed(says_so=is_asked)
+            with trio.move_on_after(POLL_S) as poll:
+                await self._asked.wait()
+            await self.take_changed(says_so=not poll.cancelled_caught)
 
     async def take_changed(self, *, says_so: bool = False) -> None:
         """Look at the files; if they have changed, make new contexts, and put them in the place of the old.
