@@ -22,6 +22,9 @@ _ENTRIES_A_MESSAGE = _PROPOSALS_A_MESSAGE = 8
 _IDS_A_MESSAGE = 3
 #: A member takes about as long as so many messages: its URL is parsed.
 _MESSAGES_A_MEMBER = 2
+#: A frame takes about as long to receive as so many messages, and so many bytes of it as one more.
+_MESSAGES_A_FRAME = 0.5
+_RECEIVED_BYTES_A_MESSAGE = 4096
 #: So many bytes of a change of members, or of a refused frame, take at most about as long as a message.
 _BYTES_A_MESSAGE = 16
 #: A longer refused frame takes no longer, since the number of its items has a bound (`payload/cbor.py`).
@@ -72,23 +75,34 @@ class FairShare:
         """Return when all is paid for. Cancellation leaves nothing behind."""
         await self._clock.sleep_until(self._paid_at)
 
+    async def receive(self, size_bytes: int) -> None:
+        """Return when a frame may be decoded, whatever it says; at once if its peer has not said too much.
+
+        Cancellation charges nothing.
+        """
+        await self._pay(_MESSAGES_A_FRAME + size_bytes / _RECEIVED_BYTES_A_MESSAGE)
+
     async def take(self, cost: int) -> None:
         """Return when there is room for a piece of this cost; at once if there is.
 
-        A piece that costs more than a turn may is taken alone. Cancellation takes nothing.
+        A piece that costs more than a turn may is taken alone. Cancellation takes nothing, but the cost may
+        have been charged.
         """
         # It took long to decode, and so may the next one, which may be there already: others run in between.
         if cost > MAX_A_TURN:
             await trio.lowlevel.checkpoint()
-        now = self._clock.now()
-        if now + MAX_A_TURN / RATE < self._paid_at + cost / RATE and now < self._paid_at:
-            await self._clock.sleep_until(self._paid_at)
+        await self._pay(cost)
         if self._drains == self._inbox.drains and self._taken and self._taken + cost > MAX_A_TURN:
             await self._inbox.wait_drained()
         if self._drains != self._inbox.drains:
             self._drains = self._inbox.drains
             self._taken = 0
         self._taken += cost
+
+    async def _pay(self, cost: float) -> None:
+        now = self._clock.now()
+        if now + MAX_A_TURN / RATE < self._paid_at + cost / RATE and now < self._paid_at:
+            await self._clock.sleep_until(self._paid_at)
         self._charge(cost)
 
     def _charge(self, cost: float) -> None:

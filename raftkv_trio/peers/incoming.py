@@ -6,8 +6,8 @@ inbox.
 """
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -17,6 +17,7 @@ from raftkv_trio.errors import ConfigError, DecodeError, PeerProtocolError, Seco
 from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.payload.entries import check_entries
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, RECEIVE_BYTES
+from raftkv_trio.peers.entrance import Entrance
 from raftkv_trio.peers.fair_share import FairShare, cost_of, pieces_of
 from raftkv_trio.peers.framing import FrameDecoder, PartAssembler
 from raftkv_trio.peers.handshake import Caller, CallerRefused, Handshake
@@ -49,7 +50,6 @@ from raftkv_trio.world import Listener, Network, World, keep_accepting, reason_o
 
 logger = logging.getLogger(__name__)
 
-MAX_HANDSHAKES = 64
 REJECTION_INTERVAL_S = 1.0
 #: The same sentence again: a joiner that is refused asks once a second.
 REPEAT_INTERVAL_S = 60.0
@@ -148,7 +148,7 @@ class Incoming:
             repeat_interval_s=REPEAT_INTERVAL_S,
         )
         self._snapshot_log = LimitedLog(logger, world.clock.now, REJECTION_INTERVAL_S)
-        self._handshakes: deque[trio.CancelScope] = deque()  # oldest first
+        self._entrance = Entrance(world.clock)
         self._streams: dict[int, trio.CancelScope] = {}  # by peer id; one each
         self._shares: dict[int, FairShare] = {}  # by peer id, of known nodes; over all streams of the peer
         self._heard_at: dict[int, float] = {}  # on the stream, by peer id
@@ -161,7 +161,7 @@ class Incoming:
     @property
     def handshakes_under_way(self) -> int:
         """How many connections have not introduced themselves yet."""
-        return len(self._handshakes)
+        return len(self._entrance)
 
     def is_connected(self, peer_id: int) -> bool:
         """Whether this node has a stream from that peer."""
@@ -187,10 +187,13 @@ class Incoming:
 
         Cancellation closes the listener. The tasks end with their connections, or raise StorageError.
         """
+
+        async def accept() -> trio.abc.Stream:
+            await self._entrance.wait_room()
+            return await listener.accept()
+
         try:
-            await keep_accepting(
-                listener.accept, self._receive, handler_nursery, self._clock, "port for peers"
-            )
+            await keep_accepting(accept, self._receive, handler_nursery, self._clock, "port for peers")
         finally:
             with trio.CancelScope() as at_once:
                 at_once.cancel()
@@ -214,35 +217,27 @@ class Incoming:
 
     async def _admit(self, stream: trio.abc.Stream) -> Caller | None:
         """A node that may speak; None if there is nothing to receive, with the reason logged."""
-        with trio.CancelScope() as handshake:
-            self._handshakes.append(handshake)
-            if len(self._handshakes) > MAX_HANDSHAKES:
-                # The oldest gives way, not the newest: a member introduces itself within a moment, so that
-                # the oldest belongs to a node that says nothing. Refusing the newest would let as many silent
-                # connections keep the members away.
-                self._handshakes.popleft().cancel()
-            try:
-                host = _remote_host(stream)
-                caller = await self._handshake.admit(
+        host = _remote_host(stream)
+        try:
+            caller = await self._entrance.admit(
+                host,
+                partial(
+                    self._handshake.admit,
                     stream,
                     lambda caller: self._objection(caller, host),
                     lambda caller: self._process_objection(caller, host),
-                )
-                if caller is not None:
-                    self._introduced(caller, host)
-                return caller
-            except SecondProcessRefused:
-                pass  # `process_objection` has told
-            except (PeerProtocolError, *CONNECTION_ERRORS) as error:
-                self._refusals.count(Refusal.HANDSHAKE)
-                self._rejections.note(reason_of(error))
-                if isinstance(error, CallerRefused):
-                    self._refused(error.node_id, reason_of(error))
-            finally:
-                if handshake in self._handshakes:
-                    self._handshakes.remove(handshake)
-        if handshake.cancelled_caught:
-            self._rejections.note(f"{MAX_HANDSHAKES} others came before it had introduced itself")
+                ),
+            )
+            if caller is not None:
+                self._introduced(caller, host)
+            return caller
+        except SecondProcessRefused:
+            pass  # `process_objection` has told
+        except (PeerProtocolError, *CONNECTION_ERRORS) as error:
+            self._refusals.count(Refusal.HANDSHAKE)
+            self._rejections.note(reason_of(error))
+            if isinstance(error, CallerRefused):
+                self._refused(error.node_id, reason_of(error))
         return None
 
     async def _receive_stream(self, peer_id: int, stream: trio.abc.Stream) -> None:
@@ -266,6 +261,7 @@ class Incoming:
             decoder.feed(data)
             self._heard_at[peer_id] = self._clock.now()
             for payload in decoder:
+                await share.receive(len(payload))
                 frame, size_bytes = self._decoded(payload, share), len(payload)
                 if isinstance(frame, FramePart):
                     whole = assembler.add(frame.data, is_last=frame.is_last)

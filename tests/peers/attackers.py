@@ -19,7 +19,7 @@ from raftkv_trio.node.reads import CONTEXT_BYTES
 from raftkv_trio.payload.cbor import MAX_ITEMS, MAX_MEMBERS
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.payload.proposal import ProposalId
-from raftkv_trio.peers.framing import MAX_FRAME_BYTES
+from raftkv_trio.peers.framing import MAX_FRAME_BYTES, FrameKind, encode_frame
 from raftkv_trio.peers.handshake_frames import Purpose
 from raftkv_trio.peers.wire import (
     MAX_MESSAGES,
@@ -124,6 +124,11 @@ class Attackers:
         addresses = {i: PeerAddress("127.0.0.1", i) for i in range(1, MAX_MEMBERS + 1)}
         await self._flood(encode_members(Members(addresses)))
 
+    async def parts(self) -> None:
+        """A frame in parts that are as small as they may be."""
+        part = encode_frame([FrameKind.PART, [False, b"x"]])
+        await self._flood(part * 10_000)
+
     async def changes(self) -> None:
         """Changes of the members, as large as they may be."""
         proposal_id = ProposalId(self.member.node_id, 1, 1)
@@ -206,6 +211,7 @@ ATTACKS: dict[str, tuple[Callable[[Attackers], Awaitable[None]], int]] = {
     "refusals": (Attackers.refusals, 1),
     "repeats": (Attackers.repeats, 1),
     "members": (Attackers.members, 1),
+    "parts": (Attackers.parts, 1),
     "changes": (Attackers.changes, 1),
     "snapshots-on-stream": (Attackers.snapshots_on_stream, 1),
     "collisions": (Attackers.collisions, 1),
