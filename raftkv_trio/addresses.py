@@ -199,3 +199,19 @@ def restored_cluster_id(cluster_id: int, backup_hash: bytes) -> int:
 
 
 MAX_NODE_ID = 2**63 - 1
+
+
+def host_of(address: str) -> str:
+    """The host that a client's address belongs to: the address itself, or the network of one IPv6 host.
+
+    An IPv6 host has all addresses of its /64 (RFC 4291, section 2.5.4), so they count as one.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:  # of no known form: a host of its own
+        return address
+    if not isinstance(parsed, ipaddress.IPv6Address):
+        return address
+    if parsed.ipv4_mapped is not None:  # of an IPv4 client, on a socket for both
+        return str(parsed.ipv4_mapped)
+    return parsed.packed[:8].hex()

@@ -27,7 +27,7 @@ FLOORS = [
     {"storage", "tls", "testing.invariants"},
     {"payload", "config", "certificates"},
     # Consensus and the key-value store: they know neither the node nor each other.
-    {"raft", "kv", "addresses", "logs", "user_files"},
+    {"raft", "kv", "addresses", "pace", "logs", "user_files"},
     # How bytes are read that somebody else may have made.
     {"strict_cbor"},
     # What every room may use.

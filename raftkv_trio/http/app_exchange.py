@@ -51,6 +51,10 @@ class Carrier(Protocol):
         """Whether a response that begins now is the last one on the connection."""
         ...
 
+    async def wait_turn(self, status: int) -> None:
+        """Return when a response of this status may begin."""
+        ...
+
     async def send(self, data: bytes) -> None:
         """Send bytes; cancelled if the client is gone."""
         ...
@@ -165,6 +169,7 @@ class _Exchange:
             return  # the app was told that the client is gone; Hypercorn would answer that the app failed
         match event:
             case Response():
+                await self._connection.wait_turn(event.status_code)
                 self._has_begun = True
                 await self._write(self._head(event))
             case Body() if not self._omits_content:

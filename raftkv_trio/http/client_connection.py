@@ -6,6 +6,8 @@
 - Content is read when it is asked for. A client that waits for 100 (Continue) gets it then, so that a request
   which is refused for its head is refused before the client sends anything (RFC 9110, section 10.1.1).
 - Pipelined requests that have arrived together are answered in one write, unless one has to wait.
+- A refusal waits for its turn: a host is told so many a second, so that one which asks again and again for
+  what it cannot have keeps the node from nothing else.
 - A connection that is closed while the client sends is first closed in one direction and read from for a
   while, so that the last response arrives (RFC 9112, section 9.6).
 """
@@ -22,6 +24,7 @@ from raftkv_trio.foreign_text import printable
 from raftkv_trio.http.app_exchange import AppServer
 from raftkv_trio.http.messages import Refusal, Request, Service, encode_head, encode_refusal, plain
 from raftkv_trio.http.parser import RequestParser
+from raftkv_trio.pace import Pace
 from raftkv_trio.tcp_stream import GONE, TcpStream
 from raftkv_trio.tls.stream import TlsFailed, TlsStream
 
@@ -34,6 +37,24 @@ SEND_CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
 ANSWERS_A_TURN = 16  # without a wait between them; then the other tasks are let in, which may be heartbeats
 LINGER_S = 1.0
 LINGER_BYTES = 4 * 1024 * 1024
+#: With these a client is told that it asks for what it cannot have, whatever is stored.
+REFUSALS = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.LENGTH_REQUIRED,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.REQUEST_URI_TOO_LONG,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.EXPECTATION_FAILED,
+        HTTPStatus.MISDIRECTED_REQUEST,
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        HTTPStatus.NOT_IMPLEMENTED,
+        HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    }
+)
 #: What a client is told if the fault is ours.
 BUG = "The request failed because of a bug in raftkv-trio; see the node's log"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -52,6 +73,7 @@ class Connection:
         service: answers the requests, or leaves them to `app`.
         count_refused: called with the status of each refusal of bytes that are no request.
         is_idle_now: told, with the connection, each time that it becomes idle (True) or busy (False).
+        refusals: the pace at which the client's host is refused something.
         tls_failed: told why the TLS handshake has failed.
     """
 
@@ -62,6 +84,7 @@ class Connection:
         config: RestConfig,
         count_refused: Callable[[HTTPStatus], None],
         is_idle_now: Callable[["Connection", bool], None],
+        refusals: Callable[[], Pace],
         stream: TcpStream,
         tls_failed: Callable[[str], object] = lambda reason: None,
     ) -> None:
@@ -71,6 +94,7 @@ class Connection:
         self._count_refused = count_refused
         self._tls_failed = tls_failed
         self._is_idle_now = is_idle_now
+        self._refusals = refusals
         self._stream = stream
         self._parser = RequestParser(config.max_header_bytes, self)
         # Cancelled to drop the connection. Its deadline is that of what the connection waits for, one at a
@@ -215,6 +239,7 @@ class Connection:
         if response is None:
             await self.send_held()
             return await self._app.answer(request, self)
+        await self.wait_turn(response.status)
         closes = self.closes_after(request)
         self._hold(encode_head(response.status, response.fields.items(), closes=closes))
         if request.method != "HEAD":
@@ -241,6 +266,7 @@ class Connection:
     async def _refuse(self, refusal: Refusal) -> None:
         """Answer bytes that are no request; the connection cannot be used any more."""
         self._count_refused(refusal.status)
+        await self.wait_turn(refusal.status)
         head, content = encode_refusal(refusal)
         self._hold(head)
         if not self._parser.is_failure_of_head:
@@ -256,6 +282,12 @@ class Connection:
             self._hold(_CONTINUE)
         await self.send_held()
         await self._receive(READ_BYTES)
+
+    async def wait_turn(self, status: int) -> None:
+        """Return when a response of this status may begin. Cancellation takes no turn."""
+        if status in REFUSALS and not self._refusals().take_turn():
+            await self.send_held()
+            await self._refusals().wait_turn()
 
     async def send_held(self) -> None:
         """Send the answers that were held back; called before a wait."""

@@ -11,6 +11,7 @@ from http import HTTPStatus
 
 import trio
 
+from raftkv_trio.addresses import host_of
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.foreign_text import LimitedLog
@@ -18,6 +19,7 @@ from raftkv_trio.http.app_exchange import AppServer
 from raftkv_trio.http.client_connection import READ_BYTES, Connection
 from raftkv_trio.http.messages import Refusal, Service, encode_refusal
 from raftkv_trio.http.places import Places
+from raftkv_trio.pace import Paces
 from raftkv_trio.tcp_stream import TcpStream
 from raftkv_trio.tls.credentials import Credentials
 from raftkv_trio.tls.stream import TlsStream, Turns
@@ -30,6 +32,8 @@ GRACE_S, WAIT_S = 1.2, 0.8
 #: What a port is for.
 CLIENTS = "clients"
 TLS_LOG_INTERVAL_S = 1.0
+#: So many refusals of one host in a second, in the long run, and so many more at once.
+REFUSALS_RATE, REFUSALS_BURST = 200.0, 100
 TURNED_AWAY_S, MAX_TURNED_AWAY = 1.0, 16  # how long a client that is turned away is read from; how many are
 
 
@@ -169,6 +173,7 @@ class _Server:
         self._end_waiting = end_waiting
         self._config = config
         self._places: Places[Connection] = Places(config.max_connections, trio.current_time)
+        self._refusals = Paces(TrioClock(), REFUSALS_RATE, REFUSALS_BURST)
         self._turned_away = 0  # that are not closed yet
         self._grace = trio.CancelScope(shield=True)
         self._stopping = trio.Event()
@@ -215,16 +220,18 @@ class _Server:
     async def serve_connection(self, accepted: trio.SocketStream) -> None:
         """Serve one client; an error here concerns this client alone."""
         stream = self._stream(accepted)
+        address = _client_address(stream)
         connection = Connection(
             self._service,
             self._app,
             self._config,
             self._count_refused,
             self._places.idle_now,
+            partial(self._refusals.of, host_of(address)),
             stream,
             self._failed_handshakes.note,
         )
-        if not self._places.take(connection, _client_host(stream)):
+        if not self._places.take(connection, address):
             self._count_refused(HTTPStatus.SERVICE_UNAVAILABLE)
             await self._turn_away(stream)
             return
@@ -263,8 +270,8 @@ class _Server:
             await trio.aclose_forcefully(stream)
 
 
-def _client_host(stream: TcpStream) -> str:
-    """From which host a client has connected; empty if it is gone again."""
+def _client_address(stream: TcpStream) -> str:
+    """From which address a client has connected; empty if it is gone again."""
     try:
         return str(stream.socket.getpeername()[0])
     except OSError:

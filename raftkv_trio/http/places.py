@@ -9,9 +9,10 @@
 
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
+
+from raftkv_trio.addresses import host_of
 
 
 class Stoppable(Protocol):
@@ -90,19 +91,3 @@ class Places(Generic[ConnectionT]):
         self.leave(connection)
         connection.stop()
         return True
-
-
-def host_of(address: str) -> str:
-    """The host that a client's address belongs to: the address itself, or the network of one IPv6 host.
-
-    An IPv6 host has all addresses of its /64 (RFC 4291, section 2.5.4), so they count as one.
-    """
-    try:
-        parsed = ip_address(address)
-    except ValueError:  # of no known form: a host of its own
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    if parsed.ipv4_mapped is not None:  # of an IPv4 client, on a socket for both
-        return str(parsed.ipv4_mapped)
-    return parsed.packed[:8].hex()

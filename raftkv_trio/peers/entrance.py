@@ -14,17 +14,16 @@ from typing import NamedTuple, TypeVar
 import trio
 
 from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.pace import Pace, Paces
 from raftkv_trio.world import Clock
 
 MAX_HANDSHAKES = 64
 #: So many handshakes in a second, in the long run, and so many more at once. A correct node connects once,
 #: and again when a connection has broken.
-RATE_OF_HOST, BURST_OF_HOST = 100, 64
-RATE_OF_ALL, BURST_OF_ALL = 400, 256
+RATE_OF_HOST, BURST_OF_HOST = 50, 64
+RATE_OF_ALL, BURST_OF_ALL = 100, 128
 #: So long a connection may stay before it has to give way.
 MIN_STAY_S = 0.2
-#: More are looked through, for those that are paid for.
-_MANY_HOSTS = 256
 
 T = TypeVar("T")
 
@@ -40,34 +39,14 @@ class _Stay(NamedTuple):
     since: float
 
 
-class _Pace:
-    """Lets tasks go on so many times a second, in the order in which they have come."""
-
-    def __init__(self, rate: int, burst: int) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._turn = trio.Lock()
-        self._paid_at = 0.0  # at the rate, all was paid for by then; it may be in the future
-
-    def is_idle(self, now: float) -> bool:
-        """Whether nobody waits, and no turn of the past matters any more."""
-        return self._paid_at <= now and not self._turn.locked()
-
-    async def wait_turn(self, clock: Clock) -> None:
-        """Return when it is this task's turn. Cancellation takes none."""
-        async with self._turn:
-            await clock.sleep_until(self._paid_at - self._burst / self._rate)
-            self._paid_at = max(self._paid_at, clock.now()) + 1 / self._rate
-
-
 class Entrance:
     """The connections that have not introduced themselves yet."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._stays: dict[trio.CancelScope, _Stay] = {}  # oldest first
-        self._paces: dict[str, _Pace] = {}  # by host
-        self._pace_of_all = _Pace(RATE_OF_ALL, BURST_OF_ALL)
+        self._paces = Paces(clock, RATE_OF_HOST, BURST_OF_HOST)
+        self._pace_of_all = Pace(clock, RATE_OF_ALL, BURST_OF_ALL)
 
     def __len__(self) -> int:
         return len(self._stays)
@@ -95,7 +74,8 @@ class Entrance:
             try:
                 if len(self._stays) > MAX_HANDSHAKES:
                     self._give_way()
-                await self._wait_turn(host)
+                await self._paces.of(host).wait_turn()
+                await self._pace_of_all.wait_turn()
                 return await handshake()
             finally:
                 self._stays.pop(scope, None)
@@ -112,10 +92,3 @@ class Entrance:
         scope = self._giving_way()
         del self._stays[scope]
         scope.cancel()
-
-    async def _wait_turn(self, host: str) -> None:
-        if len(self._paces) > _MANY_HOSTS:
-            now = self._clock.now()
-            self._paces = {host: pace for host, pace in self._paces.items() if not pace.is_idle(now)}
-        await self._paces.setdefault(host, _Pace(RATE_OF_HOST, BURST_OF_HOST)).wait_turn(self._clock)
-        await self._pace_of_all.wait_turn(self._clock)

@@ -22,8 +22,7 @@ _ENTRIES_A_MESSAGE = _PROPOSALS_A_MESSAGE = 8
 _IDS_A_MESSAGE = 3
 #: A member takes about as long as so many messages: its URL is parsed.
 _MESSAGES_A_MEMBER = 2
-#: A frame takes about as long to receive as so many messages, and so many bytes of it as one more.
-_MESSAGES_A_FRAME = 0.5
+#: A frame takes about as long to receive as a message, and so many bytes of it as one more.
 _RECEIVED_BYTES_A_MESSAGE = 4096
 #: So many bytes of a change of members, or of a refused frame, take at most about as long as a message.
 _BYTES_A_MESSAGE = 16
@@ -80,7 +79,7 @@ class FairShare:
 
         Cancellation charges nothing.
         """
-        await self._pay(_MESSAGES_A_FRAME + size_bytes / _RECEIVED_BYTES_A_MESSAGE)
+        await self._pay(1 + size_bytes / _RECEIVED_BYTES_A_MESSAGE)
 
     async def take(self, cost: int) -> None:
         """Return when there is room for a piece of this cost; at once if there is.

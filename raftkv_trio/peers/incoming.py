@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import trio
 
-from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.addresses import PeerAddress, host_of
 from raftkv_trio.errors import ConfigError, DecodeError, PeerProtocolError, SecondProcessRefused
 from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.payload.entries import check_entries
@@ -220,7 +220,7 @@ class Incoming:
         host = _remote_host(stream)
         try:
             caller = await self._entrance.admit(
-                host,
+                host_of(host),
                 partial(
                     self._handshake.admit,
                     stream,

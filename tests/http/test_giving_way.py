@@ -14,7 +14,9 @@ from raftkv_trio.config import RestConfig
 from raftkv_trio.http import Request, Response, plain
 from raftkv_trio.http.app_exchange import AppServer
 from raftkv_trio.http.client_connection import Connection
+from raftkv_trio.pace import Pace
 from raftkv_trio.tcp_stream import TcpStream
+from raftkv_trio.world import TrioClock
 from tests.rest.serving import PATIENCE_S, Wire
 
 HEAD = b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -27,8 +29,9 @@ class Server:
         self.app: ASGIFramework = QuartTrio(__name__)  # nothing is left to it
         self.begun: list[bytes] = []
         self.task: trio.lowlevel.Task | None = None
+        pace = Pace(TrioClock(), rate=1.0, burst=1)
         self.connection = Connection(
-            self, AppServer(self.app), RestConfig(), _count, is_idle_now, TcpStream(stream)
+            self, AppServer(self.app), RestConfig(), _count, is_idle_now, lambda: pace, TcpStream(stream)
         )
 
     async def run(self) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from raftkv_trio.http.places import Places, host_of
+from raftkv_trio.addresses import host_of
+from raftkv_trio.http.places import Places
 
 
 class Client:

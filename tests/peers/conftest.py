@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.peers import entrance
 from tests.peers import hostile
 
 
@@ -18,3 +19,10 @@ def security(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """How the nodes that `besieged` runs, and those that attack them, speak to each other."""
     monkeypatch.setattr(hostile, "IS_SECURED", request.param == "mtls")
     return str(request.param)
+
+
+@pytest.fixture
+def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of this process let others introduce themselves as often as they like."""
+    for name in ("RATE_OF_HOST", "RATE_OF_ALL"):
+        monkeypatch.setattr(entrance, name, 1_000_000)

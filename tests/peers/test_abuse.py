@@ -22,7 +22,6 @@ from raftkv_trio.peers.proofs import MAX_HANDSHAKE_BYTES
 from raftkv_trio.peers.wire import Forward, Refused, encode_forward, encode_messages, encode_refused
 from raftkv_trio.raft.types import Entry, Message, MessageType
 from tests.peers.handmade import CLUSTER_ID
-from tests.peers.hostile import another_host
 from tests.peers.members import BareMember, admitted, connected, running
 
 HELLO = Hello(cluster_id=CLUSTER_ID, sender=2, nonce=b"n" * 16, receiver=1)
@@ -80,7 +79,7 @@ def first_bytes(rng: random.Random) -> bytes:
 
 async def abuse(address: PeerAddress, data: bytes) -> None:
     """Send it, say no more, and be cut off."""
-    stream = await trio.open_tcp_stream(address.host, address.port, local_address=another_host())
+    stream = await trio.open_tcp_stream(address.host, address.port)
     async with stream:
         try:
             await stream.send_all(data)
@@ -91,6 +90,7 @@ async def abuse(address: PeerAddress, data: bytes) -> None:
             pass  # they did not even read it
 
 
+@pytest.mark.usefixtures("unpaced")
 async def test_ten_thousand_first_frames_of_strangers(
     tmp_path: Path, addresses: dict[int, PeerAddress], caplog: pytest.LogCaptureFixture
 ) -> None:

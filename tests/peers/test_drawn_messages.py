@@ -114,6 +114,7 @@ async def check(directory: Path, role: str, count: int, caplog: pytest.LogCaptur
         assert {"protocol", "term", "index", "not_leader"} <= set(+refused)
 
 
+@pytest.mark.usefixtures("unpaced")
 @ROLES
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.long)])
 async def test_drawn_messages(

@@ -69,7 +69,7 @@ async def test_a_host_that_comes_too_often_waits_and_no_other_does(
 
 
 async def test_many_hosts_have_a_rate_in_common(autojump_clock: trio.testing.MockClock) -> None:
-    """However many they are; a member's host waits for each of them once. Who went is forgotten."""
+    """However many they are; a member's host waits for each of them once."""
     visitors, hosts = Visitors(), 50
     with trio.move_on_after(20):
         async with trio.open_nursery() as nursery:
@@ -79,9 +79,6 @@ async def test_many_hosts_have_a_rate_in_common(autojump_clock: trio.testing.Moc
             with trio.fail_after((hosts + 2) / RATE_OF_ALL):
                 await visitors.visit("member", "member")
     assert 20 * RATE_OF_ALL <= visitors.came.total() <= 20 * RATE_OF_ALL + BURST_OF_ALL + 2
-    for number in range(10_000):
-        await visitors.visit(f"another {number}", "once")
-    assert len(visitors.entrance._paces) < 1000
 
 
 async def test_the_oldest_of_the_host_that_has_the_most_gives_way(

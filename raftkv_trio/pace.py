@@ -1,0 +1,64 @@
+"""How often something may happen: in the long run so many times a second, and some times more at once."""
+
+import trio
+
+from raftkv_trio.world import Clock
+
+#: More are looked through, for those that matter no more.
+_MANY = 256
+
+
+class Pace:
+    """Lets tasks go on at a rate, in the order in which they have come.
+
+    Args:
+        rate: how many a second, in the long run.
+        burst: how many more at once.
+    """
+
+    def __init__(self, clock: Clock, rate: float, burst: int) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._burst_s = burst / rate
+        self._turn = trio.Lock()
+        self._paid_at = 0.0  # at the rate, all was paid for by then; it may be in the future
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits, and no turn of the past matters any more."""
+        return self._paid_at <= self._clock.now() and not self._turn.locked()
+
+    def take_turn(self) -> bool:
+        """Have a turn at once, if there is one and nobody waits for it."""
+        now = self._clock.now()
+        if self._turn.locked() or now < self._paid_at - self._burst_s:
+            return False
+        self._paid_at = max(self._paid_at, now) + 1 / self._rate
+        return True
+
+    async def wait_turn(self) -> None:
+        """Return when it is this task's turn. Cancellation takes none."""
+        async with self._turn:
+            await self._clock.sleep_until(self._paid_at - self._burst_s)
+            self._paid_at = max(self._paid_at, self._clock.now()) + 1 / self._rate
+
+
+class Paces:
+    """A pace of each host."""
+
+    def __init__(self, clock: Clock, rate: float, burst: int) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._burst = burst
+        self._paces: dict[str, Pace] = {}
+
+    def __len__(self) -> int:
+        return len(self._paces)
+
+    def of(self, host: str) -> Pace:
+        """The pace of a host; to be used at once, since it is forgotten when it matters no more."""
+        if host not in self._paces:
+            if len(self._paces) > _MANY:
+                self._paces = {name: pace for name, pace in self._paces.items() if not pace.is_idle}
+            self._paces[host] = Pace(self._clock, self._rate, self._burst)
+        return self._paces[host]

@@ -1,0 +1,83 @@
+"""Refusals: a host is told so many a second, and whatever it asks for meanwhile, others are served."""
+
+from http import HTTPStatus
+
+import pytest
+import trio
+
+from raftkv_trio.http import Request, Response, plain
+from raftkv_trio.http.listener import REFUSALS_BURST, REFUSALS_RATE
+from tests.http.services import HEAD, Opened, ScriptedService, get, octets, open_service
+from tests.rest.serving import Wire
+
+#: Refusals that have to wait, each for its turn.
+WAITING = 200
+REFUSED = get(b"/refused")
+MALFORMED = b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"
+
+
+async def answer(request: Request) -> Response:
+    if request.target == b"/refused":
+        return plain(HTTPStatus.FORBIDDEN, "no")
+    if request.target == b"/missing":
+        return plain(HTTPStatus.NOT_FOUND, "nothing here")
+    return octets(b"yes")
+
+
+async def come_often(opened: Opened, answered_at: list[float]) -> None:
+    """Be refused on several connections at once, and again and again on each."""
+
+    async def come() -> None:
+        async with opened.connect() as wire:
+            await wire.send(REFUSED * ((REFUSALS_BURST + WAITING) // 10))
+            for _ in range((REFUSALS_BURST + WAITING) // 10):
+                assert (await wire.answer()).status == 403
+                answered_at.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(come)
+
+
+async def test_a_host_that_is_refused_waits_and_no_other_does() -> None:
+    """Its own requests that may be answered do not wait either, on another connection."""
+    answered_at: list[float] = []
+    async with open_service(ScriptedService(answer)) as opened:
+        began_at = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come_often, opened, answered_at)
+            stream = await trio.open_tcp_stream("127.0.0.1", opened.port, local_address="127.0.0.2")
+            async with stream, opened.connect() as own:
+                for _ in range(5):
+                    assert (await own.ask(b"GET /good")).status == 200
+                    assert (await own.ask(b"GET /missing")).status == 404
+                    assert (await Wire(stream).ask(b"GET /refused")).status == 403
+                others_done_at = trio.current_time()
+    assert len(answered_at) == REFUSALS_BURST + WAITING
+    assert answered_at[-1] - began_at >= 0.9 * WAITING / REFUSALS_RATE
+    assert others_done_at < answered_at[-1]
+
+
+@pytest.mark.parametrize("request_bytes", [MALFORMED, b"GET /refused" + HEAD + b"Connection: close\r\n\r\n"])
+async def test_new_connections_do_not_help(request_bytes: bytes) -> None:
+    """Neither for what is no request, nor for what a service refuses."""
+    async with open_service(ScriptedService(answer)) as opened:
+        began_at = trio.current_time()
+        for _ in range(REFUSALS_BURST + WAITING):
+            async with opened.connect() as wire:
+                await wire.send(request_bytes)
+                assert (await wire.answer()).status in (400, 403)
+        assert trio.current_time() - began_at >= 0.9 * WAITING / REFUSALS_RATE
+
+
+async def test_what_was_answered_before_does_not_wait() -> None:
+    """Answers that are ready leave before a refusal behind them has its turn."""
+    async with open_service(ScriptedService(answer)) as opened, opened.connect() as wire:
+        await wire.send(REFUSED * (REFUSALS_BURST + WAITING))
+        await wire.send(get(b"/good"))
+        async with opened.connect() as other:
+            await other.send(get(b"/good"), REFUSED, get(b"/good"))
+            assert [(await other.answer()).status for _ in range(3)] == [200, 403, 200]
+        for _ in range(REFUSALS_BURST + WAITING):
+            assert (await wire.answer()).status == 403
+        assert (await wire.answer()).status == 200

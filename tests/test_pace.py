@@ -1,0 +1,51 @@
+"""How often something may happen."""
+
+import pytest
+import trio
+import trio.testing
+
+from raftkv_trio.pace import Pace, Paces
+from raftkv_trio.world import TrioClock
+
+
+async def test_turns_come_at_the_rate_and_in_order(autojump_clock: trio.testing.MockClock) -> None:
+    """Some at once, then one after the other; whoever is cancelled takes none."""
+    pace, came = Pace(TrioClock(), rate=10, burst=5), []
+
+    async def come(name: int, patience_s: float) -> None:
+        with trio.move_on_after(patience_s):
+            await pace.wait_turn()
+            came.append((name, round(trio.current_time() - began_at, 1)))
+
+    began_at = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for name in range(10):
+            nursery.start_soon(come, name, 0.05 if name in (7, 8) else 100.0)
+            await trio.testing.wait_all_tasks_blocked()
+    assert [name for name, _ in came] == [0, 1, 2, 3, 4, 5, 6, 9]
+    assert [at for _, at in came] == pytest.approx([0.0] * 6 + [0.1, 0.2], abs=0.05)
+
+
+async def test_a_turn_is_taken_at_once_if_nobody_waits(autojump_clock: trio.testing.MockClock) -> None:
+    """And not otherwise."""
+    pace = Pace(TrioClock(), rate=10, burst=2)
+    assert [pace.take_turn() for _ in range(4)] == [True, True, True, False]
+    await trio.sleep(0.11)
+    assert pace.take_turn()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pace.wait_turn)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not pace.take_turn()
+
+
+async def test_who_comes_no_more_is_forgotten(autojump_clock: trio.testing.MockClock) -> None:
+    """Nothing is kept for each of many hosts; a host that is known keeps its pace."""
+    paces = Paces(TrioClock(), rate=10, burst=2)
+    for number in range(10_000):
+        assert paces.of(str(number)).take_turn()
+        while paces.of("often").take_turn():
+            pass
+        await trio.sleep(0.01)
+    assert len(paces) < 1000
+    await trio.sleep(10)
+    assert [paces.of("often").take_turn() for _ in range(4)] == [True, True, True, False]
