@@ -18,7 +18,7 @@ MAX_DEPTH = 8
 #: Items of a value. A leader's refusal of the most proposals (`peers/wire.py`) has the most: 4 for each.
 MAX_ITEMS = 192 * 1024
 #: So many members a cluster has at most. What names more is refused, on the wire and as a change of members.
-MAX_MEMBERS = 4096
+MAX_MEMBERS = 1024
 #: Of what others send, only a value up to this length may have integers as keys: so they are few.
 MAX_INTEGER_KEYS_BYTES = 16 * 1024
 _MAX_INT = 2**63 - 1
