@@ -72,7 +72,8 @@ class Connection:
     Args:
         service: answers the requests, or leaves them to `app`.
         count_refused: called with the status of each refusal of bytes that are no request.
-        is_idle_now: told, with the connection, each time that it becomes idle (True) or busy (False).
+        is_idle_now: told, with the connection, each time that it becomes idle (True) or busy (False); it is
+            idle from its beginning or, with TLS, from the end of the handshake on.
         refusals: the pace at which the client's host is refused something.
         tls_failed: told why the TLS handshake has failed.
     """
@@ -100,7 +101,7 @@ class Connection:
         # Cancelled to drop the connection. Its deadline is that of what the connection waits for, one at a
         # time: the rest of a head, or that the client reads. For the next request see `idle_for_long`.
         self._lifetime = trio.CancelScope()
-        self._is_idle = True  # no request is in progress
+        self._is_idle = True  # no request is in progress; it may be dropped
         self._stops = False  # the response in progress is the last one
         self._receives_head = False
         self._has_ended = False  # the client sends no more
@@ -161,6 +162,7 @@ class Connection:
         except GONE:
             return False
         self._lifetime.deadline = inf
+        self._set_idle(True)
         return True
 
     async def _serve(self) -> None:

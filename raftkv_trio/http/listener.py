@@ -231,7 +231,7 @@ class _Server:
             stream,
             self._failed_handshakes.note,
         )
-        if not self._places.take(connection, address):
+        if not self._places.take(connection, address, shakes_hands=self._tls is not None):
             self._count_refused(HTTPStatus.SERVICE_UNAVAILABLE)
             await self._turn_away(stream)
             return

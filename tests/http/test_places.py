@@ -16,10 +16,12 @@ class Client:
         self.is_stopped = True
 
 
-def taken(places: Places[Client], host: str, count: int, *, busy: bool = False) -> list[Client]:
+def taken(
+    places: Places[Client], host: str, count: int, *, busy: bool = False, shakes_hands: bool = False
+) -> list[Client]:
     clients = [Client() for _ in range(count)]
     for client in clients:
-        assert places.take(client, host)
+        assert places.take(client, host, shakes_hands=shakes_hands)
         if busy:
             places.idle_now(client, False)
     return clients
@@ -79,6 +81,52 @@ def test_a_host_has_nine_tenths() -> None:
     assert not places.take(Client(), "a")
     others = taken(places, "b", 2)
     assert not any(client.is_stopped for client in (*greedy[1:], *others))
+
+
+def stopped(clients: list[Client]) -> int:
+    return sum(client.is_stopped for client in clients)
+
+
+def test_handshakes_drop_few_idle_ones() -> None:
+    """Of those in their handshake, at most a tenth of all take the places of idle ones."""
+    places: Places[Client] = Places(20, lambda: 0.0)
+    idle = [*taken(places, "a", 10), *taken(places, "b", 10)]
+    first, second = taken(places, "c", 2, shakes_hands=True)
+    assert stopped(idle) == 2
+    taken(places, "c", 1000, shakes_hands=True)
+    assert (stopped(idle), first.is_stopped, second.is_stopped) == (2, True, True)
+
+
+def test_a_handshake_gives_way_to_a_host_with_fewer() -> None:
+    """The oldest of the host that has the most, also if it is all that there is."""
+    places: Places[Client] = Places(20, lambda: 0.0)
+    (rare,) = taken(places, "a", 1, shakes_hands=True)
+    crowd = taken(places, "b", 18, shakes_hands=True)
+    (done,) = taken(places, "c", 1, shakes_hands=True)
+    places.idle_now(done, True)
+    taken(places, "d", 3)
+    assert [client.is_stopped for client in crowd] == [True] * 3 + [False] * 15
+    assert stopped([rare, done]) == 0
+    for client in (rare, done, *crowd[3:]):
+        places.leave(client)
+    assert len(places.all()) == 3
+
+
+def test_a_host_drops_its_own_handshakes() -> None:
+    """If it has nine tenths, and as many of them are in their handshake, or if nothing else of it may go."""
+    places: Places[Client] = Places(20, lambda: 0.0)
+    (idle,) = taken(places, "a", 1)
+    crowd = taken(places, "a", 1000, shakes_hands=True)
+    assert (idle.is_stopped, stopped(crowd)) == (False, 1000 - 17)
+    for client in crowd[1000 - 17 :]:
+        places.leave(client)
+    taken(places, "a", 16, busy=True)
+    (alone,) = taken(places, "a", 1, shakes_hands=True)
+    taken(places, "a", 1, busy=True)
+    assert (idle.is_stopped, alone.is_stopped) == (True, False)
+    taken(places, "a", 1, busy=True)
+    assert alone.is_stopped
+    assert not places.take(Client(), "a", shakes_hands=True)
 
 
 @pytest.mark.parametrize(
