@@ -73,7 +73,8 @@ class Places(Generic[ConnectionT]):
     def _giving_way(self) -> ConnectionT | None:
         shaking = sum(map(len, self._shaking.values()))
         if shaking and (shaking >= self._most_shaking or not self._idle):
-            return next(iter(max(self._shaking.values(), key=len)))
+            greediest = max(self._shaking, key=lambda host: len(self._shaking[host]))
+            return next(iter(self._shaking[greediest]))
         return next(iter(self._idle), None)
 
     def _giving_way_of(self, host: str) -> ConnectionT | None:

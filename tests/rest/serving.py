@@ -16,6 +16,7 @@ from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.rest import make_service
+from raftkv_trio.tcp_stream import TcpStream
 from raftkv_trio.world import ThreadWorker, TrioClock, World
 
 PATIENCE_S = 30.0  # for what must happen soon, on however slow a machine
@@ -36,7 +37,7 @@ class WireResponse(NamedTuple):
 class Wire:
     """One connection to a server."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream | TcpStream) -> None:
         self.stream = stream
         self._received = b""
 
