@@ -19,7 +19,7 @@ from raftkv_trio._version import __version__
 
 if TYPE_CHECKING:
     from raftkv_trio.addresses import PeerAddress, parse_cluster
-    from raftkv_trio.config import NodeConfig
+    from raftkv_trio.config import NodeConfig, PeerTls
     from raftkv_trio.errors import (
         ChangeRefused,
         CommandRefused,
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         VerifyingStateMachine,
     )
     from raftkv_trio.storage import Disk, DiskFile, OsDisk, SnapshotId, SnapshotMeta
+    from raftkv_trio.tls.network import open_tls_network
     from raftkv_trio.world import (
         Clock,
         Listener,
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
 else:
     _NAMES_OF = {
         "addresses": ("PeerAddress", "parse_cluster"),
-        "config": ("NodeConfig",),
+        "config": ("NodeConfig", "PeerTls"),
         "errors": (
             "ChangeRefused",
             "CommandRefused",
@@ -120,6 +121,7 @@ else:
             "VerifyingStateMachine",
         ),
         "storage": ("Disk", "DiskFile", "OsDisk", "SnapshotId", "SnapshotMeta"),
+        "tls.network": ("open_tls_network",),
         "world": (
             "Clock",
             "Listener",
@@ -181,6 +183,7 @@ __all__ = [
     "PeerAddress",
     "PeerMeasures",
     "PeerProtocolError",
+    "PeerTls",
     "Proposal",
     "ProposalError",
     "RaftError",
@@ -206,6 +209,7 @@ __all__ = [
     "World",
     "__version__",
     "leaves",
+    "open_tls_network",
     "parse_cluster",
     "run_node",
 ]

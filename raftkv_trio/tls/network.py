@@ -1,4 +1,4 @@
-"""The network port of a node with TLS around every connection: mutual, and by certificates that name nodes.
+"""The network port of a node, with TLS around every connection: mutual, and by certificates that name nodes.
 
 The dialled side makes its part of the handshake when it first receives, in the task that serves the
 connection, so the accept loop waits for nobody. Who is at the other end is for `peers/handshake.py` to check,
@@ -128,10 +128,15 @@ class _TlsListener(Listener):
 
 @asynccontextmanager
 async def open_tls_network(tls: PeerTls) -> AsyncIterator[TlsNetwork]:
-    """A network for `World` whose certificates are kept current inside the block.
+    """A network for `World` with mutual TLS; inside the block its certificates are kept current.
 
-    Raises ConfigError if they cannot be used. What the block raises leaves in a group. The end of the block
-    closes nothing.
+    The files are looked at every ten seconds. If they have changed and work, the members' connections are
+    made anew with them; if they do not work, the log says why, once, and those of before stay in use. Run
+    the node inside the block.
+
+    Raises ConfigError if a file cannot be used at the beginning; the text names its field in `tls`. What the
+    block raises leaves in a group. The end of the block, also by cancellation, ends the looking, and closes
+    none of the connections: these are the node's.
     """
     credentials = await Credentials.load(Files.of_peers(tls), "certificates for peers")
     network = TlsNetwork(credentials, tls.peer_cert_allowed_san, in_transition=tls.peer_tls_transition)
