@@ -61,10 +61,15 @@ class Carrier(Protocol):
 
 
 class AppServer:
-    """An ASGI app, and what Hypercorn needs to run it."""
+    """An ASGI app, and what Hypercorn needs to run it.
 
-    def __init__(self, app: ASGIFramework) -> None:
+    Args:
+        is_tls: whether clients speak TLS, so that the app is told the scheme https.
+    """
+
+    def __init__(self, app: ASGIFramework, *, is_tls: bool = False) -> None:
         self._app = app
+        self._is_tls = is_tls
         self._config = Config()
         self._config.errorlog = logger
         self._context = WorkerContext(None)
@@ -83,7 +88,7 @@ class AppServer:
                 self._config,
                 self._context,
                 tasks,
-                False,
+                self._is_tls,
                 *exchange.addresses(),
                 exchange.handle,
                 _STREAM_ID,

@@ -168,7 +168,7 @@ class _Server:
         self._failed_handshakes = LimitedLog(
             logger, trio.current_time, TLS_LOG_INTERVAL_S, "a client's TLS handshake failed: "
         )
-        self._app = AppServer(service.app)
+        self._app = AppServer(service.app, is_tls=tls is not None)
         self._count_refused = count_refused
         self._end_waiting = end_waiting
         self._config = config

@@ -12,6 +12,7 @@ from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallabl
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.http import Request, Response, serve_http, with_content
+from raftkv_trio.tls.credentials import Credentials
 from tests.rest.serving import Wire, open_stoppable
 
 HEAD = b" HTTP/1.1\r\nHost: localhost\r\n"
@@ -68,12 +69,16 @@ class Opened(NamedTuple):
 
 @asynccontextmanager
 async def open_service(
-    service: ScriptedService, config: RestConfig | None = None, *, buffer_bytes: int | None = None
+    service: ScriptedService,
+    config: RestConfig | None = None,
+    *,
+    buffer_bytes: int | None = None,
+    tls: Credentials | None = None,
 ) -> AsyncIterator[Opened]:
     """Serve until the end of the context; `buffer_bytes`: what the system takes of a response at once."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     if buffer_bytes is not None:  # what is accepted inherits it
         listeners[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
-    serve = partial(serve_http, service, config or RestConfig(port=0), listeners)
+    serve = partial(serve_http, service, config or RestConfig(port=0), listeners, tls=tls)
     async with open_stoppable(serve) as (port, stop):
         yield Opened(port, stop)

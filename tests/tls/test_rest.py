@@ -5,10 +5,14 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
 import trio
+from hypercorn.typing import ASGIFramework
+from quart import request
+from quart_trio import QuartTrio
 
 from raftkv_trio.addresses import ClientAddress, PeerAddress
 from raftkv_trio.client.rest import NoAnswer, RequestRefused, open_rest_client
@@ -16,8 +20,11 @@ from raftkv_trio.config import ClientTls, NodeConfig, RestConfig, ServerConfig
 from raftkv_trio.server import serve
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.tls.clients import Trust
+from raftkv_trio.tls.contexts import Files
+from raftkv_trio.tls.credentials import Credentials
 from raftkv_trio.tls.stream import TlsStream, Turns
 from tests.conftest import find_free_ports
+from tests.http.services import ScriptedService, open_service
 from tests.tls.certificates import DAY, Authority
 from tests.tls.configs import client_tls, replace_pair, trust
 
@@ -150,6 +157,23 @@ async def test_only_clients_with_a_certificate(ca: Authority, other_ca: Authorit
                 await ask(trust(ca, pair))
         async with httpx.AsyncClient() as plain:
             assert (await plain.get(f"http://127.0.0.1:{probes}/-/healthy")).status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_the_app_is_told_the_scheme(ca: Authority, scheme: str) -> None:
+    """That of the connection, as Quart hands it on."""
+    app = QuartTrio(__name__)
+
+    @app.get("/scheme")
+    async def answer() -> str:
+        return f"{request.scheme} {request.url}"
+
+    files = Files.of_clients(client_tls(ca.node(1)))
+    tls = await Credentials.load(files, "certificates") if scheme == "https" else None
+    async with open_service(ScriptedService(app=cast(ASGIFramework, app)), tls=tls) as opened:
+        url = f"{scheme}://127.0.0.1:{opened.port}/scheme"
+        async with httpx.AsyncClient(verify=trust(ca).context(), timeout=PATIENCE_S) as client:
+            assert (await client.get(url)).text == f"{scheme} {url}"
 
 
 async def test_what_our_client_says(ca: Authority, other_ca: Authority, tmp_path: Path) -> None:
