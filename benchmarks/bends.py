@@ -97,6 +97,7 @@ def _why(figure: Figure) -> str:
     if machine >= _WHOLE_MACHINE:
         return f"there all cores are busy, with the other nodes and the load generator ({shares})"
     if figure.what == "put":
-        written = (figure.median("written_bytes_per_s") or 0.0) / 1e6
-        return f"there the disk is waited for: {written:.3g} MB/s are written by the leader ({shares})"
+        written = figure.median("written_bytes_per_s")
+        rate = "" if written is None else f": {written / 1e6:.3g} MB/s are written by all nodes"
+        return f"there the disk is waited for{rate} ({shares})"
     return f"there no processor is the limit ({shares})"

@@ -50,13 +50,6 @@ class Daemon:
                 self._process.kill()
         self._process.wait()
 
-    def written_bytes(self) -> int:
-        """What it has had written to disks since it started."""
-        for line in Path(f"/proc/{self.pid}/io").read_text().splitlines():
-            if line.startswith("write_bytes:"):
-                return int(line.split()[1])
-        raise BenchmarkError(f"/proc/{self.pid}/io tells no write_bytes")
-
     def processor_s(self) -> float:
         """The processor's time that it has had since it started, in all its threads."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()

@@ -16,7 +16,7 @@ _HEADS = {
     "p99_ms": "p99 ms",
     "max_ms": "max ms",
     "put_rate_per_s": "PUT per s",
-    "written_bytes_per_put": "bytes written a PUT",
+    "written_bytes_per_put": "bytes written a PUT, by each node",
     "snapshots": "snapshots seen",
     "resident_bytes": "memory, bytes",
     "restart_s": "restart s",
@@ -25,7 +25,7 @@ _HEADS = {
     "since_parsed_ms": "ms since the request was parsed",
     "leader_cores": "cores of the leader",
     "machine_share": "of all cores",
-    "written_bytes_per_s": "bytes written by the leader per s",
+    "written_bytes_per_s": "bytes written by all nodes per s",
     "stall_s": "write stall s",
     "stall_election_timeouts": "in election timeouts",
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks.block_device import BlockDevice
 from benchmarks.contestants.ours import our_cluster
 from benchmarks.figures import Figures
 from benchmarks.measurements.http_load import add_load
@@ -77,15 +78,20 @@ def measure_growth(point: Point, seconds: float, figures: Figures, backups: Path
                 seconds=seconds,
             )
             parameters = {"nodes": point.nodes}
-            with _usage(cluster.daemons[leader], figures, operation, {**load.parameters, **parameters}):
+            device = BlockDevice(directory)
+            with _usage(
+                cluster.daemons[leader], device, figures, operation, {**load.parameters, **parameters}
+            ):
                 add_load(figures, NAME, cluster.urls[leader], load, **parameters)
 
 
 @contextmanager
-def _usage(leader: Daemon, figures: Figures, operation: str, parameters: dict[str, int]) -> Iterator[None]:
+def _usage(
+    leader: Daemon, device: BlockDevice, figures: Figures, operation: str, parameters: dict[str, int]
+) -> Iterator[None]:
     """Add to a figure what is busy during the block; the start of the load generator counts as part of it."""
     began_s = perf_counter()
-    leader_s, machine_s, written = leader.processor_s(), machine_processor_s(), leader.written_bytes()
+    leader_s, machine_s, before = leader.processor_s(), machine_processor_s(), device.written_bytes()
     yield
     elapsed_s = perf_counter() - began_s
     figures.add(
@@ -94,5 +100,6 @@ def _usage(leader: Daemon, figures: Figures, operation: str, parameters: dict[st
         parameters,
         leader_cores=(leader.processor_s() - leader_s) / elapsed_s,
         machine_share=(machine_processor_s() - machine_s) / elapsed_s / len(os.sched_getaffinity(0)),
-        written_bytes_per_s=(leader.written_bytes() - written) / elapsed_s,
     )
+    if (written := device.written_since(before)) is not None:
+        figures.add(operation, NAME, parameters, written_bytes_per_s=written / elapsed_s)

@@ -1,4 +1,4 @@
-"""What many keys cost: bytes written for each PUT, memory, a restart, the pause of a snapshot."""
+"""What many keys cost: bytes that reach the disk for each PUT, memory, a restart, the pause of a snapshot."""
 
 import http.client
 import signal
@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from benchmarks.ask import ask, connect, exchange
+from benchmarks.block_device import BlockDevice
 from benchmarks.contestants.ours import OurCluster, Ours, our_cluster
 from benchmarks.figures import Figures
 from benchmarks.processes import BenchmarkError, run_to_end
@@ -59,12 +60,14 @@ def measure_state(
         resident_bytes = cluster.daemons[leader].resident_bytes()
         pause_ms, snapshot_s = _slowest_during_snapshot(cluster, leader, keys)
         rate, written, snapshots = _puts(cluster, leader, directory, keys, lasts_s)
+        name, parameters = Ours(nodes).name, {"keys": keys, "value_bytes": VALUE_BYTES}
+        if written is not None:
+            figures.add("state", name, parameters, written_bytes_per_put=written / nodes)
         figures.add(
             "state",
-            Ours(nodes).name,
-            {"keys": keys, "value_bytes": VALUE_BYTES},
+            name,
+            parameters,
             put_rate_per_s=rate,
-            written_bytes_per_put=written,
             snapshots=snapshots,
             resident_bytes=resident_bytes,
             slowest_during_snapshot_ms=pause_ms,
@@ -75,15 +78,15 @@ def measure_state(
 
 def _puts(
     cluster: OurCluster, leader: int, directory: Path, keys: int, lasts_s: Lasts
-) -> tuple[float, float, int]:
-    """Rate, bytes that the leader writes for each PUT, and how many snapshots are in them."""
-    daemon = cluster.daemons[leader]
+) -> tuple[float, float | None, int]:
+    """Rate, bytes that reach the disk for each PUT, if counted, and how many snapshots are in them."""
+    device = BlockDevice(directory)
     load = Load(
         operation="put", api="rest", clients=64, keys=keys, value_bytes=VALUE_BYTES, seconds=lasts_s.step
     )
     snap = directory / f"node-{leader + 1}" / "snap"
     seen = {_newest(snap)}
-    before, began_s, requests, loaded_s = daemon.written_bytes(), perf_counter(), 0, 0.0
+    before, began_s, requests, loaded_s = device.written_bytes(), perf_counter(), 0, 0.0
     while True:
         measured = run_wrk(cluster.urls[leader], load)
         requests += measured.requests
@@ -94,7 +97,8 @@ def _puts(
         # matters little where in the last interval the load ends.
         if elapsed_s >= lasts_s.most or (len(seen) > 1 and elapsed_s >= lasts_s.least):
             break
-    return requests / loaded_s, (daemon.written_bytes() - before) / requests, len(seen) - 1
+    written = device.written_since(before)
+    return requests / loaded_s, written and written / requests, len(seen) - 1
 
 
 def _newest(snap: Path) -> str:

@@ -133,7 +133,7 @@ def test_where_curves_bend() -> None:
     by_keys, by_clients = bends(figures_of_growth())
     assert by_keys == (
         "PUT by keys: level up to 10,000 keys, falls at 100,000 keys, 50% of the first rate is left at "
-        "1,000,000 keys; there the disk is waited for: 3 MB/s are written by the leader "
+        "1,000,000 keys; there the disk is waited for: 3 MB/s are written by all nodes "
         "(0.40 of a core for the leader, 50% of all cores)."
     )
     assert by_clients == (
