@@ -8,9 +8,8 @@ import httpx
 import trio
 
 from raftkv_trio.testing import History, RegisterGet
-from tests.faults.namespaced import NamespacedCluster
 from tests.integration.clients import Client, RegisterHistory
-from tests.integration.cluster import POLL_S
+from tests.integration.cluster import POLL_S, Cluster
 
 _CLIENTS = 8
 _ANSWER_S = 5.0  # a client that has waited for so long asks another node
@@ -18,12 +17,26 @@ _THINKING_S = 0.02
 
 
 class Load:
-    """Clients of all nodes; they share some keys, and each has keys that only it writes, once."""
+    """Clients of all nodes; they share some keys, and each has keys that only it writes, once.
 
-    def __init__(self, cluster: NamespacedCluster, http: httpx.AsyncClient, seed: int) -> None:
+    Args:
+        clients: how many.
+        thinking_s: how long each waits after an answer, on average.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        http: httpx.AsyncClient,
+        seed: int,
+        *,
+        clients: int = _CLIENTS,
+        thinking_s: float = _THINKING_S,
+    ) -> None:
         self.history: RegisterHistory = History(trio.current_time)
         self._cluster = cluster
-        self._rngs = [random.Random(f"client {number} of {seed}") for number in range(_CLIENTS)]
+        self._thinking_s = thinking_s
+        self._rngs = [random.Random(f"client {number} of {seed}") for number in range(clients)]
         self._clients = [
             Client(f"client-{number}", cluster, http, self.history, rng)
             for number, rng in enumerate(self._rngs)
@@ -40,7 +53,7 @@ class Load:
             node_id = rng.choice(self._cluster.ids)
             with trio.move_on_after(_ANSWER_S):
                 await (client.create(node_id) if rng.random() < 0.1 else client.ask_anything(node_id))
-            await trio.sleep(rng.uniform(0, 2 * _THINKING_S))
+            await trio.sleep(rng.uniform(0, 2 * self._thinking_s))
 
     async def write_through_all(self) -> None:
         """Return when each node has had a write acknowledged."""

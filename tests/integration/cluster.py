@@ -39,6 +39,7 @@ class Cluster:
         self._founders = founders or size
         self._directory = directory
         self._arguments = arguments
+        self._own_arguments: dict[int, Sequence[str]] = {}
         self.ids = range(1, size + 1)
         self._dialled_ports, self._rest_ports = find_free_ports(size), find_free_ports(size)
         self._peer_ports = find_free_ports(size) if is_proxied else self._dialled_ports
@@ -66,6 +67,10 @@ class Cluster:
         ports[node_id - 1] = self._dialled_ports[node_id - 1] = port
         return self.peer_url(node_id)
 
+    def give(self, node_id: int, *arguments: str | Path) -> None:
+        """Give a node these arguments of its own from its next start on, in the place of those of before."""
+        self._own_arguments[node_id] = list(map(str, arguments))
+
     def data_dir(self, node_id: int) -> Path:
         return self._directory / str(node_id)
 
@@ -73,8 +78,13 @@ class Cluster:
         """What a node has said."""
         return self._directory / f"{node_id}.log"
 
+    def peer_port(self, node_id: int) -> int:
+        return self._peer_ports[node_id - 1]
+
     def url(self, node_id: int, path: str) -> str:
-        return f"http://127.0.0.1:{self.rest_port(node_id)}{path}"
+        """Where clients reach a node, over TLS if it was given a certificate for them."""
+        scheme = "https" if "--cert-file" in self._own_arguments.get(node_id, ()) else "http"
+        return f"{scheme}://127.0.0.1:{self.rest_port(node_id)}{path}"
 
     def rest_port(self, node_id: int) -> int:
         return self._rest_ports[node_id - 1]
@@ -101,6 +111,7 @@ class Cluster:
         """Start these nodes, or all founders."""
         for node_id in node_ids or self.ids[: self._founders]:
             arguments = ["--id", str(node_id), "--data-dir", str(self.data_dir(node_id)), *self._arguments]
+            arguments += self._own_arguments.get(node_id, ())
             command = self._command(node_id, arguments)
             with self.log(node_id).open("ab") as log:
                 self._processes[node_id] = subprocess.Popen(command, stdout=log, stderr=log)
