@@ -33,6 +33,7 @@ from raftkv_trio.raft.types import Message
 from raftkv_trio.storage import NodeStorage
 from raftkv_trio.sync import cancelled_when
 from raftkv_trio.tcp_stream import GONE, TcpStream
+from raftkv_trio.tls.network import PeerStream
 from raftkv_trio.world import World, reason_of
 
 logger = logging.getLogger(__name__)
@@ -295,7 +296,7 @@ class Outgoing:
                 try:
                     await self._send_frames(stream)
                 except CONNECTION_ERRORS:
-                    pass  # told below, as if the peer had closed it
+                    pass  # told below
         finally:
             self._trouble = "the connection has ended"
             # A frame that was taken may have arrived; what is still queued certainly has not, so that its
@@ -307,7 +308,8 @@ class Outgoing:
             # Whatever ended the stream, a host that died or a network that was cut, ends the snapshot's
             # connection too, if it has not noticed yet. The member keeps what has arrived.
             self._snapshots.end_connection()
-        self._note_trouble(PeerProtocolError("the peer closed the connection"))
+        own_reason = stream.ended_because if isinstance(stream, PeerStream) else None
+        self._note_trouble(PeerProtocolError(own_reason or "the peer closed the connection"))
 
     async def _send_frames(self, stream: trio.abc.Stream) -> NoReturn:
         self._unsent = b""  # of the stream before

@@ -31,9 +31,30 @@ class PeerStream(TlsStream):
 
     Attributes:
         check: decides whether the other end's certificate is for a node.
+        ended_because: why this end has ended it, if it has called `end`.
     """
 
     check: NodeCheck
+    ended_because: str | None = None
+
+    def end(self, reason: str) -> None:
+        """Close it at once; whoever uses it gets ClosedResourceError with the reason."""
+        self.ended_because = reason
+        self.close()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """As `TlsStream.receive_some`; if this end has ended the connection, the error says why."""
+        try:
+            return await super().receive_some(max_bytes)
+        except trio.ClosedResourceError as error:
+            raise trio.ClosedResourceError(self.ended_because or str(error)) from error
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """As `TlsStream.send_all`; if this end has ended the connection, the error says why."""
+        try:
+            await super().send_all(data)
+        except trio.ClosedResourceError as error:
+            raise trio.ClosedResourceError(self.ended_because or str(error)) from error
 
     def names(self) -> Names | None:
         """The names in the other end's certificate; None without TLS, as it may be during a transition.
@@ -61,7 +82,7 @@ class TlsNetwork(Network):
         self._in_transition = in_transition
         self._tcp = TcpNetwork()
         self._turns = Turns()
-        self._open: set[TlsStream] = set()
+        self._open: set[PeerStream] = set()
         credentials.changed = self._end_connections
 
     async def listen(self, host: str, port: int) -> Listener:
@@ -109,7 +130,7 @@ class TlsNetwork(Network):
     def _end_connections(self) -> None:
         """Have all connections made anew, with the new certificates: one of the others may be revoked."""
         for stream in list(self._open):
-            stream.close()
+            stream.end("this node has new certificates, and makes its connections anew")
 
 
 class _TlsListener(Listener):

@@ -1,5 +1,6 @@
 """Members with certificates: each is who its certificate says, or is refused, and both sides say why."""
 
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -124,8 +125,6 @@ async def test_a_wrong_certificate_of_the_node_that_dials(
 
 
 def words_in(caplog: pytest.LogCaptureFixture, words: str) -> bool:
-    import re
-
     return any(re.search(words, message) for message in caplog.messages)
 
 
@@ -271,9 +270,9 @@ async def test_a_joiner_checks_who_answers(
 
 
 async def test_new_certificates_end_what_was_made_with_old_ones(
-    ca: Authority, addresses: dict[int, PeerAddress], tmp_path: Path
+    ca: Authority, addresses: dict[int, PeerAddress], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All connections are made anew. A member that was revoked does not come back."""
+    """All connections are made anew, and the log says why. A member that was revoked does not come back."""
     crl, empty = tmp_path / "node-1.crl", ca.crl()
     replace_file(crl, empty)
     pair = ca.node(2)
@@ -288,6 +287,10 @@ async def test_new_certificates_end_what_was_made_with_old_ones(
         await network.credentials.take_changed()
         assert network.credentials.reloads == 1
         await until(lambda: len(one.events.lost_peers) == len(two.events.lost_peers) == 1)
+        why = "this node has new certificates, and makes its connections anew"
+        assert words_in(caplog, f"node 2 at {addresses[2].url}: {why}")
+        assert words_in(caplog, f"node 1 at {addresses[1].url}: the peer closed the connection")
+        assert not words_in(caplog, f"node 2 at {addresses[2].url}: the peer closed")
         await connected(one, 2)
         await connected(two, 1)
         replace_file(crl, ca.revoke(pair))
