@@ -36,10 +36,17 @@ class Pace:
         self._paid_at = max(self._paid_at, now) + 1 / self._rate
         return True
 
-    async def wait_turn(self) -> None:
-        """Return when it is this task's turn. Cancellation takes none."""
+    async def wait_turn(self, of_all: "Pace | None" = None) -> None:
+        """Return when it is this task's turn. Cancellation takes none.
+
+        Args:
+            of_all: a pace that several have in common, in which a turn is taken too. One task at a time waits
+                for it, so each of the several has one place in its queue.
+        """
         async with self._turn:
             await self._clock.sleep_until(self._paid_at - self._burst_s)
+            if of_all is not None:
+                await of_all.wait_turn()
             self._paid_at = max(self._paid_at, self._clock.now()) + 1 / self._rate
 
 

@@ -31,6 +31,10 @@ StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
 
 ACCEPT_RETRY_S = 0.1
 ACCEPT_LOG_INTERVAL_S = 10.0
+#: How many connections may wait to be accepted, as far as the system allows it. At the port for peers there
+#: are fewer, since under a flood all of them come before the next member, and are accepted at a bounded rate
+#: (`peers/entrance.py`): a member must not have given up by then.
+MAX_BACKLOG, PEERS_BACKLOG = 65535, 256
 
 
 class Listener(Protocol):
@@ -102,12 +106,16 @@ _TCP_OPTIONS = {
 }
 
 
-async def open_tcp_listeners(host: str, port: int) -> list[trio.SocketListener]:
-    """Trio's listeners, but `::` takes connections over IPv4 too, as its users expect. Raises OSError."""
+async def open_tcp_listeners(host: str, port: int, backlog: int = MAX_BACKLOG) -> list[trio.SocketListener]:
+    """Trio's listeners, but `::` takes connections over IPv4 too, as its users expect. Raises OSError.
+
+    Args:
+        backlog: how many connections may wait to be accepted; the system may allow fewer.
+    """
     if host != "::" or not socket.has_dualstack_ipv6():
-        return await trio.open_tcp_listeners(port, host=host)
+        return await trio.open_tcp_listeners(port, host=host, backlog=backlog)
     bound = trio.socket.from_stdlib_socket(
-        socket.create_server(("::", port), family=socket.AF_INET6, backlog=65535, dualstack_ipv6=True)
+        socket.create_server(("::", port), family=socket.AF_INET6, backlog=backlog, dualstack_ipv6=True)
     )
     return [trio.SocketListener(bound)]
 
@@ -123,7 +131,7 @@ class TcpNetwork(Network):
     """
 
     async def listen(self, host: str, port: int) -> Listener:
-        listeners = await open_tcp_listeners(host, port)
+        listeners = await open_tcp_listeners(host, port, PEERS_BACKLOG)
         for spare in listeners[1:]:
             await spare.aclose()
         _break_when_unacknowledged(listeners[0].socket)  # accepted connections inherit its options

@@ -286,10 +286,21 @@ class Connection:
         await self._receive(READ_BYTES)
 
     async def wait_turn(self, status: int) -> None:
-        """Return when a response of this status may begin. Cancellation takes no turn."""
-        if status in REFUSALS and not self._refusals().take_turn():
-            await self.send_held()
-            await self._refusals().wait_turn()
+        """Return when a response of this status may begin. Cancellation takes no turn.
+
+        While it waits, the connection counts as idle, since nothing of its request has been done or will be:
+        else one host could keep its places taken with refusals. So it may give way to others, and a stop
+        drops it at once.
+        """
+        if status not in REFUSALS or self._refusals().take_turn():
+            return
+        await self.send_held()
+        was_idle = self._is_idle
+        if not was_idle:
+            self._set_idle(True)
+        await self._refusals().wait_turn()
+        if not was_idle:
+            await self._begin_work()
 
     async def send_held(self) -> None:
         """Send the answers that were held back; called before a wait."""

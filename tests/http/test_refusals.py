@@ -1,10 +1,12 @@
 """Refusals: a host is told so many a second, and whatever it asks for meanwhile, others are served."""
 
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 
 import pytest
 import trio
 
+from raftkv_trio.config import RestConfig
 from raftkv_trio.http import Request, Response, plain
 from raftkv_trio.http.listener import REFUSALS_BURST, REFUSALS_RATE
 from tests.http.services import HEAD, Opened, ScriptedService, get, octets, open_service
@@ -81,3 +83,16 @@ async def test_what_was_answered_before_does_not_wait() -> None:
         for _ in range(REFUSALS_BURST + WAITING):
             assert (await wire.answer()).status == 403
         assert (await wire.answer()).status == 200
+
+
+async def test_refusals_that_wait_take_no_place_from_others() -> None:
+    """A connection whose refusal waits gives way to a new one."""
+    config = RestConfig(port=0, max_connections=10)
+    async with open_service(ScriptedService(answer), config) as opened, AsyncExitStack() as stack:
+        refused = [await stack.enter_async_context(opened.connect()) for _ in range(9)]
+        for wire in refused:  # of one host, which has no more places
+            await wire.send(REFUSED * 100)
+        for _ in range(10):  # all are under way
+            assert (await refused[-1].answer()).status == 403
+        async with opened.connect() as late:
+            assert (await late.ask(b"GET /good")).status == 200

@@ -11,7 +11,8 @@ from raftkv_trio.peers.entrance import (
     BURST_OF_ALL,
     BURST_OF_HOST,
     MAX_HANDSHAKES,
-    MIN_STAY_S,
+    MIN_HANDSHAKE_S,
+    RATE_OF_ACCEPTING,
     RATE_OF_ALL,
     RATE_OF_HOST,
     Entrance,
@@ -81,6 +82,18 @@ async def test_many_hosts_have_a_rate_in_common(autojump_clock: trio.testing.Moc
     assert 20 * RATE_OF_ALL <= visitors.came.total() <= 20 * RATE_OF_ALL + BURST_OF_ALL + 2
 
 
+async def test_a_host_waits_once_for_each_other(autojump_clock: trio.testing.MockClock) -> None:
+    """However many connections each of them has."""
+    visitors = Visitors()
+    with trio.move_on_after(10):
+        async with trio.open_nursery() as nursery:
+            for number in range(60):
+                nursery.start_soon(visitors.keep_coming, f"stranger {number % 3}")
+            await trio.sleep(5)
+            with trio.fail_after((3 + 2) / RATE_OF_ALL):
+                await visitors.visit("member", "member")
+
+
 async def test_the_oldest_of_the_host_that_has_the_most_gives_way(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -98,15 +111,53 @@ async def test_the_oldest_of_the_host_that_has_the_most_gives_way(
     assert len(visitors.entrance) == 0
 
 
-async def test_none_has_to_go_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    """More connections wait to be accepted until the one that has to give way had its time."""
+async def test_accepting_slows_down_when_there_are_too_many(autojump_clock: trio.testing.MockClock) -> None:
+    """And goes on: whoever is next in the backlog may be a member of another host."""
     visitors = Visitors()
     async with trio.open_nursery() as nursery:
         for number in range(MAX_HANDSHAKES):
-            await visitors.entrance.wait_room()
+            with trio.fail_after(0):
+                await visitors.entrance.wait_room()
             nursery.start_soon(visitors.stay, "silent", str(number))
             await trio.testing.wait_all_tasks_blocked()
         began_at = trio.current_time()
-        await visitors.entrance.wait_room()
-        assert trio.current_time() - began_at == pytest.approx(MIN_STAY_S, abs=0.02)
+        for _ in range(RATE_OF_ACCEPTING + 1):
+            await visitors.entrance.wait_room()
+        assert trio.current_time() - began_at == pytest.approx(1.0, abs=0.02)
+        nursery.cancel_scope.cancel()
+
+
+async def test_under_a_flood_turns_come_as_before(mock_clock: trio.testing.MockClock) -> None:
+    """Also if the loop is slow, so that more come in each of its rounds than have a turn."""
+    visitors = Visitors()
+    async with trio.open_nursery() as nursery:
+        for number in range(2000):
+            nursery.start_soon(visitors.visit, "stranger", str(number))
+            await trio.lowlevel.checkpoint()
+            mock_clock.jump(0.1 / RATE_OF_HOST if number % 2 else 0.0)
+        nursery.cancel_scope.cancel()
+    assert visitors.came["stranger"] >= BURST_OF_HOST + 100 * 0.5
+
+
+async def test_whoever_has_its_turn_has_time_to_introduce_itself(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Though others of its host have come before, and come meanwhile, and say nothing."""
+    visitors = Visitors()
+
+    async def introduce_itself() -> None:
+        await trio.sleep(0.9 * MIN_HANDSHAKE_S)
+        visitors.came["admitted"] += 1
+
+    async with trio.open_nursery() as nursery:
+        for number in range(MAX_HANDSHAKES):
+            nursery.start_soon(visitors.stay, "same", f"before {number}")
+        await trio.sleep(1.1 * MIN_HANDSHAKE_S)
+        nursery.start_soon(visitors.entrance.admit, "same", introduce_itself)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(3 * MAX_HANDSHAKES):
+            nursery.start_soon(visitors.stay, "same", f"meanwhile {number}")
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(MIN_HANDSHAKE_S)
+        assert visitors.came["admitted"] == 1
         nursery.cancel_scope.cancel()
