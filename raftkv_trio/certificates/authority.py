@@ -133,14 +133,15 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
-            .add_extension(self._identifier(), critical=False)
+            .add_extension(self.identifier(), critical=False)
             .issuer_name(self.certificate.subject)
         )
         if names:
             builder = builder.add_extension(_alternative_names(names), critical=False)
         return _issued(builder.sign(self.key, hashes.SHA256()), key)
 
-    def _identifier(self) -> x509.AuthorityKeyIdentifier:
+    def identifier(self) -> x509.AuthorityKeyIdentifier:
+        """How what it signs names its key."""
         try:
             own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         except x509.ExtensionNotFound:

@@ -10,7 +10,7 @@ from raftkv_trio.user_files import check_new_file, new_file, read_user_file, wri
 
 AUTHORITY = "ca"
 MAX_FILE_BYTES = 1024 * 1024
-_PUBLIC_MODE, _PRIVATE_MODE = 0o644, 0o600
+PUBLIC_MODE, _PRIVATE_MODE = 0o644, 0o600
 
 
 def read_authority(directory: Path) -> Authority:
@@ -65,6 +65,6 @@ def write_issued(directory: Path, name: str, issued: Issued, *, force: bool) -> 
     with ExitStack() as both:
         new_certificate = both.enter_context(new_file(certificate, replaces=force))
         new_key = both.enter_context(new_file(key, replaces=force))
-        write_durably(new_certificate, issued.certificate, _PUBLIC_MODE)
+        write_durably(new_certificate, issued.certificate, PUBLIC_MODE)
         write_durably(new_key, issued.key, _PRIVATE_MODE)
     return certificate, key

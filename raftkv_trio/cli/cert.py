@@ -51,8 +51,8 @@ def _cluster_id_option(default: str) -> Callable[..., Any]:
 def cert() -> None:
     """Make certificates for a cluster.
 
-    A CA of the cluster's own issues them: `init` makes it, `node` and `client` use it. They need the package
-    cryptography: pip install 'raftkv-trio[tls]'.
+    A CA of the cluster's own issues them: `init` makes it, `node` and `client` use it, and `revoke` takes
+    back. They need the package cryptography: pip install 'raftkv-trio[tls]'.
     """
 
 
@@ -134,6 +134,29 @@ def cert_client(directory: Path, force: bool, name: str) -> int:
         )
     issued = _read_authority(directory).issue_to_client(name, datetime.now(UTC))
     _write(directory, f"client-{name}", issued, force, f"client {name}")
+    return 0
+
+
+@cert.command("revoke")
+@_directory_option
+@click.argument("names", metavar="NAME...", nargs=-1)
+def cert_revoke(directory: Path, names: tuple[str, ...]) -> int:
+    """Revoke certificates of nodes or clients.
+
+    NAME is that of the files: node-2 for DIR/node-2.crt. It writes DIR/ca.crl, with what was revoked before
+    too. Nodes that have this file as --peer-crl-file, or --client-crl-file, refuse these certificates as soon
+    as it is replaced there. Revoke a certificate before you replace it. Without a NAME the file is only
+    written, so that nodes can have it from the beginning.
+    """
+    if wrong := [name for name in names if not _CLIENT_NAME.fullmatch(name)]:
+        raise ConfigError(
+            f"'{printable(wrong[0])}' is no name of a certificate, such as node-2 or client-alice"
+        )
+    authority = _read_authority(directory)
+    from raftkv_trio.certificates.revocation import revoke
+
+    file, count = revoke(directory, authority, names, datetime.now(UTC))
+    click.echo(f"{file}: {count} revoked; give it to all nodes")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A data directory that a node has used, and a cluster."""
+"""A data directory that a node has used, a cluster, and certificates."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from signal import SIGINT
 
 import pytest
 
+from tests.cli.certificates import HOSTS, URLS, cert
 from tests.cli.cluster import Cluster
 from tests.cli.program import serving_alone
 
@@ -35,3 +36,14 @@ def cluster(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> Iterator[
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA, the certificates of nodes 1 and 2, and that of a client, as the commands make them."""
+    directory = tmp_path_factory.mktemp("cert")
+    cert(directory, "init", "--cluster", URLS)
+    cert(directory, "node", "1", *HOSTS)
+    cert(directory, "node", "2", "10.0.0.2")
+    cert(directory, "client", "root")
+    return directory / "certs"

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from raftkv_trio.peers.joining import Joiner
 from raftkv_trio.tls.network import TlsNetwork, open_tls_network
 from raftkv_trio.tls.stream import TlsStream, Turns
 from raftkv_trio.world import TcpNetwork
+from tests.cli.program import run
 from tests.conftest import find_free_ports
 from tests.peers.handmade import CLUSTER_ID, Side
 from tests.peers.hostile import listening
@@ -295,6 +297,40 @@ async def test_new_certificates_end_what_was_made_with_old_ones(
         await connected(two, 1)
         replace_file(crl, ca.revoke(pair))
         await network.credentials.take_changed()
+        await in_trouble(one, 2, "the other end's certificate is refused: certificate revoked")
+        await in_trouble(two, 1, "the other end refused TLS: this end's certificate was revoked")
+
+
+async def test_a_node_that_the_command_revokes(addresses: dict[int, PeerAddress], tmp_path: Path) -> None:
+    """With certificates and CRL of the `cert` commands: let in, and after a reload refused."""
+
+    async def cert(*arguments: str) -> None:
+        done = await trio.to_thread.run_sync(partial(run, "cert", *arguments, directory=tmp_path))
+        assert done.returncode == 0, done
+
+    await cert("init", "--cluster-id", f"{CLUSTER_ID:x}")
+    for node_id in ("1", "2"):
+        await cert("node", node_id, "127.0.0.1")
+    await cert("revoke")
+    certs = tmp_path / "certs"
+
+    def tls_of(node_id: int) -> PeerTls:
+        return PeerTls(
+            peer_cert_file=certs / f"node-{node_id}.crt",
+            peer_key_file=certs / f"node-{node_id}.key",
+            peer_trusted_ca_file=certs / "ca.crt",
+            peer_crl_file=certs / "ca.crl" if node_id == 1 else None,
+        )
+
+    async with (
+        member(1, addresses, tmp_path, tls_of(1)) as (one, network),
+        member(2, addresses, tmp_path, tls_of(2)) as (two, _),
+    ):
+        assert network is not None
+        await connected(one, 2)
+        await connected(two, 1)
+        await cert("revoke", "node-2")
+        network.credentials.reload()
         await in_trouble(one, 2, "the other end's certificate is refused: certificate revoked")
         await in_trouble(two, 1, "the other end refused TLS: this end's certificate was revoked")
 
