@@ -5,6 +5,7 @@ Usage: python -m benchmarks.programs.proposer ID CLUSTER DIRECTORY OUTSTANDING B
 It runs until it is stopped, since the others need its vote.
 """
 
+import gc
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,6 +65,7 @@ async def main(
 
 
 if __name__ == "__main__":
+    gc.set_threshold(50_000, 20, 100)  # as docs/embedding.md advises, and `serve` does
     trio.run(
         main,
         int(sys.argv[1]),

@@ -6,6 +6,7 @@ OWN and OTHER are `host:port`; BATCHES is 1 for PySyncObj's default, 0 to send e
 its log in memory, which is its default. It runs until it is stopped, since the others need its vote.
 """
 
+import gc
 import importlib
 import json
 import sys
@@ -56,6 +57,7 @@ def main(outstanding: int, size: int, seconds: float, batches: bool, own: str, o
 
 
 if __name__ == "__main__":
+    gc.set_threshold(50_000, 20, 100)  # as in `proposer.py`, for a fair comparison
     main(
         int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "1", sys.argv[5], sys.argv[6:]
     )

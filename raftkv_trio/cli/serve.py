@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from raftkv_trio.addresses import parse_cluster, parse_node_id
+from raftkv_trio.cli.collector import collect_less_often
 from raftkv_trio.cli.first_signals import end_at_once_on_signals
 from raftkv_trio.cli.open_files import make_room_for_clients
 from raftkv_trio.cli.secret_file import read_secret
@@ -186,6 +187,7 @@ def serve(log_format: LogFormat, log_level: str, **flags: Any) -> int:
     config = server_config(**flags)
     max_connections = make_room_for_clients(config.rest.max_connections)
     config = replace(config, rest=replace(config.rest, max_connections=max_connections))
+    collect_less_often()
 
     import trio
 
