@@ -50,12 +50,17 @@ class Cluster:
         return f"http://127.0.0.1:{self._dialled_ports[node_id - 1]}"
 
     def peer_urls(self, node_id: int = 1) -> str:
-        """The value of --cluster: the founders' first addresses; for a node that joins, its own too."""
+        """The value of --cluster: the founders' first addresses; for a node that joins, its own too.
+
+        The scheme is https if the node was given a certificate for peers.
+        """
         told = {i: self._first_urls[i] for i in self.ids[: self._founders]}
         if node_id > self._founders:
             own = self.peer_url(node_id)
             told = {i: url for i, url in told.items() if url != own} | {node_id: own}
-        return ",".join(f"{i}={url}" for i, url in told.items())
+        urls = ",".join(f"{i}={url}" for i, url in told.items())
+        has_tls = "--peer-cert-file" in self._own_arguments.get(node_id, ())
+        return urls.replace("http:", "https:") if has_tls else urls
 
     def move(self, node_id: int, to_where: int | None = None) -> str:
         """Give a node another peer port from its next start on: a new one, or that of one that is no more.

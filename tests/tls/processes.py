@@ -1,14 +1,15 @@
 """Real `raftkv-trio serve` processes with the certificates that the `cert` commands make."""
 
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
 
+from raftkv_trio.addresses import cluster_id_of, parse_cluster
 from tests.cli.program import run
-from tests.integration.cluster import PATIENCE_S
+from tests.integration.cluster import PATIENCE_S, Cluster
 
 HOST = "127.0.0.1"
 
@@ -39,6 +40,10 @@ class Certificates:
         certificate, key = self._pair(node_id)
         return ["--cert-file", certificate, "--key-file", key]
 
+    def issue_anew(self, node_id: int, cluster_id: str) -> None:
+        """Replace a node's certificate by one for another cluster, as after a restore."""
+        self._cert("node", str(node_id), HOST, "--cluster-id", cluster_id, "--force")
+
     def context(self, node_id: int | None = None) -> ssl.SSLContext:
         """Of an end that trusts the CA, and shows the certificate of a node."""
         context = ssl.create_default_context(cafile=self.authority)
@@ -53,6 +58,25 @@ class Certificates:
     def _cert(self, *arguments: str) -> None:
         done = run("cert", *arguments, directory=self._directory)
         assert (done.returncode, done.stderr) == (0, ""), done
+
+
+@contextmanager
+def started_with_tls(
+    directory: Path, size: int = 3, *, founders: int | None = None, arguments: tuple[str, ...] = ()
+) -> Iterator[tuple[Cluster, Certificates]]:
+    """`founders` of `size` nodes run with TLS at both ports; all that run at the end are killed."""
+    cluster = Cluster(directory, size, arguments, founders=founders)
+    certificates = Certificates(
+        directory / "ca", f"{cluster_id_of(parse_cluster(cluster.peer_urls()), ''):x}"
+    )
+    certificates.issue(*cluster.ids)
+    for node_id in cluster.ids:
+        cluster.give(node_id, *certificates.of_members(node_id), *certificates.of_clients(node_id))
+    try:
+        cluster.start()
+        yield cluster, certificates
+    finally:
+        cluster.kill()
 
 
 @asynccontextmanager
