@@ -111,7 +111,7 @@ def test_openssl_accepts_them(certs: Path, name: str, purposes: list[str]) -> No
 @pytest.mark.parametrize("name", ["node-1", "client-root"])
 @pytest.mark.parametrize(("hours", "is_accepted"), [(-2, True), (-1, True), (1, True), (-48, False)])
 def test_other_clocks(certs: Path, name: str, hours: int, is_accepted: bool) -> None:
-    """What was just made is accepted where the clock is two hours behind, or one ahead, and not at any time."""
+    """What was just made is accepted where the clock is two hours behind, or one ahead, not at any time."""
     now = datetime.now(UTC) + timedelta(hours=hours)
     command = ["openssl", "verify", "-attime", str(int(now.timestamp()))]
     files = ["-CAfile", str(certs / "ca.crt"), str(certs / f"{name}.crt")]

@@ -19,7 +19,7 @@ def test_an_own_certificate_of_another_time(
 ) -> None:
     """The sentence names flag and file, and says what to do; no data directory was begun."""
     pair = ca.node(1, begins=begins * DAY, ends=ends * DAY)
-    files = [f"--{prefix}cert-file", pair.certificate, f"--{prefix}key-file", pair.key]
+    files: list[str | Path] = [f"--{prefix}cert-file", pair.certificate, f"--{prefix}key-file", pair.key]
     if prefix:
         files += ["--peer-trusted-ca-file", ca.certificate]
     _, arguments = alone()
