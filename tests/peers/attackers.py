@@ -1,19 +1,22 @@
 """Attacks that load a node for as long as they run, each in a process of its own.
 
-    python -m tests.peers.attackers ATTACK HOST:PORT NODE CLUSTER_ID MEMBER CLIENT_PORT TERM
+    python -m tests.peers.attackers ATTACK HOST:PORT NODE CLUSTER_ID MEMBER CLIENT_PORT TERM [FILE...]
 
-Each says a line when it begins, and repeats itself as fast as the node lets it.
+Each says a line when it begins, and repeats itself as fast as the node lets it. The files
+are for TLS, as `files_of` has them.
 """
 
 import struct
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from zlib import crc32
 
 import trio
 
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.config import PeerTls
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.node.reads import CONTEXT_BYTES
 from raftkv_trio.payload.cbor import MAX_ITEMS, MAX_MEMBERS
@@ -244,15 +247,34 @@ async def run(name: str, attackers: Attackers) -> None:
             nursery.start_soon(repeat)
 
 
+def files_of(tls: PeerTls | None) -> list[str]:
+    """Certificate, key and CA of a peer, as arguments."""
+    return (
+        []
+        if tls is None
+        else [f"{tls.peer_cert_file}", f"{tls.peer_key_file}", f"{tls.peer_trusted_ca_file}"]
+    )
+
+
+def tls_of(files: Sequence[str]) -> PeerTls | None:
+    """What `files_of` was made of."""
+    if not files:
+        return None
+    certificate, key, authority = map(Path, files)
+    return PeerTls(peer_cert_file=certificate, peer_key_file=key, peer_trusted_ca_file=authority)
+
+
 def main(
-    name: str, target: str, node: str, cluster_id: str, member: str, client_port: str, term: str
+    name: str, target: str, node: str, cluster_id: str, member: str, client_port: str, term: str, *files: str
 ) -> None:
-    """See the head of this module."""
+    """See the head of this module; `files` are those of the stranger, and then those of the member."""
     host, port = target.split(":")
     address = PeerAddress(host, int(port))
     stranger, peer = [
-        HostilePeer(address, target_id=int(node), cluster_id=int(cluster_id), node_id=node_id)
-        for node_id in (99, int(member))
+        HostilePeer(
+            address, target_id=int(node), cluster_id=int(cluster_id), node_id=node_id, tls=tls_of(own_files)
+        )
+        for node_id, own_files in ((99, files[:3]), (int(member), files[3:]))
     ]
     trio.run(run, name, Attackers(stranger, peer, int(client_port), int(term)))
 

@@ -20,6 +20,7 @@ A node that `besieged` runs may be stopped and started again (`siege.restart`): 
 its next start either.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -89,6 +90,7 @@ class HostilePeer:
         tls: PeerTls | None = None,
     ) -> None:
         self.tls = tls
+        self._context: ssl.SSLContext | None = None
         self.target, self.target_id = target, target_id
         self.cluster_id, self.node_id, self.directory_id = cluster_id, node_id, directory_id
         self.peer_url = peer_url
@@ -104,8 +106,8 @@ class HostilePeer:
         stream = await trio.open_tcp_stream(self.target.host, self.target.port, local_address=host)
         if self.tls is None:
             return stream
-        context = make_contexts(Files.of_peers(self.tls)).client
-        secured = TlsStream(stream, context, Turns(), server_side=False)
+        self._context = self._context or make_contexts(Files.of_peers(self.tls)).client
+        secured = TlsStream(stream, self._context, Turns(), server_side=False)
         await secured.handshake()
         return secured
 

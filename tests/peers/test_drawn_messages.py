@@ -23,6 +23,8 @@ from tests.peers.hostile import PATIENCE_S, BesiegedNode, HostilePeer, Siege, be
 from tests.peers.test_strangers import let_all_in
 
 BATCH = 250
+#: So many show each kind of refusal; fewer, over TLS, show that there are refusals.
+MANY = 500
 #: So many messages are sent on a connection on which the node has refused to listen.
 UNHEARD = 10
 #: These do not travel on a stream, nor does any message with a snapshot.
@@ -70,7 +72,8 @@ async def attack(directory: Path, role: str, drawn: Sequence[Drawn]) -> Counter[
     """Say these to a leader and a follower in turn; returns what all nodes have refused, by reason."""
     refused: Counter[str] = Counter()
     async with besieged(directory, running=3 if role == "member" else 2) as siege:
-        for number, begin in enumerate(range(0, len(drawn), BATCH)):
+        batch = min(BATCH, len(drawn) // 2)
+        for number, begin in enumerate(range(0, len(drawn), batch)):
             node = await (siege.follower() if number % 2 else siege.leader())
             to = node.config.node_id
             if role == "joiner":
@@ -78,7 +81,7 @@ async def attack(directory: Path, role: str, drawn: Sequence[Drawn]) -> Counter[
             else:
                 peer = siege.member(to) if role == "member" else siege.stranger(to)
             terms = siege.terms()
-            await say(peer, node, drawn[begin : begin + BATCH])
+            await say(peer, node, drawn[begin : begin + batch])
             await check_batch(siege)
             if "stranger" in role:
                 assert siege.terms() == terms
@@ -103,6 +106,9 @@ async def check(directory: Path, role: str, count: int, caplog: pytest.LogCaptur
         assert set(+refused) == {"handshake"}
         assert "node 99 is not known to be a member here" in caplog.text
         return
+    if role != "stranger that is let in" and count < MANY:
+        assert {*+refused} & {"protocol", "term", "index", "not_leader"}
+        return
     assert "refused: " in caplog.text
     assert "broke the protocol" in caplog.text
     if role == "stranger that is let in":
@@ -114,11 +120,24 @@ async def check(directory: Path, role: str, count: int, caplog: pytest.LogCaptur
         assert {"protocol", "term", "index", "not_leader"} <= set(+refused)
 
 
-@pytest.mark.usefixtures("unpaced")
+@pytest.mark.usefixtures("unpaced", "security")
 @ROLES
-@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("security", "count"),
+    [
+        ("tcp", MANY),
+        ("mtls", 100),
+        pytest.param("tcp", 10_000, marks=pytest.mark.long),
+        pytest.param("mtls", 10_000, marks=pytest.mark.long),
+    ],
+    indirect=["security"],
+)
 async def test_drawn_messages(
-    tmp_path: Path, role: str, count: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    role: str,
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Ignored or refused: clients are served, nothing is lost, and a stranger moves no term."""
     if role == "stranger that is let in":

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from tests.integration.cluster import Cluster
-from tests.peers.attackers import ATTACKS, OF_CLIENTS
+from tests.peers.attackers import ATTACKS, OF_CLIENTS, files_of
 from tests.peers.hostile import besieged
 from tests.rest.serving import Wire
 
@@ -30,6 +30,8 @@ LOG_ENTRIES = 3000
 GROWTH_BYTES = 100_000_000
 #: Attacks of which the metric shows that they have begun.
 REFUSED = ("hellos", "terms", "contexts", "collisions", "items", "lists", "nested", "snapshots-on-stream")
+#: Attacks that are made over TLS too: what handshakes cost, what none costs, and a flood of a member.
+OVER_TLS = ("hellos", "half-open", "heartbeats")
 ROUNDS = 5
 ROUND_S = 2.0
 
@@ -44,9 +46,11 @@ async def attacking(
     *,
     client_port: int = 1,
     niceness: int = 0,
+    files: Sequence[str] = (),
 ) -> AsyncIterator[None]:
-    """An attacker's process, which attacks all the time."""
+    """An attacker's process, which attacks all the time; `files`: see `attackers`."""
     arguments = [attack, address, str(node_id), str(cluster_id), str(HOSTILE), str(client_port), str(term)]
+    arguments += files
     command = ["nice", "-n", str(niceness), sys.executable, "-m", "tests.peers.attackers", *arguments]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE))
@@ -87,7 +91,12 @@ class LoopWatch(trio.abc.Instrument):
             self._exception_s = max(taken_s, self._exception_s)
 
 
-@pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in OF_CLIENTS])
+@pytest.mark.parametrize(
+    ("security", "attack"),
+    [("tcp", name) for name in ATTACKS if name not in OF_CLIENTS] + [("mtls", name) for name in OVER_TLS],
+    indirect=["security"],
+)
+@pytest.mark.usefixtures("security")
 async def test_an_attack_does_not_hold_up_the_loop(tmp_path: Path, attack: str) -> None:
     """Of a leader: it goes on leading, takes commands, and grows by less than 100 MB."""
     async with besieged(tmp_path) as siege:
@@ -101,7 +110,8 @@ async def test_an_attack_does_not_hold_up_the_loop(tmp_path: Path, attack: str) 
         before = resident_bytes(os.getpid())
         watch = LoopWatch()
         address = siege.addresses[node_id].url.removeprefix("http://")
-        async with attacking(attack, address, node_id, siege.cluster_id, terms[node_id]):
+        files = [*files_of(siege.stranger(node_id).tls), *files_of(siege.member(node_id).tls)]
+        async with attacking(attack, address, node_id, siege.cluster_id, terms[node_id], files=files):
             came = leader.running.measures().refusals
             if attack in REFUSED:
                 await siege.until(lambda: leader.running.measures().refusals != came)
