@@ -147,12 +147,15 @@ class Cluster:
         for process in killed:
             assert process.wait(PATIENCE_S) == -signal.SIGKILL
 
+    def signal(self, node_id: int, number: signal.Signals) -> None:
+        self._processes[node_id].send_signal(number)
+
     def halt(self, node_id: int) -> None:
         """SIGSTOP: the node does nothing until `resume`."""
-        self._processes[node_id].send_signal(signal.SIGSTOP)
+        self.signal(node_id, signal.SIGSTOP)
 
     def resume(self, node_id: int) -> None:
-        self._processes[node_id].send_signal(signal.SIGCONT)
+        self.signal(node_id, signal.SIGCONT)
 
     # ------------------------------------------------------------ what they say
 

@@ -40,9 +40,10 @@ class Certificates:
         certificate, key = self._pair(node_id)
         return ["--cert-file", certificate, "--key-file", key]
 
-    def issue_anew(self, node_id: int, cluster_id: str) -> None:
-        """Replace a node's certificate by one for another cluster, as after a restore."""
-        self._cert("node", str(node_id), HOST, "--cluster-id", cluster_id, "--force")
+    def replace(self, node_id: int, cluster_id: str | None = None) -> None:
+        """Replace a node's certificate; give the id if it is for another cluster, as after a restore."""
+        of_cluster = () if cluster_id is None else ("--cluster-id", cluster_id)
+        self._cert("node", str(node_id), HOST, *of_cluster, "--force")
 
     def context(self, node_id: int | None = None) -> ssl.SSLContext:
         """Of an end that trusts the CA, and shows the certificate of a node."""
@@ -62,10 +63,15 @@ class Certificates:
 
 @contextmanager
 def started_with_tls(
-    directory: Path, size: int = 3, *, founders: int | None = None, arguments: tuple[str, ...] = ()
+    directory: Path,
+    size: int = 3,
+    *,
+    founders: int | None = None,
+    arguments: tuple[str, ...] = (),
+    is_proxied: bool = False,
 ) -> Iterator[tuple[Cluster, Certificates]]:
     """`founders` of `size` nodes run with TLS at both ports; all that run at the end are killed."""
-    cluster = Cluster(directory, size, arguments, founders=founders)
+    cluster = Cluster(directory, size, arguments, founders=founders, is_proxied=is_proxied)
     certificates = Certificates(
         directory / "ca", f"{cluster_id_of(parse_cluster(cluster.peer_urls()), ''):x}"
     )

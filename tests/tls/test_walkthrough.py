@@ -70,7 +70,7 @@ async def begin_anew(directory: Path, certificates: Certificates) -> None:
     said = await operator.does_here("restore", "saved", *where)
     found = re.search("of the new cluster ([0-9a-f]+)", said)
     assert found is not None, said
-    certificates.issue_anew(1, found[1])
+    certificates.replace(1, found[1])
     new.give(1, *certificates.of_members(1), *certificates.of_clients(1))
     new.start()
     try:
