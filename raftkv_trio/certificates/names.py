@@ -21,7 +21,7 @@ def cluster_uri(cluster_id: int) -> str:
 
 
 def node_uri(cluster_id: int, node_id: int) -> str:
-    """The URI by which a certificate names a node: `raftkv://CLUSTER/ID`, CLUSTER as `status` shows it."""
+    """The URI by which a certificate names a node: `raftkv://CLUSTER/ID`, CLUSTER in hexadecimal."""
     return f"{cluster_uri(cluster_id)}/{node_id}"
 
 

@@ -43,7 +43,7 @@ def _cluster_id_option(default: str) -> Callable[..., Any]:
         "--cluster-id",
         metavar="HEX",
         allow_from_autoenv=False,
-        help=f"Id of the cluster, as `status` shows it.  [default: {default}]",
+        help=f"Id of the cluster, as `status -w json` shows it.  [default: {default}]",
     )
 
 
@@ -213,7 +213,9 @@ def _make(directory: Path) -> None:
 
 def _parse_cluster_id(text: str) -> int:
     if not re.fullmatch(r"[0-9a-fA-F]{1,16}", text):
-        raise ConfigError(f"--cluster-id '{printable(text)}' is not an id as `raftkv-trio status` shows it")
+        raise ConfigError(
+            f"--cluster-id '{printable(text)}' is not an id as `raftkv-trio status -w json` shows it"
+        )
     return int(text, 16)
 
 

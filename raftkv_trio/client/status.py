@@ -46,6 +46,7 @@ class Report:
         role: as `NodeStatus.role`, or `learner`.
         lag: committed entries that it has not applied, by the highest commit index that any member reports.
         health: `ok`, or a sentence.
+        cluster_id: as certificates of nodes name the cluster.
         certificates: when its certificates end, as RFC 3339, by the setting that names the file; empty if it
             has none, or does not tell.
     """
@@ -61,6 +62,7 @@ class Report:
     applied_index: int | None = None
     lag: int | None = None
     health: str
+    cluster_id: str | None = None
     certificates: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -180,6 +182,7 @@ def _reports(
                 leader_id=status["leader_id"],
                 lag=max(0, commit - status["applied_index"]),
                 health=status["health"] or "ok",
+                cluster_id=status["cluster_id"],
                 certificates=status.get("certificates", {}),
                 **{name: status[name] for name in _NUMBERS},
             )

@@ -20,6 +20,7 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE--
 _CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _EXPIRED, _NOT_YET_VALID, _REVOKED = 10, 9, 23  # X509_V_ERR_... of OpenSSL
+_NO_CRL, _CRL_NOT_YET_VALID, _CRL_EXPIRED = 3, 11, 12
 _Certificate: TypeAlias = Mapping[str, Any]
 _CLOCK = "renew it, or set this machine's clock if that is wrong"
 
@@ -117,6 +118,8 @@ def make_contexts(files: Files) -> Contexts:
     contents = files.read()
     leaf = _first_certificate(files.certificate, contents)
     _check_key(files.key, contents)
+    if files.revoked is not None:
+        _check_revoked(files.revoked, contents)
     server, client = (_context(files, protocol) for protocol in _PROTOCOLS)
     own = _try_certificate(files, leaf)
     if files.authorities is not None and files.authorities[0] == "peer_trusted_ca_file":
@@ -229,6 +232,13 @@ def _check_key(file: tuple[str, Path], contents: Mapping[str, bytes]) -> None:
         raise ConfigError(f"`{name}` {path} has a passphrase; remove it with `openssl pkey`")
 
 
+def _check_revoked(file: tuple[str, Path], contents: Mapping[str, bytes]) -> None:
+    name, path = file
+    # OpenSSL would take a certificate in this file for a CA that is trusted.
+    if re.search(rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----", contents[name]):
+        raise ConfigError(f"`{name}` {path} has a certificate; name a file with CRLs only")
+
+
 # ---------------------------------------------------------------- trying
 
 
@@ -257,6 +267,9 @@ def _try_each_other(files: Files, server: ssl.SSLContext, client: ssl.SSLContext
     try:
         _handshake(server, client)
     except ssl.SSLCertVerificationError as error:
+        if files.revoked is not None and (crl_flaw := _CRL_FLAWS.get(error.verify_code)) is not None:
+            crl, crl_path = files.revoked
+            raise ConfigError(f"`{crl}` {crl_path} {crl_flaw}, to check `{name}` {path}") from error
         why = _why_invalid(error)
         raise ConfigError(
             f"`{name}` {path} {why}, as members see it that trust `{authorities}` {authorities_path}"
@@ -265,6 +278,13 @@ def _try_each_other(files: Files, server: ssl.SSLContext, client: ssl.SSLContext
         raise ConfigError(
             f"`{name}` {path} cannot be used between members: {error.reason or error}"
         ) from error
+
+
+_CRL_FLAWS = {
+    _NO_CRL: "has no CRL of the CA that is needed",
+    _CRL_NOT_YET_VALID: "has a CRL that is not valid yet",
+    _CRL_EXPIRED: "has a CRL that is out of date",
+}
 
 
 def _why_invalid(error: ssl.SSLCertVerificationError) -> str:

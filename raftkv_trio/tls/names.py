@@ -1,7 +1,7 @@
 """Which nodes a certificate is for.
 
-A certificate that names nodes by URIs, `raftkv://CLUSTER/ID` with the cluster's id as `status` shows it, is
-for these nodes and no others, wherever they are. One without such a URI is for every node at a host that it
+A certificate that names nodes by URIs, `raftkv://CLUSTER/ID` with the cluster's id in hexadecimal, is for
+these nodes and no others, wherever they are. One without such a URI is for every node at a host that it
 names.
 """
 
@@ -95,8 +95,8 @@ class NodeCheck:
             return None
         wanted = f"raftkv://CLUSTER/{node_id}" if cluster_id is None else node_uri(cluster_id, node_id)
         return (
-            f"the certificate of node {node_id} is for {names}; give the node one for {wanted}, or for the"
-            " host in its peer URL"
+            f"the certificate of node {node_id} is for {names}; give the node one for {wanted}, or one"
+            " without raftkv:// for the host in its peer URL"
         )
 
     def is_allowed(self, names: Names) -> bool:

@@ -52,7 +52,7 @@ NO_ID = "is not a positive integer below 2**63"
         (["node", "1", "[::]"], "host '[::]' means all addresses; name those at which the node is reached"),
         (
             ["node", "1", "a", "--cluster-id", "cluster"],
-            "--cluster-id 'cluster' is not an id as `raftkv-trio status` shows it",
+            "--cluster-id 'cluster' is not an id as `raftkv-trio status -w json` shows it",
         ),
         (["init", "--cluster", "a:1"], None),
         ([*INIT, "--cluster-id", "1"], "--cluster and --cluster-id both say which cluster; give one of them"),

@@ -225,6 +225,7 @@ async def test_whoever_says_nothing_is_not_waited_for() -> None:
         address = await stranger(nursery, response(STATUS), response(members))
         one, two = await survey([address], 0.5)
         assert (one.health, one.lag, one.client_url) == ("ok", 1, address.url)
+        assert (one.cluster_id, two.cluster_id) == ("a", None)
         assert two.health == "unreachable: nothing within 0.5 s"
         await listener.aclose()
         nursery.cancel_scope.cancel()

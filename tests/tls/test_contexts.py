@@ -1,6 +1,7 @@
 """Files become contexts only if they work; what is wrong with them is told by field and file."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
@@ -140,6 +141,34 @@ def test_cas_and_crls_are_what_they_should_be(ca: Authority, tmp_path: Path, fie
     more = {"client_cert_auth": True, "trusted_ca_file": ca.certificate, field: tmp_path / "empty"}
     with pytest.raises(ConfigError, match=f"`{field}` .*/empty has {what}"):
         of_clients(ca.node(1), **more)
+
+
+def test_a_file_of_crls_trusts_nobody(ca: Authority, other_ca: Authority, tmp_path: Path) -> None:
+    """A certificate in it is refused: OpenSSL would take it for a CA that is trusted."""
+    both = tmp_path / "both.crl"
+    both.write_bytes(ca.crl().read_bytes() + other_ca.certificate.read_bytes())
+    tls = {"client_cert_auth": True, "trusted_ca_file": ca.certificate}
+    with pytest.raises(ConfigError, match=r"`client_crl_file` .*/both\.crl has a certificate; name a file"):
+        of_clients(ca.node(1), **tls, client_crl_file=both)
+    with pytest.raises(ConfigError, match=r"`peer_crl_file` .*/both\.crl has a certificate; name a file"):
+        of_peers(ca, ca.node(1), peer_crl_file=both)
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "flaw"),
+    [
+        (-2 * DAY, -DAY, "is out of date"),
+        (DAY, 2 * DAY, "is not valid yet"),
+        (None, None, "no CRL of the CA"),
+    ],
+)
+def test_a_crl_that_lets_nobody_in(
+    ca: Authority, other_ca: Authority, begins: timedelta | None, ends: timedelta | None, flaw: str
+) -> None:
+    """The sentence is about the CRL, not about the certificate that it would check."""
+    crl = other_ca.crl() if begins is None or ends is None else ca.crl(begins=begins, ends=ends)
+    with pytest.raises(ConfigError, match=f"^`peer_crl_file` {re.escape(str(crl))} has .*{flaw}"):
+        of_peers(ca, ca.node(1), peer_crl_file=crl)
 
 
 def test_two_cas_at_once(ca: Authority, other_ca: Authority, tmp_path: Path) -> None:
