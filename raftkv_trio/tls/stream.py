@@ -94,6 +94,7 @@ class TlsStream(TcpStream):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, dialled_host)
         self._turns = turns
+        self._is_dialled = server_side
         self._may_be_plain = may_be_plain
         self._closed = closed
         self.dialled_host = dialled_host
@@ -117,6 +118,8 @@ class TlsStream(TcpStream):
         if self._may_be_plain and await self._first_byte() not in (HANDSHAKE_BYTE, b""):
             self.is_plain = self._is_open = True
             return
+        if self._is_dialled:  # the other end begins; one that says nothing takes no turn from others
+            await self._receive_encrypted()
         while True:
             async with self._turns.turn():
                 is_done = self._step()

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from raftkv_trio.tcp_stream import TcpStream
 from raftkv_trio.tls.contexts import Contexts, Files, make_contexts
@@ -305,6 +306,31 @@ async def test_handshakes_let_others_have_their_turn(ca: Authority) -> None:
     for pair in pairs:
         for end in pair:
             end.socket.close()
+
+
+class CountedTurns(Turns):
+    """Counts the turns that were taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        self.taken += 1
+        async with super().turn():
+            yield
+
+
+async def test_who_says_nothing_takes_no_turn(contexts: Contexts) -> None:
+    """A server has two turns for a handshake, and none while the client is silent."""
+    turns, (client, server) = CountedTurns(), await tcp_pair()
+    async with client, server, trio.open_nursery() as nursery:
+        nursery.start_soon(TlsStream(server, contexts.server, turns, server_side=True).handshake)
+        await trio.testing.wait_all_tasks_blocked()
+        assert turns.taken == 0
+        await TlsStream(client, contexts.client, Turns(), server_side=False).handshake()
+    assert turns.taken == 2
 
 
 async def first_flight(contexts: Contexts) -> bytes:
