@@ -27,7 +27,7 @@ async def run_over_tls(config: NodeConfig, certificates: Path, *, task_status: t
         peer_key_file=certificates / f"node-{config.node_id}.key",
         peer_trusted_ca_file=certificates / "ca.crt",
     )
-    async with open_tls_network(tls) as network:
+    async with open_tls_network(tls, config.node_id) as network:
         await run_node(config, Counter(), world=World(network=network), task_status=task_status)
 
 

@@ -127,7 +127,7 @@ async def _open_security(stack: AsyncExitStack, config: ServerConfig, hangups: W
         await stack.enter_async_context(cancelled_when(clients.keep_current))
         in_use.append(clients)
     if config.peer_tls is not None:
-        network = await stack.enter_async_context(open_tls_network(config.peer_tls))
+        network = await stack.enter_async_context(open_tls_network(config.peer_tls, config.node.node_id))
         world = World(network=network)
         in_use.append(network.credentials)
     await stack.enter_async_context(cancelled_when(_reload_on, hangups, in_use))

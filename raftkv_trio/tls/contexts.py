@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from raftkv_trio.config import ClientTls, PeerTls
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.tls.names import Names, NodeCheck, is_named
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 # TLS 1.2 with forward secrecy and authenticated encryption only; those of 1.3 are all like that.
@@ -32,6 +33,8 @@ class Files:
     Attributes:
         certificate, key, authorities, revoked: a field's name and the path; the last two may be None.
         min_version: the lowest version of TLS.
+        node_id: of the node that shows the certificate; None: the certificate may be of any node.
+        allowed: names of certificates that may speak for any node.
     """
 
     certificate: tuple[str, Path]
@@ -39,6 +42,8 @@ class Files:
     authorities: tuple[str, Path] | None
     revoked: tuple[str, Path] | None
     min_version: str
+    node_id: int | None = None
+    allowed: tuple[str, ...] = ()
 
     @classmethod
     def of_clients(cls, tls: ClientTls) -> "Files":
@@ -54,8 +59,8 @@ class Files:
         )
 
     @classmethod
-    def of_peers(cls, tls: PeerTls) -> "Files":
-        """What the connections between members are made of."""
+    def of_peers(cls, tls: PeerTls, node_id: int | None = None) -> "Files":
+        """What the connections between members are made of; `node_id` as in the attributes."""
         assert tls.peer_cert_file is not None
         assert tls.peer_key_file is not None
         assert tls.peer_trusted_ca_file is not None
@@ -65,6 +70,8 @@ class Files:
             ("peer_trusted_ca_file", tls.peer_trusted_ca_file),
             None if tls.peer_crl_file is None else ("peer_crl_file", tls.peer_crl_file),
             "1.3",
+            node_id,
+            tls.peer_cert_allowed_san,
         )
 
     def read(self) -> Mapping[str, bytes]:
@@ -122,6 +129,7 @@ def make_contexts(files: Files) -> Contexts:
         _check_revoked(files.revoked, contents)
     server, client = (_context(files, protocol) for protocol in _PROTOCOLS)
     own = _try_certificate(files, leaf)
+    _check_node(files, Names.of(own))
     if files.authorities is not None and files.authorities[0] == "peer_trusted_ca_file":
         _try_each_other(files, server, client)
     between = _certificates_between(files.certificate, contents)
@@ -230,6 +238,17 @@ def _check_key(file: tuple[str, Path], contents: Mapping[str, bytes]) -> None:
         raise ConfigError(f"`{name}` {path} has no private key in PEM")
     if b"ENCRYPTED" in contents[name]:
         raise ConfigError(f"`{name}` {path} has a passphrase; remove it with `openssl pkey`")
+
+
+def _check_node(files: Files, names: Names) -> None:
+    """Refuse the certificate of another node, which would keep this one away from all members."""
+    name, path = files.certificate
+    is_of_others = bool(names.nodes) and not NodeCheck(files.allowed).is_allowed(names)
+    if files.node_id is not None and is_of_others and not is_named(names, None, files.node_id):
+        raise ConfigError(
+            f"`{name}` {path} is for {names}, and this is node {files.node_id}; name the files of its own"
+            f" certificate, or make one (`raftkv-trio cert node {files.node_id} HOST...`)"
+        )
 
 
 def _check_revoked(file: tuple[str, Path], contents: Mapping[str, bytes]) -> None:

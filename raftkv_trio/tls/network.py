@@ -148,18 +148,21 @@ class _TlsListener(Listener):
 
 
 @asynccontextmanager
-async def open_tls_network(tls: PeerTls) -> AsyncIterator[TlsNetwork]:
+async def open_tls_network(tls: PeerTls, node_id: int | None = None) -> AsyncIterator[TlsNetwork]:
     """A network for `World` with mutual TLS; inside the block its certificates are kept current.
 
     The files are looked at every ten seconds. If they have changed and work, the members' connections are
     made anew with them; if they do not work, the log says why, once, and those of before stay in use. Run
     the node inside the block.
 
+    Args:
+        node_id: of that node: a certificate that names only others is refused. None: it may name any.
+
     Raises ConfigError if a file cannot be used at the beginning; the text names its field in `tls`. What the
     block raises leaves in a group. The end of the block, also by cancellation, ends the looking, and closes
     none of the connections: these are the node's.
     """
-    credentials = await Credentials.load(Files.of_peers(tls), "certificates for peers")
+    credentials = await Credentials.load(Files.of_peers(tls, node_id), "certificates for peers")
     network = TlsNetwork(credentials, tls.peer_cert_allowed_san, in_transition=tls.peer_tls_transition)
     async with cancelled_when(credentials.keep_current):
         yield network

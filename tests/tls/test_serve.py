@@ -1,4 +1,4 @@
-"""A node with a certificate that it cannot use now does not start: exit code 2, and one sentence."""
+"""A node with a certificate that it cannot use does not start: exit code 2, and one sentence."""
 
 from pathlib import Path
 
@@ -26,4 +26,16 @@ def test_an_own_certificate_of_another_time(
     said = refusal("serve", *arguments, "--data-dir", "data", *files, directory=tmp_path)
     assert said.startswith(f"--{prefix}cert-file {pair.certificate} {words}; ")
     assert "renew it, or set this machine's clock" in said
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_certificate_of_another_node(ca: Authority, tmp_path: Path) -> None:
+    """Members would refuse all that it says, and a cluster of one would say nothing of it."""
+    pair = ca.node(2)
+    files: list[str | Path] = ["--peer-cert-file", pair.certificate, "--peer-key-file", pair.key]
+    _, arguments = alone()
+    files += ["--peer-trusted-ca-file", ca.certificate]
+    said = refusal("serve", *arguments, "--data-dir", "data", *files, directory=tmp_path)
+    assert said.startswith(f"--peer-cert-file {pair.certificate} is for ")
+    assert "/2, and this is node 1; name the files of its own certificate" in said
     assert not (tmp_path / "data").exists()
