@@ -134,7 +134,9 @@ class Side:
         return introduction
 
 
-async def dialled(address: PeerAddress, **node: Any) -> tuple[trio.SocketStream, Side]:
-    """A new connection to a node, and a side for it."""
-    stream = await trio.open_tcp_stream(address.host, address.port)
+async def dialled(
+    address: PeerAddress, *, local_host: str | None = None, **node: Any
+) -> tuple[trio.SocketStream, Side]:
+    """A new connection to a node, perhaps from this address of loopback, and a side for it."""
+    stream = await trio.open_tcp_stream(address.host, address.port, local_address=local_host)
     return stream, Side(stream, **node)

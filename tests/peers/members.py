@@ -151,15 +151,15 @@ async def in_trouble(member: BareMember, peer_id: int, words: str) -> None:
 
 
 async def introduced(
-    address: PeerAddress, *, sender: int = 2, peer_url: str | None = None
+    address: PeerAddress, *, sender: int = 2, peer_url: str | None = None, local_host: str | None = None
 ) -> tuple[trio.SocketStream, Admission]:
     """A connection on which node 2, or another, has introduced itself to node 1, and the answer."""
-    stream, side = await dialled(address, node_id=sender)
+    stream, side = await dialled(address, node_id=sender, local_host=local_host)
     return stream, await side.dial(peer_url=peer_url, client_url=f"http://node-{sender}")
 
 
-async def admitted(address: PeerAddress) -> trio.SocketStream:
+async def admitted(address: PeerAddress, *, local_host: str | None = None) -> trio.SocketStream:
     """A connection on which node 2 has introduced itself, and was admitted."""
-    stream, admission = await introduced(address)
+    stream, admission = await introduced(address, local_host=local_host)
     assert admission.reason is None
     return stream
