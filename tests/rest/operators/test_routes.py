@@ -9,6 +9,7 @@ import trio
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import TransferFailed
+from tests.peers.members import until
 from tests.rest.serving import Served, open_client, open_cluster, open_survivor
 
 Ports = Callable[[int], list[int]]
@@ -166,7 +167,8 @@ async def test_another_leader_than_the_given_one_is_no_success(tmp_path: Path, f
                 check_problem(refused, 503, f"node {second.node.id} leads now, and not node {third.node.id}")
 
             nursery.start_soon(ask_for_third)
-            await trio.sleep(0.3)
+            transfer = leader.parts.leadership_transfer
+            await until(lambda: transfer._request is not None and transfer._request.to == third.node.id)
             assert (await client.post("/-/leader", json={"to": second.node.id})).status_code == 204
 
 
