@@ -10,28 +10,11 @@ import trio
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import PeerTls
 from tests.cli.program import run
-from tests.conftest import find_free_ports
 from tests.peers.handmade import CLUSTER_ID
 from tests.peers.members import connected, in_trouble, until
 from tests.tls.certificates import Authority
 from tests.tls.configs import peer_tls, replace_file, replace_pair
 from tests.tls.members import member, words_in
-
-
-@pytest.fixture
-def ca(tmp_path: Path) -> Authority:
-    return Authority(tmp_path, cluster_id=CLUSTER_ID)
-
-
-@pytest.fixture
-def other_ca(tmp_path: Path) -> Authority:
-    (tmp_path / "other").mkdir()
-    return Authority(tmp_path / "other", cluster_id=CLUSTER_ID)
-
-
-@pytest.fixture
-def addresses() -> dict[int, PeerAddress]:
-    return {i: PeerAddress("127.0.0.1", port) for i, port in enumerate(find_free_ports(2), start=1)}
 
 
 async def test_new_certificates_end_what_was_made_with_old_ones(

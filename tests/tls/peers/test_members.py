@@ -13,7 +13,6 @@ from raftkv_trio.peers.joining import Joiner
 from raftkv_trio.tls.network import open_tls_network
 from raftkv_trio.tls.stream import TlsStream, Turns
 from raftkv_trio.world import TcpNetwork
-from tests.conftest import find_free_ports
 from tests.peers.handmade import CLUSTER_ID, Side
 from tests.peers.hostile import listening
 from tests.peers.members import connected, in_trouble, until
@@ -27,22 +26,6 @@ RIGHT_TO_DIAL = ("with an IP address alone", "for clients only")
 RIGHT_TO_BE_DIALLED = ("with an IP address alone", "for servers only")
 #: How OpenSSL says what is wrong, where `WRONG` has another word.
 WORDS = {"unable to get": "self-signed certificate|unable to get|certificate signature failure"}
-
-
-@pytest.fixture
-def ca(tmp_path: Path) -> Authority:
-    return Authority(tmp_path, cluster_id=CLUSTER_ID)
-
-
-@pytest.fixture
-def other_ca(tmp_path: Path) -> Authority:
-    (tmp_path / "other").mkdir()
-    return Authority(tmp_path / "other", cluster_id=CLUSTER_ID)
-
-
-@pytest.fixture
-def addresses() -> dict[int, PeerAddress]:
-    return {i: PeerAddress("127.0.0.1", port) for i, port in enumerate(find_free_ports(2), start=1)}
 
 
 def careless(protocol: int, pair: Pair | None) -> ssl.SSLContext:
