@@ -5,7 +5,6 @@ Usage: python -m benchmarks.programs.proposer ID CLUSTER DIRECTORY OUTSTANDING B
 It runs until it is stopped, since the others need its vote.
 """
 
-import gc
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from time import perf_counter
 import trio
 
 from raftkv_trio import Committed, Node, NodeConfig, parse_cluster, run_node
+from raftkv_trio.cli.collector import collect_less_often
 
 _WARM_UP_S = 0.5
 
@@ -65,7 +65,7 @@ async def main(
 
 
 if __name__ == "__main__":
-    gc.set_threshold(50_000, 20, 100)  # as docs/embedding.md advises, and `serve` does
+    collect_less_often()  # as docs/embedding.md advises, and `serve` does
     trio.run(
         main,
         int(sys.argv[1]),

@@ -6,12 +6,13 @@ OWN and OTHER are `host:port`; BATCHES is 1 for PySyncObj's default, 0 to send e
 its log in memory, which is its default. It runs until it is stopped, since the others need its vote.
 """
 
-import gc
 import importlib
 import json
 import sys
 from time import perf_counter
 from typing import Any
+
+from raftkv_trio.cli.collector import collect_less_often
 
 _TICK_S = 0.01
 _WARM_UP_S = 0.5
@@ -57,7 +58,7 @@ def main(outstanding: int, size: int, seconds: float, batches: bool, own: str, o
 
 
 if __name__ == "__main__":
-    gc.set_threshold(50_000, 20, 100)  # as in `proposer.py`, for a fair comparison
+    collect_less_often()  # as in `proposer.py`, for a fair comparison
     main(
         int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "1", sys.argv[5], sys.argv[6:]
     )
