@@ -17,13 +17,16 @@ OUR_PACKAGES = ("raftkv_trio", "tests", "benchmarks")
 PLUGIN = ROOT / "raftkv_trio" / "testing" / "pytest_plugin.py"
 #: Only commands that make certificates load this room.
 CERTIFICATES = ROOT / "raftkv_trio" / "certificates"
-#: pytest loads this plugin itself, and the Procfile's test runs this program.
-NOT_IMPORTED = {"pytest_trio", "honcho"}
+#: pytest loads the first itself, the Procfile's test runs the second, and the third generates `schema/`.
+NOT_IMPORTED = {"pytest_trio", "honcho", "grpc_tools"}
+#: The import names that differ from the names of the packages.
+IMPORT_NAMES = {"protobuf": "google", "grpcio_tools": "grpc_tools"}
 
 
 def declared(requirements: Iterable[str]) -> set[str]:
-    """The import names of requirements, which are their names with underscores."""
-    return {re.split(r"[<>=!~\[; ]", text)[0].replace("-", "_").lower() for text in requirements}
+    """The import names of requirements, which are mostly their names with underscores."""
+    names = (re.split(r"[<>=!~\[; ]", text)[0].replace("-", "_").lower() for text in requirements)
+    return {IMPORT_NAMES.get(name, name) for name in names}
 
 
 def imported(*folders: str) -> Iterator[tuple[Path, str]]:

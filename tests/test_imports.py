@@ -28,6 +28,8 @@ FLOORS = [
     {"payload", "config", "certificates"},
     # Consensus and the key-value store: they know neither the node nor each other.
     {"raft", "kv", "addresses", "pace", "logs", "user_files"},
+    # etcd's messages, for what serves them and for what asks.
+    {"schema"},
     # How bytes are read that somebody else may have made.
     {"strict_cbor"},
     # What every room may use.
@@ -40,6 +42,7 @@ PURE = {
     "kv": {"cbor2", "sortedcontainers"},
     "payload": {"cbor2"},
     "raft": set(),
+    "schema": {"google"},
     "strict_cbor": {"cbor2"},
     "records": set(),
     "addresses": {"idna"},
