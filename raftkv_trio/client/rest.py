@@ -170,6 +170,7 @@ class RestClient:
         with (
             answers_within(self.timeout_s, server.url, progress),
             self._rest_errors(server.url, progress),
+            progress.closing_handshake(),
         ):
             async with self._http(server).stream(
                 method,
@@ -188,8 +189,11 @@ class RestClient:
 
         Raises as `ask` does, also while the pieces are read. Cancellation closes the connection.
         """
-        with self._rest_errors(server.url, _Progress()):
-            async with self._http(server).stream("GET", server.url + path) as response:
+        progress = _Progress()
+        with self._rest_errors(server.url, progress), progress.closing_handshake():
+            async with self._http(server).stream(
+                "GET", server.url + path, extensions={"trace": progress.note}
+            ) as response:
                 if not response.is_success:
                     _document(server.url, response, await _read(server.url, response))
                 if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -226,9 +230,27 @@ class _Progress:
 
     def __init__(self) -> None:
         self.was_sent = True  # unless it is known not to be
+        self._connected: Any = None  # an httpcore.AsyncNetworkStream
+        self._shakes_hands = False
 
     async def note(self, event: str, info: dict[str, Any]) -> None:
         self.was_sent = not event.startswith(("connection.connect_tcp.", "connection.start_tls."))
+        if event == "connection.connect_tcp.complete":
+            self._connected = info["return_value"]
+        elif event.startswith("connection.start_tls."):
+            self._shakes_hands = event != "connection.start_tls.complete"
+
+    @contextmanager
+    def closing_handshake(self) -> Iterator[None]:
+        """A block of one request. Closes the socket if a cancellation ends the TLS handshake.
+
+        httpcore closes it only after errors, and leaves it to the garbage collector then.
+        """
+        try:
+            yield
+        finally:
+            if self._shakes_hands and self._connected is not None:
+                self._connected.get_extra_info("socket").close()
 
 
 @contextmanager

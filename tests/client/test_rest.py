@@ -1,5 +1,6 @@
 """The HTTP client of all commands: what it says of servers that fail, and that it does nothing twice."""
 
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.addresses import ClientAddress, PeerAddress
 from raftkv_trio.client.backup import fetch_backup
 from raftkv_trio.client.members import Cluster
 from raftkv_trio.client.rest import (
@@ -55,6 +56,35 @@ async def test_a_change_that_may_have_been_made_is_not_sent_again(answer: bytes)
         with pytest.raises(RaftKVError):
             await change(first.address, second.address)
         assert (first.asked, second.asked) == ([f"POST {PATH}"], [])
+
+
+@pytest.mark.parametrize("is_download", [False, True])
+async def test_a_tls_handshake_that_is_cancelled_closes_its_socket(is_download: bool) -> None:
+    """A server that says nothing sees the connection end at once, not when garbage is collected."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = ClientAddress("127.0.0.1", listener.socket.getsockname()[1], is_tls=True)
+
+    async def ask() -> None:
+        async with open_rest_client(60) as rest:
+            if is_download:
+                async with rest.download(server, PATH):
+                    pass
+            else:
+                await rest.ask("GET", server, PATH)
+
+    gc.disable()
+    try:
+        with trio.fail_after(60):
+            async with listener, trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                silent = await listener.accept()
+                await silent.receive_some()
+                nursery.cancel_scope.cancel()
+            async with silent:
+                while await silent.receive_some():
+                    pass
+    finally:
+        gc.enable()
 
 
 async def test_a_change_that_timed_out_is_not_sent_again() -> None:
