@@ -10,6 +10,7 @@ from typing import NamedTuple, NoReturn
 import trio
 
 from raftkv_trio._version import __version__
+from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.config import RestConfig, ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.http import open_http_listeners, serve_http, serve_http_temporarily
@@ -66,7 +67,9 @@ async def _serve(
         config = replace(config, node=replace(config.node, client_url=client_url))
         node = await _start_node(node_nursery, config, store, ports, security.world)
         async with trio.open_nursery() as rest_nursery:
-            service = make_service(node, store, config.rest, client_url, security.in_use)
+            service = make_service(
+                ReplicatedStore(node, store, config.rest), config.rest, client_url, security.in_use
+            )
             serve_clients = partial(
                 serve_http,
                 service,

@@ -9,10 +9,9 @@ from hypercorn.typing import ASGIFramework
 from quart import request
 from quart_trio import QuartTrio
 
+from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.config import RestConfig, ServerConfig
 from raftkv_trio.http import KnownHosts, Refusal, Request, Response, plain, refusal_of, with_content
-from raftkv_trio.kv import Store
-from raftkv_trio.node.node import Node
 from raftkv_trio.rest.counts import RequestCounts
 from raftkv_trio.rest.keys import KeyHandlers
 from raftkv_trio.rest.operators.backup_route import add_backup_route
@@ -28,18 +27,18 @@ PROBES = ("/-/healthy", "/-/ready", "/-/metrics")
 
 
 def make_service(
-    node: Node,
-    store: Store,
+    replicated: ReplicatedStore,
     config: RestConfig,
     client_url: str | None = None,
     in_use: Sequence[Credentials] = (),
 ) -> "RestService":
-    """What one node serves, with the store that it replicates.
+    """What one node serves.
 
     Args:
         client_url: where clients reach it, as other members tell them.
         in_use: the certificates of this process, whose ends it tells operators.
     """
+    node, store = replicated.node, replicated.store
     hosts = known_hosts(config, client_url, lambda: (address.host for address in node.addresses.values()))
     requests = RequestCounts()
     app = OperatorsApp()
@@ -51,7 +50,7 @@ def make_service(
     add_backup_route(app, node, config)
     add_member_routes(app, node, config)
     add_operator_routes(app, node, store, config, requests, in_use)
-    return RestService(KeyHandlers(node, store, config), app, hosts, requests)
+    return RestService(KeyHandlers(replicated, config), app, hosts, requests)
 
 
 def make_waiting_service(config: ServerConfig, reason: Callable[[], str]) -> "RestService":

@@ -1,6 +1,6 @@
 """Keys, at the root as raftexample has them: the request target as sent is the key, so options are fields.
 
-A GET waits for a quorum (`waiting.wait_readable`) and then reads the store; a PUT or DELETE is one txn in the
+A GET waits for a quorum and then reads the store; a PUT or DELETE is one txn in the
 log, with its preconditions as compares, and is answered when it is applied on this node.
 """
 
@@ -8,11 +8,11 @@ import logging
 import re
 from http import HTTPStatus
 
-import trio
-
+from raftkv_trio.access import ReplicatedStore
+from raftkv_trio.access.replicated_store import MAX_KEY_BYTES
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError, StoreFull
+from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.http import BUG, NO_TARGET, Request, Response, plain
 from raftkv_trio.kv import (
@@ -21,27 +21,21 @@ from raftkv_trio.kv import (
     GetResult,
     KeyValue,
     OperationResult,
-    OverQuota,
     Put,
     PutResult,
-    Store,
     TxnResult,
     encode_txn,
 )
-from raftkv_trio.node.node import Node
 from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.contents import ContentReceiver
-from raftkv_trio.rest.full_store import FullStoreLog
 from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions, weak_hint
 from raftkv_trio.rest.responses import ALLOW, METHODS, empty, octets
 from raftkv_trio.rest.server_timing import trace_if_asked, with_timing
 from raftkv_trio.rest.status_codes import status_of
-from raftkv_trio.rest.waiting import wait_applied, wait_readable
 
 logger = logging.getLogger(__name__)
 
-MAX_KEY_BYTES = 8 * 1024
 # The first words of these three are raftexample's, which its clients may look for.
 NO_KEY_TO_GET = "Failed to GET: there is no such key"
 NO_KEY_TO_DELETE = "Failed to DELETE: there is no such key"
@@ -54,16 +48,14 @@ _MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?
 
 
 class KeyHandlers:
-    """Answers requests on keys, from one node and its store."""
+    """Answers requests on keys, from one replicated store."""
 
-    def __init__(self, node: Node, store: Store, config: RestConfig) -> None:
-        self._node = node
-        self._store = store
-        self._quota_bytes = config.quota_bytes or None
+    def __init__(self, replicated: ReplicatedStore, config: RestConfig) -> None:
+        self._replicated = replicated
+        self._node = replicated.node
+        self._store = replicated.store
         self._config = config
         self._contents = ContentReceiver(config)
-        largest = config.max_value_bytes + MAX_KEY_BYTES
-        self._full_store = FullStoreLog(config.quota_bytes, largest, trio.current_time)
 
     async def handle(self, request: Request, key: bytes | None) -> Response:
         """Answer any request outside `/-/`; every error becomes a response.
@@ -114,7 +106,7 @@ class KeyHandlers:
         preconditions = parse_preconditions(request.lines)
         if not self._may_be_stale(request):
             await request.will_wait()
-            await wait_readable(self._node, self._config)
+            await self._replicated.wait_readable()
         record = self._store.get(key)
         if record is None:
             return plain(HTTPStatus.NOT_FOUND, NO_KEY_TO_GET, self._position())
@@ -151,7 +143,7 @@ class KeyHandlers:
         preconditions = await self._without_lost_tags(parse_preconditions(request.lines), key)
         value = await self._contents.receive(request)
         # The quota travels with the command, whatever this node's store holds: it may be far behind.
-        txn = preconditions.guard(key, Put(key, value), self._quota_bytes)
+        txn = preconditions.guard(key, Put(key, value), self._replicated.quota_bytes)
         proposal = self._node.submit(encode_txn(txn))
         if trace is not None:
             trace.follow(proposal)
@@ -182,7 +174,7 @@ class KeyHandlers:
         if preconditions.tag_count > 1 and not self._node.is_restoring:
             preconditions = preconditions.without_lost_tags(self._store, key, is_linearizable=False)
         if preconditions.tag_count > 1:  # this node may lag behind the one that gave the tags
-            await wait_readable(self._node, self._config)
+            await self._replicated.wait_readable()
             preconditions = preconditions.without_lost_tags(self._store, key, is_linearizable=True)
         return preconditions
 
@@ -193,15 +185,13 @@ class KeyHandlers:
             return plain(HTTPStatus.FORBIDDEN, "Members are not changed at the root; use POST /-/members")
         await request.will_wait()
         change = added(path[1:], await self._contents.receive(request))
-        proposal = self._node.change_members(change)
-        return self._written(await wait_applied(self._node, proposal, self._config))
+        return self._written(await self._replicated.change_members(change))
 
     async def _remove_member(self, path: bytes) -> Response:
         """raftexample's `DELETE /3`; refused if a key has that name, since either may be meant."""
-        await wait_readable(self._node, self._config)
+        await self._replicated.wait_readable()
         if self._store.get(path) is None:
-            proposal = self._node.change_members(removed(path[1:]))
-            return self._written(await wait_applied(self._node, proposal, self._config))
+            return self._written(await self._replicated.change_members(removed(path[1:])))
         name = path.decode()
         return plain(
             HTTPStatus.CONFLICT,
@@ -211,18 +201,9 @@ class KeyHandlers:
 
     async def _outcome(self, proposal: Proposal) -> tuple[Applied, OperationResult]:
         """Wait for a guarded write: its result, or the key as it was read if the preconditions fail."""
-        applied = await wait_applied(self._node, proposal, self._config)
-        if isinstance(applied.result, OverQuota):
-            self._full_store.refused(applied.result)
-            raise StoreFull(
-                f"The store is full: it holds {applied.result.size_bytes} bytes of keys and values, and its"
-                f" quota is {applied.result.quota_bytes}; delete keys, or raise the quota on all members"
-                " (`raftkv-trio serve --quota-bytes`)"
-            )
+        applied = await self._replicated.outcome(proposal)
         if not isinstance(applied.result, TxnResult):
             raise TypeError(f"the store refused a command of this app: {applied.result}")
-        if not self._node.is_restoring:
-            self._full_store.written(self._store.size_bytes)
         return applied, applied.result.results[0]
 
     def _written(self, applied: Applied, result: OperationResult | None = None) -> Response:

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar, TypeVarTuple
 import httpx
 import trio
 
+from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import NodeConfig, RestConfig
 from raftkv_trio.http import serve_http
@@ -197,7 +198,7 @@ async def open_server(
     made: list[NodeParts] = []
     async with trio.open_nursery() as node_nursery:
         node = await node_nursery.start(partial(run_node, node_config, store, world=world, watch=made.append))
-        service = make_service(node, store, config)
+        service = make_service(ReplicatedStore(node, store, config), config)
         serve = partial(serve_http, service, config, count_refused=service.requests.refused)
         async with open_stoppable(serve) as (port, stop):
             try:

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import trio
 
+from raftkv_trio.access.full_store import FullStoreLog
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import OverQuota
-from raftkv_trio.rest.full_store import FullStoreLog
 from tests.rest.serving import PATIENCE_S, Served, open_client, open_server
 
 QUOTA_BYTES = 1000
@@ -115,13 +115,13 @@ async def test_the_log_tells_when_it_begins_and_ends(
     full: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line each, however many puts are refused, and though small ones succeed in between."""
-    caplog.set_level(logging.INFO, "raftkv_trio.rest.full_store")
+    caplog.set_level(logging.INFO, "raftkv_trio.access.full_store")
     for number in range(5):
         assert (await full.put(f"/more/{number}", content=b"v")).status_code == 507
         assert (await full.put("/k/1", content=VALUE[number:])).status_code == 204
     assert (await full.delete("/k/2")).status_code == 204
     assert (await full.put("/k/3", content=VALUE * 5)).status_code == 507  # full again, within the interval
-    begun, ended = [record for record in caplog.records if record.name == "raftkv_trio.rest.full_store"]
+    begun, ended = [record for record in caplog.records if record.name == "raftkv_trio.access.full_store"]
     assert (begun.levelname, ended.levelname) == ("WARNING", "INFO")
     assert "puts are refused (507); it holds 1000 bytes" in begun.getMessage()
     assert ended.getMessage() == "the store has room again: it holds 896 bytes of keys and values"

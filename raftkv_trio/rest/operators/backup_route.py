@@ -9,13 +9,13 @@ import trio
 from quart.wrappers.response import ResponseBody
 from quart_trio import QuartTrio
 
+from raftkv_trio.access.waiting import wait_readable
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import Overloaded
 from raftkv_trio.http import may_be_of_another_site
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.open_snapshot import OpenSnapshot
 from raftkv_trio.rest.operators.documents import Response, head_fields, problem
-from raftkv_trio.rest.waiting import wait_readable
 
 DOWNLOAD_PIECE_BYTES = 256 * 1024
 #: Each backup keeps a snapshot on the disk and reads it, beside the node's own work on the disk.

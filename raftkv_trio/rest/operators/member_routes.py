@@ -8,6 +8,7 @@ from functools import partial
 from quart import request
 from quart_trio import QuartTrio
 
+from raftkv_trio.access.waiting import wait_applied
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError, MalformedRequest
@@ -15,7 +16,6 @@ from raftkv_trio.foreign_text import printable
 from raftkv_trio.node.node import Node
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.operators.documents import Response, document, read_json
-from raftkv_trio.rest.waiting import wait_applied
 
 _PROMOTIONS = {"auto": False, "manual": True}
 _FORCE = {"": True, "1": True, "true": True, "0": False, "false": False}

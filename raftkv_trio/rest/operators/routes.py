@@ -11,6 +11,7 @@ from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
+from raftkv_trio.access.waiting import wait_readable
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import MalformedRequest, RaftKVError
 from raftkv_trio.foreign_text import printable
@@ -22,7 +23,6 @@ from raftkv_trio.rest.operators.documents import Response, document, head_fields
 from raftkv_trio.rest.operators.log_level_routes import add_log_level_routes
 from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics
 from raftkv_trio.rest.status_codes import status_of
-from raftkv_trio.rest.waiting import wait_readable
 from raftkv_trio.tls.credentials import Credentials
 from raftkv_trio.tls.ends import as_text, ends_of
 

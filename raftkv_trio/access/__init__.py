@@ -1,0 +1,11 @@
+"""The replicated store, as every API for clients uses it: one node, and the store that it replicates.
+
+- `replicated_store.py`: writes through the log, reads that a quorum has confirmed.
+- `waiting.py`: how long a request waits for them, and what it is told after that.
+- `full_store.py`: what the log says about a store that has reached its quota.
+"""
+
+from raftkv_trio.access.replicated_store import ReplicatedStore
+from raftkv_trio.access.waiting import wait_applied, wait_readable
+
+__all__ = ["ReplicatedStore", "wait_applied", "wait_readable"]
