@@ -17,10 +17,11 @@ OUR_PACKAGES = ("raftkv_trio", "tests", "benchmarks")
 PLUGIN = ROOT / "raftkv_trio" / "testing" / "pytest_plugin.py"
 #: Only commands that make certificates load this room.
 CERTIFICATES = ROOT / "raftkv_trio" / "certificates"
-#: pytest loads the first itself, the Procfile's test runs the second, and the third generates `schema/`.
-NOT_IMPORTED = {"pytest_trio", "honcho", "grpc_tools"}
+#: pytest loads the first itself, the Procfile's test runs the second, the third generates `schema/`, and the
+#: tests that want grpcio are skipped without it.
+NOT_IMPORTED = {"pytest_trio", "honcho", "grpc_tools", "grpc"}
 #: The import names that differ from the names of the packages.
-IMPORT_NAMES = {"protobuf": "google", "grpcio_tools": "grpc_tools"}
+IMPORT_NAMES = {"protobuf": "google", "grpcio": "grpc", "grpcio_tools": "grpc_tools"}
 
 
 def declared(requirements: Iterable[str]) -> set[str]:
@@ -74,7 +75,7 @@ def test_the_benchmarks_need_nothing_more() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["hypercorn", "quart", "quart-trio"])
+@pytest.mark.parametrize("name", ["hypercorn", "quart", "quart-trio", "hpack"])
 def test_what_is_overridden_has_an_upper_bound(name: str) -> None:
     """Inner methods change without notice."""
     (requirement,) = (text for text in PROJECT["dependencies"] if re.match(rf"{name}[<>=]", text))

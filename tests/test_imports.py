@@ -23,7 +23,7 @@ FLOORS = [
     # A node and the store that it replicates, for whatever serves clients.
     {"access"},
     # One node, and the two sides that it and its clients are connected by.
-    {"node", "http", "testing.world"},
+    {"node", "http", "grpc", "testing.world"},
     {"peers"},
     # The node's disk, then what log entries and snapshots carry.
     {"storage", "tls", "testing.invariants"},

@@ -1,0 +1,31 @@
+"""gRPC on Trio: HTTP/2 frames, HPACK heads and length-prefixed messages, as server and as client.
+
+Whatever speaks gRPC stands on this room; it knows no service.
+
+- `rpc.py`: a method and its handler, the status codes.
+- `server.py`: a client's connection, served on Trio.
+- `server_end.py`: the same without I/O: requests out of frames, responses into frames.
+- `endpoint.py`: what both ends of a connection share: flow control, settings, bounds on the other end.
+- `frames.py`, `header_table.py`, `heads.py`, `messages.py`: bytes to frames, header lists, heads of calls and
+  messages, and back.
+- `limits.py`: what one connection may cost.
+"""
+
+from raftkv_trio.grpc.frames import PREFACE
+from raftkv_trio.grpc.limits import Limits
+from raftkv_trio.grpc.rpc import Code, Message, Metadata, Method, RpcError, Send
+from raftkv_trio.grpc.server import GrpcConnection
+from raftkv_trio.grpc.server_end import Load
+
+__all__ = [
+    "PREFACE",
+    "Code",
+    "GrpcConnection",
+    "Limits",
+    "Load",
+    "Message",
+    "Metadata",
+    "Method",
+    "RpcError",
+    "Send",
+]

@@ -1,0 +1,95 @@
+"""What a gRPC server serves: methods, and the errors that their handlers answer with.
+
+Nothing of HTTP/2 is here, so code that serves other transports may use it too.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol, Self
+
+from raftkv_trio.errors import RaftKVError
+
+#: The request metadata of a call: names in lower case, and each name once (see `heads.py`).
+Metadata = Mapping[str, str]
+
+
+class Code(IntEnum):
+    """The status codes of gRPC."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class RpcError(RaftKVError):
+    """A call ended with a status other than OK.
+
+    Attributes:
+        code: of gRPC. A server may send a number that gRPC does not define, which counts as UNKNOWN.
+        text: what the other end says about it, unescaped.
+    """
+
+    def __init__(self, code: Code, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Message(Protocol):
+    """A message, as protobuf's classes are."""
+
+    def SerializeToString(self) -> bytes:
+        """The message as bytes."""
+        ...
+
+    @classmethod
+    def FromString(cls, data: bytes, /) -> Self:
+        """The message in these bytes. Raises some error if there is none."""
+        ...
+
+
+#: Sends one message of a streaming call; waits while too much of the call waits to be read by the client.
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Method(NamedTuple):
+    """A method and its handler.
+
+    A handler that neither receives nor sends a stream is `async (request, metadata) -> response`. Any other
+    one is `async (requests, metadata, send) -> None`: `requests` is an asynchronous iterator of messages,
+    which ends where the client's messages end. Handlers raise RpcError to end the call with a status.
+    A response may also be bytes, which are sent as they are.
+
+    A handler is cancelled if the client cancels the call or goes away, or if the call's deadline passes.
+
+    Attributes:
+        path: as in a request, such as `/etcdserverpb.KV/Put`.
+        request: the class of its requests.
+        response: the class of its responses.
+    """
+
+    path: str
+    request: type[Message]
+    response: type[Message]
+    handler: Callable[..., Awaitable[Any]]
+    client_streaming: bool = False
+    server_streaming: bool = False
+
+    @property
+    def is_unary(self) -> bool:
+        """Whether it takes one request and gives one response."""
+        return not (self.client_streaming or self.server_streaming)

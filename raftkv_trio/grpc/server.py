@@ -1,0 +1,509 @@
+"""A client's connection to a gRPC server, on Trio: the frames of `server_end.py` over a stream.
+
+- One task reads, and never waits for a call. One task writes, all that waits in one send. A unary call is
+  served by a task that waits for work since the one before, or by a new one; a streaming call has its own.
+- A call's handler is cancelled when the client resets the call or goes away, or its deadline passes.
+- What waits for the client to read is bounded: calls are not begun while too much of it waits, streaming
+  handlers wait, and beyond `max_queue_bytes` the connection ends.
+- Every wait for the client has a deadline: for the rest of a frame, of a request, and for a client that does
+  not read. For the next request see `idle_for_long`.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import inf
+from typing import Any, NoReturn, Self
+
+import trio
+
+from raftkv_trio.foreign_text import printable
+from raftkv_trio.grpc.frames import ConnectionFault, ErrorCode
+from raftkv_trio.grpc.limits import Limits
+from raftkv_trio.grpc.rpc import Code, Method, RpcError
+from raftkv_trio.grpc.server_end import Call, Load, ServerEnd
+from raftkv_trio.sync import Wakeup
+from raftkv_trio.tcp_stream import GONE, TcpStream
+
+logger = logging.getLogger(__name__)
+
+READ_BYTES = 32 * 1024
+SEND_CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
+#: How much of a streaming call may wait for the client before its handler waits too.
+SEND_AHEAD_BYTES = 64 * 1024
+LINGER_S = 1.0
+LINGER_BYTES = 4 * 1024 * 1024
+MAX_PARKED_TASKS = 512  # of all connections of a server
+#: What a client is told if the fault is ours.
+BUG = "the call failed because of a bug in raftkv-trio; see the node's log"
+STOPPED = "the server is stopping"
+
+
+class GrpcConnection:
+    """A client's connection; `run` serves it to its end.
+
+    Args:
+        stream: which is closed at the end. With TLS, its handshake may have been made.
+        first_bytes: what was received from it already.
+        methods: by path.
+        limits: of this connection.
+        is_idle_now: told, with the connection, each time that it becomes idle (True) or busy (False); it is
+            idle from its beginning on.
+        load: shared by all connections of a server.
+        stopped_text: what calls are told that a stop ends.
+    """
+
+    def __init__(
+        self,
+        stream: TcpStream,
+        first_bytes: bytes,
+        methods: Mapping[str, Method],
+        limits: Limits,
+        is_idle_now: Callable[["GrpcConnection", bool], None] = lambda connection, is_idle: None,
+        *,
+        load: Load | None = None,
+        stopped_text: str = STOPPED,
+    ) -> None:
+        self._stream = stream
+        self._first_bytes = first_bytes
+        self._limits = limits
+        self._is_idle_now = is_idle_now
+        self._load = Load() if load is None else load
+        self._stopped_text = stopped_text
+        self._end = ServerEnd(methods, limits, trio.current_time, self._load)
+        # Cancelled when no more is to be read. Its deadline is that of what the client is waited for.
+        self._reading = trio.CancelScope()
+        self._is_over = False
+        self._is_gone = False
+        self._is_idle = True
+        self._is_writing = False
+        self._inside_since: float | None = None  # the beginning of something has arrived, but not its end
+        self._stalled: dict[Call, tuple[float, int]] = {}  # since when, and how much was to be sent then
+        self._to_write = Wakeup()
+        self._room = trio.lowlevel.ParkingLot()  # streaming handlers that have too much to be sent
+        self._parked: list[_Worker] = []
+        self._waiting: deque[Call] = deque()  # calls that are not begun yet
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """What it stands on, to be asked for addresses."""
+        return self._stream.socket
+
+    async def run(self) -> None:
+        """Serve calls until the client or the server closes, or a deadline passes.
+
+        Raises, in a group, only what neither a client nor the network can cause. Cancellation ends the calls
+        in progress with UNAVAILABLE, as far as that can be sent at once, and closes the connection.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._write)
+                await self._read()
+                nursery.cancel_scope.cancel()
+            self._end.drop_all()
+            if not self._is_gone:
+                await self._say_last()
+        finally:
+            self._cut_off()
+            self._end.drop_all()
+            self._stream.close()
+
+    def stop(self) -> None:
+        """Take no more calls; streaming ones end at once, and the connection with the last one.
+
+        A call that comes at this moment is never begun, and the client knows it (GOAWAY).
+        """
+        end = self._end
+        end.stop()
+        for call in list(end.streams.values()):
+            if not (call.method.is_unary and call.has_begun):
+                self._end_call(call, Code.UNAVAILABLE, self._stopped_text)
+        if end.streams:
+            self._to_write.set()
+        else:
+            self._finish()
+
+    def idle_for_long(self) -> None:
+        """End the connection, which has been idle for too long, unless something is arriving."""
+        if not self._end.is_inside_head:
+            self.stop()
+
+    # ------------------------------------------------------------ reading
+
+    def _finish(self) -> None:
+        self._is_over = True
+        self._reading.cancel()
+
+    async def _read(self) -> None:
+        """Take what arrives until nothing more will, or the connection is to end."""
+        data = self._first_bytes
+        self._first_bytes = b""
+        self._take(data)
+        while not self._is_over:
+            with self._reading:
+                await self._read_on()
+                return
+            if not self._is_over:  # a deadline has passed
+                self._reading = trio.CancelScope()
+                self._end_slow()
+                self._set_deadline()
+
+    async def _read_on(self) -> None:
+        while self._end.fault is None:
+            try:
+                data = await self._stream.receive_some(READ_BYTES)
+            except GONE:
+                data = b""
+            if not data:
+                self._is_gone = True
+                return
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        end = self._end
+        end.feed(data)
+        if end.ready:
+            self._begin_calls()
+        if end.output:
+            self._flush()
+        if self._is_idle is bool(end.streams):
+            self._note_idle()
+        if (
+            end.is_inside_head
+            or self._inside_since is not None
+            or end.arriving
+            or end.blocked
+            or self._stalled
+        ):
+            self._set_deadline()
+
+    def _note_idle(self) -> None:
+        self._is_idle = not self._end.streams
+        self._is_idle_now(self, self._is_idle)
+
+    def _set_deadline(self) -> None:
+        """Set the deadline of the reader to the first of those that the client has."""
+        end, limits, now, deadline = self._end, self._limits, trio.current_time(), inf
+        if not end.is_inside_head:
+            self._inside_since = None
+        else:
+            if self._inside_since is None:
+                self._inside_since = now
+            deadline = self._inside_since + limits.header_timeout_s
+        if end.arriving:
+            for call in reversed(end.arriving.values()):
+                if call.since:
+                    break
+                call.since = now
+            deadline = min(deadline, next(iter(end.arriving.values())).since + limits.body_timeout_s)
+        if end.blocked or self._stalled:
+            self._note_stalled(now)
+            if self._stalled:
+                deadline = min(deadline, next(iter(self._stalled.values()))[0] + limits.send_timeout_s)
+        self._reading.deadline = deadline
+
+    def _note_stalled(self, now: float) -> None:
+        for call in [call for call in self._stalled if call.id not in self._end.blocked]:
+            del self._stalled[call]
+        for call in self._end.blocked.values():
+            # A handler that has not ended waits until the client reads, for as long as the client likes.
+            if call.last is not None and call not in self._stalled:
+                self._stalled[call] = now, call.unsent_bytes
+
+    def _end_slow(self) -> None:
+        """A deadline has passed: end what the client has not done in time."""
+        end, limits, now = self._end, self._limits, trio.current_time()
+        if self._inside_since is not None and now >= self._inside_since + limits.header_timeout_s:
+            end.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a frame did not arrive in time"))
+        for call in list(end.arriving.values()):
+            if now < call.since + limits.body_timeout_s:
+                break
+            end.finish(call, Code.CANCELLED, "the request did not arrive in time")
+        for call, (since, unsent) in list(self._stalled.items()):
+            if now < since + limits.send_timeout_s:
+                break
+            del self._stalled[call]
+            if unsent - call.unsent_bytes < SEND_CHUNK_BYTES:
+                end.reset(call, ErrorCode.CANCEL)
+        self._after_call()
+
+    # ------------------------------------------------------------ writing
+
+    def _flush(self) -> None:
+        """Have the output sent: at once if nothing else is under way, else with what comes meanwhile."""
+        end = self._end
+        if self._is_writing or end.streams:
+            self._to_write.set()
+            return
+        data = end.take_output()
+        try:
+            sent = self._stream.send_now(data) if len(data) <= SEND_CHUNK_BYTES else 0
+        except GONE:
+            self._is_gone = True
+            self._finish()
+            return
+        if sent == len(data):
+            end.note_sent(sent)
+        else:
+            end.note_sent(sent, data[sent:])
+            self._to_write.set()
+
+    async def _write(self) -> NoReturn:
+        end = self._end
+        while True:
+            await self._to_write.wait()
+            self._is_writing = True
+            try:
+                while end.output:
+                    await self._send(end.take_output())
+            except GONE:
+                self._is_gone = True
+                self._finish()
+            self._is_writing = False
+            self._room.unpark_all()
+            if self._waiting:
+                self._begin_waiting()
+            if end.is_stopping and not end.streams:
+                self._finish()
+
+    async def _send(self, data: bytes) -> None:
+        """Send it all, each 64 KiB under a deadline. Raises BrokenResourceError if the client is too slow."""
+        end, sent = self._end, 0
+        if len(data) <= SEND_CHUNK_BYTES:
+            sent = self._stream.send_now(data)
+            end.note_sent(sent)
+            if sent == len(data):
+                return
+        view = memoryview(data)
+        while sent < len(data):
+            size = min(SEND_CHUNK_BYTES, len(data) - sent)
+            with trio.move_on_after(self._limits.send_timeout_s) as scope:
+                await self._stream.send_all(view[sent : sent + size])
+            if scope.cancelled_caught:
+                raise trio.BrokenResourceError("the client does not read")
+            end.note_sent(size)
+            sent += size
+
+    async def _say_last(self) -> None:
+        """Send what is left, and let the client read it before the connection is reset."""
+        try:
+            with trio.move_on_after(self._limits.send_timeout_s) as scope:
+                await self._stream.send_all(self._end.take_output())
+            if scope.cancelled_caught:
+                return
+            with trio.move_on_after(LINGER_S):
+                await self._stream.send_eof()
+                received = 0
+                while received < LINGER_BYTES and (data := await self._stream.receive_some(READ_BYTES)):
+                    received += len(data)
+        except GONE:
+            pass  # whom there is nothing more to tell
+
+    def _cut_off(self) -> None:
+        """Tell the calls that are still in progress that the server stops; wait for nothing."""
+        end = self._end
+        if not end.streams or self._is_gone or self._is_writing:
+            return
+        end.stop()
+        for call in list(end.streams.values()):
+            end.finish(call, Code.UNAVAILABLE, self._stopped_text)
+        try:
+            self._stream.send_now(end.take_output())
+        except GONE:
+            pass
+
+    # ------------------------------------------------------------ calls
+
+    def _begin_calls(self) -> None:
+        """Begin the calls that are ready, or queue them while too much waits for the client."""
+        ready, self._end.ready = self._end.ready, []
+        if self._waiting or self._end.output_bytes > self._limits.soft_queue_bytes:
+            self._waiting.extend(ready)
+            self._to_write.set()
+            return
+        for call in ready:
+            self._begin(call)
+
+    def _begin_waiting(self) -> None:
+        while self._waiting and self._end.output_bytes <= self._limits.soft_queue_bytes:
+            self._begin(self._waiting.popleft())
+
+    def _begin(self, call: Call) -> None:
+        assert self._nursery is not None
+        if not call.is_local_open:
+            return  # it was reset meanwhile
+        if not call.method.is_unary:
+            self._nursery.start_soon(self._serve_streaming, call)
+        elif self._parked:
+            self._load.parked_tasks -= 1
+            worker = self._parked.pop()
+            worker.call = call
+            worker.wakeup.set()
+        else:
+            self._nursery.start_soon(self._work, _Worker(call))
+
+    async def _work(self, worker: "_Worker") -> None:
+        """Serve unary calls one after the other; they share a cancel scope until it has been cancelled."""
+        while True:
+            with trio.CancelScope() as scope:
+                while worker.call is not None:
+                    await self._serve_unary(worker.call, scope)
+                    worker.call = None
+                    self._after_call()
+                    if scope.cancel_called:  # too late to be noticed
+                        break
+                    if not await self._next_call(worker):
+                        return
+            if worker.call is not None:
+                call, worker.call = worker.call, None
+                call.cancel = None
+                self._end_call(call, Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+                self._after_call()
+            if not await self._next_call(worker):
+                return
+
+    async def _next_call(self, worker: "_Worker") -> bool:
+        """Wait for the next call; False if enough other tasks do."""
+        if self._load.parked_tasks >= MAX_PARKED_TASKS:
+            return False
+        self._load.parked_tasks += 1
+        self._parked.append(worker)
+        try:
+            await worker.wakeup.wait()
+        except trio.Cancelled:  # the connection is over, and nobody has taken it off the list
+            self._load.parked_tasks -= 1
+            raise
+        return True
+
+    async def _serve_unary(self, call: Call, scope: trio.CancelScope) -> None:
+        end, method = self._end, call.method
+        call.cancel = scope.cancel
+        if call.deadline != inf:
+            scope.deadline = call.deadline
+        try:
+            try:
+                request = method.request.FromString(call.messages.popleft())
+            except Exception as error:
+                raise RpcError(Code.INTERNAL, f"grpc: error unmarshalling request: {error}") from error
+            response = await method.handler(request, call.metadata)
+            end.respond(call, response if type(response) is bytes else response.SerializeToString())
+        except RpcError as error:
+            end.finish(call, error.code, error.text)
+        except Exception:
+            self._note_bug(call)
+        finally:
+            call.cancel = None
+        if call.deadline != inf:
+            scope.deadline = inf
+
+    async def _serve_streaming(self, call: Call) -> None:
+        end, code, text = self._end, Code.OK, ""
+        requests = _Requests(call, end, self._flush)
+        with trio.CancelScope(deadline=call.deadline) as scope:
+            call.cancel = scope.cancel
+            try:
+                await call.method.handler(requests, call.metadata, partial(self._send_message, call))
+            except RpcError as error:
+                code, text = error.code, error.text
+            except Exception:
+                self._note_bug(call)
+        call.cancel = call.on_message = call.on_room = None
+        if scope.cancelled_caught:
+            code, text = Code.DEADLINE_EXCEEDED, "context deadline exceeded"
+        if code == Code.OK:
+            end.send_head(call)
+        end.finish(call, code, text)
+        self._after_call()
+
+    async def _send_message(self, call: Call, message: Any) -> None:
+        """Send one message of a streaming call, once the client has read enough of those before.
+
+        Cancellation sends nothing.
+        """
+        end = self._end
+        await trio.lowlevel.checkpoint_if_cancelled()
+        call.on_room = self._room.unpark_all
+        while call.unsent_bytes >= SEND_AHEAD_BYTES or end.output_bytes > self._limits.soft_queue_bytes:
+            self._flush()
+            await self._room.park()
+        end.send_message(call, message if type(message) is bytes else message.SerializeToString())
+        self._check_queue()
+        self._flush()
+
+    def _end_call(self, call: Call, code: Code, text: str) -> None:
+        """End a call from outside of its handler, which is cancelled."""
+        self._end.finish(call, code, text)
+        if call.cancel is not None:
+            call.cancel()
+
+    def _note_bug(self, call: Call) -> None:
+        # Neither the other calls nor the node are to suffer from it.
+        logger.exception("unexpected error in %s", printable(call.method.path))
+        self._end.finish(call, Code.UNKNOWN, BUG)
+
+    def _after_call(self) -> None:
+        """What has to follow when a call may have ended."""
+        end = self._end
+        self._check_queue()
+        if end.output:
+            self._flush()
+        if not end.streams and not self._is_idle:
+            self._note_idle()
+            if end.is_stopping:
+                self._to_write.set()
+        if end.blocked:
+            self._set_deadline()
+
+    def _check_queue(self) -> None:
+        end = self._end
+        if end.output_bytes + end.unsent_bytes > self._limits.max_queue_bytes:
+            end.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too much waits to be read"))
+            self._finish()
+
+
+class _Worker:
+    """A task that serves unary calls.
+
+    Attributes:
+        call: the one that it serves, or is to serve next.
+        wakeup: set when there is a next one.
+    """
+
+    __slots__ = ("call", "wakeup")
+
+    def __init__(self, call: Call) -> None:
+        self.call: Call | None = call
+        self.wakeup = Wakeup()
+
+
+class _Requests:
+    """The messages of the client of a streaming call, as they come."""
+
+    def __init__(self, call: Call, end: ServerEnd, flush: Callable[[], None]) -> None:
+        self._call = call
+        self._end = end
+        self._flush = flush
+        self._arrived = Wakeup()
+        call.on_message = self._arrived.set
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next message. Cancellation loses none."""
+        call = self._call
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while (data := self._end.take_message(call)) is None:
+            if not call.is_remote_open:
+                raise StopAsyncIteration
+            await self._arrived.wait()
+        if self._end.output:  # more window for the client
+            self._flush()
+        try:
+            return call.method.request.FromString(data)
+        except Exception as error:
+            text = f"grpc: failed to unmarshal the received message {error}"
+            raise RpcError(Code.INTERNAL, text) from error
