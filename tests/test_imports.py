@@ -19,7 +19,7 @@ FLOORS = [
     # A node with all that belongs to it: one that serves clients, and one in a simulated world.
     {"server", "testing.simulator"},
     # What is done with nodes: serve clients, mend a stopped directory, ask a running cluster, be embedded.
-    {"rest", "offline", "client", "__init__", "testing.planted", "testing.schedules"},
+    {"rest", "etcd", "offline", "client", "__init__", "testing.planted", "testing.schedules"},
     # A node and the store that it replicates, for whatever serves clients.
     {"access"},
     # One node, and the two sides that it and its clients are connected by.
