@@ -16,7 +16,7 @@ import pytest
 from raftkv_trio import Committed
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import CorruptLog, DecodeError, PeerProtocolError, UpgradeNeeded
-from raftkv_trio.kv import Compare, Delete, Get, InvalidTxn, Put, Store, Txn, decode_txn, encode_txn
+from raftkv_trio.kv import Compare, Delete, Get, InvalidTxn, Put, Store, Txn, decode_command, encode_txn
 from raftkv_trio.local.control import decode_request
 from raftkv_trio.node.snapshot_contents import check_contents
 from raftkv_trio.payload.entries import check_entries
@@ -203,7 +203,7 @@ DECODERS = {
     "envelope": Decoder(
         Envelope.decode, [ENVELOPE.encode(), cbor2.dumps([1, {1: URL}])], (CorruptLog, UpgradeNeeded)
     ),
-    "command": Decoder(decode_txn, [encode_txn(TXN)], (InvalidTxn, UpgradeNeeded)),
+    "command": Decoder(decode_command, [encode_txn(TXN)], (InvalidTxn, UpgradeNeeded)),
     "record": Decoder(
         lambda data: decode_record(BATCH, data),
         [LogRecord(HardState(3, 2, 4), APP.entries, NO_SNAPSHOT, b"i").encode()],

@@ -44,42 +44,67 @@ Two stores with the same state have the same hash, and a snapshot restores a sta
 True
 """
 
-from raftkv_trio.kv.codec import decode_txn, encode_txn
-from raftkv_trio.kv.store import Store
-from raftkv_trio.kv.txn import (
-    MAX_OPERATIONS,
-    TO_THE_LAST,
-    Compare,
-    Delete,
+from raftkv_trio.kv.checks import MAX_NESTING, MAX_OPERATIONS, MAX_PARTS, Fault, InvalidTxn, check_txn
+from raftkv_trio.kv.codec import MAX_REQUEST_ID_BYTES, decode_command, encode_command, encode_txn
+from raftkv_trio.kv.record import KeyValue
+from raftkv_trio.kv.results import (
+    CommandFailed,
+    CompactedRevision,
+    CompactResult,
     DeleteResult,
-    Get,
+    Failed,
+    Failure,
+    FutureRevision,
     GetResult,
-    InvalidTxn,
-    KeyValue,
-    Operation,
+    KeyNotFound,
+    LeaseNotFound,
     OperationResult,
     OverQuota,
-    Put,
     PutResult,
     QuotaExceeded,
     Rejected,
+    Result,
+    TxnResult,
+)
+from raftkv_trio.kv.store import Store
+from raftkv_trio.kv.txn import (
+    TO_THE_LAST,
+    Compact,
+    Compare,
+    Delete,
+    Get,
+    Operation,
+    Put,
     Relation,
     Target,
     Txn,
-    TxnResult,
+    is_read_only,
     prefix_end,
 )
 
 __all__ = [
+    "MAX_NESTING",
     "MAX_OPERATIONS",
+    "MAX_PARTS",
+    "MAX_REQUEST_ID_BYTES",
     "TO_THE_LAST",
+    "CommandFailed",
+    "Compact",
+    "CompactResult",
+    "CompactedRevision",
     "Compare",
     "Delete",
     "DeleteResult",
+    "Failed",
+    "Failure",
+    "Fault",
+    "FutureRevision",
     "Get",
     "GetResult",
     "InvalidTxn",
+    "KeyNotFound",
     "KeyValue",
+    "LeaseNotFound",
     "Operation",
     "OperationResult",
     "OverQuota",
@@ -88,11 +113,15 @@ __all__ = [
     "QuotaExceeded",
     "Rejected",
     "Relation",
+    "Result",
     "Store",
     "Target",
     "Txn",
     "TxnResult",
-    "decode_txn",
+    "check_txn",
+    "decode_command",
+    "encode_command",
     "encode_txn",
+    "is_read_only",
     "prefix_end",
 ]

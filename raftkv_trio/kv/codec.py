@@ -1,10 +1,17 @@
-"""Commands as bytes: the CBOR form of a txn. Logs hold it, so numbers and order never change.
+"""Commands as bytes: the CBOR form of a txn or a compaction. Logs hold it, so numbers and order never change.
 
     [1, [[key, target, relation, operand] ...], [operation ...], [operation ...]]
     [2, the same three lists, quota in bytes]
     operation: [1, key, value, lease] put | [2, key, range end] delete | [3, key, range end, limit] get
 
-Every node must decode the same bytes to the same txn, or refuse them. So each field must have exactly the
+    [3, request, body]
+    request: [id, fingerprint, remembers previous] or null (`request_window.py`)
+    body: [1, compares, operations, operations, quota or null] txn | [2, revision] compaction
+    compare: [key, target, relation, operand, range end]
+    operation: [1, key, value, lease, keeps value, keeps lease] put | [2, key, range end] delete
+        | [3, key, range end, limit, revision] get | [4, compares, operations, operations] inner txn
+
+Every node must decode the same bytes to the same command, or refuse them. So each field must have exactly the
 type that is written above, whatever other types CBOR allows.
 
 Whatever is new in a later version, be it a single operation, needs a new version number. Every version
@@ -14,69 +21,199 @@ are no command, which every version refuses.
 """
 
 from enum import IntEnum
-from typing import Any
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
 import cbor2
 
 from raftkv_trio import strict_cbor
 from raftkv_trio.errors import DecodeError, UpgradeNeeded
-from raftkv_trio.kv.txn import (
+from raftkv_trio.kv.checks import (
+    MAX_NESTING,
     MAX_OPERATIONS,
-    Compare,
-    Delete,
-    Get,
+    MAX_PARTS,
+    Fault,
     InvalidTxn,
-    Operation,
-    Put,
-    Relation,
-    Target,
-    Txn,
     check_txn,
+    has_strict_puts,
 )
+from raftkv_trio.kv.txn import Compact, Compare, Delete, Get, Operation, Put, Relation, Target, Txn
 
-VERSION = 2
+VERSION = 3
+MAX_REQUEST_ID_BYTES = 255
+FINGERPRINT_BYTES = 16
 _MAX_VERSION = 23  # that fits into one byte of CBOR
 _MAX_DEPTH = 3  # a command, its lists, their items
 _MAX_ITEMS = 6 + 3 * MAX_OPERATIONS * 5  # the command, version, lists, quota; each of their items has four
+_MAX_DEPTH_3 = 4 + 2 * MAX_NESTING  # a command, its body; a txn's lists and their items; the rest is spare
+_MAX_ITEMS_3 = 16 + MAX_PARTS * 7  # each compare and operation is a list, and has six items at most
 _MAX_INT = 2**63 - 1
-_TARGETS = {int(target): target for target in Target}
-_RELATIONS = {int(relation): relation for relation in Relation}
+_FORM = "a command does not have the form of a txn"
 
 
 class _Kind(IntEnum):
     PUT = 1
     DELETE = 2
     GET = 3
+    TXN = 4
 
 
-_KINDS: dict[type[Operation], int] = {Put: int(_Kind.PUT), Delete: int(_Kind.DELETE), Get: int(_Kind.GET)}
+class _Body(IntEnum):
+    TXN = 1
+    COMPACT = 2
 
 
-def encode_txn(txn: Txn) -> bytes:
-    """The command of a txn; raises InvalidTxn if no store would run the txn."""
-    check_txn(txn)
-    compares = [[c.key, int(c.target), int(c.relation), c.operand] for c in txn.compares]
-    lists = [compares, _pack(txn.success), _pack(txn.failure)]
-    # Version 1 as long as it can say all, so that programs that know no other can run the command.
-    return cbor2.dumps([1, *lists] if txn.quota_bytes is None else [2, *lists, txn.quota_bytes])
+_TARGETS = {int(target): target for target in Target}
+_OLD_TARGETS = {int(target): target for target in Target if target is not Target.LEASE}
+_RELATIONS = {int(relation): relation for relation in Relation}
 
 
-def decode_txn(command: bytes) -> Txn:
-    """Decode what `encode_txn` encoded.
+class Request(NamedTuple):
+    """The mark of a command that is to be run once, however often it comes.
+
+    Attributes:
+        id: chosen by the client; 1 to 255 bytes.
+        fingerprint: of the command, 16 bytes, to notice another command under the same id.
+        remembers_previous: whether the result of a repetition has what the puts and deletes replaced.
+    """
+
+    id: bytes
+    fingerprint: bytes
+    remembers_previous: bool
+
+
+def encode_command(
+    command: Txn | Compact,
+    *,
+    request_id: bytes | None = None,
+    fingerprint: bytes | None = None,
+    remembers_previous: bool = True,
+) -> bytes:
+    """The bytes of a command, in the oldest version that can say all.
+
+    Args:
+        command: a txn, or a compaction, which has no request id.
+        request_id: of 1 to 255 bytes. The command is run once, however often it comes under this id while
+            the store remembers it.
+        fingerprint: of 16 bytes, to tell this command from another one under the same id. None: a digest of
+            the command without its quota. Give one if the same request can become different commands.
+        remembers_previous: whether the result that the store remembers has what puts and deletes replaced.
+
+    Raises InvalidTxn if no store would run the command.
+    """
+    if request_id is not None and (isinstance(command, Compact) or not request_id):
+        raise InvalidTxn("only a txn has a request id, and an id is not empty")
+    if isinstance(command, Compact):
+        return cbor2.dumps([3, None, [int(_Body.COMPACT), command.revision]])
+    check_txn(command)
+    # Older versions as long as they can say all, so that programs that know no other can run the command.
+    if request_id is None and _is_old(command):
+        return _encode_old(command)
+    lists = _pack_lists(command)
+    request = None
+    if request_id is not None:
+        fingerprint = fingerprint or blake2b(cbor2.dumps(lists), digest_size=FINGERPRINT_BYTES).digest()
+        if len(request_id) > MAX_REQUEST_ID_BYTES or len(fingerprint) != FINGERPRINT_BYTES:
+            raise InvalidTxn(f"a request id has at most {MAX_REQUEST_ID_BYTES} bytes, and a fingerprint 16")
+        request = [request_id, fingerprint, remembers_previous]
+    return cbor2.dumps([3, request, [int(_Body.TXN), *lists, command.quota_bytes]])
+
+
+#: What `encode_command` was named when there were only txns.
+encode_txn = encode_command
+
+
+def decode_command(command: bytes) -> Txn | Compact:
+    """Decode what `encode_command` encoded, apart from a request id.
 
     Raises UpgradeNeeded for a command of a newer version, and InvalidTxn for any other bytes.
     """
+    return decode_request(command)[0] if is_version_3(command) else decode_old(command)
+
+
+def is_version_3(command: bytes) -> bool:
+    """Whether these bytes begin as a command of version 3, so that `decode_request` decodes them."""
+    # In CBOR a list of 1 to 23 items begins with 0x80 + length, and a number up to 23 is its own byte.
+    return command[1:2] == b"\3" and 0x81 <= command[0] <= 0x97
+
+
+def decode_old(command: bytes) -> Txn:
+    """Decode a command of version 1 or 2; raises as `decode_command`."""
     # Before anything else: a newer version may nest deeper, or have other fields.
     check_version(command)
+    value = _decode(command, _MAX_DEPTH, _MAX_ITEMS)
+    return _single_put(value) or _any_old(value)
+
+
+def decode_request(command: bytes) -> tuple[Txn | Compact, Request | None]:
+    """Decode a command of version 3 and its request id, if it has one; raises InvalidTxn."""
+    match _decode(command, _MAX_DEPTH_3, _MAX_ITEMS_3):
+        case [3, request, [1, compares, success, failure, quota] as body] if type(body[0]) is int:
+            txn = _txn(compares, success, failure, None if quota is None else _int(quota))
+            check_txn(txn)
+            return txn, _request(request)
+        case [3, None, [2, revision] as body] if type(body[0]) is int:
+            return Compact(_int(revision)), None
+    raise InvalidTxn("a command has the form of neither a txn nor a compaction")
+
+
+def check_version(command: bytes) -> None:
+    """Raise UpgradeNeeded if `command` begins as one of a newer version than ours."""
+    if len(command) >= 2 and 0x81 <= command[0] <= 0x97 and VERSION < command[1] <= _MAX_VERSION:
+        raise UpgradeNeeded("a command is", command[1], VERSION)
+
+
+def _decode(command: bytes, max_depth: int, max_items: int) -> object:
     try:
-        value = strict_cbor.decode(command, max_depth=_MAX_DEPTH, max_items=_MAX_ITEMS)
+        return strict_cbor.decode(command, max_depth=max_depth, max_items=max_items)
     except DecodeError as error:
         raise InvalidTxn("a command is not valid CBOR") from error
-    return _single_put(value) or _any_txn(value)
+
+
+# ------------------------------------------------------------ versions 1 and 2
+
+
+def _is_old(txn: Txn) -> bool:
+    """Whether version 2 can say all of the txn, and its stricter rule lets it pass."""
+    for compare in txn.compares:
+        if compare.range_end is not None or compare.target is Target.LEASE:
+            return False
+        if isinstance(compare.operand, int) and compare.operand < 0:
+            return False
+    for operations in (txn.success, txn.failure):
+        for operation in operations:
+            match operation:
+                case Put(_, _, None, False, False) | Delete() | Get(revision=None):
+                    pass
+                case Put(_, _, lease, False, False) if lease is not None and lease >= 0:
+                    pass
+                case _:
+                    return False
+    return has_strict_puts(txn)
+
+
+def _encode_old(txn: Txn) -> bytes:
+    lists = [
+        [[c.key, int(c.target), int(c.relation), c.operand] for c in txn.compares],
+        [_pack_old(operation) for operation in txn.success],
+        [_pack_old(operation) for operation in txn.failure],
+    ]
+    return cbor2.dumps([1, *lists] if txn.quota_bytes is None else [2, *lists, txn.quota_bytes])
+
+
+def _pack_old(operation: Operation) -> list[object]:
+    match operation:
+        case Put(key, value, lease):
+            return [1, key, value, lease]
+        case Delete(key, range_end):
+            return [2, key, range_end]
+        case Get(key, range_end, limit):
+            return [3, key, range_end, limit]
+    raise TypeError("versions 1 and 2 have no inner txns")
 
 
 def _single_put(value: object) -> Txn | None:
-    """The txn if it puts one key and nothing else, as nearly all do, and `_any_txn` would accept it."""
+    """The txn if it puts one key and nothing else, as nearly all do, and `_any_old` would accept it."""
     # A start decodes the whole log, so this decides how long that takes. What is not exactly of this form
     # takes the long way, whether it is right or wrong.
     match value:
@@ -86,48 +223,39 @@ def _single_put(value: object) -> Txn | None:
     return None
 
 
-def _any_txn(value: object) -> Txn:
+def _any_old(value: object) -> Txn:
     match _list(value):
         case [int(version), compares, success, failure] if version == 1 and type(version) is int:
             quota_bytes = None
         case [int(version), compares, success, failure, quota] if version == 2:
             quota_bytes = _int(quota)
         case _:
-            raise InvalidTxn("a command does not have the form of a txn")
+            raise InvalidTxn(_FORM)
     txn = Txn(
-        tuple([_compare(item) for item in _list(compares)]),
-        tuple([_operation(item) for item in _list(success)]),
-        tuple([_operation(item) for item in _list(failure)]),
+        tuple([_old_compare(item) for item in _list(compares)]),
+        tuple([_old_operation(item) for item in _list(success)]),
+        tuple([_old_operation(item) for item in _list(failure)]),
         quota_bytes,
     )
     check_txn(txn)
+    if not has_strict_puts(txn):
+        raise InvalidTxn("a txn puts a key twice, or puts and deletes it", Fault.DUPLICATE_KEY)
     return txn
 
 
-def check_version(command: bytes) -> None:
-    """Raise UpgradeNeeded if `command` begins as one of a newer version than ours."""
-    # In CBOR a list of 1 to 23 items begins with 0x80 + length, and a number up to 23 is its own byte.
-    if len(command) >= 2 and 0x81 <= command[0] <= 0x97 and VERSION < command[1] <= _MAX_VERSION:
-        raise UpgradeNeeded("a command is", command[1], VERSION)
-
-
-def _pack(operations: tuple[Operation, ...]) -> list[list[object]]:
-    return [[_KINDS[type(operation)], *operation] for operation in operations]
-
-
-def _compare(item: object) -> Compare:
+def _old_compare(item: object) -> Compare:
     key, target, relation, operand = _list(item, 4)
-    if _int(target) not in _TARGETS or _int(relation) not in _RELATIONS:
+    if _int(target) not in _OLD_TARGETS or _int(relation) not in _RELATIONS:
         raise InvalidTxn("a compare has an unknown target or relation")
     operand = _bytes(operand) if target == Target.VALUE else _int(operand)
     return Compare(_bytes(key), _TARGETS[target], _RELATIONS[relation], operand)
 
 
-def _operation(item: object) -> Operation:
+def _old_operation(item: object) -> Operation:
     kind, fields = _list(item)[:1], _list(item)[1:]
     match kind and _int(kind[0]), fields:
         case _Kind.PUT, [key, value, lease]:
-            return Put(_bytes(key), _bytes(value), _optional_int(lease))
+            return Put(_bytes(key), _bytes(value), None if lease is None else _int(lease))
         case _Kind.DELETE, [key, range_end]:
             return Delete(_bytes(key), _optional_bytes(range_end))
         case _Kind.GET, [key, range_end, limit]:
@@ -135,9 +263,82 @@ def _operation(item: object) -> Operation:
     raise InvalidTxn("an operation is neither put, delete nor get, or has other fields")
 
 
+# ------------------------------------------------------------ version 3
+
+
+def _pack_lists(txn: Txn) -> list[list[object]]:
+    compares: list[object] = [
+        [c.key, int(c.target), int(c.relation), c.operand, c.range_end] for c in txn.compares
+    ]
+    return [compares, [_pack(o) for o in txn.success], [_pack(o) for o in txn.failure]]
+
+
+def _pack(operation: Operation) -> list[object]:
+    match operation:
+        case Put():
+            return [int(_Kind.PUT), *operation]
+        case Delete():
+            return [int(_Kind.DELETE), *operation]
+        case Get():
+            return [int(_Kind.GET), *operation]
+        case Txn():
+            return [int(_Kind.TXN), *_pack_lists(operation)]
+
+
+def _request(value: object) -> Request | None:
+    if value is None:
+        return None
+    request_id, fingerprint, remembers_previous = _list(value, 3)
+    if not 1 <= len(_bytes(request_id)) <= MAX_REQUEST_ID_BYTES:
+        raise InvalidTxn("a command has a request id that is empty, or too long")
+    if len(_bytes(fingerprint)) != FINGERPRINT_BYTES:
+        raise InvalidTxn("a command has a fingerprint of another length")
+    return Request(request_id, fingerprint, _bool(remembers_previous))
+
+
+def _txn(compares: object, success: object, failure: object, quota_bytes: int | None = None) -> Txn:
+    return Txn(
+        tuple([_compare(item) for item in _list(compares)]),
+        tuple([_operation(item) for item in _list(success)]),
+        tuple([_operation(item) for item in _list(failure)]),
+        quota_bytes,
+    )
+
+
+def _compare(item: object) -> Compare:
+    key, target, relation, operand, range_end = _list(item, 5)
+    if _int(target) not in _TARGETS or _int(relation) not in _RELATIONS:
+        raise InvalidTxn("a compare has an unknown target or relation")
+    operand = _bytes(operand) if target == Target.VALUE else _signed_int(operand)
+    return Compare(_bytes(key), _TARGETS[target], _RELATIONS[relation], operand, _optional_bytes(range_end))
+
+
+def _operation(item: object) -> Operation:
+    kind, fields = _list(item)[:1], _list(item)[1:]
+    match kind and _int(kind[0]), fields:
+        case _Kind.PUT, [key, value, lease, keeps_value, keeps_lease]:
+            return Put(
+                _bytes(key),
+                _bytes(value),
+                None if lease is None else _signed_int(lease),
+                _bool(keeps_value),
+                _bool(keeps_lease),
+            )
+        case _Kind.DELETE, [key, range_end]:
+            return Delete(_bytes(key), _optional_bytes(range_end))
+        case _Kind.GET, [key, range_end, limit, revision]:
+            return Get(_bytes(key), _optional_bytes(range_end), _optional_int(limit), _optional_int(revision))
+        case _Kind.TXN, [compares, success, failure]:
+            return _txn(compares, success, failure)
+    raise InvalidTxn("an operation is neither put, delete, get nor txn, or has other fields")
+
+
+# ------------------------------------------------------------ fields
+
+
 def _list(value: object, length: int | None = None) -> list[Any]:
     if type(value) is not list or (length is not None and len(value) != length):
-        raise InvalidTxn("a command does not have the form of a txn")
+        raise InvalidTxn(_FORM)
     return value
 
 
@@ -147,9 +348,21 @@ def _bytes(value: object) -> bytes:
     return value
 
 
+def _bool(value: object) -> bool:
+    if type(value) is not bool:
+        raise InvalidTxn("a field of a command is neither true nor false")
+    return value
+
+
 def _int(value: object) -> int:
     if type(value) is not int or not 0 <= value <= _MAX_INT:
         raise InvalidTxn("a field of a command is not an integer from 0 to 2**63-1")
+    return value
+
+
+def _signed_int(value: object) -> int:
+    if type(value) is not int or not -_MAX_INT - 1 <= value <= _MAX_INT:
+        raise InvalidTxn("a field of a command is not an integer from -2**63 to 2**63-1")
     return value
 
 

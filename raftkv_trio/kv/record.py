@@ -9,9 +9,7 @@ collector looks at: with a million keys, one of its full rounds stops the node f
 
 from hashlib import blake2b
 from struct import Struct
-from typing import Any
-
-from raftkv_trio.kv.txn import KeyValue
+from typing import Any, NamedTuple
 
 #: A record without its value has this size.
 HEAD_BYTES = 32
@@ -20,6 +18,24 @@ _HEAD = Struct(">QQQQ")
 _LENGTH = Struct(">Q")
 _NO_LEASE = 2**64 - 1
 _CREATE_AND_VERSION = Struct(">Q8xQ")
+
+
+class KeyValue(NamedTuple):
+    """A key with its value at some revision.
+
+    Attributes:
+        create_revision: the revision at which the key came into existence the last time.
+        mod_revision: the revision that changed it last.
+        version: the number of puts since the key came into existence, including the first.
+        lease: None; leases do not exist yet.
+    """
+
+    key: bytes
+    value: bytes
+    create_revision: int
+    mod_revision: int
+    version: int
+    lease: int | None = None
 
 
 def pack(value: bytes, create_revision: int, mod_revision: int, version: int, lease: int | None) -> bytes:

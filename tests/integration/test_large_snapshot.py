@@ -10,7 +10,7 @@ import trio
 
 from raftkv_trio import Node, NodeConfig, parse_cluster, run_node
 from raftkv_trio.kv import Put, Store, Txn, encode_txn
-from raftkv_trio.kv.txn import MAX_OPERATIONS
+from raftkv_trio.kv.checks import MAX_OPERATIONS
 from tests.conftest import find_free_ports
 
 pytestmark = pytest.mark.timing

@@ -1,8 +1,21 @@
-"""Hypothesis strategies for txns over a few keys, so that they meet."""
+"""Hypothesis strategies for commands over a few keys, so that they meet."""
 
 from hypothesis import strategies as st
 
-from raftkv_trio.kv import TO_THE_LAST, Compare, Delete, Get, Put, Relation, Target, Txn
+from raftkv_trio.kv import (
+    TO_THE_LAST,
+    Compact,
+    Compare,
+    Delete,
+    Get,
+    InvalidTxn,
+    Operation,
+    Put,
+    Relation,
+    Target,
+    Txn,
+    check_txn,
+)
 
 KEYS = [b"/a", b"/a\0", b"/ab", b"/b", b"/c", b"\xff", b"\xff\xff"]
 
@@ -11,29 +24,63 @@ values = st.binary(max_size=3)
 range_ends = st.none() | st.just(TO_THE_LAST) | keys
 relations = st.sampled_from(Relation)
 revisions = st.integers(0, 12)
+limits = st.none() | st.integers(0, 3)
 
-compares = st.builds(
-    Compare, keys, st.sampled_from([t for t in Target if t is not Target.VALUE]), relations, revisions
-) | st.builds(Compare, keys, st.just(Target.VALUE), relations, values)
+OLD_TARGETS = [Target.VERSION, Target.CREATE_REVISION, Target.MOD_REVISION]
 
-puts = st.builds(Put, keys, values, st.none() | st.integers(0, 3))
+# Each argument is given, also where it has a default: `builds` would draw it from all that its type allows.
+old_compares = st.builds(
+    Compare, keys, st.sampled_from(OLD_TARGETS), relations, revisions, st.none()
+) | st.builds(Compare, keys, st.just(Target.VALUE), relations, values, st.none())
+old_puts = st.builds(
+    Put, keys, values, st.sampled_from([None, None, None, 0, 3]), st.just(False), st.just(False)
+)
 deletes = st.builds(Delete, keys, range_ends)
-gets = st.builds(Get, keys, range_ends, st.none() | st.integers(0, 3))
+old_gets = st.builds(Get, keys, range_ends, limits, st.none())
+
+compares = old_compares | st.builds(
+    Compare, keys, st.sampled_from([*OLD_TARGETS, Target.LEASE]), relations, st.integers(-1, 12), range_ends
+)
+puts = (
+    old_puts
+    | st.builds(Put, keys, st.just(b""), st.none(), st.just(True), st.booleans())
+    | st.builds(Put, keys, values, st.none(), st.just(False), st.just(True))
+)
+gets = old_gets | st.builds(Get, keys, range_ends, limits, revisions)
 
 
-def _without_clashes(operations: list[Put | Delete | Get]) -> tuple[Put | Delete | Get, ...]:
-    """Drop what `check_txn` refuses: puts of keys that are put already, and deletes beside puts."""
-    put: set[bytes] = set()
-    kept: list[Put | Delete | Get] = []
+def _without_clashes(operations: list[Operation]) -> tuple[Operation, ...]:
+    """Drop operations that `check_txn` refuses behind those before them."""
+    kept: tuple[Operation, ...] = ()
     for operation in operations:
-        if isinstance(operation, Put):
-            if operation.key in put:
-                continue
-            put.add(operation.key)
-        kept.append(operation)
-    return tuple(o for o in kept if not (isinstance(o, Delete) and put))
+        try:
+            check_txn(Txn(success=(*kept, operation)))
+        except InvalidTxn:
+            continue
+        kept = (*kept, operation)
+    return kept
 
 
-operation_lists = st.lists(puts | deletes | gets, max_size=4).map(_without_clashes)
+def _without_old_clashes(operations: list[Operation]) -> tuple[Operation, ...]:
+    """Drop what versions 1 and 2 refuse too: deletes beside puts."""
+    kept = _without_clashes(operations)
+    has_put = any(isinstance(operation, Put) for operation in kept)
+    return tuple(o for o in kept if not (isinstance(o, Delete) and has_put))
+
+
+_old_operations: st.SearchStrategy[Operation] = old_puts | deletes | old_gets
+_old_lists = st.lists(_old_operations, max_size=4).map(_without_old_clashes)
 quotas = st.none() | st.integers(0, 20)
-txns = st.builds(Txn, st.lists(compares, max_size=2).map(tuple), operation_lists, operation_lists, quotas)
+#: Txns that versions 1 and 2 of the command can say.
+old_txns = st.builds(Txn, st.lists(old_compares, max_size=2).map(tuple), _old_lists, _old_lists, quotas)
+
+
+def _nesting(inner: st.SearchStrategy[Operation]) -> st.SearchStrategy[Operation]:
+    lists = st.lists(inner, max_size=3).map(_without_clashes)
+    return st.builds(Txn, st.lists(compares, max_size=1).map(tuple), lists, lists, st.none())
+
+
+_operations = st.recursive(puts | deletes | gets, _nesting, max_leaves=4)
+_lists = st.lists(_operations, max_size=4).map(_without_clashes)
+txns = st.builds(Txn, st.lists(compares, max_size=2).map(tuple), _lists, _lists, quotas)
+compactions = st.builds(Compact, revisions)

@@ -19,10 +19,11 @@ from raftkv_trio.kv import (
     Store,
     Target,
     Txn,
-    decode_txn,
+    decode_command,
     encode_txn,
 )
 from raftkv_trio.state_machine import Committed
+from tests.kv.model import Model
 from tests.kv.strategies import txns
 
 _plain = st.recursive(
@@ -35,8 +36,8 @@ _plain = st.recursive(
 @given(txns)
 def test_round_trip(txn: Txn) -> None:
     """A txn comes back equal, of the same types."""
-    assert decode_txn(encode_txn(txn)) == txn
-    assert repr(decode_txn(encode_txn(txn))) == repr(txn)
+    assert decode_command(encode_txn(txn)) == txn
+    assert repr(decode_command(encode_txn(txn))) == repr(txn)
 
 
 def test_form_of_a_put_stands_in_logs() -> None:
@@ -72,11 +73,11 @@ def test_a_quota_makes_a_command_of_version_2() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        [3, [], [], []],
-        [3],
+        [4, [], [], []],
+        [4],
         [23, [], [], []],
-        [3, [[[[[[]]]]]], [], [], b"more"],
-        [3, *[0] * 22],
+        [4, [[[[[[]]]]]], [], [], b"more"],
+        [4, *[0] * 22],
     ],
 )
 def test_a_newer_version_is_never_a_result(value: list[object]) -> None:
@@ -85,14 +86,14 @@ def test_a_newer_version_is_never_a_result(value: list[object]) -> None:
     with pytest.raises(UpgradeNeeded, match=f"entry 7 holds a command of version {value[0]}; .* upgrade"):
         store.apply([Committed(1, 7, cbor2.dumps(value))])
     with pytest.raises(UpgradeNeeded):
-        decode_txn(cbor2.dumps(value))
+        decode_command(cbor2.dumps(value))
     with pytest.raises(UpgradeNeeded):
         store.check_command(cbor2.dumps(value))
 
 
 def begins_as_newer(command: bytes) -> bool:
-    """Whether these bytes are a short list whose first item is a small number over 2."""
-    return re.match(rb"[\x81-\x97][\x03-\x17]", command) is not None
+    """Whether these bytes are a short list whose first item is a small number over 3."""
+    return re.match(rb"[\x81-\x97][\x04-\x17]", command) is not None
 
 
 @given(st.binary(max_size=60))
@@ -110,11 +111,11 @@ def test_nonsense_is_a_result(command: bytes) -> None:
     Store().check_command(command)
     (result,) = Store().apply([Committed(1, 1, command)])
     try:
-        txn = decode_txn(command)
+        txn = decode_command(command)
     except InvalidTxn:
         assert isinstance(result, Rejected)
     else:
-        assert result == Store().run(txn)
+        assert result == Model().run_command(txn)
 
 
 @given(
@@ -127,7 +128,7 @@ def test_other_cbor_is_refused(value: object) -> None:
     command = cbor2.dumps(value)
     assume(not begins_as_newer(command))
     try:
-        txn = decode_txn(command)
+        txn = decode_command(command)
     except InvalidTxn:
         return
     assert encode_txn(txn) == command
@@ -165,7 +166,7 @@ def test_other_cbor_is_refused(value: object) -> None:
 def test_each_field_is_checked(value: object) -> None:
     """One field that is wrong is enough to be refused."""
     with pytest.raises(InvalidTxn):
-        decode_txn(cbor2.dumps(value))
+        decode_command(cbor2.dumps(value))
 
 
 @pytest.mark.parametrize(
@@ -187,4 +188,4 @@ def test_what_etcd_refuses_is_refused_on_both_ways(txn: Txn) -> None:
     kinds = {Put: 1, Delete: 2}
     lists = [[[kinds[type(o)], *o] for o in operations] for operations in (txn.success, txn.failure)]
     with pytest.raises(InvalidTxn):
-        decode_txn(cbor2.dumps([1, [list(c) for c in txn.compares], *lists]))
+        decode_command(cbor2.dumps([1, [list(c) for c in txn.compares], *lists]))

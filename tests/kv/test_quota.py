@@ -18,7 +18,7 @@ from raftkv_trio.kv import (
     encode_txn,
 )
 from raftkv_trio.state_machine import Committed
-from tests.kv.strategies import txns
+from tests.kv.strategies import old_txns as txns
 
 
 def apply(store: Store, txn: Txn) -> object:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv_trio.errors import CorruptLog, UpgradeNeeded
-from raftkv_trio.kv import TO_THE_LAST, Delete, KeyValue, Put, QuotaExceeded, Store, Txn
+from raftkv_trio.kv import TO_THE_LAST, CommandFailed, Delete, KeyValue, Put, QuotaExceeded, Store, Txn
 from raftkv_trio.kv.snapshot import CHUNK_BYTES
-from tests.kv.strategies import txns
+from tests.kv.strategies import old_txns as txns
 
 BIG = bytes(CHUNK_BYTES)  # a value that makes a chunk of its own, so that few keys make many chunks
 
@@ -20,7 +20,7 @@ def run(store: Store, txn: Txn) -> object:
     """The result of a txn; what `Store.run` raises counts as one."""
     try:
         return store.run(txn)
-    except QuotaExceeded as error:
+    except (QuotaExceeded, CommandFailed) as error:
         return str(error)
 
 

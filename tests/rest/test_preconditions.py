@@ -113,7 +113,7 @@ def test_guard_is_what_the_fields_say(
     if holds:
         assert isinstance(result, PutResult)
     else:
-        assert result == GetResult((record,) if record else (), 1 if record else 0)
+        assert result == GetResult((record,) if record else (), 1 if record else 0, store.revision)
 
 
 @given(

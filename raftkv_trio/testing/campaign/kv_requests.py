@@ -6,6 +6,7 @@ from random import Random
 from raftkv_trio.kv import (
     Compare,
     Delete,
+    DeleteResult,
     Get,
     GetResult,
     KeyValue,
@@ -76,6 +77,7 @@ def answer_to_write(result: object) -> RegisterAnswer:
         return RegisterAnswer(revision=operation.key_value.mod_revision)
     if isinstance(operation, GetResult):  # the compare did not hold
         return RegisterAnswer(applied=False, seen=seen(operation.key_values))
+    assert isinstance(operation, DeleteResult), operation
     return RegisterAnswer(seen=PRESENT if operation.deleted else ABSENT)
 
 

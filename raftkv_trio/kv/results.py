@@ -1,0 +1,203 @@
+"""What the store's commands result in, and the errors that its methods raise."""
+
+from enum import Enum
+from typing import NamedTuple
+
+from raftkv_trio.errors import RaftKVError
+from raftkv_trio.kv.record import KeyValue, unpack
+
+
+class Failure(Enum):
+    """Why a valid command could not be run in the state that the store had."""
+
+    FUTURE_REVISION = "future_revision"
+    COMPACTED = "compacted"
+    LEASE_NOT_FOUND = "lease_not_found"
+    KEY_NOT_FOUND = "key_not_found"
+
+
+class CommandFailed(RaftKVError):
+    """A command or a read that is valid, but not in the state of the store. Nothing was changed.
+
+    Attributes:
+        failure: why.
+    """
+
+    failure: Failure
+
+
+class FutureRevision(CommandFailed):
+    """A revision that the store has not reached yet was to be read, or compacted."""
+
+    failure = Failure.FUTURE_REVISION
+
+    def __init__(self, revision: int, present: int) -> None:
+        super().__init__(f"the store is at revision {present}, and has not reached {revision} yet")
+
+
+class CompactedRevision(CommandFailed):
+    """A revision was to be read, or compacted, that a compaction has dropped.
+
+    Attributes:
+        compacted_revision: of that compaction.
+    """
+
+    failure = Failure.COMPACTED
+
+    def __init__(self, revision: int, compacted_revision: int) -> None:
+        super().__init__(f"revision {revision} has been compacted, at {compacted_revision}")
+        self.compacted_revision = compacted_revision
+
+
+class LeaseNotFound(CommandFailed):
+    """A put names a lease that does not exist."""
+
+    failure = Failure.LEASE_NOT_FOUND
+
+    def __init__(self, lease: int) -> None:
+        super().__init__(f"there is no lease {lease}")
+
+
+class KeyNotFound(CommandFailed):
+    """A put is to keep the value or the lease of a key that does not exist."""
+
+    failure = Failure.KEY_NOT_FOUND
+
+    def __init__(self) -> None:
+        super().__init__("a put keeps the value or the lease of a key, and the key does not exist")
+
+
+class QuotaExceeded(RaftKVError):
+    """A txn was not run, because the store would have become larger than the quota of the txn.
+
+    Attributes:
+        size_bytes: what the store holds.
+        quota_bytes: the quota.
+    """
+
+    def __init__(self, size_bytes: int, quota_bytes: int) -> None:
+        super().__init__(
+            f"the store holds {size_bytes} bytes of keys and values, and its quota is {quota_bytes}"
+        )
+        self.size_bytes = size_bytes
+        self.quota_bytes = quota_bytes
+
+
+class PutResult(NamedTuple):
+    """The result of a put.
+
+    Attributes:
+        key_value: what the put made.
+        previous_record: what it replaced, in the form of `record.py`. Reading `previous` unpacks it.
+    """
+
+    key_value: KeyValue
+    previous_record: bytes | None = None
+
+    @property
+    def previous(self) -> KeyValue | None:
+        """What the put replaced; None if the key did not exist."""
+        record = self.previous_record
+        return None if record is None else unpack(self.key_value.key, record)
+
+
+class DeleteResult(NamedTuple):
+    """The result of a delete.
+
+    Attributes:
+        deleted: how many keys it deleted.
+        keys, records: these keys, in order, and their records in the form of `record.py`.
+    """
+
+    deleted: int
+    keys: tuple[bytes, ...] = ()
+    records: tuple[bytes, ...] = ()
+
+    @property
+    def previous(self) -> tuple[KeyValue, ...]:
+        """The key-values that were deleted, in order of their keys."""
+        return tuple(map(unpack, self.keys, self.records))
+
+
+class GetResult(NamedTuple):
+    """The result of a get.
+
+    Attributes:
+        key_values: in order of their keys.
+        in_range: how many the range has without the limit.
+        revision: the store's when this was read. In a txn: the revision before the txn, or, after its first
+            change, the one that the txn makes.
+    """
+
+    key_values: tuple[KeyValue, ...]
+    in_range: int
+    revision: int
+
+
+class TxnResult(NamedTuple):
+    """The result of a txn.
+
+    Attributes:
+        succeeded: whether all compares held, so that `Txn.success` was run.
+        revision: the store's revision after the txn; of an inner txn, after its operations.
+        results: one result for each operation that was run.
+    """
+
+    succeeded: bool
+    revision: int
+    results: "tuple[OperationResult, ...]"
+
+
+OperationResult = PutResult | DeleteResult | GetResult | TxnResult
+
+
+class CompactResult(NamedTuple):
+    """The result of a compaction.
+
+    Attributes:
+        revision: the store's, which a compaction does not change.
+    """
+
+    revision: int
+
+
+class Failed(NamedTuple):
+    """The result of a command that is valid, but not in the state of the store. Nothing was changed."""
+
+    failure: Failure
+
+    @property
+    def refused_as(self) -> str:
+        """Counted under the name of the failure."""
+        return self.failure.value
+
+
+class Rejected(NamedTuple):
+    """The result of a command that no store runs. Nothing was changed, on any node."""
+
+    reason: str
+
+    @property
+    def refused_as(self) -> str:
+        """Counted as an invalid command."""
+        return "invalid"
+
+
+class OverQuota(NamedTuple):
+    """The result of a txn that met its quota (`Txn.quota_bytes`). Nothing was changed, on any node.
+
+    Attributes:
+        size_bytes: what the store holds.
+        quota_bytes: the quota.
+    """
+
+    size_bytes: int
+    quota_bytes: int
+
+    @property
+    def refused_as(self) -> str:
+        """Counted as the error that clients get for it, StoreFull."""
+        return "store_full"
+
+
+Result = TxnResult | CompactResult | Failed | Rejected | OverQuota
