@@ -3,6 +3,7 @@
 Whatever speaks gRPC stands on this room; it knows no service.
 
 - `rpc.py`: a method and its handler, the status codes.
+- `client.py`, `client_end.py`: the other role, with and without I/O.
 - `server.py`: a client's connection, served on Trio.
 - `server_end.py`: the same without I/O: requests out of frames, responses into frames.
 - `endpoint.py`: what both ends of a connection share: flow control, settings, bounds on the other end.
@@ -11,14 +12,29 @@ Whatever speaks gRPC stands on this room; it knows no service.
 - `limits.py`: what one connection may cost.
 """
 
+from raftkv_trio.grpc.client import Channel, ClientStream, open_channel
 from raftkv_trio.grpc.frames import PREFACE
-from raftkv_trio.grpc.limits import Limits
-from raftkv_trio.grpc.rpc import Code, Message, Metadata, Method, RpcError, Send
+from raftkv_trio.grpc.limits import CLIENT_LIMITS, Limits
+from raftkv_trio.grpc.rpc import (
+    CallLost,
+    CallNotExecuted,
+    Code,
+    Message,
+    Metadata,
+    Method,
+    RpcError,
+    Send,
+)
 from raftkv_trio.grpc.server import GrpcConnection
 from raftkv_trio.grpc.server_end import Load
 
 __all__ = [
+    "CLIENT_LIMITS",
     "PREFACE",
+    "CallLost",
+    "CallNotExecuted",
+    "Channel",
+    "ClientStream",
     "Code",
     "GrpcConnection",
     "Limits",
@@ -28,4 +44,5 @@ __all__ = [
     "Method",
     "RpcError",
     "Send",
+    "open_channel",
 ]

@@ -12,16 +12,19 @@ on what the other end may do. `server_end.py` and `client_end.py` add what a hea
 
 from collections import deque
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 from raftkv_trio.grpc import frames
 from raftkv_trio.grpc.frames import ConnectionFault, ErrorCode, FrameBuffer, StreamFault
 from raftkv_trio.grpc.limits import Allowance, Limits
-from raftkv_trio.grpc.messages import MessageReader
+from raftkv_trio.grpc.messages import PREFIX_BYTES, MessageReader
 
 _MAX_CONTINUATIONS = 16
 #: Each of ours pays for so many PINGs of the other end: Go's clients and servers measure with them.
 PINGS_A_HEAD = 2
+#: About so much is taken at once for one send.
+TAKEN_BYTES = 128 * 1024
 
 
 class Stream:
@@ -38,7 +41,9 @@ class Stream:
         is_local_open: whether this end may still send.
         is_remote_open: whether the other end may still send.
         reader: finds the messages in what is received.
-        held_bytes: of the request, as counted in the bound of all requests.
+        messages: those that have arrived and were not taken.
+        held_bytes: what was received and not taken, as messages or a part of one.
+        returned_bytes: how much of that was given back to the other end's window already.
         on_room: called when less waits to be sent than before; None if nobody cares.
     """
 
@@ -48,9 +53,11 @@ class Stream:
         "is_local_open",
         "is_remote_open",
         "last",
+        "messages",
         "on_room",
         "reader",
         "receive_window",
+        "returned_bytes",
         "send_window",
         "sent_of_first",
         "unsent",
@@ -70,7 +77,9 @@ class Stream:
         self.is_local_open = True
         self.is_remote_open = True
         self.reader = reader
+        self.messages: deque[bytes] = deque()
         self.held_bytes = 0
+        self.returned_bytes = 0
         self.on_room: Callable[[], object] | None = None
 
 
@@ -90,6 +99,8 @@ class Endpoint(Generic[StreamT]):
         output: bytes to be sent, in their order; taken with `take_output`.
         output_bytes: of `output`, and of what was taken from it and not noted as sent.
         unsent_bytes: of what waits for windows, in all streams.
+        taken_bytes: of all that was ever taken from `output`.
+        sent_bytes: of all that was ever noted as sent.
         fault: why the connection is over; None if it goes on.
         told_to_go: what GOAWAY of the other end said last: the last stream id, the code, and a text.
     """
@@ -101,6 +112,8 @@ class Endpoint(Generic[StreamT]):
         self.output: list[bytes] = []
         self.output_bytes = 0
         self.unsent_bytes = 0
+        self.taken_bytes = 0
+        self.sent_bytes = 0
         self.fault: ConnectionFault | None = None
         self.told_to_go: tuple[int, int, bytes] | None = None
         self.last_remote_id = 0  # the highest stream that the other end has opened
@@ -162,17 +175,28 @@ class Endpoint(Generic[StreamT]):
             self.fail(fault)
 
     def take_output(self) -> bytes:
-        """What is to be sent now; who takes it says with `note_sent` how much has left."""
+        """What is to be sent now, or the beginning of it; `note_sent` is to be told how much has left."""
         output = self.output
-        data = output[0] if len(output) == 1 else b"".join(output)
-        output.clear()
+        if len(output) == 1:
+            data = output.pop()
+        elif self.output_bytes <= TAKEN_BYTES:
+            data = b"".join(output)
+            output.clear()
+        else:
+            sizes = accumulate(map(len, output))
+            count = next((count for count, size in enumerate(sizes, 1) if size >= TAKEN_BYTES), len(output))
+            data = b"".join(output[:count])
+            del output[:count]
+        self.taken_bytes += len(data)
         return data
 
     def note_sent(self, size: int, rest: bytes = b"") -> None:
         """So many bytes of what was taken have left, and these have not: they are to leave first."""
         self.output_bytes -= size
+        self.sent_bytes += size
         if rest:
             self.output.insert(0, rest)
+            self.taken_bytes -= len(rest)
 
     @property
     def queued_bytes(self) -> int:
@@ -387,6 +411,26 @@ class Endpoint(Generic[StreamT]):
             stream.receive_window += stream.used_bytes
             self._send(frames.window_update(stream.id, stream.used_bytes))
             stream.used_bytes = 0
+
+    def take_message(self, stream: StreamT) -> bytes | None:
+        """The next message of a stream; None if there is none now. It counts as used."""
+        if not stream.messages:
+            return None
+        message = stream.messages.popleft()
+        size = min(len(message) + PREFIX_BYTES, stream.held_bytes)
+        stream.held_bytes -= size
+        returned = min(stream.returned_bytes, size)
+        stream.returned_bytes -= returned
+        self.use(stream, size - returned)
+        self._refill(stream)
+        return message
+
+    def _refill(self, stream: StreamT) -> None:
+        """Let a message arrive that does not fit into the window, if no other one waits to be taken."""
+        if not stream.messages and stream.reader.missing_bytes > stream.receive_window:
+            size = stream.held_bytes - stream.returned_bytes
+            stream.returned_bytes += size
+            self.use(stream, size)
 
     # ------------------------------------------------------------ the ends of streams
 

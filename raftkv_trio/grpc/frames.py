@@ -63,6 +63,14 @@ class ErrorCode(IntEnum):
     HTTP_1_1_REQUIRED = 0xD
 
 
+def error_name(code: int) -> str:
+    """The name of an error code, or its number if it has none."""
+    try:
+        return ErrorCode(code).name
+    except ValueError:
+        return str(code)
+
+
 class ConnectionFault(RaftKVError):
     """The other end breaks the protocol in a way that ends the connection.
 

@@ -58,6 +58,15 @@ class Limits:
             raise ConfigError("`connection_window_bytes` must be at least 65535, with which HTTP/2 begins")
 
 
+#: Of a client, which trusts the server it has chosen with more: messages as large as etcd's clients take.
+CLIENT_LIMITS = Limits(
+    max_message_bytes=2**31 - 1,
+    max_head_bytes=64 * 1024,
+    stream_window_bytes=1024 * 1024,
+    connection_window_bytes=16 * 1024 * 1024,
+)
+
+
 class Allowance:
     """Counts what the other end does against a rate.
 

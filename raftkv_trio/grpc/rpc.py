@@ -49,6 +49,17 @@ class RpcError(RaftKVError):
         self.text = text
 
 
+class CallNotExecuted(RaftKVError):
+    """A call certainly did nothing: it was not sent wholly, or the server has refused it unread.
+
+    It may be made again, on another connection too.
+    """
+
+
+class CallLost(RaftKVError):
+    """A call was sent, and ended without a status: the server may or may not have executed it."""
+
+
 class Message(Protocol):
     """A message, as protobuf's classes are."""
 

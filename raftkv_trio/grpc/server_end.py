@@ -7,7 +7,6 @@
   dropped.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from struct import Struct
@@ -58,12 +57,10 @@ class Call(Stream):
         method: which one.
         metadata: of the request.
         deadline: when the client gives it up, by the connection's clock; inf: never.
-        messages: those that have arrived and were not taken yet. Of a unary call the one that it has.
         has_begun: whether it was in `ready`.
         has_head: whether the head of its response has been sent.
         cancel: called when the call has ended and its handler does not know it; None if nobody cares.
         on_message: called when a message, or their end, has arrived.
-        returned_bytes: of those held, what was given back to the client's window already.
         since: when the call was first seen to wait for the rest of its request; 0: it was not.
     """
 
@@ -72,11 +69,9 @@ class Call(Stream):
         "deadline",
         "has_begun",
         "has_head",
-        "messages",
         "metadata",
         "method",
         "on_message",
-        "returned_bytes",
         "since",
     )
 
@@ -88,12 +83,10 @@ class Call(Stream):
         self.method = method
         self.metadata: Metadata = head.metadata
         self.deadline = inf
-        self.messages: deque[bytes] = deque()
         self.has_begun = False
         self.has_head = False
         self.cancel: Callable[[], object] | None = None
         self.on_message: Callable[[], object] | None = None
-        self.returned_bytes = 0
         self.since = 0.0
 
 
@@ -258,25 +251,11 @@ class ServerEnd(Endpoint[Call]):
                 call.on_message()
         self._refill(call)
 
-    def _refill(self, call: Call) -> None:
-        """Let a message arrive that does not fit into the window, if no other one waits to be taken."""
-        if not call.messages and call.reader.missing_bytes > call.receive_window:
-            size = call.held_bytes - call.returned_bytes
-            call.returned_bytes += size
-            self.use(call, size)
-
-    def take_message(self, call: Call) -> bytes | None:
-        """The next message of a streaming call; None if there is none yet, or the client sends no more."""
-        if not call.messages:
-            return None
-        message = call.messages.popleft()
-        size = min(len(message) + PREFIX_BYTES, call.held_bytes)
-        call.held_bytes -= size
-        self._load.request_bytes -= size
-        returned = min(call.returned_bytes, size)
-        call.returned_bytes -= returned
-        self.use(call, size - returned)
-        self._refill(call)
+    def take_message(self, stream: Call) -> bytes | None:
+        """The next message of a streaming call; None if there is none now. It counts as used."""
+        held = stream.held_bytes
+        message = super().take_message(stream)
+        self._load.request_bytes -= held - stream.held_bytes
         return message
 
     def _give_up(self, call: Call, error: RpcError) -> None:

@@ -9,6 +9,8 @@ import trio
 from raftkv_trio.grpc import Code, GrpcConnection, Limits, Load, Metadata, Method, RpcError, Send
 from raftkv_trio.tcp_stream import TcpStream
 
+NO_GRPCIO = "grpcio is not installed: it may have no wheel for this Python version"
+
 
 class Raw:
     """A message that is its bytes; no bytes that begin with `!` are one."""

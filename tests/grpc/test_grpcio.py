@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from raftkv_trio.grpc.limits import Limits
-from tests.grpc.serving import Served, open_echo
+from tests.grpc.serving import NO_GRPCIO, Served, open_echo
 
-grpc = pytest.importorskip("grpc", reason="grpcio is not installed: it has no wheel for this Python version")
+grpc = pytest.importorskip("grpc", reason=NO_GRPCIO)
 
 T = TypeVar("T")
 
