@@ -132,7 +132,7 @@ def _is_field(name: bytes, value: bytes) -> bool:
 
 
 def _call_head(pseudo: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> RequestHead:
-    path = pseudo[b":path"].decode("ascii", "backslashreplace")
+    path = pseudo[b":path"].decode(errors="replace")
     if pseudo[b":method"] != b"POST":
         return RequestHead(path, refusal=_NOT_POST)
     if not fields.get(b"content-type", b"").startswith(b"application/grpc"):
@@ -154,7 +154,7 @@ def _call_head(pseudo: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> 
 def _metadata(fields: Iterable[Field]) -> Metadata:
     return MappingProxyType(
         {
-            name.decode("ascii"): value.decode("ascii", "backslashreplace")
+            name.decode("ascii"): value.decode(errors="replace")
             for name, value in fields
             if name not in _NOT_METADATA
         }

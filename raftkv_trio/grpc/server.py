@@ -350,11 +350,12 @@ class GrpcConnection:
         while True:
             with trio.CancelScope() as scope:
                 while worker.call is not None:
-                    await self._serve_unary(worker.call, scope)
+                    call = worker.call
+                    await self._serve_unary(call, scope)
+                    if scope.cancel_called:  # too early, or too late, to be noticed by the handler
+                        break
                     worker.call = None
                     self._after_call()
-                    if scope.cancel_called:  # too late to be noticed
-                        break
                     if not await self._next_call(worker):
                         return
             if worker.call is not None:
@@ -380,9 +381,13 @@ class GrpcConnection:
 
     async def _serve_unary(self, call: Call, scope: trio.CancelScope) -> None:
         end, method = self._end, call.method
+        if not call.is_local_open:
+            return  # it was reset meanwhile
         call.cancel = scope.cancel
         if call.deadline != inf:
             scope.deadline = call.deadline
+            if scope.cancel_called:  # it has passed already: nothing is begun, and the scope is used up
+                return
         try:
             try:
                 request = method.request.FromString(call.messages.popleft())
@@ -401,6 +406,8 @@ class GrpcConnection:
 
     async def _serve_streaming(self, call: Call) -> None:
         end, code, text = self._end, Code.OK, ""
+        if not call.is_local_open:
+            return  # it was reset meanwhile
         requests = _Requests(call, end, self._flush)
         with trio.CancelScope(deadline=call.deadline) as scope:
             call.cancel = scope.cancel

@@ -120,6 +120,7 @@ class ServerEnd(Endpoint[Call]):
         self._load = Load() if load is None else load
         self._preface = bytearray()
         self._has_preface = False
+        self._last_seen_id = 0  # also of streams that GOAWAY has excluded
         self._heads = HeadDecoder(limits.max_head_bytes, read_request_head)
         self._introduce({frames.MAX_CONCURRENT_STREAMS: limits.max_streams})
 
@@ -147,15 +148,16 @@ class ServerEnd(Endpoint[Call]):
         return not self._has_settings or super().is_inside_head
 
     def _is_idle_id(self, stream_id: int) -> bool:
-        return stream_id > self.last_remote_id or not stream_id % 2
+        return stream_id > self._last_seen_id or not stream_id % 2
 
     def _on_head(self, stream_id: int, block: bytes, *, ends: bool) -> None:
         head = self._heads.decode(block)
         if not stream_id % 2:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a request on a stream with an even number")
-        if stream_id <= self.last_remote_id:
+        if stream_id <= self._last_seen_id:
             self._on_late_head(stream_id, head, ends=ends)
             return
+        self._last_seen_id = stream_id
         if self.is_stopping:
             # Above the last stream that GOAWAY has named: the client knows that it was not served.
             raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "the server is stopping")
@@ -219,12 +221,12 @@ class ServerEnd(Endpoint[Call]):
         if ends:
             stream.is_remote_open = False
             if stream.reader.is_inside:
-                self._give_up(stream, RpcError(Code.INTERNAL, "grpc: the stream ends inside a message"))
+                self._give_up(stream, RpcError(Code.UNKNOWN, "unexpected EOF"))
             elif stream.has_begun:
                 if stream.on_message is not None:
                     stream.on_message()
             elif stream.method.is_unary:
-                self._give_up(stream, RpcError(Code.INTERNAL, "grpc: the request has no message"))
+                self._give_up(stream, RpcError(Code.UNKNOWN, "EOF"))
             else:
                 self._begin_call(stream)
 
@@ -359,10 +361,10 @@ def _refusal_of(error: RpcError) -> HeadRefusal:
 
 
 def unknown_path(path: str, methods: Iterable[str]) -> RpcError:
-    """What a call is refused with whose path is none of these, in grpc-go's words."""
+    """What a call is refused with whose path is none of these, with the codes and words of etcd's grpc-go."""
     service, slash, method = path.removeprefix("/").rpartition("/")
     if not slash:
-        return RpcError(Code.UNIMPLEMENTED, f'malformed method name: "{path}"')
+        return RpcError(Code.RESOURCE_EXHAUSTED, f'malformed method name: "{path}"')
     if any(known.startswith(f"/{service}/") for known in methods):
         return RpcError(Code.UNIMPLEMENTED, f"unknown method {method} for service {service}")
     return RpcError(Code.UNIMPLEMENTED, f"unknown service {service}")

@@ -88,7 +88,7 @@ async def test_errors_of_handlers(caplog: pytest.LogCaptureFixture) -> None:
         ("/test.Echo/No", b"", "UNIMPLEMENTED", "unknown method No for service test.Echo"),
         ("/no.Service/Echo", b"", "UNIMPLEMENTED", "unknown service no.Service"),
         ("/test.Echo/Echo/", b"", "UNIMPLEMENTED", "unknown service test.Echo/Echo"),
-        ("Echo", b"", "UNIMPLEMENTED", 'malformed method name: "Echo"'),
+        ("Echo", b"", "RESOURCE_EXHAUSTED", 'malformed method name: "Echo"'),
         ("/test.Echo/Echo", b"!", "INTERNAL", "grpc: error unmarshalling request: it begins with !"),
         (
             "/test.Echo/Echo",
