@@ -9,7 +9,7 @@ What happens where:
 - `status_codes.py` is the one table from errors to status codes: 503, 504, 429, and the 507 of a full disk.
 - `preconditions.py` turns If-Match and If-None-Match into compares of the log entry.
 - `full_store.py` tells the log when puts begin to be refused by the quota, and when there is room again.
-- `responses.py` has the responses of keys in common; `contents.py` bounds what is received.
+- `responses.py` has the responses of keys in common.
 - `server_timing.py` tells a client that asks where the time of its PUT went.
 - `counts.py` counts the requests; `operators/metrics.py` shows the counts.
 - `operators/` is the Quart app under `/-/`.

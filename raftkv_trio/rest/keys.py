@@ -14,7 +14,7 @@ from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError
 from raftkv_trio.foreign_text import printable
-from raftkv_trio.http import BUG, NO_TARGET, Request, Response, plain
+from raftkv_trio.http import BUG, NO_TARGET, ContentReceiver, Request, Response, plain
 from raftkv_trio.kv import (
     Delete,
     DeleteResult,
@@ -28,7 +28,6 @@ from raftkv_trio.kv import (
 )
 from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
-from raftkv_trio.rest.contents import ContentReceiver
 from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions, weak_hint
 from raftkv_trio.rest.responses import ALLOW, METHODS, empty, octets
 from raftkv_trio.rest.server_timing import trace_if_asked, with_timing

@@ -1,4 +1,4 @@
-"""Receives the content of requests on keys under three bounds: each one's size, the sum of all, and time."""
+"""Receives the content of requests under three bounds: each one's size, the sum of all, and time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ import trio
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import Overloaded, SlowRequest, TooLarge
-from raftkv_trio.http import Request
+from raftkv_trio.http.messages import Request
 
 
 class ContentReceiver:
