@@ -22,8 +22,18 @@ import trio
 from raftkv_trio.config import RestConfig
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.http.app_exchange import AppServer
-from raftkv_trio.http.messages import Refusal, Request, Service, encode_head, encode_refusal, plain
+from raftkv_trio.http.messages import (
+    Refusal,
+    Request,
+    Response,
+    Service,
+    StreamedResponse,
+    encode_head,
+    encode_refusal,
+    plain,
+)
 from raftkv_trio.http.parser import RequestParser
+from raftkv_trio.http.streamed_content import StreamedContent
 from raftkv_trio.pace import Pace
 from raftkv_trio.tcp_stream import GONE, TcpStream
 from raftkv_trio.tls.stream import TlsFailed, TlsStream
@@ -241,12 +251,32 @@ class Connection:
         if response is None:
             await self.send_held()
             return await self._app.answer(request, self)
+        if isinstance(response, StreamedResponse):
+            streamed = StreamedContent(request, response, self)
+            response = await self._write(response, streamed)
+            if response is None:
+                return not streamed.closes
         await self.wait_turn(response.status)
         closes = self.closes_after(request)
         self._hold(encode_head(response.status, response.fields.items(), closes=closes))
         if request.method != "HEAD":
             await self._send_content(response.content)
         return not closes
+
+    async def _write(self, response: StreamedResponse, content: StreamedContent) -> Response | None:
+        """Have a response written; returns one that is to be sent instead."""
+        try:
+            instead = await response.write(content.send)
+        except Exception:
+            logger.exception("unexpected error in a response that is sent in parts")
+            if content.has_begun:
+                content.closes = True
+                return None
+            return plain(HTTPStatus.INTERNAL_SERVER_ERROR, BUG)
+        if content.has_begun or instead is None:
+            await content.end()
+            return None
+        return instead
 
     def closes_after(self, request: Request) -> bool:
         """Whether a response that begins now is the last one on the connection."""

@@ -11,10 +11,19 @@ from raftkv_trio.http.messages import Request
 
 
 class ContentReceiver:
-    """Receives the content of all requests of one app, so that it can bound what they hold together."""
+    """Receives the content of all requests of one app, so that it can bound what they hold together.
 
-    def __init__(self, config: RestConfig) -> None:
+    Args:
+        max_bytes: the largest content; None: the largest value of a key.
+        too_large: what TooLarge says; None: a sentence about values.
+    """
+
+    def __init__(
+        self, config: RestConfig, max_bytes: int | None = None, too_large: str | None = None
+    ) -> None:
         self._config = config
+        self._max_bytes = config.max_value_bytes if max_bytes is None else max_bytes
+        self._too_large = too_large or f"A value has at most {self._max_bytes} bytes (--max-value-size)"
         self._held_bytes = 0  # of contents that are not whole yet
 
     async def receive(self, request: Request) -> bytes:
@@ -60,7 +69,7 @@ class ContentReceiver:
             raise SlowRequest(f"The content did not arrive within {limit_s:g} s (--body-timeout)")
 
     def _check(self, length: int, more: int) -> None:
-        if length > self._config.max_value_bytes:
-            raise TooLarge(f"A value has at most {self._config.max_value_bytes} bytes (--max-value-size)")
+        if length > self._max_bytes:
+            raise TooLarge(self._too_large)
         if self._held_bytes + more > self._config.max_receiving_bytes:
             raise Overloaded("Too many values are being received at once; try again later")

@@ -1,7 +1,7 @@
 """A request and a response, as whoever answers requests sees them, and how a response's head is written."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -142,6 +142,27 @@ class Response(NamedTuple):
     content: bytes = b""
 
 
+#: Sends a part of a response's content, and returns when the system has taken it.
+SendPart = Callable[[bytes], Awaitable[None]]
+
+
+class StreamedResponse(NamedTuple):
+    """A response whose content is made while it is sent, so that its length is not known before its end.
+
+    `write` is called with what sends a part of the content. Each part leaves at once, the first one together
+    with the head, so until then `write` may return another response, which is sent instead. If it raises
+    later, the connection is closed without the end of the content, by which the client knows. It is cancelled
+    if sending or receiving shows that the client is gone. Not for HEAD, whose response has no content.
+
+    Attributes:
+        fields: none that says how long the content is.
+    """
+
+    status: HTTPStatus
+    fields: Mapping[str, str]
+    write: Callable[[SendPart], Awaitable[Response | None]]
+
+
 class Service(Protocol):
     """What a port serves.
 
@@ -151,7 +172,7 @@ class Service(Protocol):
 
     app: ASGIFramework
 
-    async def answer(self, request: Request) -> Response | None:
+    async def answer(self, request: Request) -> Response | StreamedResponse | None:
         """Answer a request, or leave it to `app`: None.
 
         Cancelled if the client turns out to be gone, which only sending or receiving shows.

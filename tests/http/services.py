@@ -11,7 +11,7 @@ import trio
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.http import Request, Response, serve_http, with_content
+from raftkv_trio.http import Request, Response, StreamedResponse, serve_http, with_content
 from raftkv_trio.tls.credentials import Credentials
 from tests.rest.serving import Wire, open_stoppable
 
@@ -39,14 +39,14 @@ class ScriptedService:
 
     def __init__(
         self,
-        answer: Callable[[Request], Awaitable[Response | None]] = to_the_app,
+        answer: Callable[[Request], Awaitable[Response | StreamedResponse | None]] = to_the_app,
         app: ASGIFramework = no_app,
     ) -> None:
         self.app = app
         self.begun: list[bytes] = []
         self._answer = answer
 
-    async def answer(self, request: Request) -> Response | None:
+    async def answer(self, request: Request) -> Response | StreamedResponse | None:
         self.begun.append(request.target)
         return await self._answer(request)
 
