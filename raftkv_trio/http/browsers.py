@@ -9,8 +9,9 @@ password. What protects it:
 - `Sec-Fetch-Site: same-origin` counts more than an `Origin` that differs from `Host`: a proxy may have
   replaced `Host`, and only the browser knows the name that it has asked for. But the proxy may be what DNS
   rebinding leads to, so that name must be a known one.
-- A page of another origin may ask for a read, but not see the answer: no response has a CORS field. So no
-  request with a safe method may change anything. One that costs much asks `may_be_of_another_site` too.
+- A page of another origin may ask for a read, but not see the answer: no response has a CORS field, except
+  those of etcd's gateway, where only version and health are read by GET. So no request with a safe method may
+  change anything. One that costs much asks `may_be_of_another_site` too.
 - With DNS rebinding the page's own name leads to this server, so that its origin is the server's. Then `Host`
   has that name: a name that is not known to be a node's is refused, for reads too. IP addresses need no list,
   since a page at an address was served from that address.

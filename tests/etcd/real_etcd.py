@@ -45,6 +45,13 @@ class RealEtcd:
             self._connection.close()
             return Answer(0, b"")
 
+    def fields(self, path: str, method: str) -> dict[str, str]:
+        """The fields of the answer to a request without content; names in lower case."""
+        self._connection.request(method, path, b"")
+        response = self._connection.getresponse()
+        response.read()
+        return {name.lower(): value for name, value in response.getheaders()}
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
