@@ -63,7 +63,9 @@ from raftkv_trio.kv.results import (
     PutResult,
     QuotaExceeded,
     Rejected,
+    RequestReused,
     Result,
+    ResultForgotten,
     TxnResult,
 )
 from raftkv_trio.kv.store import Store
@@ -113,7 +115,9 @@ __all__ = [
     "QuotaExceeded",
     "Rejected",
     "Relation",
+    "RequestReused",
     "Result",
+    "ResultForgotten",
     "Store",
     "Target",
     "Txn",

@@ -2,12 +2,15 @@
 
     create revision u64 | mod revision u64 | version u64 | lease u64, all ones for none | value
 
+In the history a record of version 0 and without a value is a *tombstone*: its revision deleted the key.
+
 A `KeyValue` for each key would cost 160 bytes a key more, and each would be one more object that the garbage
 collector looks at: with a million keys, one of its full rounds stops the node for a quarter of a second. So a
 `KeyValue` is made when somebody asks for it. This form is not written anywhere, and may change.
 """
 
 from hashlib import blake2b
+from operator import itemgetter
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -16,6 +19,7 @@ HEAD_BYTES = 32
 DIGEST_BYTES = 16
 _HEAD = Struct(">QQQQ")
 _LENGTH = Struct(">Q")
+_ZERO = bytes(8)
 _NO_LEASE = 2**64 - 1
 _CREATE_AND_VERSION = Struct(">Q8xQ")
 
@@ -66,6 +70,30 @@ def create_revision_and_version(record: bytes) -> tuple[int, int]:
     """These two of a record, which a put goes on from."""
     create_revision, version = _CREATE_AND_VERSION.unpack_from(record)
     return create_revision, version
+
+
+#: The mod revision of a record as 8 bytes, which are in the order of the numbers.
+mod_bytes_of = itemgetter(slice(8, 16))
+
+
+def bytes_of_revision(revision: int) -> bytes:
+    """A revision in the form of `mod_bytes_of`."""
+    return revision.to_bytes(8, "big")
+
+
+def mod_revision_of(record: bytes) -> int:
+    """The mod revision of a record, or the revision of a tombstone."""
+    return int.from_bytes(record[8:16], "big")
+
+
+def tombstone(revision: int) -> bytes:
+    """The record of a key that this revision deleted."""
+    return pack(b"", 0, revision, 0, None)
+
+
+def is_tombstone(record: bytes) -> bool:
+    """Whether the record says that its revision deleted the key."""
+    return record[16:24] == _ZERO
 
 
 def size_of(key: bytes, record: bytes) -> int:

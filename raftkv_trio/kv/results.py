@@ -200,4 +200,23 @@ class OverQuota(NamedTuple):
         return "store_full"
 
 
-Result = TxnResult | CompactResult | Failed | Rejected | OverQuota
+class RequestReused(NamedTuple):
+    """The result of a command under a request id that another command has had. Nothing was changed."""
+
+    @property
+    def refused_as(self) -> str:
+        """Counted under its own name."""
+        return "request_reused"
+
+
+class ResultForgotten(NamedTuple):
+    """The result of a request that was run before with a result too large to keep. It is not run again.
+
+    Attributes:
+        revision: the store's after it was run.
+    """
+
+    revision: int
+
+
+Result = TxnResult | CompactResult | Failed | Rejected | OverQuota | RequestReused | ResultForgotten

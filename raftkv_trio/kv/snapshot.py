@@ -1,6 +1,6 @@
-"""A store's state as chunks: a view pinned to one moment, and the form in which it is written and read.
+"""A state of feature level 1 as chunks: a view pinned to one moment, and the form that is written and read.
 
-Chunks are CBOR, version 1. Their boundaries are part of the form:
+Chunks are CBOR, version 1 (`history_snapshot.py` has version 2). Their boundaries are part of the form:
 
     [1, revision, number of key-values]
     [[key, value, create revision, mod revision, version, lease] ...]    any number of times, keys ascending
@@ -15,7 +15,7 @@ import cbor2
 from sortedcontainers import SortedDict
 
 from raftkv_trio import strict_cbor
-from raftkv_trio.errors import CorruptLog, DecodeError, UpgradeNeeded
+from raftkv_trio.errors import CorruptLog, DecodeError
 from raftkv_trio.kv.record import digest_of, fields_of, pack, size_of
 
 VERSION = 1
@@ -24,6 +24,8 @@ _MAX_DEPTH = 2
 #: A chunk of small key-values has fewer items: each takes `HEAD_BYTES` of `CHUNK_BYTES` at least, and is a
 #: list of six. So many bytes cannot have more, and are not counted: that would take a tenth of a start.
 _MAX_ITEMS = 2 * CHUNK_BYTES
+NO_BEGIN = "the store's snapshot does not begin as one"
+OUT_OF_ORDER = "the store's snapshot has a key-value out of order"
 _NO_NATURAL = "the store's snapshot has a number that is not an integer from 0 to 2**63-1"
 
 
@@ -81,58 +83,14 @@ def write_snapshot(view: PinnedView, revision: int, state_hash: str) -> Iterator
     yield cbor2.dumps([bytes.fromhex(state_hash)])
 
 
-class SnapshotReader:
-    """Iterates over the keys of a snapshot and their records. After the last one, call `verify`.
-
-    Attributes:
-        revision: of the state.
-        digest_sum, size_bytes: of the key-values read so far.
-
-    Raises CorruptLog, here and in the iteration, for chunks that `write_snapshot` did not make. Raises
-    UpgradeNeeded if a newer version of this program made them.
-    """
+class ChunkReader:
+    """The chunks of a snapshot, decoded one after the other. Raises CorruptLog for what cannot be."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
-        match self._next_chunk():
-            case [int(version), *_] if version > VERSION:
-                raise UpgradeNeeded("the snapshot of the store is", version, VERSION)
-            case [int(version), revision, count] if version == VERSION:
-                pass
-            case _:
-                raise CorruptLog("the store's snapshot does not begin as one")
-        self.revision: int = _natural(revision)
-        self.digest_sum = self.size_bytes = 0
-        self._count = _natural(count)
 
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        previous = b""
-        read = 0
-        while read < self._count:
-            chunk = self._next_chunk()
-            # A start does this for each key that the store holds, so the loop makes no object that it does
-            # not need.
-            for fields in chunk:
-                key, record = _key_and_record(fields, self.revision)
-                if key <= previous:
-                    raise CorruptLog("the store's snapshot has a key-value out of order")
-                previous = key
-                self.digest_sum += digest_of(key, record)
-                self.size_bytes += size_of(key, record)
-                yield key, record
-            read += len(chunk)
-        if read > self._count:
-            raise CorruptLog("the store's snapshot has more key-values than its first chunk says")
-
-    def verify(self, state_hash: str) -> None:
-        """Compare the hash of the restored state with the hash in the snapshot; raises CorruptLog."""
-        (written,) = self._next_chunk(1)
-        if written != bytes.fromhex(state_hash):
-            raise CorruptLog("the state that was restored does not have the state hash of its snapshot")
-        for _ in self._chunks:
-            raise CorruptLog("the store's snapshot has data after its end")
-
-    def _next_chunk(self, length: int | None = None) -> list[Any]:
+    def next(self, length: int | None = None) -> list[Any]:
+        """The next chunk, a list that is not empty; with a `length`, one of this length."""
         try:
             value = strict_cbor.decode(next(self._chunks), max_depth=_MAX_DEPTH, max_items=_MAX_ITEMS)
         except StopIteration:
@@ -143,14 +101,69 @@ class SnapshotReader:
             raise CorruptLog("the store's snapshot has a chunk of another form")
         return value
 
+    def items(self, count: int) -> Iterator[Any]:
+        """The next `count` items of lists, which end with a chunk."""
+        read = 0
+        while read < count:
+            chunk = self.next()
+            yield from chunk
+            read += len(chunk)
+        if read > count:
+            raise CorruptLog("the store's snapshot has more items than its first chunk says")
 
-def _key_and_record(fields: Any, revision: int) -> tuple[bytes, bytes]:
+    def end(self, state_hash: str) -> None:
+        """Read the last chunk, and compare the hash of what was read with the one in it."""
+        (written,) = self.next(1)
+        if written != bytes.fromhex(state_hash):
+            raise CorruptLog("the state that was restored does not have the state hash of its snapshot")
+        for _ in self._chunks:
+            raise CorruptLog("the store's snapshot has data after its end")
+
+
+class SnapshotReader:
+    """Iterates over the keys of a snapshot of version 1 and their records.
+
+    Attributes:
+        revision: of the state.
+        digest_sum, size_bytes: of the key-values read so far.
+
+    Raises CorruptLog, here and in the iteration, for chunks that `write_snapshot` did not make.
+    """
+
+    def __init__(self, header: list[Any], chunks: ChunkReader) -> None:
+        if len(header) != 3:
+            raise CorruptLog(NO_BEGIN)
+        self.revision: int = natural(header[1])
+        self.digest_sum = self.size_bytes = 0
+        self._count = natural(header[2])
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        previous = b""
+        # A start does this for each key that the store holds, so the loop makes no object that it does not
+        # need.
+        for fields in self._chunks.items(self._count):
+            key, record = key_and_record(fields, self.revision)
+            if key <= previous:
+                raise CorruptLog(OUT_OF_ORDER)
+            previous = key
+            self.digest_sum += digest_of(key, record)
+            self.size_bytes += size_of(key, record)
+            yield key, record
+
+    def end(self, state_hash: str) -> None:
+        """Compare the hash of what was read with the one in the snapshot, which ends there."""
+        self._chunks.end(state_hash)
+
+
+def key_and_record(fields: Any, revision: int) -> tuple[bytes, bytes]:
+    """The key and the record of an item; its mod revision is not after `revision`. Raises CorruptLog."""
     if type(fields) is not list or len(fields) != 6:
         raise CorruptLog("the store's snapshot has a key-value of another form")
     key, value, create_revision, mod_revision, version, lease = fields
     if type(key) is not bytes or type(value) is not bytes:
         raise CorruptLog("the store's snapshot has a key or value that is not bytes")
-    # Not `_natural` for each, which would take as long as all the rest: or-ed together they are negative, or
+    # Not `natural` for each, which would take as long as all the rest: or-ed together they are negative, or
     # have a bit above the 63rd, if one of them is, or has.
     if (
         not (type(create_revision) is type(mod_revision) is type(version) is int)
@@ -158,13 +171,14 @@ def _key_and_record(fields: Any, revision: int) -> tuple[bytes, bytes]:
     ):
         raise CorruptLog(_NO_NATURAL)
     if lease is not None:
-        _natural(lease)
+        natural(lease)
     if mod_revision > revision:
-        raise CorruptLog("the store's snapshot has a key-value out of order")
+        raise CorruptLog(OUT_OF_ORDER)
     return key, pack(value, create_revision, mod_revision, version, lease)
 
 
-def _natural(value: object) -> int:
+def natural(value: object) -> int:
+    """The value, if it is an integer from 0 to 2**63-1; raises CorruptLog."""
     if type(value) is not int or not 0 <= value < 2**63:
         raise CorruptLog(_NO_NATURAL)
     return value

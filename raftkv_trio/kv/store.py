@@ -12,38 +12,32 @@ hash and bytes of snapshot on every node. The rules:
 - A command of a newer version of this program raises `UpgradeNeeded`: only an upgraded node knows its effect.
 - A `KeyValue` is immutable, so a caller may keep what it has read.
 
-The **state hash** depends on the state alone, not on how it came about: each key-value has a 128-bit digest;
-the store keeps the sum of all digests modulo 2**128, which a change updates in O(1); the hash is a digest of
-that sum and the revision. It shows when the states of two nodes differ, and it checks a restored snapshot. It
-is no protection against a client that chooses values in order to make two states collide.
+The **state hash** depends on the state alone, not on how it came about (`keyspace.py`). It shows when the
+states of two nodes differ, and it checks a restored snapshot. It is no protection against a client that
+chooses values in order to make two states collide.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b
-from struct import Struct
 from typing import NamedTuple
 from weakref import ref
 
-from sortedcontainers import SortedDict
-
-from raftkv_trio.errors import UpgradeNeeded
+from raftkv_trio.errors import CorruptLog, UpgradeNeeded
 from raftkv_trio.kv.checks import InvalidTxn
 from raftkv_trio.kv.codec import check_version, decode_old, decode_request, is_version_3
 from raftkv_trio.kv.compares import holds
-from raftkv_trio.kv.record import (
-    DIGEST_BYTES,
-    KeyValue,
-    create_revision_and_version,
-    digest_of,
-    pack,
-    size_of,
-    unpack,
+from raftkv_trio.kv.history import EMPTY_REVISION, NEVER_COMPACTED, History
+from raftkv_trio.kv.history_snapshot import (
+    HistoryReader,
+    HistoryView,
+    write_history_snapshot,
 )
+from raftkv_trio.kv.keyspace import Keyspace, old_state_hash, state_hash
+from raftkv_trio.kv.record import KeyValue, size_of, unpack
+from raftkv_trio.kv.request_window import RequestWindow
 from raftkv_trio.kv.results import (
     CommandFailed,
     CompactedRevision,
     CompactResult,
-    DeleteResult,
     Failed,
     FutureRevision,
     GetResult,
@@ -51,36 +45,19 @@ from raftkv_trio.kv.results import (
     LeaseNotFound,
     OperationResult,
     OverQuota,
-    PutResult,
     QuotaExceeded,
     Rejected,
     Result,
     TxnResult,
 )
-from raftkv_trio.kv.snapshot import PinnedView, SnapshotReader, write_snapshot
-from raftkv_trio.kv.txn import (
-    TO_THE_LAST,
-    Compact,
-    Compare,
-    Delete,
-    Get,
-    Operation,
-    Put,
-    Txn,
-    is_read_only,
-)
+from raftkv_trio.kv.snapshot import NO_BEGIN, ChunkReader, PinnedView, SnapshotReader, write_snapshot
+from raftkv_trio.kv.txn import TO_THE_LAST, Compact, Compare, Delete, Get, Operation, Put, Txn, is_read_only
 from raftkv_trio.state_machine import Committed
 
-#: The revision of a store before its first write.
-EMPTY_REVISION = 1
-#: Feature levels. At the first one, a store runs commands of versions 1 and 2 only.
+#: Feature levels. At the first one, a store runs commands of versions 1 and 2 only, and has no history.
 FIRST_LEVEL, HIGHEST_LEVEL = 1, 2
-#: The compacted revision of a store before its first compaction, as in etcd.
-NEVER_COMPACTED = -1
-
-_DIGEST_MASK = 2 ** (8 * DIGEST_BYTES) - 1
-
-_STATE = Struct(">Q16s")
+#: Of snapshots, by feature level.
+_VERSIONS = (1, 2)
 
 
 class _Path(NamedTuple):
@@ -94,46 +71,88 @@ class _Path(NamedTuple):
 class Store:
     """The key-value store, a `StateMachine`. Reads show what is applied so far.
 
-    Attributes:
-        revision: the revision of the last txn that changed something; 1 before the first one.
-        size_bytes: of all present keys and values together.
-        level: the feature level (`set_level`).
-        compacted_revision: that of the last compaction; -1 before the first one. What was before it cannot be
-            read any more.
+    It begins at the highest feature level. A cluster with members of an older release has its stores at
+    level 1 (`set_level`), where they are as they were in that release: no history, commands of versions 1 and
+    2, snapshots of version 1.
     """
 
     def __init__(self) -> None:
-        self.level = HIGHEST_LEVEL
-        self.compacted_revision = NEVER_COMPACTED
-        self.revision = EMPTY_REVISION
-        self.size_bytes = 0
-        self._records = SortedDict()  # key -> its record (`kv/record.py`)
-        self._digest_sum = 0
-        # Of snapshots that are still being read. No WeakSet, which each change of a key would iterate over:
-        # that takes as long as all the rest of the change.
-        self._views: list[ref[PinnedView]] = []
+        self._space = Keyspace(History(NEVER_COMPACTED))
+        self._requests = RequestWindow()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._space.records)
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last txn that changed something; 1 before the first one."""
+        return self._space.revision
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all present keys and values together."""
+        return self._space.size_bytes
+
+    @property
+    def history_bytes(self) -> int:
+        """The bytes of all that later revisions superseded and no compaction dropped: keys, values, heads."""
+        history = self._space.history
+        return 0 if history is None else history.past_bytes
+
+    @property
+    def compacted_revision(self) -> int:
+        """The first revision that can be read: that of the last compaction, -1 before it, as in etcd.
+
+        At feature level 1 it is `revision`.
+        """
+        return self._space.compacted_revision
+
+    @property
+    def level(self) -> int:
+        """The feature level (`set_level`)."""
+        return FIRST_LEVEL if self._space.history is None else HIGHEST_LEVEL
+
+    def set_level(self, level: int) -> None:
+        """Raise the feature level, which decides what versions of commands the store runs.
+
+        Whoever applies the log calls this, at the same place of the log on all nodes. At level 2 the history
+        begins, as after a compaction at this revision. The level is lowered only before anything is applied.
+
+        Raises UpgradeNeeded for a level that this program does not know.
+        """
+        if level == self.level:
+            return
+        if level == HIGHEST_LEVEL:
+            self._space.history = History(self.revision)
+        elif level != FIRST_LEVEL:
+            raise UpgradeNeeded("the store is to be", level, HIGHEST_LEVEL)
+        elif (
+            self.revision > EMPTY_REVISION
+            or self.compacted_revision != NEVER_COMPACTED
+            or self._requests.ever
+        ):
+            raise ValueError(f"a store of level {self.level} that has applied something does not go back")
+        else:
+            self._space.history = None
+
+    # ------------------------------------------------------------ reads
 
     def get(self, key: bytes) -> KeyValue | None:
         """The key-value of `key`; None if the key does not exist."""
-        record: bytes | None = self._records.get(key)
-        return None if record is None else unpack(key, record)
+        return self._space.get(key)
 
     def range(self, start: bytes, end: bytes = TO_THE_LAST, limit: int | None = None) -> list[KeyValue]:
         """The key-values from `start` up to, but not including, `end`, in order, at most `limit` of them."""
-        first, last = self._bounds(start, end)
-        stop = last if limit is None else min(last, first + limit)
-        return [unpack(key, self._records[key]) for key in self._records.islice(first, stop)]
+        return self._space.range(start, end, limit)
 
     def read(self, get: Get) -> GetResult:
         """What a get shows at this moment.
 
         Raises FutureRevision or CompactedRevision if the store does not have the get's revision.
         """
-        self._check_revision(get.revision)
-        return self._get(get, self.revision)
+        if get.revision is not None:
+            self._space.check_revision(get.revision)
+        return self._space.read(get, self.revision)
 
     def read_txn(self, txn: Txn) -> TxnResult:
         """What a txn without puts and deletes shows at this moment.
@@ -144,24 +163,37 @@ class Store:
             raise InvalidTxn("a txn that may write needs a command")
         return self.run(txn)
 
-    def set_level(self, level: int) -> None:
-        """Raise the feature level, which decides what versions of commands the store runs.
+    def changes(self, first: int, last: int | None = None) -> list[tuple[int, tuple[bytes, ...]]]:
+        """Revisions from `first` to `last` (None: the store's) with the keys that each changed, in order.
 
-        Whoever applies the log calls this, at the same place of the log on all nodes. The level is lowered
-        only before anything is applied.
+        What a revision made of a key, `read` of that revision tells.
+
+        Raises CompactedRevision if `first` is not after the compacted revision, and FutureRevision if `last`
+        is after the store's.
         """
-        if level not in (FIRST_LEVEL, HIGHEST_LEVEL):
-            raise UpgradeNeeded("the store is to be", level, HIGHEST_LEVEL)
-        if level < self.level and (self._records or self.revision > EMPTY_REVISION):
-            raise ValueError(
-                f"a store of level {self.level} that holds something does not go back to {level}"
-            )
-        self.level = level
+        last = self.revision if last is None else last
+        history = self._space.history
+        if history is None or first <= history.compacted_revision:
+            raise CompactedRevision(first, self.compacted_revision)
+        if last > self.revision:
+            raise FutureRevision(last, self.revision)
+        first = max(first, history.first_revision)
+        return [(revision, history.changes_of(revision)) for revision in range(first, last + 1)]
 
     @property
     def state_hash(self) -> str:
-        """32 hexadecimal digits, equal if revision and key-values are equal."""
-        return _state_hash(self.revision, self._digest_sum)
+        """32 hexadecimal digits, equal if all of the state is: keys, history, requests."""
+        return self._space.state_hash(self._requests)
+
+    def hash_at(self, revision: int | None = None) -> int:
+        """A hash of 32 bits of what a revision left, of all keys and their history; None: the store's.
+
+        It is equal on all nodes of the same compacted revision, whatever they have applied since. It takes
+        time for each change after the revision, about 2 µs.
+
+        Raises FutureRevision or CompactedRevision.
+        """
+        return self._space.hash_at(self.revision if revision is None else revision)
 
     # ------------------------------------------------------------ the state machine
 
@@ -175,41 +207,61 @@ class Store:
     def snapshot(self) -> Iterator[bytes]:
         """The state at this call, in chunks of about 64 KiB; a larger key-value is a chunk of its own.
 
-        The call itself takes next to no time and memory. While chunks are left, the store keeps the old form
-        of each key-value that changes and was not in a chunk yet. Take chunks only between calls of `apply`,
-        in the same thread. To give up early, drop the iterator.
+        The call itself takes next to no time and memory. While chunks are left, the store keeps what they
+        need and it would drop otherwise. Take chunks only between calls of `apply`, in the same thread. To
+        give up early, drop the iterator.
         """
-        view = PinnedView(self._records)
-        self._views.append(ref(view, self._views.remove))
-        return write_snapshot(view, self.revision, self.state_hash)
+        space, history = self._space, self._space.history
+        if history is None:
+            pinned = PinnedView(space.records)
+            space.views.append(ref(pinned, space.views.remove))
+            return write_snapshot(pinned, self.revision, self.state_hash)
+        view = HistoryView(space, history)
+        history.views.append(ref(view, history.views.remove))
+        return write_history_snapshot(view, self._requests.items(), self._requests.ever, self.state_hash)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state with that of a snapshot.
 
+        A snapshot of version 2 brings the store to feature level 2. After one of version 1 the store has the
+        level that it had; at level 2 its history begins with the snapshot.
+
         Raises:
             CorruptLog: the chunks are no snapshot, or do not have its state hash. The store must not be used
                 after that.
+            UpgradeNeeded: a newer version of this program made them.
         """
-        # Drop the old state first, so that memory need not hold two.
-        self._records, self._digest_sum, self.size_bytes = SortedDict(), 0, 0
-        # Views of the old state go on with the old records.
-        self._views = []
-        reader = SnapshotReader(chunks)
-        self.revision = reader.revision
-        self._records.update(reader)
-        self._digest_sum = reader.digest_sum & _DIGEST_MASK
-        self.size_bytes = reader.size_bytes
-        reader.verify(self.state_hash)
+        level = self.level
+        # Drop the old state first, so that memory need not hold two. Views of it go on with the old records.
+        self._space, self._requests = Keyspace(None), RequestWindow()
+        reader = _open(chunks)
+        if isinstance(reader, SnapshotReader):
+            self._space.restore_old(reader)
+            reader.end(self.state_hash)
+            self.set_level(level)
+        else:
+            self._space.restore(reader)
+            self._requests = reader.requests()
+            reader.end(self.state_hash)
 
     def verify(self, chunks: Iterable[bytes]) -> None:
         """Raise CorruptLog or UpgradeNeeded unless `restore` would accept these chunks.
 
-        It neither reads nor changes this store, so it may run in another thread.
+        It neither reads nor changes this store, so it may run in another thread. What only a program that
+        does not work could have written, such as a revision without changes, it does not look for.
         """
-        reader = SnapshotReader(chunks)
-        for _ in reader:
+        reader = _open(chunks)
+        if isinstance(reader, SnapshotReader):
+            for _ in reader:
+                pass
+            reader.end(old_state_hash(reader.revision, reader.digest_sum))
+            return
+        for _ in reader.records():
             pass
-        reader.verify(_state_hash(reader.revision, reader.digest_sum & _DIGEST_MASK))
+        for _ in reader.orders():
+            pass
+        requests = reader.requests()
+        reader.end(state_hash(reader.revision, reader.compacted_revision, reader.digest_sum, requests))
 
     def check_command(self, command: bytes) -> None:
         """Raise UpgradeNeeded for a command of a newer version, which `apply` could not run.
@@ -241,16 +293,24 @@ class Store:
     def _apply_version_3(self, command: bytes) -> Result:
         if self.level == FIRST_LEVEL:
             return Rejected("the cluster has not reached the feature level of this command")
-        decoded, _ = decode_request(command)
-        return self.compact(decoded.revision) if isinstance(decoded, Compact) else self.run(decoded)
+        decoded, request = decode_request(command)
+        if isinstance(decoded, Compact):
+            return self.compact(decoded.revision)
+        if request is None:
+            return self.run(decoded)
+        answer = self._requests.answer(request, decoded)
+        if answer is not None:
+            return answer
+        result = self.run(decoded)
+        self._requests.remember(request, decoded, result)
+        return result
 
     def compact(self, revision: int) -> CompactResult:
-        """Run a compaction as if it came from the log; raises FutureRevision or CompactedRevision."""
-        if revision <= self.compacted_revision:
-            raise CompactedRevision(revision, self.compacted_revision)
-        if revision > self.revision:
-            raise FutureRevision(revision, self.revision)
-        self.compacted_revision = revision
+        """Run a compaction as if it came from the log; raises FutureRevision or CompactedRevision.
+
+        It takes time for each revision since the compaction before it, about 2 µs.
+        """
+        self._space.compact(revision)
         return CompactResult(self.revision)
 
     def run(self, txn: Txn) -> TxnResult:
@@ -266,9 +326,10 @@ class Store:
         if txn.quota_bytes is not None:
             self._check_quota(path, txn.quota_bytes)
         changed: list[bytes] = []
-        result = self._run_path(path, self.revision + 1, changed)
+        revision = self.revision + 1
+        result = self._run_path(path, revision, changed)
         if changed:
-            self.revision += 1
+            self._space.finish(revision, changed)
         return result
 
     # Compares and checks of all that is to be run come before the first change.
@@ -283,15 +344,17 @@ class Store:
         if compare.range_end is None:
             record = self.get(compare.key)
             return holds(compare, () if record is None else (record,))
-        first, last = self._bounds(compare.key, compare.range_end)
-        records = self._records
+        first, last = self._space.bounds(compare.key, compare.range_end)
+        records = self._space.records
         return holds(compare, (unpack(key, records[key]) for key in records.islice(first, last)))
 
     def _check_puts(self, path: _Path) -> None:
         inner = iter(path.inner)
         for operation in path.operations:
             if type(operation) is Put:
-                if (operation.keeps_value or operation.keeps_lease) and operation.key not in self._records:
+                if (
+                    operation.keeps_value or operation.keeps_lease
+                ) and operation.key not in self._space.records:
                     raise KeyNotFound
                 if operation.lease:
                     raise LeaseNotFound(operation.lease)
@@ -302,17 +365,10 @@ class Store:
         inner = iter(path.inner)
         for operation in path.operations:
             if type(operation) is Get:
-                self._check_revision(operation.revision)
+                if operation.revision is not None:
+                    self._space.check_revision(operation.revision)
             elif type(operation) is Txn:
                 self._check_gets(next(inner))
-
-    def _check_revision(self, revision: int | None) -> None:
-        if revision is None:
-            return
-        if revision > self.revision:
-            raise FutureRevision(revision, self.revision)
-        if revision < self.compacted_revision:
-            raise CompactedRevision(revision, self.compacted_revision)
 
     def _check_quota(self, path: _Path, quota_bytes: int) -> None:
         """Raises QuotaExceeded if the puts on the path make the store larger, and too large."""
@@ -324,7 +380,7 @@ class Store:
         grown_bytes = 0
         for operation in path.operations:
             if type(operation) is Put and not operation.keeps_value:
-                old = self._records.get(operation.key)
+                old = self._space.records.get(operation.key)
                 old_bytes = size_of(operation.key, old) if old is not None else 0
                 grown_bytes += len(operation.key) + len(operation.value) - old_bytes
         return grown_bytes + sum(map(self._growth_bytes, path.inner))
@@ -333,78 +389,25 @@ class Store:
         """Run what is chosen and checked; adds the keys that change to `changed`, in order."""
         inner = iter(path.inner)
         results: list[OperationResult] = []
+        space = self._space
         for operation in path.operations:
             if type(operation) is Put:
-                results.append(self._put(operation, revision))
-                changed.append(operation.key)
+                results.append(space.put(operation, revision, changed))
             elif type(operation) is Get:
-                results.append(self._get(operation, revision if changed else self.revision))
+                results.append(space.read(operation, revision if changed else space.revision))
             elif type(operation) is Delete:
-                deleted = self._delete(operation.key, operation.range_end)
-                results.append(deleted)
-                changed += deleted.keys
+                results.append(space.delete(operation.key, operation.range_end, revision, changed))
             else:
                 results.append(self._run_path(next(inner), revision, changed))
-        return TxnResult(path.succeeded, revision if changed else self.revision, tuple(results))
-
-    def _get(self, get: Get, revision: int) -> GetResult:
-        key, range_end, limit, past = get
-        if past is not None and past != self.revision:
-            raise CompactedRevision(past, self.compacted_revision)
-        if range_end is None:
-            record = self.get(key)
-            if record is None:
-                return GetResult((), 0, revision)
-            return GetResult((record,) if limit != 0 else (), 1, revision)
-        first, last = self._bounds(key, range_end)
-        return GetResult(tuple(self.range(key, range_end, limit)), last - first, revision)
-
-    def _put(self, put: Put, revision: int) -> PutResult:
-        key, value, lease, keeps_value, keeps_lease = put
-        old = self._before_change(key)
-        if old is None:
-            create_revision, version = revision, 0
-        else:
-            create_revision, version = create_revision_and_version(old)
-            if keeps_value or keeps_lease:
-                present = unpack(key, old)
-                value = present.value if keeps_value else value
-                lease = present.lease if keeps_lease else lease
-        # The map keeps the key that it has: a second object of the same key would cost memory.
-        self._records[key] = record = pack(value, create_revision, revision, version + 1, lease)
-        self.size_bytes += size_of(key, record)
-        self._digest_sum = (self._digest_sum + digest_of(key, record)) & _DIGEST_MASK
-        return PutResult(KeyValue(key, value, create_revision, revision, version + 1, lease), old)
-
-    def _delete(self, key: bytes, range_end: bytes | None) -> DeleteResult:
-        if range_end is None:
-            doomed = (key,) if key in self._records else ()
-        else:
-            doomed = tuple(self._records.islice(*self._bounds(key, range_end)))
-        for doomed_key in doomed:
-            self._before_change(doomed_key)
-        return DeleteResult(
-            len(doomed), doomed, tuple([self._records.pop(doomed_key) for doomed_key in doomed])
-        )
-
-    def _before_change(self, key: bytes) -> bytes | None:
-        """Take the record out of digest and size, and keep it for snapshots that have not passed it yet."""
-        old: bytes | None = self._records.get(key)
-        if old is not None:
-            self._digest_sum = (self._digest_sum - digest_of(key, old)) & _DIGEST_MASK
-            self.size_bytes -= size_of(key, old)
-        for view in self._views:
-            if (pinned := view()) is not None:
-                pinned.keep(key, old)
-        return old
-
-    def _bounds(self, start: bytes, end: bytes) -> tuple[int, int]:
-        """The positions of a range in the order of keys: first, and behind the last."""
-        first: int = self._records.bisect_left(start)
-        last: int = len(self._records) if end == TO_THE_LAST else self._records.bisect_left(end)
-        return first, max(first, last)
+        return TxnResult(path.succeeded, revision if changed else space.revision, tuple(results))
 
 
-def _state_hash(revision: int, digest_sum: int) -> str:
-    state = _STATE.pack(revision, digest_sum.to_bytes(DIGEST_BYTES, "big"))
-    return blake2b(state, digest_size=DIGEST_BYTES).hexdigest()
+def _open(chunks: Iterable[bytes]) -> SnapshotReader | HistoryReader:
+    reader = ChunkReader(chunks)
+    header = reader.next()
+    version = header[0]
+    if type(version) is int and version > _VERSIONS[-1]:
+        raise UpgradeNeeded("the snapshot of the store is", version, _VERSIONS[-1])
+    if type(version) is not int or version not in _VERSIONS:
+        raise CorruptLog(NO_BEGIN)
+    return SnapshotReader(header, reader) if version == 1 else HistoryReader(header, reader)

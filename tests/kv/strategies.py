@@ -75,12 +75,16 @@ quotas = st.none() | st.integers(0, 20)
 old_txns = st.builds(Txn, st.lists(old_compares, max_size=2).map(tuple), _old_lists, _old_lists, quotas)
 
 
-def _nesting(inner: st.SearchStrategy[Operation]) -> st.SearchStrategy[Operation]:
-    lists = st.lists(inner, max_size=3).map(_without_clashes)
-    return st.builds(Txn, st.lists(compares, max_size=1).map(tuple), lists, lists, st.none())
+_leaves: st.SearchStrategy[Operation] = puts | deletes | gets
 
 
-_operations = st.recursive(puts | deletes | gets, _nesting, max_leaves=4)
-_lists = st.lists(_operations, max_size=4).map(_without_clashes)
-txns = st.builds(Txn, st.lists(compares, max_size=2).map(tuple), _lists, _lists, quotas)
+def _txns(
+    operations: st.SearchStrategy[Operation], quotas: st.SearchStrategy[int | None]
+) -> st.SearchStrategy[Txn]:
+    lists = st.lists(operations, max_size=3).map(_without_clashes)
+    return st.builds(Txn, st.lists(compares, max_size=1).map(tuple), lists, lists, quotas)
+
+
+_inner = _txns(_leaves, st.none())
+txns = _txns(_leaves | _inner | _txns(_leaves | _inner, st.none()), quotas)
 compactions = st.builds(Compact, revisions)

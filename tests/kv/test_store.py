@@ -209,7 +209,7 @@ def test_the_state_hash_tells_states_apart() -> None:
 
 def test_what_a_key_costs() -> None:
     """At most 300 bytes beside key and value, and no object that the garbage collector visits."""
-    keys = 20_000
+    keys = 5_000
     store = Store()
     tracemalloc.start()
     try:
@@ -220,4 +220,4 @@ def test_what_a_key_costs() -> None:
     finally:
         tracemalloc.stop()
     assert taken_bytes / keys - 8 < 300
-    assert not any(map(gc.is_tracked, store._records.values()))
+    assert not any(map(gc.is_tracked, store._space.records.values()))

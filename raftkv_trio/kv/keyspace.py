@@ -1,0 +1,292 @@
+"""The keys of a store: the present records, and with them its history. The state that txns change.
+
+The state hash: each record has a 128-bit digest. Each change updates the sum of all digests modulo 2**128. At
+feature level 1, where there is no history, the sum is that of the present records. At level 2 a superseded
+record stays in it; tombstones are added, and the order of the keys that one revision changed, if it is not
+that of the keys. What a compaction drops is subtracted.
+"""
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from heapq import merge
+from struct import Struct
+from weakref import ref
+
+from sortedcontainers import SortedDict
+
+from raftkv_trio.kv.history import EMPTY_REVISION, History
+from raftkv_trio.kv.history_snapshot import HistoryBuilder, HistoryReader
+from raftkv_trio.kv.record import (
+    DIGEST_BYTES,
+    KeyValue,
+    bytes_of_revision,
+    create_revision_and_version,
+    digest_of,
+    is_tombstone,
+    mod_revision_of,
+    pack,
+    size_of,
+    unpack,
+)
+from raftkv_trio.kv.request_window import RequestWindow
+from raftkv_trio.kv.results import CompactedRevision, DeleteResult, FutureRevision, GetResult, PutResult
+from raftkv_trio.kv.snapshot import PinnedView, SnapshotReader
+from raftkv_trio.kv.txn import TO_THE_LAST, Get, Put
+
+_DIGEST_MASK = 2 ** (8 * DIGEST_BYTES) - 1
+_STATE = Struct(">Q16s")
+_STATE_2 = Struct(">BQq16sQ16s")
+_AT_REVISION = Struct(">Qq16s")
+
+
+class Keyspace:
+    """The records of all keys.
+
+    Attributes:
+        revision: the last one that changed something.
+        size_bytes: of all present keys and values.
+        digest_sum: see above.
+        records: key -> its present record (`record.py`), in order.
+        history: None at feature level 1.
+        views: of snapshots of level 1 that are still being read.
+    """
+
+    def __init__(self, history: History | None) -> None:
+        self.revision = EMPTY_REVISION
+        self.size_bytes = 0
+        self.digest_sum = 0
+        self.records = SortedDict()
+        self.history = history
+        # No WeakSet, which each change of a key would iterate over: that takes as long as all the rest of the
+        # change.
+        self.views: list[ref[PinnedView]] = []
+
+    # ------------------------------------------------------------ reads
+
+    def get(self, key: bytes) -> KeyValue | None:
+        """The present key-value of `key`; None if the key does not exist."""
+        record: bytes | None = self.records.get(key)
+        return None if record is None else unpack(key, record)
+
+    def range(self, start: bytes, end: bytes, limit: int | None = None) -> list[KeyValue]:
+        """The present key-values of a range, in order, at most `limit` of them."""
+        first, last = self.bounds(start, end)
+        stop = last if limit is None else min(last, first + limit)
+        return [unpack(key, self.records[key]) for key in self.records.islice(first, stop)]
+
+    def bounds(self, start: bytes, end: bytes) -> tuple[int, int]:
+        """The positions of a range in the order of present keys: first, and behind the last."""
+        first: int = self.records.bisect_left(start)
+        last: int = len(self.records) if end == TO_THE_LAST else self.records.bisect_left(end)
+        return first, max(first, last)
+
+    @property
+    def compacted_revision(self) -> int:
+        """No revision before this one can be read."""
+        return self.revision if self.history is None else self.history.compacted_revision
+
+    def check_revision(self, revision: int) -> None:
+        """Raise FutureRevision or CompactedRevision if this revision cannot be read."""
+        if revision > self.revision:
+            raise FutureRevision(revision, self.revision)
+        if revision < self.compacted_revision:
+            raise CompactedRevision(revision, self.compacted_revision)
+
+    def read(self, get: Get, revision: int) -> GetResult:
+        """The result of a get whose revision can be read; `revision` is the one that the result tells."""
+        key, range_end, limit, past = get
+        # In a txn that has changed something, even the store's own revision is one of the past.
+        if past is not None and (past < self.revision or revision > self.revision):
+            return self._read_past(key, range_end, limit, past, revision)
+        if range_end is None:
+            record = self.get(key)
+            if record is None:
+                return GetResult((), 0, revision)
+            return GetResult((record,) if limit != 0 else (), 1, revision)
+        first, last = self.bounds(key, range_end)
+        return GetResult(tuple(self.range(key, range_end, limit)), last - first, revision)
+
+    def _read_past(
+        self, start: bytes, end: bytes | None, limit: int | None, past: int, revision: int
+    ) -> GetResult:
+        assert self.history is not None, "without a history only the present revision passes check_revision"
+        at = bytes_of_revision(past)
+        key_values: list[KeyValue] = []
+        in_range = 0
+        for key in self._keys_ever(start, end):
+            record = self.history.record_at(key, self.records.get(key), at)
+            if record is not None and not is_tombstone(record):
+                in_range += 1
+                if limit is None or in_range <= limit:
+                    key_values.append(unpack(key, record))
+        return GetResult(tuple(key_values), in_range, revision)
+
+    def _keys_ever(self, start: bytes, end: bytes | None) -> Iterable[bytes]:
+        """The keys of a range that exist, or that the history knows, in order."""
+        assert self.history is not None
+        if end is None:
+            return (start,)
+        if end == TO_THE_LAST:
+            end = None
+        elif end <= start:
+            return ()
+        ranges = [
+            keys.irange(start, end, inclusive=(True, False)) for keys in (self.records, self.history.dead)
+        ]
+        return merge(*ranges)
+
+    # ------------------------------------------------------------ changes
+
+    def put(self, put: Put, revision: int, changed: list[bytes]) -> PutResult:
+        """Put a key at a new revision, and add it to `changed`."""
+        key, value, lease, keeps_value, keeps_lease = put
+        old = self.records.get(key)
+        if old is None:
+            create_revision, version = revision, 0
+        else:
+            create_revision, version = create_revision_and_version(old)
+            if keeps_value or keeps_lease:
+                present = unpack(key, old)
+                value = present.value if keeps_value else value
+                lease = present.lease if keeps_lease else lease
+        version += 1
+        record = pack(value, create_revision, revision, version, lease)
+        digests = digest_of(key, record)
+        size_bytes = self.size_bytes + size_of(key, record)
+        if old is not None:
+            size_bytes -= size_of(key, old)
+            if self.history is None:
+                digests -= digest_of(key, old)
+            else:
+                key, is_kept = self.history.supersede(key, old, revision)
+                if not is_kept:
+                    digests -= digest_of(key, old)
+        elif self.history is not None and self.history.dead:
+            key, dropped = self.history.revive(key, revision)
+            if dropped is not None:
+                digests -= digest_of(key, dropped)
+        if self.views:
+            self._keep_for_views(key, old)
+        # The map keeps the key that it has: a second object of the same key would cost memory.
+        self.records[key] = record
+        self.size_bytes = size_bytes
+        self.digest_sum = (self.digest_sum + digests) & _DIGEST_MASK
+        changed.append(key)
+        return PutResult(KeyValue(key, value, create_revision, revision, version, lease), old)
+
+    def delete(self, start: bytes, end: bytes | None, revision: int, changed: list[bytes]) -> DeleteResult:
+        """Delete a range at a new revision, and add its keys to `changed`."""
+        if end is None:
+            keys = (start,) if start in self.records else ()
+        else:
+            keys = tuple(self.records.islice(*self.bounds(start, end)))
+        records = tuple([self._delete(key, revision, changed) for key in keys])
+        return DeleteResult(len(keys), keys, records)
+
+    def _delete(self, key: bytes, revision: int, changed: list[bytes]) -> bytes:
+        old: bytes = self.records.pop(key)
+        if self.views:
+            self._keep_for_views(key, old)
+        digests = 0
+        if self.history is None:
+            digests -= digest_of(key, old)
+        else:
+            key, is_kept = self.history.supersede(key, old, revision)
+            digests += digest_of(key, self.history.bury(key, revision))
+            if not is_kept:
+                digests -= digest_of(key, old)
+        self.size_bytes -= size_of(key, old)
+        self.digest_sum = (self.digest_sum + digests) & _DIGEST_MASK
+        changed.append(key)
+        return old
+
+    def finish(self, revision: int, changed: list[bytes]) -> None:
+        """The revision has changed these keys, in order, and is the store's now."""
+        self.revision = revision
+        if self.history is not None:
+            order = self.history.note(revision, changed)
+            if order:
+                self.digest_sum = (self.digest_sum + order) & _DIGEST_MASK
+
+    def _keep_for_views(self, key: bytes, old: bytes | None) -> None:
+        for view in self.views:
+            if (pinned := view()) is not None:
+                pinned.keep(key, old)
+
+    def compact(self, revision: int) -> None:
+        """Drop what no read at `revision` or later sees; raises FutureRevision or CompactedRevision."""
+        if revision <= self.compacted_revision:
+            raise CompactedRevision(revision, self.compacted_revision)
+        if revision > self.revision:
+            raise FutureRevision(revision, self.revision)
+        assert self.history is not None, "without a history all is compacted"
+        digests = self.history.compact(revision, self.records)
+        self.digest_sum = (self.digest_sum - digests) & _DIGEST_MASK
+
+    # ------------------------------------------------------------ snapshots
+
+    def restore_old(self, reader: SnapshotReader) -> None:
+        """Fill an empty keyspace of feature level 1 with what a snapshot of version 1 has."""
+        self.revision = reader.revision
+        self.records.update(reader)
+        self.digest_sum = reader.digest_sum & _DIGEST_MASK
+        self.size_bytes = reader.size_bytes
+
+    def restore(self, reader: HistoryReader) -> None:
+        """Fill an empty keyspace with what a snapshot of version 2 has, which makes it one of level 2."""
+        builder = HistoryBuilder(reader)
+        self.revision = reader.revision
+        self.records.update(builder.present_records())
+        builder.finish()
+        self.history = builder.history
+        self.digest_sum = reader.digest_sum & _DIGEST_MASK
+        self.size_bytes = builder.size_bytes
+
+    # ------------------------------------------------------------ hashes
+
+    def state_hash(self, requests: RequestWindow) -> str:
+        """32 hexadecimal digits, equal if all of the state is, of which the requests are a part."""
+        if self.history is None:
+            return old_state_hash(self.revision, self.digest_sum)
+        return state_hash(self.revision, self.compacted_revision, self.digest_sum, requests)
+
+    def hash_at(self, revision: int) -> int:
+        """A hash of 32 bits of what is left of the history up to a revision that can be read.
+
+        It takes as long as there are changes after the revision.
+        """
+        self.check_revision(revision)
+        digests = self.digest_sum - sum(self._digests_after(revision))
+        state = _AT_REVISION.pack(revision, self.compacted_revision, _digest_bytes(digests))
+        return int.from_bytes(blake2b(state, digest_size=4).digest(), "big")
+
+    def _digests_after(self, revision: int) -> Iterator[int]:
+        if self.history is None:
+            return
+        for later in range(revision + 1, self.revision + 1):
+            at = bytes_of_revision(later)
+            keys = self.history.changes_of(later)
+            for key in keys:
+                record = self.history.record_at(key, self.records.get(key), at)
+                assert record is not None
+                assert mod_revision_of(record) == later
+                yield digest_of(key, record)
+            yield self.history.order_digest_of(later)
+
+
+def old_state_hash(revision: int, digest_sum: int) -> str:
+    """The state hash of feature level 1."""
+    state = _STATE.pack(revision, _digest_bytes(digest_sum))
+    return blake2b(state, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def state_hash(revision: int, compacted_revision: int, digest_sum: int, requests: RequestWindow) -> str:
+    """The state hash of feature level 2."""
+    window = requests.ever, _digest_bytes(requests.digest_sum)
+    state = _STATE_2.pack(2, revision, compacted_revision, _digest_bytes(digest_sum), *window)
+    return blake2b(state, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def _digest_bytes(digest_sum: int) -> bytes:
+    masked: int = digest_sum & _DIGEST_MASK
+    return masked.to_bytes(DIGEST_BYTES, "big")
