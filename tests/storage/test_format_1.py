@@ -60,16 +60,23 @@ def test_it_opens_and_holds_what_it_must(directory: Path) -> None:
         storage.close(clean=True)
 
 
+def store_of_level_1() -> Store:
+    """The store as it was when these directories were made."""
+    store = Store()
+    store.set_level(1)
+    return store
+
+
 def test_its_state_is_what_was_written(directory: Path) -> None:
     """The snapshots restore the store of their moments, and the entries behind the newest make the rest."""
     storage = open_directory(directory)
-    older = Store()
+    older = store_of_level_1()
     older.restore(storage.snapshot_chunks(SnapshotId(2, 21)))
     assert older.state_hash == STATE_HASH_AT_21
     assert [record.key for record in older.range(b"")] == [
         b"/key-%d" % i for i in range(10) if i not in (1, 4)
     ]
-    store = Store()
+    store = store_of_level_1()
     store.restore(storage.snapshot_chunks(storage.snapshot.id))
     for entry in storage.take_entries():
         _, command = decode_proposal(entry.data)
