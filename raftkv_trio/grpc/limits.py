@@ -20,6 +20,8 @@ class Limits:
             a server, of all connections.
         soft_queue_bytes: while so much waits to be read by the other end, no further call is begun.
         max_queue_bytes: if more waits, the connection is ended.
+        max_all_queue_bytes: of all connections of a server; if more waits, a connection that adds to it is
+            ended, if it has more than `soft_queue_bytes`.
         resets_per_s, pings_per_s, settings_per_s: how many of the other end's frames are taken in the long
             run; `burst_s` times as many at once. PINGs are free for who makes calls.
         idle_frames_per_s: the same of frames that do nothing: PRIORITY, unknown ones, empty DATA, and
@@ -38,6 +40,7 @@ class Limits:
     max_request_bytes: int = 64 * 1024 * 1024
     soft_queue_bytes: int = 1024 * 1024
     max_queue_bytes: int = 64 * 1024 * 1024
+    max_all_queue_bytes: int = 256 * 1024 * 1024
     resets_per_s: int = 200
     pings_per_s: int = 20
     settings_per_s: int = 5

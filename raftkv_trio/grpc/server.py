@@ -5,6 +5,7 @@
 - A call's handler is cancelled when the client resets the call or goes away, or its deadline passes.
 - What waits for the client to read is bounded: calls are not begun while too much of it waits, streaming
   handlers wait, and beyond `max_queue_bytes` the connection ends.
+- A host is refused so many calls a second; then its connections are read more slowly.
 - Every wait for the client has a deadline: for the rest of a frame, of a request, and for a client that does
   not read. For the next request see `idle_for_long`.
 """
@@ -23,6 +24,7 @@ from raftkv_trio.grpc.frames import ConnectionFault, ErrorCode
 from raftkv_trio.grpc.limits import Limits
 from raftkv_trio.grpc.rpc import Code, Method, RpcError
 from raftkv_trio.grpc.server_end import Call, Load, ServerEnd
+from raftkv_trio.pace import Pace
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.tcp_stream import GONE, TcpStream
 
@@ -35,6 +37,8 @@ SEND_AHEAD_BYTES = 64 * 1024
 LINGER_S = 1.0
 LINGER_BYTES = 4 * 1024 * 1024
 MAX_PARKED_TASKS = 512  # of all connections of a server
+#: With these a client is told that it asks for what it cannot have, whatever is stored.
+REFUSALS = frozenset((Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED))
 #: What a client is told if the fault is ours.
 BUG = "the call failed because of a bug in raftkv-trio; see the node's log"
 STOPPED = "the server is stopping"
@@ -51,6 +55,7 @@ class GrpcConnection:
         is_idle_now: told, with the connection, each time that it becomes idle (True) or busy (False); it is
             idle from its beginning on.
         load: shared by all connections of a server.
+        refusals: the pace at which the client's host is refused something; None: at any.
         stopped_text: what calls are told that a stop ends.
     """
 
@@ -63,6 +68,7 @@ class GrpcConnection:
         is_idle_now: Callable[["GrpcConnection", bool], None] = lambda connection, is_idle: None,
         *,
         load: Load | None = None,
+        refusals: Callable[[], Pace] | None = None,
         stopped_text: str = STOPPED,
     ) -> None:
         self._stream = stream
@@ -70,6 +76,7 @@ class GrpcConnection:
         self._limits = limits
         self._is_idle_now = is_idle_now
         self._load = Load() if load is None else load
+        self._refusals = refusals
         self._stopped_text = stopped_text
         self._end = ServerEnd(methods, limits, trio.current_time, self._load)
         # Cancelled when no more is to be read. Its deadline is that of what the client is waited for.
@@ -80,6 +87,7 @@ class GrpcConnection:
         self._is_writing = False
         self._inside_since: float | None = None  # the beginning of something has arrived, but not its end
         self._stalled: dict[Call, tuple[float, int]] = {}  # since when, and how much was to be sent then
+        self._counted_bytes = 0  # of this connection, in the load's count of what is queued
         self._to_write = Wakeup()
         self._room = trio.lowlevel.ParkingLot()  # streaming handlers that have too much to be sent
         self._parked: list[_Worker] = []
@@ -90,6 +98,11 @@ class GrpcConnection:
     def socket(self) -> trio.socket.SocketType:
         """What it stands on, to be asked for addresses."""
         return self._stream.socket
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks it has: the two of its own, and those of calls, or that wait for one."""
+        return 0 if self._nursery is None else len(self._nursery.child_tasks) + 1
 
     async def run(self) -> None:
         """Serve calls until the client or the server closes, or a deadline passes.
@@ -109,6 +122,7 @@ class GrpcConnection:
         finally:
             self._cut_off()
             self._end.drop_all()
+            self._count_queue(0)
             self._stream.close()
 
     def stop(self) -> None:
@@ -161,6 +175,16 @@ class GrpcConnection:
                 self._is_gone = True
                 return
             self._take(data)
+            if self._end.refused:
+                await self._wait_turn()
+
+    async def _wait_turn(self) -> None:
+        """Read on when the client's host may be refused something again."""
+        refused, self._end.refused = self._end.refused, 0
+        if self._refusals is not None:
+            for _ in range(refused):
+                if not self._refusals().take_turn():
+                    await self._refusals().wait_turn()
 
     def _take(self, data: bytes) -> None:
         end = self._end
@@ -209,8 +233,8 @@ class GrpcConnection:
         for call in [call for call in self._stalled if call.id not in self._end.blocked]:
             del self._stalled[call]
         for call in self._end.blocked.values():
-            # A handler that has not ended waits until the client reads, for as long as the client likes.
-            if call.last is not None and call not in self._stalled:
+            # A stream waits until the client reads, for as long as the client likes.
+            if call.method.is_unary and call not in self._stalled:
                 self._stalled[call] = now, call.unsent_bytes
 
     def _end_slow(self) -> None:
@@ -263,6 +287,8 @@ class GrpcConnection:
                 self._is_gone = True
                 self._finish()
             self._is_writing = False
+            if self._counted_bytes:
+                self._count_queue(end.output_bytes + end.unsent_bytes)
             self._room.unpark_all()
             if self._waiting:
                 self._begin_waiting()
@@ -397,6 +423,8 @@ class GrpcConnection:
             end.respond(call, response if type(response) is bytes else response.SerializeToString())
         except RpcError as error:
             end.finish(call, error.code, error.text)
+            if error.code in REFUSALS:
+                end.refused += 1
         except Exception:
             self._note_bug(call)
         finally:
@@ -465,10 +493,22 @@ class GrpcConnection:
             self._set_deadline()
 
     def _check_queue(self) -> None:
-        end = self._end
-        if end.output_bytes + end.unsent_bytes > self._limits.max_queue_bytes:
+        """End the connection if too much waits to be read."""
+        end, load, limits = self._end, self._load, self._limits
+        queued = end.output_bytes + end.unsent_bytes
+        if queued <= SEND_CHUNK_BYTES and not self._counted_bytes:
+            return
+        self._count_queue(queued)
+        if queued > limits.max_queue_bytes or (
+            queued > limits.soft_queue_bytes and load.queued_bytes > limits.max_all_queue_bytes
+        ):
             end.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too much waits to be read"))
+            end.drop_all()
             self._finish()
+
+    def _count_queue(self, queued: int) -> None:
+        self._load.queued_bytes += queued - self._counted_bytes
+        self._counted_bytes = queued
 
 
 class _Worker:

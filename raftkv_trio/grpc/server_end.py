@@ -36,17 +36,19 @@ _TRAILERS = Struct(f">5sI{len(TRAILERS_OK)}s")
 
 
 class Load:
-    """What all connections of a server hold of requests that are not answered yet.
+    """What all connections of a server hold.
 
     Attributes:
-        request_bytes: of all of them.
+        request_bytes: of requests that are not answered yet.
+        queued_bytes: of what waits to be read by clients that have much to read.
         parked_tasks: those that have served a call and wait for the next one.
     """
 
-    __slots__ = ("parked_tasks", "request_bytes")
+    __slots__ = ("parked_tasks", "queued_bytes", "request_bytes")
 
     def __init__(self) -> None:
         self.request_bytes = 0
+        self.queued_bytes = 0
         self.parked_tasks = 0
 
 
@@ -103,6 +105,7 @@ class ServerEnd(Endpoint[Call]):
         ready: calls whose handlers can begin; who takes them empties it.
         arriving: unary calls whose requests have not arrived wholly; the oldest first.
         is_stopping: whether the client was told to make no more calls here.
+        refused: how many calls were refused, or broke a rule, without a handler; who paces them resets it.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class ServerEnd(Endpoint[Call]):
         self.ready: list[Call] = []
         self.arriving: dict[int, Call] = {}
         self.is_stopping = False
+        self.refused = 0
         self._methods = methods
         self._load = Load() if load is None else load
         self._preface = bytearray()
@@ -202,6 +206,7 @@ class ServerEnd(Endpoint[Call]):
 
     def _refuse(self, stream_id: int, refusal: HeadRefusal, *, ends: bool) -> None:
         """Answer a request that no method serves, and forget it."""
+        self.refused += 1
         self._send(self._head_frame(frames.END_STREAM, stream_id, refusal.block))
         if not ends:
             self._send(frames.reset(stream_id, ErrorCode.NO_ERROR))
@@ -262,9 +267,14 @@ class ServerEnd(Endpoint[Call]):
 
     def _give_up(self, call: Call, error: RpcError) -> None:
         """End a call, whose handler may have begun."""
+        self.refused += 1
         self.finish(call, error.code, error.text)
         if call.cancel is not None:
             call.cancel()
+
+    def _fail_stream(self, fault: StreamFault) -> None:
+        self.refused += 1
+        super()._fail_stream(fault)
 
     def _on_stream_reset(self, stream: Call, code: int) -> None:
         if stream.cancel is not None:
@@ -278,9 +288,11 @@ class ServerEnd(Endpoint[Call]):
         stream.messages.clear()
 
     def drop_all(self) -> None:
-        """Forget all calls: the connection is over."""
+        """Forget all calls, and cancel their handlers: the connection is over."""
         for call in list(self.streams.values()):
             self._drop(call)
+            if call.cancel is not None:
+                call.cancel()
 
     # ------------------------------------------------------------ what is sent
 

@@ -152,5 +152,4 @@ async def open_echo(limits: Limits | None = None) -> AsyncIterator[Served]:
         port = listeners[0].socket.getsockname()[1]
         yield Served(port, service, connections, nursery)
         nursery.cancel_scope.cancel()
-    assert not load.request_bytes
-    assert not load.parked_tasks
+    assert (load.request_bytes, load.queued_bytes, load.parked_tasks) == (0, 0, 0)

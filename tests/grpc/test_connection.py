@@ -1,0 +1,342 @@
+"""One client's connection on Trio: its deadlines, its bounds, its end. Limits are small, so time is real."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from raftkv_trio.grpc import GrpcConnection, Limits, Load, frames
+from raftkv_trio.grpc.frames import (
+    DATA,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PREFACE,
+    RST_STREAM,
+    ErrorCode,
+    settings,
+)
+from raftkv_trio.pace import Pace
+from raftkv_trio.tcp_stream import TcpStream
+from raftkv_trio.world import TrioClock
+from tests.grpc.ends import STREAM_PATH, data, head, message, request
+from tests.grpc.serving import EchoService
+
+BEGIN = PREFACE + settings({})
+WIDE = PREFACE + settings({frames.INITIAL_WINDOW_SIZE: 2**30}) + frames.window_update(0, 2**30)
+SOON_S = 0.2
+FOREVER_S = 60.0
+
+
+def limits(**changes: float) -> Limits:
+    """Nothing has a deadline but what is changed."""
+    patient = {"header_timeout_s": FOREVER_S, "body_timeout_s": FOREVER_S, "send_timeout_s": FOREVER_S}
+    return Limits(**{**patient, **changes})  # type: ignore[arg-type]
+
+
+class Wire:
+    """A client that says what it likes, and what it hears."""
+
+    def __init__(self, stream: trio.SocketStream, service: EchoService) -> None:
+        self.stream = stream
+        self.service = service
+        self.idle: list[bool] = []
+        self.connection: GrpcConnection
+        self.ended = trio.Event()
+        self._frames = frames.FrameBuffer()
+        self._heard: list[frames.Frame] = []
+
+    async def say(self, *pieces: bytes) -> None:
+        await self.stream.send_all(b"".join(pieces))
+
+    async def hear(self, kind: int) -> frames.Frame:
+        """The next frame of a kind; those before it are dropped."""
+        with trio.fail_after(10):
+            while True:
+                while self._heard:
+                    if (frame := self._heard.pop(0))[0] == kind:
+                        return frame
+                received = await self.stream.receive_some()
+                assert received, "the connection has ended"
+                self._heard += self._frames.split(bytes(received))
+
+    async def hear_end(self) -> list[frames.Frame]:
+        """All that comes until the connection ends."""
+        with trio.fail_after(10):
+            try:
+                while received := await self.stream.receive_some():
+                    self._heard += self._frames.split(bytes(received))
+            except trio.BrokenResourceError:
+                pass  # what was on its way is lost
+        return self._heard
+
+
+@asynccontextmanager
+async def wired(
+    limits: Limits, *, buffer_bytes: int | None = None, pace: Pace | None = None, first_bytes: bytes = b""
+) -> AsyncIterator[Wire]:
+    """A connection that is served; at its end it is over, and nothing is kept."""
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+        if buffer_bytes is not None:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in ends)
+    wire = Wire(theirs, EchoService())
+    load = Load()
+    connection = GrpcConnection(
+        TcpStream(ours),
+        first_bytes,
+        wire.service.methods(),
+        limits,
+        lambda connection, is_idle: wire.idle.append(is_idle),
+        load=load,
+        refusals=None if pace is None else lambda: pace,
+    )
+    wire.connection = connection
+
+    async def run() -> None:
+        await connection.run()
+        wire.ended.set()
+
+    async with theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        yield wire
+        nursery.cancel_scope.cancel()
+    assert (load.request_bytes, load.queued_bytes, load.parked_tasks) == (0, 0, 0)
+
+
+def code_of(heard: list[frames.Frame]) -> int:
+    """The code of GOAWAY, with which a connection ends."""
+    (payload,) = [payload for kind, _, _, payload in heard if kind == GOAWAY]
+    return frames.read_go_away(payload)[1]
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"",
+        PREFACE[:10],
+        PREFACE,
+        BEGIN + b"\0",
+        BEGIN + frames.head(DATA, 0, 1, 100) + b"x",
+        BEGIN + frames.frame(HEADERS, 0, 1, b"\x83"),
+    ],
+)
+async def test_what_never_arrives_wholly(beginning: bytes) -> None:
+    """The preface, a frame, or a head that is begun ends the connection after `header_timeout_s`."""
+    async with wired(limits(header_timeout_s=SOON_S), first_bytes=beginning) as wire:
+        assert code_of(await wire.hear_end()) == ErrorCode.ENHANCE_YOUR_CALM
+
+
+async def test_a_trickle_does_not_move_the_deadline() -> None:
+    """A frame of which a byte comes now and then."""
+    async with wired(limits(header_timeout_s=SOON_S)) as wire, trio.open_nursery() as nursery:
+
+        async def trickle() -> None:
+            try:
+                await wire.say(BEGIN, frames.head(frames.PING, 0, 0, 8))
+                while True:
+                    await wire.say(b"x")
+                    await trio.sleep(SOON_S / 3)
+            except trio.BrokenResourceError:
+                pass
+
+        nursery.start_soon(trickle)
+        heard = await wire.hear_end()
+        nursery.cancel_scope.cancel()
+        assert not any(kind == frames.PING for kind, *_ in heard) or code_of(heard)
+
+
+async def test_an_idle_connection_has_no_deadline_of_its_own() -> None:
+    """After whole frames nothing is waited for; who keeps the connections ends idle ones."""
+    async with wired(limits(header_timeout_s=SOON_S, body_timeout_s=SOON_S, send_timeout_s=SOON_S)) as wire:
+        await wire.say(BEGIN, request())
+        await wire.hear(DATA)
+        await trio.sleep(2 * SOON_S)
+        await wire.say(request(3))
+        assert (await wire.hear(DATA))[3] == message(b"x")
+
+
+async def test_a_request_that_never_arrives_wholly() -> None:
+    """Its call ends, with a status, after `body_timeout_s`; others go on."""
+    async with wired(limits(body_timeout_s=SOON_S)) as wire:
+        await wire.say(BEGIN, head(), data(message(b"abc")[:6], ends=False))
+        _, flags, stream_id, block = await wire.hear(HEADERS)
+        assert (flags & END_STREAM, stream_id) == (END_STREAM, 1)
+        assert b"did not arrive in time" in block
+        assert frames.read_number((await wire.hear(RST_STREAM))[3]) == ErrorCode.NO_ERROR
+        await wire.say(request(3))
+        assert (await wire.hear(DATA))[2] == 3
+
+
+async def test_a_client_that_does_not_read() -> None:
+    """The connection ends when nothing was taken for `send_timeout_s`."""
+    async with wired(limits(send_timeout_s=SOON_S), buffer_bytes=4096) as wire:
+        await wire.say(WIDE, head(path=b"/test.Echo/Big"), data(message(b"5000000")))
+        with trio.fail_after(5):
+            await wire.ended.wait()
+
+
+async def test_a_client_that_reads_slowly() -> None:
+    """64 KiB in the time is enough."""
+    async with wired(limits(send_timeout_s=4 * SOON_S), buffer_bytes=4096) as wire:
+        await wire.say(WIDE, head(path=b"/test.Echo/Big"), data(message(b"1000000")))
+        got = 0
+        while got < 1_000_000:
+            got += len(await wire.stream.receive_some(65536))
+            await trio.sleep(SOON_S / 40)
+        assert not wire.ended.is_set()
+
+
+async def test_a_response_for_which_the_client_gives_no_window() -> None:
+    """Its stream is reset after `send_timeout_s`; a byte now and then is not enough; others go on."""
+    async with wired(limits(send_timeout_s=SOON_S)) as wire:
+        await wire.say(PREFACE, settings({frames.INITIAL_WINDOW_SIZE: 5}), request(1, b"x" * 50))
+        assert (await wire.hear(DATA))[3] == message(b"x" * 50)[:5]
+        for _ in range(4):
+            await trio.sleep(SOON_S / 4)
+            await wire.say(frames.window_update(1, 1))
+        assert frames.read_number((await wire.hear(RST_STREAM))[3]) == ErrorCode.CANCEL
+        await wire.say(request(3, b""))
+        assert (await wire.hear(DATA))[3] == message(b"")
+
+
+async def test_a_stream_that_nobody_reads_may_wait() -> None:
+    """A client that reads nothing of a stream for long is none that is too slow."""
+    async with wired(limits(send_timeout_s=SOON_S)) as wire:
+        await wire.say(PREFACE, settings({frames.INITIAL_WINDOW_SIZE: 10}), frames.window_update(0, 2**20))
+        await wire.say(head(path=b"/test.Echo/Count"))
+        await wire.say(data(message(b"100")))
+        await wire.hear(DATA)
+        await trio.sleep(2 * SOON_S)
+        await wire.say(frames.window_update(1, 2**20))
+        got = b""
+        while len(got) < 100 * (1024 + 5) - 10:
+            got += (await wire.hear(DATA))[3]
+        assert (await wire.hear(HEADERS))[1] & END_STREAM
+
+
+# ---------------------------------------------------------------- bounds
+
+
+async def test_calls_wait_while_too_much_is_to_be_read() -> None:
+    """They begin when the client has read; each gets its answer."""
+    async with wired(limits(soft_queue_bytes=200_000), buffer_bytes=4096) as wire:
+        await wire.say(WIDE, head(path=b"/test.Echo/Big"), data(message(b"1000000")))
+        await wire.hear(HEADERS)
+        await wire.say(head(3, path=b"/test.Echo/Wait"), data(message(b"x"), 3))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert wire.service.begun == []
+        wire.service.gate.set()
+        while (await wire.hear(HEADERS))[2] != 3:
+            pass
+        assert wire.service.begun == ["Wait"]
+
+
+async def test_too_much_to_be_read_ends_the_connection() -> None:
+    """Responses for which the client gives no window are kept up to a bound."""
+    async with wired(limits(max_queue_bytes=3_000_000)) as wire:
+        await wire.say(BEGIN)
+        for number in range(10):
+            stream_id = 2 * number + 1
+            await wire.say(head(stream_id, path=b"/test.Echo/Big"), data(message(b"1000000"), stream_id))
+        assert code_of(await wire.hear_end()) == ErrorCode.ENHANCE_YOUR_CALM
+
+
+async def test_tasks_are_used_again() -> None:
+    """A thousand calls, sixteen at a time, take no more tasks than that."""
+    async with wired(limits()) as wire:
+        await wire.say(BEGIN, frames.window_update(0, 2**20))
+        for first in range(1, 2001, 32):
+            await wire.say(*(request(first + 2 * number) for number in range(16)))
+            for _ in range(16):
+                await wire.hear(DATA)
+        assert wire.connection.tasks <= 18
+
+
+async def test_refusals_have_a_pace() -> None:
+    """A host that asks again and again for what there is not is read more slowly."""
+    pace = Pace(TrioClock(), 50, 10)
+    async with wired(limits(), pace=pace) as wire:
+        await wire.say(BEGIN)
+        begun_at = trio.current_time()
+        for number in range(40):
+            await wire.say(head(2 * number + 1, path=b"/no/such", ends=True))
+            await wire.hear(HEADERS)
+        assert trio.current_time() - begun_at > 0.4
+
+
+# ---------------------------------------------------------------- idle, and the end
+
+
+async def test_idle_and_busy() -> None:
+    """Who keeps the connection is told of each change; a stream makes it busy as long as it is open."""
+    async with wired(limits()) as wire:
+        await wire.say(BEGIN, request())
+        await wire.hear(DATA)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert wire.idle == [False, True]
+        await wire.say(head(3, path=STREAM_PATH), data(message(b"a"), 3, ends=False), request(5))
+        await wire.hear(DATA)
+        await wire.hear(DATA)
+        assert wire.idle == [False, True, False]
+        await wire.say(data(b"", 3))
+        await wire.hear(HEADERS)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert wire.idle == [False, True, False, True]
+
+
+async def test_an_idle_connection_is_ended() -> None:
+    """With GOAWAY and the last stream; the client may close first, and else has a moment to read it."""
+    async with wired(limits()) as wire:
+        await wire.say(BEGIN, request())
+        await wire.hear(DATA)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        wire.connection.idle_for_long()
+        _, _, _, payload = await wire.hear(GOAWAY)
+        assert frames.read_go_away(payload)[:2] == (1, ErrorCode.NO_ERROR)
+        await wire.say(request(3))  # on its way
+        heard = await wire.hear_end()
+        assert not any(kind == HEADERS and stream_id == 3 for kind, _, stream_id, _ in heard)
+
+
+async def test_a_stop_before_the_connection_runs() -> None:
+    """It ends at once."""
+    async with wired(limits()) as wire:
+        wire.connection.stop()
+        assert code_of(await wire.hear_end()) == ErrorCode.NO_ERROR
+
+
+async def test_the_preface_in_pieces() -> None:
+    """Also what another reader has received already."""
+    async with wired(limits(), first_bytes=BEGIN[:7]) as wire:
+        for byte in BEGIN[7:] + request():
+            await wire.say(bytes([byte]))
+        assert (await wire.hear(DATA))[3] == message(b"x")
+
+
+async def test_a_message_of_a_stream_that_is_none() -> None:
+    """Its call ends with INTERNAL, in grpc-go's words."""
+    async with wired(limits()) as wire:
+        await wire.say(BEGIN, head(path=b"/test.Echo/Collect"), data(message(b"!no message")))
+        assert (
+            b"grpc: failed to unmarshal the received message it begins with !"
+            in (await wire.hear(HEADERS))[3]
+        )
+
+
+async def test_a_handler_of_a_stream_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """Its call ends with UNKNOWN after what it has sent, and the log says why."""
+    async with wired(limits()) as wire:
+        await wire.say(BEGIN, head(path=b"/test.Echo/Count"), data(message(b"no number")))
+        assert b"bug" in (await wire.hear(HEADERS))[3]
+        assert "/test.Echo/Count" in caplog.text
+        await wire.say(request(3))
+        assert (await wire.hear(DATA))[2] == 3
