@@ -135,7 +135,7 @@ class GrpcConnection:
         for call in list(end.streams.values()):
             if not (call.method.is_unary and call.has_begun):
                 self._end_call(call, Code.UNAVAILABLE, self._stopped_text)
-        if end.streams:
+        if end.streams or self._is_writing:
             self._to_write.set()
         else:
             self._finish()
@@ -286,7 +286,8 @@ class GrpcConnection:
             except GONE:
                 self._is_gone = True
                 self._finish()
-            self._is_writing = False
+            finally:
+                self._is_writing = False
             if self._counted_bytes:
                 self._count_queue(end.output_bytes + end.unsent_bytes)
             self._room.unpark_all()
@@ -296,28 +297,35 @@ class GrpcConnection:
                 self._finish()
 
     async def _send(self, data: bytes) -> None:
-        """Send it all, each 64 KiB under a deadline. Raises BrokenResourceError if the client is too slow."""
-        end, sent = self._end, 0
-        if len(data) <= SEND_CHUNK_BYTES:
-            sent = self._stream.send_now(data)
+        """Send it all, each 64 KiB under a deadline.
+
+        Raises BrokenResourceError if the client does not read. Cancellation puts back what has not left.
+        """
+        end = self._end
+        sent = self._stream.send_now(data) if len(data) <= SEND_CHUNK_BYTES else 0
+        if sent == len(data):
             end.note_sent(sent)
-            if sent == len(data):
-                return
+            return
         view = memoryview(data)
-        while sent < len(data):
-            size = min(SEND_CHUNK_BYTES, len(data) - sent)
-            with trio.move_on_after(self._limits.send_timeout_s) as scope:
-                await self._stream.send_all(view[sent : sent + size])
-            if scope.cancelled_caught:
-                raise trio.BrokenResourceError("the client does not read")
-            end.note_sent(size)
-            sent += size
+        try:
+            while sent < len(data):
+                goal = min(sent + SEND_CHUNK_BYTES, len(data))
+                with trio.move_on_after(self._limits.send_timeout_s) as scope:
+                    await trio.lowlevel.checkpoint()
+                    while (sent := sent + self._stream.send_now(view[sent:goal])) < goal:
+                        await self._stream.wait_send_all_might_not_block()
+                if scope.cancelled_caught:
+                    raise trio.BrokenResourceError("the client does not read")
+        finally:
+            end.note_sent(sent, data[sent:])
 
     async def _say_last(self) -> None:
         """Send what is left, and let the client read it before the connection is reset."""
+        end = self._end
         try:
             with trio.move_on_after(self._limits.send_timeout_s) as scope:
-                await self._stream.send_all(self._end.take_output())
+                while end.output:
+                    await self._stream.send_all(end.take_output())
             if scope.cancelled_caught:
                 return
             with trio.move_on_after(LINGER_S):
@@ -331,7 +339,7 @@ class GrpcConnection:
     def _cut_off(self) -> None:
         """Tell the calls that are still in progress that the server stops; wait for nothing."""
         end = self._end
-        if not end.streams or self._is_gone or self._is_writing:
+        if not end.streams or self._is_gone:
             return
         end.stop()
         for call in list(end.streams.values()):

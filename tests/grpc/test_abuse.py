@@ -205,7 +205,6 @@ def test_what_a_client_does_not_read_is_bounded(process: Process, said: bytes) -
 def test_requests_that_never_end_are_bounded(process: Process) -> None:
     """Two megabytes are announced on each of 900 streams, of each of 8 connections, and most are sent."""
     piece = b"\0\0\x1f\xff\xff" + bytes(16000)
-    said = PREFACE + frames.settings({})
-    for number in range(900):
-        said += head(2 * number + 1) + data(piece, 2 * number + 1, ends=False)
+    calls = (head(2 * number + 1) + data(piece, 2 * number + 1, ends=False) for number in range(900))
+    said = b"".join([PREFACE, frames.settings({}), *calls])
     assert hold(process, said, 8) < 64 * 1024 * 1024 + MAX_GROWTH_BYTES

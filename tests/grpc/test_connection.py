@@ -340,3 +340,28 @@ async def test_a_handler_of_a_stream_that_fails(caplog: pytest.LogCaptureFixture
         assert "/test.Echo/Count" in caplog.text
         await wire.say(request(3))
         assert (await wire.hear(DATA))[2] == 3
+
+
+async def test_a_fault_while_a_response_is_being_sent() -> None:
+    """What was being sent is sent whole before GOAWAY, so that the client can read it."""
+    async with wired(limits(), buffer_bytes=4096) as wire:
+        await wire.say(WIDE, head(path=b"/test.Echo/Big"), data(message(b"1000000")))
+        await wire.hear(HEADERS)
+        await wire.say(frames.frame(frames.PING, 0, 0, b"short"))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        heard = await wire.hear_end()
+        assert sum(len(payload) for kind, _, _, payload in heard if kind == DATA) == 1_000_005
+        assert code_of(heard) == ErrorCode.FRAME_SIZE_ERROR
+
+
+async def test_a_stop_while_the_last_response_is_being_sent() -> None:
+    """The response is sent whole, and then GOAWAY."""
+    async with wired(limits(), buffer_bytes=4096) as wire:
+        await wire.say(WIDE, head(path=b"/test.Echo/Big"), data(message(b"1000000")))
+        await wire.hear(HEADERS)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        wire.connection.stop()
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        heard = await wire.hear_end()
+        assert sum(len(payload) for kind, _, _, payload in heard if kind == DATA) == 1_000_005
+        assert code_of(heard) == ErrorCode.NO_ERROR
