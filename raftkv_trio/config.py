@@ -28,6 +28,7 @@ MAX_METRICS_CONNECTIONS = 16
 DEFAULT_HOST = "127.0.0.1"
 ANY_HOST = "*"  # in `host_whitelist`
 DEFAULT_REQUEST_TIMEOUT_S = 5.0
+DEFAULT_RETENTION_REVISIONS = 10_000
 MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what the command of a write has besides the value: mostly the key
 #: Largest command, and largest sum of the entries of one message. A frame may hold 1 MiB of other messages
 #: before it, and is limited to 4 MiB.
@@ -346,10 +347,37 @@ def check_no_half_pair(tls: object, certificate: str, key: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
-    """The configuration of a server: a node with the key-value store, and its REST API.
+class CompactionConfig:
+    """What is kept of the store's past revisions. The leader compacts the rest; the same on all members.
 
     Attributes:
+        retention_revisions: so many of the newest revisions are kept; None: their number is no reason to
+            compact.
+        retention_s: the revisions of so many seconds are kept; None: their age is no reason to compact.
+        max_history_bytes: about so many bytes of keys and values of past revisions are kept at most, whatever
+            the others say; 0: no bound.
+    """
+
+    retention_revisions: int | None = DEFAULT_RETENTION_REVISIONS
+    retention_s: float | None = None
+    max_history_bytes: int = 256 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if self.retention_revisions is not None and self.retention_revisions < 1:
+            raise ConfigError("`retention_revisions` must be at least 1")
+        if self.retention_s is not None and not 0 < self.retention_s < math.inf:
+            raise ConfigError("`retention_s` must be a positive number of seconds")
+        if self.max_history_bytes < 0:
+            raise ConfigError("`max_history_bytes` must be at least 0, which means no bound")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """The configuration of a server: a node with the key-value store, and its APIs for clients.
+
+    Attributes:
+        etcd_port: where etcd's API is served, at the host of `rest`; None: nowhere.
+        compaction: what is kept of the store's history.
         tls: of the port for clients; None: it speaks without TLS.
         peer_tls: of the connections between members; None: they speak without TLS.
         insecure: whether other hosts may reach the REST API without TLS.
@@ -357,6 +385,8 @@ class ServerConfig:
 
     node: NodeConfig
     rest: RestConfig = field(default_factory=RestConfig)
+    etcd_port: int | None = None
+    compaction: CompactionConfig = field(default_factory=CompactionConfig)
     tls: ClientTls | None = None
     peer_tls: PeerTls | None = None
     insecure: bool = False
@@ -370,6 +400,13 @@ class ServerConfig:
             raise ConfigError(
                 f"`port` {self.rest.port} is the port for peers too; choose another for clients"
             )
+        if self.etcd_port is not None:
+            if not 0 <= self.etcd_port <= 65535:
+                raise ConfigError(f"`etcd_port` {self.etcd_port} is not a TCP port; use 0 to 65535")
+            if self.etcd_port and self.etcd_port in (self.rest.port, peers.port):
+                raise ConfigError(
+                    f"`etcd_port` {self.etcd_port} is in use for another purpose; choose another"
+                )
         if self.peer_tls is None and any(address.is_tls for address in self.node.members.values()):
             raise ConfigError(
                 "`members` has a URL with https://, and there is no certificate for peers; name it with"
@@ -381,6 +418,13 @@ class ServerConfig:
                 " change all keys; give a certificate with `cert_file` and `key_file`, or set `insecure`"
                 " if only trusted hosts can reach it"
             )
+
+    @property
+    def of_etcd(self) -> RestConfig | None:
+        """The configuration of what serves etcd's API; None if nothing does."""
+        if self.etcd_port is None:
+            return None
+        return replace(self.rest, port=self.etcd_port, listen_metrics=None)
 
     @property
     def is_open(self) -> bool:
@@ -395,6 +439,13 @@ class ServerConfig:
         """
         if self.rest.advertise is not None:
             return self.rest.advertise.url
-        hosts = (self.rest.host, self.node.members[self.node.node_id].host, DEFAULT_HOST)
-        host = next(host for host in hosts if not is_wildcard(host))
+        return self._url(port, (self.rest.host, self.node.members[self.node.node_id].host))
+
+    def etcd_url(self, port: int) -> str:
+        """The same for etcd's API; a host that the REST API advertises is its host too."""
+        advertised = () if self.rest.advertise is None else (self.rest.advertise.host,)
+        return self._url(port, (*advertised, self.rest.host, self.node.members[self.node.node_id].host))
+
+    def _url(self, port: int, hosts: tuple[str, ...]) -> str:
+        host = next(host for host in (*hosts, DEFAULT_HOST) if not is_wildcard(host))
         return ClientAddress(host, port, is_tls=self.tls is not None).url

@@ -1,4 +1,4 @@
-"""One server: a node that replicates the key-value store, and the REST app that speaks to clients."""
+"""One server: a node that replicates the key-value store, and the APIs for its clients."""
 
 import logging
 from collections.abc import Sequence
@@ -11,8 +11,10 @@ import trio
 
 from raftkv_trio._version import __version__
 from raftkv_trio.access import ReplicatedStore
+from raftkv_trio.access.compacting import keep_compacting
 from raftkv_trio.config import RestConfig, ServerConfig
 from raftkv_trio.errors import NodeRemoved
+from raftkv_trio.etcd import EtcdPort
 from raftkv_trio.http import open_http_listeners, serve_http, serve_http_temporarily
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: What the port of `listen_metrics` is for.
 PROBES = "health and metrics"
+#: And that of `etcd_port`.
+ETCD = "clients of etcd's API"
 
 
 async def serve(
@@ -61,28 +65,15 @@ async def _serve(
         security = await _open_security(stack, config, hangups)
         # Bound first, so that a port that is in use is reported before the data directory is created or
         # changed.
-        ports = await _open_ports(stack, config.rest, security.clients)
+        ports = await _open_ports(stack, config, security.clients)
         node_nursery = await stack.enter_async_context(trio.open_nursery())
         client_url = config.client_url(ports.clients[0].socket.getsockname()[1])
         config = replace(config, node=replace(config.node, client_url=client_url))
         node = await _start_node(node_nursery, config, store, ports, security.world)
-        async with trio.open_nursery() as rest_nursery:
-            service = make_service(
-                ReplicatedStore(node, store, config.rest), config.rest, client_url, security.in_use
-            )
-            serve_clients = partial(
-                serve_http,
-                service,
-                config.rest,
-                ports.clients,
-                count_refused=service.requests.refused,
-                end_waiting=partial(node.end_waiting, "the node is stopping"),
-                tls=ports.tls,
-            )
-            port = await rest_nursery.start(serve_clients)
-            if ports.probes is not None:
-                serve_probes = partial(serve_http, count_refused=service.requests.refused, purpose=PROBES)
-                rest_nursery.start_soon(serve_probes, OnlyProbes(service), *ports.probes)
+        async with trio.open_nursery() as api_nursery:
+            replicated = ReplicatedStore(node, store, config.rest)
+            api_nursery.start_soon(keep_compacting, replicated, config.compaction)
+            port = await _serve_apis(api_nursery, replicated, config, ports, security)
             _log_start(config)
             task_status.started(port)
             await wait_any(*(node.removed,) if stop is None else (node.removed, stop))
@@ -91,20 +82,66 @@ async def _serve(
             # forwarded to the new leader, and end with an answer.
             with trio.move_on_after(config.node.transfer_timeout_s):
                 await node.resign()
-            rest_nursery.cancel_scope.cancel()
+            api_nursery.cancel_scope.cancel()
         node_nursery.cancel_scope.cancel()
+
+
+async def _serve_apis(
+    nursery: trio.Nursery,
+    replicated: ReplicatedStore,
+    config: ServerConfig,
+    ports: "_Ports",
+    security: "_Security",
+) -> int:
+    """Serve clients in `nursery`; return the REST port. Cancellation lets the requests under way end."""
+    node = replicated.node
+    end_waiting = partial(node.end_waiting, "the node is stopping")
+    service = make_service(replicated, config.rest, config.node.client_url, security.in_use)
+    count_refused = service.requests.refused
+    serve_rest = partial(
+        serve_http,
+        service,
+        config.rest,
+        ports.clients,
+        count_refused=count_refused,
+        end_waiting=end_waiting,
+        tls=ports.tls,
+    )
+    port: int = await nursery.start(serve_rest)
+    if ports.probes is not None:
+        serve_probes = partial(serve_http, count_refused=count_refused, purpose=PROBES)
+        nursery.start_soon(serve_probes, OnlyProbes(service), *ports.probes)
+    if ports.etcd is not None:
+        etcd_config, listeners = ports.etcd
+        etcd = EtcdPort(replicated, etcd_config, service.hosts, service.requests.answered)
+        serve_etcd = partial(
+            serve_http,
+            etcd.gateway,
+            etcd_config,
+            listeners,
+            count_refused=count_refused,
+            end_waiting=end_waiting,
+            purpose=ETCD,
+            tls=ports.tls,
+            http_2=etcd.http_2,
+        )
+        etcd_port: int = await nursery.start(serve_etcd)
+        logger.info("node %d serves etcd's API at %s", node.id, config.etcd_url(etcd_port))
+    return port
 
 
 class _Ports(NamedTuple):
     """Where the server listens.
 
     Attributes:
+        etcd: configuration and listeners of etcd's API; None if it is not served.
         probes: configuration and listeners of what tells of health and metrics only; None if nothing does.
     """
 
     clients: list[trio.SocketListener]
     tls: Credentials | None
     probes: tuple[RestConfig, list[trio.SocketListener]] | None
+    etcd: tuple[RestConfig, list[trio.SocketListener]] | None
 
 
 class _Security(NamedTuple):
@@ -147,14 +184,22 @@ async def _reload_on(hangups: Wakeup, in_use: Sequence[Credentials]) -> NoReturn
             credentials.reload()
 
 
-async def _open_ports(stack: AsyncExitStack, config: RestConfig, tls: Credentials | None) -> _Ports:
+async def _open_ports(stack: AsyncExitStack, config: ServerConfig, tls: Credentials | None) -> _Ports:
     """Bind all addresses until the end of `stack`. Raises ConfigError if one is taken."""
-    clients = await stack.enter_async_context(open_http_listeners(config))
-    metrics = config.of_metrics
-    if metrics is None:
-        return _Ports(clients, tls, None)
-    listeners = await stack.enter_async_context(open_http_listeners(metrics, "`listen_metrics`", PROBES))
-    return _Ports(clients, tls, (metrics, listeners))
+    clients = await stack.enter_async_context(open_http_listeners(config.rest))
+    probes, etcd = config.rest.of_metrics, config.of_etcd
+    return _Ports(
+        clients,
+        tls,
+        None if probes is None else (probes, await _listeners(stack, probes, "`listen_metrics`", PROBES)),
+        None if etcd is None else (etcd, await _listeners(stack, etcd, "`etcd_port`", ETCD)),
+    )
+
+
+async def _listeners(
+    stack: AsyncExitStack, config: RestConfig, field: str, purpose: str
+) -> list[trio.SocketListener]:
+    return await stack.enter_async_context(open_http_listeners(config, field, purpose))
 
 
 def _log_start(config: ServerConfig) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +32,8 @@ from raftkv_trio.config import (
     DEFAULT_HOST,
     DEFAULT_REQUEST_TIMEOUT_S,
     DEFAULT_REST_PORT,
+    DEFAULT_RETENTION_REVISIONS,
+    CompactionConfig,
     NodeConfig,
     RestConfig,
     ServerConfig,
@@ -85,6 +88,7 @@ def _bound(
     help="Join the running cluster of the other members, if the data directory is new.",
 )
 @option("--host", default=DEFAULT_HOST, help="Address at which the REST API listens.")
+@option("--etcd-port", type=int, help="Port of etcd's API, gRPC and JSON, at --host.  [default: not served]")
 @option(
     "--advertise-client",
     metavar="URL",
@@ -151,6 +155,26 @@ def _bound(
 @_bound("max_receiving_bytes", "Largest total of the values that are being received at once.")
 @_bound("quota_bytes", "Most bytes of keys and values; 0: no quota. The same on all members.")
 @_bound("max_connections", "Largest number of client connections at once.")
+@option(
+    "--auto-compaction-mode",
+    type=_word(["periodic", "revision"]),
+    default="revision",
+    help="What --auto-compaction-retention counts: time or revisions.",
+)
+@option(
+    "--auto-compaction-retention",
+    metavar="COUNT|DURATION",
+    help="What is kept of the history: so many revisions, or with --auto-compaction-mode periodic a duration"
+    " such as 1h or 30m (a number alone is hours); 0: all."
+    f"  [default: {DEFAULT_RETENTION_REVISIONS} revisions, or 1h]",
+)
+@option(
+    "--max-history-bytes",
+    metavar="BYTES",
+    type=int,
+    default=CompactionConfig.__dataclass_fields__["max_history_bytes"].default,
+    help="Largest history in bytes of keys and values; half of a larger one is compacted. 0: no bound.",
+)
 @option(
     "--host-whitelist",
     metavar="NAMES",
@@ -238,6 +262,10 @@ def server_config(
     no_root_members: bool,
     listen_metrics: str | None,
     insecure: bool,
+    etcd_port: int | None,
+    auto_compaction_mode: str,
+    auto_compaction_retention: str | None,
+    max_history_bytes: int,
     **others: Any,
 ) -> ServerConfig:
     """The configuration that the flags of `serve` describe; raises ConfigError.
@@ -253,6 +281,8 @@ def server_config(
         tls=tls,
         peer_tls=peer_tls,
         insecure=insecure,
+        etcd_port=etcd_port,
+        compaction=compaction_config(auto_compaction_mode, auto_compaction_retention, max_history_bytes),
         node=NodeConfig(
             node_id=node_id,
             members=parse_cluster(cluster),
@@ -279,6 +309,29 @@ def server_config(
             **others,
         ),
     )
+
+
+def compaction_config(mode: str, retention: str | None, max_history_bytes: int) -> CompactionConfig:
+    """What etcd's two flags mean, and the bound in bytes; raises ConfigError."""
+    if mode == "revision":
+        text = str(DEFAULT_RETENTION_REVISIONS) if retention is None else retention
+        if not re.fullmatch(r"[0-9]{1,18}", text):
+            raise ConfigError(f"`retention_revisions` {text!r} is no number of revisions")
+        return CompactionConfig(retention_revisions=int(text) or None, max_history_bytes=max_history_bytes)
+    retention_s = _seconds("1h" if retention is None else retention)
+    return CompactionConfig(
+        retention_revisions=None, retention_s=retention_s or None, max_history_bytes=max_history_bytes
+    )
+
+
+def _seconds(text: str) -> float:
+    """A duration as etcd's flag has it: `1h30m`, or a number of hours. Raises ConfigError."""
+    if re.fullmatch(r"[0-9]{1,6}", text):
+        return int(text) * 3600.0
+    if not re.fullmatch(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:h|m|s|ms))+", text):
+        raise ConfigError(f"`retention_s` {text!r} is no duration; write it as 1h, 30m or 90s")
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    return sum(float(n) * units[unit] for n, unit in re.findall(r"([0-9.]+)(h|ms|m|s)", text))
 
 
 def _check_timing(heartbeat_interval: int, election_timeout: int) -> None:

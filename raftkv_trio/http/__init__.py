@@ -14,7 +14,7 @@ Every API for clients stands on this room; it knows none of them.
 """
 
 from raftkv_trio.http.browsers import KnownHosts, lacks_json_type, may_be_of_another_site, refusal_of
-from raftkv_trio.http.client_connection import BUG
+from raftkv_trio.http.client_connection import BUG, Http2, OtherProtocol
 from raftkv_trio.http.contents import ContentReceiver
 from raftkv_trio.http.listener import open_http_listeners, serve_http, serve_http_temporarily
 from raftkv_trio.http.messages import (
@@ -34,7 +34,9 @@ __all__ = [
     "BUG",
     "NO_TARGET",
     "ContentReceiver",
+    "Http2",
     "KnownHosts",
+    "OtherProtocol",
     "Refusal",
     "Request",
     "Response",

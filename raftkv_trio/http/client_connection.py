@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from math import inf
+from typing import Protocol
 
 import trio
 
@@ -76,6 +77,29 @@ _SLOW_HEAD = Refusal(
 )
 
 
+class OtherProtocol(Protocol):
+    """A connection that goes on with another protocol; the methods are those of `Connection`."""
+
+    async def run(self) -> None:
+        """Serve the client until one side ends. Cancellation gives up what is in progress."""
+        ...
+
+    def stop(self) -> None:
+        """Take no more requests; drop the connection at once if it is idle."""
+        ...
+
+    def idle_for_long(self) -> None:
+        """Drop the connection, which has been idle for too long."""
+        ...
+
+
+#: Makes a connection of HTTP/2 from the stream, the bytes that were read from it, and what is to be told each
+#: time that it becomes idle (True) or busy (False).
+Http2 = Callable[[TcpStream, bytes, Callable[[bool], None]], OtherProtocol]
+#: The preface of HTTP/2 begins so (RFC 9113, section 3.4), and no request of HTTP/1.1 does.
+HTTP_2_BEGINS = b"PRI "
+
+
 class Connection:
     """A client's connection; `run` serves it to its end.
 
@@ -86,6 +110,8 @@ class Connection:
             idle from its beginning or, with TLS, from the end of the handshake on.
         refusals: the pace at which the client's host is refused something.
         tls_failed: told why the TLS handshake has failed.
+        http_2: makes the connection that goes on if the client begins with the preface of HTTP/2; None: the
+            port speaks HTTP/1.1 only.
     """
 
     def __init__(
@@ -98,7 +124,10 @@ class Connection:
         refusals: Callable[[], Pace],
         stream: TcpStream,
         tls_failed: Callable[[str], object] = lambda reason: None,
+        http_2: Http2 | None = None,
     ) -> None:
+        self._http_2 = http_2
+        self._successor: OtherProtocol | None = None
         self._service = service
         self._app = app
         self._config = config
@@ -133,8 +162,13 @@ class Connection:
         try:
             with self._lifetime:
                 if not isinstance(self._stream, TlsStream) or await self._is_secured(self._stream):
-                    await self._serve()
-                    await self._linger()
+                    if self._http_2 is not None:
+                        self._successor = await self._choose_protocol(self._http_2)
+                    if self._successor is None:
+                        await self._serve()
+                        await self._linger()
+            if self._successor is not None:
+                await self._successor.run()
             if self._lifetime.cancelled_caught and self._receives_head and not self._stops:
                 self._lifetime = trio.CancelScope()
                 with self._lifetime:
@@ -150,12 +184,16 @@ class Connection:
         without an answer may send it again.
         """
         self._stops = True
-        if self._is_idle:
+        if self._successor is not None:
+            self._successor.stop()
+        elif self._is_idle:
             self._lifetime.cancel()
 
     def idle_for_long(self) -> None:
         """Drop the connection, which has been idle for too long, unless the head of a request is arriving."""
-        if not self._receives_head:
+        if self._successor is not None:
+            self._successor.idle_for_long()
+        elif not self._receives_head:
             self._lifetime.cancel()
 
     async def _is_secured(self, stream: TlsStream) -> bool:
@@ -174,6 +212,27 @@ class Connection:
         self._lifetime.deadline = inf
         self._set_idle(True)
         return True
+
+    async def _choose_protocol(self, http_2: Http2) -> "OtherProtocol | None":
+        """Who goes on with this connection: by its first bytes HTTP/2, or None for HTTP/1.1."""
+        first = b""
+        while len(first) < len(HTTP_2_BEGINS):
+            try:
+                data = await self._stream.receive_some(READ_HEAD_BYTES)
+            except GONE:
+                data = b""
+            if not data:
+                self._has_ended = True
+                break
+            first += data
+            self._lifetime.deadline = trio.current_time() + self._config.header_timeout_s
+        self._lifetime.deadline = inf
+        if first.startswith(HTTP_2_BEGINS):
+            return http_2(self._stream, first, self._set_idle)
+        self._parser.feed(first)
+        if self._has_ended:
+            self._parser.end()
+        return None
 
     async def _serve(self) -> None:
         """Answer requests in their order until there will be no more."""

@@ -16,7 +16,7 @@ from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.http.app_exchange import AppServer
-from raftkv_trio.http.client_connection import READ_BYTES, Connection
+from raftkv_trio.http.client_connection import READ_BYTES, Connection, Http2
 from raftkv_trio.http.messages import Refusal, Service, encode_refusal
 from raftkv_trio.http.places import Places
 from raftkv_trio.pace import Paces
@@ -46,6 +46,7 @@ async def serve_http(
     end_waiting: Callable[[], None] = lambda: None,
     purpose: str = CLIENTS,
     tls: Credentials | None = None,
+    http_2: Http2 | None = None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve clients until cancelled; `started` gives the bound port.
@@ -59,6 +60,7 @@ async def serve_http(
             that wait for something answer, without another wait, while their clients are still connected.
         purpose: what the port is for, in the log.
         tls: of the port; None: it speaks without TLS.
+        http_2: makes the connections of clients that speak HTTP/2; None: it is refused to them.
 
     Raises ConfigError if the address cannot be bound. Cancellation closes the listeners and idle connections
     at once; requests in progress have `GRACE_S` to end, and no connection outlives this call.
@@ -66,7 +68,7 @@ async def serve_http(
     if listeners is None:
         listeners = await _listen(config)
     try:
-        server = _Server(service, config, count_refused, end_waiting, tls)
+        server = _Server(service, config, count_refused, end_waiting, tls, http_2)
         await _serve(server, listeners, purpose, task_status)
     finally:
         _close(listeners)
@@ -161,8 +163,10 @@ class _Server:
         count_refused: Callable[[HTTPStatus], None] = lambda status: None,
         end_waiting: Callable[[], None] = lambda: None,
         tls: Credentials | None = None,
+        http_2: Http2 | None = None,
     ) -> None:
         self._service = service
+        self._http_2 = http_2
         self._tls = tls
         self._turns = Turns()  # of TLS handshakes
         self._failed_handshakes = LimitedLog(
@@ -230,6 +234,7 @@ class _Server:
             partial(self._refusals.of, host_of(address)),
             stream,
             self._failed_handshakes.note,
+            self._http_2,
         )
         if not self._places.take(connection, address, shakes_hands=self._tls is not None):
             self._count_refused(HTTPStatus.SERVICE_UNAVAILABLE)

@@ -68,7 +68,7 @@ from raftkv_trio.kv.results import (
     ResultForgotten,
     TxnResult,
 )
-from raftkv_trio.kv.store import Store
+from raftkv_trio.kv.store import HISTORY_LEVEL, Store
 from raftkv_trio.kv.txn import (
     TO_THE_LAST,
     Compact,
@@ -85,6 +85,7 @@ from raftkv_trio.kv.txn import (
 )
 
 __all__ = [
+    "HISTORY_LEVEL",
     "MAX_NESTING",
     "MAX_OPERATIONS",
     "MAX_PARTS",

@@ -55,7 +55,7 @@ from raftkv_trio.kv.txn import TO_THE_LAST, Compact, Compare, Delete, Get, Opera
 from raftkv_trio.state_machine import Committed
 
 #: Feature levels. At the first one, a store runs commands of versions 1 and 2 only, and has no history.
-FIRST_LEVEL, HIGHEST_LEVEL = 1, 2
+FIRST_LEVEL, HISTORY_LEVEL = 1, 2
 #: Of snapshots, by feature level.
 _VERSIONS = (1, 2)
 
@@ -110,7 +110,7 @@ class Store:
     @property
     def level(self) -> int:
         """The feature level (`set_level`)."""
-        return FIRST_LEVEL if self._space.history is None else HIGHEST_LEVEL
+        return FIRST_LEVEL if self._space.history is None else HISTORY_LEVEL
 
     def set_level(self, level: int) -> None:
         """Raise the feature level, which decides what versions of commands the store runs.
@@ -122,10 +122,10 @@ class Store:
         """
         if level == self.level:
             return
-        if level == HIGHEST_LEVEL:
+        if level == HISTORY_LEVEL:
             self._space.history = History(self.revision)
         elif level != FIRST_LEVEL:
-            raise UpgradeNeeded("the store is to be", level, HIGHEST_LEVEL)
+            raise UpgradeNeeded("the store is to be", level, HISTORY_LEVEL)
         elif (
             self.revision > EMPTY_REVISION
             or self.compacted_revision != NEVER_COMPACTED

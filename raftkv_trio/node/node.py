@@ -300,6 +300,17 @@ class Node:
         return self._view.measures()
 
     @property
+    def is_leader(self) -> bool:
+        """Whether this node leads, as far as it knows; cheaper than `status`."""
+        return self._parts.raw.role is StateRole.LEADER
+
+    @property
+    def next_free_id(self) -> int:
+        """The id after all that are or were in use, as far as this node has applied the log."""
+        envelope = self._parts.applier.membership.envelope
+        return max((*envelope.members, *envelope.removed)) + 1
+
+    @property
     def addresses(self) -> Mapping[int, PeerAddress]:
         """Where each member of the configuration listens for the others, by id; cheaper than `members`."""
         return self._parts.applier.membership.envelope.addresses

@@ -57,7 +57,7 @@ def restore_directory(
         node_id,
         replace(bootstrap, index=backup.meta.index),
         rng,
-        chunks=read_chunks(disk, backup.file),
+        chunks=read_chunks(disk, backup.file, is_backup=True),
         origin=backup.hash,
         segment_bytes=segment_bytes,
     )
@@ -71,7 +71,7 @@ def verify_backup(disk: Disk, file: Path, name: str | None = None) -> VerifiedSn
     """Read all of a backup; raises ConfigError, which calls it `name`, if it cannot be read or verified."""
     name = name or str(file)
     try:
-        return verify_snapshot(disk, file)
+        return verify_snapshot(disk, file, is_backup=True)
     except CorruptLog as error:
         raise ConfigError(
             f"{name} is no backup, or a damaged one: it does not verify at offset {error.offset}"

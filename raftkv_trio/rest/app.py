@@ -128,19 +128,20 @@ class RestService:
     Attributes:
         app: answers under `/-/`.
         requests: counts of the requests; the server adds those that it refuses itself.
+        hosts: the hosts under which clients may ask for the node.
     """
 
     def __init__(self, keys: Keys, app: "OperatorsApp", hosts: KnownHosts, requests: RequestCounts) -> None:
         self.app: ASGIFramework = app
         self.requests = requests
         self._keys = keys
-        self._hosts = hosts
+        self.hosts = hosts
 
     async def answer(self, request: Request) -> Response | None:
         """Answer a request, or leave it to `app`: None. A cancellation gives a write up."""
         key = request.origin_form()
         is_for_operators = key is not None and key.startswith(PREFIX)
-        refusal = refusal_of(request.method, request.fields, self._hosts)
+        refusal = refusal_of(request.method, request.fields, self.hosts)
         if refusal is not None:
             response = _refuse(refusal, is_for_operators=is_for_operators)
         elif is_for_operators:

@@ -21,6 +21,7 @@ import cbor2
 from raftkv_trio.errors import CorruptLog, DecodeError
 from raftkv_trio.payload.cbor import decode_payload, pack_conf_state, unpack_conf_state
 from raftkv_trio.raft.types import ConfState
+from raftkv_trio.storage.backup_trailer import TrailerReader
 from raftkv_trio.storage.disk import Disk, DiskFile
 
 _PART = struct.Struct(">II")
@@ -168,14 +169,18 @@ class SnapshotFile:
 class PartReader:
     """Verifies a snapshot file's bytes in order, in pieces of any size.
 
+    Args:
+        is_backup: whether a trailer may follow (`backup_trailer.py`).
+
     Attributes:
         verified_bytes: the length of the parts that verified so far, from where a transfer can go on.
         is_whole: the end was reached, and the hash is right.
         hash: the hash at the end, once the snapshot is whole; empty before.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_backup: bool = False) -> None:
         self._path = path
+        self._trailer = TrailerReader() if is_backup else None
         self._buffer = bytearray()
         self._position = self.verified_bytes = 0
         self._hash = blake2b(digest_size=HASH_BYTES)
@@ -216,18 +221,30 @@ class PartReader:
             self.hash = self._hash.digest()
             self._pass(HASH_BYTES)
             self.is_whole = True
-        if self.is_whole and self._buffer:  # bytes behind the end are damage too
-            raise self._corrupt()
+        if self.is_whole and self._buffer:
+            if self._trailer is None or not self._trailer.takes(self._buffer):
+                raise self._corrupt()  # bytes behind the end are damage too
+            self._buffer.clear()
         return parts
 
     def missing(self) -> CorruptLog:
         """The error for bytes that end before the snapshot does."""
         return self._corrupt()
 
+    def end(self) -> None:
+        """Take note that no more bytes come; raises CorruptLog if some are missing."""
+        # Each part may have verified, and yet the file ends too early: parts at its end are missing.
+        if not self.is_whole or not (self._trailer is None or self._trailer.is_right()):
+            raise self.missing()
+
     def _pass(self, length: int) -> None:
         # Counted and hashed only when it has verified: a transfer goes on from here, and nothing before this
         # is looked at again.
-        self._hash.update(memoryview(self._buffer)[:length])
+        passed = memoryview(self._buffer)[:length]
+        self._hash.update(passed)
+        if self._trailer is not None:
+            self._trailer.passed(passed)
+        passed.release()
         del self._buffer[:length]
         self.verified_bytes += length
 
@@ -248,16 +265,14 @@ def _parts(disk: Disk, path: Path, reader: PartReader) -> Generator[bytes, None,
         while data := file.read_at(offset, _READ_BYTES):
             yield from reader.feed(data)
             offset += len(data)
-        # Each part verified, and yet the file ends too early: parts at its end are missing.
-        if not reader.is_whole:
-            raise reader.missing()
+        reader.end()
     finally:
         file.close()
 
 
-def read_chunks(disk: Disk, path: Path) -> Generator[bytes, None, None]:
+def read_chunks(disk: Disk, path: Path, *, is_backup: bool = False) -> Generator[bytes, None, None]:
     """The state machine's chunks of a snapshot file, lazily; raises CorruptLog, OSError."""
-    parts = read_parts(disk, path)
+    parts = _parts(disk, path, PartReader(path, is_backup=is_backup))
     next(parts), next(parts)  # header and envelope
     yield from parts
 
@@ -272,9 +287,9 @@ class VerifiedSnapshot:
     size_bytes: int
 
 
-def verify_snapshot(disk: Disk, path: Path) -> VerifiedSnapshot:
+def verify_snapshot(disk: Disk, path: Path, *, is_backup: bool = False) -> VerifiedSnapshot:
     """Read all of a snapshot file; raises CorruptLog, with file and offset, and OSError."""
-    reader = PartReader(path)
+    reader = PartReader(path, is_backup=is_backup)
     parts = _parts(disk, path, reader)
     header = next(parts)
     for _ in parts:  # verified as they are read

@@ -17,7 +17,7 @@ from raftkv_trio.addresses import ClientAddress, PeerAddress
 from raftkv_trio.cli.commands import program
 from raftkv_trio.cli.serve import serve, server_config
 from raftkv_trio.cli.shared_flags import FLAG_OF, WITHOUT_VARIABLE
-from raftkv_trio.config import NodeConfig, RestConfig, ServerConfig
+from raftkv_trio.config import CompactionConfig, NodeConfig, RestConfig, ServerConfig
 from raftkv_trio.errors import ConfigError
 from tests.cli.program import run, serving
 
@@ -66,6 +66,16 @@ FLAGS = [
     Flag("--max-value-size", "0", rest(max_value_bytes=0)),
     Flag("--max-receiving-size", "9000000", rest(max_receiving_bytes=9_000_000)),
     Flag("--quota-bytes", "0", rest(quota_bytes=0)),
+    Flag("--etcd-port", "0", replace(BASE, etcd_port=0)),
+    Flag(
+        "--auto-compaction-mode",
+        "periodic",
+        replace(BASE, compaction=CompactionConfig(retention_revisions=None, retention_s=3600.0)),
+    ),
+    Flag(
+        "--auto-compaction-retention", "7", replace(BASE, compaction=CompactionConfig(retention_revisions=7))
+    ),
+    Flag("--max-history-bytes", "0", replace(BASE, compaction=CompactionConfig(max_history_bytes=0))),
     Flag("--max-connections", "1", rest(max_connections=1)),
     Flag("--host-whitelist", "a.example, \xe9", rest(host_whitelist=("a.example", "\xe9"))),
     Flag("--listen-metrics", "[::1]:9", rest(listen_metrics=PeerAddress("::1", 9))),
@@ -132,7 +142,11 @@ def test_every_field_that_a_flag_sets_is_in_the_table() -> None:
             if value != asdict(getattr(BASE, part))[field]
         }
         for flag in FLAGS
+        if flag.name not in ("--etcd-port", "--auto-compaction-mode")
     }
+    fields_of["--auto-compaction-retention"] = {"retention_s"}  # or in the other mode, `retention_revisions`
+    fields_of["--max-history-bytes"] = {"max_history_bytes"}
+    fields_of["--etcd-port"] = {"etcd_port"}
     fields_of["--id"].remove("data_dir")  # its default is made from the id
     fields_of["--heartbeat-interval"].remove("election_ticks")  # which are counted in it
     others = {"--join": {"join"}, "--no-root-members": {"root_members"}}
@@ -284,6 +298,32 @@ def test_a_host_name_of_the_whitelist_is_no_more_than_that(name: str) -> None:
         configured("--host-whitelist", name)
 
 
+@pytest.mark.parametrize(
+    ("mode", "retention", "expected"),
+    [
+        ("revision", "0", CompactionConfig(retention_revisions=None)),
+        ("periodic", "0", CompactionConfig(retention_revisions=None)),
+        ("periodic", "2", CompactionConfig(retention_revisions=None, retention_s=7200.0)),
+        ("periodic", "1h30m", CompactionConfig(retention_revisions=None, retention_s=5400.0)),
+        ("periodic", "1.5s250ms", CompactionConfig(retention_revisions=None, retention_s=1.75)),
+    ],
+)
+def test_what_is_kept_of_the_history(mode: str, retention: str, expected: CompactionConfig) -> None:
+    """etcd's two flags: 0 keeps all, and a number alone is hours in the periodic mode."""
+    arguments = ("--auto-compaction-mode", mode, "--auto-compaction-retention", retention)
+    assert configured(*arguments).compaction == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "retention"),
+    [("revision", "1h"), ("revision", "-1"), ("periodic", "soon"), ("periodic", "1h1"), ("periodic", "-1h")],
+)
+def test_a_retention_that_is_none(mode: str, retention: str) -> None:
+    """The error says what the mode takes."""
+    with pytest.raises(ConfigError, match=r"is no number of revisions|is no duration; write it as"):
+        configured("--auto-compaction-mode", mode, "--auto-compaction-retention", retention)
+
+
 def test_the_flag_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where both are there, the flag counts and not the variable."""
     monkeypatch.setenv("RAFTKV_TRIO_PORT", "1")
@@ -336,6 +376,8 @@ def test_the_page_of_flags_has_every_flag() -> None:
         "--join": "off",
         "--advertise-client": "where it listens",
         "--data-dir": "./raftkv-trio-ID",
+        "--etcd-port": "none",
+        "--auto-compaction-retention": "10000, or 1h",
         "--listen-peer": "its URL in --cluster",
         "--cluster-token": "none",
         "--host-whitelist": "none",

@@ -35,7 +35,7 @@ class Ports:
         self._others: dict[str, int] = {}
 
     def replace(self, text: str) -> str:
-        return re.sub(r"\b[1234]23(79|80)\b", lambda port: str(self.other(port[0])), text)
+        return re.sub(r"\b[1234]23(78|79|80)\b", lambda port: str(self.other(port[0])), text)
 
     def other(self, port: str) -> int:
         return self._others.setdefault(port, *find_free_ports(1))

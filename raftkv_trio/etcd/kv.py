@@ -1,0 +1,135 @@
+"""The KV service: ranges, puts, deletes, txns and compactions, on one replicated store.
+
+A write is one command in the log. A read waits for a quorum, unless it is serializable, and then reads what
+is applied on this node. So does a txn that only reads: no log entry is made for it.
+"""
+
+from collections.abc import Mapping
+
+from raftkv_trio.access import ReplicatedStore
+from raftkv_trio.access.compacting import compact
+from raftkv_trio.etcd.answers import (
+    delete_response,
+    put_response,
+    raise_failed,
+    range_response,
+    succeeded,
+    txn_response,
+)
+from raftkv_trio.etcd.errors import Fault
+from raftkv_trio.etcd.headers import header_of
+from raftkv_trio.etcd.operations import delete_of, get_of, is_serializable, put_of, txn_of
+from raftkv_trio.grpc import Code, RpcError
+from raftkv_trio.kv import (
+    HISTORY_LEVEL,
+    MAX_REQUEST_ID_BYTES,
+    CompactResult,
+    DeleteResult,
+    PutResult,
+    Txn,
+    TxnResult,
+    check_txn,
+    encode_command,
+    is_read_only,
+)
+from raftkv_trio.schema import rpc_pb2
+
+#: Etcd's default for `--max-request-bytes`: of a write, as the client has sent it.
+MAX_REQUEST_BYTES = 1536 * 1024
+Metadata = Mapping[str, str]
+
+
+class KvHandlers:
+    """Answers the calls of the KV service.
+
+    Every method raises RpcError, and errors for which `errors.rpc_error_of` knows etcd's text. Cancellation
+    gives a write up; it may or may not be applied.
+    """
+
+    def __init__(self, replicated: ReplicatedStore) -> None:
+        self._replicated = replicated
+        self._node = replicated.node
+        self._store = replicated.store
+
+    async def range(self, request: rpc_pb2.RangeRequest, metadata: Metadata) -> rpc_pb2.RangeResponse:
+        """The key-values of a range, at the present or at a past revision."""
+        if not request.key:
+            raise Fault.EMPTY_KEY.error()
+        await self._wait_readable(is_serializable=request.serializable)
+        result = self._store.read(get_of(request))
+        return range_response(request, result, header_of(self._replicated, self._store.revision))
+
+    async def put(self, request: rpc_pb2.PutRequest, metadata: Metadata) -> rpc_pb2.PutResponse:
+        """Put one key."""
+        _check_size(request)
+        txn = Txn((), (put_of(request),), (), self._replicated.quota_bytes)
+        result = await self._run(txn, metadata)
+        [put] = result.results
+        assert isinstance(put, PutResult)
+        return put_response(request, put, header_of(self._replicated, result.revision))
+
+    async def delete_range(
+        self, request: rpc_pb2.DeleteRangeRequest, metadata: Metadata
+    ) -> rpc_pb2.DeleteRangeResponse:
+        """Delete the keys of a range."""
+        _check_size(request)
+        result = await self._run(Txn((), (delete_of(request),), ()), metadata)
+        [delete] = result.results
+        assert isinstance(delete, DeleteResult)
+        return delete_response(request, delete, header_of(self._replicated, result.revision))
+
+    async def txn(self, request: rpc_pb2.TxnRequest, metadata: Metadata) -> rpc_pb2.TxnResponse:
+        """Run one of two lists of operations, at one revision."""
+        txn = txn_of(request, self._replicated.quota_bytes)
+        if is_read_only(txn):
+            check_txn(txn)
+            await self._wait_readable(is_serializable=is_serializable(request))
+            result = self._store.read_txn(txn)
+        else:
+            _check_size(request)
+            result = await self._run(txn, metadata)
+        return txn_response(request, result, header_of(self._replicated, result.revision))
+
+    async def compact(
+        self, request: rpc_pb2.CompactionRequest, metadata: Metadata
+    ) -> rpc_pb2.CompactionResponse:
+        """Forget what no read at this revision, or a later one, can see."""
+        if self._store.level < HISTORY_LEVEL:
+            raise Fault.NOT_CAPABLE.error()
+        if request.revision < 0:
+            raise Fault.COMPACTED.error()
+        result = await compact(self._replicated, request.revision)
+        if not isinstance(result, CompactResult):
+            raise_failed(result)
+        return rpc_pb2.CompactionResponse(header=header_of(self._replicated, self._store.revision))
+
+    async def _wait_readable(self, *, is_serializable: bool) -> None:
+        if not is_serializable:
+            await self._replicated.wait_readable()
+        elif self._node.is_restoring:
+            raise Fault.UNHEALTHY.error()
+
+    async def _run(self, txn: Txn, metadata: Metadata) -> TxnResult:
+        """Put a txn into the log, and return its result."""
+        if self._store.level < HISTORY_LEVEL:
+            raise Fault.NOT_CAPABLE.error()
+        applied = await self._replicated.write(encode_command(txn, request_id=request_id_in(metadata)))
+        return succeeded(applied.result)
+
+
+def request_id_in(metadata: Metadata) -> bytes | None:
+    """The id by which a client's retry is known; None if the request has none. Raises RpcError."""
+    value = metadata.get("idempotency-key")
+    if value is None:
+        return None
+    request_id = value.encode()
+    if not 1 <= len(request_id) <= MAX_REQUEST_ID_BYTES:
+        raise RpcError(
+            Code.INVALID_ARGUMENT, f"etcdserver: an Idempotency-Key has 1 to {MAX_REQUEST_ID_BYTES} bytes"
+        )
+    return request_id
+
+
+def _check_size(request: rpc_pb2.PutRequest | rpc_pb2.DeleteRangeRequest | rpc_pb2.TxnRequest) -> None:
+    if request.ByteSize() > MAX_REQUEST_BYTES:
+        raise Fault.TOO_LARGE.error()

@@ -1,0 +1,106 @@
+"""Real servers of etcd's API, each a process of its own: etcd, to compare with, and ours."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+
+from tests.conftest import find_free_ports
+
+PATIENCE_S = 60.0
+HOST = "127.0.0.1"
+
+needs_etcd = pytest.mark.skipif(
+    shutil.which("etcd") is None or shutil.which("etcdctl") is None,
+    reason="etcd is not installed (Debian: apt-get install etcd-server etcd-client)",
+)
+
+
+class ApiServer:
+    """A server of etcd's API.
+
+    Attributes:
+        name: for messages of tests.
+        port: of the API, gRPC and JSON.
+    """
+
+    def __init__(self, name: str, port: int) -> None:
+        self.name = name
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def wait_ready(self) -> None:
+        """Return when the server answers a linearizable read."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                answer = httpx.post(f"{self.url}/v3/kv/range", json={"key": "AA=="}, timeout=PATIENCE_S)
+                if answer.status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < deadline, f"{self.name} is not ready"
+            time.sleep(0.02)
+
+    def channel(self) -> grpc.Channel:
+        return grpc.insecure_channel(f"{HOST}:{self.port}")
+
+
+@contextmanager
+def process(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, whose output goes into a file; it is ended with the block."""
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as running:
+        try:
+            yield running
+        finally:
+            running.send_signal(signal.SIGTERM)
+            try:
+                running.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                raise
+
+
+@contextmanager
+def open_etcd(directory: Path, *arguments: str) -> Iterator[ApiServer]:
+    """A single etcd with an empty store."""
+    port, peer_port = find_free_ports(2)
+    client, peer = f"http://{HOST}:{port}", f"http://{HOST}:{peer_port}"
+    command = [
+        *("etcd", "--name", "etcd1", "--data-dir", str(directory / "etcd")),
+        *("--listen-client-urls", client, "--advertise-client-urls", client),
+        *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+        *("--initial-cluster", f"etcd1={peer}", *arguments),
+    ]
+    directory.mkdir(parents=True, exist_ok=True)
+    with process(command, directory / "etcd.log"):
+        server = ApiServer("etcd", port)
+        server.wait_ready()
+        yield server
+
+
+@contextmanager
+def open_node(directory: Path, *arguments: str) -> Iterator[ApiServer]:
+    """A single node of ours with an empty store, which keeps all of its history."""
+    port, rest_port, peer_port = find_free_ports(3)
+    command = [
+        *(sys.executable, "-m", "raftkv_trio", "serve", "--cluster", f"http://{HOST}:{peer_port}"),
+        *("--port", str(rest_port), "--etcd-port", str(port), "--data-dir", str(directory / "node")),
+        *("--auto-compaction-retention", "0", *arguments),
+    ]
+    directory.mkdir(parents=True, exist_ok=True)
+    with process(command, directory / "node.log"):
+        server = ApiServer("raftkv-trio", port)
+        server.wait_ready()
+        yield server
