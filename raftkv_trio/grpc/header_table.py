@@ -26,7 +26,8 @@ FIELD_BYTES = 32
 TABLE_OF_NONE = b"\x20"
 _INDEXED, _REMEMBERED, _TABLE_SIZE = 0x80, 0x40, 0x20
 _MAX_NUMBER_BYTES = 4
-_KNOWN_BLOCKS = 64
+# What is remembered of a connection: so many blocks, of lists of so many bytes at most.
+_KNOWN_BLOCKS, _KNOWN_LIST_BYTES = 16, 2048
 
 #: Fields of the static table that our heads need whole.
 _WHOLE = {
@@ -62,7 +63,7 @@ class HeadDecoder(Generic[T]):
         if known is not None:
             return known
         try:
-            fields, keeps_table = self._fields(block)
+            fields, size, keeps_table = self._fields(block)
         except (HPACKError, IndexError) as error:
             raise ConnectionFault(
                 ErrorCode.COMPRESSION_ERROR, "a header block that cannot be decoded"
@@ -70,14 +71,14 @@ class HeadDecoder(Generic[T]):
         if not keeps_table:
             self._known.clear()
         result = self._read(fields)
-        if keeps_table:
+        if keeps_table and size <= _KNOWN_LIST_BYTES and len(block) <= _KNOWN_LIST_BYTES:
             if len(self._known) >= _KNOWN_BLOCKS:
                 self._known.clear()
             self._known[block] = result
         return result
 
-    def _fields(self, block: bytes) -> tuple[list[Field] | None, bool]:
-        """The list, None if it is too large, and whether the table stays as it was.
+    def _fields(self, block: bytes) -> tuple[list[Field] | None, int, bool]:
+        """The list, None if it is too large; its size; and whether the table stays as it was.
 
         A list that is too large is decoded to its end, but not kept: the table goes on with the next block.
         """
@@ -106,9 +107,7 @@ class HeadDecoder(Generic[T]):
             size += len(field[0]) + len(field[1]) + FIELD_BYTES
             if size <= self._max_bytes:
                 fields.append(field)
-            else:
-                fields.clear()
-        return (fields if size <= self._max_bytes else None), keeps_table
+        return (fields if size <= self._max_bytes else None), size, keeps_table
 
     def _resize(self, block: bytes, at: int, *, is_first: bool) -> int:
         size, at = _number(block, at, 0x1F)

@@ -36,6 +36,8 @@ SEND_CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
 SEND_AHEAD_BYTES = 64 * 1024
 LINGER_S = 1.0
 LINGER_BYTES = 4 * 1024 * 1024
+#: So often in `send_timeout_s` it is looked for responses that do not go on.
+SWEEPS = 4
 MAX_PARKED_TASKS = 512  # of all connections of a server
 #: With these a client is told that it asks for what it cannot have, whatever is stored.
 REFUSALS = frozenset((Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED))
@@ -86,7 +88,9 @@ class GrpcConnection:
         self._is_idle = True
         self._is_writing = False
         self._inside_since: float | None = None  # the beginning of something has arrived, but not its end
-        self._stalled: dict[Call, tuple[float, int]] = {}  # since when, and how much was to be sent then
+        # Responses that wait for a window: since when, and how much was to be sent then.
+        self._stalled: dict[Call, tuple[float, int]] = {}
+        self._sweep_at: float | None = None  # when these are looked at again; None: none waits
         self._counted_bytes = 0  # of this connection, in the load's count of what is queued
         self._to_write = Wakeup()
         self._room = trio.lowlevel.ParkingLot()  # streaming handlers that have too much to be sent
@@ -200,7 +204,7 @@ class GrpcConnection:
             or self._inside_since is not None
             or end.arriving
             or end.blocked
-            or self._stalled
+            or self._sweep_at is not None
         ):
             self._set_deadline()
 
@@ -223,19 +227,14 @@ class GrpcConnection:
                     break
                 call.since = now
             deadline = min(deadline, next(iter(end.arriving.values())).since + limits.body_timeout_s)
-        if end.blocked or self._stalled:
-            self._note_stalled(now)
-            if self._stalled:
-                deadline = min(deadline, next(iter(self._stalled.values()))[0] + limits.send_timeout_s)
+        if end.blocked:
+            if self._sweep_at is None:
+                self._sweep_at = now + limits.send_timeout_s / SWEEPS
+            deadline = min(deadline, self._sweep_at)
+        else:
+            self._sweep_at = None
+            self._stalled.clear()
         self._reading.deadline = deadline
-
-    def _note_stalled(self, now: float) -> None:
-        for call in [call for call in self._stalled if call.id not in self._end.blocked]:
-            del self._stalled[call]
-        for call in self._end.blocked.values():
-            # A stream waits until the client reads, for as long as the client likes.
-            if call.method.is_unary and call not in self._stalled:
-                self._stalled[call] = now, call.unsent_bytes
 
     def _end_slow(self) -> None:
         """A deadline has passed: end what the client has not done in time."""
@@ -246,13 +245,24 @@ class GrpcConnection:
             if now < call.since + limits.body_timeout_s:
                 break
             end.finish(call, Code.CANCELLED, "the request did not arrive in time")
-        for call, (since, unsent) in list(self._stalled.items()):
-            if now < since + limits.send_timeout_s:
-                break
-            del self._stalled[call]
-            if unsent - call.unsent_bytes < SEND_CHUNK_BYTES:
-                end.reset(call, ErrorCode.CANCEL)
+        if self._sweep_at is not None and now >= self._sweep_at:
+            self._sweep_at = None
+            self._sweep(now)
         self._after_call()
+
+    def _sweep(self, now: float) -> None:
+        """Look at the responses that wait for a window; reset those that have not gone on for too long."""
+        end, noted, self._stalled = self._end, self._stalled, {}
+        for call in list(end.blocked.values()):
+            if not call.method.is_unary:
+                continue  # a stream waits until the client reads, for as long as the client likes
+            since, unsent = noted.get(call, (now, call.unsent_bytes))
+            if now >= since + self._limits.send_timeout_s:
+                if unsent - call.unsent_bytes < SEND_CHUNK_BYTES:
+                    end.reset(call, ErrorCode.CANCEL)
+                    continue
+                since, unsent = now, call.unsent_bytes
+            self._stalled[call] = since, unsent
 
     # ------------------------------------------------------------ writing
 
@@ -497,7 +507,7 @@ class GrpcConnection:
             self._note_idle()
             if end.is_stopping:
                 self._to_write.set()
-        if end.blocked:
+        if end.blocked and self._sweep_at is None:
             self._set_deadline()
 
     def _check_queue(self) -> None:

@@ -138,9 +138,9 @@ def endure(process: Process, examples: int) -> list[int]:
 
 
 def test_made_connections(process: Process) -> None:
-    """Every kind of nonsense on 300 connections; GOAWAY has codes of many kinds."""
-    codes = endure(process, 300)
-    assert len(codes) > 100
+    """Every kind of nonsense on 200 connections; GOAWAY has codes of many kinds."""
+    codes = endure(process, 200)
+    assert len(codes) > 50
     assert {ErrorCode.PROTOCOL_ERROR, ErrorCode.FRAME_SIZE_ERROR, ErrorCode.ENHANCE_YOUR_CALM} <= set(codes)
 
 

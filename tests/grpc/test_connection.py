@@ -206,6 +206,8 @@ async def test_a_response_for_which_the_client_gives_no_window() -> None:
         assert frames.read_number((await wire.hear(RST_STREAM))[3]) == ErrorCode.CANCEL
         await wire.say(request(3, b""))
         assert (await wire.hear(DATA))[3] == message(b"")
+        await wire.say(request(5, b"x" * 50))  # and the same again, after a while in which nothing waited
+        assert frames.read_number((await wire.hear(RST_STREAM))[3]) == ErrorCode.CANCEL
 
 
 async def test_a_stream_that_nobody_reads_may_wait() -> None:
