@@ -69,6 +69,10 @@ class StoreFull(ProposalError):
     """The store has reached its quota; certainly not applied."""
 
 
+class RequestIdReused(ProposalError):
+    """The id of a request names another one, or one whose result is gone; certainly not applied now."""
+
+
 class ChangeRefused(ProposalError):
     """The change of members is not possible, or not safe now; certainly not applied."""
 

@@ -5,8 +5,8 @@ import trio
 from raftkv_trio.access.full_store import FullStoreLog
 from raftkv_trio.access.waiting import wait_applied, wait_readable
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import StoreFull
-from raftkv_trio.kv import OverQuota, Store
+from raftkv_trio.errors import RequestIdReused, StoreFull
+from raftkv_trio.kv import OverQuota, RequestReused, ResultForgotten, Store
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.membership import ChangeRequest
@@ -48,7 +48,7 @@ class ReplicatedStore:
         """Wait until a command is applied here.
 
         Raises ProposalError: its class says whether the command may still be applied; StoreFull if it met its
-        quota. Cancellation gives the command up.
+        quota, RequestIdReused if it was not run for its request id. Cancellation gives the command up.
         """
         applied = await wait_applied(self.node, proposal, self._config)
         if isinstance(applied.result, OverQuota):
@@ -57,6 +57,16 @@ class ReplicatedStore:
                 f"The store is full: it holds {applied.result.size_bytes} bytes of keys and values, and its"
                 f" quota is {applied.result.quota_bytes}; delete keys, or raise the quota on all members"
                 " (`raftkv-trio serve --quota-bytes`)"
+            )
+        if isinstance(applied.result, RequestReused):
+            raise RequestIdReused(
+                "Another request had this Idempotency-Key; give each request a key of its own; this one is"
+                " certainly not applied"
+            )
+        if isinstance(applied.result, ResultForgotten):
+            raise RequestIdReused(
+                f"This request was applied before, at revision {applied.result.revision}; its result was too"
+                " large to be kept, and it is not applied again"
             )
         if not self.node.is_restoring:
             self._full_store.written(self.store.size_bytes)

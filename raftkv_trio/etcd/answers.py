@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from raftkv_trio.etcd.errors import error_of_failure
-from raftkv_trio.grpc import Code, RpcError
 from raftkv_trio.kv import (
     DeleteResult,
     Failed,
@@ -12,8 +11,6 @@ from raftkv_trio.kv import (
     KeyValue,
     OperationResult,
     PutResult,
-    RequestReused,
-    ResultForgotten,
     TxnResult,
 )
 from raftkv_trio.schema import kv_pb2, rpc_pb2
@@ -38,17 +35,6 @@ def raise_failed(result: object) -> NoReturn:
     """Raise RpcError for the result of a command that was not run."""
     if isinstance(result, Failed):
         raise error_of_failure(result.failure)
-    if isinstance(result, RequestReused):
-        raise RpcError(
-            Code.INVALID_ARGUMENT,
-            "etcdserver: another request had this Idempotency-Key; give each request a key of its own",
-        )
-    if isinstance(result, ResultForgotten):
-        raise RpcError(
-            Code.ALREADY_EXISTS,
-            f"etcdserver: this request was run before, at revision {result.revision}; its result was too"
-            " large to be kept",
-        )
     raise TypeError(f"the store refused a command of this API: {result}")
 
 

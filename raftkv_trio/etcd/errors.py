@@ -18,6 +18,7 @@ from raftkv_trio.errors import (
     OutcomeUnknown,
     Overloaded,
     RaftKVError,
+    RequestIdReused,
     SnapshotNotTaken,
     StoreFull,
     TooLarge,
@@ -105,6 +106,8 @@ def rpc_error_of(error: RaftKVError) -> RpcError | None:
     if isinstance(error, ChangeRefused) and not isinstance(error, NoSuchMember):
         # etcd has no text for most of our reasons, and clients compare none of its own.
         return RpcError(Code.FAILED_PRECONDITION, f"etcdserver: {error}")
+    if isinstance(error, RequestIdReused):
+        return RpcError(Code.INVALID_ARGUMENT, f"etcdserver: {error}")
     if isinstance(error, CommandFailed):
         return error_of_failure(error.failure)
     if isinstance(error, InvalidTxn):

@@ -206,7 +206,7 @@ class RequestReused(NamedTuple):
     @property
     def refused_as(self) -> str:
         """Counted under its own name."""
-        return "request_reused"
+        return "request_id_reused"
 
 
 class ResultForgotten(NamedTuple):

@@ -12,10 +12,12 @@ from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.replicated_store import MAX_KEY_BYTES
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.config import RestConfig
-from raftkv_trio.errors import ConfigError, MalformedRequest, RaftKVError
+from raftkv_trio.errors import CommandRefused, ConfigError, MalformedRequest, RaftKVError
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.http import BUG, NO_TARGET, ContentReceiver, Request, Response, plain
 from raftkv_trio.kv import (
+    HISTORY_LEVEL,
+    MAX_REQUEST_ID_BYTES,
     Delete,
     DeleteResult,
     GetResult,
@@ -24,7 +26,7 @@ from raftkv_trio.kv import (
     Put,
     PutResult,
     TxnResult,
-    encode_txn,
+    encode_command,
 )
 from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
@@ -139,11 +141,13 @@ class KeyHandlers:
     async def _put(self, request: Request, key: bytes) -> Response:
         trace = trace_if_asked(request, self._node)
         await request.will_wait()
-        preconditions = await self._without_lost_tags(parse_preconditions(request.lines), key)
+        preconditions = parse_preconditions(request.lines)
+        request_id = self._request_id(request, preconditions)
+        preconditions = await self._without_lost_tags(preconditions, key)
         value = await self._contents.receive(request)
         # The quota travels with the command, whatever this node's store holds: it may be far behind.
         txn = preconditions.guard(key, Put(key, value), self._replicated.quota_bytes)
-        proposal = self._node.submit(encode_txn(txn))
+        proposal = self._node.submit(encode_command(txn, request_id=request_id))
         if trace is not None:
             trace.follow(proposal)
         del value  # from here on the command waits, and the node bounds commands
@@ -158,8 +162,10 @@ class KeyHandlers:
         is_member = self._config.root_members and _MEMBER_PATH.fullmatch(key)
         if is_member and preconditions.if_match is None:
             return await self._remove_member(key)
+        request_id = self._request_id(request, preconditions)
         preconditions = await self._without_lost_tags(preconditions, key)
-        proposal = self._node.submit(encode_txn(preconditions.guard(key, Delete(key))))
+        txn = preconditions.guard(key, Delete(key))
+        proposal = self._node.submit(encode_command(txn, request_id=request_id))
         applied, result = await self._outcome(proposal)
         if isinstance(result, GetResult) and result.key_values:
             return self._precondition_failed(request, *result.key_values)
@@ -167,6 +173,27 @@ class KeyHandlers:
             return self._written(applied, result)
         # A missing key is 404 whatever the preconditions say (RFC 9110, section 13.2.1).
         return plain(HTTPStatus.NOT_FOUND, NO_KEY_TO_DELETE)
+
+    def _request_id(self, request: Request, preconditions: Preconditions) -> bytes | None:
+        """The id by which a retry of a write is known; None if the request has none.
+
+        Raises MalformedRequest, and CommandRefused while a member could not remember it.
+        """
+        lines = request.lines(b"idempotency-key")
+        if not lines:
+            return None
+        request_id = lines[0].encode("latin-1")
+        if len(lines) > 1 or not 1 <= len(request_id) <= MAX_REQUEST_ID_BYTES:
+            raise MalformedRequest(f"Idempotency-Key has 1 to {MAX_REQUEST_ID_BYTES} bytes, in one line")
+        if preconditions.tag_count > 1:
+            # Which of them matter depends on the state, so that a retry would be another command.
+            raise MalformedRequest("With Idempotency-Key, name one entity tag at most")
+        if self._store.level < HISTORY_LEVEL:
+            raise CommandRefused(
+                "Idempotency-Key is not known by all members; upgrade them, or leave it out;"
+                " the write is certainly not applied"
+            )
+        return request_id
 
     async def _without_lost_tags(self, preconditions: Preconditions, key: bytes) -> Preconditions:
         """The preconditions with one tag or none, so that the command has the key in a compare once."""

@@ -12,6 +12,7 @@ from raftkv_trio.errors import (
     OutcomeUnknown,
     Overloaded,
     RaftKVError,
+    RequestIdReused,
     SlowRequest,
     SnapshotNotTaken,
     StoreFull,
@@ -33,6 +34,7 @@ _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     StoreFull: HTTPStatus.INSUFFICIENT_STORAGE,
     SnapshotNotTaken: HTTPStatus.INSUFFICIENT_STORAGE,
     NoSuchMember: HTTPStatus.NOT_FOUND,
+    RequestIdReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     ChangeRefused: HTTPStatus.CONFLICT,
 }
 
