@@ -68,5 +68,5 @@ class StreamedContent:
         fields = dict(self._response.fields)
         if self._is_chunked:
             fields["Transfer-Encoding"] = "chunked"
-        self.closes = self._connection.closes_after(self._request) or not self._is_chunked
+        self.closes = self._connection.closes_after(self._request)  # always with HTTP/1.0
         return encode_head(self._response.status, fields.items(), closes=self.closes)

@@ -113,7 +113,6 @@ def _message_setter(name: str) -> Setter:
 def _messages_setter(name: str) -> Setter:
     def set_messages(message: Message, values: Any, depth: int) -> None:
         messages = getattr(message, name)
-        del messages[:]  # the same list may be there in camel case
         for value in _list_in(name, values):
             _fill(messages.add(), value, depth + 1)
 

@@ -49,7 +49,6 @@ class Splitter:
         value = bytes(self._rest[:end])
         del self._rest[:end]
         self._at = self._depth = 0
-        self._is_in_string = False
         return value
 
     def _end_of_value(self) -> int | None:

@@ -104,6 +104,8 @@ def test_what_etcd_takes(content: bytes) -> None:
         b'{"x":\x0b1}',
         b'{"x":"\x01"}',
         b'{"x":\xff}',
+        b'\x0b{"key":"YQ=="}',
+        b'\xc2\xa0{"key":"YQ=="}',
         b"\xff",
         b'{"x":' + b"[" * 100_000,
         b'{"x":"\\x"}',
