@@ -48,6 +48,7 @@ _MAX_ITEMS = 6 + 3 * MAX_OPERATIONS * 5  # the command, version, lists, quota; e
 _MAX_DEPTH_3 = 4 + 2 * MAX_NESTING  # a command, its body; a txn's lists and their items; the rest is spare
 _MAX_ITEMS_3 = 16 + MAX_PARTS * 7  # each compare and operation is a list, and has six items at most
 _MAX_INT = 2**63 - 1
+_PLAIN = (None, False, False)  # lease, and whether the put keeps value and lease
 _FORM = "a command does not have the form of a txn"
 
 
@@ -103,6 +104,8 @@ def encode_command(
     """
     if request_id is not None and (isinstance(command, Compact) or not request_id):
         raise InvalidTxn("only a txn has a request id, and an id is not empty")
+    if request_id is None and (put := _plain_put(command)) is not None:
+        return _encode_put(put, command.quota_bytes)  # type: ignore[union-attr]  # no compaction has a put
     if isinstance(command, Compact):
         return cbor2.dumps([3, None, [int(_Body.COMPACT), command.revision]])
     check_txn(command)
@@ -128,6 +131,8 @@ def decode_command(command: bytes) -> Txn | Compact:
 
     Raises UpgradeNeeded for a command of a newer version, and InvalidTxn for any other bytes.
     """
+    # Before anything else: a newer version may nest deeper, or have other fields.
+    check_version(command)
     return decode_request(command)[0] if is_version_3(command) else decode_old(command)
 
 
@@ -138,9 +143,7 @@ def is_version_3(command: bytes) -> bool:
 
 
 def decode_old(command: bytes) -> Txn:
-    """Decode a command of version 1 or 2; raises as `decode_command`."""
-    # Before anything else: a newer version may nest deeper, or have other fields.
-    check_version(command)
+    """Decode a command of version 1 or 2; raises InvalidTxn."""
     value = _decode(command, _MAX_DEPTH, _MAX_ITEMS)
     return _single_put(value) or _any_old(value)
 
@@ -171,6 +174,22 @@ def _decode(command: bytes, max_depth: int, max_items: int) -> object:
 
 
 # ------------------------------------------------------------ versions 1 and 2
+
+
+def _plain_put(txn: Txn | Compact) -> Put | None:
+    """The put of a txn that is this put alone, with neither lease nor field to keep; None of any other."""
+    if type(txn) is Txn and not txn.compares and not txn.failure and len(txn.success) == 1:
+        put = txn.success[0]
+        if type(put) is Put and put.key and put[2:] == _PLAIN:
+            return put
+    return None
+
+
+def _encode_put(put: Put, quota_bytes: int | None) -> bytes:
+    operations = [[1, put.key, put.value, None]]
+    if quota_bytes is None:
+        return cbor2.dumps([1, [], operations, []])
+    return cbor2.dumps([2, [], operations, [], quota_bytes])
 
 
 def _is_old(txn: Txn) -> bool:

@@ -79,20 +79,18 @@ class History:
 
     # ------------------------------------------------------------ changes
 
-    def supersede(self, key: bytes, old: bytes, revision: int) -> tuple[bytes, bool]:
-        """A revision puts or deletes a key that has the record `old`.
+    def supersede(self, key: bytes, old: bytes, old_revision: int) -> bytes:
+        """A later revision puts or deletes a key that has the record `old`, of `old_revision`.
 
         Returns the object that stands for the key already, so that `changes` need no object of their own for
-        each revision, and whether the record is kept: not if the same revision made it.
+        each revision.
         """
-        mod_revision = mod_revision_of(old)
-        if mod_revision >= self.first_revision and mod_revision < revision:
-            change = self.changes[mod_revision - self.first_revision]
+        place = old_revision - self.first_revision
+        if place >= 0:
+            change = self.changes[place]
             key = change[change.index(key)] if isinstance(change, tuple) else change
-        is_kept = mod_revision != revision
-        if is_kept:
-            self.add(key, old)
-        return key, is_kept
+        self.add(key, old)
+        return key
 
     def bury(self, key: bytes, revision: int) -> bytes:
         """A revision deletes the key, which is superseded already; returns the tombstone."""
@@ -115,11 +113,8 @@ class History:
         self._replace(key, records, records[:-1])
         return key, dropped
 
-    def note(self, revision: int, changed: list[bytes]) -> int:
-        """A revision has changed these keys, in order; returns the digest of their order."""
-        if len(changed) == 1:
-            self.changes.append(changed[0])
-            return 0
+    def note_many(self, revision: int, changed: list[bytes]) -> int:
+        """A revision has made these changes, in order; returns the digest of their order."""
         keys = tuple(dict.fromkeys(changed))
         self.changes.append(keys if len(keys) > 1 else keys[0])
         runs = runs_of(keys)
@@ -171,7 +166,7 @@ class History:
         return change if isinstance(change, tuple) else (change,)
 
     def order_digest_of(self, revision: int) -> int:
-        """The digest of the order of a revision's changes, as `note` returned it."""
+        """The digest of the order of a revision's changes, as `note_many` returned it."""
         return order_digest(revision, self.orders.get(revision, ()))
 
     # ------------------------------------------------------------ compaction

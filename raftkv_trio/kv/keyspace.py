@@ -18,13 +18,14 @@ from raftkv_trio.kv.history import EMPTY_REVISION, History
 from raftkv_trio.kv.history_snapshot import HistoryBuilder, HistoryReader
 from raftkv_trio.kv.record import (
     DIGEST_BYTES,
+    HEAD_BYTES,
     KeyValue,
     bytes_of_revision,
-    create_revision_and_version,
     digest_of,
     is_tombstone,
     mod_revision_of,
     pack,
+    revisions_and_version_of,
     size_of,
     unpack,
 )
@@ -139,37 +140,37 @@ class Keyspace:
 
     def put(self, put: Put, revision: int, changed: list[bytes]) -> PutResult:
         """Put a key at a new revision, and add it to `changed`."""
+        # A start does this for each entry of the log, so it has few calls, and makes few objects.
         key, value, lease, keeps_value, keeps_lease = put
-        old = self.records.get(key)
+        history = self.history
+        old: bytes | None = self.records.get(key)
         if old is None:
-            create_revision, version = revision, 0
+            create_revision, version = revision, 1
+            grown_bytes = len(key) + len(value)
+            dropped = None
+            if history is not None and history.dead:
+                key, dropped = history.revive(key, revision)
         else:
-            create_revision, version = create_revision_and_version(old)
+            create_revision, old_revision, version = revisions_and_version_of(old)
+            version += 1
             if keeps_value or keeps_lease:
                 present = unpack(key, old)
                 value = present.value if keeps_value else value
                 lease = present.lease if keeps_lease else lease
-        version += 1
+            grown_bytes = len(value) + HEAD_BYTES - len(old)
+            dropped = old
+            if history is not None and old_revision != revision:
+                key = history.supersede(key, old, old_revision)
+                dropped = None
         record = pack(value, create_revision, revision, version, lease)
         digests = digest_of(key, record)
-        size_bytes = self.size_bytes + size_of(key, record)
-        if old is not None:
-            size_bytes -= size_of(key, old)
-            if self.history is None:
-                digests -= digest_of(key, old)
-            else:
-                key, is_kept = self.history.supersede(key, old, revision)
-                if not is_kept:
-                    digests -= digest_of(key, old)
-        elif self.history is not None and self.history.dead:
-            key, dropped = self.history.revive(key, revision)
-            if dropped is not None:
-                digests -= digest_of(key, dropped)
+        if dropped is not None:
+            digests -= digest_of(key, dropped)
         if self.views:
             self._keep_for_views(key, old)
         # The map keeps the key that it has: a second object of the same key would cost memory.
         self.records[key] = record
-        self.size_bytes = size_bytes
+        self.size_bytes += grown_bytes
         self.digest_sum = (self.digest_sum + digests) & _DIGEST_MASK
         changed.append(key)
         return PutResult(KeyValue(key, value, create_revision, revision, version, lease), old)
@@ -191,10 +192,12 @@ class Keyspace:
         if self.history is None:
             digests -= digest_of(key, old)
         else:
-            key, is_kept = self.history.supersede(key, old, revision)
-            digests += digest_of(key, self.history.bury(key, revision))
-            if not is_kept:
+            old_revision = mod_revision_of(old)
+            if old_revision != revision:
+                key = self.history.supersede(key, old, old_revision)
+            else:  # this txn made it, so no read can see it
                 digests -= digest_of(key, old)
+            digests += digest_of(key, self.history.bury(key, revision))
         self.size_bytes -= size_of(key, old)
         self.digest_sum = (self.digest_sum + digests) & _DIGEST_MASK
         changed.append(key)
@@ -203,10 +206,13 @@ class Keyspace:
     def finish(self, revision: int, changed: list[bytes]) -> None:
         """The revision has changed these keys, in order, and is the store's now."""
         self.revision = revision
-        if self.history is not None:
-            order = self.history.note(revision, changed)
-            if order:
-                self.digest_sum = (self.digest_sum + order) & _DIGEST_MASK
+        if self.history is None:
+            return
+        if len(changed) == 1:
+            self.history.changes.append(changed[0])
+        else:
+            order = self.history.note_many(revision, changed)
+            self.digest_sum = (self.digest_sum + order) & _DIGEST_MASK
 
     def _keep_for_views(self, key: bytes, old: bytes | None) -> None:
         for view in self.views:

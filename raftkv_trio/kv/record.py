@@ -9,6 +9,7 @@ collector looks at: with a million keys, one of its full rounds stops the node f
 `KeyValue` is made when somebody asks for it. This form is not written anywhere, and may change.
 """
 
+from collections.abc import Callable
 from hashlib import blake2b
 from operator import itemgetter
 from struct import Struct
@@ -21,7 +22,7 @@ _HEAD = Struct(">QQQQ")
 _LENGTH = Struct(">Q")
 _ZERO = bytes(8)
 _NO_LEASE = 2**64 - 1
-_CREATE_AND_VERSION = Struct(">Q8xQ")
+_REVISIONS_AND_VERSION = Struct(">QQQ")
 
 
 class KeyValue(NamedTuple):
@@ -66,10 +67,8 @@ def fields_of(key: bytes, record: bytes) -> list[Any]:
     ]
 
 
-def create_revision_and_version(record: bytes) -> tuple[int, int]:
-    """These two of a record, which a put goes on from."""
-    create_revision, version = _CREATE_AND_VERSION.unpack_from(record)
-    return create_revision, version
+#: Create revision, mod revision and version of a record, which a put goes on from.
+revisions_and_version_of: Callable[[bytes], tuple[Any, ...]] = _REVISIONS_AND_VERSION.unpack_from
 
 
 #: The mod revision of a record as 8 bytes, which are in the order of the numbers.

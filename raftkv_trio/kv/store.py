@@ -148,7 +148,7 @@ class Store:
     def read(self, get: Get) -> GetResult:
         """What a get shows at this moment.
 
-        Raises FutureRevision or CompactedRevision if the store does not have the get's revision.
+        Raises FutureRevision or CompactedRevision if the store does not have that revision.
         """
         if get.revision is not None:
             self._space.check_revision(get.revision)
@@ -275,8 +275,10 @@ class Store:
     def _apply(self, committed: Committed) -> Result:
         command = committed.command
         try:
-            if is_version_3(command):
-                return self._apply_version_3(command)
+            if command[1:2] >= b"\3":  # else it can be of no version after 2
+                check_version(command)
+                if is_version_3(command):
+                    return self._apply_version_3(command)
             return self.run(decode_old(command))
         except InvalidTxn as error:
             return Rejected(str(error))
@@ -319,6 +321,8 @@ class Store:
         Raises InvalidTxn if a compare's operand does not fit its target, QuotaExceeded, and CommandFailed;
         nothing has changed then. Apart from that, the txn must be one that `encode_command` accepts.
         """
+        if not txn.compares and len(txn.success) == 1 and type(txn.success[0]) is Put:
+            return self._run_put(txn.success[0], txn.quota_bytes)
         path = self._choose(txn)
         if self.level > FIRST_LEVEL:
             self._check_puts(path)
@@ -331,6 +335,19 @@ class Store:
         if changed:
             self._space.finish(revision, changed)
         return result
+
+    def _run_put(self, put: Put, quota_bytes: int | None) -> TxnResult:
+        """Run a txn that puts one key, as nearly all do: a start does this for each entry of the log."""
+        space = self._space
+        if (put.lease or put.keeps_value or put.keeps_lease) and self.level > FIRST_LEVEL:
+            self._check_puts(_Path(True, (put,), ()))
+        if quota_bytes is not None and space.size_bytes + len(put.key) + len(put.value) > quota_bytes:
+            self._check_quota(_Path(True, (put,), ()), quota_bytes)
+        changed: list[bytes] = []
+        revision = space.revision + 1
+        result = space.put(put, revision, changed)
+        space.finish(revision, changed)
+        return TxnResult(True, revision, (result,))
 
     # Compares and checks of all that is to be run come before the first change.
 
