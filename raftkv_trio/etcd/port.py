@@ -11,6 +11,7 @@ from raftkv_trio.etcd.maintenance import ETCD_VERSION
 from raftkv_trio.etcd.methods import make_methods
 from raftkv_trio.grpc import GrpcConnection, Limits, Load
 from raftkv_trio.http import KnownHosts
+from raftkv_trio.pace import Pace
 from raftkv_trio.tcp_stream import TcpStream
 
 #: What `GET /version` says beside the version of this member: that of the cluster.
@@ -62,7 +63,13 @@ class EtcdPort:
             return False
         return True
 
-    def http_2(self, stream: TcpStream, first: bytes, is_idle_now: Callable[[bool], None]) -> GrpcConnection:
+    def http_2(
+        self,
+        stream: TcpStream,
+        first: bytes,
+        is_idle_now: Callable[[bool], None],
+        refusals: Callable[[], Pace],
+    ) -> GrpcConnection:
         """The connection of a client that speaks HTTP/2; for `serve_http`."""
         return GrpcConnection(
             stream,
@@ -71,4 +78,5 @@ class EtcdPort:
             self._limits,
             lambda connection, is_idle: is_idle_now(is_idle),
             load=self._load,
+            refusals=refusals,
         )

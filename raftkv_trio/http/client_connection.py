@@ -93,9 +93,9 @@ class OtherProtocol(Protocol):
         ...
 
 
-#: Makes a connection of HTTP/2 from the stream, the bytes that were read from it, and what is to be told each
-#: time that it becomes idle (True) or busy (False).
-Http2 = Callable[[TcpStream, bytes, Callable[[bool], None]], OtherProtocol]
+#: Makes a connection of HTTP/2 from the stream, the bytes that were read from it, what is to be told each
+#: time that it becomes idle (True) or busy (False), and the pace at which its host is refused something.
+Http2 = Callable[[TcpStream, bytes, Callable[[bool], None], Callable[[], Pace]], OtherProtocol]
 #: The preface of HTTP/2 begins so (RFC 9113, section 3.4), and no request of HTTP/1.1 does.
 HTTP_2_BEGINS = b"PRI "
 
@@ -228,7 +228,7 @@ class Connection:
             self._lifetime.deadline = trio.current_time() + self._config.header_timeout_s
         self._lifetime.deadline = inf
         if first.startswith(HTTP_2_BEGINS):
-            return http_2(self._stream, first, self._set_idle)
+            return http_2(self._stream, first, self._set_idle, self._refusals)
         self._parser.feed(first)
         if self._has_ended:
             self._parser.end()
