@@ -231,6 +231,13 @@ def test_null_chooses_a_member_of_a_oneof() -> None:
     assert decode(b'{"value":null}', Compare).WhichOneof("target_union") == "value"
 
 
+def test_the_later_member_of_a_oneof_counts() -> None:
+    """In etcd chance decides."""
+    one, other = b'"version":1', b'"mod_revision":2'
+    assert decode(b"{%b,%b}" % (one, other), Compare).WhichOneof("target_union") == "mod_revision"
+    assert decode(b"{%b,%b}" % (other, one), Compare).WhichOneof("target_union") == "version"
+
+
 def test_lists() -> None:
     """`null` in them is a zero value, and `null` instead of one an empty list."""
     assert list(decode(b'{"peerURLs":["a",null]}', MemberAddRequest).peerURLs) == ["a", ""]
