@@ -153,11 +153,14 @@ class UpgradeNeeded(StorageError):
     Attributes:
         version: of what cannot be read.
         known: the highest version that this program reads.
+
+    Args:
+        of: what the two are the numbers of.
     """
 
-    def __init__(self, what: str, version: int, known: int) -> None:
+    def __init__(self, what: str, version: int, known: int, of: str = "version") -> None:
         super().__init__(
-            f"{what} of version {version}; this program knows versions up to {known}: upgrade this node to"
+            f"{what} of {of} {version}; this program knows {of}s up to {known}: upgrade this node to"
             " the version of raftkv-trio that the other members run"
         )
         self.version = version

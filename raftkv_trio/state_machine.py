@@ -61,6 +61,26 @@ class VerifyingStateMachine(StateMachine, Protocol):
         ...
 
 
+@runtime_checkable
+class LevelledStateMachine(StateMachine, Protocol):
+    """A state machine whose later versions apply commands, or write snapshots, that earlier ones cannot read.
+
+    The members of a cluster are upgraded one by one. Until all of them know what is new, each must write only
+    what the others can read, and all must begin with it at the same index. The node takes care of both: the
+    cluster has a feature level, which is replicated like the state itself.
+    """
+
+    def set_level(self, level: int) -> None:
+        """From now on the cluster has this feature level; apply commands and write snapshots by its rules.
+
+        The node calls it with the level of the state that the machine is given: before anything is applied or
+        restored, then before each snapshot that it restores, and between two commands when the level is
+        raised. Only a machine in its initial state is told a lower level than it has. The same level again
+        changes nothing. Iterators that `snapshot` returned before stay as they are.
+        """
+        ...
+
+
 class RefusedResult(Protocol):
     """A result of a command that the state machine has refused, so that the command changed nothing.
 

@@ -264,6 +264,8 @@ class World:
         random: of elections, backoff, and ids.
         worker: writes the log.
         bulk_worker: does all that takes long beside it.
+        highest_level: the highest feature level (`payload/levels.py`) that the node takes part in; None: that
+            of the program. Simulations give a node a lower one, as if it ran an older version.
     """
 
     network: Network = field(default_factory=TcpNetwork)
@@ -271,6 +273,7 @@ class World:
     random: Random = field(default_factory=SystemRandom)
     worker: Worker = field(default_factory=ThreadWorker)
     bulk_worker: Worker = field(default_factory=ThreadWorker)
+    highest_level: int | None = None
 
 
 def reason_of(error: BaseException) -> str:

@@ -7,6 +7,8 @@ hundred is in the plain suite, and one of 100,000 a decoder in `tox -e long`. A 
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,9 +154,17 @@ DECODERS = {
         [payload_of(encode_welcome(Welcome(version=3, node_id=1, nonce=b"n" * 16, reason="no")))],
         (PeerProtocolError,),
     ),
-    "proof": Decoder(decode_proof, [cbor2.dumps([7, True])], (PeerProtocolError,)),
+    "proof": Decoder(decode_proof, [cbor2.dumps([7, True, [2, 1, 0]])], (PeerProtocolError,)),
+    "proof of version 3": Decoder(
+        partial(decode_proof, version=3), [cbor2.dumps([7, True])], (PeerProtocolError,)
+    ),
     "introduction": Decoder(
         decode_introduction,
+        [cbor2.dumps([int(Purpose.MESSAGES), 4711, b"k" * 32, True, "no", [3, 2, 99]])],
+        (PeerProtocolError,),
+    ),
+    "introduction of version 3": Decoder(
+        partial(decode_introduction, version=3),
         [cbor2.dumps([int(Purpose.MESSAGES), 4711, b"k" * 32, True, "no"])],
         (PeerProtocolError,),
     ),
@@ -199,9 +209,15 @@ DECODERS = {
         [CHANGE.data],
         (DecodeError,),
     ),
-    "change of members": Decoder(ChangeRequest.decode, [REQUEST.encode()], (DecodeError,)),
+    "change of members": Decoder(
+        ChangeRequest.decode,
+        [REQUEST.encode(), ChangeRequest((), raises_to=2).encode()],
+        (DecodeError,),
+    ),
     "envelope": Decoder(
-        Envelope.decode, [ENVELOPE.encode(), cbor2.dumps([1, {1: URL}])], (CorruptLog, UpgradeNeeded)
+        Envelope.decode,
+        [ENVELOPE.encode(), replace(ENVELOPE, level=2, level_since=7).encode(), cbor2.dumps([1, {1: URL}])],
+        (CorruptLog, UpgradeNeeded),
     ),
     "command": Decoder(decode_command, [encode_txn(TXN)], (InvalidTxn, UpgradeNeeded)),
     "record": Decoder(

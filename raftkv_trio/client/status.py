@@ -34,6 +34,7 @@ _LAST_COLUMNS = ("HEALTH", "CLIENT URL")
 MAX_HEALTH_CHARACTERS = 80
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _NUMBERS = ("term", "last_index", "commit_index", "applied_index")
+_LEVELS = ("feature_level", "highest_feature_level")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,8 @@ class Report:
         cluster_id: as certificates of nodes name the cluster.
         certificates: when its certificates end, as RFC 3339, by the setting that names the file; empty if it
             has none, or does not tell.
+        feature_level: of the cluster, as of what the member has applied; None if it does not tell.
+        highest_feature_level: the highest one that its program knows; None if it does not tell.
     """
 
     id: int
@@ -64,6 +67,8 @@ class Report:
     health: str
     cluster_id: str | None = None
     certificates: Mapping[str, str] = field(default_factory=dict)
+    feature_level: int | None = None
+    highest_feature_level: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ async def survey(
 def table(reports: Sequence[Report]) -> str:
     """The reports as lines of columns, with a header; below it each health that is too long for a column.
 
-    If a member has certificates, there is a column with the day on which the first one of each ends.
+    Below that stands the cluster's feature level if the members' programs know a higher one. If a member has certificates, there is a column with the day on which the first one of each ends.
     """
     has_ends = any(report.certificates for report in reports)
     ends = ("CERTS END",) if has_ends else ()
@@ -146,7 +151,18 @@ def table(reports: Sequence[Report]) -> str:
         for report in reports
         if printable(report.health, MAX_HEALTH_CHARACTERS) != printable(report.health)
     ]
-    return "\n".join([aligned(rows), *wholes])
+    return "\n".join([aligned(rows), *wholes, *_level_to_come(reports)])
+
+
+def _level_to_come(reports: Sequence[Report]) -> list[str]:
+    """A sentence if not all members have the highest feature level that any of them knows."""
+    level = min([1 if r.feature_level is None else r.feature_level for r in reports if r.role is not None])
+    highest = max([r.highest_feature_level or 1 for r in reports])
+    if level >= highest:
+        return []
+    waits_for = [str(r.id) for r in reports if (r.highest_feature_level or 1) < highest]
+    until = f"; upgrade node {', '.join(waits_for)}, or see that it runs" if waits_for else ""
+    return [f"feature level {level}, and {highest} as soon as all members run and know it{until}"]
 
 
 def _first_end(report: Report) -> str | None:
@@ -184,6 +200,8 @@ def _reports(
                 health=status["health"] or "ok",
                 cluster_id=status["cluster_id"],
                 certificates=status.get("certificates", {}),
+                feature_level=status.get("feature_level"),
+                highest_feature_level=status.get("highest_feature_level"),
                 **{name: status[name] for name in _NUMBERS},
             )
         else:
@@ -229,6 +247,7 @@ def _is_status(value: Any) -> bool:
         and isinstance(value.get("leader_id"), int | None)
         and isinstance(value.get("health"), str | None)
         and _are_ends(value.get("certificates", {}))  # members before 0.2 do not tell
+        and all(type(value.get(name)) in (int, type(None)) for name in _LEVELS)  # nor those before 0.3
     )
 
 

@@ -24,7 +24,7 @@ from raftkv_trio.payload.membership import Membership
 from raftkv_trio.payload.proposal import ProposalId, decode_proposal
 from raftkv_trio.raft.confchange import describe_members
 from raftkv_trio.raft.types import Entry, EntryType, Snapshot
-from raftkv_trio.state_machine import Committed, StateMachine
+from raftkv_trio.state_machine import Committed, LevelledStateMachine, StateMachine
 from raftkv_trio.storage import NodeStorage, SnapshotId, SnapshotMeta
 from raftkv_trio.world import Clock, Worker
 
@@ -156,10 +156,13 @@ class Applier:
     def restore(self, restore: Restore) -> None:
         """Replace the machine's state. Runs in a worker thread, so it changes nothing else of the node.
 
-        Raises CorruptLog, StorageError.
+        Raises CorruptLog, UpgradeNeeded, StorageError.
         """
         snapshot = SnapshotId(restore.snapshot.term, restore.snapshot.index)
-        self._restored_envelope = Envelope.decode(self._snapshots.read_envelope(snapshot))
+        self._restored_envelope = Envelope.decode(
+            self._snapshots.read_envelope(snapshot), highest_level=self.membership.highest_level
+        )
+        set_level(self.machine, self._restored_envelope)
         self.machine.restore(self._snapshots.snapshot_chunks(snapshot))
 
     def restored(self, restore: Restore) -> None:
@@ -178,21 +181,38 @@ class Applier:
             self.on_restored(restore)
 
 
+def set_level(machine: StateMachine, envelope: Envelope) -> None:
+    """Tell the machine the feature level of its cluster, if it wants to know."""
+    if isinstance(machine, LevelledStateMachine):
+        machine.set_level(envelope.level)
+
+
 def apply_entries(
     machine: StateMachine, membership: Membership, entries: Sequence[Entry]
 ) -> list[tuple[ProposalId, Applied]]:
-    """Apply committed entries, and return the outcome of each proposal among them. Raises CorruptLog.
+    """Apply committed entries, and return the outcome of each proposal among them.
+
+    Raises CorruptLog, and UpgradeNeeded if one of them raises the feature level above what this node knows.
 
     Commands go to the machine in one batch after all changes of members. That keeps their order among
-    themselves, and changes of members do not concern the machine.
+    themselves, and changes of members do not concern the machine. Only an entry that raises the feature level
+    does: the commands before it are applied at the old level, and those behind it at the new one.
     """
     outcomes: list[tuple[ProposalId, Applied]] = []
     ids: list[ProposalId] = []
     commands: list[Committed] = []
     for entry in entries:
         if entry.type is not EntryType.NORMAL:
+            level = membership.envelope.level
             proposer = membership.apply(entry)
-            logger.info("members as of index %d: %s", entry.index, describe_members(membership.conf_state))
+            if membership.envelope.level != level:
+                outcomes += _apply_commands(machine, ids, commands)
+                ids, commands = [], []
+                set_level(machine, membership.envelope)
+                logger.info("feature level %d from index %d on", membership.envelope.level, entry.index)
+            else:
+                members = describe_members(membership.conf_state)
+                logger.info("members as of index %d: %s", entry.index, members)
             if proposer is not None:
                 outcomes.append((proposer, Applied(entry.term, entry.index, None)))
             continue
@@ -208,11 +228,19 @@ def apply_entries(
             ) from error
         ids.append(proposal_id)
         commands.append(Committed(entry.term, entry.index, command))
+    return outcomes + _apply_commands(machine, ids, commands)
+
+
+def _apply_commands(
+    machine: StateMachine, ids: Sequence[ProposalId], commands: Sequence[Committed]
+) -> list[tuple[ProposalId, Applied]]:
+    """Apply one batch of commands, and return their outcomes."""
     results = machine.apply(commands) if commands else ()
     if len(results) != len(commands):
         raise ValueError(
             f"apply returned {len(results)} results for {len(commands)} commands; it must return one for each"
         )
-    for proposal_id, committed, result in zip(ids, commands, results, strict=True):
-        outcomes.append((proposal_id, Applied(committed.term, committed.index, result)))
-    return outcomes
+    return [
+        (proposal_id, Applied(committed.term, committed.index, result))
+        for proposal_id, committed, result in zip(ids, commands, results, strict=True)
+    ]

@@ -133,3 +133,7 @@ class SilencedTransport:
     def send_snapshot(self, message: Message) -> bool:
         """As `PeerTransport.send_snapshot`."""
         return self._lost.reason is None and self._peers.send_snapshot(message)
+
+    def highest_level(self, peer_id: int) -> int | None:
+        """As `PeerTransport.highest_level`."""
+        return self._peers.highest_level(peer_id)

@@ -16,6 +16,7 @@ from raftkv_trio.node.proposals import Proposal
 from raftkv_trio.node.recovery import (
     check_cluster_to_join,
     check_encryption,
+    highest_level_in,
     open_or_join,
     restore_machine,
 )
@@ -61,7 +62,7 @@ async def run_node(
     storage = await open_or_join(config, disk, world, waits_to_join)
     try:
         await check_cluster_to_join(config, storage, world)
-        await worker.run(restore_machine, machine, storage)
+        await worker.run(restore_machine, machine, storage, highest_level_in(world))
         parts = NodeParts(config, machine, storage, world)
         if watch is not None:
             watch(parts)
@@ -289,6 +290,15 @@ class Node:
     def applied_index(self) -> int:
         """The index up to which this node has applied the log; cheaper than `status`."""
         return self._parts.applied.index
+
+    @property
+    def feature_level(self) -> int:
+        """The feature level of the cluster, as of what is applied here (`payload/levels.py`).
+
+        A command that needs a level may be submitted as soon as this is that level: the command's entry then
+        comes behind the one that has raised it, whichever node appends it.
+        """
+        return self._parts.membership.envelope.level
 
     @property
     def term(self) -> int:

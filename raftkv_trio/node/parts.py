@@ -8,7 +8,7 @@ Parts are made from the bottom up, each from parts that exist already:
 4. the driver, which gives work to all of (3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import trio
@@ -24,6 +24,7 @@ from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.node.driver.commit_news import CommitNews
 from raftkv_trio.node.driver.completions import Completions
 from raftkv_trio.node.driver.driver import Driver
+from raftkv_trio.node.driver.feature_levels import FeatureLevels
 from raftkv_trio.node.driver.known_leader import KnownLeader
 from raftkv_trio.node.driver.known_nodes import KnownNodes
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
@@ -40,6 +41,8 @@ from raftkv_trio.node.recovery import (
     check_cluster,
     committed_membership,
     core_config,
+    highest_level_in,
+    read_envelope,
     recovered_log,
 )
 from raftkv_trio.node.removal import Removal
@@ -55,7 +58,7 @@ from raftkv_trio.peers.peers import Peers
 from raftkv_trio.peers.refusals import Refusals
 from raftkv_trio.raft.rawnode import RawNode
 from raftkv_trio.raft.storage import MemoryStorage
-from raftkv_trio.raft.types import Message, Snapshot
+from raftkv_trio.raft.types import Entry, Message, Snapshot
 from raftkv_trio.state_machine import StateMachine
 from raftkv_trio.storage import NodeStorage, SnapshotId
 from raftkv_trio.sync import ByteBoundedQueue, Wakeup
@@ -73,6 +76,7 @@ class NodeParts:
         proposals, reads, applied: what this node's clients wait for.
         freshness: what reads without a wait are allowed by.
         known: the nodes that this one listens to.
+        levels: the feature levels of this node and of others.
         refusals: what it has refused of others.
         tracer: the writes whose way is followed.
         admission: decides what the driver takes of others; tells if this node lags because of that.
@@ -99,8 +103,9 @@ class NodeParts:
 
         # 1. What the data directory holds, and the core that continues from there.
         log = recovered_log(storage)
-        envelope = Envelope.decode(storage.read_envelope(storage.snapshot.id))
-        latest_envelope = committed_membership(envelope, log)
+        highest_level = highest_level_in(world)
+        envelope = read_envelope(storage, highest_level)
+        latest_envelope = committed_membership(envelope, log, highest_level)
         check_cluster(config, storage, latest_envelope)
         self.listen = (
             config.listen or latest_envelope.addresses.get(config.node_id) or config.members[config.node_id]
@@ -133,10 +138,15 @@ class NodeParts:
         self.news = CommitNews(world.clock, wakeup)
         self._snapshotter_wakeup = Wakeup()
         self.known = self._make_known(log, latest_envelope)
+        self.levels = FeatureLevels(
+            self.raw, applied, entries=_entries(log), envelope=latest_envelope, highest=highest_level
+        )
 
         # 3. The tasks that the driver works with.
         self.peers = self._make_peers(latest_envelope, boot_nonce, machine)
-        self.membership = Membership(envelope, storage.snapshot.conf_state, self._members_applied)
+        self.membership = Membership(
+            envelope, storage.snapshot.conf_state, self._members_applied, highest_level=highest_level
+        )
         self.applier = self._make_applier(machine, commit_stream)
         self.log_writer = LogWriter(
             storage,
@@ -149,7 +159,7 @@ class NodeParts:
         self.snapshotter = self._make_snapshotter()
 
         # 4. The driver.
-        self.admission = Admission(self.raw, self.known, self.refusals, self._command_check)
+        self.admission = Admission(self.raw, self.known, self.refusals, self._command_check, highest_level)
         self.membership_changes = self._make_membership_changes(log)
         self.driver = self._make_driver(wakeup, SilencedTransport(transport or self.peers, self.lost_entries))
         self.removal.members_applied(envelope)  # its last process may have ended before anybody confirmed it
@@ -164,7 +174,7 @@ class NodeParts:
     # ------------------------------------------------------------ what one part tells several others
 
     def _members_applied(self, envelope: Envelope) -> None:
-        self.known.envelope = envelope
+        self.known.envelope = self.levels.envelope = envelope
         self.peers.update(envelope)
         self.removal.members_applied(envelope)
 
@@ -246,12 +256,13 @@ class NodeParts:
         return KnownNodes(
             self.raw,
             configured=self.config.members,
-            entries=log.entries(log.first_index(), log.last_index() + 1, None),
+            entries=_entries(log),
             envelope=latest_envelope,
             confirmed=self._members_confirmed,
         )
 
     def _make_peers(self, latest_envelope: Envelope, boot_nonce: int, machine: StateMachine) -> Peers:
+        check = partial(check_contents, machine, highest_level=self.levels.highest)
         return Peers(
             identity=self.storage.identity,
             boot_nonce=boot_nonce,
@@ -265,10 +276,11 @@ class NodeParts:
             storage=self.storage,
             events=self.reports,
             known=self.known,
+            levels=self.levels,
             refusals=self.refusals,
             directory_refused=self._directory_refused,
             told_removed=self.removal.told_by_member,
-            snapshot_check=SnapshotCheck(self._is_of_leader, partial(check_contents, machine)),
+            snapshot_check=SnapshotCheck(self._is_of_leader, check),
         )
 
     def _make_applier(
@@ -338,6 +350,7 @@ class NodeParts:
             reads=self.reads,
             proposer=proposer,
             changes=self.membership_changes,
+            levels=self.levels,
             active=self.active,
             catching_up=self.catching_up,
             news=self.news,
@@ -351,3 +364,8 @@ class NodeParts:
             tracer=self.tracer,
             tick_interval_s=self.config.tick_interval_s,
         )
+
+
+def _entries(log: MemoryStorage) -> Sequence[Entry]:
+    """All entries of the log, applied or not."""
+    return log.entries(log.first_index(), log.last_index() + 1, None)

@@ -13,8 +13,10 @@ from raftkv_trio.addresses import PeerAddress, cluster_id_of, restored_cluster_i
 from raftkv_trio.config import MAX_MESSAGE_ENTRIES, NodeConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.logs import NAMES_FIELDS
+from raftkv_trio.node.applier import set_level
 from raftkv_trio.node.words import Words
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.levels import HIGHEST
 from raftkv_trio.payload.membership import Membership
 from raftkv_trio.peers.incoming import open_peer_listener
 from raftkv_trio.peers.joining import Joiner, check_joined, find_cluster
@@ -55,7 +57,7 @@ async def check_cluster_to_join(config: NodeConfig, storage: NodeStorage, world:
         return
     # Only where no other member of the directory's own cluster is configured: whoever listens at the address
     # of one that is down could end this node. The handshake refuses another cluster in any case.
-    known = await world.worker.run(lambda: Envelope.decode(storage.read_envelope(storage.snapshot.id)))
+    known = await world.worker.run(read_envelope, storage, highest_level_in(world))
     others = {(i, address) for i, address in config.members.items() if i != config.node_id}
     if others.isdisjoint(known.addresses.items()):
         cluster_id = storage.identity.cluster_id
@@ -63,7 +65,18 @@ async def check_cluster_to_join(config: NodeConfig, storage: NodeStorage, world:
 
 
 def _joiner(config: NodeConfig, world: World) -> Joiner:
-    return Joiner(config.node_id, world.network, world.random, config.cluster_secret)
+    highest = highest_level_in(world)
+    return Joiner(config.node_id, world.network, world.random, config.cluster_secret, highest)
+
+
+def highest_level_in(world: World) -> int:
+    """The highest feature level that a node in this world knows."""
+    return HIGHEST if world.highest_level is None else world.highest_level
+
+
+def read_envelope(storage: NodeStorage, highest_level: int = HIGHEST) -> Envelope:
+    """The envelope of the newest snapshot. Raises CorruptLog, UpgradeNeeded, StorageError."""
+    return Envelope.decode(storage.read_envelope(storage.snapshot.id), highest_level=highest_level)
 
 
 async def open_or_join(
@@ -85,7 +98,8 @@ async def open_or_join(
         ).aclose()
         if config.join:
             joined = await find_cluster(_joiner(config, world), config.members, world.clock, waits_to_join)
-    storage = await world.worker.run(open_directory, disk, config, world.random, joined)
+    highest = highest_level_in(world)
+    storage = await world.worker.run(open_directory, disk, config, world.random, joined, highest)
     if (torn := storage.torn_tail) is not None:
         logger.warning(
             "%s: a crash has torn the last record, at offset %d; what was cut off is kept as %s",
@@ -97,16 +111,23 @@ async def open_or_join(
 
 
 def open_directory(
-    disk: Disk, config: NodeConfig, random: Random, joined: Bootstrap | None = None
+    disk: Disk,
+    config: NodeConfig,
+    random: Random,
+    joined: Bootstrap | None = None,
+    highest_level: int = HIGHEST,
 ) -> NodeStorage:
     """Open a node's data directory, or create it: for a new cluster, or for the cluster that was `joined`.
+
+    A new cluster begins at the highest feature level: no member of it has anything older.
 
     Raises ConfigError, StorageError.
     """
     bootstrap = joined or Bootstrap(
         cluster_id=config.cluster_id,
         conf_state=ConfState(voters=tuple(sorted(config.members))),
-        envelope=Envelope.of(config.members).encode(),
+        # Had one member begun at another level, it would be refused (`payload/levels.py`).
+        envelope=Envelope.of(config.members, level=highest_level, since=BOOTSTRAP_INDEX).encode(),
     )
     return open_storage(
         disk,
@@ -118,8 +139,12 @@ def open_directory(
     )
 
 
-def restore_machine(machine: StateMachine, storage: NodeStorage) -> None:
-    """Give a new machine the state of the newest snapshot. Raises CorruptLog, StorageError."""
+def restore_machine(machine: StateMachine, storage: NodeStorage, highest_level: int = HIGHEST) -> None:
+    """Give a new machine the level and the state of the newest snapshot.
+
+    Raises CorruptLog, UpgradeNeeded, StorageError.
+    """
+    set_level(machine, read_envelope(storage, highest_level))
     # The snapshot at the bootstrap index has no chunks: it is the machine's initial state.
     if storage.snapshot.index > BOOTSTRAP_INDEX:
         machine.restore(storage.snapshot_chunks(storage.snapshot.id))
@@ -138,14 +163,14 @@ def recovered_log(storage: NodeStorage) -> MemoryStorage:
     )
 
 
-def committed_membership(envelope: Envelope, log: MemoryStorage) -> Envelope:
+def committed_membership(envelope: Envelope, log: MemoryStorage, highest_level: int = HIGHEST) -> Envelope:
     """The members as of the last entry that is known to be committed, before any entry is applied.
 
     With these the node knows where to dial and who may connect, before the applier has caught up. The core
     does not use them: it takes each configuration when its entry is applied.
     """
     hard_state, conf_state = log.initial_state()
-    membership = Membership(envelope, conf_state)
+    membership = Membership(envelope, conf_state, highest_level=highest_level)
     for entry in log.entries(log.first_index(), min(hard_state.commit, log.last_index()) + 1, None):
         if entry.type is not EntryType.NORMAL:
             membership.apply(entry)

@@ -19,6 +19,8 @@ class NodeStatus:
         health: None if all is well; else what is wrong, in one sentence.
         leader_contact_age_s: seconds since this node heard from a leader; on the leader, since its last turn.
             None before the first leader.
+        feature_level: of the cluster, as of what is applied here (`payload/levels.py`).
+        highest_feature_level: the highest one that this node's program knows.
     """
 
     id: int
@@ -32,6 +34,8 @@ class NodeStatus:
     snapshot_index: int
     health: str | None
     leader_contact_age_s: float | None
+    feature_level: int
+    highest_feature_level: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,8 @@ class MemberStatus:
         snapshot: the progress of a snapshot between that member and this node, in words; None if there is
             none.
         trouble: why this node has no connection to that member, in words; None if it has one, and of itself.
+        highest_feature_level: the highest feature level that the member's program knows; None if this node
+            has no connection to it.
     """
 
     id: int
@@ -62,6 +68,7 @@ class MemberStatus:
     state: str | None
     snapshot: str | None
     trouble: str | None
+    highest_feature_level: int | None
 
 
 class NodeView:
@@ -85,6 +92,8 @@ class NodeView:
             snapshot_index=self._parts.storage.snapshot.index,
             health=self._health(),
             leader_contact_age_s=self._parts.leader.contact_age_s,
+            feature_level=self._parts.membership.envelope.level,
+            highest_feature_level=self._parts.levels.highest,
         )
 
     def measures(self) -> NodeMeasures:
@@ -130,6 +139,9 @@ class NodeView:
                     state=progress.state.name.lower() if progress else None,
                     snapshot=transfer.text(self._parts.world.clock.now()) if transfer else None,
                     trouble=outgoing.trouble if outgoing else None,
+                    highest_feature_level=(
+                        outgoing.highest_level if outgoing else self._parts.levels.highest
+                    ),
                 )
             )
         return members

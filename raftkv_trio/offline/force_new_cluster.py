@@ -16,7 +16,7 @@ from raftkv_trio.addresses import cluster_id_of, restored_cluster_id
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.kv import Store
 from raftkv_trio.node.applier import apply_entries
-from raftkv_trio.node.recovery import restore_machine
+from raftkv_trio.node.recovery import read_envelope, restore_machine
 from raftkv_trio.offline.restore import restore_directory, verify_backup
 from raftkv_trio.payload.envelope import Envelope, Member
 from raftkv_trio.payload.membership import Membership
@@ -93,7 +93,7 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
         others = sorted(envelope.members.keys() - {node_id})
         removed = {**envelope.removed, **dict.fromkeys(others, meta.index)}
         removed.pop(node_id, None)
-        alone = Envelope(members={node_id: own}, removed=removed).encode()
+        alone = replace(envelope, members={node_id: own}, removed=removed).encode()
         disk.make_directory(work)
         backup = verify_backup(disk, _write(disk, work, meta, alone, machine.snapshot()))
         # The cluster id is hashed from the old one, the remaining member and the state, so that two members
@@ -124,7 +124,7 @@ def _replay(storage: NodeStorage) -> tuple[Store, Envelope, Member | None, Snaps
     machine, meta = Store(), storage.snapshot
     restore_machine(machine, storage)
     node_id = storage.identity.node_id
-    envelope = Envelope.decode(storage.read_envelope(meta.id))
+    envelope = read_envelope(storage)
     own = envelope.members.get(node_id)
 
     # If its own removal is among the entries, its address is known from before that.

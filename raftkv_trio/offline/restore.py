@@ -2,7 +2,8 @@
 
 The directory's first snapshot has the backup's index, so that indexes go on from there, and term 1, as after
 every bootstrap: the votes of the old cluster do not count in the new one. Its members are those of the new
-cluster. The directory gets its name when all of it is durable, so a start never finds a part of one, which it
+cluster. Its feature level is the backup's, because the backup's state is of that level; if the program knows
+a higher one, the new cluster raises it as any other does, once all its members run. The directory gets its name when all of it is durable, so a start never finds a part of one, which it
 would take for a first start that was cut short, and make anew, without the backup.
 """
 
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from shutil import copyfileobj
 from stat import S_ISCHR, S_ISFIFO, S_ISSOCK
@@ -18,12 +20,12 @@ from tempfile import NamedTemporaryFile
 
 from raftkv_trio.addresses import restored_cluster_id
 from raftkv_trio.config import DEFAULT_SEGMENT_BYTES, NodeConfig
-from raftkv_trio.errors import ConfigError, CorruptLog
+from raftkv_trio.errors import ConfigError, CorruptLog, UpgradeNeeded
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage import Bootstrap, Disk, OsDisk, SnapshotMeta, VerifiedSnapshot, verify_snapshot
 from raftkv_trio.storage.data_directory import make_data_directory, restoring, sync_parents
-from raftkv_trio.storage.snapshot_file import read_chunks
+from raftkv_trio.storage.snapshot_file import read_chunks, read_parts
 
 #: As a file's name: standard input.
 STANDARD_STREAM = Path("-")
@@ -124,12 +126,13 @@ def _is_stream(file: Path) -> bool:
 
 
 def _restore_verified(disk: Disk, config: NodeConfig, backup: VerifiedSnapshot) -> tuple[int, SnapshotMeta]:
+    level, since = _level(disk, backup)
     bootstrap = Bootstrap(
         # Hashed from the backup, too: a member restored from another backup, or not restored, is of another
         # cluster, and the others refuse it. Otherwise members with different states could form a cluster.
         cluster_id=restored_cluster_id(config.cluster_id, backup.hash),
         conf_state=ConfState(voters=tuple(sorted(config.members))),
-        envelope=Envelope.of(config.members).encode(),
+        envelope=Envelope.of(config.members, level=level, since=since).encode(),
     )
     meta = restore_directory(
         disk,
@@ -141,3 +144,12 @@ def _restore_verified(disk: Disk, config: NodeConfig, backup: VerifiedSnapshot) 
         segment_bytes=config.segment_bytes,
     )
     return bootstrap.cluster_id, meta
+
+
+def _level(disk: Disk, backup: VerifiedSnapshot) -> tuple[int, int]:
+    """The feature level of a backup, and since which index; raises ConfigError if that cannot be read."""
+    try:
+        envelope = Envelope.decode(next(islice(read_parts(disk, backup.file), 1, None), b""))
+    except (CorruptLog, UpgradeNeeded) as error:
+        raise ConfigError(f"the backup cannot be restored: {error}") from error
+    return envelope.level, envelope.level_since

@@ -3,6 +3,10 @@
 Only the leader decides whether a change may be appended, and only after it has applied all earlier changes
 (`node/driver/membership_changes.py`). So each entry is applied to the same members for which the leader has
 checked it, and applying one never refuses it.
+
+The entry that raises the cluster's feature level (`levels.py`) is of the same kind, although it changes no
+member: the core lets one such entry after the other into the log. So no member can be added between the
+leader's look at what the members know and the entry that rests on it.
 """
 
 import logging
@@ -13,9 +17,17 @@ from typing import NamedTuple
 import cbor2
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.errors import ChangeRefused, ConfigError, CorruptLog, DecodeError, NoSuchMember
+from raftkv_trio.errors import (
+    ChangeRefused,
+    ConfigError,
+    CorruptLog,
+    DecodeError,
+    NoSuchMember,
+    UpgradeNeeded,
+)
 from raftkv_trio.payload.cbor import MAX_MEMBERS, boolean, decode_payload, integer, items, optional_text
 from raftkv_trio.payload.envelope import Envelope, Member
+from raftkv_trio.payload.levels import HIGHEST, RELEASED
 from raftkv_trio.payload.proposal import ProposalId, decode_proposal, encode_proposal
 from raftkv_trio.raft.confchange import (
     ConfChangeSingle,
@@ -32,6 +44,10 @@ from raftkv_trio.raft.types import ConfState, Entry
 logger = logging.getLogger(__name__)
 
 _VERSION = 1
+#: Of what raises the feature level. A program that does not know levels refuses it as of a newer version.
+_RAISE_VERSION = 2
+#: For the core, raising the level updates what is known of a member; of none, as no node has id 0.
+_RAISE = ConfChangeSingle(ConfChangeType.UPDATE, 0)
 
 
 class Action(IntEnum):
@@ -74,13 +90,17 @@ class ChangeRequest(NamedTuple):
     Attributes:
         changes: at most one for each member.
         is_forced: append it even if the members that respond now would not form a quorum afterwards.
+        raises_to: the new feature level of the cluster, if it raises that; then it changes no member.
     """
 
     changes: tuple[MemberChange, ...]
     is_forced: bool = False
+    raises_to: int | None = None
 
     def encode(self) -> bytes:
         """As CBOR: what follows the proposal's id in the conf change's context, and when it is forwarded."""
+        if self.raises_to is not None:
+            return cbor2.dumps([_RAISE_VERSION, self.raises_to, False])
         changes = [
             [int(c.action), c.node_id, c.address and c.address.url, c.is_promoted_by_hand]
             for c in self.changes
@@ -91,15 +111,23 @@ class ChangeRequest(NamedTuple):
     def decode(cls, data: bytes) -> "ChangeRequest":
         """The request that `encode` wrote; raises DecodeError for any other bytes."""
         version, changes, is_forced = items(decode_payload(data), 3)
-        if integer(version) != _VERSION:
+        if integer(version) == _RAISE_VERSION:
+            boolean(is_forced)
+            if integer(changes) <= RELEASED:
+                raise DecodeError(f"an entry that raises the feature level to {changes}")
+            return cls((), raises_to=changes)
+        if version != _VERSION:
             raise DecodeError(
-                f"a change of members has version {version}; this program reads {_VERSION}: upgrade this node"
+                f"a change of members has version {version}; this program reads versions up to"
+                f" {_RAISE_VERSION}: upgrade this node"
             )
         return cls(tuple([_unpack_change(item) for item in items(changes)]), boolean(is_forced))
 
     @property
     def conf_change_parts(self) -> tuple[ConfChangeSingle, ...]:
         """What the core does for each of the changes."""
+        if self.raises_to is not None:
+            return (_RAISE,)
         return tuple([ConfChangeSingle(_CONF_CHANGE_TYPES[c.action], c.node_id) for c in self.changes])
 
     def conf_change(self, proposal_id: ProposalId) -> ConfChangeV2:
@@ -128,9 +156,11 @@ class Membership:
     Args:
         envelope, conf_state: see Attributes; as of the newest snapshot.
         changed: called with the new envelope after each change.
+        highest_level: see Attributes.
 
     Attributes:
-        envelope: the members' addresses, and the removed ids.
+        envelope: the members' addresses, the removed ids, and the feature level.
+        highest_level: the highest feature level that this node knows.
         conf_state: the configuration: who votes and who learns.
     """
 
@@ -139,8 +169,11 @@ class Membership:
         envelope: Envelope,
         conf_state: ConfState,
         changed: Callable[[Envelope], None] = lambda envelope: None,
+        *,
+        highest_level: int = HIGHEST,
     ) -> None:
         self._changed = changed
+        self.highest_level = highest_level
         self.envelope = envelope
         self.conf_state = conf_state
 
@@ -150,7 +183,9 @@ class Membership:
         self._changed(self.envelope)
 
     def apply(self, entry: Entry) -> ProposalId | None:
-        """Apply the entry of a conf change, and return its proposal's id if it has one; raises CorruptLog.
+        """Apply the entry of a conf change, and return its proposal's id if it has one.
+
+        Raises CorruptLog, and UpgradeNeeded if it raises the feature level above what this node knows.
 
         A change that does not fit the configuration changes nothing, on any node. No leader of this program
         appends such a change.
@@ -161,6 +196,9 @@ class Membership:
             raise CorruptLog(
                 f"committed entry {entry.index} is a conf change that cannot be applied: {error}"
             ) from error
+        if request.raises_to is not None and request.raises_to > self.highest_level:
+            what = f"entry {entry.index} of the log makes the cluster one"
+            raise UpgradeNeeded(what, request.raises_to, self.highest_level, of="feature level")
         try:
             self.conf_state = apply_change(self.conf_state, change).conf_state
         except InvalidConfiguration as error:
@@ -172,6 +210,9 @@ class Membership:
 
     def _update(self, index: int, request: ChangeRequest) -> None:
         members = dict(self.envelope.members)
+        level, since = self.envelope.level, self.envelope.level_since
+        if request.raises_to is not None and request.raises_to > level:
+            level, since = request.raises_to, index
         for change in request.changes:
             if change.action is Action.ADD and change.address is not None:
                 members[change.node_id] = Member(change.address, change.is_promoted_by_hand)
@@ -183,6 +224,8 @@ class Membership:
         self.envelope = Envelope(
             members={i: member for i, member in members.items() if i not in gone},
             removed={**self.envelope.removed, **dict.fromkeys(sorted(gone), index)},
+            level=level,
+            level_since=since,
         )
 
     # ------------------------------------------------------------ requests that make no sense

@@ -22,6 +22,9 @@ class ProposalId(NamedTuple):
     sequence: int
 
 
+#: The proposer of what the leader changes by itself. No node has id 0.
+LEADER_ITSELF = ProposalId(0, 0, 0)
+
 _PROPOSAL_HEADER = struct.Struct(">BQQQ")
 _PROPOSAL_VERSION = 1
 

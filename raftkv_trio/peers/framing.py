@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from enum import IntEnum
 from functools import wraps
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 from zlib import crc32
 
 import cbor2
@@ -36,6 +36,7 @@ _FOREIGN = {
     b"\x16\x03": "a TLS handshake came to the peer port, and this node speaks to members without TLS",
 }
 Decoded = TypeVar("Decoded")
+Arguments = ParamSpec("Arguments")
 
 
 class FrameKind(IntEnum):
@@ -67,13 +68,13 @@ class FrameKind(IntEnum):
     MEMBERS = 24
 
 
-def of_a_peer(decode: Callable[[bytes], Decoded]) -> Callable[[bytes], Decoded]:
+def of_a_peer(decode: Callable[Arguments, Decoded]) -> Callable[Arguments, Decoded]:
     """Make the decoder of a payload raise PeerProtocolError where it raises DecodeError."""
 
     @wraps(decode)
-    def decode_or_end_connection(payload: bytes) -> Decoded:
+    def decode_or_end_connection(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Decoded:
         try:
-            return decode(payload)
+            return decode(*args, **kwargs)
         except DecodeError as error:
             raise PeerProtocolError(str(error)) from error
 

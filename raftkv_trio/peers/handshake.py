@@ -6,6 +6,7 @@
 - The dialled node is the one that the dialling node expects; the dialling node is not removed.
 - Each member has the data directory by which the other one knows it (`peer_keys.py`).
 - The dialling node is the process by which the dialled one knows it, or that one is gone (`processes.py`).
+- Each node knows the feature level of the other one's cluster (`payload/levels.py`).
 
 Both ends check, and tell each other the reason, so that a mismatch is logged on both sides. Only what is
 proved (`proofs.py`) has consequences beyond the connection. A node that has the cluster id and is not removed
@@ -15,7 +16,7 @@ from which it will hear so. It is told no key, and none is learnt of it, until i
 
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -27,6 +28,7 @@ from raftkv_trio.errors import (
 )
 from raftkv_trio.payload.cbor import reason_on_the_wire
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.levels import Levels
 from raftkv_trio.peers.certificates import ShownCertificate
 from raftkv_trio.peers.connection import StreamEnded
 from raftkv_trio.peers.framing import FrameKind
@@ -50,6 +52,7 @@ from raftkv_trio.peers.handshake_frames import (
     encode_hello,
     encode_join_answer,
     encode_welcome,
+    encode_with_levels,
 )
 from raftkv_trio.peers.peer_keys import PeerKeys
 from raftkv_trio.peers.proofs import Conversation, Sealed
@@ -65,10 +68,12 @@ class Met(NamedTuple):
     Attributes:
         client_url: where it listens for clients.
         boot_nonce: which process it is.
+        highest_level: the highest feature level that it knows.
     """
 
     client_url: str | None
     boot_nonce: int
+    highest_level: int
 
 
 class Caller(NamedTuple):
@@ -103,6 +108,18 @@ class CallerRefused(PeerProtocolError):
         self.node_id = node_id
 
 
+class PeerLevels(Protocol):
+    """This node's feature levels, in handshakes."""
+
+    def told(self) -> Levels:
+        """What this node tells other nodes."""
+        ...
+
+    def objection(self, peer_id: int, peer: Levels) -> str | None:
+        """Why a node with these levels cannot be a member together with this one, and what to do."""
+        ...
+
+
 async def _no_objection(caller: Caller) -> str | None:
     return None
 
@@ -118,6 +135,7 @@ class Handshake:
         peer_keys: by which the members are known.
         cluster_secret: what all nodes of the cluster share, if they do.
         random: gives nonces, which nobody may foresee.
+        levels: the feature levels of this node.
         second_process: told the sentence of a member that knows a second process under this node's id.
 
     Attributes:
@@ -135,6 +153,7 @@ class Handshake:
         peer_keys: PeerKeys,
         cluster_secret: bytes | None,
         random: Random,
+        levels: PeerLevels,
         second_process: Callable[[str], None],
     ) -> None:
         self.identity = identity
@@ -144,6 +163,7 @@ class Handshake:
         self._secret = cluster_secret
         self._trust = Trust(identity.node_id, peer_keys, cluster_secret)
         self._random = random
+        self._levels = levels
         self._second_process = second_process
         self._client_url = client_url
 
@@ -195,7 +215,7 @@ class Handshake:
         )
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
             welcome, sealed = await say_hello(conversation, hello)
-            proof = decode_proof(sealed.body)
+            proof = decode_proof(sealed.body, welcome.version)
             certificate = conversation.certificate()
             objection = self._objection_to_dialled(peer_id, welcome, proof, sealed)
             objection = objection or certificate.objection(peer_id, self.identity.cluster_id, self.envelope)
@@ -206,8 +226,10 @@ class Handshake:
                 key if is_told else None,
                 self.peer_keys.key_of(peer_id) is not None,
                 objection and reason_on_the_wire(objection),
+                self._levels.told(),
             )
-            await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, introduction, key))
+            body = encode_with_levels(introduction, welcome.version)
+            await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, body, key))
         if objection is not None:
             raise PeerProtocolError(objection)
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
@@ -217,7 +239,7 @@ class Handshake:
         # Before anything else is said: what a voter without its old votes answers must not be counted.
         if not await self._is_learnt(peer_id, admission.key, sealed):
             raise PeerProtocolError(other_directory(peer_id))
-        return Met(welcome.client_url, admission.boot_nonce)
+        return Met(welcome.client_url, admission.boot_nonce, proof.levels.highest)
 
     def _objection_to_dialled(
         self, peer_id: int, welcome: Welcome, proof: Proof, sealed: Sealed
@@ -226,8 +248,9 @@ class Handshake:
             return other_cluster(proof.cluster_id, self.identity.cluster_id)
         if welcome.node_id != peer_id:
             return f"node {peer_id} was expected at this address, but node {welcome.node_id} answers"
-        refusal = self._trust.unproved(peer_id, sealed)
-        return refusal and refusal.reason
+        if (refusal := self._trust.unproved(peer_id, sealed)) is not None:
+            return refusal.reason
+        return self._levels.objection(peer_id, proof.levels)
 
     def _check_admitted(
         self, peer_id: int, admission: Admission, sealed: Sealed, certificate: ShownCertificate
@@ -270,9 +293,9 @@ class Handshake:
         """
         conversation = Conversation(stream, self._secret)
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
-            hello = await self._welcome(conversation)
+            hello, version = await self._welcome(conversation)
             sealed = await conversation.receive_sealed(FrameKind.INTRODUCTION)
-        introduction = decode_introduction(sealed.body)
+        introduction = decode_introduction(sealed.body, version)
         certificate = conversation.certificate()
         if introduction.reason is not None:
             raise CallerRefused(
@@ -302,8 +325,11 @@ class Handshake:
                 await self._take_notice(conversation, caller)
         return caller if is_peer else None
 
-    async def _welcome(self, conversation: Conversation) -> Hello:
-        """Read a Hello, and answer it with a Welcome and this node's proof. Raises as `admit`."""
+    async def _welcome(self, conversation: Conversation) -> tuple[Hello, int]:
+        """Read a Hello, and answer it with a Welcome and this node's proof. Raises as `admit`.
+
+        Returns the Hello, and the version of the protocol that both speak.
+        """
         hello = decode_hello(await conversation.receive())
         lowest, highest = PROTOCOL_VERSIONS
         reason = None
@@ -323,10 +349,12 @@ class Handshake:
         if reason is not None:
             await conversation.send(frame)
             raise PeerProtocolError(f"refused node {hello.sender}: {reason}")
-        proof = Proof(self.identity.cluster_id, self.peer_keys.key_of(hello.sender) is not None)
+        is_known = self.peer_keys.key_of(hello.sender) is not None
+        proof = Proof(self.identity.cluster_id, is_known, self._levels.told())
+        body = encode_with_levels(proof, welcome.version)
         key = self.peer_keys.key_towards(hello.sender)
-        await conversation.send(frame, conversation.sealed(FrameKind.PROOF, proof, key))
-        return hello
+        await conversation.send(frame, conversation.sealed(FrameKind.PROOF, body, key))
+        return hello, welcome.version
 
     def _refusal(
         self, hello: Hello, introduction: Introduction, sealed: Sealed, certificate: ShownCertificate
@@ -336,7 +364,7 @@ class Handshake:
         if introduction.purpose is Purpose.JOIN:  # it knows neither the cluster nor this node, and has no key
             if (reason := certificate.objection_to_joiner(sender, cluster_id, envelope)) is not None:
                 return Refusal(reason)
-            return self._trust.lacks_secret(sender, sealed)
+            return self._trust.lacks_secret(sender, sealed) or self._refusal_of_levels(sender, introduction)
         if hello.cluster_id != cluster_id:
             return Refusal(other_cluster(hello.cluster_id, cluster_id))
         reason = certificate.objection(sender, cluster_id, envelope, hello.peer_url)
@@ -356,7 +384,11 @@ class Handshake:
             return Refusal(
                 f"node {hello.sender} is not a member of this cluster, and does not say where it listens"
             )
-        return self._trust.unproved(hello.sender, sealed)
+        return self._trust.unproved(hello.sender, sealed) or self._refusal_of_levels(sender, introduction)
+
+    def _refusal_of_levels(self, sender: int, introduction: Introduction) -> Refusal | None:
+        reason = self._levels.objection(sender, introduction.levels)
+        return None if reason is None else Refusal(reason)
 
     async def _answer(
         self,

@@ -8,9 +8,12 @@
 Hello and Welcome have the same form in all versions of the protocol, so that nodes of different versions can
 tell each other why they do not talk: what a version adds stands in later frames. All later ones are sealed
 (`proofs.py`). Decoders raise PeerProtocolError for all other bytes.
+
+Version 4 adds the feature levels (`payload/levels.py`) to Proof and Introduction. So each end knows those of
+the other before it has to say whether it refuses it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -30,11 +33,14 @@ from raftkv_trio.payload.cbor import (
     sentence,
     url,
 )
+from raftkv_trio.payload.levels import UNTOLD, Levels, unpack_levels
 from raftkv_trio.peers.framing import FrameKind, encode_frame, of_a_peer
 from raftkv_trio.peers.proofs import KEY_BYTES
 
 #: Lowest and highest version of the protocol that this program speaks.
-PROTOCOL_VERSIONS = (3, 3)
+PROTOCOL_VERSIONS = (3, 4)
+#: The first version in which nodes tell their feature levels.
+_TELLS_LEVELS = 4
 NONCE_BYTES = 16
 
 
@@ -112,10 +118,12 @@ class Proof(NamedTuple):
     Attributes:
         cluster_id: of the cluster to which its directory belongs.
         is_known: whether it knows the key of the sender of the Hello already.
+        levels: its feature levels.
     """
 
     cluster_id: int
     is_known: bool
+    levels: Levels = UNTOLD
 
 
 class Introduction(NamedTuple):
@@ -127,6 +135,7 @@ class Introduction(NamedTuple):
         key: its key, if the dialled node does not know it.
         is_known: whether it knows the key of the dialled node already.
         reason: why it refuses the dialled node, and closes the connection.
+        levels: its feature levels.
     """
 
     purpose: Purpose
@@ -134,6 +143,7 @@ class Introduction(NamedTuple):
     key: bytes | None
     is_known: bool
     reason: str | None
+    levels: Levels = UNTOLD
 
 
 class Admission(NamedTuple):
@@ -247,17 +257,30 @@ def decode_welcome(payload: bytes) -> Welcome:
 # ---------------------------------------------------------------- the bodies of sealed frames
 
 
-@of_a_peer
-def decode_proof(body: bytes) -> Proof:
-    """Raises PeerProtocolError, as do all decoders below."""
-    cluster_id, is_known = items(decode_payload(body), 2)
-    return Proof(integer(cluster_id), boolean(is_known))
+def encode_with_levels(frame: Proof | Introduction, version: int) -> Sequence[object]:
+    """The body of a sealed frame, in the form of this version of the protocol."""
+    return frame if version >= _TELLS_LEVELS else frame[:-1]
+
+
+def _items_and_levels(body: bytes, version: int, length: int) -> tuple[list[object], Levels]:
+    """The fields before the levels, so many, and the levels."""
+    if version < _TELLS_LEVELS:
+        return items(decode_payload(body), length), UNTOLD
+    *fields, levels = items(decode_payload(body), length + 1)
+    return fields, unpack_levels(levels)
 
 
 @of_a_peer
-def decode_introduction(body: bytes) -> Introduction:
-    """The Introduction that is the body of a sealed frame."""
-    purpose, boot_nonce, key, is_known, reason = items(decode_payload(body), 5)
+def decode_proof(body: bytes, version: int = PROTOCOL_VERSIONS[1]) -> Proof:
+    """The Proof in a sealed frame, in the form of this version; raises PeerProtocolError, as all below."""
+    (cluster_id, is_known), levels = _items_and_levels(body, version, 2)
+    return Proof(integer(cluster_id), boolean(is_known), levels)
+
+
+@of_a_peer
+def decode_introduction(body: bytes, version: int = PROTOCOL_VERSIONS[1]) -> Introduction:
+    """The Introduction in a sealed frame, in the form of this version."""
+    (purpose, boot_nonce, key, is_known, reason), levels = _items_and_levels(body, version, 5)
     try:
         known_purpose = Purpose(integer(purpose))
     except ValueError as error:
@@ -268,6 +291,7 @@ def decode_introduction(body: bytes) -> Introduction:
         _optional_key(key),
         boolean(is_known),
         optional_sentence(reason),
+        levels,
     )
 
 

@@ -14,6 +14,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.levels import HIGHEST, RELEASED, Levels, objection_to_levels
 from raftkv_trio.peers.connection import CONNECTION_ERRORS
 from raftkv_trio.peers.framing import MAX_FRAME_BYTES, FrameKind
 from raftkv_trio.peers.handshake import HANDSHAKE_TIMEOUT_S, new_nonce, say_hello
@@ -24,6 +25,8 @@ from raftkv_trio.peers.handshake_frames import (
     Purpose,
     decode_admission,
     decode_join_answer,
+    decode_proof,
+    encode_with_levels,
 )
 from raftkv_trio.peers.proofs import Conversation, secret_objection
 from raftkv_trio.peers.trust import quoted
@@ -45,10 +48,19 @@ class Joiner:
         node_id: its id.
         network, random: what it runs on.
         cluster_secret: what all nodes of the cluster share, if they do.
+        highest_level: the highest feature level that this node knows.
     """
 
-    def __init__(self, node_id: int, network: Network, random: Random, cluster_secret: bytes | None) -> None:
+    def __init__(
+        self,
+        node_id: int,
+        network: Network,
+        random: Random,
+        cluster_secret: bytes | None,
+        highest_level: int = HIGHEST,
+    ) -> None:
         self.node_id = node_id
+        self._levels = Levels(highest_level)
         self._network = network
         self._random = random
         self._secret = cluster_secret
@@ -67,11 +79,16 @@ class Joiner:
                 conversation = Conversation(stream, self._secret, MAX_FRAME_BYTES)
                 welcome, sealed = await say_hello(conversation, hello)
                 certificate, member = conversation.certificate(), welcome.node_id
-                objection = certificate.objection(member, None, None) or secret_objection(
-                    self._secret, sealed, member, self.node_id
+                levels = decode_proof(sealed.body, welcome.version).levels
+                objection = (
+                    certificate.objection(member, None, None)
+                    or secret_objection(self._secret, sealed, member, self.node_id)
+                    # It is in no cluster yet, so it needs no level, and has applied nothing.
+                    or objection_to_levels(self.node_id, self._levels, RELEASED, 0, member, levels)
                 )
-                introduction = Introduction(Purpose.JOIN, 0, None, False, objection)
-                await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, introduction, None))
+                introduction = Introduction(Purpose.JOIN, 0, None, False, objection, self._levels)
+                body = encode_with_levels(introduction, welcome.version)
+                await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, body, None))
                 if objection is not None:
                     raise PeerProtocolError(objection)
                 admission = decode_admission(await self._proved(conversation, FrameKind.ADMISSION, member))

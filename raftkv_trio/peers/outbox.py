@@ -259,7 +259,7 @@ class ItemQueue:
 
 
 class PeerTransport(Protocol):
-    """What the driver sends with: `Peers`, or its simulated form. Neither method waits."""
+    """What the driver sends with: `Peers`, or its simulated form. No method waits."""
 
     def offer(self, peer_id: int, items: Sequence[Item]) -> bool:
         """Queue items for a member; False if some of them cannot be sent now.
@@ -272,5 +272,12 @@ class PeerTransport(Protocol):
         """Begin to send the file of a SNAP message; the driver's `snapshot_sent` is told how it ends.
 
         False if the addressee is unknown; then `snapshot_sent` is not called.
+        """
+        ...
+
+    def highest_level(self, peer_id: int) -> int | None:
+        """The highest feature level of the process that gets what is offered for this member.
+
+        None if there is no stream now: another version of the program may come back.
         """
         ...

@@ -91,6 +91,8 @@ class Outgoing:
         client_url: where the member listens for clients, as it said when it was last met.
         process: which process it was then; None if it has not said.
         sent_bytes: on the streams so far, without handshakes and snapshots.
+        highest_level: the highest feature level of the process at the other end of the stream; None without
+            a stream.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Outgoing:
         self.outbox = Outbox(max_outbox_bytes)
         self.client_url: str | None = None
         self.process: Process | None = None
+        self.highest_level: int | None = None
         self._trouble: str | None = "not connected yet"
         self._refusal: tuple[float, str] | None = None  # until when it is told of, and in which words
         self._log = LimitedLog(logger, world.clock.now, LOG_INTERVAL_S)
@@ -133,6 +136,7 @@ class Outgoing:
         self._snapshots = SnapshotSender(dial_for_snapshot, world, storage, events.snapshot_sent)
         self._idle_stream: TcpStream | None = None  # while nothing is being sent on it
         self._unsent = b""  # the rest of the frame that was sent at once
+        self._met_level: int | None = None  # of the process that was dialled last
         self._stream_to: int | None = None  # the boot nonces of the processes that were dialled last
         self._snapshot_to: int | None = None
         self._scope = trio.CancelScope()
@@ -281,6 +285,7 @@ class Outgoing:
             self._snapshot_to = met.boot_nonce
         else:
             self._stream_to = met.boot_nonce
+            self._met_level = met.highest_level
         return stream
 
     async def _send(self, stream: trio.abc.Stream) -> None:
@@ -289,6 +294,7 @@ class Outgoing:
             self._log_connected()
         self._trouble = None
         self._refused_until = 0.0
+        self.highest_level = self._met_level
         self.outbox.open()
         try:
             # While nothing is sent, only reading shows that the peer has closed the connection.
@@ -299,6 +305,8 @@ class Outgoing:
                     pass  # told below
         finally:
             self._trouble = "the connection has ended"
+            # Another version of the program may come back.
+            self.highest_level = None
             # A frame that was taken may have arrived; what is still queued certainly has not, so that its
             # proposals may be forwarded again. Raft learns that all messages may be lost, and probes.
             for item in self.outbox.close():

@@ -14,7 +14,7 @@ from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ConfigError, PeerProtocolError
 from raftkv_trio.foreign_text import LimitedLog, printable
 from raftkv_trio.payload.envelope import Envelope
-from raftkv_trio.peers.handshake import Caller, Handshake
+from raftkv_trio.peers.handshake import Caller, Handshake, PeerLevels
 from raftkv_trio.peers.incoming import (
     REJECTION_INTERVAL_S,
     InboxItem,
@@ -59,6 +59,7 @@ class Peers:
         storage: where snapshots are read and received.
         events: what the driver is told.
         known: the nodes that may say more than a Hello.
+        levels: the feature levels of this node.
         refusals: counts what is refused.
         directory_refused: given the id of a peer that knows this node by another data directory. May raise.
         told_removed: given the id of a member that has proved who it is, and the index at which it says that
@@ -87,6 +88,7 @@ class Peers:
         storage: NodeStorage,
         events: PeerEvents,
         known: Known,
+        levels: PeerLevels,
         refusals: Refusals,
         directory_refused: Callable[[int], None],
         told_removed: Callable[[int, int], None],
@@ -112,6 +114,7 @@ class Peers:
             peer_keys=peer_keys,
             cluster_secret=cluster_secret,
             random=world.random,
+            levels=levels,
             second_process=self.second_process.told,
         )
         self._nursery: trio.Nursery | None = None  # while `run` runs
@@ -149,6 +152,11 @@ class Peers:
             return False
         outgoing.send_snapshot(message)
         return True
+
+    def highest_level(self, peer_id: int) -> int | None:
+        """As `PeerTransport.highest_level`."""
+        outgoing = self.outgoing.get(peer_id)
+        return None if outgoing is None else outgoing.highest_level
 
     # ------------------------------------------------------------ for the node
 

@@ -6,9 +6,11 @@ from typing import Any
 import trio
 
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.payload.levels import HIGHEST, Levels
 from raftkv_trio.peers.framing import FrameKind
 from raftkv_trio.peers.handshake import say_hello
 from raftkv_trio.peers.handshake_frames import (
+    PROTOCOL_VERSIONS,
     Admission,
     Hello,
     Introduction,
@@ -20,6 +22,7 @@ from raftkv_trio.peers.handshake_frames import (
     decode_introduction,
     decode_proof,
     encode_welcome,
+    encode_with_levels,
 )
 from raftkv_trio.peers.proofs import Conversation, Sealed, key_towards
 
@@ -36,6 +39,8 @@ class Side:
         directory_id: of the directory that it has.
         cluster_id: of the cluster that it says to be of.
         secret: the cluster secret that it has.
+        levels: the feature levels that it tells.
+        version: the highest version of the protocol that it speaks.
 
     Attributes:
         welcome, proof, admission: what the dialled node has said, as far as it has come.
@@ -52,7 +57,11 @@ class Side:
         directory_id: bytes = b"d" * 16,
         cluster_id: int = CLUSTER_ID,
         secret: bytes | None = None,
+        levels: Levels = Levels(HIGHEST),  # noqa: B008 - it is immutable
+        version: int = PROTOCOL_VERSIONS[1],
     ) -> None:
+        self._levels = levels
+        self._version = version
         self.conversation = Conversation(stream, secret, 4 << 20)
         self._stream = stream
         self._node_id = node_id
@@ -87,12 +96,19 @@ class Side:
             hello: fields of the Hello that are others.
         """
         own_key = key_towards(self._directory_id, receiver) if key is None else key
-        said = Hello(cluster_id=self._cluster_id, sender=self._node_id, nonce=NONCE, receiver=receiver)
+        said = Hello(
+            versions=(PROTOCOL_VERSIONS[0], self._version),
+            cluster_id=self._cluster_id,
+            sender=self._node_id,
+            nonce=NONCE,
+            receiver=receiver,
+        )
         self.welcome, self.sealed = await say_hello(self.conversation, replace(said, **hello))
-        self.proof = decode_proof(self.sealed.body)
+        self.proof = decode_proof(self.sealed.body, self.welcome.version)
         told = own_key if tells_key and not self.proof.is_known else None
-        introduction = Introduction(purpose, boot_nonce, told, is_known, None)
-        await self.say(FrameKind.INTRODUCTION, introduction, own_key)
+        introduction = Introduction(purpose, boot_nonce, told, is_known, None, self._levels)
+        body = encode_with_levels(introduction, self.welcome.version)
+        await self.say(FrameKind.INTRODUCTION, body, own_key)
         self.sealed = await self.conversation.receive_sealed(FrameKind.ADMISSION)
         self.admission = decode_admission(self.sealed.body)
         return self.admission
@@ -121,12 +137,14 @@ class Side:
         """
         hello = self.hello = decode_hello(await self.conversation.receive())
         own_key = key_towards(self._directory_id, hello.sender) if key is None else key
-        said = Welcome(version=3, node_id=self._node_id, nonce=NONCE)
-        frame = self.conversation.plain(encode_welcome(replace(said, **welcome)))
-        proof = self.conversation.sealed(FrameKind.PROOF, Proof(self._cluster_id, is_known), own_key)
+        said = Welcome(version=min(hello.versions[1], self._version), node_id=self._node_id, nonce=NONCE)
+        said = replace(said, **welcome)
+        frame = self.conversation.plain(encode_welcome(said))
+        body = encode_with_levels(Proof(self._cluster_id, is_known, self._levels), said.version)
+        proof = self.conversation.sealed(FrameKind.PROOF, body, own_key)
         await self.conversation.send(frame, proof)
         self.sealed = await self.conversation.receive_sealed(FrameKind.INTRODUCTION)
-        introduction = self.introduction = decode_introduction(self.sealed.body)
+        introduction = self.introduction = decode_introduction(self.sealed.body, said.version)
         if introduction.reason is None:
             told = own_key if tells_key and not introduction.is_known else None
             answer = admission or Admission(boot_nonce=5, key=told)

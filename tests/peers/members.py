@@ -9,6 +9,7 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.levels import HIGHEST, Levels, objection_to_levels
 from raftkv_trio.peers.handshake_frames import Admission
 from raftkv_trio.peers.incoming import InboxItem, SnapshotCheck
 from raftkv_trio.peers.peer_keys import PeerKeys
@@ -65,6 +66,27 @@ class KnownIds(set[int]):
         self.by_secret.discard(node_id)
 
 
+class FixedLevels:
+    """The feature levels of a member, as a test sets them; the rules are the real ones.
+
+    Attributes:
+        applied: up to which index it has applied the log.
+        needed: the level that others have to know.
+    """
+
+    def __init__(self, node_id: int, levels: Levels = Levels(HIGHEST)) -> None:  # noqa: B008 - immutable
+        self._node_id = node_id
+        self.levels = levels
+        self.needed = levels.level
+        self.applied = 1
+
+    def told(self) -> Levels:
+        return self.levels
+
+    def objection(self, peer_id: int, peer: Levels) -> str | None:
+        return objection_to_levels(self._node_id, self.levels, self.needed, self.applied, peer_id, peer)
+
+
 class BareMember:
     """The peers of one node, and what the rest of the node would be told."""
 
@@ -78,6 +100,7 @@ class BareMember:
         secret: bytes | None = None,
         snapshot_check: SnapshotCheck | None = None,
         network: Network | None = None,
+        levels: FixedLevels | None = None,
     ) -> None:
         bootstrap = Bootstrap(cluster_id=cluster_id, conf_state=ConfState(voters=(1, 2)), envelope=b"-")
         self.storage: NodeStorage = open_storage(
@@ -92,6 +115,7 @@ class BareMember:
         self.told_removed: list[tuple[int, int]] = []  # by whom, and the index
         self.known = KnownIds(addresses)
         self.refusals = Refusals(World().clock)
+        self.levels = levels or FixedLevels(node_id)
         self.peers = Peers(
             identity=self.storage.identity,
             boot_nonce=random.getrandbits(63),
@@ -105,6 +129,7 @@ class BareMember:
             storage=self.storage,
             events=self.events,
             known=self.known,
+            levels=self.levels,
             refusals=self.refusals,
             directory_refused=self.directory_refused.append,
             told_removed=lambda peer_id, index: self.told_removed.append((peer_id, index)),

@@ -392,7 +392,7 @@ async def test_a_node_of_an_older_version_is_refused_with_a_sentence(
     assert (kind, version, node_id, more) == (2, 2, 1, [False, None])
     assert octets != one.storage.identity.directory_id
     assert reason == (
-        "protocol versions 1 to 2 are not 3 to 3; run the same version of raftkv-trio on all nodes"
+        "protocol versions 1 to 2 are not 3 to 4; run the same version of raftkv-trio on all nodes"
     )
 
 
@@ -407,7 +407,7 @@ async def test_the_refusal_of_a_node_of_an_older_version_is_a_sentence_and_no_mo
         await stream.send_all(encode_frame([2, 2, 2, b"d" * 16, None, "protocol versions", True, 99]))
 
     async with running(one), listening(addresses[2], answer):
-        await in_trouble(one, 2, "node 2 speaks version 2 of the peer protocol, and this node version 3; run")
+        await in_trouble(one, 2, "node 2 speaks version 2 of the peer protocol, and this node version 4; run")
     assert not one.told_removed
     assert not one.directory_refused
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import cbor2
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from raftkv_trio.errors import PeerProtocolError
 from raftkv_trio.foreign_text import MAX_CHARACTERS
+from raftkv_trio.payload.levels import Levels
 from raftkv_trio.payload.proposal import ProposalId, decode_proposal, encode_proposal
 from raftkv_trio.peers.framing import (
     MAX_FRAME_BYTES,
@@ -42,6 +44,7 @@ from raftkv_trio.peers.handshake_frames import (
     encode_hello,
     encode_join_answer,
     encode_welcome,
+    encode_with_levels,
 )
 from raftkv_trio.peers.proofs import MAX_HANDSHAKE_BYTES, key_towards
 from raftkv_trio.peers.wire import (
@@ -83,7 +86,7 @@ FIRST_FRAMES = [
         encode_hello,
         decode_hello,
         HELLO,
-        "0000003066e822b989018203030501506e6e6e6e6e6e6e6e6e6e6e6e6e6e"
+        "00000030b0308b9789018203040501506e6e6e6e6e6e6e6e6e6e6e6e6e6e"
         "6e6e026a687474703a2f2f683a316a687474703a2f2f633a31f4",
         id="hello",
     ),
@@ -180,9 +183,9 @@ VERSION_3 = [
 
 #: The bodies of the sealed frames of the handshake, which protocol version 3 adds.
 VERSION_3_BODIES = [
-    pytest.param(decode_proof, Proof(5, True), "8205f5", id="proof"),
+    pytest.param(partial(decode_proof, version=3), Proof(5, True), "8205f5", id="proof"),
     pytest.param(
-        decode_introduction,
+        partial(decode_introduction, version=3),
         Introduction(Purpose.SNAPSHOT, 7, KEY, False, "no"),
         f"8501075820{KEY.hex()}f4626e6f",
         id="introduction",
@@ -200,6 +203,17 @@ VERSION_3_BODIES = [
         id="join_answer",
     ),
     pytest.param(decode_notice, "two", "816374776f", id="notice"),
+]
+
+#: Those that have another form from protocol version 4 on.
+VERSION_4_BODIES = [
+    pytest.param(decode_proof, Proof(5, True, Levels(3, 2, 9)), "8305f583030209", id="proof"),
+    pytest.param(
+        decode_introduction,
+        Introduction(Purpose.SNAPSHOT, 7, KEY, False, "no", Levels(2)),
+        f"8601075820{KEY.hex()}f4626e6f83020100",
+        id="introduction",
+    ),
 ]
 
 
@@ -351,7 +365,7 @@ def test_each_frame_has_the_form_of_its_protocol_version(
     assert decode(next(decoder)) == said
 
 
-@pytest.mark.parametrize(("decode", "said", "form"), VERSION_3_BODIES)
+@pytest.mark.parametrize(("decode", "said", "form"), VERSION_3_BODIES + VERSION_4_BODIES)
 def test_each_body_has_the_form_of_its_protocol_version(
     decode: Callable[[bytes], object], said: Any, form: str
 ) -> None:
@@ -359,6 +373,9 @@ def test_each_body_has_the_form_of_its_protocol_version(
     body = [said] if isinstance(said, str) else list(said)
     if isinstance(said, JoinAnswer):
         body = encode_join_answer(said)
+    elif isinstance(said, Proof | Introduction):
+        version = 3 if isinstance(decode, partial) else 4
+        body = list(encode_with_levels(said, version))
     assert cbor2.dumps(body).hex() == form
     assert decode(bytes.fromhex(form)) == said
     values: list[Any] = [2**80, -1, b"bytes", "text", [], {}, None, True, float("nan")]
@@ -368,6 +385,33 @@ def test_each_body_has_the_form_of_its_protocol_version(
                 decode(cbor2.dumps(damaged))
             except PeerProtocolError:
                 pass
+
+
+LEVELS_OF_NOBODY = [
+    [0, 0, 0],
+    [1, 2, 5],  # of a cluster that it does not know
+    [2, 2, 0],  # nothing has raised it
+    [2, 1, 5],
+    [2, 1],
+    [2, 1, 0, 0],
+    [2**63, 1, 0],
+    [-1, 1, 0],
+    ["2", 1, 0],
+    [2, True, 0],
+    [2, 1, None],
+    2,
+    "all",
+    None,
+]
+
+
+@pytest.mark.parametrize("levels", LEVELS_OF_NOBODY)
+def test_feature_levels_that_no_node_can_have_end_the_handshake(levels: object) -> None:
+    """The new fields are input as all others are: of the wrong type, out of range, or in contradiction."""
+    with pytest.raises(PeerProtocolError):
+        decode_proof(cbor2.dumps([5, True, levels]))
+    with pytest.raises(PeerProtocolError):
+        decode_introduction(cbor2.dumps([1, 7, KEY, False, None, levels]))
 
 
 @pytest.mark.parametrize("versions", [(1, 1), (1, 2)])

@@ -29,8 +29,10 @@ from typing import NamedTuple
 from raftkv_trio.config import MAX_ENTRY_BYTES
 from raftkv_trio.errors import DecodeError
 from raftkv_trio.node.command_check import CommandCheck
+from raftkv_trio.node.driver.feature_levels import raised_to
 from raftkv_trio.node.driver.known_nodes import KnownNodes
 from raftkv_trio.node.reads import CONTEXT_BYTES
+from raftkv_trio.payload.levels import HIGHEST
 from raftkv_trio.payload.proposal import decode_proposal
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.refusals import Refusal, Refusals
@@ -147,15 +149,22 @@ class Admission:
 
     Args:
         command_check: says which commands the state machine could not apply; None: it takes all.
+        highest_level: the highest feature level that this node knows.
     """
 
     def __init__(
-        self, raw: RawNode, known: KnownNodes, refusals: Refusals, command_check: CommandCheck | None = None
+        self,
+        raw: RawNode,
+        known: KnownNodes,
+        refusals: Refusals,
+        command_check: CommandCheck | None = None,
+        highest_level: int = HIGHEST,
     ) -> None:
         self._raw = raw
         self._known = known
         self._refusals = refusals
         self._command_check = command_check
+        self._highest_level = highest_level
         self._not_appended: _NotAppended | None = None
         self._term_at_tick = raw.term
 
@@ -178,7 +187,7 @@ class Admission:
         # That is safe. What is left is what a leader with a lower limit of bytes would send. The rest is as
         # if it were lost on the way: nothing of it is acknowledged, so nothing of it is committed by this
         # node, and the leader sends it again until an upgraded node takes it, or a snapshot replaces it.
-        if self._command_check is None or message.term < self._raw.term:
+        if message.term < self._raw.term:
             return message
         for position, entry in enumerate(message.entries):
             if (objection := self._objection_to_entry(entry)) is not None:
@@ -205,7 +214,14 @@ class Admission:
         return refused.sentence
 
     def _objection_to_entry(self, entry: Entry) -> str | None:
-        if self._command_check is None or entry.type is not EntryType.NORMAL or not entry.data:
+        if entry.type is not EntryType.NORMAL:
+            level = raised_to(entry)
+            if level is None or level <= self._highest_level:
+                return None
+            # The handshake keeps this node away from such a cluster, and it must have been in it already.
+            known = f"this program knows feature levels up to {self._highest_level}"
+            return f"it makes the cluster one of feature level {level}, and {known}: upgrade this node"
+        if self._command_check is None or not entry.data:
             return None
         try:
             _, command = decode_proposal(entry.data)

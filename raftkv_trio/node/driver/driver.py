@@ -22,6 +22,7 @@ from raftkv_trio.node.driver.admission import Admission
 from raftkv_trio.node.driver.catching_up import CatchingUp
 from raftkv_trio.node.driver.commit_news import CommitNews
 from raftkv_trio.node.driver.completions import Completions
+from raftkv_trio.node.driver.feature_levels import FeatureLevels
 from raftkv_trio.node.driver.known_leader import KnownLeader
 from raftkv_trio.node.driver.known_nodes import KnownNodes
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
@@ -89,6 +90,7 @@ class Driver:
         reads: PendingReads,
         proposer: Proposer,
         changes: MembershipChanges,
+        levels: FeatureLevels,
         active: ActiveMembers,
         catching_up: CatchingUp,
         news: CommitNews,
@@ -107,6 +109,7 @@ class Driver:
         self._admission = admission
         self._known = known
         self._changes = changes
+        self._levels = levels
         self._active = active
         self._catching_up = catching_up
         self._news = news
@@ -295,6 +298,7 @@ class Driver:
             self._reads.tick()
             self._proposals.retry_refused()
             self._changes.tick()
+            self._levels.tick(self._peers)
 
     # ------------------------------------------------------------ source 4: proposals and reads
 
@@ -310,6 +314,7 @@ class Driver:
             ready = self._raw.ready()
             self._note_soft_state(ready)
             self._known.appended(ready.entries)
+            self._levels.appended(ready.entries)
             self._reads.answered(ready.read_states)
             to_peers: dict[int, list[Item]] = {}
             # Messages leave before the entries of this Ready are durable here. That is safe (dissertation,

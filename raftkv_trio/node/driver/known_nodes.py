@@ -95,7 +95,8 @@ class KnownNodes:
                     changes = decode_conf_change(entry).as_v2().changes
                 except InvalidConfiguration:
                     continue  # it names nobody
-                self._appended.update(dict.fromkeys((change.node_id for change in changes), entry.index))
+                named = [change.node_id for change in changes if change.node_id]  # 0 is no node
+                self._appended.update(dict.fromkeys(named, entry.index))
 
     # ------------------------------------------------------------ nodes that are not known
 

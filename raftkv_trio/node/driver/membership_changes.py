@@ -18,7 +18,7 @@ from raftkv_trio.errors import ChangeRefused, DecodeError
 from raftkv_trio.node.driver.active_members import ActiveMembers
 from raftkv_trio.node.driver.leadership import LeadershipTransfer
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange, Membership
-from raftkv_trio.payload.proposal import ProposalId
+from raftkv_trio.payload.proposal import LEADER_ITSELF, ProposalId
 from raftkv_trio.raft.confchange import ConfChangeV2, all_members, apply_change
 from raftkv_trio.raft.errors import InvalidConfiguration, ProposalDropped
 from raftkv_trio.raft.progress import ProgressState
@@ -28,9 +28,6 @@ from raftkv_trio.raft.types import ConfState, StateRole
 from raftkv_trio.world import Clock
 
 logger = logging.getLogger(__name__)
-
-#: The proposer of what the leader changes by itself. No node has id 0.
-_LEADER_ITSELF = ProposalId(0, 0, 0)
 
 
 class Deferred(NamedTuple):
@@ -124,7 +121,7 @@ class MembershipChanges:
         # do not answer, never for a change that cannot be applied.
         if (refused := self._membership.objection(request)) is not None:
             return refused
-        change = request.conf_change(_LEADER_ITSELF)  # any proposer: the result is dropped
+        change = request.conf_change(LEADER_ITSELF)  # any proposer: the result is dropped
         try:
             configuration = apply_change(self._membership.conf_state, change).conf_state
         except InvalidConfiguration as error:
@@ -268,7 +265,7 @@ class MembershipChanges:
     def _promote(self, node_id: int) -> None:
         # The checks are those of a request of an operator: a promotion must not cost the quorum either.
         request = ChangeRequest((MemberChange(Action.PROMOTE, node_id),))
-        outcome = self.append(_LEADER_ITSELF, request.encode())
+        outcome = self.append(LEADER_ITSELF, request.encode())
         if outcome is None:
             logger.info("node %d has caught up and becomes a voter", node_id)
         elif isinstance(outcome, ChangeRefused):

@@ -101,6 +101,10 @@ def _of_consensus(status: NodeStatus, measures: NodeMeasures) -> Iterator[Metric
     yield _gauge("term", "The current term.", status.term)
     yield _gauge("commit_index", "The last index known to be committed.", status.commit_index)
     yield _gauge("applied_index", "The last index applied to the store.", status.applied_index)
+    yield _gauge("feature_level", "The feature level of the cluster.", status.feature_level)
+    yield _gauge(
+        "highest_feature_level", "The highest one that this program knows.", status.highest_feature_level
+    )
     yield _histogram(
         "log_write_duration_seconds",
         "From handing a batch to the disk until it is durable.",

@@ -77,6 +77,7 @@ class Clone:
                         worker=InlineWorker(self, process, writes_log=True),
                         bulk_worker=InlineWorker(self, process, writes_log=False),
                         random=self._random,
+                        highest_level=self._member.highest_level,
                     ),
                 )
         except Exception as error:

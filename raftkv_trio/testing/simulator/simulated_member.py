@@ -21,6 +21,7 @@ from raftkv_trio.node.log_writer import Write
 from raftkv_trio.node.node import Node
 from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.levels import HIGHEST
 from raftkv_trio.raft.confchange import describe_members
 from raftkv_trio.raft.types import StateRole
 from raftkv_trio.state_machine import Committed, StateMachine
@@ -68,6 +69,7 @@ class SimulatedMember(ABC):
         is_rotten: whether bits of its disk were flipped or its directory was set back, so that it may refuse
             its directory.
         restarts: how often it was started after the first time; -1 before that.
+        highest_level: the highest feature level that its program knows; from the next start on.
 
     Args:
         members: the members that its configuration names.
@@ -110,6 +112,7 @@ class SimulatedMember(ABC):
         self.turn_delay_s = turn_delay_s
         self.disk_call_s = DISK_CALL_S
         self.restarts = -1
+        self.highest_level = HIGHEST
         self.disk_is_slow_s = 0.0
         self.disk_stays_full = False
         self.is_rotten = False

@@ -14,6 +14,7 @@ from raftkv_trio.node.parts import NodeParts
 from raftkv_trio.node.recovery import open_directory, restore_machine
 from raftkv_trio.node.removal import GRACE_PERIOD_S
 from raftkv_trio.node.steps import Call, Checkpoint
+from raftkv_trio.payload.levels import Levels
 from raftkv_trio.peers.handshake import join_answer
 from raftkv_trio.peers.handshake_frames import JoinAnswer
 from raftkv_trio.peers.joining import ASK_INTERVAL_S, what_to_join
@@ -78,18 +79,20 @@ class SteppedMember(SimulatedMember):
 
     def _open(self, machine: StateMachine, bootstrap: Bootstrap | None) -> NodeParts:
         """Open the directory and make the node's parts; raises what `run_node` raises."""
-        storage = open_directory(self.disk, self.config, self._random, bootstrap)
-        restore_machine(machine, storage)
+        highest = self.highest_level
+        storage = open_directory(self.disk, self.config, self._random, bootstrap, highest)
+        restore_machine(machine, storage, highest)
         return NodeParts(
             self.config,
             WatchedMachine(machine, partial(self._applied, machine)),
             storage,
-            World(clock=self.clock, random=self._random),  # the network and the workers stay unused
+            # The network and the workers stay unused.
+            World(clock=self.clock, random=self._random, highest_level=highest),
             transport=SimulatedTransport(self.id, self._network, self._send_snapshot),
         )
 
     def _find_cluster(self) -> Bootstrap | None:
-        for answer in self._network.ask(self.id):
+        for answer in self._network.ask(self.id, Levels(self.highest_level)):
             found = what_to_join(answer, self.id, self.config.members[self.id])
             if isinstance(found, Bootstrap):
                 return found
@@ -231,6 +234,12 @@ class SteppedMember(SimulatedMember):
         self._introduced.add(peer_id)
         return self.parts.membership.envelope.removed.get(peer_id)
 
+    def levels(self) -> Levels:
+        return Levels(self.highest_level) if self.parts is None else self.parts.levels.told()
+
+    def refuses(self, peer_id: int, levels: Levels) -> bool:
+        return self.parts is None or self.parts.levels.objection(peer_id, levels) is not None
+
     def told_removed(self, peer_id: int, index: int) -> None:
         if self.parts is not None and self.believes(peer_id):
             self._act(self._epoch, self.parts.removal.told_by_member, (peer_id, index))
@@ -290,3 +299,6 @@ class SimulatedTransport:
     def send_snapshot(self, message: Message) -> bool:
         self._send_snapshot(message)
         return True
+
+    def highest_level(self, peer_id: int) -> int | None:
+        return self._network.highest_level(self._node_id, peer_id)

@@ -6,6 +6,7 @@ from random import Random
 import trio
 
 from raftkv_trio.errors import PeerProtocolError
+from raftkv_trio.payload.levels import HIGHEST, Levels
 from raftkv_trio.peers.connection import CONNECTION_ERRORS, receive_payload
 from raftkv_trio.peers.framing import FrameDecoder, FrameKind
 from raftkv_trio.peers.handshake import new_nonce, say_hello
@@ -108,7 +109,8 @@ class StrangerOnStreams:
         conversation = Conversation(stream, None)
         await say_hello(conversation, hello)
         key = key_towards(self._directory_id, victim_id)
-        introduction = Introduction(purpose, self._random.getrandbits(62), key, False, None)
+        nonce, levels = self._random.getrandbits(62), Levels(HIGHEST)  # no reason to refuse it
+        introduction = Introduction(purpose, nonce, key, False, None, levels)
         await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, introduction, key))
         await conversation.receive_sealed(FrameKind.ADMISSION)
         return conversation  # refused or not, it goes on to speak

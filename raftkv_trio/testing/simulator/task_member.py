@@ -151,6 +151,7 @@ class TaskMember(SimulatedMember):
                         worker=InlineWorker(self, process, writes_log=True),
                         bulk_worker=InlineWorker(self, process, writes_log=False),
                         random=self._random,
+                        highest_level=self.highest_level,
                     ),
                     watch=partial(self._has_started, machine=machine),
                 )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from raftkv_trio.state_machine import Committed, StateMachine
+from raftkv_trio.state_machine import Committed, LevelledStateMachine, StateMachine
 
 
 class WatchedMachine:
@@ -25,6 +25,10 @@ class WatchedMachine:
             results += self.inner.apply([committed])
             self._applied(committed, state_hash(self.inner))
         return results
+
+    def set_level(self, level: int) -> None:
+        if isinstance(self.inner, LevelledStateMachine):
+            self.inner.set_level(level)
 
     def snapshot(self) -> Iterator[bytes]:
         return self.inner.snapshot()

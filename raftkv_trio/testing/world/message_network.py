@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from raftkv_trio.payload.levels import Levels
 from raftkv_trio.peers.handshake_frames import JoinAnswer
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.wire import Forward, ForwardChange, Members, MembersQuery, PeerFrame, Refused
@@ -67,6 +68,14 @@ class Receiver(Protocol):
 
     def meet(self, peer_id: int) -> int | None:
         """A peer connects to this node. Returns the index at which the peer was removed; None: it was not."""
+        ...
+
+    def levels(self) -> Levels:
+        """What this node tells of feature levels."""
+        ...
+
+    def refuses(self, peer_id: int, levels: Levels) -> bool:
+        """Whether this node takes no connection with a peer of these levels."""
         ...
 
     def told_removed(self, peer_id: int, index: int) -> None:
@@ -163,9 +172,13 @@ class MessageNetwork:
         if not near.dials(receiver):
             self._reconnect(sender, receiver)
             return
-        removed_at = self._receivers[receiver].meet(sender)
+        far = self._receivers[receiver]
+        removed_at = far.meet(sender)
         if removed_at is not None:
             near.told_removed(receiver, removed_at)
+            self._reconnect(sender, receiver)
+            return
+        if near.refuses(receiver, far.levels()) or far.refuses(sender, near.levels()):
             self._reconnect(sender, receiver)
             return
         self._count += 1
@@ -174,12 +187,19 @@ class MessageNetwork:
         if (ended := self._unanswered.pop((receiver, sender), None)) is not None:
             ended(False)
 
-    def ask(self, asker: int) -> list[JoinAnswer]:
-        """The answers of all nodes that a newcomer can reach."""
+    def highest_level(self, sender: int, receiver: int) -> int | None:
+        """The highest feature level of the process that a node is connected to; None if it is not."""
+        is_connected = (sender, receiver) in self._connections
+        return self._receivers[receiver].levels().highest if is_connected else None
+
+    def ask(self, asker: int, levels: Levels) -> list[JoinAnswer]:
+        """The answers of all nodes that a newcomer with these feature levels can reach."""
         answers = [
             receiver.answer(asker)
             for other, receiver in sorted(self._receivers.items())
             if self._cut.isdisjoint({(asker, other), (other, asker)})
+            and not receiver.refuses(asker, levels)
+            and receiver.levels().level <= levels.highest
         ]
         return [answer for answer in answers if answer is not None]
 

@@ -170,6 +170,9 @@ class Sent:
     def send_snapshot(self, message: Message) -> bool:
         raise NotImplementedError("nobody needs one here")
 
+    def highest_level(self, peer_id: int) -> int | None:
+        return None
+
 
 def address(node_id: int) -> PeerAddress:
     return PeerAddress("127.0.0.1", node_id)

@@ -39,6 +39,9 @@ class Outboxes:
     def send_snapshot(self, message: Message) -> bool:
         raise NotImplementedError("nobody needs one here")
 
+    def highest_level(self, peer_id: int) -> int | None:
+        return None
+
     def refused(self, peer_id: int) -> list[Refused]:
         """What was refused to this peer since the last call."""
         items = self.of[peer_id].close()

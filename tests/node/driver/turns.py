@@ -32,6 +32,9 @@ class RecordingTransport:
         self.sent.append(message)
         return True
 
+    def highest_level(self, peer_id: int) -> int | None:
+        return None
+
     def take(self, kind: MessageType) -> list[Message]:
         taken = [message for message in self.sent if message.type is kind]
         self.sent.clear()
