@@ -126,7 +126,8 @@ async def survey(
 def table(reports: Sequence[Report]) -> str:
     """The reports as lines of columns, with a header; below it each health that is too long for a column.
 
-    Below that stands the cluster's feature level if the members' programs know a higher one. If a member has certificates, there is a column with the day on which the first one of each ends.
+    Below that stands the cluster's feature level if a member's program knows a higher one. If a member has
+    certificates, there is a column with the day on which the first one of each ends.
     """
     has_ends = any(report.certificates for report in reports)
     ends = ("CERTS END",) if has_ends else ()
@@ -247,7 +248,7 @@ def _is_status(value: Any) -> bool:
         and isinstance(value.get("leader_id"), int | None)
         and isinstance(value.get("health"), str | None)
         and _are_ends(value.get("certificates", {}))  # members before 0.2 do not tell
-        and all(type(value.get(name)) in (int, type(None)) for name in _LEVELS)  # nor those before 0.3
+        and all(type(value.get(name)) in (int, type(None)) for name in _LEVELS)  # nor older ones
     )
 
 

@@ -7,14 +7,16 @@ all damage is found at once. What the log adds up to is reported as of the first
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from raftkv_trio.errors import CorruptLog
+from raftkv_trio.errors import CorruptLog, UpgradeNeeded
 from raftkv_trio.node.snapshot_contents import check_contents
 from raftkv_trio.offline.findings import Findings, Leftover, Problem, SegmentSeen, SnapshotSeen, TornTailSeen
 from raftkv_trio.offline.segment_scan import Damaged, Torn, Verified, identity_in, scan_segment
+from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.membership import raised_to
 from raftkv_trio.state_machine import StateMachine
 from raftkv_trio.storage import Disk, SnapshotId, verify_snapshot
 from raftkv_trio.storage.data_directory import is_unfinished, open_to_all
@@ -120,6 +122,12 @@ def _check_log(disk: Disk, findings: Findings) -> None:
     findings.hard_state = contents.hard_state
     if contents.entries:
         findings.entries = contents.entries[0].index, contents.entries[-1].index
+    if findings.is_log_sound:
+        # What is wrong with the snapshot's file is noted where the snapshots are checked.
+        with suppress(CorruptLog, UpgradeNeeded, OSError):
+            parts = read_parts(disk, findings.path / "snap" / contents.snapshot.file_name)
+            levels = [Envelope.decode(next(islice(parts, 1, None), b"")).level]
+            findings.feature_level = max(levels + [raised_to(entry) or 0 for entry in contents.entries])
 
 
 def _check_segment(

@@ -72,6 +72,8 @@ class Findings:
         hard_state: that of the last record before the first damage.
         snapshot: the snapshot that the log continues; None if the log is damaged, so that it cannot say.
         entries: the first and the last index behind the snapshot, up to the first damage.
+        feature_level: of the cluster, by that snapshot and these entries, committed or not; None if the
+            snapshot cannot be read.
         is_log_sound: a start would accept the log.
         is_unfinished: a first start was cut short and nothing was acknowledged; the next start makes the
             directory anew.
@@ -87,6 +89,7 @@ class Findings:
     hard_state: HardState | None = None
     snapshot: SnapshotId | None = None
     entries: tuple[int, int] | None = None
+    feature_level: int | None = None
     segments: list[SegmentSeen] = field(default_factory=list)
     snapshots: list[SnapshotSeen] = field(default_factory=list)
     torn: TornTailSeen | None = None

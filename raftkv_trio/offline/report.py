@@ -38,6 +38,7 @@ def as_json(inspection: Inspection) -> str:
         "origin": found.origin and found.origin.hex(),
         "removed": found.removed,
         "lost": found.lost,
+        "feature_level": found.feature_level,
         "hard_state": hard_state
         and {"term": hard_state.term, "vote": hard_state.vote, "commit_index": hard_state.commit},
         "snapshot": found.snapshot and {"index": found.snapshot.index, "term": found.snapshot.term},
@@ -95,6 +96,8 @@ def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
         yield f"has lost entries that it had acknowledged, up to {found.lost}: it does not start again"
     if found.known_members:
         yield f"knows the directories of nodes {', '.join(map(str, found.known_members))}"
+    if found.feature_level is not None:
+        yield f"feature level {found.feature_level}"
     if found.hard_state is not None:
         term, vote, commit = found.hard_state
         yield f"hard state: term {term}, vote {'none' if vote is None else vote}, commit index {commit}"

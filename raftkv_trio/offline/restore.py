@@ -3,8 +3,10 @@
 The directory's first snapshot has the backup's index, so that indexes go on from there, and term 1, as after
 every bootstrap: the votes of the old cluster do not count in the new one. Its members are those of the new
 cluster. Its feature level is the backup's, because the backup's state is of that level; if the program knows
-a higher one, the new cluster raises it as any other does, once all its members run. The directory gets its name when all of it is durable, so a start never finds a part of one, which it
-would take for a first start that was cut short, and make anew, without the backup.
+a higher one, the new cluster raises it as any other does, once all its members run.
+
+The directory gets its name when all of it is durable, so a start never finds a part of one, which it would
+take for a first start that was cut short, and make anew, without the backup.
 """
 
 import random

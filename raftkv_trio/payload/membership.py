@@ -39,7 +39,7 @@ from raftkv_trio.raft.confchange import (
     decode_conf_change,
 )
 from raftkv_trio.raft.errors import InvalidConfiguration
-from raftkv_trio.raft.types import ConfState, Entry
+from raftkv_trio.raft.types import ConfState, Entry, EntryType
 
 logger = logging.getLogger(__name__)
 
@@ -304,3 +304,13 @@ def decode_change(entry: Entry) -> tuple[ConfChangeV2, ProposalId | None, Change
     if change.changes != request.conf_change_parts:
         raise DecodeError(f"entry {entry.index} holds a conf change that is not the one that it says")
     return change, proposal_id, request
+
+
+def raised_to(entry: Entry) -> int | None:
+    """The feature level to which an entry raises the cluster's; None if it does not."""
+    if entry.type is EntryType.NORMAL:
+        return None
+    try:
+        return decode_change(entry)[2].raises_to
+    except DecodeError:
+        return None  # applying it ends the node, and says why

@@ -29,10 +29,10 @@ from typing import NamedTuple
 from raftkv_trio.config import MAX_ENTRY_BYTES
 from raftkv_trio.errors import DecodeError
 from raftkv_trio.node.command_check import CommandCheck
-from raftkv_trio.node.driver.feature_levels import raised_to
 from raftkv_trio.node.driver.known_nodes import KnownNodes
 from raftkv_trio.node.reads import CONTEXT_BYTES
 from raftkv_trio.payload.levels import HIGHEST
+from raftkv_trio.payload.membership import raised_to
 from raftkv_trio.payload.proposal import decode_proposal
 from raftkv_trio.peers.outbox import Item
 from raftkv_trio.peers.refusals import Refusal, Refusals

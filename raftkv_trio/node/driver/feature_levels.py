@@ -18,16 +18,15 @@ anything of the new level before that entry, because it uses a level only when i
 import logging
 from collections.abc import Iterable
 
-from raftkv_trio.errors import DecodeError
 from raftkv_trio.node.reads import AppliedIndex
 from raftkv_trio.payload.envelope import Envelope
 from raftkv_trio.payload.levels import HIGHEST, Levels, objection_to_levels
-from raftkv_trio.payload.membership import ChangeRequest, decode_change
+from raftkv_trio.payload.membership import ChangeRequest, raised_to
 from raftkv_trio.payload.proposal import LEADER_ITSELF
 from raftkv_trio.peers.outbox import PeerTransport
 from raftkv_trio.raft.errors import ProposalDropped
 from raftkv_trio.raft.rawnode import RawNode
-from raftkv_trio.raft.types import Entry, EntryType, StateRole
+from raftkv_trio.raft.types import Entry, StateRole
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class FeatureLevels:
         for entry in entries:
             if self._in_log is not None and self._in_log[0] >= entry.index:
                 self._in_log = None  # another leader has overwritten it
-            if entry.type is not EntryType.NORMAL and (level := raised_to(entry)) is not None:
+            if (level := raised_to(entry)) is not None:
                 self._in_log = entry.index, level
 
     def tick(self, peers: PeerTransport) -> None:
@@ -111,13 +110,3 @@ class FeatureLevels:
         """Whether each other member, voter or learner, has told that it knows this level."""
         others = self.envelope.members.keys() - {self._raw.id}
         return all((peers.highest_level(i) or 0) >= level for i in others)
-
-
-def raised_to(entry: Entry) -> int | None:
-    """The feature level to which an entry raises the cluster's; None if it does not."""
-    if entry.type is EntryType.NORMAL:
-        return None
-    try:
-        return decode_change(entry)[2].raises_to
-    except DecodeError:
-        return None  # applying it ends this node, and says why
