@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from raftkv_trio.state_machine import (
         CommandCheckingStateMachine,
         Committed,
+        LevelledStateMachine,
         RefusedResult,
         StateMachine,
         VerifyingStateMachine,
@@ -119,6 +120,7 @@ else:
         "state_machine": (
             "CommandCheckingStateMachine",
             "Committed",
+            "LevelledStateMachine",
             "RefusedResult",
             "StateMachine",
             "VerifyingStateMachine",
@@ -167,6 +169,7 @@ __all__ = [
     "DiskFile",
     "DiskFull",
     "Durations",
+    "LevelledStateMachine",
     "Listener",
     "MalformedRequest",
     "MemberChange",
