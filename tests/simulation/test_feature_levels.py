@@ -1,16 +1,17 @@
 """Members of several versions of the program: when the cluster's feature level rises, and where."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from random import Random
 
 import pytest
 
 from raftkv_trio.errors import ProposalError
+from raftkv_trio.kv import Compact, CompactResult, Put, Rejected, Store, Txn, encode_command
 from raftkv_trio.node.driver.feature_levels import FeatureLevels
 from raftkv_trio.payload.levels import HIGHEST, HISTORY, RELEASED
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
-from raftkv_trio.state_machine import Committed
+from raftkv_trio.state_machine import Committed, StateMachine
 from raftkv_trio.testing import Conditions
 from raftkv_trio.testing.invariants.violation import Violation
 from raftkv_trio.testing.schedules.schedule import Limits
@@ -50,9 +51,9 @@ class Levelled:
 class Mixed:
     """Nodes that begin with the version before feature levels, in a network that loses some messages."""
 
-    def __init__(self, seed: int, nodes: int = 3) -> None:
+    def __init__(self, seed: int, make_machine: Callable[[], StateMachine] = Levelled) -> None:
         conditions = Conditions(loss=0.02, duplication=0.02, stray=0.02, reorders=True)
-        self.simulation = Simulation(Levelled, nodes=nodes, seed=seed, conditions=conditions, limits=LIMITS)
+        self.simulation = Simulation(make_machine, seed=seed, conditions=conditions, limits=LIMITS)
         for member in self.members:
             member.highest_level = RELEASED
         self.random = Random(f"mixed {seed}")
@@ -87,6 +88,12 @@ class Mixed:
                 self.simulation.propose(b"%d" % self.count, within_s=20.0)
             except ProposalError:
                 pass
+
+    def write_keys(self, count: int) -> None:
+        """Put so many keys; for a store."""
+        for number in range(count):
+            put = encode_command(Txn((), (Put(b"key %d" % (number % 7), b"value"),), ()))
+            self.simulation.propose(put, within_s=WITHIN_S)
 
     def add(self, node_id: int, level: int) -> None:
         """Add a learner with a program of this level; it may wait to join for ever."""
@@ -161,6 +168,25 @@ def test_members_go_back_and_forth_between_versions(seed: int) -> None:
     mixed.wait_level(HISTORY)
     mixed.write(5)
     assert len(mixed.since()) == 1
+
+
+def test_the_store_has_its_history_from_the_same_index_on() -> None:
+    """Before that it refuses what needs it, on all members, also those that know it; then it is there."""
+    mixed = Mixed(1, Store)
+    mixed.write_keys(30)
+    compaction = encode_command(Compact(2))
+    assert isinstance(mixed.simulation.propose(compaction, within_s=WITHIN_S), Rejected)
+    for node_id in (1, 2, 3):
+        mixed.replace(node_id, HISTORY)
+        mixed.write_keys(30)
+    mixed.wait_level(HISTORY)
+    mixed.write_keys(5)
+    stores = [mixed.simulation.machine(i, within_s=WITHIN_S) for i in (1, 2, 3)]
+    assert all(isinstance(store, Store) for store in stores)
+    (begins,) = {store.compacted_revision for store in stores if isinstance(store, Store)}
+    assert begins > 1
+    compaction = encode_command(Compact(begins + 1))
+    assert isinstance(mixed.simulation.propose(compaction, within_s=WITHIN_S), CompactResult)
 
 
 @pytest.mark.parametrize("seed", range(3))

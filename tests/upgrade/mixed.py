@@ -20,6 +20,10 @@ _LAUNCH = (
 FREQUENT = ("--snapshot-entries", "100", "--catch-up-entries", "20")
 
 
+#: Between two writes of a client, so that all three nodes get their turns on a small machine.
+PAUSE_S = 0.02
+
+
 class MixedCluster(Cluster):
     """Nodes of two versions.
 
@@ -97,6 +101,7 @@ class Writer:
             await self._until_done("PUT", key, 204, value)
             self.acknowledged[key] = value
             assert (await self._until_done("GET", key, 200)).text == value
+            await trio.sleep(PAUSE_S)
 
     async def _until_done(self, method: str, key: str, status: int, content: str | None = None) -> Any:
         """Through one node after the other: they are stopped and started."""
