@@ -4,11 +4,13 @@ import shutil
 from hashlib import sha256
 from pathlib import Path
 
+import cbor2
 import pytest
 
 from raftkv_trio.addresses import parse_cluster
 from raftkv_trio.errors import CorruptLog
 from raftkv_trio.kv import Store
+from raftkv_trio.node.recovery import read_envelope, restore_machine
 from raftkv_trio.offline.check import check
 from raftkv_trio.offline.inspection import hold_directory
 from raftkv_trio.payload.envelope import Envelope
@@ -99,6 +101,17 @@ def test_it_is_found_sound_and_is_of_several_segments_and_snapshots(directory: P
     assert [seen.id.index for seen in found.snapshots] == [1, 21, 41]
     assert len(found.segments) > 1
     assert found.entries == (42, 90)
+    assert found.feature_level == 1
+
+
+def test_a_node_opens_it_at_feature_level_1(directory: Path) -> None:
+    """Whatever level its program knows: members of the release that made it read what it writes."""
+    storage = open_directory(directory)
+    store = Store()
+    restore_machine(store, storage)
+    assert store.level == 1
+    assert cbor2.loads(read_envelope(storage).encode())[0] == 2  # the version that it reads
+    storage.close(clean=True)
 
 
 def test_its_newest_segment_is_missed(directory: Path) -> None:
