@@ -126,6 +126,7 @@ async def test_a_wiped_directory_is_refused(tmp_path: Path, addresses: dict[int,
             else:
                 await in_trouble(one, 2, "another data directory")
                 await in_trouble(two, 1, "another data directory")
+                await until(lambda: two.directory_refused)  # the words may come with a connection of the other
             assert (one.directory_refused, set(two.directory_refused)) == ([], {1} if life else set())
 
 
