@@ -219,7 +219,9 @@ class _Server:
     def _stream(self, accepted: trio.SocketStream) -> TcpStream:
         if self._tls is None:
             return TcpStream(accepted)
-        return TlsStream(accepted, self._tls.contexts.server, self._turns, server_side=True)
+        contexts = self._tls.contexts
+        context = contexts.server if self._http_2 is None else contexts.server_http_2
+        return TlsStream(accepted, context, self._turns, server_side=True)
 
     async def serve_connection(self, accepted: trio.SocketStream) -> None:
         """Serve one client; an error here concerns this client alone."""

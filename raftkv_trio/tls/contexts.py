@@ -107,10 +107,12 @@ class Contexts:
 
     Attributes:
         server, client: for connections that are accepted, and for those that are dialled.
+        server_http_2: as `server`, for a port that speaks HTTP/2 too: clients of gRPC want to be told (ALPN).
         lives: of this side's own certificate, and of the CAs that it trusts, if there are any.
     """
 
     server: ssl.SSLContext
+    server_http_2: ssl.SSLContext
     client: ssl.SSLContext
     lives: tuple[Life, ...]
 
@@ -127,7 +129,8 @@ def make_contexts(files: Files) -> Contexts:
     _check_key(files.key, contents)
     if files.revoked is not None:
         _check_revoked(files.revoked, contents)
-    server, client = (_context(files, protocol) for protocol in _PROTOCOLS)
+    server, server_http_2, client = (_context(files, protocol) for protocol in _PROTOCOLS)
+    server_http_2.set_alpn_protocols(["h2", "http/1.1"])
     own = _try_certificate(files, leaf)
     _check_node(files, Names.of(own))
     if files.authorities is not None and files.authorities[0] == "peer_trusted_ca_file":
@@ -136,10 +139,10 @@ def make_contexts(files: Files) -> Contexts:
     lives = [_life(files.certificate, [own, *between], is_own=True)]
     if files.authorities is not None and (trusted := server.get_ca_certs()):
         lives.append(_life(files.authorities, trusted, is_own=False))
-    return Contexts(server, client, tuple(lives))
+    return Contexts(server, server_http_2, client, tuple(lives))
 
 
-_PROTOCOLS = (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
+_PROTOCOLS = (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _context(files: Files, protocol: int, *, verifies: bool = True) -> ssl.SSLContext:
