@@ -35,12 +35,17 @@ async def test_a_rolling_upgrade_under_load(
             await cluster.wait_ready(http)
             assert (await cluster.status(http, first))["feature_level"] == 1
             await cluster.replace(http, second)
+            # What old members could not read is refused by new ones.
+            refused = await put_once(http, cluster, second)
+            assert refused.status_code == 503
+            assert "is not known by all members; upgrade them" in refused.text
             # An old leader leads two new members.
             await cluster.transfer(http, last)
             for node_id in (first, second):
                 await cluster.wait_level(http, 1, node_id)
             await cluster.replace(http, last)
             await cluster.wait_level(http, 2, 1, 2, 3)
+            assert (await put_once(http, cluster, second)).status_code == 204
             written = sum(len(writer.acknowledged) for writer in writers)
             while sum(len(writer.acknowledged) for writer in writers) < written + 10:  # noqa: ASYNC110
                 await trio.sleep(POLL_S)
@@ -55,6 +60,12 @@ async def test_a_rolling_upgrade_under_load(
         await cluster.wait_ready(http)
         await cluster.wait_level(http, 2, 1, 2, 3)
         await cluster.wait_equal(http)
+
+
+async def put_once(http: httpx.AsyncClient, cluster: MixedCluster, asked: int) -> httpx.Response:
+    """The answer to a write that needs feature level 2."""
+    url, headers = cluster.url(asked, "/once"), {"idempotency-key": "once"}
+    return await http.put(url, content="value", headers=headers)
 
 
 async def check_all(
