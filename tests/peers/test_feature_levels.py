@@ -63,17 +63,20 @@ async def test_a_member_tells_what_it_knows_while_it_is_connected(
     end = trio.Event()
 
     async def answer(stream: trio.SocketStream) -> None:
+        if end.is_set():
+            await trio.sleep_forever()  # what has come back says nothing
         await Side(stream, levels=Levels(7)).answer()
         await end.wait()
         await stream.aclose()
 
-    async with running(one), listening(addresses[2], answer) as listener:
+    async with running(one), listening(addresses[2], answer):
         assert one.peers.highest_level(2) is None
         await connected(one, 2)
         assert one.peers.highest_level(2) == 7
-        listener.cancel_scope.cancel()
-        await until(lambda: one.peers.highest_level(2) is None)
-    assert one.peers.highest_level(9) is None
+        end.set()
+        await until(lambda: one.peers.outgoing[2].trouble)
+        assert one.peers.highest_level(2) is None
+        assert one.peers.highest_level(9) is None
 
 
 @pytest.mark.parametrize("version", [3, 4])
