@@ -1,9 +1,12 @@
 """Simulated clients of the key-value store, and the history of their operations.
 
 A client sends one operation at a time: while faults go on at moments of its own, afterwards without delay. It
-times out as clients of the REST API do, and may ask another node next. A write that is acknowledged may bring
-forward the next operation of another client, as a read of the same key: a read that begins right after an
-acknowledged write is the one that shows whether reads are linearizable.
+times out as clients of the REST API do, and may ask another node next. Some writes have a request id: if the
+outcome is unknown, the client asks for the same again, and the write must be done once at most all the same.
+
+A write that is acknowledged may bring forward the next operation of another client, as a read of the same
+key: a read that begins right after an acknowledged write is the one that shows whether reads are
+linearizable.
 """
 
 from collections.abc import Sequence
@@ -11,21 +14,26 @@ from random import Random
 
 from raftkv_trio.errors import OutcomeUnknown, ProposalError
 from raftkv_trio.kv import Store
-from raftkv_trio.testing.campaign.kv_requests import (
-    RegisterHistory,
-    RegisterOperation,
-    answer_to_read,
-    answer_to_write,
-    command_of,
-    draw_request,
-)
+from raftkv_trio.testing.campaign.kv_requests import answer_of, command_of, read
+from raftkv_trio.testing.campaign.requests import Asking, read_of
 from raftkv_trio.testing.histories.history import Outcome
-from raftkv_trio.testing.histories.register import RegisterAnswer, RegisterGet, RegisterRequest, Seen
+from raftkv_trio.testing.histories.revision_order import StoreHistory, StoreOperationRecord
+from raftkv_trio.testing.histories.store_requests import (
+    StoreAnswer,
+    StoreCompact,
+    StoreRequest,
+    StoreStaleRead,
+    StoreTxn,
+    StoreTxnAnswer,
+    may_change,
+)
 from raftkv_trio.testing.schedules.schedule import Schedule
 from raftkv_trio.testing.simulator.simulated_member import SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
 
 REQUEST_TIMEOUTS_S = (0.3, 1.0, 5.0)
+MAX_ATTEMPTS = 4
+RETRY_AFTER_S = 0.5
 FOLLOWED_WRITES = 0.5
 """Of the acknowledged writes, the share that another client follows with a read."""
 
@@ -39,7 +47,7 @@ class Client:
     """
 
     def __init__(
-        self, number: int, schedule: Schedule, simulation: Simulation, history: RegisterHistory
+        self, number: int, schedule: Schedule, simulation: Simulation, history: StoreHistory
     ) -> None:
         self.is_done = False
         self.succeeded = 0
@@ -51,8 +59,7 @@ class Client:
         quota = -(-schedule.operations // schedule.clients)
         self._moments = sorted([self._random.uniform(0.5, schedule.duration_s) for _ in range(quota)])
         self._moments.reverse()
-        self._count = 0
-        self._known: dict[bytes, Seen] = {}
+        self._asking = Asking(b"%d" % number, schedule, self._random)
         self._favourite: int | None = None
         self._is_waiting = False
         self._plans = 0
@@ -98,20 +105,29 @@ class Client:
             self._plan(self._simulation.now + self._random.uniform(0.05, 0.5))
             return
         self._is_waiting = False
-        self._count += 1
-        key, request = self._draw()
-        record = self._history.invoke(self._name, key, request)
-        self._note(f"asks node {member.id}: {request} of {key.decode()}")
-        timeout_s = self._random.choice(REQUEST_TIMEOUTS_S)
-        _PendingOperation(self, self._simulation, self._history, member, key, record).begin(timeout_s)
+        request = self._draw()
+        record = self._history.invoke(self._name, None, request)
+        self._note(f"asks node {member.id}: {request}")
+        request_id = self._asking.request_id() if may_change(request) else None
+        attempt = _Attempt(self, self._simulation, self._history, member, record, request_id)
+        attempt.begin(self._random.choice(REQUEST_TIMEOUTS_S))
 
-    def _draw(self) -> tuple[bytes, RegisterRequest]:
+    def try_again(self, before: "_Attempt") -> None:
+        """Ask for the same again, a moment later, maybe another node."""
+        delay_s = self._random.uniform(0, RETRY_AFTER_S)
+        self._simulation.timeline.after(delay_s, self._begin_again, before)
+
+    def _begin_again(self, before: "_Attempt") -> None:
+        member = self._choose()
+        if member is None:
+            self.try_again(before)
+            return
+        self._note(f"asks node {member.id} again")
+        before.next(member).begin(self._random.choice(REQUEST_TIMEOUTS_S))
+
+    def _draw(self) -> StoreRequest:
         key, self._must_read = self._must_read, None
-        if key is not None:
-            return key, RegisterGet()
-        key = b"key%d" % self._random.randrange(self._schedule.keys)
-        value = b"%s-%d" % (self._name[7:].encode(), self._count)
-        return key, draw_request(self._random, value, self._known.get(key))
+        return self._asking.draw() if key is None else read_of(key)
 
     def _choose(self) -> SimulatedMember | None:
         """A node that is up: mostly the same as before; None if every node is down."""
@@ -125,18 +141,15 @@ class Client:
         self._favourite = member.id
         return member
 
-    def ended(self, key: bytes, record: RegisterOperation) -> None:
+    def ended(self, record: StoreOperationRecord) -> None:
         """The operation has ended; `record` says how. Plan the next one."""
         answer = record.answer
+        self._note(f"{record.outcome.value}{'' if answer is None else f': {answer}'}")
         if answer is not None:
             self.succeeded += 1
-            if answer.seen is not None:
-                self._known[key] = answer.seen
-            elif answer.revision is not None:
-                self._known[key] = Seen(True, None, answer.revision)
-        self._note(f"{record.outcome.value}{'' if answer is None else f': {answer}'}")
-        if answer is not None and not isinstance(record.request, RegisterGet):
-            self._be_followed(key)
+            changed = self._asking.told(answer)
+            if changed is not None:
+                self._be_followed(changed)
         self._next()
 
     def _be_followed(self, key: bytes) -> None:
@@ -147,38 +160,52 @@ class Client:
         self._simulation.trace.note(self._name, what)
 
 
-class _PendingOperation:
-    """One operation, sent to one node, until its outcome is in the history."""
+class _Attempt:
+    """One operation, sent to one node, until its outcome is in the history, or it is tried again."""
 
     def __init__(
         self,
         client: Client,
         simulation: Simulation,
-        history: RegisterHistory,
+        history: StoreHistory,
         member: SimulatedMember,
-        key: bytes,
-        record: RegisterOperation,
+        record: StoreOperationRecord,
+        request_id: bytes | None,
     ) -> None:
+        self._request_id = request_id
+        self._number = 1
+        self._may_be_run = False  # by this attempt or one before
         self._client = client
         self._simulation = simulation
         self._history = history
         self._member = member
-        self._key = key
         self._record = record
         assert member.node is not None
         assert member.parts is not None
         self._node, self._parts = member.node, member.parts
         self._is_over = False
 
+    def next(self, member: SimulatedMember) -> "_Attempt":
+        """The next attempt of the same operation."""
+        attempt = _Attempt(
+            self._client, self._simulation, self._history, member, self._record, self._request_id
+        )
+        attempt._number, attempt._may_be_run = self._number + 1, self._may_be_run
+        return attempt
+
     def begin(self, timeout_s: float) -> None:
         """Send the operation, and poll its progress after each event of the node."""
         request = self._record.request
         try:
-            if isinstance(request, RegisterGet):
+            if isinstance(request, StoreStaleRead):
+                self._read_at_once(request.txn)
+                return
+            self._txn = None if isinstance(request, StoreCompact) or may_change(request) else request
+            if self._txn is not None:
                 self._round = self._parts.reads.join()
                 self._poll = self._poll_read
             else:
-                self._command = command_of(self._key, request)
+                self._command = command_of(request, self._request_id)
                 self._proposal = self._node.submit(self._command)
                 self._poll = self._poll_write
         except ProposalError:
@@ -186,6 +213,18 @@ class _PendingOperation:
             return
         self._simulation.timeline.after(timeout_s, self._give_up)
         self._member.add_poll(self._poll)
+
+    def _read_at_once(self, txn: StoreTxn) -> None:
+        if self._node.is_restoring:
+            self._end(Outcome.FAILED)
+        else:
+            self._end(Outcome.COMPLETED, read(self._store, txn))
+
+    @property
+    def _store(self) -> Store:
+        store = self._member.machine
+        assert isinstance(store, Store)
+        return store
 
     def _poll_write(self) -> bool:
         if self._is_over:
@@ -199,7 +238,7 @@ class _PendingOperation:
                 invariants = self._simulation.invariants
                 invariants.check_acknowledged(applied.term, applied.index, self._command)
                 invariants.freshness.acknowledged(self._simulation.now, applied.index)
-                self._end(Outcome.COMPLETED, answer_to_write(applied.result))
+                self._end(Outcome.COMPLETED, answer_of(applied.result))
         elif self._member.node is not self._node:
             self._end(Outcome.UNKNOWN)  # the connection broke
         return self._is_over
@@ -207,11 +246,10 @@ class _PendingOperation:
     def _poll_read(self) -> bool:
         if self._is_over:
             return True
-        index = self._round.index
-        if index is not None and self._parts.applied.index >= index:
-            store = self._member.machine
-            assert isinstance(store, Store)
-            self._end(Outcome.COMPLETED, answer_to_read(store, self._key))
+        index, applied = self._round.index, self._parts.applied
+        if index is not None and applied.index >= index and not applied.is_restoring:
+            assert self._txn is not None
+            self._end(Outcome.COMPLETED, read(self._store, self._txn))
         elif (self._round.done.is_set() and index is None) or self._member.node is not self._node:
             self._end(Outcome.FAILED)
         return self._is_over
@@ -219,20 +257,27 @@ class _PendingOperation:
     def _give_up(self) -> None:
         if self._is_over:
             return
-        if isinstance(self._record.request, RegisterGet):
+        if self._txn is not None:
             self._end(Outcome.FAILED)
         else:
             self._end(_outcome_of(self._proposal.give_up()))
 
-    def _end(self, outcome: Outcome, answer: RegisterAnswer | None = None) -> None:
+    def _end(self, outcome: Outcome, answer: StoreAnswer | None = None) -> None:
         self._is_over = True
+        if self._request_id is not None and not isinstance(answer, StoreTxnAnswer):
+            self._may_be_run = self._may_be_run or outcome is Outcome.UNKNOWN
+            if self._may_be_run and self._number < MAX_ATTEMPTS:
+                self._client.try_again(self)
+                return
+            if self._may_be_run:  # whatever became of this attempt, one before may still be run
+                outcome, answer = Outcome.UNKNOWN, None
         if answer is not None:
             self._history.complete(self._record, answer)
         elif outcome is Outcome.FAILED:
             self._history.fail(self._record)
         else:
             self._history.give_up(self._record)
-        self._client.ended(self._key, self._record)
+        self._client.ended(self._record)
 
 
 def _outcome_of(error: ProposalError) -> Outcome:

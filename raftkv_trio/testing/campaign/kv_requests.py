@@ -1,16 +1,19 @@
-"""What simulated clients ask of the key-value store, and what its results tell them."""
-
-from collections.abc import Sequence
-from random import Random
+"""The requests of simulated clients as the store's commands, and its results as what a client is told."""
 
 from raftkv_trio.kv import (
+    CommandFailed,
+    Compact,
+    CompactResult,
     Compare,
     Delete,
     DeleteResult,
+    Failed,
+    Failure,
     Get,
     GetResult,
     KeyValue,
     Operation,
+    OperationResult,
     Put,
     PutResult,
     Relation,
@@ -18,75 +21,119 @@ from raftkv_trio.kv import (
     Target,
     Txn,
     TxnResult,
-    encode_txn,
+    encode_command,
 )
-from raftkv_trio.testing.histories.history import History, RecordedOperation
-from raftkv_trio.testing.histories.register import (
-    ABSENT,
-    PRESENT,
-    RegisterAnswer,
-    RegisterDelete,
-    RegisterGet,
-    RegisterPut,
-    RegisterRequest,
-    Seen,
+from raftkv_trio.testing.histories.store_requests import (
+    StoreAnswer,
+    StoreCompact,
+    StoreCompactAnswer,
+    StoreCompare,
+    StoreDelete,
+    StoreDeleteAnswer,
+    StoreFailure,
+    StoreGet,
+    StoreGetAnswer,
+    StoreOperation,
+    StorePut,
+    StorePutAnswer,
+    StoreRecord,
+    StoreResult,
+    StoreTxn,
+    StoreTxnAnswer,
 )
 
-RegisterOperation = RecordedOperation[RegisterRequest, RegisterAnswer]
-RegisterHistory = History[RegisterRequest, RegisterAnswer]
+_TARGETS = {
+    "version": Target.VERSION,
+    "created": Target.CREATE_REVISION,
+    "changed": Target.MOD_REVISION,
+    "value": Target.VALUE,
+}
+_RELATIONS = {
+    "=": Relation.EQUAL,
+    "!=": Relation.NOT_EQUAL,
+    ">": Relation.GREATER,
+    "<": Relation.LESS,
+}
+_FAILURES = {
+    Failure.FUTURE_REVISION: StoreFailure.FUTURE_REVISION,
+    Failure.COMPACTED: StoreFailure.COMPACTED,
+    Failure.KEY_NOT_FOUND: StoreFailure.KEY_NOT_FOUND,
+}
 
 
-def draw_request(random: Random, value: bytes, known: Seen | None) -> RegisterRequest:
-    """Draw a read or a write of a key; `known` is what this client saw of the key last."""
-    expects = known if known is not None and random.random() < 0.8 else None
-    draw = random.random()
-    if draw < 0.4:
-        return RegisterGet()
-    if draw < 0.65:
-        return RegisterPut(value)
-    if draw < 0.9:
-        return RegisterPut(value, _without_value(expects))
-    return RegisterDelete(_without_value(expects) if random.random() < 0.5 else None)
+def command_of(request: StoreTxn | StoreCompact, request_id: bytes | None = None) -> bytes:
+    """The store's command for a write or a compaction; a write with a request id is run once at most."""
+    if isinstance(request, StoreCompact):
+        return encode_command(Compact(request.revision))
+    return encode_command(txn_of(request), request_id=request_id)
 
 
-def _without_value(seen: Seen | None) -> Seen | None:
-    return None if seen is None else seen._replace(value=None)
+def txn_of(txn: StoreTxn) -> Txn:
+    """The store's txn for a client's."""
+    return Txn(
+        tuple([_compare(compare) for compare in txn.compares]),
+        tuple([_operation(operation) for operation in txn.success]),
+        tuple([_operation(operation) for operation in txn.failure]),
+    )
 
 
-def command_of(key: bytes, request: RegisterPut | RegisterDelete) -> bytes:
-    """The store's command for a write: a txn, as the REST API makes it."""
-    write: Operation = Put(key, request.value) if isinstance(request, RegisterPut) else Delete(key)
-    if request.expects is None:
-        return encode_txn(Txn(success=(write,)))
-    return encode_txn(Txn((_compare(key, request.expects),), (write,), (Get(key),)))
+def _compare(compare: StoreCompare) -> Compare:
+    key, compared, relation, operand, range_end = compare
+    return Compare(key, _TARGETS[compared], _RELATIONS[relation], operand, range_end)
 
 
-def _compare(key: bytes, expects: Seen) -> Compare:
-    if not expects.present:
-        return Compare.absent(key)
-    if expects.revision is None:
-        return Compare.exists(key)
-    return Compare(key, Target.MOD_REVISION, Relation.EQUAL, expects.revision)
+def _operation(operation: StoreOperation) -> Operation:
+    match operation:
+        case StorePut(key, value, keeps_value):
+            return Put(key, value, keeps_value=keeps_value)
+        case StoreDelete(key, range_end):
+            return Delete(key, range_end)
+        case StoreGet(key, range_end, limit, revision):
+            return Get(key, range_end, limit, revision)
+        case StoreTxn():
+            return txn_of(operation)
 
 
-def answer_to_write(result: object) -> RegisterAnswer:
-    """What the store's result of a write tells a client."""
-    assert isinstance(result, TxnResult), result
-    (operation,) = result.results
-    if isinstance(operation, PutResult):
-        return RegisterAnswer(revision=operation.key_value.mod_revision)
-    if isinstance(operation, GetResult):  # the compare did not hold
-        return RegisterAnswer(applied=False, seen=seen(operation.key_values))
-    assert isinstance(operation, DeleteResult), operation
-    return RegisterAnswer(seen=PRESENT if operation.deleted else ABSENT)
+def read(store: Store, txn: StoreTxn) -> StoreAnswer:
+    """What a read of the store, without a command, tells a client."""
+    try:
+        match txn:
+            case StoreTxn((), (StoreGet() as get,), ()):  # as a range is read, and not a txn
+                result = store.read(Get(*get))
+                return StoreTxnAnswer(True, result.revision, (_result(result),))
+        return answer_of(store.read_txn(txn_of(txn)))
+    except CommandFailed as error:
+        return _FAILURES[error.failure]
 
 
-def answer_to_read(store: Store, key: bytes) -> RegisterAnswer:
-    """What a read of the store tells a client."""
-    record = store.get(key)
-    return RegisterAnswer(seen=seen(() if record is None else (record,)))
+def answer_of(result: object) -> StoreAnswer:
+    """What the store's result of a command tells a client."""
+    match result:
+        case TxnResult():
+            return _txn_answer(result)
+        case CompactResult(revision):
+            return StoreCompactAnswer(revision)
+        case Failed(failure):
+            return _FAILURES[failure]
+    raise AssertionError(f"no result that a client can be told: {result}")
 
 
-def seen(records: Sequence[KeyValue]) -> Seen:
-    """A key as its record shows it; without a record, absent."""
-    return Seen(True, records[0].value, records[0].mod_revision) if records else ABSENT
+def _txn_answer(result: TxnResult) -> StoreTxnAnswer:
+    return StoreTxnAnswer(result.succeeded, result.revision, tuple([_result(r) for r in result.results]))
+
+
+def _result(result: OperationResult) -> StoreResult:
+    match result:
+        case PutResult(key_value):
+            previous = result.previous
+            return StorePutAnswer(_record(key_value), None if previous is None else _record(previous))
+        case DeleteResult(deleted):
+            return StoreDeleteAnswer(deleted, tuple([_record(r) for r in result.previous]))
+        case GetResult(key_values, in_range, revision):
+            return StoreGetAnswer(tuple([_record(r) for r in key_values]), in_range, revision)
+        case TxnResult():
+            return _txn_answer(result)
+
+
+def _record(key_value: KeyValue) -> StoreRecord:
+    return StoreRecord(*key_value[:5])

@@ -11,12 +11,11 @@ from raftkv_trio.node.words import ENOUGH
 from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.campaign.clients import Client
 from raftkv_trio.testing.campaign.faults import make_room, mend_all, strike
-from raftkv_trio.testing.campaign.kv_requests import RegisterHistory
 from raftkv_trio.testing.campaign.pursuit import pursue
 from raftkv_trio.testing.campaign.reshaping import help_the_lost
 from raftkv_trio.testing.histories.history import History
-from raftkv_trio.testing.histories.linearizability import HistoryError, check_linearizable
-from raftkv_trio.testing.histories.register import Register
+from raftkv_trio.testing.histories.linearizability import HistoryError
+from raftkv_trio.testing.histories.revision_order import StoreHistory, check_revisions
 from raftkv_trio.testing.invariants.violation import CONFIGURATION, LINEARIZABILITY, LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import PATIENCE_S, Fault, Occasion, Schedule
 from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
@@ -90,7 +89,7 @@ class SeedRun:
         self.simulation.supervised = True
         for member in self.simulation.members.values():
             member.disk_call_s = schedule.disk_call_s
-        self.history: RegisterHistory = History(lambda: self.simulation.now)
+        self.history: StoreHistory = History(lambda: self.simulation.now)
         self.struck: Counter[str] = Counter()
         self._round_trip_s = 2 * schedule.conditions.delay_s[1]
         self.progress_within_s = PROGRESS_WITHIN_S + PROGRESS_WITHIN_ROUND_TRIPS * self._round_trip_s
@@ -145,7 +144,7 @@ class SeedRun:
         """Raise Violation if the history is not linearizable, or a refused change was applied."""
         self.simulation.invariants.check_refusals()
         try:
-            check_linearizable(self.history, Register())
+            check_revisions(self.history)
         except HistoryError as error:
             raise Violation(LINEARIZABILITY, str(error)) from error
 

@@ -12,6 +12,7 @@ from raftkv_trio.testing.planted import (
     membership_bugs,
     node_bugs,
     snapshot_bugs,
+    store_bugs,
     task_bugs,
 )
 from raftkv_trio.testing.planted.bug import PlantedBug, replaced
@@ -20,6 +21,6 @@ __all__ = ["PLANTED", "PlantedBug", "replaced"]
 
 PLANTED: Mapping[str, PlantedBug] = {
     bug.name: bug
-    for module in (disk_bugs, snapshot_bugs, core_bugs, membership_bugs, node_bugs, task_bugs)
+    for module in (disk_bugs, snapshot_bugs, core_bugs, membership_bugs, node_bugs, store_bugs, task_bugs)
     for bug in module.BUGS
 }

@@ -21,7 +21,15 @@ from raftkv_trio.raft.types import (
 )
 from raftkv_trio.state_machine import Committed
 from raftkv_trio.testing.campaign.seeds import SeedRun, run_schedule
-from raftkv_trio.testing.histories.register import RegisterAnswer, RegisterGet, RegisterPut, Seen
+from raftkv_trio.testing.histories.store_requests import (
+    StoreGet,
+    StoreGetAnswer,
+    StorePut,
+    StorePutAnswer,
+    StoreRecord,
+    StoreTxn,
+    StoreTxnAnswer,
+)
 from raftkv_trio.testing.invariants import violation as named
 from raftkv_trio.testing.invariants.invariants import Invariants
 from raftkv_trio.testing.invariants.violation import Violation
@@ -392,11 +400,14 @@ def test_a_read_of_the_past() -> None:
     """Linearizability: at the end of a seed its clients' history is checked."""
     run = SeedRun(short(), Simulation, keep_trace=False)
     run.simulation.leader()
-    for value in (b"old", b"new"):
-        written = run.history.invoke("client 1", b"key", RegisterPut(value))
-        run.history.complete(written, RegisterAnswer(revision=int(value == b"new") + 1))
-    read = run.history.invoke("client 2", b"key", RegisterGet())
-    run.history.complete(read, RegisterAnswer(seen=Seen(True, b"old", 1)))
+    old, new = StoreRecord(b"key", b"old", 2, 2, 1), StoreRecord(b"key", b"new", 2, 3, 2)
+    for record, previous in ((old, None), (new, old)):
+        put = StoreTxn(success=(StorePut(b"key", record.value),))
+        written = run.history.invoke("client 1", None, put)
+        answer = StoreTxnAnswer(True, record.changed, (StorePutAnswer(record, previous),))
+        run.history.complete(written, answer)
+    read = run.history.invoke("client 2", None, StoreTxn(success=(StoreGet(b"key"),)))
+    run.history.complete(read, StoreTxnAnswer(True, 2, (StoreGetAnswer((old,), 1, 2),)))
     with violated(named.LINEARIZABILITY):
         run.judge()
 
