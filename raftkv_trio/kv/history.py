@@ -110,7 +110,7 @@ class History:
         if records is None or mod_revision_of(records[-1]) != revision:
             return key, None
         dropped = records[-1]
-        self._replace(key, records, records[:-1])
+        self._drop(key, records, slice(-1, None))
         return key, dropped
 
     def note_many(self, revision: int, changed: list[bytes]) -> int:
@@ -136,15 +136,17 @@ class History:
         else:
             self.past[key] = [*records, record]
 
-    def _replace(self, key: bytes, before: Records, after: Records) -> None:
-        """Have fewer records of a key."""
-        self.past_count -= len(before) - len(after)
-        dropped_bytes = sum(map(len, before)) - sum(map(len, after))
-        self.past_bytes -= (len(before) - len(after)) * len(key) + dropped_bytes
-        if after:
-            self.past[key] = after
-        else:
+    def _drop(self, key: bytes, records: Records, dropped: slice) -> None:
+        """Drop some records of a key, of all that it has."""
+        gone = records[dropped]
+        self.past_count -= len(gone)
+        self.past_bytes -= len(gone) * len(key) + sum(map(len, gone))
+        if len(gone) == len(records):
             del self.past[key]
+        elif isinstance(records, list):
+            del records[dropped]
+        else:
+            self.past[key] = tuple([record for record in records if record not in gone])
 
     # ------------------------------------------------------------ reads
 
@@ -194,12 +196,12 @@ class History:
             past = self.past.get(key)
             if past is None:
                 continue
-            dropped_count = self._dropped_count(past, records.get(key), last)
+            dropped_count = _dropped_count(past, records.get(key), last)
             if dropped_count:
                 for view in views:
                     view.keep(key)
                 digests += sum([digest_of(key, record) for record in past[:dropped_count]])
-                self._replace(key, past, past[dropped_count:])
+                self._drop(key, past, slice(dropped_count))
                 if key in self.dead and key not in self.past:
                     del self.dead[key]
         self.compacted_revision = revision
@@ -213,13 +215,19 @@ class History:
             view.keep_orders(orders)
         return sum([order_digest(revision, runs) for revision, runs in orders.items()])
 
-    def _dropped_count(self, past: Records, present: bytes | None, revision: bytes) -> int:
-        """How many records of a key, from the oldest one on, no read at `revision` or later sees."""
-        count = bisect_right(past, revision, key=mod_bytes_of)
-        if present is not None and mod_bytes_of(present) <= revision:
-            return count
-        # The last one is what a read at `revision` sees. A tombstone shows as much as no record.
-        return count - 1 if count and not is_tombstone(past[count - 1]) else count
+
+def _dropped_count(past: Records, present: bytes | None, revision: bytes) -> int:
+    """How many records of a key, from the oldest one on, no read at `revision` or later sees."""
+    count = 0
+    # From the oldest one on: those that are passed here are dropped now, so they are passed once.
+    for record in past:
+        if mod_bytes_of(record) > revision:
+            break
+        count += 1
+    if present is not None and mod_bytes_of(present) <= revision:
+        return count
+    # The last one is what a read at `revision` sees. A tombstone shows as much as no record.
+    return count - 1 if count and not is_tombstone(past[count - 1]) else count
 
 
 # ------------------------------------------------------------ the order of changes
