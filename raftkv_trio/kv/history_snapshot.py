@@ -31,6 +31,8 @@ from raftkv_trio.kv.history import (
     order_digest,
 )
 from raftkv_trio.kv.record import (
+    HEAD_BYTES,
+    NO_VERSION,
     bytes_of_revision,
     digest_of,
     fields_of,
@@ -199,18 +201,22 @@ class HistoryReader:
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and records; records of one key follow each other, and have the same object for it."""
-        previous, last = b"", b""
+        previous, last, revision = b"", b"", self.revision
+        # A start does this for each record, so the loop has few calls, and makes no object that it can spare.
         for fields in self._chunks.items(self._count):
-            is_same = type(fields) is list and bool(fields) and fields[0] is None
+            if type(fields) is not list or not fields:
+                raise CorruptLog(OUT_OF_ORDER)
+            is_same = fields[0] is None
             if is_same:
                 fields[0] = previous
-            if type(fields) is list and len(fields) == 2:
+            if len(fields) == 2:
                 key, record = self._tombstone(*fields)
             else:
-                key, record = key_and_record(fields, self.revision)
-            if mod_bytes_of(record) <= last if is_same else key <= previous:
+                key, record = key_and_record(fields, revision)
+            mod = record[8:16]
+            if mod <= last if is_same else key <= previous:
                 raise CorruptLog(OUT_OF_ORDER)
-            previous, last = key, mod_bytes_of(record)
+            previous, last = key, mod
             self.digest_sum += digest_of(key, record)
             yield key, record
 
@@ -260,15 +266,25 @@ class HistoryBuilder:
         first = bytes_of_revision(self.history.first_revision)
         key = record = None
         older: list[bytes] = []
+        changes = self._changes
+        size_bytes = count = 0
         for next_key, next_record in self._reader.records():
-            if mod_bytes_of(next_record) >= first:
-                self._change(next_key, mod_revision_of(next_record))
+            if (mod := next_record[8:16]) >= first:
+                revision = int.from_bytes(mod, "big")
+                if changes.setdefault(revision, next_key) is not next_key:
+                    self._change(next_key, revision)
             if key is not None and record is not None:
                 if next_key is key:
                     older.append(record)
-                elif self._is_present(key, record, older):
+                elif older or record[16:24] == NO_VERSION:
+                    if self._is_present(key, record, older):
+                        yield key, record
+                else:
+                    size_bytes += len(key) + len(record)
+                    count += 1
                     yield key, record
             key, record = next_key, next_record
+        self.size_bytes += size_bytes - count * HEAD_BYTES
         if key is not None and record is not None and self._is_present(key, record, older):
             yield key, record
 
@@ -285,10 +301,11 @@ class HistoryBuilder:
         return True
 
     def _change(self, key: bytes, revision: int) -> None:
-        before = self._changes.setdefault(revision, key)
+        """Note one more key that a revision has changed."""
+        before = self._changes[revision]
         if type(before) is list:
             before.append(key)
-        elif before is not key:
+        else:
             self._changes[revision] = [before, key]  # type: ignore[list-item]  # bytes, if it is no list
 
     def finish(self) -> None:

@@ -159,7 +159,7 @@ class Keyspace:
                 lease = present.lease if keeps_lease else lease
             grown_bytes = len(value) + HEAD_BYTES - len(old)
             dropped = old
-            if history is not None and old_revision != revision:
+            if history is not None:
                 key = history.supersede(key, old, old_revision)
                 dropped = None
         record = pack(value, create_revision, revision, version, lease)

@@ -20,7 +20,8 @@ HEAD_BYTES = 32
 DIGEST_BYTES = 16
 _HEAD = Struct(">QQQQ")
 _LENGTH = Struct(">Q")
-_ZERO = bytes(8)
+#: The version of a tombstone, as 8 bytes.
+NO_VERSION = bytes(8)
 _NO_LEASE = 2**64 - 1
 _REVISIONS_AND_VERSION = Struct(">QQQ")
 
@@ -92,7 +93,7 @@ def tombstone(revision: int) -> bytes:
 
 def is_tombstone(record: bytes) -> bool:
     """Whether the record says that its revision deleted the key."""
-    return record[16:24] == _ZERO
+    return record[16:24] == NO_VERSION
 
 
 def size_of(key: bytes, record: bytes) -> int:
