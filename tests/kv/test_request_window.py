@@ -68,7 +68,7 @@ def test_another_command_under_the_same_id_is_refused() -> None:
         assert apply(store, other, b"id") == RequestReused()
     assert apply(store, put(b"a")._replace(quota_bytes=1), b"id") == first
     assert store.revision == 2
-    assert RequestReused().refused_as == "request_reused"
+    assert RequestReused().refused_as == "request_id_reused"
 
 
 def test_a_fingerprint_may_be_given() -> None:
