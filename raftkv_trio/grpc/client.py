@@ -42,6 +42,7 @@ class Channel:
 
     Attributes:
         ended: set when the connection has ended.
+        heard: how often something has arrived.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Channel:
         self._room = trio.lowlevel.ParkingLot()  # streams that have too much to be sent
         self._blocks: dict[tuple[str, tuple[tuple[str, str], ...]], bytes] = {}
         self.ended = trio.Event()
+        self.heard = 0
 
     @property
     def takes_calls(self) -> bool:
@@ -101,6 +103,7 @@ class Channel:
                 return str(error)
             if not data:
                 return "the server closed it"
+            self.heard += 1
             end.feed(data)
             if end.output:
                 self._flush()
@@ -116,6 +119,14 @@ class Channel:
                 self._stream.send_now(self._end.take_output())
         except GONE:
             pass  # whom there is nothing more to tell
+
+    def ping(self) -> None:
+        """Have the server say something: if `heard` does not grow then, the connection is dead.
+
+        Servers take few of these for a call: etcd one in 5 s, and only while calls are in progress.
+        """
+        self._end.ping()
+        self._flush()
 
     # ------------------------------------------------------------ writing
 

@@ -140,6 +140,10 @@ class ClientEnd(Endpoint[ClientCall]):
             block = TABLE_OF_NONE + block
         return block
 
+    def ping(self) -> None:
+        """Have the server say something. The answer is not told: that anything arrives is what matters."""
+        self._send(frames.ping(bytes(8)))
+
     def send_message(self, call: ClientCall, message: bytes) -> None:
         """Send one message of a request. Does nothing if the call has ended."""
         if call.is_local_open and call.last is None:

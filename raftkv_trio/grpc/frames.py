@@ -181,6 +181,11 @@ def go_away(last_stream_id: int, code: ErrorCode, text: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, _TWO.pack(last_stream_id, code) + text.encode()[:256])
 
 
+def ping(payload: bytes) -> bytes:
+    """Asks the other end for an answer with the same 8 bytes."""
+    return head(PING, 0, 0, len(payload)) + payload
+
+
 def ping_answer(payload: bytes) -> bytes:
     """The answer to a PING."""
     return head(PING, ACK, 0, len(payload)) + payload

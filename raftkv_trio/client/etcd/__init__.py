@@ -1,0 +1,10 @@
+"""The client of a cluster's keys: over gRPC, to raftkv-trio's `--etcd-port` and to etcd 3.4.
+
+- `client.py`: `Client`, which is public: keys and values in, typed replies out.
+- `puts.py`: puts of one program that wait together become one txn.
+- `pages.py`: ranges, read page by page at one revision.
+- `calls.py`: one call, made again where that is safe, and what is known when it is given up.
+- `connections.py`: the connection in use, and the next one when it fails.
+- `outcomes.py`: what an error says about whether the call was executed.
+- `messages.py`, `replies.py`: operations into etcd's messages, and what the answers mean.
+"""

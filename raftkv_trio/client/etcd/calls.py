@@ -1,0 +1,236 @@
+"""One call of a client, made again where that is safe.
+
+- A read is made again, on another connection too, until it is answered or refused, or its caller gives up.
+- A write is made again if it was certainly not executed. After an error that leaves this open it is made
+  again only under an idempotency key: on servers that know keys, at most `RETRIES_S` later, and only if the
+  store has not gone on by so many revisions that the key might be forgotten.
+- Between two attempts are growing random pauses, so that many clients do not come back all at once.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from uuid import uuid4
+
+import trio
+
+from raftkv_trio.client.etcd.connections import KEY_FIELD, Connection, Connections
+from raftkv_trio.client.etcd.messages import RANGE
+from raftkv_trio.client.etcd.outcomes import (
+    CallError,
+    CallRefused,
+    Outcome,
+    not_executed,
+    outcome_of,
+    refusal_of,
+    sentence_of,
+    unknown,
+)
+from raftkv_trio.grpc import CallLost, CallNotExecuted, Code, Metadata, RpcError
+from raftkv_trio.schema import rpc_pb2
+
+#: How long after its first attempt a write under an idempotency key is made again.
+RETRIES_S = 10.0
+#: raftkv-trio remembers the last 10,000 keys, and nearly every write that has one makes a revision.
+_SAFE_REVISIONS = 5000
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 1.0
+_NO_METADATA: Metadata = {}
+#: Codes that a later read, or another member, may not answer with.
+_PASSING = {
+    Code.UNAVAILABLE,
+    Code.DEADLINE_EXCEEDED,
+    Code.CANCELLED,
+    Code.ABORTED,
+}
+
+
+class Doubt:
+    """What is known of writes that are given up.
+
+    Attributes:
+        was_sent: whether one was sent, and may have been executed.
+    """
+
+    __slots__ = ("was_sent",)
+
+    def __init__(self) -> None:
+        self.was_sent = False
+
+
+_doubt_of_block: ContextVar[Doubt | None] = ContextVar("doubt_of_block", default=None)
+
+
+@contextmanager
+def fail_after(seconds: float, failures: dict[str, str]) -> Iterator[None]:
+    """Give up the calls of the block after a time, and raise what is known of them then.
+
+    Args:
+        failures: why endpoints failed, for the sentence.
+    """
+    doubt = Doubt()
+    token = _doubt_of_block.set(doubt)
+    try:
+        with trio.move_on_after(seconds) as scope:
+            yield
+    finally:
+        _doubt_of_block.reset(token)
+    if scope.cancelled_caught:
+        reason = f"no answer within {seconds:g} s"
+        if failures:
+            reason += "".join(f"\n{url}: {why}" for url, why in failures.items())
+        raise unknown(None, reason) if doubt.was_sent else not_executed(None, reason)
+
+
+def note_given_up(doubt: Doubt) -> None:
+    """Tell the block around that a write of it was given up."""
+    of_block = _doubt_of_block.get()
+    if of_block is not None and doubt.was_sent:
+        of_block.was_sent = True
+
+
+class Calls:
+    """Makes calls on a client's connections.
+
+    Attributes:
+        revision: the highest that an answer to a write, or a member at the beginning, has told.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self.revision = 0
+        self._connections = connections
+
+    async def read(self, path: str, request: bytes) -> bytes:
+        """Make a call that changes nothing; its response.
+
+        Raises CallRefused or TooLarge if it is refused, and ClosedResourceError if the client is closed.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            connection = await self._connections.get()
+            try:
+                return await connection.channel.call(path, request)
+            except (RpcError, CallLost, CallNotExecuted) as error:
+                outcome = self._look_at(error, connection)
+                if outcome is Outcome.REFUSED:
+                    raise refusal_of(error) from error
+                if isinstance(error, RpcError) and outcome is Outcome.UNKNOWN and error.code not in _PASSING:
+                    raise CallRefused(int(error.code), error.text) from error
+                pause_s = await _pause(error, pause_s)
+
+    async def write(self, path: str, request: bytes, doubt: Doubt | None = None) -> bytes:
+        """Make a call that changes something; its response.
+
+        Args:
+            doubt: told while the write may have been executed without being known.
+
+        Raises:
+            CallRefused, StoreFull, TooLarge: certainly not executed.
+            OutcomeUnknown: it may have been executed.
+            ClosedResourceError: the client is closed; certainly not executed.
+
+        Cancelled, it may have been executed; `doubt` says whether it was sent at all.
+        """
+        attempts = _Write(self, path, request, doubt or Doubt())
+        try:
+            return await attempts.make()
+        except trio.Cancelled:
+            note_given_up(attempts.doubt)
+            raise
+
+    def _look_at(self, error: CallError, connection: Connection) -> Outcome:
+        if isinstance(error, CallLost | CallNotExecuted) or error.code in (
+            Code.UNAVAILABLE,
+            Code.DEADLINE_EXCEEDED,
+        ):
+            self._connections.leave(connection, sentence_of(error))
+        return outcome_of(error, is_ours=connection.knows_keys)
+
+    async def present_revision(self) -> int:
+        """The store's revision, at least that of all writes that were acknowledged before."""
+        request = rpc_pb2.RangeRequest(key=b"\0", count_only=True)
+        answer = await self.read(RANGE, request.SerializeToString())
+        return rpc_pb2.RangeResponse.FromString(answer).header.revision
+
+
+class _Write:
+    """A write, over all its attempts."""
+
+    __slots__ = (
+        "_calls",
+        "_first_at",
+        "_first_error",
+        "_first_revision",
+        "_key",
+        "_path",
+        "_request",
+        "doubt",
+    )
+
+    def __init__(self, calls: Calls, path: str, request: bytes, doubt: Doubt) -> None:
+        self.doubt = doubt
+        self._calls = calls
+        self._path = path
+        self._request = request
+        self._key = ""
+        self._first_at = 0.0  # of the attempt that may have been executed
+        self._first_revision = 0
+        self._first_error: CallError | None = None
+
+    async def make(self) -> bytes:
+        """Make it, until it is answered, refused, or in doubt."""
+        pause_s, calls = _FIRST_PAUSE_S, self._calls
+        while True:
+            try:
+                connection = await calls._connections.get()
+            except trio.ClosedResourceError:
+                if self._first_error is None:
+                    raise
+                raise unknown(self._first_error) from self._first_error
+            if self._first_error is not None and not await self._is_safe_again(connection):
+                raise unknown(self._first_error) from self._first_error
+            metadata = _NO_METADATA
+            if connection.knows_keys:
+                self._key = self._key or uuid4().hex
+                metadata = {KEY_FIELD: self._key}
+            sent_at, sent_revision = trio.current_time(), calls.revision or connection.status.header.revision
+            was_sent, self.doubt.was_sent = self.doubt.was_sent, True
+            try:
+                return await connection.channel.call(self._path, self._request, metadata)
+            except (RpcError, CallLost, CallNotExecuted) as error:
+                outcome = calls._look_at(error, connection)
+                if outcome is Outcome.REFUSED and self._first_error is None:
+                    self.doubt.was_sent = False
+                    raise refusal_of(error) from error
+                if outcome is Outcome.NOT_EXECUTED:
+                    self.doubt.was_sent = was_sent
+                elif self._first_error is None:
+                    self._first_error, self._first_at, self._first_revision = error, sent_at, sent_revision
+                    if not connection.knows_keys:
+                        raise unknown(error) from error
+                elif outcome is Outcome.REFUSED:
+                    # Of this attempt; an earlier one may still be on its way to the log.
+                    raise unknown(self._first_error) from error
+                pause_s = await _pause(error, pause_s)
+
+    async def _is_safe_again(self, connection: Connection) -> bool:
+        """Whether a write that may have been executed is not executed twice if it is made once more."""
+        if not connection.knows_keys or trio.current_time() > self._first_at + RETRIES_S:
+            return False
+        with trio.move_on_after(self._first_at + RETRIES_S - trio.current_time()):
+            return await self._calls.present_revision() <= self._first_revision + _SAFE_REVISIONS
+        return False
+
+
+async def _pause(error: CallError, pause_s: float) -> float:
+    """Wait before another attempt; how long to wait at most the next time.
+
+    If the connection has gone, there is nothing to wait for: making another one takes the pauses.
+    """
+    if isinstance(error, RpcError):
+        await trio.sleep(random.uniform(0, pause_s))
+        return min(2 * pause_s, _LONGEST_PAUSE_S)
+    if pause_s > _FIRST_PAUSE_S:
+        await trio.sleep(random.uniform(0, pause_s))
+    return min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -1,0 +1,300 @@
+"""The client of a cluster's keys for programs on Trio."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from raftkv_trio.addresses import ClientAddress
+from raftkv_trio.client.etcd import messages
+from raftkv_trio.client.etcd.calls import Calls, fail_after
+from raftkv_trio.client.etcd.connections import Connections
+from raftkv_trio.client.etcd.outcomes import CallRefused
+from raftkv_trio.client.etcd.pages import KeyValues
+from raftkv_trio.client.etcd.puts import Puts
+from raftkv_trio.client.etcd.replies import (
+    DeleteReply,
+    EndpointStatus,
+    Member,
+    PutReply,
+    RangeReply,
+    TxnReply,
+)
+from raftkv_trio.errors import ConfigError, leaves
+from raftkv_trio.grpc import Code
+from raftkv_trio.kv import (
+    TO_THE_LAST,
+    Compare,
+    Delete,
+    Get,
+    KeyValue,
+    Operation,
+    Put,
+    Txn,
+    is_read_only,
+    prefix_end,
+)
+from raftkv_trio.schema import rpc_pb2
+from raftkv_trio.tls.clients import Trust
+
+
+class Client:
+    """Keys and values of a cluster of raftkv-trio (`--etcd-port`), or of etcd 3.4.
+
+        async with Client(["127.0.0.1:12378", "127.0.0.1:22378", "127.0.0.1:32378"]) as client:
+            await client.put(b"color", b"red")
+            async for key_value in client.range(prefix=b"col"):
+                print(key_value.key, key_value.value)
+
+    Any number of tasks may use it at the same time, inside the block. All calls share one connection, to the
+    first endpoint that answers; when that fails, the next one takes its place. Puts that wait at the same
+    time become one txn: see `put`.
+
+    Deadlines are the callers' cancel scopes. Without one, a call waits until the cluster answers: reads are
+    made again, and writes too if they were certainly not executed. On raftkv-trio each write carries an
+    idempotency key, under which it is made again, for a few seconds, also if it may have been executed.
+    `fail_after` is a cancel scope that tells what is known of a write that it has given up.
+
+    Every call may raise:
+
+    - `CallRefused`, or its siblings `TooLarge` and `StoreFull`: nothing was done, and the same call would be
+      refused again. They are a `ProposalError`, as is the next one.
+    - `OutcomeUnknown` (only writes): it may have been executed, once.
+    - `trio.ClosedResourceError`: the block has ended; nothing was done.
+
+    A write that is cancelled may be executed or not, also later.
+
+    Args:
+        endpoints: `host:port`, `http://host:port` or `https://host:port`; the nearest first.
+        trust: whom to trust over TLS, and what to show. None: the CAs that the system trusts.
+
+    Raises ConfigError if an endpoint is malformed, there is none, or a file of `trust` cannot be used.
+    """
+
+    def __init__(self, endpoints: Iterable[str], *, trust: Trust | None = None) -> None:
+        if isinstance(endpoints, str):
+            raise ConfigError("endpoints is one text; give a list of endpoints")
+        self._addresses = [
+            ClientAddress.parse(endpoint, "an endpoint", needs_scheme=False) for endpoint in endpoints
+        ]
+        if not self._addresses:
+            raise ConfigError("a client needs at least one endpoint")
+        self._tls = None
+        if any(address.is_tls for address in self._addresses):
+            self._tls = (trust or Trust()).context()
+            self._tls.set_alpn_protocols(["h2"])
+        self._nursery_manager = trio.open_nursery()
+
+    async def __aenter__(self) -> Self:
+        nursery = self._nursery = await self._nursery_manager.__aenter__()
+        self._connections = Connections(self._addresses, self._tls, nursery)
+        self._calls = Calls(self._connections)
+        self._puts = Puts(self._calls)
+        nursery.start_soon(self._puts.run)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Close the client. Calls that other tasks still make end, writes with OutcomeUnknown if need be."""
+        self._connections.close()
+        self._nursery.cancel_scope.cancel()
+        if any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):  # perhaps the nursery's own
+            return await self._nursery_manager.__aexit__(kind, error, traceback)
+        # What the block raises leaves as it is: the nursery would put it into a group.
+        await self._nursery_manager.__aexit__(None, None, None)
+        return None
+
+    # ------------------------------------------------------------ writes
+
+    async def put(
+        self,
+        key: bytes,
+        value: bytes,
+        *,
+        previous: bool = False,
+        lease: int | None = None,
+    ) -> PutReply:
+        """Set a key.
+
+        While a put is under way, others wait, and are then sent together, as one txn: at most 128, of at most
+        1 MiB, with different keys. All puts of one txn have the same revision. Each caller has its own
+        result: if one of them is refused, the others are executed all the same. Puts of one key are executed
+        in the order in which they were made.
+
+        Args:
+            previous: whether the reply is to have what the put replaces.
+            lease: with which the key ends. raftkv-trio has no leases yet.
+
+        Cancelled while it waits, it is not executed. Otherwise it may be, also later.
+        """
+        if not key:
+            raise CallRefused(int(Code.INVALID_ARGUMENT), "etcdserver: key is not provided")
+        messages.check_number("a lease", lease)
+        return await self._puts.put(Put(key, value, lease), previous=previous)
+
+    async def delete(self, key: bytes, *, previous: bool = False) -> DeleteReply:
+        """Delete a key. It is no error if it does not exist.
+
+        Args:
+            previous: whether the reply is to have what was deleted.
+        """
+        return await self._delete(Delete(key), previous)
+
+    async def delete_range(
+        self,
+        start: bytes | None = None,
+        end: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        previous: bool = False,
+    ) -> DeleteReply:
+        """Delete all keys of a range, which is given as that of `range`.
+
+        Args:
+            previous: whether the reply is to have what was deleted.
+        """
+        return await self._delete(Delete(*_range(start, end, prefix)), previous)
+
+    async def _delete(self, delete: Delete, previous: bool) -> DeleteReply:
+        request = messages.delete_message(delete, previous=previous).SerializeToString()
+        answer = await self._calls.write(messages.DELETE_RANGE, request)
+        return messages.delete_reply(rpc_pb2.DeleteRangeResponse.FromString(answer))
+
+    async def txn(
+        self,
+        compares: Iterable[Compare] = (),
+        success: Iterable[Operation] = (),
+        failure: Iterable[Operation] = (),
+        *,
+        previous: bool = False,
+    ) -> TxnReply:
+        """If all compares hold, run `success`, else `failure`: atomically, in order, at one revision.
+
+        Args:
+            compares, success, failure: as in a `Txn` of `raftkv_trio.kv`.
+            previous: whether the replies to puts and deletes are to have what was there before.
+        """
+        txn = Txn(tuple(compares), tuple(success), tuple(failure))
+        request = messages.txn_message(txn, previous=previous).SerializeToString()
+        call = self._calls.read if is_read_only(txn) else self._calls.write
+        return messages.txn_reply(rpc_pb2.TxnResponse.FromString(await call(messages.TXN, request)))
+
+    async def compact(self, revision: int) -> None:
+        """Forget all that no read at this or a later revision can see."""
+        messages.check_number("a revision", revision)
+        request = rpc_pb2.CompactionRequest(revision=revision).SerializeToString()
+        await self._calls.write(messages.COMPACT, request)
+
+    # ------------------------------------------------------------ reads
+
+    async def get(
+        self, key: bytes, *, revision: int | None = None, serializable: bool = False
+    ) -> KeyValue | None:
+        """A key's value and what belongs to it; None if the key does not exist.
+
+        Args:
+            revision: at which to read; None: the newest.
+            serializable: what the member at the endpoint has is enough, though it may be old. It answers
+                without a quorum, too.
+        """
+        reply = await self._read(Get(key, None, None, revision), serializable)
+        return reply.key_values[0] if reply.key_values else None
+
+    async def get_range(
+        self,
+        start: bytes | None = None,
+        end: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        limit: int | None = None,
+        revision: int | None = None,
+        serializable: bool = False,
+    ) -> RangeReply:
+        """The key-values of a range, which is given as that of `range`, in one answer.
+
+        Args:
+            limit: read so many at most. 0: only count them. None: read all.
+            revision, serializable: as those of `get`.
+        """
+        return await self._read(Get(*_range(start, end, prefix), limit, revision), serializable)
+
+    def range(
+        self,
+        start: bytes | None = None,
+        end: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        page: int = 1000,
+        revision: int | None = None,
+    ) -> KeyValues:
+        """Iterate over the key-values of a range, in order of their keys, all at one revision.
+
+        The range is all keys with the `prefix`, or those from `start` up to, but not including, `end`;
+        without an end, up to the last one; without anything, all keys.
+
+        Args:
+            page: so many are read at once at most; fewer, if they are large.
+            revision: at which to read; None: the newest, as of the first page. If it is compacted before the
+                end, the iteration raises CallRefused.
+        """
+        if page < 1:
+            raise ConfigError(f"a page of {page} key-values; it must have at least 1")
+        key, range_end = _range(start, end, prefix)
+        return KeyValues(self._read, key, range_end, revision, page)
+
+    async def _read(self, get: Get, serializable: bool = False) -> RangeReply:
+        request = messages.get_message(get, serializable=serializable).SerializeToString()
+        answer = await self._calls.read(messages.RANGE, request)
+        return messages.range_reply(rpc_pb2.RangeResponse.FromString(answer))
+
+    # ------------------------------------------------------------ the cluster
+
+    async def members(self) -> tuple[Member, ...]:
+        """The members of the cluster."""
+        answer = await self._calls.read(messages.MEMBER_LIST, b"")
+        return tuple(
+            Member(each.ID, each.name, tuple(each.peerURLs), tuple(each.clientURLs), each.isLearner)
+            for each in rpc_pb2.MemberListResponse.FromString(answer).members
+        )
+
+    async def status(self) -> EndpointStatus:
+        """What the member says about itself whose endpoint is in use."""
+        connection = await self._connections.get()
+        answer = rpc_pb2.StatusResponse.FromString(await self._calls.read(messages.STATUS, b""))
+        return EndpointStatus(
+            endpoint=connection.address.url,
+            member_id=answer.header.member_id,
+            version=answer.version,
+            revision=answer.header.revision,
+            size_bytes=answer.dbSize,
+            leader_id=answer.leader or None,
+            raft_term=answer.raftTerm,
+            raft_index=answer.raftIndex,
+            is_learner=answer.isLearner,
+        )
+
+    def fail_after(self, seconds: float) -> AbstractContextManager[None]:
+        """Give up the calls of the block after this time, and tell what is known of them.
+
+        Raises:
+            OutcomeUnknown: a write may have been executed.
+            NoLeader: certainly no write was executed, or none was made.
+
+        The text says why endpoints have failed.
+        """
+        return fail_after(seconds, self._connections.failures)
+
+
+def _range(start: bytes | None, end: bytes | None, prefix: bytes | None) -> tuple[bytes, bytes]:
+    """Key and range end of a request. Raises ConfigError if both forms are mixed."""
+    if prefix is not None:
+        if start is not None or end is not None:
+            raise ConfigError("a range has a prefix, or a start and an end, and not both")
+        return (prefix, prefix_end(prefix)) if prefix else (b"\0", TO_THE_LAST)
+    return start or b"\0", TO_THE_LAST if end is None else end

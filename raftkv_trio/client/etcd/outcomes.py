@@ -1,0 +1,126 @@
+"""What an error says about a call: whether it was executed, and what its caller is told.
+
+The source is etcd 3.4.23, and docs/etcd.md for raftkv-trio. A text that is not known here may mean that the
+call was executed: to say so is right of both.
+"""
+
+from enum import Enum
+
+from raftkv_trio.errors import (
+    CommandRefused,
+    NoLeader,
+    OutcomeUnknown,
+    Overloaded,
+    ProposalError,
+    StoreFull,
+    TooLarge,
+)
+from raftkv_trio.foreign_text import printable
+from raftkv_trio.grpc import CallLost, CallNotExecuted, Code, RpcError
+from raftkv_trio.kv import Failure
+
+CallError = RpcError | CallLost | CallNotExecuted
+
+
+class CallRefused(CommandRefused):
+    """The server refused the call; certainly nothing was done.
+
+    Attributes:
+        code: the status code of gRPC, such as 3 for an invalid argument.
+        text: the server's, such as "etcdserver: key is not provided".
+        failure: why, if the call is valid, but not in the state that the store had.
+    """
+
+    def __init__(self, code: int, text: str, failure: Failure | None = None) -> None:
+        super().__init__(printable(text))
+        self.code = code
+        self.text = text
+        self.failure = failure
+
+
+class Outcome(Enum):
+    """What is known of a call that has ended with an error."""
+
+    REFUSED = "refused; it would be refused again"
+    NOT_EXECUTED = "certainly not executed; it may be made again"
+    UNKNOWN = "executed or not"
+
+
+_FAILURES = {
+    "etcdserver: mvcc: required revision has been compacted": Failure.COMPACTED,
+    "etcdserver: mvcc: required revision is a future revision": Failure.FUTURE_REVISION,
+    "etcdserver: requested lease not found": Failure.LEASE_NOT_FOUND,
+    "etcdserver: key not found": Failure.KEY_NOT_FOUND,
+}
+_TOO_MANY = "etcdserver: too many requests"
+_NO_SPACE = "etcdserver: mvcc: database space exceeded"
+_TOO_LARGE = "etcdserver: request is too large"
+_NOT_CAPABLE = "etcdserver: not capable"
+_NO_LEADER = "etcdserver: no leader"
+#: What gRPC says to a request above the size that the server receives.
+_GRPC_TOO_LARGE = "grpc: received message larger than max"
+#: What the server decides by looking at the call, before it does anything.
+_REFUSALS = {
+    Code.INVALID_ARGUMENT,
+    Code.NOT_FOUND,
+    Code.ALREADY_EXISTS,
+    Code.PERMISSION_DENIED,
+    Code.FAILED_PRECONDITION,
+    Code.OUT_OF_RANGE,
+    Code.UNIMPLEMENTED,
+    Code.UNAUTHENTICATED,
+}
+
+
+def outcome_of(error: CallError, *, is_ours: bool) -> Outcome:
+    """What the error of a call says about it.
+
+    Args:
+        is_ours: whether the server is raftkv-trio. etcd may execute a put and say that the space is exceeded.
+    """
+    if isinstance(error, CallNotExecuted):
+        return Outcome.NOT_EXECUTED
+    if isinstance(error, CallLost):
+        return Outcome.UNKNOWN
+    if error.code in _REFUSALS:
+        return Outcome.REFUSED
+    match error.code, error.text:
+        case (Code.RESOURCE_EXHAUSTED, text) if text == _TOO_MANY:
+            return Outcome.NOT_EXECUTED
+        case (Code.RESOURCE_EXHAUSTED, text) if text == _NO_SPACE:
+            return Outcome.REFUSED if is_ours else Outcome.UNKNOWN
+        case (Code.RESOURCE_EXHAUSTED, text) if text.startswith(_GRPC_TOO_LARGE):
+            return Outcome.REFUSED
+        case (Code.UNAVAILABLE, text) if text == _NO_LEADER:
+            return Outcome.NOT_EXECUTED
+        case (Code.UNAVAILABLE, text) if text == _NOT_CAPABLE:
+            return Outcome.REFUSED
+    return Outcome.UNKNOWN
+
+
+def refusal_of(error: CallError) -> ProposalError:
+    """What a caller is told of a call that was refused."""
+    assert isinstance(error, RpcError)
+    text = error.text
+    if text == _NO_SPACE:
+        return StoreFull(text)
+    if text == _TOO_LARGE or text.startswith(_GRPC_TOO_LARGE):
+        return TooLarge(printable(text))
+    return CallRefused(int(error.code), text, _FAILURES.get(text))
+
+
+def not_executed(error: CallError | None, reason: str = "") -> ProposalError:
+    """What a caller is told who has given up a call that was certainly not executed."""
+    if isinstance(error, RpcError) and error.text == _TOO_MANY:
+        return Overloaded(_TOO_MANY)
+    return NoLeader(f"certainly not executed: {reason or sentence_of(error)}")
+
+
+def unknown(error: CallError | None, reason: str = "") -> ProposalError:
+    """What a caller is told of a write that may have been executed."""
+    return OutcomeUnknown(f"the write may or may not have been executed: {reason or sentence_of(error)}")
+
+
+def sentence_of(error: BaseException | None) -> str:
+    """The text of an error, fit for a line."""
+    return printable(str(error))
