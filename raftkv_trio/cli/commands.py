@@ -1,6 +1,7 @@
 """All commands, and the one place where they are run and their errors end the program."""
 
 import signal
+import sys
 from typing import NoReturn
 
 import click
@@ -16,6 +17,7 @@ from raftkv_trio.cli.exit_codes import (
     usage_sentence,
 )
 from raftkv_trio.cli.first_signals import raise_keyboard_interrupt
+from raftkv_trio.cli.keys.commands import TAKE_BYTES, compact, del_, get, put, txn
 from raftkv_trio.cli.local import local
 from raftkv_trio.cli.member import member
 from raftkv_trio.cli.offline import check, restore
@@ -29,7 +31,7 @@ def run_command() -> NoReturn:
     """Run the command that argv names, and exit."""
     raise_keyboard_interrupt()
     try:
-        check_utf_8()
+        check_utf_8([] if sys.argv[1:2] and sys.argv[1] in TAKE_BYTES else sys.argv[1:])
         # Not standalone: every error ends in one of the branches below.
         code = program.main(prog_name=PROGRAM, standalone_mode=False)
     except click.UsageError as error:
@@ -58,6 +60,7 @@ class _Grouped(click.Group):
 
 GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Run nodes": (serve, local),
+    "Read and write keys": (put, get, del_, txn, compact),
     "Make certificates": (cert,),
     "Ask a running cluster": (status, member, snapshot, backup),
     "Work on the directory of a stopped node": (check, restore),

@@ -6,7 +6,7 @@ The flags of one command alone are in the module of that command: those of `serv
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
@@ -155,12 +155,12 @@ def _sets_the_flag(variable: str) -> bool:
     return bool(os.environ.get(variable))  # an empty variable counts as unset
 
 
-def check_utf_8() -> None:
-    """Raise ConfigError if an argument, or a variable of ours, is not UTF-8.
+def check_utf_8(arguments: Sequence[str]) -> None:
+    """Raise ConfigError if one of these arguments, or a variable of ours, is not UTF-8.
 
     Python decodes such bytes to characters that cannot be encoded: the log, a message or a hash would fail.
     """
-    given = {f"argument {os.fsencode(argument)!r}": argument for argument in sys.argv[1:]}
+    given = {f"argument {os.fsencode(argument)!r}": argument for argument in arguments}
     for variable, value in os.environ.items():
         if variable.startswith("RAFTKV_TRIO_"):
             given[f"the variable {variable}, {os.fsencode(value)!r},"] = value
@@ -262,10 +262,10 @@ def ask_members(
     Raises what `ask` raises, and ConfigError for a malformed address or timeout. If nobody did what was asked
     and no endpoint was given, the error says which were asked instead.
     """
-    addresses = _addresses_of(endpoints, timeout)
+    addresses = addresses_of(endpoints, timeout)
     is_default = click.get_current_context().get_parameter_source("endpoints") is ParameterSource.DEFAULT
     if is_default and any(address.is_tls for address in addresses):
-        trust = _trust_of_the_procfile(trust)
+        trust = trust_of_the_procfile(trust)
 
     import trio
 
@@ -283,7 +283,7 @@ def ask_members(
         raise RaftKVError(f"{error}\n{hint}") from error
 
 
-def _trust_of_the_procfile(trust: "Trust") -> "Trust":
+def trust_of_the_procfile(trust: "Trust") -> "Trust":
     """What the flags leave open, as the Procfile's nodes have it: they run on this machine."""
     from raftkv_trio.local.procfile import trust_of_nodes
 
@@ -297,14 +297,14 @@ def _trust_of_the_procfile(trust: "Trust") -> "Trust":
     )
 
 
-def _addresses_of(endpoints: tuple[str, ...], timeout: float) -> list[ClientAddress]:
-    """The addresses that `--endpoint` names; its variable may have several, separated by commas or spaces.
+def addresses_of(endpoints: tuple[str, ...], timeout: float, flag: str = "--endpoint") -> list[ClientAddress]:
+    """The addresses that `flag` names; its variable may have several, separated by commas or spaces.
 
     Raises ConfigError for a malformed address or timeout.
     """
     if not timeout > 0:
         raise ConfigError(f"{_name_given('timeout', '--timeout')} must be positive")
-    name = _name_given("endpoints", "--endpoint")
+    name = _name_given("endpoints", flag)
     urls = [url for given in endpoints for url in given.split(",")]
     return [ClientAddress.parse(url.strip(), name, needs_scheme=False) for url in urls]
 

@@ -66,6 +66,18 @@ def client_addresses(commands: Mapping[str, str]) -> dict[str, ClientAddress]:
     return addresses
 
 
+def etcd_addresses(commands: Mapping[str, str]) -> dict[str, ClientAddress]:
+    """Where each node serves etcd's API, by process name, as far as the flags of its command tell."""
+    addresses = {}
+    for name, command in commands.items():
+        try:
+            if is_node(command) and "--etcd-port" in (flags := _flags(shlex.split(command))):
+                addresses[name] = _own_address(flags, flags["--etcd-port"])
+        except (ValueError, ConfigError):
+            continue
+    return addresses
+
+
 def cluster_of_nodes(commands: Mapping[str, str]) -> tuple[Mapping[int, PeerAddress], str]:
     """The members and the token of the new cluster that these nodes make, as the flags of one tell.
 
@@ -125,11 +137,14 @@ def _client_address(words: list[str]) -> ClientAddress:
     flags = _flags(words)
     if "--advertise-client" in flags:
         return ClientAddress.parse(flags["--advertise-client"], needs_scheme=False)
-    default = RestConfig()
-    host = flags.get("--host", default.host).strip("[]")
-    # All processes of a Procfile run on this machine.
-    dialled, port = default.host if is_wildcard(host) else host, int(flags.get("--port", default.port))
-    address = ClientAddress(dialled, port, is_tls="--cert-file" in flags)
+    return _own_address(flags, flags.get("--port", str(RestConfig().port)))
+
+
+def _own_address(flags: Mapping[str, str], port: str) -> ClientAddress:
+    """Where a node of this machine is reached at one of its ports for clients."""
+    host = flags.get("--host", RestConfig().host).strip("[]")
+    dialled = RestConfig().host if is_wildcard(host) else host
+    address = ClientAddress(dialled, int(port), is_tls="--cert-file" in flags)
     return ClientAddress.parse(address.url)  # which refuses what cannot be dialled
 
 

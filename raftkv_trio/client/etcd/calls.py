@@ -16,7 +16,7 @@ from uuid import uuid4
 import trio
 
 from raftkv_trio.client.etcd.connections import KEY_FIELD, Connection, Connections
-from raftkv_trio.client.etcd.messages import RANGE
+from raftkv_trio.client.etcd.messages import RANGE, RequestT, ResponseT, UnaryMethod
 from raftkv_trio.client.etcd.outcomes import (
     CallError,
     CallRefused,
@@ -101,6 +101,15 @@ class Calls:
         self.revision = 0
         self._connections = connections
 
+    async def make(
+        self, method: UnaryMethod[RequestT, ResponseT], request: RequestT, doubt: Doubt | None = None
+    ) -> ResponseT:
+        """Make a call; its response. Raises, and leaves behind, what `read` does, or else `write`."""
+        content = request.SerializeToString()
+        if method.changes:
+            return method.response.FromString(await self.write(method.path, content, doubt or Doubt()))
+        return method.response.FromString(await self.read(method.path, content))
+
     async def read(self, path: str, request: bytes) -> bytes:
         """Make a call that changes nothing; its response.
 
@@ -119,7 +128,7 @@ class Calls:
                     raise CallRefused(int(error.code), error.text) from error
                 pause_s = await _pause(error, pause_s)
 
-    async def write(self, path: str, request: bytes, doubt: Doubt | None = None) -> bytes:
+    async def write(self, path: str, request: bytes, doubt: Doubt) -> bytes:
         """Make a call that changes something; its response.
 
         Args:
@@ -132,7 +141,7 @@ class Calls:
 
         Cancelled, it may have been executed; `doubt` says whether it was sent at all.
         """
-        attempts = _Write(self, path, request, doubt or Doubt())
+        attempts = _Write(self, path, request, doubt)
         try:
             return await attempts.make()
         except trio.Cancelled:
@@ -149,9 +158,8 @@ class Calls:
 
     async def present_revision(self) -> int:
         """The store's revision, at least that of all writes that were acknowledged before."""
-        request = rpc_pb2.RangeRequest(key=b"\0", count_only=True)
-        answer = await self.read(RANGE, request.SerializeToString())
-        return rpc_pb2.RangeResponse.FromString(answer).header.revision
+        answer = await self.make(RANGE, rpc_pb2.RangeRequest(key=b"\0", count_only=True))
+        return answer.header.revision
 
 
 class _Write:

@@ -11,6 +11,7 @@ from raftkv_trio.addresses import ClientAddress
 from raftkv_trio.client.etcd import messages
 from raftkv_trio.client.etcd.calls import Calls, fail_after
 from raftkv_trio.client.etcd.connections import Connections
+from raftkv_trio.client.etcd.messages import RequestT, ResponseT, UnaryMethod
 from raftkv_trio.client.etcd.outcomes import CallRefused
 from raftkv_trio.client.etcd.pages import KeyValues
 from raftkv_trio.client.etcd.puts import Puts
@@ -162,9 +163,8 @@ class Client:
         return await self._delete(Delete(*_range(start, end, prefix)), previous)
 
     async def _delete(self, delete: Delete, previous: bool) -> DeleteReply:
-        request = messages.delete_message(delete, previous=previous).SerializeToString()
-        answer = await self._calls.write(messages.DELETE_RANGE, request)
-        return messages.delete_reply(rpc_pb2.DeleteRangeResponse.FromString(answer))
+        request = messages.delete_message(delete, previous=previous)
+        return messages.delete_reply(await self._calls.make(messages.DELETE_RANGE, request))
 
     async def txn(
         self,
@@ -181,15 +181,14 @@ class Client:
             previous: whether the replies to puts and deletes are to have what was there before.
         """
         txn = Txn(tuple(compares), tuple(success), tuple(failure))
-        request = messages.txn_message(txn, previous=previous).SerializeToString()
-        call = self._calls.read if is_read_only(txn) else self._calls.write
-        return messages.txn_reply(rpc_pb2.TxnResponse.FromString(await call(messages.TXN, request)))
+        method = messages.READ_ONLY_TXN if is_read_only(txn) else messages.TXN
+        answer = await self._calls.make(method, messages.txn_message(txn, previous=previous))
+        return messages.txn_reply(answer)
 
     async def compact(self, revision: int) -> None:
         """Forget all that no read at this or a later revision can see."""
         messages.check_number("a revision", revision)
-        request = rpc_pb2.CompactionRequest(revision=revision).SerializeToString()
-        await self._calls.write(messages.COMPACT, request)
+        await self._calls.make(messages.COMPACT, rpc_pb2.CompactionRequest(revision=revision))
 
     # ------------------------------------------------------------ reads
 
@@ -249,24 +248,23 @@ class Client:
         return KeyValues(self._read, key, range_end, revision, page)
 
     async def _read(self, get: Get, serializable: bool = False) -> RangeReply:
-        request = messages.get_message(get, serializable=serializable).SerializeToString()
-        answer = await self._calls.read(messages.RANGE, request)
-        return messages.range_reply(rpc_pb2.RangeResponse.FromString(answer))
+        request = messages.get_message(get, serializable=serializable)
+        return messages.range_reply(await self._calls.make(messages.RANGE, request))
 
     # ------------------------------------------------------------ the cluster
 
     async def members(self) -> tuple[Member, ...]:
         """The members of the cluster."""
-        answer = await self._calls.read(messages.MEMBER_LIST, b"")
+        answer = await self._calls.make(messages.MEMBER_LIST, rpc_pb2.MemberListRequest())
         return tuple(
             Member(each.ID, each.name, tuple(each.peerURLs), tuple(each.clientURLs), each.isLearner)
-            for each in rpc_pb2.MemberListResponse.FromString(answer).members
+            for each in answer.members
         )
 
     async def status(self) -> EndpointStatus:
         """What the member says about itself whose endpoint is in use."""
         connection = await self._connections.get()
-        answer = rpc_pb2.StatusResponse.FromString(await self._calls.read(messages.STATUS, b""))
+        answer = await self._calls.make(messages.STATUS, rpc_pb2.StatusRequest())
         return EndpointStatus(
             endpoint=connection.address.url,
             member_id=answer.header.member_id,
@@ -289,6 +287,11 @@ class Client:
         The text says why endpoints have failed.
         """
         return fail_after(seconds, self._connections.failures)
+
+
+async def raw_call(client: Client, method: UnaryMethod[RequestT, ResponseT], request: RequestT) -> ResponseT:
+    """Make a call with etcd's own messages. Raises, and leaves behind, what the methods of `Client` do."""
+    return await client._calls.make(method, request)
 
 
 def _range(start: bytes | None, end: bytes | None, prefix: bytes | None) -> tuple[bytes, bytes]:

@@ -100,9 +100,9 @@ class Connection:
 
     async def introduce(self) -> None:
         """Ask the member who it is. Raises what `Channel.call` raises."""
-        self.status = rpc_pb2.StatusResponse.FromString(await self.channel.call(STATUS, b""))
+        self.status = rpc_pb2.StatusResponse.FromString(await self.channel.call(STATUS.path, b""))
         try:
-            await self.channel.call(PUT, b"", _PROBE)
+            await self.channel.call(PUT.path, b"", _PROBE)
         except RpcError as error:
             self.knows_keys = KEY_FIELD in error.text.lower()
 

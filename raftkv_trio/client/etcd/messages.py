@@ -1,6 +1,8 @@
 """Operations of `raftkv_trio.kv` as etcd's messages, and the answers as replies."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from raftkv_trio.client.etcd.replies import DeleteReply, PutReply, RangeReply, Reply, TxnReply
 from raftkv_trio.errors import ConfigError
@@ -18,23 +20,39 @@ from raftkv_trio.kv import (
 )
 from raftkv_trio.schema import kv_pb2, rpc_pb2
 
-RANGE = "/etcdserverpb.KV/Range"
-PUT = "/etcdserverpb.KV/Put"
-DELETE_RANGE = "/etcdserverpb.KV/DeleteRange"
-TXN = "/etcdserverpb.KV/Txn"
-COMPACT = "/etcdserverpb.KV/Compact"
-STATUS = "/etcdserverpb.Maintenance/Status"
-MEMBER_LIST = "/etcdserverpb.Cluster/MemberList"
-#: The class of each method's response.
-RESPONSE_OF: dict[str, type[Message]] = {
-    RANGE: rpc_pb2.RangeResponse,
-    PUT: rpc_pb2.PutResponse,
-    DELETE_RANGE: rpc_pb2.DeleteRangeResponse,
-    TXN: rpc_pb2.TxnResponse,
-    COMPACT: rpc_pb2.CompactionResponse,
-    STATUS: rpc_pb2.StatusResponse,
-    MEMBER_LIST: rpc_pb2.MemberListResponse,
-}
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryMethod(Generic[RequestT, ResponseT]):
+    """A method of etcd's.
+
+    Attributes:
+        path: of gRPC.
+        request, response: the classes of its messages.
+        changes: whether it may change something.
+    """
+
+    path: str
+    request: type[RequestT]
+    response: type[ResponseT]
+    changes: bool = False
+
+
+_KV = "/etcdserverpb.KV"
+RANGE = UnaryMethod(f"{_KV}/Range", rpc_pb2.RangeRequest, rpc_pb2.RangeResponse)
+PUT = UnaryMethod(f"{_KV}/Put", rpc_pb2.PutRequest, rpc_pb2.PutResponse, True)
+DELETE_RANGE = UnaryMethod(
+    f"{_KV}/DeleteRange", rpc_pb2.DeleteRangeRequest, rpc_pb2.DeleteRangeResponse, True
+)
+TXN = UnaryMethod(f"{_KV}/Txn", rpc_pb2.TxnRequest, rpc_pb2.TxnResponse, True)
+READ_ONLY_TXN = UnaryMethod(f"{_KV}/Txn", rpc_pb2.TxnRequest, rpc_pb2.TxnResponse)
+COMPACT = UnaryMethod(f"{_KV}/Compact", rpc_pb2.CompactionRequest, rpc_pb2.CompactionResponse, True)
+STATUS = UnaryMethod("/etcdserverpb.Maintenance/Status", rpc_pb2.StatusRequest, rpc_pb2.StatusResponse)
+MEMBER_LIST = UnaryMethod(
+    "/etcdserverpb.Cluster/MemberList", rpc_pb2.MemberListRequest, rpc_pb2.MemberListResponse
+)
 _RELATIONS = {
     Relation.EQUAL: rpc_pb2.Compare.EQUAL,
     Relation.NOT_EQUAL: rpc_pb2.Compare.NOT_EQUAL,

@@ -88,22 +88,14 @@ class _Txn:
         for waiting in self.puts:
             waiting.settle(outcome.Error(_own(error)))
 
-    def request(self) -> tuple[str, bytes]:
-        """The method, and the message."""
-        if len(self.puts) == 1:
-            [only] = self.puts
-            return PUT, put_message(only.put, previous=only.previous).SerializeToString()
-        operations = [
-            rpc_pb2.RequestOp(request_put=put_message(each.put, previous=each.previous)) for each in self.puts
-        ]
-        return TXN, rpc_pb2.TxnRequest(success=operations).SerializeToString()
-
-    def replies(self, answer: bytes) -> Iterable[PutReply]:
-        """The replies to its puts, in their order."""
-        if len(self.puts) == 1:
-            return (put_reply(rpc_pb2.PutResponse.FromString(answer)),)
-        message = rpc_pb2.TxnResponse.FromString(answer)
-        return map(put_reply, [response.response_put for response in message.responses])
+    async def make(self, calls: Calls) -> Iterable[PutReply]:
+        """Make the call; the replies to its puts, in their order. Raises what `Calls.write` does."""
+        requests = [put_message(each.put, previous=each.previous) for each in self.puts]
+        if len(requests) == 1:
+            return (put_reply(await calls.make(PUT, requests[0], self.doubt)),)
+        operations = [rpc_pb2.RequestOp(request_put=request) for request in requests]
+        answer = await calls.make(TXN, rpc_pb2.TxnRequest(success=operations), self.doubt)
+        return map(put_reply, [response.response_put for response in answer.responses])
 
 
 class Puts:
@@ -126,13 +118,11 @@ class Puts:
             return await self._wait(put, previous)
         self._is_busy = True
         try:
-            request = put_message(put, previous=previous).SerializeToString()
-            answer = await self._calls.write(PUT, request)
+            return put_reply(await self._calls.make(PUT, put_message(put, previous=previous)))
         finally:
             self._is_busy = False
             if self._waiting:
                 self._wakeup.set()
-        return put_reply(rpc_pb2.PutResponse.FromString(answer))
 
     async def _wait(self, put: Put, previous: bool) -> PutReply:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -204,11 +194,9 @@ class Puts:
 
     async def _write(self, txn: _Txn) -> None:
         """Send a txn, and settle its puts."""
-        path, request = txn.request()
         try:
             with txn.scope:
-                answer = await self._calls.write(path, request, txn.doubt)
-                for waiting, reply in zip(txn.puts, txn.replies(answer), strict=True):
+                for waiting, reply in zip(txn.puts, await txn.make(self._calls), strict=True):
                     waiting.settle(outcome.Value(reply))
         except (CallRefused, StoreFull, TooLarge) as error:
             if len(txn.puts) == 1:
