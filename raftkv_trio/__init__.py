@@ -1,6 +1,7 @@
 """raftkv-trio: a replicated key-value node, and a replicated state machine inside any Trio program.
 
-A program that replicates its own state machine needs `run_node`, a `NodeConfig` and a `StateMachine`.
+A program that replicates its own state machine needs `run_node`, a `NodeConfig` and a `StateMachine`. A
+program that reads and writes the keys of a running cluster, or of etcd, needs a `Client`.
 
 What is public: the names in `__all__` of `raftkv_trio`, `raftkv_trio.kv` (the key-value store and its
 transactions), `raftkv_trio.raft` (the consensus core alone) and `raftkv_trio.testing` (simulated clusters for
@@ -19,6 +20,17 @@ from raftkv_trio._version import __version__
 
 if TYPE_CHECKING:
     from raftkv_trio.addresses import PeerAddress, parse_cluster
+    from raftkv_trio.client.etcd.client import Client
+    from raftkv_trio.client.etcd.outcomes import CallRefused
+    from raftkv_trio.client.etcd.pages import KeyValues
+    from raftkv_trio.client.etcd.replies import (
+        DeleteReply,
+        EndpointStatus,
+        Member,
+        PutReply,
+        RangeReply,
+        TxnReply,
+    )
     from raftkv_trio.config import NodeConfig, PeerTls
     from raftkv_trio.errors import (
         ChangeRefused,
@@ -65,6 +77,7 @@ if TYPE_CHECKING:
         VerifyingStateMachine,
     )
     from raftkv_trio.storage import Disk, DiskFile, OsDisk, SnapshotId, SnapshotMeta
+    from raftkv_trio.tls.clients import Trust
     from raftkv_trio.tls.network import open_tls_network
     from raftkv_trio.world import (
         Clock,
@@ -79,6 +92,17 @@ if TYPE_CHECKING:
 else:
     _NAMES_OF = {
         "addresses": ("PeerAddress", "parse_cluster"),
+        "client.etcd.client": ("Client",),
+        "client.etcd.outcomes": ("CallRefused",),
+        "client.etcd.pages": ("KeyValues",),
+        "client.etcd.replies": (
+            "DeleteReply",
+            "EndpointStatus",
+            "Member",
+            "PutReply",
+            "RangeReply",
+            "TxnReply",
+        ),
         "config": ("NodeConfig", "PeerTls"),
         "errors": (
             "ChangeRefused",
@@ -126,6 +150,7 @@ else:
             "VerifyingStateMachine",
         ),
         "storage": ("Disk", "DiskFile", "OsDisk", "SnapshotId", "SnapshotMeta"),
+        "tls.clients": ("Trust",),
         "tls.network": ("open_tls_network",),
         "world": (
             "Clock",
@@ -155,8 +180,10 @@ else:
 __all__ = [
     "Action",
     "Applied",
+    "CallRefused",
     "ChangeRefused",
     "ChangeRequest",
+    "Client",
     "Clock",
     "CommandCheckingStateMachine",
     "CommandRefused",
@@ -164,14 +191,18 @@ __all__ = [
     "ConfigError",
     "CorruptLog",
     "DecodeError",
+    "DeleteReply",
     "DirectoryRefused",
     "Disk",
     "DiskFile",
     "DiskFull",
     "Durations",
+    "EndpointStatus",
+    "KeyValues",
     "LevelledStateMachine",
     "Listener",
     "MalformedRequest",
+    "Member",
     "MemberChange",
     "MemberStatus",
     "Network",
@@ -192,8 +223,10 @@ __all__ = [
     "PeerTls",
     "Proposal",
     "ProposalError",
+    "PutReply",
     "RaftError",
     "RaftKVError",
+    "RangeReply",
     "RefusedResult",
     "RemovedFromCluster",
     "RequestIdReused",
@@ -210,6 +243,8 @@ __all__ = [
     "TooLarge",
     "TransferFailed",
     "TrioClock",
+    "Trust",
+    "TxnReply",
     "UpgradeNeeded",
     "VerifyingStateMachine",
     "Worker",

@@ -18,8 +18,10 @@ FLOORS = [
     {"local", "testing.campaign", "testing.pytest_plugin", "testing.__init__"},
     # A node with all that belongs to it: one that serves clients, and one in a simulated world.
     {"server", "testing.simulator"},
-    # What is done with nodes: serve clients, mend a stopped directory, ask a running cluster, be embedded.
-    {"rest", "etcd", "offline", "client", "__init__", "testing.planted", "testing.schedules"},
+    # The public names, of which most are of the rooms below.
+    {"__init__"},
+    # What is done with nodes: serve clients, mend a stopped directory, ask a running cluster.
+    {"rest", "etcd", "offline", "client", "testing.planted", "testing.schedules"},
     # A node and the store that it replicates, for whatever serves clients.
     {"access"},
     # One node, and the two sides that it and its clients are connected by.

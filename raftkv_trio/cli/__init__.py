@@ -5,6 +5,7 @@
 | `serve` | `serve`: one node |
 | `cert` | `cert ...`: certificates for nodes and clients |
 | `online` | `status`, `snapshot`, `backup`: they ask running members |
+| `keys/` | `put`, `get`, `del`, `txn`, `compact`: they read and write keys |
 | `bench` | `bench`: load on a running cluster |
 | `member` | `member ...`: see and change the members |
 | `offline` | `check`, `restore`: data directories of stopped nodes |

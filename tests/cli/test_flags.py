@@ -420,7 +420,9 @@ def test_version_and_module(tmp_path: Path) -> None:
         for command in ([script], [sys.executable, "-m", "raftkv_trio"])
     ]
     assert says == [f"raftkv-trio {__version__}\n"] * 2
-    commands = "backup bench cert check local member restore serve simulate snapshot status"
+    commands = (
+        "backup bench cert check compact del get local member put restore serve simulate snapshot status txn"
+    )
     assert sorted(program.commands) == commands.split()
 
 
