@@ -65,8 +65,8 @@ class NodeConfig:
             bootstrapping one. At least one of them must be a member that runs, and this node must have been
             added with the address that `members` gives it.
         listen: the address at which to listen for peers; None: this node's address in `members`.
-        client_url: the URL at which clients reach this node, which other members tell to operators; None:
-            they tell nothing.
+        client_url, etcd_url: the URLs at which clients reach this node, and those of etcd's API, which other
+            members tell to operators and to clients; None: they tell nothing.
         tick_interval_s: the length of a tick.
         heartbeat_ticks: the interval between a leader's heartbeats.
         election_ticks: a follower that hears of no leader for this time, or up to twice this time, campaigns.
@@ -100,6 +100,7 @@ class NodeConfig:
     join: bool = False
     listen: PeerAddress | None = None
     client_url: str | None = None
+    etcd_url: str | None = None
     tick_interval_s: float = 0.1
     heartbeat_ticks: int = 1
     election_ticks: int = 10
@@ -121,8 +122,9 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         self._check_types()
-        if len(self.client_url or "") > MAX_URL_CHARACTERS:
-            raise ConfigError(f"`client_url` must have at most {MAX_URL_CHARACTERS} characters")
+        for name in ("client_url", "etcd_url"):
+            if len(getattr(self, name) or "") > MAX_URL_CHARACTERS:
+                raise ConfigError(f"`{name}` must have at most {MAX_URL_CHARACTERS} characters")
         if self.node_id not in self.members:
             known = ", ".join(map(str, sorted(self.members)))
             raise ConfigError(f"`node_id` {self.node_id} is not in `members`, which names {known}")

@@ -68,7 +68,10 @@ async def _serve(
         ports = await _open_ports(stack, config, security.clients)
         node_nursery = await stack.enter_async_context(trio.open_nursery())
         client_url = config.client_url(ports.clients[0].socket.getsockname()[1])
-        config = replace(config, node=replace(config.node, client_url=client_url))
+        etcd_url = None
+        if ports.etcd is not None:
+            etcd_url = config.etcd_url(ports.etcd[1][0].socket.getsockname()[1])
+        config = replace(config, node=replace(config.node, client_url=client_url, etcd_url=etcd_url))
         node = await _start_node(node_nursery, config, store, ports, security.world)
         async with trio.open_nursery() as api_nursery:
             replicated = ReplicatedStore(node, store, config.rest)

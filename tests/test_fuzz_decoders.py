@@ -154,7 +154,7 @@ DECODERS = {
         [payload_of(encode_welcome(Welcome(version=3, node_id=1, nonce=b"n" * 16, reason="no")))],
         (PeerProtocolError,),
     ),
-    "proof": Decoder(decode_proof, [cbor2.dumps([7, True, [2, 1, 0]])], (PeerProtocolError,)),
+    "proof": Decoder(decode_proof, [cbor2.dumps([7, True, [2, 1, 0], "http://e:1"])], (PeerProtocolError,)),
     "proof of version 3": Decoder(
         partial(decode_proof, version=3), [cbor2.dumps([7, True])], (PeerProtocolError,)
     ),

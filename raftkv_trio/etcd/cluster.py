@@ -100,6 +100,7 @@ class ClusterHandlers:
                 ID=member.id,
                 name=f"node{member.id}",
                 peerURLs=[member.url],
+                clientURLs=[member.etcd_url] if member.etcd_url else [],
                 isLearner=member.role == "learner",
             )
             for member in self._node.members()

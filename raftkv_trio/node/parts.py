@@ -272,6 +272,7 @@ class NodeParts:
             world=self.world,
             max_outbox_bytes=self.config.max_outbox_bytes,
             client_url=self.config.client_url,
+            etcd_url=self.config.etcd_url,
             inbox=self.inbox,
             storage=self.storage,
             events=self.reports,

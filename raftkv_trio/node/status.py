@@ -44,7 +44,8 @@ class MemberStatus:
 
     Attributes:
         url: where its peers reach it.
-        client_url: where clients reach it, as the member announced; None before that.
+        client_url, etcd_url: where clients reach its REST API and its etcd API, as the member announced; None
+            before that, and if it serves none.
         role: voter or learner.
         promote: how a learner becomes a voter: "auto", by the leader, or "manual", by an operator.
         is_active: whether it acknowledges new entries (`driver/active_members.py`); None if this node does
@@ -61,6 +62,7 @@ class MemberStatus:
     id: int
     url: str
     client_url: str | None
+    etcd_url: str | None
     role: str
     promote: str
     is_active: bool | None
@@ -132,6 +134,7 @@ class NodeView:
                     id=node_id,
                     url=member.address.url,
                     client_url=outgoing.client_url if outgoing else self._parts.config.client_url,
+                    etcd_url=outgoing.etcd_url if outgoing else self._parts.config.etcd_url,
                     role="learner" if node_id in learners else "voter",
                     promote="manual" if member.is_promoted_by_hand else "auto",
                     is_active=node_id in self._parts.active if leads else None,

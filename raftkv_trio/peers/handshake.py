@@ -66,12 +66,13 @@ class Met(NamedTuple):
     """A node that this node has introduced itself to.
 
     Attributes:
-        client_url: where it listens for clients.
+        client_url, etcd_url: where it listens for clients, and for those of etcd's API.
         boot_nonce: which process it is.
         highest_level: the highest feature level that it knows.
     """
 
     client_url: str | None
+    etcd_url: str | None
     boot_nonce: int
     highest_level: int
 
@@ -81,7 +82,7 @@ class Caller(NamedTuple):
 
     Attributes:
         sender: its node id.
-        peer_url, client_url: where it listens for members, and for clients.
+        peer_url, client_url, etcd_url: where it listens for members, clients, and those of etcd's API.
         boot_nonce: which process it is.
         is_for_snapshot: whether the connection carries one snapshot; else it carries all other frames.
         is_of_cluster: whether it has proved to be a node of this cluster, by the cluster's secret or by a
@@ -91,6 +92,7 @@ class Caller(NamedTuple):
     sender: int
     peer_url: str | None
     client_url: str | None
+    etcd_url: str | None
     boot_nonce: int
     is_for_snapshot: bool
     is_of_cluster: bool
@@ -130,7 +132,8 @@ class Handshake:
     Args:
         identity: of this node's data directory.
         boot_nonce: the number of this process.
-        client_url: told to the other end: where this node listens for clients.
+        client_url, etcd_url: told to the other end: where this node listens for clients, and for those of
+            etcd's API.
         envelope: see Attributes.
         peer_keys: by which the members are known.
         cluster_secret: what all nodes of the cluster share, if they do.
@@ -149,6 +152,7 @@ class Handshake:
         identity: Identity,
         boot_nonce: int,
         client_url: str | None,
+        etcd_url: str | None,
         envelope: Envelope,
         peer_keys: PeerKeys,
         cluster_secret: bytes | None,
@@ -166,6 +170,7 @@ class Handshake:
         self._levels = levels
         self._second_process = second_process
         self._client_url = client_url
+        self._etcd_url = etcd_url
 
     # ------------------------------------------------------------ the node that dials
 
@@ -227,6 +232,7 @@ class Handshake:
                 self.peer_keys.key_of(peer_id) is not None,
                 objection and reason_on_the_wire(objection),
                 self._levels.told(),
+                self._etcd_url,
             )
             body = encode_with_levels(introduction, welcome.version)
             await conversation.send(conversation.sealed(FrameKind.INTRODUCTION, body, key))
@@ -239,7 +245,7 @@ class Handshake:
         # Before anything else is said: what a voter without its old votes answers must not be counted.
         if not await self._is_learnt(peer_id, admission.key, sealed):
             raise PeerProtocolError(other_directory(peer_id))
-        return Met(welcome.client_url, admission.boot_nonce, proof.levels.highest)
+        return Met(welcome.client_url, proof.etcd_url, admission.boot_nonce, proof.levels.highest)
 
     def _objection_to_dialled(
         self, peer_id: int, welcome: Welcome, proof: Proof, sealed: Sealed
@@ -305,6 +311,7 @@ class Handshake:
             hello.sender,
             hello.peer_url,
             hello.client_url,
+            introduction.etcd_url,
             introduction.boot_nonce,
             introduction.purpose is Purpose.SNAPSHOT,
             self._trust.has_proved_secret(sealed)
@@ -350,7 +357,7 @@ class Handshake:
             await conversation.send(frame)
             raise PeerProtocolError(f"refused node {hello.sender}: {reason}")
         is_known = self.peer_keys.key_of(hello.sender) is not None
-        proof = Proof(self.identity.cluster_id, is_known, self._levels.told())
+        proof = Proof(self.identity.cluster_id, is_known, self._levels.told(), self._etcd_url)
         body = encode_with_levels(proof, welcome.version)
         key = self.peer_keys.key_towards(hello.sender)
         await conversation.send(frame, conversation.sealed(FrameKind.PROOF, body, key))

@@ -9,8 +9,8 @@ Hello and Welcome have the same form in all versions of the protocol, so that no
 tell each other why they do not talk: what a version adds stands in later frames. All later ones are sealed
 (`proofs.py`). Decoders raise PeerProtocolError for all other bytes.
 
-Version 4 adds the feature levels (`payload/levels.py`) to Proof and Introduction. So each end knows those of
-the other before it has to say whether it refuses it.
+Version 4 adds the feature levels (`payload/levels.py`) to Proof and Introduction, so that each end knows
+those of the other before it has to say whether it refuses it; and the URL of etcd's API.
 """
 
 from collections.abc import Mapping, Sequence
@@ -119,11 +119,13 @@ class Proof(NamedTuple):
         cluster_id: of the cluster to which its directory belongs.
         is_known: whether it knows the key of the sender of the Hello already.
         levels: its feature levels.
+        etcd_url: where it serves etcd's API; None if it does not, or does not tell.
     """
 
     cluster_id: int
     is_known: bool
     levels: Levels = UNTOLD
+    etcd_url: str | None = None
 
 
 class Introduction(NamedTuple):
@@ -136,6 +138,7 @@ class Introduction(NamedTuple):
         is_known: whether it knows the key of the dialled node already.
         reason: why it refuses the dialled node, and closes the connection.
         levels: its feature levels.
+        etcd_url: where it serves etcd's API; None if it does not, or does not tell.
     """
 
     purpose: Purpose
@@ -144,6 +147,7 @@ class Introduction(NamedTuple):
     is_known: bool
     reason: str | None
     levels: Levels = UNTOLD
+    etcd_url: str | None = None
 
 
 class Admission(NamedTuple):
@@ -259,28 +263,28 @@ def decode_welcome(payload: bytes) -> Welcome:
 
 def encode_with_levels(frame: Proof | Introduction, version: int) -> Sequence[object]:
     """The body of a sealed frame, in the form of this version of the protocol."""
-    return frame if version >= _TELLS_LEVELS else frame[:-1]
+    return frame if version >= _TELLS_LEVELS else frame[:-2]
 
 
-def _items_and_levels(body: bytes, version: int, length: int) -> tuple[list[object], Levels]:
-    """The fields before the levels, so many, and the levels."""
+def _items_and_levels(body: bytes, version: int, length: int) -> tuple[list[object], Levels, str | None]:
+    """The fields before the levels, so many, the levels, and the URL after them."""
     if version < _TELLS_LEVELS:
-        return items(decode_payload(body), length), UNTOLD
-    *fields, levels = items(decode_payload(body), length + 1)
-    return fields, unpack_levels(levels)
+        return items(decode_payload(body), length), UNTOLD, None
+    *fields, levels, etcd_url = items(decode_payload(body), length + 2)
+    return fields, unpack_levels(levels), optional_url(etcd_url)
 
 
 @of_a_peer
 def decode_proof(body: bytes, version: int = PROTOCOL_VERSIONS[1]) -> Proof:
     """The Proof in a sealed frame, in the form of this version; raises PeerProtocolError, as all below."""
-    (cluster_id, is_known), levels = _items_and_levels(body, version, 2)
-    return Proof(integer(cluster_id), boolean(is_known), levels)
+    (cluster_id, is_known), levels, etcd_url = _items_and_levels(body, version, 2)
+    return Proof(integer(cluster_id), boolean(is_known), levels, etcd_url)
 
 
 @of_a_peer
 def decode_introduction(body: bytes, version: int = PROTOCOL_VERSIONS[1]) -> Introduction:
     """The Introduction in a sealed frame, in the form of this version."""
-    (purpose, boot_nonce, key, is_known, reason), levels = _items_and_levels(body, version, 5)
+    (purpose, boot_nonce, key, is_known, reason), levels, etcd_url = _items_and_levels(body, version, 5)
     try:
         known_purpose = Purpose(integer(purpose))
     except ValueError as error:
@@ -292,6 +296,7 @@ def decode_introduction(body: bytes, version: int = PROTOCOL_VERSIONS[1]) -> Int
         boolean(is_known),
         optional_sentence(reason),
         levels,
+        etcd_url,
     )
 
 

@@ -88,7 +88,8 @@ class Outgoing:
         recorded_address: where it listens, as far as this node knows.
         address: where it is dialled at present; not always there, see `announce`.
         outbox: what waits for the stream; open while there is one.
-        client_url: where the member listens for clients, as it said when it was last met.
+        client_url, etcd_url: where the member listens for clients, and for those of etcd's API, as it said
+            when it was last met.
         process: which process it was then; None if it has not said.
         sent_bytes: on the streams so far, without handshakes and snapshots.
         highest_level: the highest feature level of the process at the other end of the stream; None without
@@ -112,6 +113,7 @@ class Outgoing:
         self.node_id = node_id
         self.outbox = Outbox(max_outbox_bytes)
         self.client_url: str | None = None
+        self.etcd_url: str | None = None
         self.process: Process | None = None
         self.highest_level: int | None = None
         self._trouble: str | None = "not connected yet"
@@ -194,13 +196,14 @@ class Outgoing:
         self.address = self.recorded_address = address
         self._end_connection()
 
-    def announce(self, address: PeerAddress | None, client_url: str | None) -> None:
+    def announce(self, address: PeerAddress | None, client_url: str | None, etcd_url: str | None) -> None:
         """The member says where it listens for members, and where for clients.
 
         Its address is tried once, if the member is not reached where it is dialled.
         """
         self._announced_address = address or self._announced_address
         self.client_url = client_url
+        self.etcd_url = etcd_url
 
     def is_process(self, process: Process) -> None:
         """The member is this process now: end what is under way to another one, which has ended.
@@ -279,6 +282,7 @@ class Outgoing:
             await trio.aclose_forcefully(stream)
             raise
         self.client_url = met.client_url
+        self.etcd_url = met.etcd_url
         if self.process is None:
             self.process = Process(met.boot_nonce, self.address.url)
         if is_for_snapshot:

@@ -54,7 +54,8 @@ class Peers:
         cluster_secret: what all nodes of the cluster share, if they do.
         world: what this node runs on.
         max_outbox_bytes: bound of what waits for one peer.
-        client_url: where this node listens for clients, to be told to peers.
+        client_url, etcd_url: where this node listens for clients, and for those of etcd's API, to be told to
+            peers.
         inbox: gets `(peer id, item)` for all that peers say. While it is full, no peer's connection is read.
         storage: where snapshots are read and received.
         events: what the driver is told.
@@ -84,6 +85,7 @@ class Peers:
         world: World,
         max_outbox_bytes: int,
         client_url: str | None,
+        etcd_url: str | None,
         inbox: ByteBoundedQueue[tuple[int, InboxItem]],
         storage: NodeStorage,
         events: PeerEvents,
@@ -110,6 +112,7 @@ class Peers:
             identity=identity,
             boot_nonce=boot_nonce,
             client_url=client_url,
+            etcd_url=etcd_url,
             envelope=envelope,
             peer_keys=peer_keys,
             cluster_secret=cluster_secret,
@@ -329,7 +332,7 @@ class Peers:
             outgoing = self._add_newcomer(caller.sender, address, host)
         if caller.is_of_cluster and caller.sender in self._newcomers:
             self._known.proved(caller.sender)
-        outgoing.announce(address, caller.client_url)
+        outgoing.announce(address, caller.client_url, caller.etcd_url)
         if not caller.is_for_snapshot:
             outgoing.has_connected()
 

@@ -125,6 +125,7 @@ class BareMember:
             world=World(network=network or TcpNetwork()),
             max_outbox_bytes=1 << 20,
             client_url=f"http://node-{node_id}",
+            etcd_url=None,
             inbox=self.inbox,
             storage=self.storage,
             events=self.events,

@@ -207,11 +207,11 @@ VERSION_3_BODIES = [
 
 #: Those that have another form from protocol version 4 on.
 VERSION_4_BODIES = [
-    pytest.param(decode_proof, Proof(5, True, Levels(3, 2, 9)), "8305f583030209", id="proof"),
+    pytest.param(decode_proof, Proof(5, True, Levels(3, 2, 9)), "8405f583030209f6", id="proof"),
     pytest.param(
         decode_introduction,
-        Introduction(Purpose.SNAPSHOT, 7, KEY, False, "no", Levels(2)),
-        f"8601075820{KEY.hex()}f4626e6f83020100",
+        Introduction(Purpose.SNAPSHOT, 7, KEY, False, "no", Levels(2), "http://e:1"),
+        f"8701075820{KEY.hex()}f4626e6f830201006a687474703a2f2f653a31",
         id="introduction",
     ),
 ]
