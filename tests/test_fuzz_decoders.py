@@ -160,7 +160,7 @@ DECODERS = {
     ),
     "introduction": Decoder(
         decode_introduction,
-        [cbor2.dumps([int(Purpose.MESSAGES), 4711, b"k" * 32, True, "no", [3, 2, 99]])],
+        [cbor2.dumps([int(Purpose.MESSAGES), 4711, b"k" * 32, True, "no", [3, 2, 99], None])],
         (PeerProtocolError,),
     ),
     "introduction of version 3": Decoder(

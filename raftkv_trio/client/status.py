@@ -157,7 +157,8 @@ def table(reports: Sequence[Report]) -> str:
 
 def _level_to_come(reports: Sequence[Report]) -> list[str]:
     """A sentence if not all members have the highest feature level that any of them knows."""
-    level = min([1 if r.feature_level is None else r.feature_level for r in reports if r.role is not None])
+    # Of those that answer, if any does: one of another version may tell none.
+    level = min([r.feature_level or 1 for r in reports if r.role is not None], default=1)
     highest = max([r.highest_feature_level or 1 for r in reports])
     if level >= highest:
         return []
