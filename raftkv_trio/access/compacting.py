@@ -1,7 +1,7 @@
 """Compactions of the store's history: one that a client asks for, and those that happen by themselves.
 
 A compaction is carried out when its log entry is applied, between heartbeats, on every node. So a large one
-is made in steps: each is an entry that drops few enough revisions to take a few milliseconds.
+is made in steps: each is an entry that drops so few revisions that it takes about ten milliseconds.
 """
 
 import logging
@@ -16,7 +16,7 @@ from raftkv_trio.world import Clock, TrioClock
 
 logger = logging.getLogger(__name__)
 
-STEP_REVISIONS = 5000
+STEP_REVISIONS = 1000
 CHECK_INTERVAL_S = 1.0
 #: By so much, at least, the history is longer than it should be before it is compacted: each compaction is an
 #: entry of the log.

@@ -117,7 +117,9 @@ def _operations_of(operations: Iterable[rpc_pb2.RequestOp]) -> Iterable[Operatio
     for operation in operations:
         match operation.WhichOneof("request"):
             case "request_range":
-                yield get_of(operation.request_range)
+                get = get_of(operation.request_range)
+                # Alone, a negative revision means the newest. In a txn it means one before all that there are.
+                yield get._replace(revision=0) if operation.request_range.revision < 0 else get
             case "request_put":
                 yield put_of(operation.request_put)
             case "request_delete_range":
