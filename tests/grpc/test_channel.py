@@ -1,5 +1,6 @@
 """Our client on Trio, with our server, and with grpcio's."""
 
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent import futures
 from contextlib import asynccontextmanager, contextmanager
@@ -183,6 +184,44 @@ async def test_a_server_that_goes_away() -> None:
         with pytest.raises(CallNotExecuted):
             await channel.call("/test.Echo/Echo", b"")
     await listeners[0].aclose()
+
+
+async def test_a_call_that_waits_for_a_place_when_the_server_goes_away() -> None:
+    """It was never sent, other than the one that has the place."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    async with open_channel(await connect(port), "localhost") as channel, trio.open_nursery() as nursery:
+        accepted = await listeners[0].accept()
+        await accepted.send_all(frames.settings({frames.MAX_CONCURRENT_STREAMS: 1}))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+        async def call(error: type[Exception]) -> None:
+            with pytest.raises(error), trio.fail_after(5):
+                await channel.call("/test.Echo/Echo", b"")
+
+        nursery.start_soon(call, CallLost)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        nursery.start_soon(call, CallNotExecuted)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await accepted.aclose()
+    await listeners[0].aclose()
+
+
+async def test_a_call_on_a_connection_that_is_broken_already() -> None:
+    """The system takes none of its bytes, so it is certainly not executed."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    ours.setblocking(False)
+    channel = Channel(TcpStream(trio.SocketStream(trio.socket.from_stdlib_socket(ours))), "localhost")
+
+    async def call() -> None:
+        with pytest.raises(CallNotExecuted):
+            await channel.call("/test.Echo/Echo", b"")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        await trio.testing.wait_all_tasks_blocked()
+        await channel.run()
 
 
 @pytest.mark.parametrize(
