@@ -142,6 +142,20 @@ async def test_the_server_keeps_the_deadline_too() -> None:
         assert await channel.call("/test.Echo/Echo", b"x", {"grpc-timeout": "1H"}) == b"x"
 
 
+async def test_a_deadline_ends_with_its_call() -> None:
+    """The next call, which the same task serves, has none."""
+    async with open_pair() as (channel, served), trio.open_nursery() as nursery:
+        await channel.call("/test.Echo/Echo", b"", {"grpc-timeout": "50m"})
+
+        async def call() -> None:
+            assert await channel.call("/test.Echo/Wait", b"x") == b"x"
+
+        nursery.start_soon(call)
+        await served.service.wait_until(lambda: served.service.begun == ["Wait"])
+        await trio.sleep(0.15)
+        served.service.gate.set()
+
+
 async def test_a_stop_of_the_server() -> None:
     """What is in progress is answered, streams are UNAVAILABLE, and new calls do not leave."""
     async with open_pair() as (channel, served), trio.open_nursery() as nursery:
