@@ -372,6 +372,15 @@ def test_the_search_is_bounded() -> None:
         check_revisions(history_of(*lost, (3, 4, read_of(b"0"), saw(9))), max_steps=100)
 
 
+def test_what_was_seen_late_bounds_the_search() -> None:
+    """A key's creation and version tell when it was deleted and put, although nobody saw it meanwhile."""
+    lost: list[Line] = [(3, 4, put(b"other%d" % i, b"x"), LOST) for i in range(7)]
+    lost += [(3, 4, request, LOST) for request in (DELETE_A, *(put(b"a", value) for value in (b"x", b"y")))]
+    last: Line = (3, 4, put(b"a", b"z"), LOST)
+    seen = record(b"a", b"z", 11, 4, 3)
+    assert check_revisions(history_of(FIRST, *lost, last, (5, 6, GET_A, saw(11, seen)))) < 200
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_real_store_is_explained(seed: int) -> None:
     """The answers of the store itself to concurrent clients, some of whose answers are lost, are accepted."""
