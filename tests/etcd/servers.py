@@ -30,11 +30,20 @@ class ApiServer:
     Attributes:
         name: for messages of tests.
         port: of the API, gRPC and JSON.
+        pid: of its process.
+        log: what it has said.
     """
 
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(self, name: str, port: int, pid: int = 0, log: Path = Path("/dev/null")) -> None:
         self.name = name
         self.port = port
+        self.pid = pid
+        self.log = log
+
+    def peak_bytes(self) -> int:
+        """The most memory that its process has had in use so far."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
     @property
     def url(self) -> str:
@@ -100,7 +109,7 @@ def open_node(directory: Path, *arguments: str) -> Iterator[ApiServer]:
         *("--auto-compaction-retention", "0", *arguments),
     ]
     directory.mkdir(parents=True, exist_ok=True)
-    with process(command, directory / "node.log"):
-        server = ApiServer("raftkv-trio", port)
+    with process(command, directory / "node.log") as running:
+        server = ApiServer("raftkv-trio", port, running.pid, directory / "node.log")
         server.wait_ready()
         yield server
