@@ -44,6 +44,7 @@ class Client:
     Attributes:
         is_done: whether it has made all its operations.
         succeeded: number of operations that were answered with a result.
+        commands: of the writes, as they were sent.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Client:
     ) -> None:
         self.is_done = False
         self.succeeded = 0
+        self.commands: dict[StoreOperationRecord, bytes] = {}
         self._name = f"client {number}"
         self._schedule = schedule
         self._simulation = simulation
@@ -206,6 +208,7 @@ class _Attempt:
                 self._poll = self._poll_read
             else:
                 self._command = command_of(request, self._request_id)
+                self._client.commands[self._record] = self._command
                 self._proposal = self._node.submit(self._command)
                 self._poll = self._poll_write
         except ProposalError:

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from raftkv_trio.kv import Store
 from raftkv_trio.node.words import ENOUGH
+from raftkv_trio.payload.proposal import decode_proposal
 from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.campaign.clients import Client
 from raftkv_trio.testing.campaign.faults import make_room, mend_all, strike
@@ -15,7 +16,11 @@ from raftkv_trio.testing.campaign.pursuit import pursue
 from raftkv_trio.testing.campaign.reshaping import help_the_lost
 from raftkv_trio.testing.histories.history import History
 from raftkv_trio.testing.histories.linearizability import HistoryError
-from raftkv_trio.testing.histories.revision_order import StoreHistory, check_revisions
+from raftkv_trio.testing.histories.revision_order import (
+    StoreHistory,
+    StoreOperationRecord,
+    check_revisions,
+)
 from raftkv_trio.testing.invariants.violation import CONFIGURATION, LINEARIZABILITY, LIVENESS, Violation
 from raftkv_trio.testing.schedules.schedule import PATIENCE_S, Fault, Occasion, Schedule
 from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
@@ -144,9 +149,16 @@ class SeedRun:
         """Raise Violation if the history is not linearizable, or a refused change was applied."""
         self.simulation.invariants.check_refusals()
         try:
-            check_revisions(self.history)
+            check_revisions(self.history, tried_first=self._writes_in_the_log())
         except HistoryError as error:
             raise Violation(LINEARIZABILITY, str(error)) from error
+
+    def _writes_in_the_log(self) -> list[StoreOperationRecord]:
+        """The writes whose commands are committed, in that order, which is likely to be that of revisions."""
+        senders = {command: o for client in self.clients for o, command in client.commands.items()}
+        proposals = self.simulation.invariants.committed_proposals()
+        commands = [decode_proposal(proposal)[1] for proposal in proposals]
+        return [senders[command] for command in dict.fromkeys(commands) if command in senders]
 
     def verdict(self, failure: str | None, text: str, wall_s: float) -> Verdict:
         """The verdict, with the numbers of this run."""
