@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from raftkv_trio.kv import CommandFailed, InvalidTxn, Store, Txn, TxnResult, decode_command
+from raftkv_trio.kv import history as kv_history
 from raftkv_trio.kv import store as kv_store
-from raftkv_trio.kv.history import History
 from raftkv_trio.kv.keyspace import Keyspace
 from raftkv_trio.kv.record import mod_bytes_of
 from raftkv_trio.node.node import Node
@@ -112,11 +112,11 @@ def _(original: Any) -> object:
     BUGS,
     "compaction-too-far",
     "a compaction drops the values that its own revision shows",
-    History,
+    kv_history,
     "_dropped_count",
 )
 def _(original: Any) -> object:
-    return lambda history, past, present, revision: bisect_right(past, revision, key=mod_bytes_of)
+    return lambda past, present, revision: bisect_right(past, revision, key=mod_bytes_of)
 
 
 @bug(
