@@ -128,8 +128,21 @@ def txn_response(
 def _responses(
     operations: Iterable[rpc_pb2.RequestOp], results: Iterable[OperationResult], base: int, revision: int
 ) -> Iterable[rpc_pb2.ResponseOp]:
-    """Args: base: the revision before the whole txn; revision: that before these operations."""
+    """The answers to operations of a txn.
+
+    Args:
+        base: the revision before the whole txn.
+        revision: that before these operations.
+    """
+    # The answers to most puts of a txn are the same, and made once.
+    to_a_put = rpc_pb2.ResponseOp(
+        response_put=rpc_pb2.PutResponse(header=rpc_pb2.ResponseHeader(revision=base + 1))
+    )
     for operation, result in zip(operations, results, strict=True):
+        if type(result) is PutResult and not operation.request_put.prev_kv:
+            revision = base + 1
+            yield to_a_put
+            continue
         before = revision
         if _has_changed(result):
             revision = base + 1

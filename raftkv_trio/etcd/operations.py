@@ -60,6 +60,8 @@ def _needs_all(request: rpc_pb2.RangeRequest) -> bool:
 
 def put_of(request: rpc_pb2.PutRequest) -> Put:
     """The store's put; `prev_kv` is the answer's affair."""
+    if not (request.lease or request.ignore_value or request.ignore_lease):
+        return Put(request.key, request.value)  # as nearly all are
     return Put(
         request.key,
         request.value,
@@ -118,7 +120,7 @@ def _operations_of(operations: Iterable[rpc_pb2.RequestOp]) -> Iterable[Operatio
         match operation.WhichOneof("request"):
             case "request_range":
                 get = get_of(operation.request_range)
-                # Alone, a negative revision means the newest. In a txn it means one before all that there are.
+                # Alone, a negative revision means the newest; in a txn, one before all that there are.
                 yield get._replace(revision=0) if operation.request_range.revision < 0 else get
             case "request_put":
                 yield put_of(operation.request_put)

@@ -59,6 +59,9 @@ class _Kind(IntEnum):
     TXN = 4
 
 
+_PUT = int(_Kind.PUT)
+
+
 class _Body(IntEnum):
     TXN = 1
     COMPACT = 2
@@ -145,7 +148,7 @@ def is_version_3(command: bytes) -> bool:
 def decode_old(command: bytes) -> Txn:
     """Decode a command of version 1 or 2; raises InvalidTxn."""
     value = _decode(command, _MAX_DEPTH, _MAX_ITEMS)
-    return _single_put(value) or _any_old(value)
+    return _single_put(value) or _only_puts(value) or _any_old(value)
 
 
 def decode_request(command: bytes) -> tuple[Txn | Compact, Request | None]:
@@ -240,6 +243,32 @@ def _single_put(value: object) -> Txn | None:
             if type(value[0]) is type(put[0]) is int and key:
                 return Txn((), (Put(key, content),), (), _int(quota))
     return None
+
+
+def _only_puts(value: object) -> Txn | None:
+    """The txn of version 2 if it only puts several keys, each once, and `_any_old` would accept it.
+
+    As `_single_put`: for the sake of speed, and only for what is exactly of this form.
+    """
+    match value:
+        case [2, [], [_, *_] as operations, [], quota] if len(operations) <= MAX_OPERATIONS:
+            if type(value[0]) is not int:
+                return None
+        case _:
+            return None
+    puts = []
+    for operation in operations:
+        if type(operation) is not list or len(operation) != 4:
+            return None
+        kind, key, content, lease = operation
+        if type(kind) is not int or kind != _PUT or lease is not None:
+            return None
+        if type(key) is not bytes or not key or type(content) is not bytes:
+            return None
+        puts.append(Put(key, content))
+    if len({put.key for put in puts}) < len(puts):
+        return None
+    return Txn((), tuple(puts), (), _int(quota))
 
 
 def _any_old(value: object) -> Txn:

@@ -1,7 +1,9 @@
 """Commands as bytes: what is encoded comes back, and nothing else ever passes or raises anything else."""
 
 import re
+from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import cbor2
 import pytest
@@ -32,7 +34,7 @@ from raftkv_trio.kv import (
     encode_command,
     encode_txn,
 )
-from raftkv_trio.kv.codec import decode_request
+from raftkv_trio.kv.codec import _any_old, _only_puts, _single_put, decode_request
 from raftkv_trio.state_machine import Committed
 from tests.kv.model import Model
 from tests.kv.random_commands import Drawing
@@ -428,3 +430,43 @@ def test_what_etcd_refuses_is_refused_on_both_ways(txn: Txn) -> None:
     lists = [[[kinds[type(o)], *o] for o in operations] for operations in (txn.success, txn.failure)]
     with pytest.raises(InvalidTxn):
         decode_command(cbor2.dumps([1, [list(c) for c in txn.compares], *lists]))
+
+
+def outcome(decode: Callable[[object], Txn], value: object) -> object:
+    try:
+        return decode(value)
+    except InvalidTxn as error:
+        return str(error)
+
+
+@st.composite
+def put_lists(draw: st.DrawFn) -> object:
+    """Items of plain puts, of which one may be wrong in one field."""
+    count = draw(st.sampled_from([0, 1, 2, 3, 128, 129]))
+    items: list[Any] = [[1, b"%d" % n, b"v", None] for n in range(count)]
+    if draw(st.booleans()) and items:
+        fields: list[list[Any]] = [[True, 1.0, 2, None], [b"", "a", None, b"0"], ["v", None], [0, 7, b""]]
+        field = draw(st.integers(0, 3))
+        items[-1][field] = draw(st.sampled_from(fields[field]))
+    elif draw(st.booleans()) and items:
+        wrong: list[Any] = [None, [1, b"k", b"v"], [1, b"k", b"v", None, None], {}]
+        items[-1] = draw(st.sampled_from(wrong))
+    return items
+
+
+@settings(max_examples=500)
+@example(version=2, compares=[], success=[[1, b"", b"v", None], [1, b"k", b"v", None]], failure=[], quota=5)
+@given(
+    version=st.sampled_from([2, 2, 2, 2, 2, 1, True, 2.0]),
+    compares=st.sampled_from([[], [], [], [], [[b"k", 0, 0, 1]]]),
+    success=put_lists(),
+    failure=st.sampled_from([[], [], [], [], [[2, b"k", None]]]),
+    quota=st.sampled_from([5, 5, 5, 0, None, -1, True, 2**63]),
+)
+def test_the_short_ways_are_the_long_way(
+    version: object, compares: object, success: object, failure: object, quota: object
+) -> None:
+    """What decodes by a short way decodes to the same by the long one, and what does not is refused alike."""
+    value = [version, compares, success, failure, quota]
+    short = outcome(lambda value: _single_put(value) or _only_puts(value) or _any_old(value), value)
+    assert short == outcome(_any_old, value)
