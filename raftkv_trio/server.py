@@ -232,6 +232,9 @@ async def _start_node(
                 )
                 if ports.probes is not None:
                     meanwhile.start_soon(serve_http_temporarily, OnlyProbes(service), *ports.probes, PROBES)
+                if ports.etcd is not None:
+                    # gRPC is refused here, so that its clients go to another member.
+                    meanwhile.start_soon(serve_http_temporarily, service, *ports.etcd, ETCD, ports.tls)
             reasons[:] = [reason]
 
         run = partial(run_node, config.node, store, world=world, waits_to_join=wait)

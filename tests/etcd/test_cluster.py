@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
+import httpx
 import pytest
 
 from tests.conftest import find_free_ports
-from tests.etcd.servers import HOST, ApiServer, needs_etcd, process
+from tests.etcd.servers import HOST, PATIENCE_S, ApiServer, needs_etcd, process
 from tests.etcd.test_etcdctl import etcdctl
 
 pytestmark = needs_etcd
@@ -132,6 +135,30 @@ def test_members_change(nodes: Nodes) -> None:
     assert (code, output.startswith("Member                4 removed from cluster")) == (0, True)
     del nodes.servers[4]
     assert etcdctl(first, "member", "list")[1].count("started") == 3
+
+
+def test_a_node_that_waits_to_join(tmp_path: Path) -> None:
+    """It says so to clients of JSON, and gRPC is refused, so that neither waits in vain."""
+    own, away = find_free_ports(2)
+    with ExitStack() as stack:
+        alone = Nodes(tmp_path, stack)
+        alone.peer_urls = {1: f"http://{HOST}:{away}", 2: f"http://{HOST}:{own}"}
+        alone.start(2, join=True)
+        server = alone.servers[2]
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                answer = httpx.post(f"{server.url}/v3/kv/range", json={"key": "AA=="}, timeout=PATIENCE_S)
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        assert (answer.status_code, "Waiting to join" in answer.text) == (503, True)
+        with server.channel() as channel:
+            call = channel.unary_unary("/etcdserverpb.KV/Range")
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"\n\1a", timeout=PATIENCE_S)
+            assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.long
