@@ -3,6 +3,7 @@
 #: The title of each part in docs/performance.md, by its name.
 PARTS = {
     "loads": "Loads over HTTP",
+    "etcd": "etcd's API",
     "disk": "The disk alone",
     "hops": "The trace of a PUT",
     "proposals": "Proposals without HTTP",

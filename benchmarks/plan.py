@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from benchmarks.contestants import Contestant, Echo, Etcd, Ours
+from benchmarks.contestants import Contestant, Echo, Etcd, Ours, OursAsEtcd
 from benchmarks.measurements.growth import Series
 from benchmarks.measurements.state import FEW_KEYS, Lasts
 
@@ -18,6 +18,7 @@ class Plan:
         contestants: over HTTP, in the order of their turns.
         loads: operation and number of clients.
         load_keys: each load is on so many keys.
+        etcd_api: contestants that are asked by etcd's API, in the order of their turns.
         proposals: whether the node without HTTP is measured.
         state_nodes, keys: for what is measured with few and with many keys.
         state_lasts_s: how long PUTs go on there.
@@ -33,6 +34,7 @@ class Plan:
     contestants: tuple[Contestant, ...]
     loads: tuple[tuple[str, int], ...]
     load_keys: int
+    etcd_api: tuple[Contestant, ...]
     proposals: bool
     state_nodes: int
     keys: tuple[int, ...]
@@ -53,6 +55,7 @@ def full_plan(*, rounds: int, seconds: float, keys: int, limit_s: int) -> Plan:
         contestants=(Ours(3), Etcd(3), Ours(1), Echo()),
         loads=(("get", 64), ("get", 1), ("put", 1), ("put", 64), ("put", 256)),
         load_keys=1000,
+        etcd_api=(OursAsEtcd(3), Etcd(3)),
         proposals=True,
         state_nodes=3,
         keys=tuple(dict.fromkeys((FEW_KEYS, keys))),
@@ -78,6 +81,7 @@ def quick_plan() -> Plan:
         contestants=(Ours(1), Etcd(3), Echo()),
         loads=(("get", 64), ("put", 64)),
         load_keys=100,
+        etcd_api=(OursAsEtcd(1),),
         proposals=False,
         state_nodes=1,
         keys=(500,),

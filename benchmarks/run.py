@@ -13,7 +13,7 @@ from time import perf_counter
 from benchmarks import wrk
 from benchmarks.contestants import NAMED_ONLY
 from benchmarks.figures import Figures
-from benchmarks.measurements import disk, failover, growth, hops, http_load, proposals, state
+from benchmarks.measurements import disk, etcd_api, failover, growth, hops, http_load, proposals, state
 from benchmarks.plan import Plan
 from benchmarks.processes import BenchmarkError
 
@@ -68,6 +68,21 @@ class Run:
                     f"{contestant.name}, round {number + 1}",
                     partial(http_load.measure_loads, contestant, plan.loads, plan.load_keys, plan.seconds),
                 )
+
+    def _etcd(self, backups: Path) -> None:
+        plan, missing = self._plan, self.figures.missing
+        if not plan.etcd_api:
+            missing["etcd's API"] = "not in this plan"
+        here = []
+        for contestant in plan.etcd_api:
+            if (reason := contestant.why_missing()) is not None:
+                missing[contestant.name] = reason
+            else:
+                here.append(contestant)
+        for number in range(plan.rounds):
+            for contestant in here:
+                measure = partial(etcd_api.measure_etcd_api, contestant, plan.seconds)
+                self._step(f"{contestant.name}, etcd's API, round {number + 1}", measure)
 
     def _disk(self, backups: Path) -> None:
         for number in range(self._plan.rounds):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.contestants import Echo, Etcd, Ours
 from benchmarks.figures import Figures
-from benchmarks.measurements import proposals, state
+from benchmarks.measurements import etcd_api, proposals, state
 
 _THREE, _ONE, _ETCD, _ECHO = Ours(3).name, Ours(1).name, Etcd(3).name, Echo.name
 
@@ -91,6 +91,31 @@ def _proposals(figures: Figures) -> float | None:
     )
 
 
+def _by_grpc(
+    operation: str, outstanding: int, value: str = "rate_per_s"
+) -> Callable[[Figures], float | None]:
+    def compute(figures: Figures) -> float | None:
+        ours, theirs = [
+            figures.median(f"grpc {operation}", name, value, outstanding=outstanding)
+            for name in (_THREE, _ETCD)
+        ]
+        return _ratio(ours, theirs)
+
+    return compute
+
+
+def _json_put(figures: Figures) -> float | None:
+    return _loads(_THREE, _ETCD, "put", etcd_api.CLIENTS)(figures)
+
+
+def _client_put(figures: Figures) -> float | None:
+    clients = etcd_api.CLIENTS
+    return _ratio(
+        figures.median("Client put", _THREE, "rate_per_s", clients=clients),
+        figures.median("put", _ETCD, "rate_per_s", clients=clients),
+    )
+
+
 def _stall(figures: Figures) -> float | None:
     return figures.median("failover", _THREE, "stall_election_timeouts")
 
@@ -129,6 +154,12 @@ TARGETS = (
     Target(
         "loads", "one node, PUT 64 clients / echo", "0.10", 0.3, False, "", _loads(_ONE, _ECHO, "put", 64)
     ),
+    Target("etcd", "gRPC put, 1 client, p50 / etcd", "-", 2.0, True, "", _by_grpc("put", 1, "p50_ms")),
+    Target("etcd", "gRPC put, 64 outstanding / etcd", "-", 0.6, False, "", _by_grpc("put", 64)),
+    Target("etcd", "JSON put, 64 clients / etcd", "-", 0.6, False, "", _json_put),
+    Target("etcd", "linearizable gRPC get, 64 outstanding / etcd", "-", 1.0, False, "", _by_grpc("get", 64)),
+    Target("etcd", "txns of 100 puts, 8 clients / etcd", "-", 3.0, False, "", _by_grpc("txn", 1)),
+    Target("etcd", "Client, 64 puts / etcd's JSON gateway, 64 clients", "-", 2.0, False, "", _client_put),
     Target(
         "state",
         "bytes written a PUT, most keys / 10,000 keys",

@@ -18,9 +18,10 @@ class OurCluster:
     """The nodes of one cluster, which may be ended and started again, one at a time."""
 
     def __init__(self, nodes: int, directory: Path) -> None:
-        ports = free_ports(2 * nodes)
+        ports = free_ports(3 * nodes)
         self._ports = ports[:nodes]
-        self._peers = ",".join(f"http://127.0.0.1:{port}" for port in ports[nodes:])
+        self.etcd_ports = ports[nodes : 2 * nodes]
+        self._peers = ",".join(f"http://127.0.0.1:{port}" for port in ports[2 * nodes :])
         self._directory = directory
         self.urls = [f"http://127.0.0.1:{port}" for port in self._ports]
         self.daemons: list[Daemon] = []
@@ -60,7 +61,8 @@ class OurCluster:
         return leading[0]
 
     def _start(self, number: int) -> Daemon:
-        command = [*PROGRAM, "serve", *self._member(number), "--port", str(self._ports[number])]
+        ports = ["--port", str(self._ports[number]), "--etcd-port", str(self.etcd_ports[number])]
+        command = [*PROGRAM, "serve", *self._member(number), *ports]
         return Daemon(command, self._directory / f"node-{number + 1}.log")
 
     def _member(self, number: int) -> list[str | Path]:
@@ -91,6 +93,20 @@ class Ours:
     def fill_request(self, key: int, value: bytes) -> tuple[str, str, bytes]:
         """As `Contestant.fill_request`."""
         return "PUT", f"/bench/{key}", value
+
+
+class OursAsEtcd(Ours):
+    """The same cluster, asked at its ports for etcd's API."""
+
+    api = "etcd"
+
+    @contextmanager
+    def started(self, directory: Path) -> Iterator[Running]:
+        """As `Contestant.started`."""
+        with our_cluster(self._nodes, directory) as cluster:
+            number = cluster.leader()
+            url = f"http://127.0.0.1:{cluster.etcd_ports[number]}"
+            yield Running(url, cluster.daemons[number], cluster.daemons)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "benchmarks", "--quick"]
 DEADLINE_S = 200  # a quiet machine needs 10; the command itself gives up after 120
 #: All parts, in runs that are under way at the same time: mostly they wait, for starts and elections.
-RUNS = (("loads", "disk", "proposals", "growth"), ("hops", "state"), ("failover",))
+RUNS = (("loads", "disk", "proposals", "growth"), ("etcd", "hops", "state"), ("failover",))
 HTTP: list[Contestant] = [Ours(1), Etcd(3), Echo()]
 
 
@@ -86,7 +86,7 @@ def test_every_part_runs(tmp_path: Path) -> None:
     for name, program in NAMED_ONLY.items():
         assert missing[name].startswith("is installed" if shutil.which(program) else "is not installed")
     parts = {figure["what"] for figure in figures}
-    assert parts >= {"fdatasync", "trace: durable", "failover"}
+    assert parts >= {"fdatasync", "trace: durable", "failover", "grpc put", "grpc txn", "Client put"}
     assert ("state" in parts) != ("state" in missing)
 
 
