@@ -167,7 +167,8 @@ class Connection:
                     if self._successor is None:
                         await self._serve()
                         await self._linger()
-            if self._successor is not None:
+            # It may have been dropped when its first bytes had woken this task already.
+            if self._successor is not None and not self._lifetime.cancel_called:
                 await self._successor.run()
             if self._lifetime.cancelled_caught and self._receives_head and not self._stops:
                 self._lifetime = trio.CancelScope()

@@ -128,8 +128,9 @@ def test_members_change(nodes: Nodes) -> None:
     nodes.start(4, join=True)
     nodes.servers[4].wait_ready()
     assert nodes.status(4)["isLearner"] is True
-    while etcdctl(first, "member", "promote", "4")[0] != 0:
-        pass  # until it has caught up; the command waits a while each time
+    deadline = time.monotonic() + PATIENCE_S
+    while etcdctl(first, "member", "promote", "4")[0] != 0:  # until it has caught up
+        assert time.monotonic() < deadline
     assert "isLearner" not in nodes.status(4)
     code, output, _ = etcdctl(first, "member", "remove", "4")
     assert (code, output.startswith("Member                4 removed from cluster")) == (0, True)
