@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from uuid import uuid4
 
 import trio
+from google.protobuf.message import DecodeError
 
 from raftkv_trio.client.etcd.connections import KEY_FIELD, Connection, Connections
 from raftkv_trio.client.etcd.messages import RANGE, RequestT, ResponseT, UnaryMethod
@@ -94,7 +95,7 @@ class Calls:
     """Makes calls on a client's connections.
 
     Attributes:
-        revision: the highest that an answer to a write, or a member at the beginning, has told.
+        revision: the highest that an answer has told.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -107,8 +108,16 @@ class Calls:
         """Make a call; its response. Raises, and leaves behind, what `read` does, or else `write`."""
         content = request.SerializeToString()
         if method.changes:
-            return method.response.FromString(await self.write(method.path, content, doubt or Doubt()))
-        return method.response.FromString(await self.read(method.path, content))
+            answer = await self.write(method.path, content, doubt or Doubt())
+        else:
+            answer = await self.read(method.path, content)
+        try:
+            response = method.response.FromString(answer)
+        except DecodeError as error:
+            lost = CallLost("the server's answer is no message of etcd's")
+            raise (unknown(lost) if method.changes else not_executed(lost)) from error
+        self.revision = max(self.revision, response.header.revision)
+        return response
 
     async def read(self, path: str, request: bytes) -> bytes:
         """Make a call that changes nothing; its response.
@@ -202,7 +211,8 @@ class _Write:
             if connection.knows_keys:
                 self._key = self._key or uuid4().hex
                 metadata = {KEY_FIELD: self._key}
-            sent_at, sent_revision = trio.current_time(), calls.revision or connection.status.header.revision
+            sent_at = trio.current_time()
+            sent_revision = max(calls.revision, connection.status.header.revision)
             was_sent, self.doubt.was_sent = self.doubt.was_sent, True
             try:
                 return await connection.channel.call(self._path, self._request, metadata)

@@ -210,6 +210,7 @@ class Connections:
                 connection = Connection(address, Channel(stream, address.authority, scheme=scheme))
                 self._nursery.start_soon(connection.run)
                 await connection.introduce()
+                self.failures.pop(address.url, None)
                 return connection
         except (OSError, trio.TooSlowError, *GONE, RpcError, CallLost, CallNotExecuted, DecodeError) as error:
             self.failures[address.url] = printable(reason_of(error))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from raftkv_trio.client.etcd.replies import DeleteReply, PutReply, RangeReply, Reply, TxnReply
 from raftkv_trio.errors import ConfigError
@@ -20,8 +20,18 @@ from raftkv_trio.kv import (
 )
 from raftkv_trio.schema import kv_pb2, rpc_pb2
 
+
+class Response(Message, Protocol):
+    """A response of etcd's: all of them have a header."""
+
+    @property
+    def header(self) -> rpc_pb2.ResponseHeader:
+        """Who answers, and at which revision."""
+        ...
+
+
 RequestT = TypeVar("RequestT", bound=Message)
-ResponseT = TypeVar("ResponseT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Response)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ class _Txn:
             return (put_reply(await calls.make(PUT, requests[0], self.doubt)),)
         operations = [rpc_pb2.RequestOp(request_put=request) for request in requests]
         answer = await calls.make(TXN, rpc_pb2.TxnRequest(success=operations), self.doubt)
+        if len(answer.responses) != len(requests):
+            raise unknown(None, "the server has answered another number of puts")
         return map(put_reply, [response.response_put for response in answer.responses])
 
 

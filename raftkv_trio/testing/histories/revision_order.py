@@ -33,9 +33,12 @@ from raftkv_trio.testing.histories.store_requests import (
     StoreAnswer,
     StoreCompact,
     StoreFailure,
+    StoreGet,
+    StoreGetAnswer,
     StoreRequest,
     StoreStaleRead,
     StoreTxn,
+    StoreTxnAnswer,
     has_changed,
     may_change,
 )
@@ -94,6 +97,7 @@ class _Replay:
         self._last = bounds.last
         self._writes: dict[int, StoreOperationRecord] = {}  # by revision
         self._reads: dict[int, list[StoreOperationRecord]] = {}  # by revision
+        self._past: dict[int, list[tuple[StoreOperationRecord, StoreGet, StoreGetAnswer]]] = {}
         self._failed: dict[int, list[StoreOperationRecord]] = {}  # by the latest revision they may have met
         self._lost: list[StoreOperationRecord] = []
         for operation in history.operations:
@@ -129,6 +133,9 @@ class _Replay:
 
     def _sort(self, operation: StoreOperationRecord) -> None:
         answer = operation.answer
+        if isinstance(answer, StoreTxnAnswer):
+            for get, seen in _gets_of_the_past(operation.request, answer):
+                self._past.setdefault(get.revision or 0, []).append((operation, get, seen))
         if operation.outcome is Outcome.UNKNOWN and may_change(operation.request):
             self._lost.append(operation)
         elif isinstance(answer, StoreFailure):
@@ -202,6 +209,15 @@ class _Replay:
             if answer != operation.answer:
                 self._note(revision, _contradiction(operation, answer, revision))
                 return False
+        # Not only where the answer stands: many revisions later it would be too late to find what was wrong.
+        for operation, get, seen in self._past.get(revision, ()):
+            answer, _ = self._model.run(StoreTxn(success=(get,)), revision)
+            assert isinstance(answer, StoreTxnAnswer)
+            result = answer.results[0]
+            assert isinstance(result, StoreGetAnswer)
+            if result[:2] != seen[:2]:
+                self._note(revision, f"  {operation}\nbut revision {revision} has left\n  {result}")
+                return False
         for operation in self._failed.get(revision, ()):
             if not self._may_fail(operation):
                 self._note(revision, f"this fails so in no state that it can have met:\n  {operation}")
@@ -221,6 +237,20 @@ class _Replay:
     def _note(self, revision: int, why: str) -> None:
         if revision >= self._reached.revision:
             self._reached = _Reached(revision, why)
+
+
+def _gets_of_the_past(
+    request: StoreRequest, answer: StoreTxnAnswer
+) -> Iterator[tuple[StoreGet, StoreGetAnswer]]:
+    txn = request.txn if isinstance(request, StoreStaleRead) else request
+    assert isinstance(txn, StoreTxn)
+    operations = txn.success if answer.succeeded else txn.failure
+    for operation, result in zip(operations, answer.results, strict=False):
+        match operation, result:
+            case StoreGet(revision=int()), StoreGetAnswer():
+                yield operation, result
+            case StoreTxn(), StoreTxnAnswer():
+                yield from _gets_of_the_past(operation, result)
 
 
 def _contradiction(operation: StoreOperationRecord, answer: StoreAnswer, revision: int) -> str:

@@ -27,6 +27,7 @@ class SmallServer:
         before, after: called with the name of a write or a read before it is executed and after; they may
             wait, raise RpcError, or close connections.
         port: where it listens.
+        ended: set when a connection has ended.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class SmallServer:
         self.before: Callable[[str], Awaitable[None]] = _nothing
         self.after: Callable[[str], Awaitable[None]] = _nothing
         self.port = 0
+        self.ended = trio.Event()
         self.connections: dict[GrpcConnection, TcpStream] = {}
         self._answers: dict[str, Any] = {}
 
@@ -131,6 +133,7 @@ class SmallServer:
         self.connections[connection] = tcp
         await connection.run()
         del self.connections[connection]
+        self.ended.set()
 
 
 async def _nothing(name: str) -> None:

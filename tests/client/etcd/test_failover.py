@@ -7,6 +7,7 @@ import trio
 
 import raftkv_trio.client.etcd.connections as connections
 from raftkv_trio import Client, OutcomeUnknown
+from raftkv_trio.grpc import Code, RpcError
 from tests.client.etcd.small_server import open_small_server
 from tests.conftest import find_free_ports
 from tests.integration.cluster import Cluster
@@ -31,6 +32,23 @@ async def test_the_next_endpoint_takes_over() -> None:
                 await client.get(b"a")  # a put that is sent before the end is noticed would be in doubt
                 await client.put(b"b", b"2")
                 assert [key for key, _ in second.puts] == [b"b"]
+
+
+async def test_a_member_that_is_not_available_is_left() -> None:
+    """Though its connection works: the next calls are made on another one, and the old one ends."""
+    with trio.fail_after(PATIENCE_S):
+        async with open_small_server() as first, open_small_server() as second:
+
+            async def refuse(name: str) -> None:
+                raise RpcError(Code.UNAVAILABLE, "etcdserver: no leader")
+
+            first.before = refuse
+            async with Client([f"127.0.0.1:{first.port}", f"127.0.0.1:{second.port}"]) as client:
+                await client.put(b"a", b"1")
+                await client.put(b"b", b"2")
+                assert first.calls == ["put"]
+                assert [key for key, _ in second.puts] == [b"a", b"b"]
+                await first.ended.wait()
 
 
 async def test_a_member_without_a_leader_is_the_last_choice() -> None:

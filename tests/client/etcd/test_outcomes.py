@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+import trio.testing
 
 from raftkv_trio import CallRefused, Client, NoLeader, OutcomeUnknown, StoreFull, TooLarge
 from raftkv_trio.client.etcd.outcomes import CallError, Outcome, outcome_of
@@ -100,6 +101,21 @@ async def test_a_write_in_doubt_is_made_again_under_its_key() -> None:
             assert server.calls.count("put") == 3
 
 
+async def test_a_key_counts_only_if_the_first_server_knew_it() -> None:
+    """A write that a server without keys may have executed is not made again on one that knows keys."""
+    with trio.fail_after(PATIENCE_S):
+        async with (
+            open_small_server() as first,
+            open_small_server() as second,
+            client_of(first, second) as client,
+        ):
+            second.knows_keys = True
+            first.after = Fails([TIMED_OUT])
+            with pytest.raises(OutcomeUnknown):
+                await client.put(b"a", b"1")
+            assert not second.puts
+
+
 async def test_a_connection_that_breaks_is_in_doubt_too() -> None:
     """A put whose connection is cut after it was executed: told on etcd, made again under a key."""
     with trio.fail_after(PATIENCE_S):
@@ -148,6 +164,46 @@ async def test_a_key_that_may_be_forgotten_is_not_used_again() -> None:
             with pytest.raises(OutcomeUnknown):
                 await client.put(b"a", b"1")
             assert server.calls.count("put") == 1
+
+
+async def test_the_revision_that_counts_is_the_last_one_seen() -> None:
+    """On a connection of long ago too: what others have put before this write does not count."""
+    with trio.fail_after(PATIENCE_S):
+        async with open_small_server() as server, client_of(server) as client:
+            server.knows_keys = True
+            await client.put(b"a", b"1")
+            server.revision += 6000
+            await client.get(b"a")
+            server.after = Fails([TIMED_OUT])
+            await client.put(b"a", b"2")
+            assert [value for _, value in server.puts] == [b"1", b"2"]
+
+
+async def test_nonsense_of_a_server() -> None:
+    """An answer that is no message, or answers other puts, ends the call alone."""
+    with trio.fail_after(PATIENCE_S):
+        async with open_small_server() as server, client_of(server) as client:
+            await client.put(b"a", b"1")
+
+            async def nonsense(*_: object) -> bytes:
+                await trio.sleep(0.01)
+                return b"\xff" if server.sizes else b""
+
+            async def put(key: bytes) -> None:
+                with pytest.raises(OutcomeUnknown):
+                    await client.put(key, b"")
+
+            server._write = nonsense  # type: ignore[method-assign,assignment]
+            async with trio.open_nursery() as nursery:
+                for key in (b"b", b"c", b"d"):
+                    nursery.start_soon(put, key)
+            server.sizes = []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.put, b"e", b"")  # alone, and an empty answer is one to a put
+                await trio.testing.wait_all_tasks_blocked()
+                for key in (b"f", b"g"):
+                    nursery.start_soon(put, key)
+            assert server.puts == [(b"a", b"1")]
 
 
 async def test_reads_are_made_again() -> None:
