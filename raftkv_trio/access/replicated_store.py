@@ -65,8 +65,8 @@ class ReplicatedStore:
             )
         if isinstance(applied.result, ResultForgotten):
             raise RequestIdReused(
-                f"This request was applied before, at revision {applied.result.revision}; its result was too"
-                " large to be kept, and it is not applied again"
+                f"This request was applied before, at revision {applied.result.revision}, and is not applied"
+                " again; its result was large, and is not kept"
             )
         if not self.node.is_restoring:
             self._full_store.written(self.store.size_bytes)

@@ -4,6 +4,7 @@ The source is what etcd 3.4.23 answers. What may have been done, and what certai
 texts; docs/etcd.md says so to users:
 
 - "request timed out": a write may or may not have happened; a read has no answer.
+- "This request was applied before": it was done, once, under the same Idempotency-Key.
 - all other texts: certainly not done.
 """
 

@@ -1,7 +1,8 @@
 """Requests that the store remembers, so that a client's retry is not run a second time.
 
 A command of version 3 may have a request id, chosen by the client. The store remembers the last ones that
-were run and their results: at most `MAX_REQUESTS` of them, and at most `MAX_WINDOW_BYTES`. All of it depends
+were run, `MAX_REQUESTS` of them. Their results are forgotten earlier, oldest first, if all takes more than
+`MAX_WINDOW_BYTES`: so large results do not make the time shorter in which a retry is safe. All of it depends
 on the log alone, and is part of the state. So every member gives a retry the same answer, also after a
 restart from a snapshot.
 
@@ -54,7 +55,7 @@ class Remembered(NamedTuple):
     Attributes:
         fingerprint: `Request.fingerprint`.
         revision: the store's after it.
-        result: see above; None if it was too large.
+        result: see above; None if it was too large, or larger than what newer ones have left.
     """
 
     fingerprint: bytes
@@ -76,6 +77,7 @@ class RequestWindow:
         self.size_bytes = 0
         self.digest_sum = 0
         self._requests: OrderedDict[bytes, Remembered] = OrderedDict()
+        self._places: OrderedDict[bytes, int] = OrderedDict()  # of those whose results are kept
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -116,15 +118,29 @@ class RequestWindow:
         self._add(request.id, Remembered(request.fingerprint, result.revision, packed))
 
     def _add(self, request_id: bytes, remembered: Remembered) -> None:
-        self._requests[request_id] = remembered
-        self.size_bytes += _bytes_of(request_id, remembered)
-        self.digest_sum += _digest_of(self.ever, request_id, remembered)
+        self._set(self.ever, request_id, remembered)
         self.ever += 1
-        while len(self._requests) > MAX_REQUESTS or self.size_bytes > MAX_WINDOW_BYTES:
+        if len(self._requests) > MAX_REQUESTS:
             place = self.ever - len(self._requests)
             oldest_id, oldest = self._requests.popitem(last=False)
-            self.size_bytes -= _bytes_of(oldest_id, oldest)
-            self.digest_sum -= _digest_of(place, oldest_id, oldest)
+            self._places.pop(oldest_id, None)
+            self._subtract(place, oldest_id, oldest)
+        while self.size_bytes > MAX_WINDOW_BYTES and self._places:
+            one_id, place = self._places.popitem(last=False)
+            one = self._requests[one_id]
+            self._subtract(place, one_id, one)
+            self._set(place, one_id, one._replace(result=None))
+
+    def _set(self, place: int, request_id: bytes, remembered: Remembered) -> None:
+        self._requests[request_id] = remembered
+        if remembered.result is not None:
+            self._places[request_id] = place
+        self.size_bytes += _bytes_of(request_id, remembered)
+        self.digest_sum += _digest_of(place, request_id, remembered)
+
+    def _subtract(self, place: int, request_id: bytes, remembered: Remembered) -> None:
+        self.size_bytes -= _bytes_of(request_id, remembered)
+        self.digest_sum -= _digest_of(place, request_id, remembered)
 
 
 def _bytes_of(request_id: bytes, remembered: Remembered) -> int:

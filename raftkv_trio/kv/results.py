@@ -210,7 +210,7 @@ class RequestReused(NamedTuple):
 
 
 class ResultForgotten(NamedTuple):
-    """The result of a request that was run before with a result too large to keep. It is not run again.
+    """The result of a request that was run before, and whose result is not kept. It is not run again.
 
     Attributes:
         revision: the store's after it was run.
