@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from raftkv_trio.access.replicated_store import ReplicatedStore
 from raftkv_trio.config import CompactionConfig
-from raftkv_trio.errors import ProposalError
+from raftkv_trio.errors import OutcomeUnknown, ProposalError
 from raftkv_trio.kv import HISTORY_LEVEL, Compact, encode_command
 from raftkv_trio.world import Clock, TrioClock
 
@@ -26,18 +26,27 @@ SLACK_REVISIONS = 1000
 async def compact(replicated: ReplicatedStore, revision: int) -> object:
     """Compact the history up to a revision, and return the store's result of the last step.
 
-    The earlier steps may have been carried out if that is a failure, or if a step raises ProposalError.
-    Cancellation gives the step up that is under way; it may or may not be carried out.
+    The earlier steps may have been carried out if that is a failure.
+
+    Raises ProposalError; OutcomeUnknown, whatever the reason, once a step was carried out. Cancellation gives
+    the step up that is under way; it may or may not be carried out.
     """
     store = replicated.store
+    has_begun = False
     await replicated.wait_readable()  # a node that lags would begin too low
     while True:
         step = min(revision, store.compacted_revision + STEP_REVISIONS)
         if step <= store.compacted_revision or revision > store.revision:
             step = revision  # the store refuses it, and its result says why
-        result = (await replicated.write(encode_command(Compact(step)))).result
+        try:
+            result = (await replicated.write(encode_command(Compact(step)))).result
+        except ProposalError as error:
+            if has_begun and not isinstance(error, OutcomeUnknown):
+                raise OutcomeUnknown(f"only a part of the history was compacted: {error}") from error
+            raise
         if step == revision:
             return result
+        has_begun = True
 
 
 class Retention:

@@ -47,9 +47,11 @@ class ClusterHandlers:
         node_id = self._node.next_free_id
         await self._change(Action.ADD, node_id, address, is_promoted_by_hand=request.isLearner)
         members = self._members()
+        # It may be removed again already; it was added all the same.
+        added = rpc_pb2.Member(ID=node_id, peerURLs=[address.url], isLearner=request.isLearner)
         return rpc_pb2.MemberAddResponse(
             header=header_of(self._replicated),
-            member=next(member for member in members if node_id == member.ID),
+            member=next((member for member in members if node_id == member.ID), added),
             members=members,
         )
 

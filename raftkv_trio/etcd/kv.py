@@ -21,7 +21,6 @@ from raftkv_trio.etcd.headers import header_of
 from raftkv_trio.etcd.operations import delete_of, get_of, is_serializable, put_of, txn_of
 from raftkv_trio.grpc import Code, RpcError
 from raftkv_trio.kv import (
-    HISTORY_LEVEL,
     MAX_REQUEST_ID_BYTES,
     CompactResult,
     DeleteResult,
@@ -32,6 +31,7 @@ from raftkv_trio.kv import (
     encode_command,
     is_read_only,
 )
+from raftkv_trio.payload.levels import HISTORY
 from raftkv_trio.schema import rpc_pb2
 
 #: Etcd's default for `--max-request-bytes`: of a write, as the client has sent it.
@@ -94,14 +94,14 @@ class KvHandlers:
         self, request: rpc_pb2.CompactionRequest, metadata: Metadata
     ) -> rpc_pb2.CompactionResponse:
         """Forget what no read at this revision, or a later one, can see."""
-        if self._store.level < HISTORY_LEVEL:
+        if self._node.feature_level < HISTORY:
             raise Fault.NOT_CAPABLE.error()
         if request.revision < 0:
             raise Fault.COMPACTED.error()
         result = await compact(self._replicated, request.revision)
         if not isinstance(result, CompactResult):
             raise_failed(result)
-        return rpc_pb2.CompactionResponse(header=header_of(self._replicated, self._store.revision))
+        return rpc_pb2.CompactionResponse(header=header_of(self._replicated, result.revision))
 
     async def _wait_readable(self, *, is_serializable: bool) -> None:
         if not is_serializable:
@@ -111,7 +111,7 @@ class KvHandlers:
 
     async def _run(self, txn: Txn, metadata: Metadata) -> TxnResult:
         """Put a txn into the log, and return its result."""
-        if self._store.level < HISTORY_LEVEL:
+        if self._node.feature_level < HISTORY:
             raise Fault.NOT_CAPABLE.error()
         applied = await self._replicated.write(encode_command(txn, request_id=request_id_in(metadata)))
         return succeeded(applied.result)

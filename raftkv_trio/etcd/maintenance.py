@@ -33,12 +33,21 @@ class MaintenanceHandlers:
         self._config = config
 
     async def status(self, request: rpc_pb2.StatusRequest, metadata: Metadata) -> rpc_pb2.StatusResponse:
-        """How far this member is, and who leads; sizes are of keys and values, with their history."""
+        """How far this member is, and who leads; sizes are of keys and values, with their history.
+
+        While a snapshot is being restored, there is neither a revision nor a size.
+        """
         seen = self._node.status()
         members = {member.id: member for member in self._node.members()}
-        size = self._store.size_bytes + self._store.history_bytes
+        size, revision, errors = 0, None, []
+        if self._node.is_restoring:
+            errors.append(Fault.UNHEALTHY.error().text)
+        else:
+            size, revision = self._store.size_bytes + self._store.history_bytes, self._store.revision
+        if seen.leader_id is None:
+            errors.append(Fault.NO_LEADER.error().text)
         return rpc_pb2.StatusResponse(
-            header=header_of(self._replicated, self._store.revision),
+            header=header_of(self._replicated, revision),
             version=ETCD_VERSION,
             dbSize=size,
             dbSizeInUse=size,
@@ -46,7 +55,7 @@ class MaintenanceHandlers:
             raftIndex=seen.commit_index,
             raftTerm=seen.term,
             raftAppliedIndex=seen.applied_index,
-            errors=["etcdserver: no leader"] if seen.leader_id is None else [],
+            errors=errors,
             isLearner=seen.id in members and members[seen.id].role == "learner",
         )
 
@@ -64,18 +73,25 @@ class MaintenanceHandlers:
 
     async def hash(self, request: rpc_pb2.HashRequest, metadata: Metadata) -> rpc_pb2.HashResponse:
         """A hash of all that the store holds, equal on all members that have applied as much."""
+        self._check_store()
         return rpc_pb2.HashResponse(
             header=header_of(self._replicated, self._store.revision), hash=self._store.hash_at(None)
         )
 
     async def hash_kv(self, request: rpc_pb2.HashKVRequest, metadata: Metadata) -> rpc_pb2.HashKVResponse:
         """A hash of the key-values up to a revision, equal on all members that have it."""
+        self._check_store()
         value = self._store.hash_at(request.revision if request.revision > 0 else None)
         return rpc_pb2.HashKVResponse(
             header=header_of(self._replicated, self._store.revision),
             hash=value,
             compact_revision=self._store.compacted_revision,
         )
+
+    def _check_store(self) -> None:
+        """Raise RpcError while a snapshot is being restored, so that the store has only a part of it."""
+        if self._node.is_restoring:
+            raise Fault.UNHEALTHY.error()
 
     async def move_leader(
         self, request: rpc_pb2.MoveLeaderRequest, metadata: Metadata

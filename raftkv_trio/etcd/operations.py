@@ -87,12 +87,13 @@ def txn_of(request: rpc_pb2.TxnRequest, quota_bytes: int | None = None) -> Txn:
 
 
 def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
-    """Whether every range at its top level may be answered from what this node has applied."""
-    return all(
-        operation.request_range.serializable
-        for operation in (*request.success, *request.failure)
-        if operation.HasField("request_range")
-    )
+    """Whether all of a txn that only reads may be answered from what this node has applied.
+
+    As in etcd, a nested txn may not, whatever its ranges say. Nor may one that compares and reads nothing:
+    nobody has said that an old answer is enough.
+    """
+    operations = (*request.success, *request.failure)
+    return bool(operations) and all(operation.request_range.serializable for operation in operations)
 
 
 def _compare_of(compare: rpc_pb2.Compare) -> Compare:

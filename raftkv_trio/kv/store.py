@@ -326,7 +326,7 @@ class Store:
         path = self._choose(txn)
         if self.level > FIRST_LEVEL:
             self._check_puts(path)
-            self._check_gets(path)
+        self._check_gets(path)  # at level 1 only a read that is no command can name a revision
         if txn.quota_bytes is not None:
             self._check_quota(path, txn.quota_bytes)
         changed: list[bytes] = []

@@ -16,7 +16,6 @@ from raftkv_trio.errors import CommandRefused, ConfigError, MalformedRequest, Ra
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.http import BUG, NO_TARGET, ContentReceiver, Request, Response, plain
 from raftkv_trio.kv import (
-    HISTORY_LEVEL,
     MAX_REQUEST_ID_BYTES,
     Delete,
     DeleteResult,
@@ -29,6 +28,7 @@ from raftkv_trio.kv import (
     encode_command,
 )
 from raftkv_trio.node.proposals import Applied, Proposal
+from raftkv_trio.payload.levels import HISTORY
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions, weak_hint
 from raftkv_trio.rest.responses import ALLOW, METHODS, empty, octets
@@ -188,7 +188,7 @@ class KeyHandlers:
         if preconditions.tag_count > 1:
             # Which of them matter depends on the state, so that a retry would be another command.
             raise MalformedRequest("With Idempotency-Key, name one entity tag at most")
-        if self._store.level < HISTORY_LEVEL:
+        if self._node.feature_level < HISTORY:
             raise CommandRefused(
                 "Idempotency-Key is not known by all members; upgrade them, or leave it out;"
                 " the write is certainly not applied"

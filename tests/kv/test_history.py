@@ -515,3 +515,17 @@ def test_levels_go_up() -> None:
         store.set_level(1)
     with pytest.raises(Exception, match="version 3; this program knows versions up to 2"):
         store.set_level(3)
+
+
+def test_a_read_of_level_1_that_names_a_revision() -> None:
+    """Only the present one can be read, in a txn too."""
+    store = Store()
+    store.set_level(1)
+    for value in (b"1", b"2"):
+        store.run(Txn(success=(Put(b"a", value),)))
+    for revision, error in ((0, CompactedRevision), (2, CompactedRevision), (4, FutureRevision)):
+        for get in (Get(b"a", revision=revision), Get(b"a", TO_THE_LAST, revision=revision)):
+            with pytest.raises(error):
+                store.read_txn(Txn(success=(get,)))
+    result = store.read_txn(Txn(success=(Get(b"a", revision=3),)))
+    assert result.results == (store.read(Get(b"a")),)
