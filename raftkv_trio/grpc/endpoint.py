@@ -125,6 +125,9 @@ class Endpoint(Generic[StreamT]):
         self._block = bytearray()
         self._continuations = 0
         self._send_window = frames.DEFAULT_WINDOW
+        # Those of `blocked` that have a window of their own. A window of the connection that grows by a byte
+        # must not cost a look at each stream.
+        self._starved: dict[int, StreamT] = {}
         self._used_bytes = 0
         self._initial_window = frames.DEFAULT_WINDOW
         self._max_frame = frames.MAX_FRAME_BYTES
@@ -299,7 +302,8 @@ class Endpoint(Generic[StreamT]):
             if stream.send_window > frames.MAX_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window above 2**31-1")
         if more > 0:
-            self._send_blocked()
+            self._starved |= {stream.id: stream for stream in self.blocked.values() if stream.send_window > 0}
+            self._send_starved()
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
@@ -463,6 +467,7 @@ class Endpoint(Generic[StreamT]):
         stream.unsent_bytes = 0
         stream.unsent = stream.last = None
         self.blocked.pop(stream.id, None)
+        self._starved.pop(stream.id, None)
         stream.is_local_open = stream.is_remote_open = False
 
     # ------------------------------------------------------------ content that leaves
@@ -501,6 +506,10 @@ class Endpoint(Generic[StreamT]):
             size = min(len(first) - at, self._max_frame, stream.send_window, self._send_window)
             if size <= 0 or sent >= most:
                 self.blocked[stream.id] = stream
+                if stream.send_window > 0:
+                    self._starved[stream.id] = stream
+                else:
+                    self._starved.pop(stream.id, None)
                 break
             piece = first[at : at + size]
             self.output += (frames.head(frames.DATA, 0, stream.id, size), piece)
@@ -517,20 +526,21 @@ class Endpoint(Generic[StreamT]):
                 stream.sent_of_first = 0
         if not unsent:
             self.blocked.pop(stream.id, None)
+            self._starved.pop(stream.id, None)
             if stream.last is not None:
                 self._finish_sending(stream)
         if sent and stream.on_room is not None:
             stream.on_room()
         return sent
 
-    def _send_blocked(self) -> None:
+    def _send_starved(self) -> None:
         """A window has grown: send a frame of each stream in turn until nothing more may leave."""
-        is_stuck = False
-        while self.blocked and not is_stuck and self._send_window > 0:
-            is_stuck = True
-            for stream in list(self.blocked.values()):
-                if self.blocked.get(stream.id) is stream and self._send_unsent(stream, self._max_frame):
-                    is_stuck = False
+        while self._starved and self._send_window > 0:
+            for stream in list(self._starved.values()):
+                if self._send_window <= 0:
+                    break
+                if self._starved.get(stream.id) is stream:
+                    self._send_unsent(stream, self._max_frame)
 
     def _on_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
         more = frames.read_number(payload) & frames.MAX_WINDOW
@@ -540,8 +550,8 @@ class Endpoint(Generic[StreamT]):
             self._send_window += more
             if self._send_window > frames.MAX_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a connection's window above 2**31-1")
-            if self.blocked:
-                self._send_blocked()
+            if self._starved:
+                self._send_starved()
             return
         stream = self.streams.get(stream_id)
         if stream is None:

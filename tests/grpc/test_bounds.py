@@ -1,6 +1,7 @@
 """What a client says that breaks a rule or a bound: which code it gets, and what goes on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -345,6 +346,31 @@ def test_a_window_of_one_byte() -> None:
     assert list(statuses(said)) == [(1, 0, "")]
     assert not talk.end.unsent_bytes
     assert not talk.end.blocked
+
+
+@pytest.mark.parametrize("initial_window", [10**6, 0])
+def test_a_window_of_one_byte_with_many_streams(initial_window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection's window grows by a byte: that costs no look at each stream that waits."""
+    talk = Talk(begins_with=PREFACE + settings({frames.INITIAL_WINDOW_SIZE: initial_window}))
+    for stream_id in range(1, 401, 2):
+        talk.say(request(stream_id))
+        # The last one, by its window, uses up that of the connection, if the others have not.
+        talk.end.respond(talk.end.ready.pop(), bytes(1000 if stream_id < 399 else 70_000))
+    talk.say(window_update(399, 10**6))
+    looks = 0
+    send_unsent = talk.end._send_unsent
+
+    def count(*args: Any) -> int:
+        nonlocal looks
+        looks += 1
+        return send_unsent(*args)
+
+    monkeypatch.setattr(talk.end, "_send_unsent", count)
+    assert len(talk.end.blocked) > 100
+    talk.say(window_update(0, 10))
+    said = talk.say(window_update(0, 1) * 100)
+    assert [frame.content for frame in said if frame.kind == DATA] == [b"\0"] * 100
+    assert looks <= 200, looks
 
 
 def test_a_window_that_shrinks_below_zero() -> None:
