@@ -54,7 +54,7 @@ class _Grouped(click.Group):
         for title, commands in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl(
-                    [(command.name or "", command.get_short_help_str()) for command in commands]
+                    [(command.name or "", command.get_short_help_str(limit=100)) for command in commands]
                 )
 
 

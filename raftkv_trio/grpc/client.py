@@ -29,6 +29,9 @@ SEND_CHUNK_BYTES = 64 * 1024
 SEND_AHEAD_BYTES = 64 * 1024
 NO_METADATA: Metadata = MappingProxyType({})
 _KNOWN_BLOCKS = 256
+_SAID_NOTHING = (
+    "the server closed it, and said nothing; name a port of etcd's API, with https:// if it speaks TLS"
+)
 
 
 class Channel:
@@ -102,7 +105,7 @@ class Channel:
             except GONE as error:
                 return str(error)
             if not data:
-                return "the server closed it"
+                return "the server closed it" if self.heard else _SAID_NOTHING
             self.heard += 1
             end.feed(data)
             if end.output:

@@ -97,6 +97,9 @@ class StreamFault(RaftKVError):
         self.code = code
 
 
+_IN_HTTP_1 = "it speaks HTTP/1; name a port of etcd's API (--etcd-port), not of the REST API (--port)"
+
+
 class FrameBuffer:
     """Cuts what arrives into frames; keeps the beginning of a frame until its rest arrives.
 
@@ -131,6 +134,8 @@ class FrameBuffer:
             size, low, kind, flags, stream_id = _HEAD.unpack_from(data, start)
             size = size << 8 | low
             if size > MAX_FRAME_BYTES:
+                if data.startswith(b"HTTP/", start):
+                    raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, _IN_HTTP_1)
                 raise ConnectionFault(
                     ErrorCode.FRAME_SIZE_ERROR, f"a frame of {size} bytes; {MAX_FRAME_BYTES} are allowed"
                 )

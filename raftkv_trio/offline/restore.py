@@ -151,7 +151,8 @@ def _restore_verified(disk: Disk, config: NodeConfig, backup: VerifiedSnapshot) 
 def _level(disk: Disk, backup: VerifiedSnapshot) -> tuple[int, int]:
     """The feature level of a backup, and since which index; raises ConfigError if that cannot be read."""
     try:
-        envelope = Envelope.decode(next(islice(read_parts(disk, backup.file), 1, None), b""))
+        parts = read_parts(disk, backup.file, is_backup=True)
+        envelope = Envelope.decode(next(islice(parts, 1, None), b""))
     except (CorruptLog, UpgradeNeeded) as error:
         raise ConfigError(f"the backup cannot be restored: {error}") from error
     return envelope.level, envelope.level_since

@@ -252,9 +252,9 @@ class PartReader:
         return CorruptLog.at(self._path, self.verified_bytes)
 
 
-def read_parts(disk: Disk, path: Path) -> Generator[bytes, None, None]:
+def read_parts(disk: Disk, path: Path, *, is_backup: bool = False) -> Generator[bytes, None, None]:
     """The parts of a snapshot file, lazily: header, envelope, chunks; raises CorruptLog, OSError."""
-    return _parts(disk, path, PartReader(path))
+    return _parts(disk, path, PartReader(path, is_backup=is_backup))
 
 
 def _parts(disk: Disk, path: Path, reader: PartReader) -> Generator[bytes, None, None]:

@@ -140,6 +140,7 @@ WRONG: list[tuple[list[str | bytes], bytes, str]] = [
     (["txn"], b'mod("a") > "x"\n\n', "line 1"),
     (["txn"], b"\n\nput a\n", "line 3"),
     (["txn"], b"\nput a b\nput a c\n", "duplicate key"),
+    (["put", "a"], b"x" * 2_000_000, "request is too large"),
 ]
 
 

@@ -195,7 +195,10 @@ async def stranger(nursery: trio.Nursery, status: bytes, members: bytes = b"") -
             b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 1_100_000,
             f"{NOT_A_NODE}: its answer is longer than 1048576 bytes",
         ),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", f"{NOT_A_NODE}: it answers with status 404"),
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            f"{NOT_A_NODE}: it answers with status 404; the REST API is at --port, not at --etcd-port",
+        ),
         (response([]), NOT_A_NODE),
         (response({**STATUS, "term": "3"}), NOT_A_NODE),
         (response({**STATUS, "health": 3}), NOT_A_NODE),

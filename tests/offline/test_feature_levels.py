@@ -1,5 +1,6 @@
 """A directory's feature level is shown, and kept by everything that makes a directory of another one."""
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from raftkv_trio.payload.proposal import LEADER_ITSELF, ProposalId, encode_propo
 from raftkv_trio.raft.confchange import conf_change_entry
 from raftkv_trio.raft.types import ConfState, Entry, HardState
 from raftkv_trio.storage import OsDisk, SnapshotMeta
+from raftkv_trio.storage.backup_trailer import trailer_of
 from raftkv_trio.world import World
 
 MEMBERS = parse_cluster("http://127.0.0.1:1")
@@ -115,6 +117,16 @@ def test_a_restored_cluster_has_the_level_of_its_backup(tmp_path: Path, level: i
     backup = made(tmp_path / "old", level) / "snap" / META.id.file_name
     restore_node(config(tmp_path / "new"), backup)
     assert level_of(tmp_path / "new") == (level, since, level)
+
+
+def test_a_backup_that_etcdctl_saved_is_restored(tmp_path: Path) -> None:
+    """What follows it is no damage, also in a backup that is read as a whole at once."""
+    backup = made(tmp_path / "old", 2) / "snap" / META.id.file_name
+    data = backup.read_bytes()
+    saved = tmp_path / "saved"
+    saved.write_bytes(data + trailer_of(len(data), hashlib.sha256(data)))
+    restore_node(config(tmp_path / "new"), saved)
+    assert level_of(tmp_path / "new") == (2, 3, 2)
 
 
 def test_a_backup_of_a_level_that_is_not_known_is_refused(tmp_path: Path) -> None:

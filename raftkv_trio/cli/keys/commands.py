@@ -25,7 +25,7 @@ from raftkv_trio.cli.shared_flags import (
     trust_options,
 )
 from raftkv_trio.config import DEFAULT_HOST
-from raftkv_trio.errors import ConfigError, NoLeader, OutcomeUnknown, RaftKVError
+from raftkv_trio.errors import ConfigError, NoLeader, OutcomeUnknown, RaftKVError, StoreFull, TooLarge
 from raftkv_trio.local.procfile import etcd_addresses, read_procfile
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _ask(
 
     try:
         return trio.run(ask)
-    except CallRefused as error:
+    except (CallRefused, StoreFull, TooLarge) as error:
         raise ConfigError(str(error)) from error
     except (NoLeader, OutcomeUnknown) as error:
         if not is_default:
