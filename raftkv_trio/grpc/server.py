@@ -4,7 +4,7 @@
   served by a task that waits for work since the one before, or by a new one; a streaming call has its own.
 - A call's handler is cancelled when the client resets the call or goes away, or its deadline passes.
 - What waits for the client to read is bounded: calls are not begun while too much of it waits, streaming
-  handlers wait, and beyond `max_queue_bytes` the connection ends.
+  handlers wait, and beyond `max_queue_bytes` the connection ends. A single response so large is refused.
 - A host is refused so many calls a second; then its connections are read more slowly.
 - Every wait for the client has a deadline: for the rest of a frame, of a request, and for a client that does
   not read. For the next request see `idle_for_long`.
@@ -438,7 +438,9 @@ class GrpcConnection:
             except Exception as error:
                 raise RpcError(Code.INTERNAL, f"grpc: error unmarshalling request: {error}") from error
             response = await method.handler(request, call.metadata)
-            end.respond(call, response if type(response) is bytes else response.SerializeToString())
+            content = response if type(response) is bytes else response.SerializeToString()
+            self._check_response(len(content))
+            end.respond(call, content)
         except RpcError as error:
             end.finish(call, error.code, error.text)
             if error.code in REFUSALS:
@@ -449,6 +451,19 @@ class GrpcConnection:
             call.cancel = None
         if call.deadline != inf:
             scope.deadline = inf
+
+    def _check_response(self, size: int) -> None:
+        """Raise RpcError for a response that is too large to be queued, as grpc-go does.
+
+        It would end the connection, and with it all other calls, each time that the client asks again. The
+        heads of its frames, and what waits already, need some room too.
+        """
+        largest = self._limits.max_queue_bytes // 8 * 7
+        if size > largest:
+            raise RpcError(
+                Code.RESOURCE_EXHAUSTED,
+                f"grpc: trying to send message larger than max ({size} vs. {largest})",
+            )
 
     async def _serve_streaming(self, call: Call) -> None:
         end, code, text = self._end, Code.OK, ""

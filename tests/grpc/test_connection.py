@@ -265,6 +265,19 @@ async def test_too_much_to_be_read_ends_the_connection() -> None:
         assert code_of(await wire.hear_end()) == ErrorCode.ENHANCE_YOUR_CALM
 
 
+async def test_a_response_that_is_too_large_ends_its_call_alone() -> None:
+    """Else its client would ask for it on connection after connection."""
+    async with wired(limits(max_queue_bytes=800_000)) as wire:
+        await wire.say(WIDE, head(path=b"/test.Echo/Big"), data(message(b"700001")))
+        _, flags, stream_id, _ = await wire.hear(HEADERS)
+        assert (stream_id, flags & END_STREAM) == (1, END_STREAM)
+        await wire.say(head(3, path=b"/test.Echo/Big"), data(message(b"700000"), 3))
+        assert not (await wire.hear(HEADERS))[1] & END_STREAM
+        while not (said := await wire.hear(HEADERS))[1] & END_STREAM:
+            pass
+        assert said[2] == 3
+
+
 async def test_tasks_are_used_again() -> None:
     """A thousand calls, sixteen at a time, take no more tasks than that."""
     async with wired(limits()) as wire:
