@@ -1,7 +1,8 @@
 """Compactions of the store's history: one that a client asks for, and those that happen by themselves.
 
 A compaction is carried out when its log entry is applied, between heartbeats, on every node. So a large one
-is made in steps: each is an entry that drops so few revisions that it takes about ten milliseconds.
+is made in steps: each is an entry that passes so few changes of keys that it takes about ten milliseconds.
+One revision is never divided, though a txn or a delete of a range may have changed many keys.
 """
 
 import logging
@@ -16,7 +17,7 @@ from raftkv_trio.world import Clock, TrioClock
 
 logger = logging.getLogger(__name__)
 
-STEP_REVISIONS = 1000
+STEP_CHANGES = 1000
 CHECK_INTERVAL_S = 1.0
 #: By so much, at least, the history is longer than it should be before it is compacted: each compaction is an
 #: entry of the log.
@@ -35,7 +36,7 @@ async def compact(replicated: ReplicatedStore, revision: int) -> object:
     has_begun = False
     await replicated.wait_readable()  # a node that lags would begin too low
     while True:
-        step = min(revision, store.compacted_revision + STEP_REVISIONS)
+        step = min(revision, store.compaction_step(STEP_CHANGES))
         if step <= store.compacted_revision or revision > store.revision:
             step = revision  # the store refuses it, and its result says why
         try:

@@ -173,6 +173,18 @@ class History:
 
     # ------------------------------------------------------------ compaction
 
+    def step(self, most: int) -> int:
+        """The last revision that a compaction may have which passes so many changes at most, or one revision.
+
+        It is the compacted revision, or the one before the first change, if there is nothing to drop.
+        """
+        count = 0
+        for place, change in enumerate(self.changes[:most]):
+            count += len(change) if isinstance(change, tuple) else 1
+            if count > most and place:
+                return self.first_revision + place - 1
+        return self.first_revision + min(most, len(self.changes)) - 1
+
     def compact(self, revision: int, records: SortedDict) -> int:
         """Drop what no read at `revision` or later sees; returns the sum of the digests of all that.
 

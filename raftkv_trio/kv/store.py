@@ -107,6 +107,14 @@ class Store:
         """
         return self._space.compacted_revision
 
+    def compaction_step(self, most: int) -> int:
+        """Up to which revision a compaction may go that passes so many changes of keys, or one revision.
+
+        A compaction takes about 10 µs for each of them, and nothing else happens meanwhile.
+        """
+        history = self._space.history
+        return self.revision if history is None else history.step(most)
+
     @property
     def level(self) -> int:
         """The feature level (`set_level`)."""
@@ -310,7 +318,7 @@ class Store:
     def compact(self, revision: int) -> CompactResult:
         """Run a compaction as if it came from the log; raises FutureRevision or CompactedRevision.
 
-        It takes time for each revision since the compaction before it, about 2 µs.
+        It takes time for each change that it passes (`compaction_step`).
         """
         self._space.compact(revision)
         return CompactResult(self.revision)
