@@ -1,4 +1,7 @@
-"""Three counters that meet over TLS. Usage: python counter_over_tls.py [DIRECTORY]"""
+"""Three counters that meet over TLS. Usage: python counter_over_tls.py [DIRECTORY]
+
+Certificates are in ./certs, and for this cluster: docs/embedding.md has the commands that make them.
+"""
 
 import sys
 from pathlib import Path

@@ -103,6 +103,9 @@ class NobodyDid(RaftKVError):
         lines = [str(failure) for failure in failures]
         if len(lines) > 1:
             did_answer = not all(isinstance(failure, NoAnswer) for failure in failures)
+            for position, failure in enumerate(failures):
+                if isinstance(failure, RequestRefused):  # whose own sentence does not say who refuses it
+                    lines[position] = f"{failure.url}: {failure}"
             lines.insert(0, "no member that was asked did this:" if did_answer else "no member answered:")
         if any(isinstance(failure, RequestFailed) and failure.lacks_leader for failure in failures):
             lines.append('if a majority is lost for good, see "The majority is lost" in docs/operating.md')

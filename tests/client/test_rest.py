@@ -175,6 +175,13 @@ async def test_a_backup_without_a_majority(tmp_path: Path) -> None:
             await fetch([one.address], tmp_path / "file")
 
 
+def test_refusals_of_several_members_say_whose_they_are() -> None:
+    """One that is alone needs no address: the user has named it."""
+    refusals = [RequestRefused("http://a:1", "ask for https://"), RequestRefused("http://b:1", "no")]
+    assert str(NobodyDid(refusals)).splitlines()[1:] == ["http://a:1: ask for https://", "http://b:1: no"]
+    assert str(NobodyDid(refusals[:1])) == "ask for https://"
+
+
 async def test_a_download_that_is_not_read_to_its_end() -> None:
     """The caller's own error ends it, and leaves nothing to the garbage collector (warnings are errors)."""
 
