@@ -17,6 +17,8 @@ from raftkv_trio.storage.backup_trailer import trailer_of
 #: The version of etcd whose API this is. Clients read three numbers in it.
 ETCD_VERSION = "3.4.23"
 BLOB_BYTES = 32 * 1024
+#: So many changes are looked at at once for a hash of the past: that takes some milliseconds.
+HASH_CHANGES = 500
 Metadata = Mapping[str, str]
 
 
@@ -80,13 +82,21 @@ class MaintenanceHandlers:
 
     async def hash_kv(self, request: rpc_pb2.HashKVRequest, metadata: Metadata) -> rpc_pb2.HashKVResponse:
         """A hash of the key-values up to a revision, equal on all members that have it."""
-        self._check_store()
-        value = self._store.hash_at(request.revision if request.revision > 0 else None)
+        value = await self._hash_at(request.revision if request.revision > 0 else None)
         return rpc_pb2.HashKVResponse(
             header=header_of(self._replicated, self._store.revision),
             hash=value,
             compact_revision=self._store.compacted_revision,
         )
+
+    async def _hash_at(self, revision: int | None) -> int:
+        self._check_store()
+        for value in self._store.hash_steps(revision, HASH_CHANGES):
+            if value is not None:
+                return value
+            await trio.lowlevel.checkpoint()  # the node's other tasks must not wait for all of it
+            self._check_store()
+        raise AssertionError("a hash has an end")
 
     def _check_store(self) -> None:
         """Raise RpcError while a snapshot is being restored, so that the store has only a part of it."""

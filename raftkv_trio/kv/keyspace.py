@@ -256,28 +256,33 @@ class Keyspace:
             return old_state_hash(self.revision, self.digest_sum)
         return state_hash(self.revision, self.compacted_revision, self.digest_sum, requests)
 
-    def hash_at(self, revision: int) -> int:
+    def hash_steps(self, revision: int, most: int) -> Iterator[int | None]:
         """A hash of 32 bits of what is left of the history up to a revision that can be read.
 
-        It takes as long as there are changes after the revision.
+        It comes after None for each so many changes after the revision. Between two of them the keyspace may
+        change; if it is compacted beyond the revision, CompactedRevision is raised.
         """
         self.check_revision(revision)
-        digests = self.digest_sum - sum(self._digests_after(revision))
-        state = _AT_REVISION.pack(revision, self.compacted_revision, _digest_bytes(digests))
-        return int.from_bytes(blake2b(state, digest_size=4).digest(), "big")
-
-    def _digests_after(self, revision: int) -> Iterator[int]:
-        if self.history is None:
-            return
-        for later in range(revision + 1, self.revision + 1):
+        history = self.history
+        digests = count = 0
+        later = revision
+        while history is not None and later < self.revision:
+            later += 1
             at = bytes_of_revision(later)
-            keys = self.history.changes_of(later)
-            for key in keys:
-                record = self.history.record_at(key, self.records.get(key), at)
+            digests += history.order_digest_of(later)
+            for key in history.changes_of(later):
+                record = history.record_at(key, self.records.get(key), at)
                 assert record is not None
                 assert mod_revision_of(record) == later
-                yield digest_of(key, record)
-            yield self.history.order_digest_of(later)
+                digests += digest_of(key, record)
+                count += 1
+                if count == most:
+                    count = 0
+                    yield None
+                    self.check_revision(revision)
+        digests = self.digest_sum - digests
+        state = _AT_REVISION.pack(revision, self.compacted_revision, _digest_bytes(digests))
+        yield int.from_bytes(blake2b(state, digest_size=4).digest(), "big")
 
 
 def old_state_hash(revision: int, digest_sum: int) -> str:

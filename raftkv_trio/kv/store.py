@@ -197,11 +197,25 @@ class Store:
         """A hash of 32 bits of what a revision left, of all keys and their history; None: the store's.
 
         It is equal on all nodes of the same compacted revision, whatever they have applied since. It takes
-        time for each change after the revision, about 2 µs.
+        time for each change after the revision, up to 10 µs: see `hash_steps`.
 
         Raises FutureRevision or CompactedRevision.
         """
-        return self._space.hash_at(self.revision if revision is None else revision)
+        *_, value = self.hash_steps(revision, most=2**63)
+        assert value is not None
+        return value
+
+    def hash_steps(self, revision: int | None, most: int) -> Iterator[int | None]:
+        """The same for who has other work to do: None after each so many changes, and the hash in the end.
+
+        Between two steps the store may apply commands, or be restored, but not be half restored.
+        """
+        space = self._space
+        for value in space.hash_steps(self.revision if revision is None else revision, most):
+            yield value
+            if space is not self._space:
+                yield from self.hash_steps(revision, most)
+                return
 
     # ------------------------------------------------------------ the state machine
 

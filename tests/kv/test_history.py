@@ -529,3 +529,42 @@ def test_a_read_of_level_1_that_names_a_revision() -> None:
                 store.read_txn(Txn(success=(get,)))
     result = store.read_txn(Txn(success=(Get(b"a", revision=3),)))
     assert result.results == (store.read(Get(b"a")),)
+
+
+@given(seeds, st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_a_hash_in_steps(seed: int, most: int) -> None:
+    """What is applied between two steps does not change it, unless that compacts more than is hashed."""
+    store, later, drawing = Store(), [], Drawing(Random(seed))
+    for number in range(20):
+        drawing.revision = store.revision
+        command = drawing.command()
+        if number < 15 or not isinstance(command, Compact):
+            apply(store, command)
+    for _ in range(40):
+        drawing.revision = store.revision
+        later.append(drawing.command())
+    revision = max(store.compacted_revision, store.revision - 5, 1)
+    expected, compacted = store.hash_at(revision), store.compacted_revision
+    try:
+        for value in store.hash_steps(revision, most):
+            if value is not None:
+                assert value == (
+                    expected if store.compacted_revision == compacted else store.hash_at(revision)
+                )
+            elif later:
+                apply(store, later.pop())
+    except CompactedRevision:
+        assert store.compacted_revision > revision
+
+
+def test_a_hash_of_a_store_that_is_restored_meanwhile() -> None:
+    """It is that of the new state."""
+    store, other = Store(), Store()
+    for value in (b"1", b"2", b"3"):
+        store.run(Txn(success=(Put(b"a", value),)))
+        other.run(Txn(success=(Put(b"b", value),)))
+    steps = store.hash_steps(2, most=1)
+    assert next(steps) is None
+    store.restore(list(other.snapshot()))
+    assert [value for value in steps if value is not None] == [other.hash_at(2)]
