@@ -108,7 +108,8 @@ def rpc_error_of(error: RaftKVError) -> RpcError | None:
         # etcd has no text for most of our reasons, and clients compare none of its own.
         return RpcError(Code.FAILED_PRECONDITION, f"etcdserver: {error}")
     if isinstance(error, RequestIdReused):
-        return RpcError(Code.INVALID_ARGUMENT, f"etcdserver: {error}")
+        text = str(error)  # a sentence of REST, without its capital letter
+        return RpcError(Code.INVALID_ARGUMENT, f"etcdserver: {text[0].lower()}{text[1:]}")
     if isinstance(error, CommandFailed):
         return error_of_failure(error.failure)
     if isinstance(error, InvalidTxn):

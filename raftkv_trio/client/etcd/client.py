@@ -155,11 +155,15 @@ class Client:
         prefix: bytes | None = None,
         previous: bool = False,
     ) -> DeleteReply:
-        """Delete all keys of a range, which is given as that of `range`: without anything, all keys.
+        """Delete all keys of a range, which is given as that of `range`; `prefix=b""` deletes all that there are.
 
         Args:
             previous: whether the reply is to have what was deleted.
+
+        Raises ConfigError without any range: a prefix that is None by mistake must not delete everything.
         """
+        if start is None and end is None and prefix is None:
+            raise ConfigError('delete_range needs a range; prefix=b"" is that of all keys')
         return await self._delete(Delete(*_range(start, end, prefix)), previous)
 
     async def _delete(self, delete: Delete, previous: bool) -> DeleteReply:

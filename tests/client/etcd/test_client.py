@@ -34,7 +34,7 @@ async def connected(server: ApiServer) -> AsyncIterator[Client]:
     """A client of an empty store."""
     with trio.fail_after(PATIENCE_S):
         async with Client([server.url]) as client:
-            await client.delete_range()
+            await client.delete_range(prefix=b"")
             yield client
 
 
@@ -68,6 +68,16 @@ async def test_ranges(server: ApiServer) -> None:
         assert (reply.deleted, [each.key for each in reply.previous]) == (3, [b"b1", b"b2", b"b3"])
         assert await client.delete(b"none") == DeleteReply(reply.revision, 0, ())
         assert [each.key async for each in client.range()] == [b"a", b"c"]
+
+
+async def test_everything_is_deleted_only_if_that_is_said(server: ApiServer) -> None:
+    """A range that is missing, by mistake perhaps, is none."""
+    async with connected(server) as client:
+        await client.put(b"a", b"1")
+        with pytest.raises(ConfigError, match="needs a range"):
+            await client.delete_range(prefix=None)
+        assert (await client.get(b"a")) is not None
+        assert (await client.delete_range(prefix=b"")).deleted == 1
 
 
 async def test_a_range_over_many_pages_is_of_one_revision(server: ApiServer) -> None:
