@@ -155,7 +155,7 @@ class Client:
         prefix: bytes | None = None,
         previous: bool = False,
     ) -> DeleteReply:
-        """Delete all keys of a range, which is given as that of `range`; `prefix=b""` deletes all that there are.
+        """Delete all keys of a range, which is given as that of `range`; `prefix=b""` deletes all.
 
         Args:
             previous: whether the reply is to have what was deleted.
