@@ -95,5 +95,5 @@ def test_a_trio_without_the_switch_is_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_planted_bugs_are_found(name: str, failure: str) -> None:
     """A bug planted into the real code breaks what it must break, at one of the first seeds."""
     with PLANTED[name].plant():
-        failures = (run(seed).failure for seed in range(10))
-        assert next(filter(None, failures), None) == failure
+        # Another invariant may notice it first, at another seed.
+        assert failure in (run(seed).failure for seed in range(10))
