@@ -19,6 +19,8 @@ _MAX_INT = 2**63 - 1
 #: A compare that holds for every key, and one that holds for none: no version is that large, or below 0.
 _ALWAYS = (Target.VERSION, Relation.NOT_EQUAL, _MAX_INT)
 _NEVER = (Target.VERSION, Relation.LESS, 0)
+#: And one that holds for a key that exists.
+_EXISTS = (Target.VERSION, Relation.GREATER, 0)
 _RELATIONS = {
     rpc_pb2.Compare.EQUAL: Relation.EQUAL,
     rpc_pb2.Compare.GREATER: Relation.GREATER,
@@ -104,7 +106,8 @@ def _compare_of(compare: rpc_pb2.Compare) -> Compare:
 def _comparison_of(compare: rpc_pb2.Compare) -> tuple[Target, Relation, int | bytes]:
     # Both enums may have numbers of a newer version. Then etcd takes both sides as equal, or all as true.
     if compare.result not in _RELATIONS:
-        return _ALWAYS
+        # A compare of the value of a key that does not exist fails before etcd looks at the relation.
+        return _EXISTS if compare.target == rpc_pb2.Compare.VALUE else _ALWAYS
     relation = _RELATIONS[compare.result]
     if compare.target not in _TARGETS:
         return _ALWAYS if relation is Relation.EQUAL else _NEVER

@@ -8,7 +8,7 @@ import grpc
 import httpx
 import pytest
 from google.protobuf.json_format import MessageToDict
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from raftkv_trio.schema import rpc_pb2
@@ -110,8 +110,12 @@ quiet = settings(
 )
 
 
+UNKNOWN_RELATION: Any = {"result": 4, "target": 3, "key": b"a", "value": b""}
+
+
 @needs_etcd
 @settings(quiet, max_examples=100)
+@example(sequence=[(rpc_pb2.TxnRequest(compare=[rpc_pb2.Compare(**UNKNOWN_RELATION)]), False)])
 @given(sequence=sequences)
 def test_random_sequences(both: list[Asked], sequence: list[tuple[Any, bool]]) -> None:
     """Random sequences of ranges, puts, deletes, txns and compactions, right and wrong."""
