@@ -309,7 +309,11 @@ def _document(url: str, response: httpx.Response, data: bytes) -> Any:
             # Said by a proxy before the node.
             detail = printable(response.reason_phrase) or "it is unavailable"
         if detail is None:
-            hint = "; the REST API is at --port, not at --etcd-port" if status == HTTPStatus.NOT_FOUND else ""
+            hint = (
+                "; the REST API has another port (--port) than etcd's (--etcd-port)"
+                if status == HTTPStatus.NOT_FOUND
+                else ""
+            )
             raise NotANode(url, f"it answers with status {status}{hint}")
         if response.is_client_error and status != HTTPStatus.TOO_MANY_REQUESTS:
             raise RequestRefused(url, detail)

@@ -116,6 +116,7 @@ UNKNOWN_RELATION: Any = {"result": 4, "target": 3, "key": b"a", "value": b""}
 @needs_etcd
 @settings(quiet, max_examples=100)
 @example(sequence=[(rpc_pb2.TxnRequest(compare=[rpc_pb2.Compare(**UNKNOWN_RELATION)]), False)])
+@example(sequence=[(rpc_pb2.PutRequest(key=b"none", lease=7, ignore_value=True), False)])
 @given(sequence=sequences)
 def test_random_sequences(both: list[Asked], sequence: list[tuple[Any, bool]]) -> None:
     """Random sequences of ranges, puts, deletes, txns and compactions, right and wrong."""
