@@ -65,8 +65,8 @@ class KvHandlers:
         txn = Txn((), (put_of(request),), (), self._replicated.quota_bytes)
         if request.lease:
             check_txn(txn)
-            # There are no leases. The store says so too, but looks for a key that is to be kept first, as in a
-            # txn of etcd's; alone, etcd looks for the lease first.
+            # There are no leases. The store says so too, but it looks for the key of `ignore_value` first, as
+            # etcd does in a txn. For a put alone etcd looks for the lease first.
             raise Fault.LEASE_NOT_FOUND.error()
         result = await self._run(txn, metadata)
         [put] = result.results

@@ -197,7 +197,8 @@ async def stranger(nursery: trio.Nursery, status: bytes, members: bytes = b"") -
         ),
         (
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-            f"{NOT_A_NODE}: it answers with status 404; the REST API has another port (--port) than etcd's (--etcd-port)",
+            f"{NOT_A_NODE}: it answers with status 404; the REST API has another port (--port)"
+            " than etcd's (--etcd-port)",
         ),
         (response([]), NOT_A_NODE),
         (response({**STATUS, "term": "3"}), NOT_A_NODE),
