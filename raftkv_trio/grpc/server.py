@@ -436,6 +436,7 @@ class GrpcConnection:
             try:
                 request = method.request.FromString(call.messages.popleft())
             except Exception as error:
+                end.refused += 1
                 raise RpcError(Code.INTERNAL, f"grpc: error unmarshalling request: {error}") from error
             response = await method.handler(request, call.metadata)
             content = response if type(response) is bytes else response.SerializeToString()
