@@ -99,8 +99,7 @@ class KvHandlers:
         self, request: rpc_pb2.CompactionRequest, metadata: Metadata
     ) -> rpc_pb2.CompactionResponse:
         """Forget what no read at this revision, or a later one, can see."""
-        if self._node.feature_level < HISTORY:
-            raise Fault.NOT_CAPABLE.error()
+        self._check_capable()
         if request.revision < 0:
             raise Fault.COMPACTED.error()
         result = await compact(self._replicated, request.revision)
@@ -114,10 +113,14 @@ class KvHandlers:
         elif self._node.is_restoring:
             raise Fault.UNHEALTHY.error()
 
-    async def _run(self, txn: Txn, metadata: Metadata) -> TxnResult:
-        """Put a txn into the log, and return its result."""
+    def _check_capable(self) -> None:
+        """Raise RpcError while a member does not know the commands of this API."""
         if self._node.feature_level < HISTORY:
             raise Fault.NOT_CAPABLE.error()
+
+    async def _run(self, txn: Txn, metadata: Metadata) -> TxnResult:
+        """Put a txn into the log, and return its result."""
+        self._check_capable()
         applied = await self._replicated.write(encode_command(txn, request_id=request_id_in(metadata)))
         return succeeded(applied.result)
 

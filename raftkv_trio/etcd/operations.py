@@ -37,7 +37,7 @@ _TARGETS = {
 
 
 def get_of(request: rpc_pb2.RangeRequest) -> Get:
-    """The store's part of a range; `results.answer_range` does the rest."""
+    """The store's part of a range; `answers.range_response` does the rest."""
     if request.count_only:
         limit: int | None = 0
     elif request.limit <= 0 or _needs_all(request):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import NoLeader
-from raftkv_trio.etcd.gateway import Gateway
+from raftkv_trio.etcd.gateway import OVERHEAD_BYTES, Gateway
 from raftkv_trio.etcd.kv import MAX_REQUEST_BYTES
 from raftkv_trio.etcd.maintenance import ETCD_VERSION
 from raftkv_trio.etcd.methods import make_methods
@@ -16,8 +16,6 @@ from raftkv_trio.tcp_stream import TcpStream
 
 #: What `GET /version` says beside the version of this member: that of the cluster.
 CLUSTER_VERSION = "3.4.0"
-#: What etcd allows a message to have beyond the request in it.
-MESSAGE_OVERHEAD_BYTES = 512 * 1024
 
 
 class EtcdPort:
@@ -42,7 +40,7 @@ class EtcdPort:
         self._methods = make_methods(replicated, config)
         self._load = Load()
         self._limits = Limits(
-            max_message_bytes=MAX_REQUEST_BYTES + MESSAGE_OVERHEAD_BYTES,
+            max_message_bytes=MAX_REQUEST_BYTES + OVERHEAD_BYTES,
             max_head_bytes=config.max_header_bytes,
             max_request_bytes=config.max_receiving_bytes,
             header_timeout_s=config.header_timeout_s,

@@ -1,7 +1,6 @@
 """A node under bad requests of etcd's API, by both transports: it goes on serving good clients."""
 
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -19,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from raftkv_trio.schema import rpc_pb2
 from tests.etcd.attackers import ATTACKS
 from tests.etcd.json.bodies import body
-from tests.etcd.servers import HOST, PATIENCE_S, ApiServer, open_node
+from tests.etcd.servers import PATIENCE_S, ApiServer, open_node
 from tests.grpc.abuses import Abuse, abuses
+from tests.nonsense import exchange
 
 MAX_GROWTH_BYTES = 100_000_000
 ROUNDS, ROUND_S = 5, 2.0
@@ -58,19 +58,6 @@ def node(tmp_path: Path) -> Iterator[ApiServer]:
         assert not re.search(r"Traceback|unexpected error|this is a bug", said), said[-3000:]
 
 
-def endured(port: int, abuse: Abuse) -> None:
-    """Send it; without HTTP/2's preface the node takes it for HTTP/1.1, and answers in that."""
-    with socket.create_connection((HOST, port), PATIENCE_S) as client:
-        try:
-            for piece in abuse.pieces:
-                client.sendall(piece)
-            client.shutdown(socket.SHUT_WR)
-            while abuse.reads and client.recv(65536):
-                pass
-        except OSError:
-            pass  # refused, and reset
-
-
 def endure(node: ApiServer, examples: int) -> None:
     """So many bad connections of gRPC, and as many bad requests of JSON, beside a good client."""
     good = GoodClient(node)
@@ -80,7 +67,8 @@ def endure(node: ApiServer, examples: int) -> None:
     @settings(max_examples=examples, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(abuses())
     def by_grpc(abuse: Abuse) -> None:
-        endured(node.port, abuse)
+        # Without HTTP/2's preface the node takes it for HTTP/1.1, and answers in that.
+        exchange(node.port, abuse.pieces, PATIENCE_S, reads=abuse.reads)
         good.put()
 
     with httpx.Client(base_url=node.url, timeout=PATIENCE_S) as client:

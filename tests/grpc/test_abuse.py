@@ -1,7 +1,6 @@
 """Bad bytes at a port of gRPC, in a process of its own: it serves good clients, in bounded memory."""
 
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from raftkv_trio.grpc import frames
 from raftkv_trio.grpc.frames import PREFACE, ErrorCode, FrameBuffer
 from tests.grpc.abuses import Abuse, abuses
 from tests.grpc.ends import data, head, message, request
+from tests.nonsense import exchange
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60
@@ -94,23 +94,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 def suffer(port: int, abuse: Abuse) -> list[int]:
     """Send it; returns the codes of GOAWAY that came, if the client stays to read them."""
-    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            for piece in abuse.pieces:
-                client.sendall(piece)
-            if not abuse.reads:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                return []
-            client.shutdown(socket.SHUT_WR)
-        except OSError:
-            return []  # refused, and reset, before all was sent
-        received = b""
-        try:
-            while got := client.recv(65536):
-                received += got
-        except ConnectionResetError:
-            pass  # what had come before it has come
+    received = exchange(port, abuse.pieces, DEADLINE_S, reads=abuse.reads)
     said = list(FrameBuffer().split(received))
     return [frames.read_go_away(payload)[1] for kind, _, _, payload in said if kind == frames.GOAWAY]
 

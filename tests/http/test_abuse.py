@@ -2,8 +2,6 @@
 
 import os
 import re
-import socket
-import struct
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -17,6 +15,7 @@ from raftkv_trio.cli.open_files import make_room_for_clients
 from tests.cli.program import Node, serving_alone
 from tests.http.crowd import Latencies, be_good, crowd, upload_and_stall
 from tests.http.requests import Abuse, abuses
+from tests.nonsense import exchange
 
 STATUS = re.compile(rb"^HTTP/1\.1 (\d\d\d) ", re.MULTILINE)
 DEADLINE_S = 60
@@ -37,23 +36,7 @@ def port_of(node: Node) -> int:
 
 def suffer(node: Node, abuse: Abuse) -> list[int]:
     """Send it, and return the statuses of the responses, if the client stays to read them."""
-    with socket.create_connection(("127.0.0.1", port_of(node)), DEADLINE_S) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            for piece in abuse.pieces:
-                client.sendall(piece)
-            if not abuse.reads:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                return []
-            client.shutdown(socket.SHUT_WR)
-        except OSError:
-            return []  # refused, and reset, before all was sent
-        received = b""
-        try:
-            while data := client.recv(65536):
-                received += data
-        except ConnectionResetError:
-            pass  # what had come before it has come
+    received = exchange(port_of(node), abuse.pieces, DEADLINE_S, reads=abuse.reads)
     return [int(status) for status in STATUS.findall(received)]
 
 
