@@ -3,9 +3,7 @@
 import http.client
 import json
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-START_S = 30.0
+from tests.etcd.servers import open_etcd
 
 
 class Answer(NamedTuple):
@@ -57,54 +55,15 @@ class RealEtcd:
         self._connection.close()
 
 
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 @contextmanager
 def running_etcd(directory: Path) -> Iterator[RealEtcd]:
     """Start etcd with its data in a directory, and stop it at the end."""
-    program = shutil.which("etcd")
-    if program is None:
+    if shutil.which("etcd") is None:
         pytest.skip("needs etcd 3.4: Debian's package etcd-server")
-    if (
-        "etcd Version: 3.4"
-        not in subprocess.run([program, "--version"], capture_output=True, text=True).stdout
-    ):
+    version = subprocess.run(["etcd", "--version"], capture_output=True, text=True).stdout
+    if "etcd Version: 3.4" not in version:
         pytest.skip("needs etcd of version 3.4; another one is installed")
-    port, peer_port = free_port(), free_port()
-    clients, peers = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
-    process = subprocess.Popen(
-        [
-            *(program, "--data-dir", str(directory / "etcd"), "--unsafe-no-fsync"),
-            *("--listen-client-urls", clients, "--advertise-client-urls", clients),
-            *("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers),
-            *("--initial-cluster", f"default={peers}"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    etcd = RealEtcd(port)
-    try:
-        _wait_healthy(etcd, process)
+    with open_etcd(directory, "--unsafe-no-fsync") as server:
+        etcd = RealEtcd(server.port)
         yield etcd
-    finally:
         etcd.close()
-        process.terminate()
-        process.wait()
-
-
-def _wait_healthy(etcd: RealEtcd, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
-        assert process.poll() is None, "etcd has ended"
-        try:
-            if etcd.ask("/health", b"", "GET").content == b'{"health":"true"}':
-                return
-        except OSError:
-            etcd.close()
-        time.sleep(0.05)  # another program's start can only be asked for
-    raise TimeoutError("etcd does not become healthy")
