@@ -2,6 +2,7 @@
 
 - `replicated_store.py`: writes through the log, reads that a quorum has confirmed.
 - `waiting.py`: how long a request waits for them, and what it is told after that.
+- `large_reads.py`: gets of large ranges, in pages.
 - `compacting.py`: compactions of the history, asked for or by themselves.
 - `full_store.py`: what the log says about a store that has reached its quota.
 """

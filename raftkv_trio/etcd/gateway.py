@@ -22,7 +22,7 @@ from raftkv_trio.etcd.json import decode, encode, quoted
 from raftkv_trio.etcd.requests import OneRequest, Requests
 from raftkv_trio.etcd.routes import OLD_PREFIX, PREFIX, ROUTES
 from raftkv_trio.foreign_text import printable
-from raftkv_trio.grpc import Code, Method, RpcError
+from raftkv_trio.grpc import Code, Method, RpcError, too_large_to_send
 from raftkv_trio.http import (
     BUG,
     ContentReceiver,
@@ -43,6 +43,8 @@ JSON_TYPE = "application/json"
 OVERHEAD_BYTES = 512 * 1024
 #: The JSON of a message of a stream that a client sends; each of its connections may hold so much.
 MAX_STREAMED_BYTES = 64 * 1024
+#: A response beyond this is encoded in a thread.
+LARGE_BYTES = 128 * 1024
 CORS = {
     "Access-Control-Allow-Headers": "accept, content-type, authorization",
     "Access-Control-Allow-Methods": "POST, GET, OPTIONS, PUT, DELETE",
@@ -89,6 +91,7 @@ class Gateway:
         is_healthy: asked for `GET /health`; an error counts as no.
         server_version: what `GET /version` says, of three numbers.
         cluster_version: the same; called for each request.
+        max_response_bytes: of a response of a method that sends no stream, before it is JSON.
         answered: told of each answer: method of HTTP, path of the method of the table or "none", status.
 
     Attributes:
@@ -103,6 +106,7 @@ class Gateway:
         is_healthy: Callable[[], Awaitable[bool]],
         server_version: str,
         cluster_version: Callable[[], str],
+        max_response_bytes: int,
         answered: Callable[[str, str, int], object] = lambda method, route, status: None,
     ) -> None:
         self.app: ASGIFramework = _no_app
@@ -114,6 +118,8 @@ class Gateway:
         self._max_message_bytes = config.max_value_bytes + OVERHEAD_BYTES
         # Base64 takes four bytes for three; there may be some spaces.
         max_bytes = self._max_message_bytes // 3 * 4 + OVERHEAD_BYTES
+        self._max_response_bytes = max_response_bytes
+        self._one_at_a_time = trio.CapacityLimiter(1)
         self._body_timeout_s = config.body_timeout_s
         self._contents = ContentReceiver(
             config, max_bytes, f"grpc: received message larger than max ({max_bytes} bytes of JSON)"
@@ -189,7 +195,18 @@ class Gateway:
             return _streamed(method, request, OneRequest(message))
         await request.will_wait()
         response = await method.handler(message, metadata_of(request))
-        return _json(HTTPStatus.OK, encode(_message(response, method)))
+        return _json(HTTPStatus.OK, await self._encoded(response, method))
+
+    async def _encoded(self, response: Any, method: Method) -> bytes:
+        size = len(response) if isinstance(response, bytes) else response.ByteSize()
+        if size <= LARGE_BYTES:
+            return encode(_message(response, method))
+        if size > self._max_response_bytes:
+            raise too_large_to_send(size, self._max_response_bytes)
+        # It takes seconds for the largest, which would hold up the node.
+        return await trio.to_thread.run_sync(
+            lambda: encode(_message(response, method)), limiter=self._one_at_a_time
+        )
 
     async def _receive_first(self, requests: Requests) -> None:
         with trio.move_on_after(self._body_timeout_s) as deadline:

@@ -6,8 +6,11 @@ is applied on this node. So does a txn that only reads: no log entry is made for
 
 from collections.abc import Mapping
 
-from raftkv_trio.access import ReplicatedStore
+import trio
+
+from raftkv_trio.access import ReplicatedStore, large_reads
 from raftkv_trio.access.compacting import compact
+from raftkv_trio.errors import TooLarge
 from raftkv_trio.etcd.answers import (
     delete_response,
     put_response,
@@ -50,14 +53,24 @@ class KvHandlers:
         self._replicated = replicated
         self._node = replicated.node
         self._store = replicated.store
+        self._one_at_a_time = trio.CapacityLimiter(1)
 
-    async def range(self, request: rpc_pb2.RangeRequest, metadata: Metadata) -> rpc_pb2.RangeResponse:
+    async def range(self, request: rpc_pb2.RangeRequest, metadata: Metadata) -> rpc_pb2.RangeResponse | bytes:
         """The key-values of a range, at the present or at a past revision."""
         if not request.key:
             raise Fault.EMPTY_KEY.error()
         await self._wait_readable(is_serializable=request.serializable)
-        result = self._store.read(get_of(request))
-        return range_response(request, result, header_of(self._replicated, self._store.revision))
+        try:
+            result = await large_reads.read(self._store, get_of(request))
+        except TooLarge as error:
+            raise RpcError(Code.RESOURCE_EXHAUSTED, f"etcdserver: {error}") from error
+        header = header_of(self._replicated, result.revision)
+        if len(result.key_values) <= large_reads.PAGE_KEYS:
+            return range_response(request, result, header)
+        # To sort and encode so many in one go would hold up the node.
+        return await trio.to_thread.run_sync(
+            lambda: range_response(request, result, header).SerializeToString(), limiter=self._one_at_a_time
+        )
 
     async def put(self, request: rpc_pb2.PutRequest, metadata: Metadata) -> rpc_pb2.PutResponse:
         """Put one key."""

@@ -48,7 +48,14 @@ class EtcdPort:
             send_timeout_s=config.send_timeout_s,
         )
         self.gateway = Gateway(
-            self._methods, config, hosts, self._is_healthy, ETCD_VERSION, lambda: CLUSTER_VERSION, answered
+            self._methods,
+            config,
+            hosts,
+            self._is_healthy,
+            ETCD_VERSION,
+            lambda: CLUSTER_VERSION,
+            self._limits.max_response_bytes,
+            answered,
         )
 
     async def _is_healthy(self) -> bool:

@@ -24,6 +24,7 @@ from raftkv_trio.grpc.rpc import (
     Method,
     RpcError,
     Send,
+    too_large_to_send,
 )
 from raftkv_trio.grpc.server import GrpcConnection
 from raftkv_trio.grpc.server_end import Load
@@ -45,4 +46,5 @@ __all__ = [
     "RpcError",
     "Send",
     "open_channel",
+    "too_large_to_send",
 ]

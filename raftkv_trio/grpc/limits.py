@@ -60,6 +60,14 @@ class Limits:
         if self.connection_window_bytes < 65535:
             raise ConfigError("`connection_window_bytes` must be at least 65535, with which HTTP/2 begins")
 
+    @property
+    def max_response_bytes(self) -> int:
+        """The most that a unary response may have: it is queued whole.
+
+        The heads of its frames, and what waits already, need some room too.
+        """
+        return self.max_queue_bytes // 8 * 7
+
 
 #: Of a client, which trusts the server it has chosen with more: messages as large as etcd's clients take.
 CLIENT_LIMITS = Limits(

@@ -49,6 +49,13 @@ class RpcError(RaftKVError):
         self.text = text
 
 
+def too_large_to_send(size: int, largest: int) -> RpcError:
+    """The error of a call whose response has more bytes than may be sent, in grpc-go's words."""
+    return RpcError(
+        Code.RESOURCE_EXHAUSTED, f"grpc: trying to send message larger than max ({size} vs. {largest})"
+    )
+
+
 class CallNotExecuted(RaftKVError):
     """A call certainly did nothing: it was not sent wholly, or the server has refused it unread.
 

@@ -22,7 +22,7 @@ import trio
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.grpc.frames import ConnectionFault, ErrorCode
 from raftkv_trio.grpc.limits import Limits
-from raftkv_trio.grpc.rpc import Code, Method, RpcError
+from raftkv_trio.grpc.rpc import Code, Method, RpcError, too_large_to_send
 from raftkv_trio.grpc.server_end import Call, Load, ServerEnd
 from raftkv_trio.pace import Pace
 from raftkv_trio.sync import Wakeup
@@ -456,15 +456,10 @@ class GrpcConnection:
     def _check_response(self, size: int) -> None:
         """Raise RpcError for a response that is too large to be queued, as grpc-go does.
 
-        It would end the connection, and with it all other calls, each time that the client asks again. The
-        heads of its frames, and what waits already, need some room too.
+        It would end the connection, and with it all other calls, each time that the client asks again.
         """
-        largest = self._limits.max_queue_bytes // 8 * 7
-        if size > largest:
-            raise RpcError(
-                Code.RESOURCE_EXHAUSTED,
-                f"grpc: trying to send message larger than max ({size} vs. {largest})",
-            )
+        if size > self._limits.max_response_bytes:
+            raise too_large_to_send(size, self._limits.max_response_bytes)
 
     async def _serve_streaming(self, call: Call) -> None:
         end, code, text = self._end, Code.OK, ""

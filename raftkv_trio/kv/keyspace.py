@@ -6,7 +6,7 @@ record stays in it; tombstones are added, and the order of the keys that one rev
 that of the keys. What a compaction drops is subtracted.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from heapq import merge
 from struct import Struct
@@ -122,19 +122,44 @@ class Keyspace:
                     key_values.append(unpack(key, record))
         return GetResult(tuple(key_values), in_range, revision)
 
+    def pages(
+        self, start: bytes, end: bytes, past: int, most: int, most_bytes: int
+    ) -> Iterator[Sequence[KeyValue]]:
+        """The key-values that a range had at a revision that can be read, in order, in pages.
+
+        A page passes so many keys at most, and ends with the key-value that makes it larger than so many
+        bytes. Between two pages the keyspace may change; if it is compacted beyond the revision,
+        CompactedRevision is raised.
+        """
+        at = bytes_of_revision(past)
+        next_key: bytes | None = start
+        while next_key is not None:
+            self.check_revision(past)
+            page: list[KeyValue] = []
+            start, next_key, size_bytes = next_key, None, 0
+            # The iterator is made anew for each page: it would not survive a change.
+            for passed, key in enumerate(self._keys_ever(start, end)):
+                if passed == most or size_bytes > most_bytes:
+                    next_key = key
+                    break
+                record = self.records.get(key)
+                if self.history is not None:
+                    record = self.history.record_at(key, record, at)
+                if record is not None and not is_tombstone(record):
+                    page.append(unpack(key, record))
+                    size_bytes += size_of(key, record)
+            yield page
+
     def _keys_ever(self, start: bytes, end: bytes | None) -> Iterable[bytes]:
         """The keys of a range that exist, or that the history knows, in order."""
-        assert self.history is not None
         if end is None:
             return (start,)
         if end == TO_THE_LAST:
             end = None
         elif end <= start:
             return ()
-        ranges = [
-            keys.irange(start, end, inclusive=(True, False)) for keys in (self.records, self.history.dead)
-        ]
-        return merge(*ranges)
+        maps = (self.records,) if self.history is None else (self.records, self.history.dead)
+        return merge(*[keys.irange(start, end, inclusive=(True, False)) for keys in maps])
 
     # ------------------------------------------------------------ changes
 

@@ -162,6 +162,21 @@ class Store:
             self._space.check_revision(get.revision)
         return self._space.read(get, self.revision)
 
+    def pages(self, get: Get, most: int, most_bytes: int) -> Iterator[Sequence[KeyValue]]:
+        """All key-values of a get of a range, for who has other work to do: its limit does not count.
+
+        They are those of its revision, or of the store's at the first page. A page passes so many keys at
+        most, and ends with the key-value that makes it larger than so many bytes. Between two pages the store
+        may apply commands, or be restored.
+
+        Raises FutureRevision or CompactedRevision, also if a compaction overtakes it.
+        """
+        if get.range_end is None:
+            raise ValueError("a single key has no pages")
+        past = self.revision if get.revision is None else get.revision
+        # A restore makes a new keyspace, and leaves the one that is read as it is.
+        return self._space.pages(get.key, get.range_end, past, most, most_bytes)
+
     def read_txn(self, txn: Txn) -> TxnResult:
         """What a txn without puts and deletes shows at this moment.
 

@@ -38,6 +38,9 @@ class Served(NamedTuple):
             yield Wire(stream)
 
 
+MAX_RESPONSE_BYTES = 56 * 1024 * 1024
+
+
 async def healthy() -> bool:
     return True
 
@@ -47,6 +50,7 @@ def make_gateway(
     config: RestConfig | None = None,
     is_healthy: Callable[[], Awaitable[bool]] = healthy,
     answered: Callable[[str, str, int], object] = lambda *answer: None,
+    max_response_bytes: int = MAX_RESPONSE_BYTES,
 ) -> Gateway:
     """A gateway for methods of etcd, each under its path, such as `/etcdserverpb.KV/Range`."""
     return Gateway(
@@ -56,6 +60,7 @@ def make_gateway(
         is_healthy,
         "3.4.0",
         lambda: "3.4.0",
+        max_response_bytes,
         answered,
     )
 
@@ -66,11 +71,14 @@ async def open_gateway(
     *,
     config: RestConfig | None = None,
     is_healthy: Callable[[], Awaitable[bool]] = healthy,
+    max_response_bytes: int = MAX_RESPONSE_BYTES,
 ) -> AsyncIterator[Served]:
     """Serve a gateway, and give a client of it."""
     config = config or RestConfig(port=0)
     answered: list[tuple[str, str, int]] = []
-    gateway = make_gateway(handlers, config, is_healthy, lambda *answer: answered.append(answer))
+    gateway = make_gateway(
+        handlers, config, is_healthy, lambda *answer: answered.append(answer), max_response_bytes
+    )
     async with open_stoppable(partial(serve_http, gateway, config)) as (port, _):
         base_url = f"http://127.0.0.1:{port}"
         # Nothing here is TLS, and to load the certificates of the system takes longer than a test.

@@ -16,6 +16,7 @@ from raftkv_trio.etcd.json import encode
 from raftkv_trio.etcd.routes import ROUTES
 from raftkv_trio.grpc import Code, RpcError
 from raftkv_trio.http import BUG, Request, Response
+from raftkv_trio.schema import kv_pb2 as rpc_kv
 from raftkv_trio.schema import rpc_pb2 as rpc
 from raftkv_trio.schema import v3election_pb2, v3lock_pb2
 from tests.etcd.gateway_served import Handler, failing, make_gateway, open_gateway
@@ -467,3 +468,23 @@ async def test_a_long_message_in_a_stream() -> None:
     async with open_gateway({KEEP_ALIVE: failing(Code.INTERNAL, "called")}) as served:
         content = b'{"x":"' + b"x" * MAX_STREAMED_BYTES * 2
         assert error_of(await served.call("/v3/lease/keepalive", content))[:2] == (429, 8)
+
+
+async def test_large_responses() -> None:
+    """One is encoded whole, though in a thread; one that is too large to be queued has an error."""
+    content = rpc.RangeResponse(kvs=[rpc_kv.KeyValue(key=b"key", value=bytes(1000))] * 2000)
+
+    async def answer(request: rpc.RangeRequest, metadata: Mapping[str, str]) -> rpc.RangeResponse | bytes:
+        if request.key == b"bytes":
+            return content.SerializeToString()
+        return content
+
+    async with open_gateway({RANGE: answer}, max_response_bytes=content.ByteSize()) as served:
+        for key in (b"bytes", b"message"):
+            response = await served.client.post("/v3/kv/range", content=encode(rpc.RangeRequest(key=key)))
+            assert response.content == encode(content)
+    async with open_gateway({RANGE: answer}, max_response_bytes=content.ByteSize() - 1) as served:
+        response = await served.client.post("/v3/kv/range", content=b"{}")
+        status, code, text = error_of(response)
+        assert (status, code) == (429, Code.RESOURCE_EXHAUSTED)
+        assert "grpc: trying to send message larger than max" in text
