@@ -201,6 +201,7 @@ def restored_cluster_id(cluster_id: int, backup_hash: bytes) -> int:
 MAX_NODE_ID = 2**63 - 1
 
 
+@lru_cache(1024)
 def host_of(address: str) -> str:
     """The host that a client's address belongs to: the address itself, or the network of one IPv6 host.
 

@@ -1,4 +1,10 @@
-"""How often something may happen: in the long run so many times a second, and some times more at once."""
+"""How often something may happen: in the long run so many times a second, and some times more at once.
+
+Who asks before it does something takes a turn. Turns for what was done without asking are charged afterwards,
+and those who come next wait until they are paid for.
+"""
+
+from collections.abc import Callable
 
 import trio
 
@@ -28,13 +34,21 @@ class Pace:
         """Whether nobody waits, and no turn of the past matters any more."""
         return self._paid_at <= self._clock.now() and not self._turn.locked()
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether the next one would have to wait for its turn."""
+        return self._turn.locked() or self._clock.now() < self._paid_at - self._burst_s
+
     def take_turn(self) -> bool:
         """Have a turn at once, if there is one and nobody waits for it."""
-        now = self._clock.now()
-        if self._turn.locked() or now < self._paid_at - self._burst_s:
+        if self.is_spent:
             return False
-        self._paid_at = max(self._paid_at, now) + 1 / self._rate
+        self.charge(1)
         return True
+
+    def charge(self, turns: float) -> None:
+        """Count so many turns for what has happened already."""
+        self._paid_at = max(self._paid_at, self._clock.now()) + turns / self._rate
 
     async def wait_turn(self, of_all: "Pace | None" = None) -> None:
         """Return when it is this task's turn. Cancellation takes none.
@@ -45,9 +59,25 @@ class Pace:
         """
         async with self._turn:
             await self._clock.sleep_until(self._paid_at - self._burst_s)
+            while self._clock.now() < (due := self._paid_at - self._burst_s):  # more was charged meanwhile
+                await self._clock.sleep_until(due)
             if of_all is not None:
                 await of_all.wait_turn()
-            self._paid_at = max(self._paid_at, self._clock.now()) + 1 / self._rate
+            self.charge(1)
+
+    async def wait_turn_unless(self, is_over: Callable[[], bool]) -> bool:
+        """Wait as `wait_turn` does; False, and no turn, if it is over when those before have had theirs.
+
+        Who has given up is passed over then, and keeps nobody waiting. Cancellation takes no turn.
+        """
+        async with self._turn:
+            while not is_over():
+                due = self._paid_at - self._burst_s
+                if self._clock.now() >= due:
+                    self.charge(1)
+                    return True
+                await self._clock.sleep_until(due)
+        return False
 
 
 class Paces:

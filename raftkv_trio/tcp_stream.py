@@ -6,6 +6,7 @@ as it nearly always does. For a small request, or a frame of one entry, that is 
 
 import errno
 import os
+import select
 
 import trio
 
@@ -13,6 +14,7 @@ import trio
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 #: A larger send always passes through the scheduler, so that no loop of sends keeps other tasks waiting.
 AT_ONCE_BYTES = 64 * 1024
+_HAS_ENDED: int | None = getattr(select, "POLLRDHUP", None)
 
 
 class TcpStream(trio.abc.HalfCloseableStream):
@@ -36,6 +38,17 @@ class TcpStream(trio.abc.HalfCloseableStream):
             return 0
         except OSError as error:
             raise _resource_error(error) from error
+
+    def has_ended(self) -> bool:
+        """Whether the other end is known to send nothing more, after what may be received still.
+
+        Never true before that is received where the system cannot tell (Linux can).
+        """
+        if _HAS_ENDED is None:
+            return False
+        poll = select.poll()
+        poll.register(self._fd, _HAS_ENDED)
+        return bool(poll.poll(0))
 
     def receive_now(self, max_bytes: int) -> bytes | None:
         """What has arrived, none at the end of what the other end sends; None if nothing has arrived."""

@@ -29,7 +29,7 @@ FLOORS = [
     {"peers"},
     # The node's disk, then what log entries and snapshots carry.
     {"storage", "tls", "testing.invariants"},
-    {"payload", "config", "certificates"},
+    {"payload", "config", "certificates", "lingering"},
     # Consensus and the key-value store: they know neither the node nor each other.
     {"raft", "kv", "addresses", "pace", "logs", "user_files"},
     # etcd's messages, for what serves them and for what asks.

@@ -38,6 +38,40 @@ async def test_a_turn_is_taken_at_once_if_nobody_waits(autojump_clock: trio.test
         assert not pace.take_turn()
 
 
+async def test_what_was_not_asked_for_is_paid_for_later(autojump_clock: trio.testing.MockClock) -> None:
+    """Also by those who wait already."""
+    pace = Pace(TrioClock(), rate=10, burst=5)
+    began_at = trio.current_time()
+    pace.charge(5)
+    assert not pace.is_spent
+    pace.charge(10)
+    assert pace.is_spent
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pace.wait_turn)
+        await trio.sleep(0.5)
+        pace.charge(20)
+    assert trio.current_time() - began_at == pytest.approx(3.0)
+    assert pace.is_spent
+
+
+async def test_who_has_given_up_keeps_nobody_waiting(autojump_clock: trio.testing.MockClock) -> None:
+    """Of many who wait, those are passed over for whom it is over, and take no turn."""
+    pace, came = Pace(TrioClock(), rate=10, burst=0), []
+    began_at = trio.current_time()
+
+    async def come(number: int) -> None:
+        has_turn = await pace.wait_turn_unless(lambda: number % 100 > 0)
+        came.append((has_turn, round(trio.current_time() - began_at, 3)))
+
+    pace.charge(10)
+    async with trio.open_nursery() as nursery:
+        for number in range(301):
+            nursery.start_soon(come, number)
+            await trio.lowlevel.checkpoint()
+    assert [at for has_turn, at in came if has_turn] == pytest.approx([1.0, 1.1, 1.2, 1.3])
+    assert max(at for has_turn, at in came if not has_turn) == pytest.approx(1.2)
+
+
 async def test_who_comes_no_more_is_forgotten(autojump_clock: trio.testing.MockClock) -> None:
     """Nothing is kept for each of many hosts; a host that is known keeps its pace."""
     paces = Paces(TrioClock(), rate=10, burst=2)

@@ -245,7 +245,8 @@ class Channel:
         while call.unsent_bytes >= SEND_AHEAD_BYTES or self._end.output_bytes >= SEND_AHEAD_BYTES:
             if call.has_ended or self._is_over:
                 return
-            self._flush()
+            if self._end.output:
+                self._flush()
             await self._room.park()
         self._end.send_message(call, message)
         self._flush()

@@ -216,6 +216,12 @@ class Endpoint(Generic[StreamT]):
             self.fault = fault
             self._send(frames.go_away(self.last_remote_id, fault.code, str(fault)))
 
+    def unpaid_frames(self) -> float:
+        """How many frames have come that do nothing, beyond their rates, and time has not made up for."""
+        now = self._now()
+        counted = (self._resets, self._pings, self._settings, self._idle_frames)
+        return sum(allowance.unpaid(now) for allowance in counted)
+
     def _send(self, data: bytes) -> None:
         self.output.append(data)
         self.output_bytes += len(data)
@@ -269,7 +275,8 @@ class Endpoint(Generic[StreamT]):
             return
         if not self._settings.take(self._now()):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many SETTINGS")
-        for name, value in frames.read_settings(payload):
+        # Of each name the last value counts. A look at all streams for each of thousands takes half a second.
+        for name, value in dict(frames.read_settings(payload)).items():
             self._change_setting(name, value)
         self._send(frames.SETTINGS_ACK)
 
@@ -469,6 +476,8 @@ class Endpoint(Generic[StreamT]):
         self.blocked.pop(stream.id, None)
         self._starved.pop(stream.id, None)
         stream.is_local_open = stream.is_remote_open = False
+        if stream.on_room is not None:
+            stream.on_room()
 
     # ------------------------------------------------------------ content that leaves
 

@@ -104,6 +104,10 @@ class Allowance:
         self._left -= 1
         return True
 
+    def unpaid(self, now: float) -> float:
+        """How often it has happened in excess of the rate, and time has not made up for."""
+        return max(0.0, self._burst - self._left - max(0.0, now - self._counted_at) * self._rate)
+
     def give(self, more: float) -> None:
         """Let it happen so many times more, up to the burst."""
         self._left = min(self._burst, self._left + more)

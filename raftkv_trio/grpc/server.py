@@ -5,7 +5,8 @@
 - A call's handler is cancelled when the client resets the call or goes away, or its deadline passes.
 - What waits for the client to read is bounded: calls are not begun while too much of it waits, streaming
   handlers wait, and beyond `max_queue_bytes` the connection ends. A single response so large is refused.
-- A host is refused so many calls a second; then its connections are read more slowly.
+- A host is refused so many calls a second; then its connections are read more slowly. What a connection still
+  owes when it ends, for refused calls and for frames that do nothing, its host pays with the next one.
 - Every wait for the client has a deadline: for the rest of a frame, of a request, and for a client that does
   not read. For the next request see `idle_for_long`.
 """
@@ -24,6 +25,7 @@ from raftkv_trio.grpc.frames import ConnectionFault, ErrorCode
 from raftkv_trio.grpc.limits import Limits
 from raftkv_trio.grpc.rpc import Code, Method, RpcError, too_large_to_send
 from raftkv_trio.grpc.server_end import Call, Load, ServerEnd
+from raftkv_trio.lingering import linger
 from raftkv_trio.pace import Pace
 from raftkv_trio.sync import Wakeup
 from raftkv_trio.tcp_stream import GONE, TcpStream
@@ -34,10 +36,10 @@ READ_BYTES = 32 * 1024
 SEND_CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
 #: How much of a streaming call may wait for the client before its handler waits too.
 SEND_AHEAD_BYTES = 64 * 1024
-LINGER_S = 1.0
-LINGER_BYTES = 4 * 1024 * 1024
 #: So often in `send_timeout_s` it is looked for responses that do not go on.
 SWEEPS = 4
+#: About so many frames that do nothing cost as much as a refused call.
+FRAMES_A_TURN = 16
 MAX_PARKED_TASKS = 512  # of all connections of a server
 #: With these a client is told that it asks for what it cannot have, whatever is stored.
 REFUSALS = frozenset((Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED))
@@ -59,6 +61,9 @@ class GrpcConnection:
         load: shared by all connections of a server.
         refusals: the pace at which the client's host is refused something; None: at any.
         stopped_text: what calls are told that a stop ends.
+
+    Attributes:
+        was_of_use: whether a call has ended on it with something that is no refusal.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class GrpcConnection:
         self._refusals = refusals
         self._stopped_text = stopped_text
         self._end = ServerEnd(methods, limits, trio.current_time, self._load)
+        self.was_of_use = False
         # Cancelled when no more is to be read. Its deadline is that of what the client is waited for.
         self._reading = trio.CancelScope()
         self._is_over = False
@@ -93,7 +99,9 @@ class GrpcConnection:
         self._sweep_at: float | None = None  # when these are looked at again; None: none waits
         self._counted_bytes = 0  # of this connection, in the load's count of what is queued
         self._to_write = Wakeup()
-        self._room = trio.lowlevel.ParkingLot()  # streaming handlers that have too much to be sent
+        # Streaming handlers that wait until the socket has taken more. For its own window each waits alone:
+        # one that grows by a byte must not cost a look at each stream.
+        self._room = trio.lowlevel.ParkingLot()
         self._parked: list[_Worker] = []
         self._waiting: deque[Call] = deque()  # calls that are not begun yet
         self._nursery: trio.Nursery | None = None
@@ -128,6 +136,8 @@ class GrpcConnection:
             self._end.drop_all()
             self._count_queue(0)
             self._stream.close()
+            if self._refusals is not None:
+                self._refusals().charge(self._end.refused + self._end.unpaid_frames() / FRAMES_A_TURN)
 
     def stop(self) -> None:
         """Take no more calls; streaming ones end at once, and the connection with the last one.
@@ -184,11 +194,11 @@ class GrpcConnection:
 
     async def _wait_turn(self) -> None:
         """Read on when the client's host may be refused something again."""
-        refused, self._end.refused = self._end.refused, 0
-        if self._refusals is not None:
-            for _ in range(refused):
-                if not self._refusals().take_turn():
-                    await self._refusals().wait_turn()
+        end = self._end
+        while end.refused > 0:
+            if self._refusals is not None and not self._refusals().take_turn():
+                await self._refusals().wait_turn()
+            end.refused -= 1
 
     def _take(self, data: bytes) -> None:
         end = self._end
@@ -300,7 +310,8 @@ class GrpcConnection:
                 self._is_writing = False
             if self._counted_bytes:
                 self._count_queue(end.output_bytes + end.unsent_bytes)
-            self._room.unpark_all()
+            if end.output_bytes <= self._limits.soft_queue_bytes:
+                self._room.unpark_all()
             if self._waiting:
                 self._begin_waiting()
             if end.is_stopping and not end.streams:
@@ -338,13 +349,9 @@ class GrpcConnection:
                     await self._stream.send_all(end.take_output())
             if scope.cancelled_caught:
                 return
-            with trio.move_on_after(LINGER_S):
-                await self._stream.send_eof()
-                received = 0
-                while received < LINGER_BYTES and (data := await self._stream.receive_some(READ_BYTES)):
-                    received += len(data)
         except GONE:
-            pass  # whom there is nothing more to tell
+            return  # whom there is nothing more to tell
+        await linger(self._stream, self._refusals)
 
     def _cut_off(self) -> None:
         """Tell the calls that are still in progress that the server stops; wait for nothing."""
@@ -432,26 +439,33 @@ class GrpcConnection:
             scope.deadline = call.deadline
             if scope.cancel_called:  # it has passed already: nothing is begun, and the scope is used up
                 return
+        content_bytes = call.held_bytes
         try:
             try:
                 request = method.request.FromString(call.messages.popleft())
             except Exception as error:
-                end.refused += 1
+                end.count_refused(content_bytes)
                 raise RpcError(Code.INTERNAL, f"grpc: error unmarshalling request: {error}") from error
             response = await method.handler(request, call.metadata)
             content = response if type(response) is bytes else response.SerializeToString()
             self._check_response(len(content))
             end.respond(call, content)
+            self.was_of_use = True
         except RpcError as error:
             end.finish(call, error.code, error.text)
-            if error.code in REFUSALS:
-                end.refused += 1
+            self._note_error(error.code, content_bytes)
         except Exception:
             self._note_bug(call)
         finally:
             call.cancel = None
         if call.deadline != inf:
             scope.deadline = inf
+
+    def _note_error(self, code: Code, content_bytes: int = 0) -> None:
+        if code in REFUSALS:
+            self._end.count_refused(content_bytes)
+        else:
+            self.was_of_use = True
 
     def _check_response(self, size: int) -> None:
         """Raise RpcError for a response that is too large to be queued, as grpc-go does.
@@ -465,13 +479,16 @@ class GrpcConnection:
         end, code, text = self._end, Code.OK, ""
         if not call.is_local_open:
             return  # it was reset meanwhile
-        requests = _Requests(call, end, self._flush)
+        requests, room = _Requests(call, end, self._flush), trio.lowlevel.ParkingLot()
+        call.on_room = room.unpark_all
         with trio.CancelScope(deadline=call.deadline) as scope:
             call.cancel = scope.cancel
             try:
-                await call.method.handler(requests, call.metadata, partial(self._send_message, call))
+                await call.method.handler(requests, call.metadata, partial(self._send_message, call, room))
+                self.was_of_use = True
             except RpcError as error:
                 code, text = error.code, error.text
+                self._note_error(code)
             except Exception:
                 self._note_bug(call)
         call.cancel = call.on_message = call.on_room = None
@@ -482,17 +499,20 @@ class GrpcConnection:
         end.finish(call, code, text)
         self._after_call()
 
-    async def _send_message(self, call: Call, message: Any) -> None:
+    async def _send_message(self, call: Call, room: trio.lowlevel.ParkingLot, message: Any) -> None:
         """Send one message of a streaming call, once the client has read enough of those before.
 
         Cancellation sends nothing.
         """
         end = self._end
         await trio.lowlevel.checkpoint_if_cancelled()
-        call.on_room = self._room.unpark_all
         while call.unsent_bytes >= SEND_AHEAD_BYTES or end.output_bytes > self._limits.soft_queue_bytes:
-            self._flush()
-            await self._room.park()
+            if end.output:
+                self._flush()
+            if call.unsent_bytes >= SEND_AHEAD_BYTES:
+                await room.park()
+            else:
+                await self._room.park()
         end.send_message(call, message if type(message) is bytes else message.SerializeToString())
         self._check_queue()
         self._flush()
@@ -574,6 +594,8 @@ class _Requests:
         await trio.lowlevel.checkpoint_if_cancelled()
         while (data := self._end.take_message(call)) is None:
             if not call.is_remote_open:
+                # The call may have been dropped after a message had woken this task: that is no good end.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 raise StopAsyncIteration
             await self._arrived.wait()
         if self._end.output:  # more window for the client

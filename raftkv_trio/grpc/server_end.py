@@ -28,6 +28,8 @@ from raftkv_trio.grpc.limits import Limits
 from raftkv_trio.grpc.messages import IDENTITY, PREFIX, PREFIX_BYTES, MessageReader, no_decompressor
 from raftkv_trio.grpc.rpc import Code, Metadata, Method, RpcError
 
+#: A refused call costs a turn, and another one for each KiB of its message, up to so many bytes.
+PRICED_BYTES = 16 * 1024
 _START = frames.head(frames.HEADERS, frames.END_HEADERS, 0, len(RESPONSE_HEAD))[:5]
 _END = frames.head(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 0, len(TRAILERS_OK))[:5]
 # A whole response but for its message: a head, the head of a DATA frame, and that of the message.
@@ -105,7 +107,8 @@ class ServerEnd(Endpoint[Call]):
         ready: calls whose handlers can begin; who takes them empties it.
         arriving: unary calls whose requests have not arrived wholly; the oldest first.
         is_stopping: whether the client was told to make no more calls here.
-        refused: how many calls were refused, or broke a rule, without a handler; who paces them resets it.
+        refused: how many turns are to be taken for calls that were refused, or broke a rule; who takes a turn
+            counts it down.
     """
 
     def __init__(
@@ -124,9 +127,18 @@ class ServerEnd(Endpoint[Call]):
         self._load = Load() if load is None else load
         self._preface = bytearray()
         self._has_preface = False
+        self._abandoned = 0
         self._last_seen_id = 0  # also of streams that GOAWAY has excluded
         self._heads = HeadDecoder(limits.max_head_bytes, read_request_head)
         self._introduce({frames.MAX_CONCURRENT_STREAMS: limits.max_streams})
+
+    def count_refused(self, content_bytes: int = 0) -> None:
+        """Note that a call was refused, after so many bytes of its content were received."""
+        self.refused += 1 + min(content_bytes, PRICED_BYTES) // 1024
+
+    def unpaid_frames(self) -> float:
+        """The same with the heads of calls whose requests had not arrived when the connection was over."""
+        return super().unpaid_frames() + self._abandoned
 
     # ------------------------------------------------------------ what arrives
 
@@ -206,7 +218,7 @@ class ServerEnd(Endpoint[Call]):
 
     def _refuse(self, stream_id: int, refusal: HeadRefusal, *, ends: bool) -> None:
         """Answer a request that no method serves, and forget it."""
-        self.refused += 1
+        self.count_refused()
         self._send(self._head_frame(frames.END_STREAM, stream_id, refusal.block))
         if not ends:
             self._send(frames.reset(stream_id, ErrorCode.NO_ERROR))
@@ -267,13 +279,13 @@ class ServerEnd(Endpoint[Call]):
 
     def _give_up(self, call: Call, error: RpcError) -> None:
         """End a call, whose handler may have begun."""
-        self.refused += 1
+        self.count_refused(call.held_bytes)
         self.finish(call, error.code, error.text)
         if call.cancel is not None:
             call.cancel()
 
     def _fail_stream(self, fault: StreamFault) -> None:
-        self.refused += 1
+        self.count_refused()
         super()._fail_stream(fault)
 
     def _on_stream_reset(self, stream: Call, code: int) -> None:
@@ -289,6 +301,7 @@ class ServerEnd(Endpoint[Call]):
 
     def drop_all(self) -> None:
         """Forget all calls, and cancel their handlers: the connection is over."""
+        self._abandoned += len(self.arriving)
         for call in list(self.streams.values()):
             self._drop(call)
             if call.cancel is not None:

@@ -7,7 +7,8 @@
   which is refused for its head is refused before the client sends anything (RFC 9110, section 10.1.1).
 - Pipelined requests that have arrived together are answered in one write, unless one has to wait.
 - A refusal waits for its turn: a host is told so many a second, so that one which asks again and again for
-  what it cannot have keeps the node from nothing else.
+  what it cannot have keeps the node from nothing else. A host that has had all its turns for now waits with
+  new connections too, before anything is read from them: else it could go on by coming again.
 - A connection that is closed while the client sends is first closed in one direction and read from for a
   while, so that the last response arrives (RFC 9112, section 9.6).
 """
@@ -35,6 +36,7 @@ from raftkv_trio.http.messages import (
 )
 from raftkv_trio.http.parser import RequestParser
 from raftkv_trio.http.streamed_content import StreamedContent
+from raftkv_trio.lingering import linger
 from raftkv_trio.pace import Pace
 from raftkv_trio.tcp_stream import GONE, TcpStream
 from raftkv_trio.tls.stream import TlsFailed, TlsStream
@@ -46,8 +48,11 @@ READ_BYTES = 16 * 1024  # of content; a connection may hold this several times o
 READ_HEAD_BYTES = 4 * 1024
 SEND_CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
 ANSWERS_A_TURN = 16  # without a wait between them; then the other tasks are let in, which may be heartbeats
-LINGER_S = 1.0
-LINGER_BYTES = 4 * 1024 * 1024
+#: A refused request costs a turn, and another one for each KiB of it, up to so many bytes. To read what is
+#: refused in the end takes time, most of it for JSON with escapes (`EXACT_CHARACTERS` in etcd/json/text.py).
+PRICED_BYTES = 16 * 1024
+#: What a connection costs that had no answers but refusals. Little, since idle ones may end by the hundred.
+USELESS_TURNS = 0.25
 #: With these a client is told that it asks for what it cannot have, whatever is stored.
 REFUSALS = frozenset(
     {
@@ -78,7 +83,13 @@ _SLOW_HEAD = Refusal(
 
 
 class OtherProtocol(Protocol):
-    """A connection that goes on with another protocol; the methods are those of `Connection`."""
+    """A connection that goes on with another protocol; the methods are those of `Connection`.
+
+    Attributes:
+        was_of_use: whether anything was answered on it that is no refusal.
+    """
+
+    was_of_use: bool
 
     async def run(self) -> None:
         """Serve the client until one side ends. Cancellation gives up what is in progress."""
@@ -143,6 +154,9 @@ class Connection:
         self._is_idle = True  # no request is in progress; it may be dropped
         self._stops = False  # the response in progress is the last one
         self._receives_head = False
+        self._received_bytes = 0  # since the response before
+        self._was_of_use = False  # something was answered that is no refusal
+        self._price = 0.0  # in turns, if it ends without having been of use
         self._has_ended = False  # the client sends no more
         self._held: list[bytes] = []  # answers that may leave together with the next one
         self._held_bytes = 0
@@ -161,6 +175,8 @@ class Connection:
         """
         try:
             with self._lifetime:
+                if not await self._is_let_in():
+                    return
                 if not isinstance(self._stream, TlsStream) or await self._is_secured(self._stream):
                     if self._http_2 is not None:
                         self._successor = await self._choose_protocol(self._http_2)
@@ -177,6 +193,8 @@ class Connection:
                     await self._linger()
         finally:
             self._stream.close()
+            if not (self._was_of_use if self._successor is None else self._successor.was_of_use):
+                self._refusals().charge(self._price)
 
     def stop(self) -> None:
         """Take no more requests; drop the connection at once if it is idle.
@@ -196,6 +214,19 @@ class Connection:
             self._successor.idle_for_long()
         elif not self._receives_head:
             self._lifetime.cancel()
+
+    async def _is_let_in(self) -> bool:
+        """Wait for a turn if the host has had all of them for now; False if the client has gone meanwhile.
+
+        One that has only ended what it sends counts as gone too. Nothing of its request was done then.
+        """
+        pace = self._refusals()
+        if pace.is_spent:
+            if not await pace.wait_turn_unless(self._stream.has_ended):
+                return False
+        else:
+            self._price = USELESS_TURNS
+        return True
 
     async def _is_secured(self, stream: TlsStream) -> bool:
         """Make the TLS handshake; False if it fails, or the connection is dropped meanwhile."""
@@ -292,6 +323,7 @@ class Connection:
         except GONE:
             data = b""
         if data:
+            self._received_bytes += len(data)
             self._parser.feed(data)
         else:
             self._has_ended = True
@@ -382,15 +414,19 @@ class Connection:
         else one host could keep its places taken with refusals. So it may give way to others, and a stop
         drops it at once.
         """
-        if status not in REFUSALS or self._refusals().take_turn():
+        received, self._received_bytes = self._received_bytes, 0
+        if status not in REFUSALS:
+            self._was_of_use = True
             return
-        await self.send_held()
-        was_idle = self._is_idle
-        if not was_idle:
-            self._set_idle(True)
-        await self._refusals().wait_turn()
-        if not was_idle:
-            await self._begin_work()
+        if not self._refusals().take_turn():
+            await self.send_held()
+            was_idle = self._is_idle
+            if not was_idle:
+                self._set_idle(True)
+            await self._refusals().wait_turn()
+            if not was_idle:
+                await self._begin_work()
+        self._refusals().charge(min(received, PRICED_BYTES) // 1024)
 
     async def send_held(self) -> None:
         """Send the answers that were held back; called before a wait."""
@@ -433,13 +469,9 @@ class Connection:
         """Let a client that still sends read our last response before its connection is reset."""
         parser, stream = self._parser, self._stream
         is_sending = parser.is_in_request or parser.failure or parser.requests
-        with trio.move_on_after(LINGER_S):
-            try:
-                if self._has_ended or not (is_sending or stream.receive_now(READ_BYTES)):
-                    return
-                await stream.send_eof()
-                received = 0
-                while received < LINGER_BYTES and (data := await stream.receive_some(READ_BYTES)):
-                    received += len(data)
-            except GONE:
+        try:
+            if self._has_ended or not (is_sending or stream.receive_now(READ_BYTES)):
                 return
+        except GONE:
+            return
+        await linger(stream, self._refusals)

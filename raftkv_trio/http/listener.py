@@ -16,9 +16,10 @@ from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.foreign_text import LimitedLog
 from raftkv_trio.http.app_exchange import AppServer
-from raftkv_trio.http.client_connection import READ_BYTES, Connection, Http2
+from raftkv_trio.http.client_connection import Connection, Http2
 from raftkv_trio.http.messages import Refusal, Service, encode_refusal
 from raftkv_trio.http.places import Places
+from raftkv_trio.lingering import linger
 from raftkv_trio.pace import Paces
 from raftkv_trio.tcp_stream import TcpStream
 from raftkv_trio.tls.credentials import Credentials
@@ -240,7 +241,7 @@ class _Server:
         )
         if not self._places.take(connection, address, shakes_hands=self._tls is not None):
             self._count_refused(HTTPStatus.SERVICE_UNAVAILABLE)
-            await self._turn_away(stream)
+            await self._turn_away(stream, address)
             return
         try:
             if self._stopping.is_set():  # it was accepted at the very moment of the stop
@@ -253,7 +254,7 @@ class _Server:
         finally:
             self._places.leave(connection)
 
-    async def _turn_away(self, stream: TcpStream) -> None:
+    async def _turn_away(self, stream: TcpStream, address: str) -> None:
         refusal = Refusal(
             HTTPStatus.SERVICE_UNAVAILABLE,
             f"Too many connections: this node serves {self._config.max_connections} clients, and one host"
@@ -264,12 +265,8 @@ class _Server:
             with trio.move_on_after(TURNED_AWAY_S):
                 if self._turned_away <= MAX_TURNED_AWAY or not isinstance(stream, TlsStream):
                     await stream.send_all(b"".join(encode_refusal(refusal)))
-                # A close with an unread request resets the connection, and the client may then see the reset
-                # instead of the answer (RFC 9112, section 9.6).
                 if self._turned_away <= MAX_TURNED_AWAY:
-                    await stream.send_eof()
-                    while await stream.receive_some(READ_BYTES):
-                        pass
+                    await linger(stream, partial(self._refusals.of, host_of(address)))
         except trio.BrokenResourceError:
             pass  # the client is gone already
         finally:

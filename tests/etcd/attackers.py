@@ -11,7 +11,7 @@ from tests.grpc.ends import data, head, message
 
 HELLO = PREFACE + frames.settings({})
 PUT = b"/etcdserverpb.KV/Put"
-JSON = b"POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
+JSON = b"POST /v3/kv/put HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%b"
 
 
 def settings() -> Iterator[bytes]:
@@ -70,8 +70,77 @@ def nested() -> Iterator[bytes]:
         yield JSON % (len(content), content)
 
 
+def escapes() -> Iterator[bytes]:
+    """JSON with an escape, which takes a slower parser, and with many members."""
+    content = b'{"\\u0061":1,' + b'"a":1,' * 2500
+    while True:
+        yield JSON % (len(content), content)
+
+
+def unknown_hosts() -> Iterator[bytes]:
+    """Requests that are refused for their heads, with content that goes on and on."""
+    while True:
+        yield (JSON % (10**6, bytes(10**6))).replace(b"127.0.0.1", b"x")
+
+
+def windows() -> Iterator[bytes]:
+    """SETTINGS that change the windows of a thousand streams, many times in each frame."""
+    calls = b"".join(head(stream, path=PUT) for stream in range(1, 2000, 2))
+    change = frames.settings({frames.INITIAL_WINDOW_SIZE: 65535})[9:]
+    yield HELLO + calls
+    while True:
+        yield frames.frame(frames.SETTINGS, 0, 0, change * 2500)
+
+
+def greetings() -> Iterator[bytes]:
+    """Connections of HTTP/2 that ask for nothing."""
+    yield HELLO
+
+
+def no_requests() -> Iterator[bytes]:
+    """Connections that begin with what is no request."""
+    yield b"\0" * 100
+
+
+def connections() -> Iterator[bytes]:
+    """Connections that say nothing."""
+    return iter(())
+
+
+def large_bodies() -> Iterator[bytes]:
+    """Large messages that are none, on connections with wide windows."""
+    whole = message(b"\xff" * 60_000)
+    pieces = [whole[at : at + 16384] for at in range(0, len(whole), 16384)]
+    yield HELLO
+    for stream in count(1, 2):
+        yield head(stream, path=PUT) + b"".join(data(piece, stream, ends=False) for piece in pieces)
+
+
+def one_call() -> Iterator[bytes]:
+    """Connections on which one call is refused."""
+    yield HELLO + head(1, path=b"/no/Method", ends=True)
+
+
 ATTACKS: dict[str, Callable[[], Iterator[bytes]]] = {
-    attack.__name__: attack for attack in (settings, pings, resets, streams, heads, bodies, json, nested)
+    attack.__name__: attack
+    for attack in (
+        settings,
+        pings,
+        resets,
+        streams,
+        heads,
+        bodies,
+        json,
+        nested,
+        escapes,
+        unknown_hosts,
+        windows,
+        greetings,
+        no_requests,
+        connections,
+        large_bodies,
+        one_call,
+    )
 }
 
 

@@ -373,6 +373,25 @@ def test_a_window_of_one_byte_with_many_streams(initial_window: int, monkeypatch
     assert looks <= 200, looks
 
 
+def test_a_setting_that_is_changed_many_times_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of changes in a frame the last one counts: each would cost a look at all streams."""
+    talk = Talk()
+    talk.say(head(path=STREAM_PATH))
+    (call,) = talk.end.ready
+    changes = list[int]()
+    change_initial_window = talk.end._change_initial_window
+
+    def change(value: int) -> None:
+        changes.append(value)
+        change_initial_window(value)
+
+    monkeypatch.setattr(talk.end, "_change_initial_window", change)
+    payload = b"".join(settings({frames.INITIAL_WINDOW_SIZE: value})[9:] for value in range(2000))
+    assert went_away(talk.say(frame(SETTINGS, 0, 0, payload))) is None
+    assert changes == [1999]
+    assert call.send_window == 1999
+
+
 def test_a_window_that_shrinks_below_zero() -> None:
     """Nothing leaves until the client has made up for it (RFC 9113, section 6.9.2)."""
     talk = Talk()

@@ -3,14 +3,24 @@
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent import futures
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from raftkv_trio.grpc import CallLost, CallNotExecuted, Channel, Code, Limits, RpcError, frames, open_channel
+from raftkv_trio.grpc import (
+    CallLost,
+    CallNotExecuted,
+    Channel,
+    ClientStream,
+    Code,
+    Limits,
+    RpcError,
+    frames,
+    open_channel,
+)
 from raftkv_trio.grpc.frames import ErrorCode
 from raftkv_trio.tcp_stream import TcpStream
 from tests.grpc.serving import NO_GRPCIO, Served, open_echo
@@ -74,6 +84,38 @@ async def test_many_calls_at_once() -> None:
             assert channel.calls == 50
             served.service.gate.set()
         assert sorted(answers) == list(range(300))
+
+
+async def send_for_ever(stream: ClientStream) -> None:
+    """Send until the call has ended, which a sender is told by a receive."""
+    while not stream._call.has_ended:
+        await stream.send(bytes(1000))
+
+
+async def test_a_sender_that_waits_costs_nothing() -> None:
+    """While the server takes no message, no task runs; other calls on the connection change nothing."""
+    async with open_pair() as (channel, served), trio.open_nursery() as nursery, AsyncExitStack() as calls:
+        for _ in range(3):
+            stream = await calls.enter_async_context(channel.stream("/test.Echo/Hang"))
+            nursery.start_soon(send_for_ever, stream)
+        with trio.fail_after(10):
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(served.service.begun) == 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_sender_that_waits_is_woken_by_the_end_of_its_call() -> None:
+    """The server ends the call, and the connection goes on."""
+    async with open_pair() as (channel, served), trio.open_nursery() as nursery:
+        nursery.start_soon(channel.call, "/test.Echo/Wait", b"")
+        async with channel.stream("/test.Echo/Hang") as stream:
+            with trio.fail_after(10):
+                async with trio.open_nursery() as sending:
+                    sending.start_soon(send_for_ever, stream)
+                    await trio.testing.wait_all_tasks_blocked(0.05)
+                    served.connections[0].stop()  # streams end; the unary call goes on
+        assert not channel.ended.is_set()
+        served.service.gate.set()
 
 
 async def test_streams() -> None:

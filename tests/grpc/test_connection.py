@@ -125,6 +125,50 @@ def code_of(heard: list[frames.Frame]) -> int:
     return frames.read_go_away(payload)[1]
 
 
+# ---------------------------------------------------------------- streams that wait
+
+
+@pytest.mark.parametrize("begins_with", [PREFACE + settings({frames.INITIAL_WINDOW_SIZE: 0}), WIDE])
+async def test_a_stream_that_waits_for_its_client_costs_nothing(begins_with: bytes) -> None:
+    """Whether for a window or for the socket: no task runs until the client reads."""
+    call = head(path=b"/test.Echo/Count") + data(message(b"100000"))
+    async with wired(limits(), buffer_bytes=4096, first_bytes=begins_with + call) as wire:
+        with trio.fail_after(10):
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        assert wire.connection.tasks == 3
+
+
+class Steps(trio.abc.Instrument):
+    """Counts how often a task runs."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+async def test_a_window_that_grows_wakes_the_stream_that_waits_for_it() -> None:
+    """And none of the many others."""
+    narrow = PREFACE + settings({frames.INITIAL_WINDOW_SIZE: 0})
+    calls = b"".join(
+        head(stream_id, path=b"/test.Echo/Count") + data(message(b"100000"), stream_id)
+        for stream_id in range(1, 401, 2)
+    )
+    async with wired(limits(), first_bytes=narrow + calls) as wire:
+        steps = Steps()
+        with trio.fail_after(30):
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            trio.lowlevel.add_instrument(steps)
+            await wire.say(frames.window_update(1, 2000))
+            while len((await wire.hear(DATA))[3]) < 900:
+                pass
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            trio.lowlevel.remove_instrument(steps)
+        assert wire.connection.tasks == 202
+    assert steps.count < 50, steps.count
+
+
 # ---------------------------------------------------------------- deadlines
 
 
@@ -302,6 +346,36 @@ async def test_refusals_have_a_pace() -> None:
         assert trio.current_time() - begun_at > 0.4
 
 
+PINGS = frames.ping(b"12345678") * 1000
+HEADS = b"".join(head(stream_id) for stream_id in range(1, 401, 2))
+REFUSED = b"".join(head(stream_id, path=b"/no/such", ends=True) for stream_id in range(1, 401, 2))
+
+
+@pytest.mark.parametrize("said", [PINGS, HEADS, REFUSED], ids=["pings", "heads", "refused"])
+async def test_what_a_connection_owes_its_host_pays(said: bytes) -> None:
+    """A client that is cut off, or goes, with frames that did nothing, does not begin anew with the next."""
+    pace = Pace(TrioClock(), 0.001, 10)
+    async with wired(limits(), pace=pace) as wire:
+        await wire.say(BEGIN, said)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await wire.stream.aclose()
+    assert pace.is_spent
+
+
+async def test_who_is_served_owes_nothing() -> None:
+    """Also with some PINGs, a call that is cancelled, and one for which the client does not wait."""
+    pace = Pace(TrioClock(), 0.001, 10)
+    async with wired(limits(), pace=pace) as wire:
+        await wire.say(BEGIN, *(request(stream_id) for stream_id in range(1, 401, 2)))
+        for _ in range(200):
+            await wire.hear(DATA)
+        await wire.say(PINGS[:170], head(401), frames.reset(401, ErrorCode.CANCEL), request(403))
+        await wire.stream.aclose()
+        await wire.ended.wait()
+        assert wire.connection.was_of_use
+    assert not pace.is_spent
+
+
 # ---------------------------------------------------------------- idle, and the end
 
 
@@ -369,6 +443,16 @@ async def test_a_handler_of_a_stream_that_fails(caplog: pytest.LogCaptureFixture
         assert "/test.Echo/Count" in caplog.text
         await wire.say(request(3))
         assert (await wire.hear(DATA))[2] == 3
+
+
+async def test_a_stream_that_is_reset_behind_a_message(caplog: pytest.LogCaptureFixture) -> None:
+    """Its handler is cancelled; it is not told that the client's messages have ended well."""
+    async with wired(limits()) as wire:
+        await wire.say(BEGIN, head(path=b"/test.Echo/Count"))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        await wire.say(data(message(b"7"), ends=False), frames.reset(1, ErrorCode.CANCEL), request(3))
+        assert (await wire.hear(DATA))[2] == 3
+        assert not caplog.records
 
 
 async def test_a_fault_while_a_response_is_being_sent() -> None:

@@ -143,7 +143,6 @@ async def test_a_stream_that_fails_after_its_messages() -> None:
         assert await client.do(read) == (7, "seven")
 
 
-@pytest.mark.long  # it takes 0.6 to 50 s, and why is not known yet
 async def test_a_stream_that_nobody_reads_holds_up_nothing() -> None:
     """While one stream waits for its reader, others go on; and then it goes on too."""
 

@@ -25,6 +25,7 @@ class Successor:
     def __init__(self, first: bytes) -> None:
         self.first = first
         self.told: list[str] = []
+        self.was_of_use = True
 
     async def run(self) -> None:
         self.told.append("run")

@@ -7,8 +7,10 @@ import pytest
 import trio
 
 from raftkv_trio.config import RestConfig
-from raftkv_trio.http import Request, Response, plain
+from raftkv_trio.http import Request, Response, listener, plain
 from raftkv_trio.http.listener import REFUSALS_BURST, REFUSALS_RATE
+from raftkv_trio.pace import Pace, Paces
+from raftkv_trio.world import TrioClock
 from tests.http.services import HEAD, Opened, ScriptedService, get, octets, open_service
 from tests.rest.serving import Wire
 
@@ -70,6 +72,61 @@ async def test_new_connections_do_not_help(request_bytes: bytes) -> None:
                 await wire.send(request_bytes)
                 assert (await wire.answer()).status in (400, 403)
         assert trio.current_time() - began_at >= 0.9 * WAITING / REFUSALS_RATE
+
+
+async def test_a_host_that_has_had_all_its_turns_waits_with_new_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing of these is read meanwhile. Its connections that are of use go on, and no other host waits."""
+    monkeypatch.setattr(listener, "REFUSALS_RATE", 0.001)
+    monkeypatch.setattr(listener, "REFUSALS_BURST", 0)
+    service = ScriptedService(answer)
+    async with open_service(service) as opened, opened.connect() as known:
+        assert (await known.ask(b"GET /good")).status == 200
+        async with opened.connect() as refused:
+            assert (await refused.ask(b"GET /refused")).status == 403
+        async with opened.connect() as new:
+            await new.send(get(b"/new"))
+            stream = await trio.open_tcp_stream("127.0.0.1", opened.port, local_address="127.0.0.2")
+            async with stream:
+                assert (await Wire(stream).ask(b"GET /good")).status == 200
+            for _ in range(20):
+                assert (await known.ask(b"GET /good")).status == 200
+            assert b"/new" not in service.begun
+
+
+async def test_connections_that_have_ended_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that has had all its turns takes none for a connection whose client has gone."""
+    pace = Pace(TrioClock(), rate=10, burst=0)
+    monkeypatch.setattr(Paces, "of", lambda paces, host: pace)
+    service = ScriptedService(answer)
+    async with open_service(service) as opened:
+        for _ in range(200):
+            if pace._paid_at - trio.current_time() < 0.5:
+                pace.charge(10)
+            async with opened.connect() as gone:
+                await gone.send(get(b"/gone"))
+        async with opened.connect() as new:
+            assert (await new.ask(b"GET /good")).status == 200
+        assert service.begun.count(b"/gone") < 50
+
+
+async def test_content_that_was_read_has_its_price() -> None:
+    """A refusal after 16 KiB of content costs seventeen turns."""
+
+    async def read_and_refuse(request: Request) -> Response:
+        while await request.part() is not None:
+            pass
+        return plain(HTTPStatus.BAD_REQUEST, "no")
+
+    count, size = 30, 16 * 1024
+    turns = 17 * (count - 1) - REFUSALS_BURST
+    async with open_service(ScriptedService(read_and_refuse)) as opened, opened.connect() as wire:
+        began_at = trio.current_time()
+        for _ in range(count):
+            await wire.send(b"PUT /" + HEAD + b"Content-Length: %d\r\n\r\n" % size + bytes(size))
+            assert (await wire.answer()).status == 400
+        assert trio.current_time() - began_at >= 0.9 * turns / REFUSALS_RATE
 
 
 async def test_what_was_answered_before_does_not_wait() -> None:
