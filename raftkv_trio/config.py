@@ -374,12 +374,41 @@ class CompactionConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchConfig:
+    """What watches may cost, and when their clients hear of progress.
+
+    Attributes:
+        max_stream_bytes: how much may wait for the client of one stream; its watchers then leave the events
+            in the history, and read them there when the client has taken half of it.
+        max_queued_bytes: the same of all streams together.
+        max_watcher_bytes: of all watchers; each counts as 1 KiB and its key and range end.
+        progress_interval_s: how often a watcher without events is told the revision, if it wants that.
+        no_leader_s: a stream that needs a leader is ended when there has been none for so long.
+    """
+
+    max_stream_bytes: int = 1024 * 1024
+    max_queued_bytes: int = 64 * 1024 * 1024
+    max_watcher_bytes: int = 256 * 1024 * 1024
+    progress_interval_s: float = 600.0
+    no_leader_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_stream_bytes", "max_queued_bytes", "max_watcher_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`{name}` must be at least 1")
+        for name in ("progress_interval_s", "no_leader_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"`{name}` must be a positive number of seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """The configuration of a server: a node with the key-value store, and its APIs for clients.
 
     Attributes:
         etcd_port: where etcd's API is served, at the host of `rest`; None: nowhere.
         compaction: what is kept of the store's history.
+        watch: the bounds of watches.
         tls: of the port for clients; None: it speaks without TLS.
         peer_tls: of the connections between members; None: they speak without TLS.
         insecure: whether other hosts may reach the REST API without TLS.
@@ -389,6 +418,7 @@ class ServerConfig:
     rest: RestConfig = field(default_factory=RestConfig)
     etcd_port: int | None = None
     compaction: CompactionConfig = field(default_factory=CompactionConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     tls: ClientTls | None = None
     peer_tls: PeerTls | None = None
     insecure: bool = False

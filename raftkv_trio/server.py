@@ -74,7 +74,8 @@ async def _serve(
         config = replace(config, node=replace(config.node, client_url=client_url, etcd_url=etcd_url))
         node = await _start_node(node_nursery, config, store, ports, security.world)
         async with trio.open_nursery() as api_nursery:
-            replicated = ReplicatedStore(node, store, config.rest)
+            replicated = ReplicatedStore(node, store, config.rest, config.watch)
+            api_nursery.start_soon(replicated.watches.run)
             api_nursery.start_soon(keep_compacting, replicated, config.compaction)
             port = await _serve_apis(api_nursery, replicated, config, ports, security)
             _log_start(config)
@@ -116,7 +117,7 @@ async def _serve_apis(
         nursery.start_soon(serve_probes, OnlyProbes(service), *ports.probes)
     if ports.etcd is not None:
         etcd_config, listeners = ports.etcd
-        etcd = EtcdPort(replicated, etcd_config, service.hosts, service.requests.answered)
+        etcd = EtcdPort(replicated, etcd_config, config.watch, service.hosts, service.requests.answered)
         serve_etcd = partial(
             serve_http,
             etcd.gateway,

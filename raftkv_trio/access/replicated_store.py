@@ -4,7 +4,8 @@ import trio
 
 from raftkv_trio.access.full_store import FullStoreLog
 from raftkv_trio.access.waiting import wait_applied, wait_readable
-from raftkv_trio.config import RestConfig
+from raftkv_trio.access.watching import WatchHub
+from raftkv_trio.config import RestConfig, WatchConfig
 from raftkv_trio.errors import RequestIdReused, StoreFull
 from raftkv_trio.kv import OverQuota, RequestReused, ResultForgotten, Store
 from raftkv_trio.node.node import Node
@@ -20,11 +21,15 @@ class ReplicatedStore:
     Attributes:
         node, store: as given. Only the node changes the store.
         quota_bytes: the quota that writes carry into the log; None: they have none.
+        watches: of all APIs; the server runs it.
     """
 
-    def __init__(self, node: Node, store: Store, config: RestConfig) -> None:
+    def __init__(
+        self, node: Node, store: Store, config: RestConfig, watch: WatchConfig | None = None
+    ) -> None:
         self.node = node
         self.store = store
+        self.watches = WatchHub(store, node, watch or WatchConfig())
         self.quota_bytes = config.quota_bytes or None
         self._config = config
         largest = config.max_value_bytes + MAX_KEY_BYTES

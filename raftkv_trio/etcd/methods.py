@@ -5,19 +5,20 @@ from functools import wraps
 from typing import Any
 
 from raftkv_trio.access import ReplicatedStore
-from raftkv_trio.config import RestConfig
+from raftkv_trio.config import RestConfig, WatchConfig
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.etcd.cluster import ClusterHandlers
 from raftkv_trio.etcd.errors import rpc_error_of
 from raftkv_trio.etcd.kv import KvHandlers
 from raftkv_trio.etcd.maintenance import MaintenanceHandlers
+from raftkv_trio.etcd.watch import WatchHandlers
 from raftkv_trio.grpc import Method, RpcError
 from raftkv_trio.schema import rpc_pb2
 
 Handler = Callable[..., Awaitable[Any]]
 
 
-def make_methods(replicated: ReplicatedStore, config: RestConfig) -> dict[str, Method]:
+def make_methods(replicated: ReplicatedStore, config: RestConfig, watch: WatchConfig) -> dict[str, Method]:
     """All methods that are served, by path."""
     kv = KvHandlers(replicated)
     cluster = ClusterHandlers(replicated)
@@ -30,6 +31,7 @@ def make_methods(replicated: ReplicatedStore, config: RestConfig) -> dict[str, M
             "Txn": kv.txn,
             "Compact": kv.compact,
         },
+        "Watch": {"Watch": WatchHandlers(replicated, watch).watch},
         "Cluster": {
             "MemberList": cluster.member_list,
             "MemberAdd": cluster.member_add,

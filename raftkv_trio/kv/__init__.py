@@ -68,7 +68,7 @@ from raftkv_trio.kv.results import (
     ResultForgotten,
     TxnResult,
 )
-from raftkv_trio.kv.store import HISTORY_LEVEL, Store
+from raftkv_trio.kv.store import HISTORY_LEVEL, Observer, Store
 from raftkv_trio.kv.txn import (
     TO_THE_LAST,
     Compact,
@@ -108,6 +108,7 @@ __all__ = [
     "KeyNotFound",
     "KeyValue",
     "LeaseNotFound",
+    "Observer",
     "Operation",
     "OperationResult",
     "OverQuota",

@@ -65,6 +65,8 @@ class History:
         past_count: how many records `past` has.
         past_bytes: their bytes, with that of their keys.
         views: of snapshots that are still being read.
+        compacted_change: the keys that the compacted revision changed, in order; None: not known, after a
+            restart. It is no part of the state.
     """
 
     def __init__(self, compacted_revision: int) -> None:
@@ -76,6 +78,7 @@ class History:
         self.first_revision = max(compacted_revision, EMPTY_REVISION) + 1
         self.past_count = self.past_bytes = 0
         self.views: list[ref[CompactionView]] = []
+        self.compacted_change: tuple[bytes, ...] | None = () if compacted_revision <= EMPTY_REVISION else None
 
     # ------------------------------------------------------------ changes
 
@@ -193,6 +196,7 @@ class History:
             records: the present ones.
         """
         count = max(0, revision + 1 - self.first_revision)
+        self.compacted_change = self.changes_of(revision) if count else ()
         dropped = self.changes[:count]
         del self.changes[:count]
         views = [view for pinned in self.views if (view := pinned()) is not None]

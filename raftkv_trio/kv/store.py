@@ -18,7 +18,7 @@ chooses values in order to make two states collide.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from weakref import ref
 
 from raftkv_trio.errors import CorruptLog, UpgradeNeeded
@@ -68,15 +68,35 @@ class _Path(NamedTuple):
     inner: "tuple[_Path, ...]"
 
 
+class Observer(Protocol):
+    """Follows the revisions of a store, as watches do. It must neither change the store nor raise."""
+
+    def applied(self) -> None:
+        """Commands have been applied; the revision may have risen."""
+        ...
+
+    def compacting(self, revision: int) -> None:
+        """The history up to a revision is about to be compacted, and can be read for the last time."""
+        ...
+
+    def restored(self) -> None:
+        """A snapshot has replaced the state. Called in the thread that restores."""
+        ...
+
+
 class Store:
     """The key-value store, a `StateMachine`. Reads show what is applied so far.
 
     It begins at the highest feature level. A cluster with members of an older release has its stores at
     level 1 (`set_level`), where they are as they were in that release: no history, commands of versions 1 and
     2, snapshots of version 1.
+
+    Attributes:
+        observer: who follows the revisions; None: nobody.
     """
 
     def __init__(self) -> None:
+        self.observer: Observer | None = None
         self._space = Keyspace(History(NEVER_COMPACTED))
         self._requests = RequestWindow()
 
@@ -191,17 +211,29 @@ class Store:
 
         What a revision made of a key, `read` of that revision tells.
 
-        Raises CompactedRevision if `first` is not after the compacted revision, and FutureRevision if `last`
-        is after the store's.
+        Raises CompactedRevision if `first` is before `first_change`, and FutureRevision if `last` is after
+        the store's.
         """
         last = self.revision if last is None else last
         history = self._space.history
-        if history is None or first <= history.compacted_revision:
+        if history is None or first < self.first_change:
             raise CompactedRevision(first, self.compacted_revision)
         if last > self.revision:
             raise FutureRevision(last, self.revision)
+        changes: list[tuple[int, tuple[bytes, ...]]] = []
+        if first < history.first_revision and history.compacted_change and last >= first:
+            changes.append((history.compacted_revision, history.compacted_change))
         first = max(first, history.first_revision)
-        return [(revision, history.changes_of(revision)) for revision in range(first, last + 1)]
+        changes += [(revision, history.changes_of(revision)) for revision in range(first, last + 1)]
+        return changes
+
+    @property
+    def first_change(self) -> int:
+        """The first revision whose changes are known: the compacted one or, after a restart, the next one."""
+        history = self._space.history
+        if history is None:
+            return self.revision + 1
+        return history.compacted_revision + (history.compacted_change is None)
 
     @property
     def state_hash(self) -> str:
@@ -239,7 +271,10 @@ class Store:
 
         Raises UpgradeNeeded for a command of a newer version; those before it are applied.
         """
-        return [self._apply(committed) for committed in batch]
+        results = [self._apply(committed) for committed in batch]
+        if self.observer is not None:
+            self.observer.applied()
+        return results
 
     def snapshot(self) -> Iterator[bytes]:
         """The state at this call, in chunks of about 64 KiB; a larger key-value is a chunk of its own.
@@ -280,6 +315,8 @@ class Store:
             self._space.restore(reader)
             self._requests = reader.requests()
             reader.end(self.state_hash)
+        if self.observer is not None:
+            self.observer.restored()
 
     def verify(self, chunks: Iterable[bytes]) -> None:
         """Raise CorruptLog or UpgradeNeeded unless `restore` would accept these chunks.
@@ -349,6 +386,8 @@ class Store:
 
         It takes time for each change that it passes (`compaction_step`).
         """
+        if self.observer is not None and self.compacted_revision < revision <= self.revision:
+            self.observer.compacting(revision)
         self._space.compact(revision)
         return CompactResult(self.revision)
 

@@ -182,6 +182,13 @@ class Node:
         """Whether a snapshot is replacing the machine's state at this moment, so that nothing may read it."""
         return self._parts.applied.is_restoring
 
+    async def wait_restored(self) -> None:
+        """Return when no restore is under way. Raises NoLeader if the node stops.
+
+        Cancellation leaves nothing behind.
+        """
+        await self._parts.applied.wait(0)
+
     async def transfer_leadership(self, to: int | None = None) -> None:
         """Transfer leadership to voter `to`, or to any active voter; return when that one leads.
 
@@ -313,6 +320,11 @@ class Node:
     def is_leader(self) -> bool:
         """Whether this node leads, as far as it knows; cheaper than `status`."""
         return self._parts.raw.role is StateRole.LEADER
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether this node knows a leader; cheaper than `status`."""
+        return self._parts.raw.leader_id is not None
 
     @property
     def next_free_id(self) -> int:

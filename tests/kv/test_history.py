@@ -265,9 +265,31 @@ def test_the_errors_of_compactions() -> None:
     with pytest.raises(CompactedRevision):
         store.hash_at(1)
     with pytest.raises(CompactedRevision):
-        store.changes(2)
+        store.changes(1)
     with pytest.raises(FutureRevision):
         store.changes(3, 4)
+
+
+def test_what_the_compacted_revision_changed() -> None:
+    """It is told as long as it is known: a watch may begin there, but after a restart it may not."""
+    store = Store()
+    put(store, b"a")
+    put(store, b"b")
+    deleted = delete(store, b"a")
+    put(store, b"a")
+    assert store.first_change == store.compacted_revision == -1
+    for compacted, keys in ((3, (b"b",)), (deleted, (b"a",))):
+        store.compact(compacted)
+        assert store.first_change == compacted
+        assert store.changes(compacted)[0] == (compacted, keys)
+        assert store.changes(compacted, compacted) == [(compacted, keys)]
+        with pytest.raises(CompactedRevision):
+            store.changes(compacted - 1)
+    copy = restored(store)
+    assert copy.first_change == deleted + 1
+    with pytest.raises(CompactedRevision):
+        copy.changes(deleted)
+    assert copy.changes(deleted + 1) == store.changes(deleted + 1)
 
 
 def test_a_compaction_drops_what_no_read_sees() -> None:

@@ -1,0 +1,408 @@
+"""Tells watchers what the store of this node has applied. No quorum is asked, as in etcd.
+
+- A watcher is *synced* if it was told of all revisions that the hub has told. The hub goes from revision to
+  revision and finds in its index who watches what has changed.
+- A watcher is *unsynced* if it begins in the past, or its stream was full when it was to be told something.
+  It keeps nothing but its next revision, and reads the history when its stream has room: many at once, in
+  steps of a thousand changes, until it has caught up.
+- Before a compaction the hub tells all that it is about to drop. An unsynced watcher that it overtakes is
+  told so, and nothing else any more.
+- After a restore from another member's snapshot all watchers are unsynced.
+
+All of it happens between two tasks of the event loop, in turns of a few milliseconds. While a snapshot is
+being restored, in another thread, nothing reads the store.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from time import perf_counter
+from typing import NoReturn, Protocol
+
+import trio
+
+from raftkv_trio.access.watching.index import WatcherIndex
+from raftkv_trio.access.watching.streams import (
+    Compacted,
+    Events,
+    Load,
+    Progress,
+    TooManyWatchers,
+    Watcher,
+    WatchStream,
+)
+from raftkv_trio.access.watching.telling import Encoder, Telling
+from raftkv_trio.config import WatchConfig
+from raftkv_trio.errors import NoLeader
+from raftkv_trio.kv import Store
+from raftkv_trio.sync import Wakeup
+
+#: How long the hub works before it lets the other tasks run.
+TURN_S = 0.002
+#: How many changes the unsynced watchers are read at once, and how many watchers; as in etcd.
+CATCH_UP_CHANGES, CATCH_UP_WATCHERS = 1000, 512
+#: After so many watchers that were told of one change it is looked at the clock.
+_WATCHERS_A_STEP = 32
+NO_LEADER = "no leader"
+
+
+class Replica(Protocol):
+    """What the hub must know of the node."""
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether a snapshot is replacing the store's state at this moment."""
+        ...
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether the node knows a leader."""
+        ...
+
+    async def wait_restored(self) -> None:
+        """Return when no restore is under way."""
+        ...
+
+
+class WatchHub:
+    """All watches of a server. `run` must run as long as there are any.
+
+    Args:
+        store: of this node.
+        replica: the node.
+
+    Attributes:
+        load: what the watches hold.
+    """
+
+    def __init__(self, store: Store, replica: Replica, config: WatchConfig) -> None:
+        self.load = Load(config.max_queued_bytes, config.max_watcher_bytes)
+        self._store = store
+        self._replica = replica
+        self._config = config
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._wakeup = Wakeup()
+        self._index: WatcherIndex[Watcher] = WatcherIndex()  # of the synced ones
+        # Synced watchers are being told of the first of these revisions, and have been told of the second.
+        self._revision = self._told = 0
+        self._telling: Iterator[None] | None = None
+        self._catching_up: Iterator[None] | None = None
+        self._catching_up_at = 0  # the revision that is being read
+        self._was_restored = False
+        self._streams: dict[WatchStream, None] = {}
+        self._ready: dict[WatchStream, None] = {}  # that have unsynced watchers, and room
+        self._await_progress: dict[WatchStream, int] = {}
+        self._need_leader: dict[WatchStream, None] = {}
+
+    async def run(self) -> NoReturn:
+        """Tell watchers what happens, until cancelled, which leaves the streams as they are."""
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_for_leader)
+            while True:
+                await self._wakeup.wait()
+                while self._has_work:
+                    try:
+                        await self._replica.wait_restored()
+                    except NoLeader:
+                        await trio.sleep_forever()  # the node is stopping, and then cancels this
+                    # Nothing is awaited until the next round, so that no restore can begin.
+                    self._work()
+                    await trio.lowlevel.checkpoint()
+
+    async def _look_for_leader(self) -> NoReturn:
+        """End the streams that need a leader when there has been none for too long."""
+        interval_s = self._config.no_leader_s / 3
+        missed = 0
+        while True:
+            await trio.sleep(interval_s)
+            missed = 0 if self._replica.has_leader else missed + 1
+            if missed >= 3:
+                for stream in self._need_leader:
+                    stream.end(NO_LEADER)
+
+    # ------------------------------------------------------------ streams and watchers
+
+    def open_stream(self, encoder: Encoder, *, needs_leader: bool = False) -> WatchStream:
+        """A stream without watchers; the caller closes it (`close_stream`)."""
+        stream = WatchStream(encoder, self._config.max_stream_bytes, self.load, self._note_ready)
+        self._streams[stream] = None
+        self.load.streams += 1
+        if needs_leader:
+            self._need_leader[stream] = None
+        return stream
+
+    def close_stream(self, stream: WatchStream) -> None:
+        """Forget a stream and its watchers."""
+        for watcher in list(stream.watchers.values()):
+            self.remove(watcher)
+        for streams in (self._streams, self._ready, self._await_progress, self._need_leader):
+            streams.pop(stream, None)
+        self.load.streams -= 1
+        stream.close()
+
+    def add(self, watcher: Watcher) -> None:
+        """Begin to tell a watcher, of the past too if its next revision is in the past.
+
+        No restore must be under way. Raises TooManyWatchers.
+        """
+        load = self.load
+        if load.watcher_bytes + watcher.size_bytes > load.max_watcher_bytes:
+            raise TooManyWatchers("too many watches on this member")
+        if not load.watchers:
+            self._attach()
+        load.watchers += 1
+        load.watcher_bytes += watcher.size_bytes
+        watcher.stream.watchers[watcher.id] = watcher
+        if watcher.next_revision > self._revision:
+            self._index.add(watcher.key, watcher.range_end, watcher)
+        else:
+            self._unsync(watcher, watcher.next_revision)
+
+    def remove(self, watcher: Watcher) -> None:
+        """Tell a watcher nothing any more, and forget it; what is queued for it stays queued."""
+        self._silence(watcher)
+        del watcher.stream.watchers[watcher.id]
+        self.load.watcher_bytes -= watcher.size_bytes
+        self.load.watchers -= 1
+        if not self.load.watchers:
+            self._detach()
+
+    def request_progress(self, stream: WatchStream) -> None:
+        """Have `Progress` queued as soon as the stream's watchers were told of all that is applied now.
+
+        Of several requests that wait, one is answered. No restore must be under way.
+        """
+        self._await_progress[stream] = self._store.revision
+        self._answer_progress()
+
+    @property
+    def told_revision(self) -> int:
+        """The revision up to which all synced watchers were told everything."""
+        return self._told if self.load.watchers else self._store.revision
+
+    @property
+    def unsynced(self) -> int:
+        """How many watchers read from the history."""
+        return sum([len(stream.unsynced) for stream in self._streams])
+
+    def _silence(self, watcher: Watcher) -> None:
+        watcher.is_open = False
+        if watcher.stream.unsynced.pop(watcher, self) is not None:
+            self._index.remove(watcher.key, watcher.range_end, watcher)
+        if watcher.stream in self._await_progress:
+            self._wakeup.set()
+
+    def _unsync(self, watcher: Watcher, next_revision: int) -> None:
+        """Have a watcher, which is not in the index any more, read from the history."""
+        watcher.next_revision = next_revision
+        watcher.stream.unsynced[watcher] = None
+        if not watcher.stream.is_full:
+            self._note_ready(watcher.stream)
+
+    def _note_ready(self, stream: WatchStream) -> None:
+        self._ready[stream] = None
+        self._wakeup.set()
+
+    def _attach(self) -> None:
+        self._revision = self._told = self._store.revision
+        self._was_restored = False
+        self._store.observer = self
+
+    def _detach(self) -> None:
+        self._store.observer = None
+        self._telling = self._catching_up = None
+
+    # ------------------------------------------------------------ what the store says
+
+    def applied(self) -> None:
+        """The revision may have risen."""
+        self._wakeup.set()
+
+    def compacting(self, revision: int) -> None:
+        """Tell all that the compaction is about to drop, and what a change at its revision has replaced."""
+        if self._was_restored:
+            self._resume()
+        while self._told < revision:
+            self._tell_on()
+        if self._catching_up is not None and self._catching_up_at <= revision:
+            self._catching_up = None  # what it has not told is left to the next one
+
+    def restored(self) -> None:
+        """The state was replaced. Called in another thread, while nothing reads the store."""
+        self._was_restored = True
+        if self._token is not None:
+            self._token.run_sync_soon(self._wakeup.set)
+
+    # ------------------------------------------------------------ work
+
+    @property
+    def _has_work(self) -> bool:
+        if not self.load.watchers:
+            return bool(self._await_progress)
+        return (
+            self._replica.is_restoring
+            or self._was_restored
+            or self._told < self._store.revision
+            or self._catching_up is not None
+            or bool(self._ready)
+            or bool(self._await_progress)
+        )
+
+    def _work(self) -> None:
+        """Work for one turn, or until nothing is left."""
+        if self.load.watchers:
+            if self._was_restored:
+                self._resume()
+            until = perf_counter() + TURN_S
+            while self._told < self._store.revision and perf_counter() < until:
+                self._tell_on()
+            # These have a time of their own, so that they go on however much happens.
+            self._catch_up_on(perf_counter() + TURN_S)
+        self._answer_progress()
+
+    def _resume(self) -> None:
+        """After a restore: all read from the history, if it has what they have not been told."""
+        self._was_restored = False
+        told, self._told, self._revision = self._told, self._store.revision, self._store.revision
+        self._telling = self._catching_up = None
+        for stream in self._streams:
+            for watcher in stream.watchers.values():
+                if not watcher.is_open or watcher in stream.unsynced:
+                    continue
+                next_revision = max(watcher.next_revision, told + 1)
+                if next_revision <= self._revision:
+                    self._index.remove(watcher.key, watcher.range_end, watcher)
+                    self._unsync(watcher, next_revision)
+
+    def _tell_on(self) -> None:
+        """One step of telling the synced watchers."""
+        if self._telling is None:
+            self._telling = self._tell_all()
+        if next(self._telling, self) is self:
+            self._telling = None
+
+    def _tell_all(self) -> Iterator[None]:
+        last = min(self._store.revision, self._told + CATCH_UP_CHANGES)
+        for revision, keys in self._store.changes(self._told + 1, last):
+            self._revision = revision
+            for events in self._told_of(self._index, revision, keys):
+                if events is None:
+                    yield
+                elif not events.watcher.stream.offer(events):
+                    watcher = events.watcher
+                    self._index.remove(watcher.key, watcher.range_end, watcher)
+                    self._unsync(watcher, revision)
+                else:
+                    events.watcher.next_revision = revision + 1
+                    self.load.events += len(events.events)
+            self._told = revision
+            yield
+
+    def _told_of(
+        self, index: WatcherIndex[Watcher], revision: int, keys: tuple[bytes, ...]
+    ) -> Iterator[Events | None]:
+        """What the open watchers in an index are to be told of a revision; None after each step."""
+        store_revision = max(revision, self._told)
+        steps = 0
+        gathered: dict[Watcher, list[bytes]] = {}
+        for key in keys:
+            watchers = index.at(key)
+            telling = Telling(self._store, revision, key)
+            alone: dict[bytes, tuple[bytes]] = {}  # so that all who are told the same share it
+            for watcher in watchers:
+                steps += 1
+                if not steps % _WATCHERS_A_STEP:
+                    yield None
+                if watcher.next_revision > revision or not watcher.is_open:
+                    continue
+                if not (watcher.wants_deletes if telling.is_delete else watcher.wants_puts):
+                    continue
+                event = telling.encoded(watcher.stream.encoder, with_previous=watcher.wants_previous)
+                if len(keys) > 1:
+                    gathered.setdefault(watcher, []).append(event)
+                    continue
+                events = alone.setdefault(event, (event,))
+                yield Events(watcher, revision, store_revision, events, len(event))
+        for watcher, many in gathered.items():
+            steps += 1
+            if not steps % _WATCHERS_A_STEP:
+                yield None
+            if watcher.is_open:
+                yield Events(watcher, revision, store_revision, many, sum(map(len, many)))
+
+    # ------------------------------------------------------------ unsynced watchers
+
+    def _catch_up_on(self, until: float) -> None:
+        while perf_counter() < until:
+            if self._catching_up is None:
+                chosen = self._choose()
+                if not chosen:
+                    return
+                self._catching_up = self._catch_up(chosen)
+            if next(self._catching_up, self) is self:
+                self._catching_up = None
+
+    def _choose(self) -> list[Watcher]:
+        """Unsynced watchers whose streams have room; all streams have their turn."""
+        chosen: list[Watcher] = []
+        for stream in list(self._ready):
+            del self._ready[stream]
+            if stream.unsynced and not stream.is_full:
+                self._ready[stream] = None  # at the end
+                chosen += islice(stream.unsynced, CATCH_UP_WATCHERS - len(chosen))
+                if len(chosen) == CATCH_UP_WATCHERS:
+                    break
+        return chosen
+
+    def _catch_up(self, chosen: list[Watcher]) -> Iterator[None]:
+        """Tell unsynced watchers a part of what they have missed; in steps, so some may be removed."""
+        index: WatcherIndex[Watcher] = WatcherIndex()
+        first_change, last = self._store.first_change, self._revision
+        left: dict[Watcher, None] = {}
+        for watcher in chosen:
+            if watcher.next_revision < first_change:
+                self._silence(watcher)
+                watcher.stream.put(Compacted(watcher, self._store.compacted_revision))
+            else:
+                left[watcher] = None
+                index.add(watcher.key, watcher.range_end, watcher)
+        if not left:
+            return
+        first = min(watcher.next_revision for watcher in left)
+        last = min(last, first + CATCH_UP_CHANGES - 1)
+        count = 0
+        for revision, keys in self._store.changes(first, last):
+            self._catching_up_at = revision
+            for events in self._told_of(index, revision, keys):
+                if events is None:
+                    yield
+                elif not events.watcher.stream.offer(events):
+                    watcher = events.watcher
+                    watcher.next_revision = revision
+                    index.remove(watcher.key, watcher.range_end, watcher)
+                    del left[watcher]
+                else:
+                    events.watcher.next_revision = revision + 1
+                    self.load.events += len(events.events)
+            yield
+            count += len(keys)
+            if count >= CATCH_UP_CHANGES:
+                last = revision
+                break
+        self._catching_up_at = last + 1
+        for watcher in left:
+            if not watcher.is_open:
+                continue
+            watcher.next_revision = max(watcher.next_revision, last + 1)
+            if watcher.next_revision > self._revision:
+                del watcher.stream.unsynced[watcher]
+                self._index.add(watcher.key, watcher.range_end, watcher)
+
+    # ------------------------------------------------------------ progress
+
+    def _answer_progress(self) -> None:
+        told = self.told_revision
+        for stream, revision in list(self._await_progress.items()):
+            if told >= revision and not stream.unsynced:
+                del self._await_progress[stream]
+                stream.put(Progress(told))
