@@ -46,6 +46,19 @@ True
 
 from raftkv_trio.kv.checks import MAX_NESTING, MAX_OPERATIONS, MAX_PARTS, Fault, InvalidTxn, check_txn
 from raftkv_trio.kv.codec import MAX_REQUEST_ID_BYTES, decode_command, encode_command, encode_txn
+from raftkv_trio.kv.lease_commands import (
+    MAX_LEASES,
+    MAX_TTL_S,
+    CheckpointedLease,
+    CheckpointLeases,
+    ExpireLeases,
+    GrantLease,
+    LeaseCommand,
+    RenewedLease,
+    RenewLeases,
+    RevokeLease,
+)
+from raftkv_trio.kv.leases import LEASE_BYTES, Lease, Leases
 from raftkv_trio.kv.record import KeyValue
 from raftkv_trio.kv.results import (
     CommandFailed,
@@ -57,7 +70,13 @@ from raftkv_trio.kv.results import (
     FutureRevision,
     GetResult,
     KeyNotFound,
+    LeaseExists,
+    LeaseGranted,
     LeaseNotFound,
+    LeaseResult,
+    LeaseRevoked,
+    LeasesExpired,
+    LeasesRenewed,
     OperationResult,
     OverQuota,
     PutResult,
@@ -68,7 +87,7 @@ from raftkv_trio.kv.results import (
     ResultForgotten,
     TxnResult,
 )
-from raftkv_trio.kv.store import HISTORY_LEVEL, Observer, Store
+from raftkv_trio.kv.store import HISTORY_LEVEL, LEASES_LEVEL, Observer, Store
 from raftkv_trio.kv.txn import (
     TO_THE_LAST,
     Compact,
@@ -86,11 +105,17 @@ from raftkv_trio.kv.txn import (
 
 __all__ = [
     "HISTORY_LEVEL",
+    "LEASES_LEVEL",
+    "LEASE_BYTES",
+    "MAX_LEASES",
     "MAX_NESTING",
     "MAX_OPERATIONS",
     "MAX_PARTS",
     "MAX_REQUEST_ID_BYTES",
+    "MAX_TTL_S",
     "TO_THE_LAST",
+    "CheckpointLeases",
+    "CheckpointedLease",
     "CommandFailed",
     "Compact",
     "CompactResult",
@@ -98,16 +123,27 @@ __all__ = [
     "Compare",
     "Delete",
     "DeleteResult",
+    "ExpireLeases",
     "Failed",
     "Failure",
     "Fault",
     "FutureRevision",
     "Get",
     "GetResult",
+    "GrantLease",
     "InvalidTxn",
     "KeyNotFound",
     "KeyValue",
+    "Lease",
+    "LeaseCommand",
+    "LeaseExists",
+    "LeaseGranted",
     "LeaseNotFound",
+    "LeaseResult",
+    "LeaseRevoked",
+    "Leases",
+    "LeasesExpired",
+    "LeasesRenewed",
     "Observer",
     "Operation",
     "OperationResult",
@@ -117,9 +153,12 @@ __all__ = [
     "QuotaExceeded",
     "Rejected",
     "Relation",
+    "RenewLeases",
+    "RenewedLease",
     "RequestReused",
     "Result",
     "ResultForgotten",
+    "RevokeLease",
     "Store",
     "Target",
     "Txn",

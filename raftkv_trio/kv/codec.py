@@ -1,5 +1,7 @@
 """Commands as bytes: the CBOR form of a txn or a compaction. Logs hold it, so numbers and order never change.
 
+Commands of version 4 are about leases: see `lease_codec.py`.
+
     [1, [[key, target, relation, operand] ...], [operation ...], [operation ...]]
     [2, the same three lists, quota in bytes]
     operation: [1, key, value, lease] put | [2, key, range end] delete | [3, key, range end, limit] get
@@ -37,9 +39,11 @@ from raftkv_trio.kv.checks import (
     check_txn,
     has_strict_puts,
 )
+from raftkv_trio.kv.lease_codec import decode_lease_command, encode_lease_command, is_version_4
+from raftkv_trio.kv.lease_commands import LeaseCommand
 from raftkv_trio.kv.txn import Compact, Compare, Delete, Get, Operation, Put, Relation, Target, Txn
 
-VERSION = 3
+VERSION = 4
 MAX_REQUEST_ID_BYTES = 255
 FINGERPRINT_BYTES = 16
 _MAX_VERSION = 23  # that fits into one byte of CBOR
@@ -87,7 +91,7 @@ class Request(NamedTuple):
 
 
 def encode_command(
-    command: Txn | Compact,
+    command: Txn | Compact | LeaseCommand,
     *,
     request_id: bytes | None = None,
     fingerprint: bytes | None = None,
@@ -96,7 +100,7 @@ def encode_command(
     """The bytes of a command, in the oldest version that can say all.
 
     Args:
-        command: a txn, or a compaction, which has no request id.
+        command: a txn; or a compaction or a command about leases, which have no request id.
         request_id: of 1 to 255 bytes. The command is run once, however often it comes under this id while
             the store remembers it.
         fingerprint: of 16 bytes, to tell this command from another one under the same id. None: a digest of
@@ -105,12 +109,14 @@ def encode_command(
 
     Raises InvalidTxn if no store would run the command.
     """
-    if request_id is not None and (isinstance(command, Compact) or not request_id):
+    if request_id is not None and (not isinstance(command, Txn) or not request_id):
         raise InvalidTxn("only a txn has a request id, and an id is not empty")
     if request_id is None and (put := _plain_put(command)) is not None:
         return _encode_put(put, command.quota_bytes)  # type: ignore[union-attr]  # no compaction has a put
     if isinstance(command, Compact):
         return cbor2.dumps([3, None, [int(_Body.COMPACT), command.revision]])
+    if not isinstance(command, Txn):
+        return encode_lease_command(command)
     check_txn(command)
     # Older versions as long as they can say all, so that programs that know no other can run the command.
     if request_id is None and _is_old(command):
@@ -129,13 +135,15 @@ def encode_command(
 encode_txn = encode_command
 
 
-def decode_command(command: bytes) -> Txn | Compact:
+def decode_command(command: bytes) -> Txn | Compact | LeaseCommand:
     """Decode what `encode_command` encoded, apart from a request id.
 
     Raises UpgradeNeeded for a command of a newer version, and InvalidTxn for any other bytes.
     """
     # Before anything else: a newer version may nest deeper, or have other fields.
     check_version(command)
+    if is_version_4(command):
+        return decode_lease_command(command)
     return decode_request(command)[0] if is_version_3(command) else decode_old(command)
 
 
@@ -179,7 +187,7 @@ def _decode(command: bytes, max_depth: int, max_items: int) -> object:
 # ------------------------------------------------------------ versions 1 and 2
 
 
-def _plain_put(txn: Txn | Compact) -> Put | None:
+def _plain_put(txn: Txn | Compact | LeaseCommand) -> Put | None:
     """The put of a txn that is this put alone, with neither lease nor field to keep; None of any other."""
     if type(txn) is Txn and not txn.compares and not txn.failure and len(txn.success) == 1:
         put = txn.success[0]

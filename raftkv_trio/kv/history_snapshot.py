@@ -1,15 +1,17 @@
-"""A state of feature level 2 as chunks: its records, past ones too, the order of changes, and the requests.
+"""A state of feature levels 2 and 3 as chunks: its records, past ones too, their order, requests and leases.
 
-Chunks are CBOR, version 2. Their boundaries are part of the form:
+Chunks are CBOR, of version 3, or of version 2, which has no leases. Their boundaries are part of the form:
 
-    [2, revision, compacted revision, number of records, of orders, of requests, of requests ever]
+    [3, revision, compacted revision, number of records, of orders, of requests, of requests ever, of leases,
+        of grants and renewals ever]
+    [[id, ttl in seconds, granted revision, renewal, remaining seconds or 0] ...]    in the order of grants
     [[key, value, create revision, mod revision, version, lease] | [key, revision] ...]    a tombstone has two
     [[revision, start, length, start, length ...] ...]    runs, of revisions not in the order of their keys
     [[id, fingerprint, revision, result] ...]    oldest first; the result is null if it was too large
     [state hash]
 
 Records are in order of keys, and those of a key from the oldest to its last one, the present one if it is no
-tombstone. An item of the same key as the one before it has null for it. Each of the three middle parts is any
+tombstone. An item of the same key as the one before it has null for it. Each of the four middle parts is any
 number of chunks.
 """
 
@@ -30,6 +32,7 @@ from raftkv_trio.kv.history import (
     in_order,
     order_digest,
 )
+from raftkv_trio.kv.leases import Leases, fields_of_lease
 from raftkv_trio.kv.record import (
     HEAD_BYTES,
     NO_VERSION,
@@ -55,7 +58,8 @@ from raftkv_trio.kv.snapshot import (
 if TYPE_CHECKING:
     from raftkv_trio.kv.keyspace import Keyspace
 
-VERSION = 2
+#: Of a state without leases, and of one with them.
+VERSION_2, VERSION_3 = 2, 3
 
 
 class HistoryView:
@@ -75,6 +79,9 @@ class HistoryView:
         self._last = bytes_of_revision(self.revision)
         self._kept = SortedDict()  # key -> its records up to the revision. Only keys not passed yet
         self._ordered_revisions = list(history.orders)
+        leases = space.leases
+        self.leases = None if leases is None else list(leases.records.items())
+        self.leases_ever = 0 if leases is None else leases.ever
         self._kept_orders: dict[int, Runs] = {}
         self._passed: bytes | None = None
         self._rest: list[tuple[bytes, bytes]] = []  # of the key that was passed last, newest first
@@ -141,8 +148,14 @@ def write_history_snapshot(
     view: HistoryView, requests: list[tuple[bytes, Remembered]], requests_ever: int, state_hash: str
 ) -> Iterator[bytes]:
     """Chunks of a view, each made when it is asked for."""
-    header = [view.revision, view.compacted_revision, view.count, view.order_count, len(requests)]
-    yield cbor2.dumps([VERSION, *header, requests_ever])
+    counts = [view.count, view.order_count, len(requests), requests_ever]
+    header = [view.revision, view.compacted_revision, *counts]
+    if view.leases is None:
+        yield cbor2.dumps([VERSION_2, *header])
+    else:
+        yield cbor2.dumps([VERSION_3, *header, len(view.leases), view.leases_ever])
+        leases, view.leases = view.leases, []
+        yield from _chunks(fields_of_lease(*lease) for lease in leases)
     previous = None
     while records := view.take(CHUNK_BYTES):
         items = []
@@ -174,7 +187,7 @@ def _chunks(items: Iterator[list[Any]]) -> Iterator[bytes]:
 
 
 class HistoryReader:
-    """Reads a snapshot of version 2, part by part: its records, its orders, its requests.
+    """Reads a snapshot of version 2 or 3, part by part: its leases, its records, its orders, its requests.
 
     Attributes:
         revision, compacted_revision: of the state.
@@ -185,19 +198,27 @@ class HistoryReader:
 
     def __init__(self, header: list[Any], chunks: ChunkReader) -> None:
         match header[1:]:
-            case [revision, compacted, *counts] if len(counts) == 4:
+            case [revision, compacted, *counts] if len(counts) == (4 if header[0] == VERSION_2 else 6):
                 self.revision = natural(revision)
                 never = type(compacted) is int and compacted == NEVER_COMPACTED
                 self.compacted_revision = NEVER_COMPACTED if never else natural(compacted)
                 self._count, self._order_count, self._request_count, self._requests_ever = map(
-                    natural, counts
+                    natural, counts[:4]
                 )
+                self._lease_counts = tuple(map(natural, counts[4:]))
             case _:
                 raise CorruptLog(NO_BEGIN)
         if self.compacted_revision > self.revision or self._request_count > self._requests_ever:
             raise CorruptLog(NO_BEGIN)
         self.digest_sum = 0
         self._chunks = chunks
+
+    def leases(self) -> Leases | None:
+        """The leases, without their keys; None if the snapshot is of version 2."""
+        if not self._lease_counts:
+            return None
+        count, ever = self._lease_counts
+        return Leases.of(self._chunks.items(count), ever, self.revision)
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and records; records of one key follow each other, and have the same object for it."""

@@ -16,6 +16,7 @@ from sortedcontainers import SortedDict
 
 from raftkv_trio.kv.history import EMPTY_REVISION, History
 from raftkv_trio.kv.history_snapshot import HistoryBuilder, HistoryReader
+from raftkv_trio.kv.leases import Leases
 from raftkv_trio.kv.record import (
     DIGEST_BYTES,
     HEAD_BYTES,
@@ -23,6 +24,7 @@ from raftkv_trio.kv.record import (
     bytes_of_revision,
     digest_of,
     is_tombstone,
+    lease_of,
     mod_revision_of,
     pack,
     revisions_and_version_of,
@@ -37,6 +39,7 @@ from raftkv_trio.kv.txn import TO_THE_LAST, Get, Put
 _DIGEST_MASK = 2 ** (8 * DIGEST_BYTES) - 1
 _STATE = Struct(">Q16s")
 _STATE_2 = Struct(">BQq16sQ16s")
+_STATE_3 = Struct(">BQq16sQ16sQ16s")
 _AT_REVISION = Struct(">Qq16s")
 
 
@@ -49,15 +52,17 @@ class Keyspace:
         digest_sum: see above.
         records: key -> its present record (`record.py`), in order.
         history: None at feature level 1.
+        leases: None at feature levels 1 and 2.
         views: of snapshots of level 1 that are still being read.
     """
 
-    def __init__(self, history: History | None) -> None:
+    def __init__(self, history: History | None, leases: Leases | None = None) -> None:
         self.revision = EMPTY_REVISION
         self.size_bytes = 0
         self.digest_sum = 0
         self.records = SortedDict()
         self.history = history
+        self.leases = leases
         # No WeakSet, which each change of a key would iterate over: that takes as long as all the rest of the
         # change.
         self.views: list[ref[PinnedView]] = []
@@ -193,12 +198,24 @@ class Keyspace:
             digests -= digest_of(key, dropped)
         if self.views:
             self._keep_for_views(key, old)
+        if self.leases is not None and self.leases.records:
+            self._attach(key, old, lease)
         # The map keeps the key that it has: a second object of the same key would cost memory.
         self.records[key] = record
         self.size_bytes += grown_bytes
         self.digest_sum = (self.digest_sum + digests) & _DIGEST_MASK
         changed.append(key)
         return PutResult(KeyValue(key, value, create_revision, revision, version, lease), old)
+
+    def _attach(self, key: bytes, old: bytes | None, lease: int | None) -> None:
+        """A key that had the record `old` is put with this lease."""
+        assert self.leases is not None
+        before = None if old is None else lease_of(old)
+        # A put with the same lease attaches too: `old` may be of a time before that lease was granted.
+        if before is not None and before != lease:
+            self.leases.detach(before, key)
+        if lease:
+            self.leases.attach(lease, key)
 
     def delete(self, start: bytes, end: bytes | None, revision: int, changed: list[bytes]) -> DeleteResult:
         """Delete a range at a new revision, and add its keys to `changed`."""
@@ -213,6 +230,8 @@ class Keyspace:
         old: bytes = self.records.pop(key)
         if self.views:
             self._keep_for_views(key, old)
+        if self.leases is not None and self.leases.records and (lease := lease_of(old)) is not None:
+            self.leases.detach(lease, key)
         digests = 0
         if self.history is None:
             digests -= digest_of(key, old)
@@ -264,22 +283,33 @@ class Keyspace:
         self.size_bytes = reader.size_bytes
 
     def restore(self, reader: HistoryReader) -> None:
-        """Fill an empty keyspace with what a snapshot of version 2 has, which makes it one of level 2."""
+        """Fill an empty keyspace with what a snapshot has, which brings it to the level of the snapshot."""
+        self.leases = reader.leases()
         builder = HistoryBuilder(reader)
         self.revision = reader.revision
-        self.records.update(builder.present_records())
+        records = builder.present_records()
+        self.records.update(self._attaching(self.leases, records) if self.leases else records)
         builder.finish()
         self.history = builder.history
         self.digest_sum = reader.digest_sum & _DIGEST_MASK
         self.size_bytes = builder.size_bytes
 
+    def _attaching(
+        self, leases: Leases, records: Iterable[tuple[bytes, bytes]]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The same keys and records, each attached to its lease."""
+        for key, record in records:
+            if (lease := lease_of(record)) is not None:
+                leases.attach_restored(lease, key, record)
+            yield key, record
+
     # ------------------------------------------------------------ hashes
 
     def state_hash(self, requests: RequestWindow) -> str:
-        """32 hexadecimal digits, equal if all of the state is, of which the requests are a part."""
+        """32 hexadecimal digits, equal if all of the state is, requests and leases included."""
         if self.history is None:
             return old_state_hash(self.revision, self.digest_sum)
-        return state_hash(self.revision, self.compacted_revision, self.digest_sum, requests)
+        return state_hash(self.revision, self.compacted_revision, self.digest_sum, requests, self.leases)
 
     def hash_steps(self, revision: int, most: int) -> Iterator[int | None]:
         """A hash of 32 bits of what is left of the history up to a revision that can be read.
@@ -316,11 +346,17 @@ def old_state_hash(revision: int, digest_sum: int) -> str:
     return blake2b(state, digest_size=DIGEST_BYTES).hexdigest()
 
 
-def state_hash(revision: int, compacted_revision: int, digest_sum: int, requests: RequestWindow) -> str:
-    """The state hash of feature level 2."""
+def state_hash(
+    revision: int, compacted_revision: int, digest_sum: int, requests: RequestWindow, leases: Leases | None
+) -> str:
+    """The state hash of feature level 3, or of level 2, where there are no leases."""
+    state = revision, compacted_revision, _digest_bytes(digest_sum)
     window = requests.ever, _digest_bytes(requests.digest_sum)
-    state = _STATE_2.pack(2, revision, compacted_revision, _digest_bytes(digest_sum), *window)
-    return blake2b(state, digest_size=DIGEST_BYTES).hexdigest()
+    if leases is None:
+        packed = _STATE_2.pack(2, *state, *window)
+    else:
+        packed = _STATE_3.pack(3, *state, *window, leases.ever, _digest_bytes(leases.digest_sum))
+    return blake2b(packed, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def _digest_bytes(digest_sum: int) -> bytes:

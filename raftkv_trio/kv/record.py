@@ -23,6 +23,7 @@ _LENGTH = Struct(">Q")
 #: The version of a tombstone, as 8 bytes.
 NO_VERSION = bytes(8)
 _NO_LEASE = 2**64 - 1
+_NO_LEASE_BYTES = b"\xff" * 8
 _REVISIONS_AND_VERSION = Struct(">QQQ")
 
 
@@ -33,7 +34,8 @@ class KeyValue(NamedTuple):
         create_revision: the revision at which the key came into existence the last time.
         mod_revision: the revision that changed it last.
         version: the number of puts since the key came into existence, including the first.
-        lease: None; leases do not exist yet.
+        lease: the id of the lease that it is attached to; None: of none. A key that was put at level 1
+            may name any number, which means nothing.
     """
 
     key: bytes
@@ -84,6 +86,12 @@ def bytes_of_revision(revision: int) -> bytes:
 def mod_revision_of(record: bytes) -> int:
     """The mod revision of a record, or the revision of a tombstone."""
     return int.from_bytes(record[8:16], "big")
+
+
+def lease_of(record: bytes) -> int | None:
+    """The lease that a record names."""
+    lease = record[24:32]
+    return None if lease == _NO_LEASE_BYTES else int.from_bytes(lease, "big")
 
 
 def tombstone(revision: int) -> bytes:

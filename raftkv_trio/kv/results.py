@@ -14,6 +14,7 @@ class Failure(Enum):
     COMPACTED = "compacted"
     LEASE_NOT_FOUND = "lease_not_found"
     KEY_NOT_FOUND = "key_not_found"
+    LEASE_EXISTS = "lease_exists"
 
 
 class CommandFailed(RaftKVError):
@@ -50,12 +51,21 @@ class CompactedRevision(CommandFailed):
 
 
 class LeaseNotFound(CommandFailed):
-    """A put names a lease that does not exist."""
+    """A put, or a revocation, names a lease that does not exist."""
 
     failure = Failure.LEASE_NOT_FOUND
 
     def __init__(self, lease: int) -> None:
         super().__init__(f"there is no lease {lease}")
+
+
+class LeaseExists(CommandFailed):
+    """A lease is to be granted that exists."""
+
+    failure = Failure.LEASE_EXISTS
+
+    def __init__(self, lease: int) -> None:
+        super().__init__(f"there is a lease {lease} already")
 
 
 class KeyNotFound(CommandFailed):
@@ -161,6 +171,54 @@ class CompactResult(NamedTuple):
     revision: int
 
 
+class LeaseGranted(NamedTuple):
+    """The result of a grant.
+
+    Attributes:
+        revision: the store's, which a grant does not change.
+    """
+
+    id: int
+    ttl_s: int
+    revision: int
+
+
+class LeaseRevoked(NamedTuple):
+    """The result of a revocation.
+
+    Attributes:
+        revision: the store's after it, which is a new one if it has deleted keys.
+        deleted: how many.
+    """
+
+    revision: int
+    deleted: int
+
+
+class LeasesRenewed(NamedTuple):
+    """The result of renewals.
+
+    Attributes:
+        ttls_s: the whole time of each lease, in the order of the command; 0 if it does not exist.
+        revision: the store's, which a renewal does not change.
+    """
+
+    ttls_s: tuple[int, ...]
+    revision: int
+
+
+class LeasesExpired(NamedTuple):
+    """The result of an expiry or of a checkpoint.
+
+    Attributes:
+        ids: of the leases that it had an effect on.
+        revision: the store's after it.
+    """
+
+    ids: tuple[int, ...]
+    revision: int
+
+
 class Failed(NamedTuple):
     """The result of a command that is valid, but not in the state of the store. Nothing was changed."""
 
@@ -219,4 +277,7 @@ class ResultForgotten(NamedTuple):
     revision: int
 
 
-Result = TxnResult | CompactResult | Failed | Rejected | OverQuota | RequestReused | ResultForgotten
+LeaseResult = LeaseGranted | LeaseRevoked | LeasesRenewed | LeasesExpired
+Result = (
+    TxnResult | CompactResult | LeaseResult | Failed | Rejected | OverQuota | RequestReused | ResultForgotten
+)

@@ -32,6 +32,10 @@ from raftkv_trio.kv.history_snapshot import (
     write_history_snapshot,
 )
 from raftkv_trio.kv.keyspace import Keyspace, old_state_hash, state_hash
+from raftkv_trio.kv.lease_codec import decode_lease_command, is_version_4
+from raftkv_trio.kv.lease_commands import LeaseCommand
+from raftkv_trio.kv.leases import Leases
+from raftkv_trio.kv.leasing import run_lease_command
 from raftkv_trio.kv.record import KeyValue, size_of, unpack
 from raftkv_trio.kv.request_window import RequestWindow
 from raftkv_trio.kv.results import (
@@ -43,6 +47,7 @@ from raftkv_trio.kv.results import (
     GetResult,
     KeyNotFound,
     LeaseNotFound,
+    LeaseResult,
     OperationResult,
     OverQuota,
     QuotaExceeded,
@@ -54,10 +59,11 @@ from raftkv_trio.kv.snapshot import NO_BEGIN, ChunkReader, PinnedView, SnapshotR
 from raftkv_trio.kv.txn import TO_THE_LAST, Compact, Compare, Delete, Get, Operation, Put, Txn, is_read_only
 from raftkv_trio.state_machine import Committed
 
-#: Feature levels. At the first one, a store runs commands of versions 1 and 2 only, and has no history.
-FIRST_LEVEL, HISTORY_LEVEL = 1, 2
+#: Feature levels. At the first one, a store runs commands of versions 1 and 2 only, and has no history. At
+#: the second one it runs none of version 4, and has no leases.
+FIRST_LEVEL, HISTORY_LEVEL, LEASES_LEVEL = 1, 2, 3
 #: Of snapshots, by feature level.
-_VERSIONS = (1, 2)
+_VERSIONS = (1, 2, 3)
 
 
 class _Path(NamedTuple):
@@ -87,9 +93,10 @@ class Observer(Protocol):
 class Store:
     """The key-value store, a `StateMachine`. Reads show what is applied so far.
 
-    It begins at the highest feature level. A cluster with members of an older release has its stores at
-    level 1 (`set_level`), where they are as they were in that release: no history, commands of versions 1 and
-    2, snapshots of version 1.
+    It begins at the highest feature level. A cluster with members of an older release has its stores at a
+    lower one (`set_level`), where they are as they were in that release. At level 1 they have no history,
+    commands of versions 1 and 2, and snapshots of version 1; at level 2 they have no leases, commands up to
+    version 3, and snapshots of version 2.
 
     Attributes:
         observer: who follows the revisions; None: nobody.
@@ -97,7 +104,7 @@ class Store:
 
     def __init__(self) -> None:
         self.observer: Observer | None = None
-        self._space = Keyspace(History(NEVER_COMPACTED))
+        self._space = Keyspace(History(NEVER_COMPACTED), Leases())
         self._requests = RequestWindow()
 
     def __len__(self) -> int:
@@ -138,30 +145,47 @@ class Store:
     @property
     def level(self) -> int:
         """The feature level (`set_level`)."""
-        return FIRST_LEVEL if self._space.history is None else HISTORY_LEVEL
+        if self._space.history is None:
+            return FIRST_LEVEL
+        return HISTORY_LEVEL if self._space.leases is None else LEASES_LEVEL
+
+    @property
+    def leases(self) -> Leases:
+        """The leases, to be read; none at all below feature level 3."""
+        leases = self._space.leases
+        return Leases() if leases is None else leases
 
     def set_level(self, level: int) -> None:
         """Raise the feature level, which decides what versions of commands the store runs.
 
         Whoever applies the log calls this, at the same place of the log on all nodes. At level 2 the history
-        begins, as after a compaction at this revision. The level is lowered only before anything is applied.
+        begins, as after a compaction at this revision, and at level 3 there may be leases. The level is
+        lowered only before anything is applied.
 
         Raises UpgradeNeeded for a level that this program does not know.
         """
-        if level == self.level:
-            return
-        if level == HISTORY_LEVEL:
-            self._space.history = History(self.revision)
-        elif level != FIRST_LEVEL:
-            raise UpgradeNeeded("the store is to be", level, HISTORY_LEVEL)
-        elif (
-            self.revision > EMPTY_REVISION
-            or self.compacted_revision != NEVER_COMPACTED
-            or self._requests.ever
-        ):
+        if not FIRST_LEVEL <= level <= LEASES_LEVEL:
+            raise UpgradeNeeded("the store is to be", level, LEASES_LEVEL)
+        space = self._space
+        if level < self.level and not self._is_initial():
             raise ValueError(f"a store of level {self.level} that has applied something does not go back")
-        else:
-            self._space.history = None
+        if level == FIRST_LEVEL:
+            space.history = None
+        elif space.history is None:
+            space.history = History(self.revision)
+        if level < LEASES_LEVEL:
+            space.leases = None
+        elif space.leases is None:
+            space.leases = Leases()
+
+    def _is_initial(self) -> bool:
+        """Whether nothing is applied that a snapshot would tell of."""
+        return (
+            self.revision == EMPTY_REVISION
+            and self.compacted_revision == NEVER_COMPACTED
+            and not self._requests.ever
+            and not self.leases.ever
+        )
 
     # ------------------------------------------------------------ reads
 
@@ -237,7 +261,7 @@ class Store:
 
     @property
     def state_hash(self) -> str:
-        """32 hexadecimal digits, equal if all of the state is: keys, history, requests."""
+        """32 hexadecimal digits, equal if all of the state is: keys, history, requests, leases."""
         return self._space.state_hash(self._requests)
 
     def hash_at(self, revision: int | None = None) -> int:
@@ -295,8 +319,8 @@ class Store:
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state with that of a snapshot.
 
-        A snapshot of version 2 brings the store to feature level 2. After one of version 1 the store has the
-        level that it had; at level 2 its history begins with the snapshot.
+        A snapshot of version 2 or 3 brings the store to that feature level at least. After an older one the
+        store has the level that it had: what the snapshot lacks begins with it.
 
         Raises:
             CorruptLog: the chunks are no snapshot, or do not have its state hash. The store must not be used
@@ -310,11 +334,11 @@ class Store:
         if isinstance(reader, SnapshotReader):
             self._space.restore_old(reader)
             reader.end(self.state_hash)
-            self.set_level(level)
         else:
             self._space.restore(reader)
             self._requests = reader.requests()
             reader.end(self.state_hash)
+        self.set_level(max(level, self.level))
         if self.observer is not None:
             self.observer.restored()
 
@@ -330,12 +354,14 @@ class Store:
                 pass
             reader.end(old_state_hash(reader.revision, reader.digest_sum))
             return
+        leases = reader.leases()
         for _ in reader.records():
             pass
         for _ in reader.orders():
             pass
         requests = reader.requests()
-        reader.end(state_hash(reader.revision, reader.compacted_revision, reader.digest_sum, requests))
+        state = reader.revision, reader.compacted_revision, reader.digest_sum
+        reader.end(state_hash(*state, requests, leases))
 
     def check_command(self, command: bytes) -> None:
         """Raise UpgradeNeeded for a command of a newer version, which `apply` could not run.
@@ -353,6 +379,8 @@ class Store:
                 check_version(command)
                 if is_version_3(command):
                     return self._apply_version_3(command)
+                if is_version_4(command):
+                    return self._apply_version_4(command, committed.term)
             return self.run(decode_old(command))
         except InvalidTxn as error:
             return Rejected(str(error))
@@ -380,6 +408,18 @@ class Store:
         result = self.run(decoded)
         self._requests.remember(request, decoded, result)
         return result
+
+    def _apply_version_4(self, command: bytes, term: int) -> Result:
+        if self.level < LEASES_LEVEL:
+            return Rejected("the cluster has not reached the feature level of this command")
+        return self.run_lease_command(decode_lease_command(command), term)
+
+    def run_lease_command(self, command: LeaseCommand, term: int) -> LeaseResult:
+        """Run a command about leases as if it came from an entry of this term.
+
+        Raises LeaseExists, LeaseNotFound, QuotaExceeded; nothing has changed then.
+        """
+        return run_lease_command(self._space, command, term)
 
     def compact(self, revision: int) -> CompactResult:
         """Run a compaction as if it came from the log; raises FutureRevision or CompactedRevision.
@@ -449,7 +489,7 @@ class Store:
                     operation.keeps_value or operation.keeps_lease
                 ) and operation.key not in self._space.records:
                     raise KeyNotFound
-                if operation.lease:
+                if operation.lease and operation.lease not in self.leases:
                     raise LeaseNotFound(operation.lease)
             elif type(operation) is Txn:
                 self._check_puts(next(inner))

@@ -19,8 +19,10 @@ from raftkv_trio.payload.cbor import integer, items
 RELEASED = 1
 #: Commands of version 3, and a store that keeps superseded values.
 HISTORY = 2
+#: Commands of version 4, and a store with leases.
+LEASES = 3
 #: The highest level that this program knows. A new cluster begins with it.
-HIGHEST = HISTORY
+HIGHEST = LEASES
 
 
 class Levels(NamedTuple):

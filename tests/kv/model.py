@@ -3,24 +3,36 @@
 from collections.abc import Iterator
 
 from raftkv_trio.kv import (
+    LEASE_BYTES,
     TO_THE_LAST,
+    CheckpointLeases,
     Compact,
     CompactResult,
     Compare,
     Delete,
     DeleteResult,
+    ExpireLeases,
     Failed,
     Failure,
     Get,
     GetResult,
+    GrantLease,
     KeyValue,
+    Lease,
+    LeaseCommand,
+    LeaseGranted,
+    LeaseRevoked,
+    LeasesExpired,
+    LeasesRenewed,
     Operation,
     OperationResult,
     OverQuota,
     Put,
     PutResult,
     Relation,
+    RenewLeases,
     Result,
+    RevokeLease,
     Target,
     Txn,
     TxnResult,
@@ -37,13 +49,75 @@ class Model:
         self.records: Records = {}
         self.states: dict[int, Records] = {0: {}, 1: {}}  # revision -> what it left
         self.changes: dict[int, tuple[bytes, ...]] = {}
+        self.leases: dict[int, Lease] = {}
+        self.renewals = 0
 
     @property
     def size_bytes(self) -> int:
         return sum(len(record.key + record.value) for record in self.records.values())
 
-    def run_command(self, command: Txn | Compact) -> Result:
-        return self.run(command) if isinstance(command, Txn) else self.compact(command.revision)
+    def run_command(self, command: Txn | Compact | LeaseCommand, term: int = 1) -> Result:
+        match command:
+            case Txn():
+                return self.run(command)
+            case Compact(revision):
+                return self.compact(revision)
+            case GrantLease(lease_id, ttl_s, quota):
+                if lease_id in self.leases:
+                    return Failed(Failure.LEASE_EXISTS)
+                if quota is not None and self.size_bytes + LEASE_BYTES * (len(self.leases) + 1) > quota:
+                    return OverQuota(self.size_bytes, quota)
+                self.renewals += 1
+                self.leases[lease_id] = Lease(lease_id, ttl_s, self.revision, self.renewals)
+                return LeaseGranted(lease_id, ttl_s, self.revision)
+            case RevokeLease(lease_id):
+                if lease_id not in self.leases:
+                    return Failed(Failure.LEASE_NOT_FOUND)
+                deleted = self._revoke(lease_id)
+                return LeaseRevoked(self.revision, deleted)
+            case RenewLeases(ids):
+                return LeasesRenewed(tuple(map(self._renew, ids)), self.revision)
+            case ExpireLeases():
+                expired = [i for i, n in command.leases if self._is_as_seen(i, n, command, term)]
+                for lease_id in dict.fromkeys(expired):
+                    self._revoke(lease_id)
+                return LeasesExpired(tuple(dict.fromkeys(expired)), self.revision)
+            case CheckpointLeases():
+                noted = [c for c in command.leases if self._is_as_seen(c.id, c.renewal, command, term)]
+                for lease_id, _, remaining_s in noted:
+                    lease = self.leases[lease_id]
+                    left_s = min(remaining_s, lease.ttl_s)
+                    self.leases[lease_id] = lease._replace(remaining_s=left_s)
+                return LeasesExpired(tuple(c.id for c in noted), self.revision)
+
+    def keys_of(self, lease_id: int) -> list[bytes]:
+        """All keys whose records name the lease, of those that were put since it was granted."""
+        granted = self.leases[lease_id].granted_revision
+        found = [r for r in self.records.values() if r.lease == lease_id and r.mod_revision > granted]
+        return sorted(record.key for record in found)
+
+    def _revoke(self, lease_id: int) -> int:
+        keys = self.keys_of(lease_id)
+        del self.leases[lease_id]
+        for key in keys:
+            del self.records[key]
+        if keys:
+            self._finish(keys)
+        return len(keys)
+
+    def _renew(self, lease_id: int) -> int:
+        lease = self.leases.get(lease_id)
+        if lease is None:
+            return 0
+        self.renewals += 1
+        self.leases[lease_id] = lease._replace(renewal=self.renewals, remaining_s=0)
+        return lease.ttl_s
+
+    def _is_as_seen(
+        self, lease_id: int, renewal: int, command: ExpireLeases | CheckpointLeases, term: int
+    ) -> bool:
+        lease = self.leases.get(lease_id)
+        return command.term == term and lease is not None and lease.renewal == renewal
 
     def compact(self, revision: int) -> CompactResult | Failed:
         failure = self._failure_at(revision)
@@ -59,7 +133,7 @@ class Model:
         for put in puts:
             if (put.keeps_value or put.keeps_lease) and put.key not in self.records:
                 return Failed(Failure.KEY_NOT_FOUND)
-            if put.lease:
+            if put.lease and put.lease not in self.leases:
                 return Failed(Failure.LEASE_NOT_FOUND)
         for operation in chosen:
             if isinstance(operation, Get) and (failure := self._failure_at(operation.revision)):
@@ -73,10 +147,13 @@ class Model:
         changed: list[bytes] = []
         result = self._run(txn, before, changed)
         if changed:
-            self.revision += 1
-            self.states[self.revision] = dict(self.records)
-            self.changes[self.revision] = tuple(dict.fromkeys(changed))
+            self._finish(changed)
         return result
+
+    def _finish(self, changed: list[bytes]) -> None:
+        self.revision += 1
+        self.states[self.revision] = dict(self.records)
+        self.changes[self.revision] = tuple(dict.fromkeys(changed))
 
     def _failure_at(self, revision: int | None) -> Failed | None:
         if revision is None or self.compacted <= revision <= self.revision:

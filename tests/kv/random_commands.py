@@ -4,19 +4,29 @@ from random import Random
 
 from raftkv_trio.kv import (
     TO_THE_LAST,
+    CheckpointedLease,
+    CheckpointLeases,
     Compact,
     Compare,
     Delete,
+    ExpireLeases,
     Get,
+    GrantLease,
     InvalidTxn,
+    LeaseCommand,
     Operation,
     Put,
     Relation,
+    RenewedLease,
+    RenewLeases,
+    RevokeLease,
     Target,
     Txn,
     check_txn,
 )
 from tests.kv.strategies import KEYS
+
+LEASES = (7, 8)
 
 
 class Drawing:
@@ -29,11 +39,15 @@ class Drawing:
     def __init__(self, random: Random) -> None:
         self._random = random
         self.revision = 1
+        self._renewals = 0  # about the store's
 
-    def command(self) -> Txn | Compact:
-        """A txn, and now and then a compaction."""
-        if self._random.random() < 0.1:
+    def command(self) -> Txn | Compact | LeaseCommand:
+        """A txn, and now and then a compaction, or a command about leases."""
+        draw = self._random.random()
+        if draw < 0.1:
             return Compact(self._past_revision())
+        if draw < 0.4:
+            return self._lease_command()
         while True:
             txn = self._txn(depth=1)
             quota = self._random.choice([None, None, None, 15])
@@ -42,6 +56,24 @@ class Drawing:
             except InvalidTxn:
                 continue
             return txn._replace(quota_bytes=quota)
+
+    def _lease_command(self) -> LeaseCommand:
+        draw = self._random.random()
+        lease_id = self._random.choice(LEASES)
+        if draw < 0.4:
+            self._renewals += 1
+            return GrantLease(lease_id, self._random.choice([1, 60]), self._random.choice([None, 600]))
+        if draw < 0.55:
+            return RevokeLease(lease_id)
+        ids = self._random.choices([*LEASES, 9], k=2)
+        if draw < 0.7:
+            self._renewals += 1
+            return RenewLeases(tuple(ids))
+        term = self._random.choice([1, 1, 1, 2])
+        renewals = [self._random.randint(max(0, self._renewals - 4), self._renewals) for _ in ids]
+        if draw < 0.85:
+            return ExpireLeases(term, tuple(map(RenewedLease, ids, renewals)))
+        return CheckpointLeases(term, tuple(map(CheckpointedLease, ids, renewals, (1, 80))))
 
     def _txn(self, depth: int) -> Txn:
         return Txn(
@@ -68,7 +100,7 @@ class Drawing:
             return Put(self._key(), b"", None, keeps_value=True, keeps_lease=self._random.random() < 0.5)
         if draw < 0.1:
             return Put(self._key(), value, None, keeps_lease=True)
-        return Put(self._key(), value, self._random.choice([None] * 8 + [0] * 2 + [7]))
+        return Put(self._key(), value, self._random.choice([None] * 5 + [0] * 2 + [*LEASES, 9]))
 
     def _compare(self) -> Compare:
         target = self._random.choice(list(Target))

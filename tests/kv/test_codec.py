@@ -314,11 +314,11 @@ def test_a_quota_makes_a_command_of_version_2() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        [4, [], [], []],
-        [4],
+        [5, [], [], []],
+        [5],
         [23, [], [], []],
-        [4, [[[[[[]]]]]], [], [], b"more"],
-        [4, *[0] * 22],
+        [5, [[[[[[]]]]]], [], [], b"more"],
+        [5, *[0] * 22],
     ],
 )
 def test_a_newer_version_is_never_a_result(value: list[object]) -> None:
@@ -333,8 +333,8 @@ def test_a_newer_version_is_never_a_result(value: list[object]) -> None:
 
 
 def begins_as_newer(command: bytes) -> bool:
-    """Whether these bytes are a short list whose first item is a small number over 3."""
-    return re.match(rb"[\x81-\x97][\x04-\x17]", command) is not None
+    """Whether these bytes are a short list whose first item is a small number over 4."""
+    return re.match(rb"[\x81-\x97][\x05-\x17]", command) is not None
 
 
 @given(st.binary(max_size=60))

@@ -20,6 +20,7 @@ from raftkv_trio.kv import (
     FutureRevision,
     Get,
     InvalidTxn,
+    LeaseCommand,
     Operation,
     Put,
     Relation,
@@ -42,7 +43,7 @@ counts = st.integers(1, 40)
 ALL = Get(b"\0", TO_THE_LAST)
 
 
-def apply(store: Store, command: Txn | Compact) -> Result:
+def apply(store: Store, command: Txn | Compact | LeaseCommand) -> Result:
     (result,) = store.apply([Committed(1, 1, encode_command(command))])
     return result
 
@@ -80,6 +81,10 @@ def compare_all(store: Store, model: Model) -> None:
         ]
         for get in gets:
             assert read(store, get) == model.read(get)
+    assert list(map(store.leases.get, store.leases.records)) == list(model.leases.values())
+    for lease_id in model.leases:
+        assert store.leases.keys_of(lease_id) == model.keys_of(lease_id)
+        assert store.leases.key_count(lease_id) == len(model.keys_of(lease_id))
     after = max(model.compacted, 1) + 1
     assert store.changes(after) == [(r, model.changes[r]) for r in range(after, model.revision + 1)]
 
@@ -474,6 +479,27 @@ def test_level_1_is_as_it_was() -> None:
         assert (copy.level, copy.state_hash, list(copy.snapshot())) == (1, state_hash, chunks)
 
 
+def test_level_2_is_as_it_was() -> None:
+    """A store of level 2 has states, hashes and snapshots, byte for byte, of the release without leases."""
+    commands, steps = cbor2.loads((Path(__file__).parent / "level_2.cbor").read_bytes())
+    store = Store()
+    store.set_level(2)
+    applied = 0
+    for count, revision, compacted_revision, state_hash, chunks in steps:
+        for command in commands[applied:count]:
+            store.apply([Committed(1, 1, command)])
+        applied = count
+        assert (store.revision, store.compacted_revision) == (revision, compacted_revision)
+        assert store.state_hash == state_hash
+        assert list(store.snapshot()) == chunks
+        store.verify(chunks)
+        for level in (1, 2):
+            copy = Store()
+            copy.set_level(level)
+            copy.restore(chunks)
+            assert (copy.level, copy.state_hash, list(copy.snapshot())) == (2, state_hash, chunks)
+
+
 def test_level_1_has_no_history() -> None:
     """At level 1 only the present can be read, and commands of version 3 are rejected."""
     store = store_of_level_1()
@@ -504,17 +530,17 @@ def test_leases_count_from_level_2_on() -> None:
 @given(seeds, counts)
 @settings(max_examples=40, deadline=None)
 def test_a_history_may_begin_late(seed: int, count: int) -> None:
-    """A store that rises to level 2 has all keys, a history from there on, and hashes like its copies."""
+    """A store that rises to level 3 has all keys, a history from there on, and hashes like its copies."""
     store = store_of_level_1()
     keys = Random(seed).choices(KEYS, k=5)
     for key in keys:
         put(store, key)
     chunks = list(store.snapshot())
     pinned = store.snapshot()
-    store.set_level(2)
+    store.set_level(3)
     assert (store.compacted_revision, store.revision) == (6, 6)
     late = Store()
-    late.restore(chunks)  # at level 2, so its history begins with the snapshot
+    late.restore(chunks)  # at level 3, so its history begins with the snapshot
     assert contents(late) == contents(store)
     drawing = Drawing(Random(seed))
     for _ in range(count):
@@ -535,8 +561,8 @@ def test_levels_go_up() -> None:
     put(store, b"a")
     with pytest.raises(ValueError, match="does not go back"):
         store.set_level(1)
-    with pytest.raises(Exception, match="version 3; this program knows versions up to 2"):
-        store.set_level(3)
+    with pytest.raises(Exception, match="version 4; this program knows versions up to 3"):
+        store.set_level(4)
 
 
 def test_a_read_of_level_1_that_names_a_revision() -> None:

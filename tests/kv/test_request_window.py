@@ -16,6 +16,7 @@ from raftkv_trio.kv import (
     Failure,
     Get,
     InvalidTxn,
+    LeaseCommand,
     OverQuota,
     Put,
     RequestReused,
@@ -32,7 +33,9 @@ from raftkv_trio.state_machine import Committed
 from tests.kv.random_commands import Drawing
 
 
-def apply(store: Store, txn: Txn, request_id: bytes | None, **options: object) -> Result:
+def apply(
+    store: Store, txn: Txn | LeaseCommand, request_id: bytes | None = None, **options: object
+) -> Result:
     command = encode_command(txn, request_id=request_id, **options)  # type: ignore[arg-type]
     (result,) = store.apply([Committed(1, 1, command)])
     return result
@@ -107,6 +110,9 @@ def test_any_result_comes_back(seed: int, remembers_previous: bool) -> None:
         drawing.revision = store.revision
         command = drawing.command()
         if isinstance(command, Compact):
+            continue
+        if not isinstance(command, Txn):
+            apply(store, command)
             continue
         request_id = b"%d" % number
         result = apply(store, command, request_id, remembers_previous=remembers_previous)

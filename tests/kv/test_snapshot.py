@@ -35,7 +35,7 @@ def run(store: Store, txn: Txn) -> object:
         return str(error)
 
 
-def store_of(history: list[Txn], level: int = 2) -> Store:
+def store_of(history: list[Txn], level: int = 3) -> Store:
     store = Store()
     store.set_level(level)
     for txn in history:
@@ -43,7 +43,7 @@ def store_of(history: list[Txn], level: int = 2) -> Store:
     return store
 
 
-def restored(chunks: list[bytes], level: int = 2) -> Store:
+def restored(chunks: list[bytes], level: int = 3) -> Store:
     store = Store()
     store.set_level(level)
     store.run(Txn(success=(Put(b"/of before", b"x"),)))
@@ -55,7 +55,7 @@ def state(store: Store) -> tuple[int, str, list[KeyValue]]:
     return store.revision, store.state_hash, store.range(b"")
 
 
-levels = pytest.mark.parametrize("level", [1, 2])
+levels = pytest.mark.parametrize("level", [1, 2, 3])
 
 
 @levels
@@ -162,7 +162,7 @@ def test_chunks_are_bounded() -> None:
     assert all(0 < size < 2 * CHUNK_BYTES for size in sizes)
 
 
-def _sample(level: int = 2) -> list[bytes]:
+def _sample(level: int = 3) -> list[bytes]:
     return list(store_of([Txn(success=(Put(b"/%d" % n, BIG),)) for n in range(4)], level).snapshot())
 
 
@@ -214,10 +214,10 @@ def test_nonsense_is_corruption(chunks: list[bytes]) -> None:
 def test_another_version_is_refused() -> None:
     """A snapshot of a version that this program does not know is refused with a sentence that says so."""
     first, *rest = _sample()
-    for begin in [3, *cbor2.loads(first)[1:]], [3]:
-        with pytest.raises(UpgradeNeeded, match="version 3"):
+    for begin in [4, *cbor2.loads(first)[1:]], [4]:
+        with pytest.raises(UpgradeNeeded, match="version 4"):
             Store().restore([cbor2.dumps(begin), *rest])
-    for nonsense in [0, 1], [True, 1, 1], [2, 1, 1], [1, 1], ["1", 1, 1], [1.0, 1, 1]:
+    for nonsense in [0, 1], [True, 1, 1], [2, 1, 1], [3, 1, 1], [1, 1], ["1", 1, 1], [1.0, 1, 1]:
         with pytest.raises(CorruptLog):
             Store().restore([cbor2.dumps(nonsense), *rest])
 

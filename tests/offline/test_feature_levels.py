@@ -19,6 +19,7 @@ from raftkv_trio.offline.force_new_cluster import force_new_cluster
 from raftkv_trio.offline.restore import restore_node
 from raftkv_trio.offline.set_addresses import set_addresses
 from raftkv_trio.payload.envelope import Envelope
+from raftkv_trio.payload.levels import HIGHEST
 from raftkv_trio.payload.membership import ChangeRequest, Membership
 from raftkv_trio.payload.proposal import LEADER_ITSELF, ProposalId, encode_proposal
 from raftkv_trio.raft.confchange import conf_change_entry
@@ -74,11 +75,12 @@ def level_of(path: Path) -> tuple[int, int, int]:
 
 def test_a_new_directory_is_of_the_highest_level(tmp_path: Path) -> None:
     """And one of before has level 1; what is in the log behind the snapshot counts."""
-    assert level_of(tmp_path / "new") == (2, 1, 2)
+    assert level_of(tmp_path / "new") == (HIGHEST, 1, HIGHEST)
     assert level_of(made(tmp_path / "old", 1)) == (1, 0, 1)
     path = made(tmp_path / "raised", 1, [putting(6), raising(7, 2), putting(8)])
     assert level_of(path) == (1, 0, 1)
-    assert [check(OsDisk(), tmp_path / name).feature_level for name in ("new", "old", "raised")] == [2, 1, 2]
+    names = ("new", "old", "raised")
+    assert [check(OsDisk(), tmp_path / name).feature_level for name in names] == [HIGHEST, 1, 2]
 
 
 def test_commands_before_and_behind_the_entry_are_applied_at_their_levels(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_commands_before_and_behind_the_entry_are_applied_at_their_levels(tmp_pa
     assert (membership.envelope.level, membership.envelope.level_since) == (2, 7)
 
 
-@pytest.mark.parametrize(("level", "since"), [(1, 0), (2, 3)])
+@pytest.mark.parametrize(("level", "since"), [(1, 0), (2, 3), (3, 3)])
 def test_a_forced_cluster_has_the_level_of_its_state(tmp_path: Path, level: int, since: int) -> None:
     """It raises it by itself when it runs."""
     force_new_cluster(made(tmp_path / "old", level, [putting(6)]), tmp_path / "new")
@@ -111,7 +113,7 @@ def test_a_forced_cluster_takes_the_entry_that_raises_it(tmp_path: Path) -> None
     assert level_of(tmp_path / "new") == (2, 7, 2)
 
 
-@pytest.mark.parametrize(("level", "since"), [(1, 0), (2, 3)])
+@pytest.mark.parametrize(("level", "since"), [(1, 0), (2, 3), (3, 3)])
 def test_a_restored_cluster_has_the_level_of_its_backup(tmp_path: Path, level: int, since: int) -> None:
     """So members that are restored by an older version and by this one fit together, if the backup is old."""
     backup = made(tmp_path / "old", level) / "snap" / META.id.file_name
@@ -133,12 +135,13 @@ def test_a_backup_of_a_level_that_is_not_known_is_refused(tmp_path: Path) -> Non
     """Nothing is made, and the sentence says what to do."""
     path = made(tmp_path / "old", 2)
     file = OsDisk()
-    envelope = Envelope.of(MEMBERS, level=3, since=4).encode()
+    envelope = Envelope.of(MEMBERS, level=HIGHEST + 1, since=4).encode()
     storage = open_directory(file, config(path), random.Random(1))
     snapshot = storage.begin_snapshot(SnapshotMeta(9, 1, META.conf_state), envelope)
     backup = snapshot.finish()
     storage.close(clean=True)
-    with pytest.raises(ConfigError, match="feature level 3; this program knows feature levels up to 2"):
+    sentence = f"feature level {HIGHEST + 1}; this program knows feature levels up to {HIGHEST}"
+    with pytest.raises(ConfigError, match=sentence):
         restore_node(config(tmp_path / "new"), backup)
     assert not (tmp_path / "new").exists()
 

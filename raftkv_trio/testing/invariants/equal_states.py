@@ -23,10 +23,16 @@ class EqualStates:
                 " deterministic, or `snapshot` does not give equal bytes for equal states",
             )
 
-    def restored(self, node_id: int, index: int, state: str) -> None:
-        """A node has restored a snapshot at `index`, which may be behind the last command."""
+    def restored(self, node_id: int, index: int, state: str, level_since: int = 0) -> None:
+        """A node has restored a snapshot at `index`, which may be behind the last command.
+
+        Args:
+            level_since: from which index on the cluster has the feature level of that state. The level is a
+                part of the state, so there is nothing to compare with before the next command.
+        """
         position = bisect_right(self._indexes, index)
-        if position and self._states[self._indexes[position - 1]] != state:
+        last = self._indexes[position - 1] if position else 0
+        if last > level_since and self._states[last] != state:
             raise Violation(
                 EQUAL_STATES,
                 f"node {node_id} restores another state at index {index} than others have: `restore` does not"

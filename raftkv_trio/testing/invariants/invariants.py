@@ -364,10 +364,10 @@ class Invariants:
         view.applied = command.index
         self._equal_states.applied(node_id, command.index, state)
 
-    def restored(self, node_id: int, index: int, state: str) -> None:
+    def restored(self, node_id: int, index: int, state: str, level_since: int = 0) -> None:
         """A node's state machine was restored from a snapshot at `index`; its state hash is now `state`."""
         self._views[node_id].applied = index
-        self._equal_states.restored(node_id, index, state)
+        self._equal_states.restored(node_id, index, state, level_since)
 
     def refused(self, proposal_id: ProposalId) -> None:
         """A client was told that its change is not and will not be applied."""

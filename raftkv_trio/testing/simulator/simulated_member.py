@@ -268,7 +268,7 @@ class SimulatedMember(ABC):
         self._note(f"starts in term {raw.term} with entries up to {raw.last_index}")
         self._invariants.started(self.id, raw.raft)
         if snapshot_index > BOOTSTRAP_INDEX:
-            self._invariants.restored(self.id, snapshot_index, state_hash(machine))
+            self._machine_restored(parts, snapshot_index)
 
     # A process that has ended may still unwind: what its parts report then is not seen by anybody.
 
@@ -308,8 +308,12 @@ class SimulatedMember(ABC):
 
     def _restored(self, parts: NodeParts, restore: Restore) -> None:
         if parts is self.parts:
-            assert self.machine is not None
-            self._invariants.restored(self.id, restore.snapshot.index, state_hash(self.machine))
+            self._machine_restored(parts, restore.snapshot.index)
+
+    def _machine_restored(self, parts: NodeParts, index: int) -> None:
+        assert self.machine is not None
+        since = parts.applier.membership.envelope.level_since
+        self._invariants.restored(self.id, index, state_hash(self.machine), since)
 
     def _snapshot_begun(self, parts: NodeParts, meta: SnapshotMeta) -> None:
         if parts is self.parts:

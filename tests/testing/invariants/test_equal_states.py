@@ -88,3 +88,15 @@ def test_a_snapshot_without_a_past_is_noticed() -> None:
     other = watched(EqualStates(), 2, [A1, A2])
     with pytest.raises(Violation, match="restores another state"):
         states.restored(2, 3, other.state_hash)
+
+
+def test_a_raised_level_is_no_other_state() -> None:
+    """The hash of a level is no hash of the one before, so states are compared from its first command on."""
+    states = EqualStates()
+    store = watched(states, 1, [A1, A2])
+    copy = Store()
+    copy.set_level(1)
+    states.restored(2, 4, copy.state_hash, level_since=4)
+    with pytest.raises(Violation, match="restores another state"):
+        states.restored(2, 4, copy.state_hash, level_since=2)
+    states.restored(2, 4, store.state_hash, level_since=2)
