@@ -459,6 +459,14 @@ class ServerConfig:
         return replace(self.rest, port=self.etcd_port, listen_metrics=None)
 
     @property
+    def min_lease_ttl_s(self) -> int:
+        """The least time that a lease is granted for, as in etcd: one and a half election timeouts.
+
+        A lease of less could expire in each election.
+        """
+        return math.ceil(round(3 * self.node.election_ticks // 2 * self.node.tick_interval_s, 6))
+
+    @property
     def is_open(self) -> bool:
         """Whether other hosts may reach the REST API without TLS."""
         return self.tls is None and not is_loopback(self.rest.host)

@@ -12,6 +12,7 @@ import trio
 from raftkv_trio._version import __version__
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.compacting import keep_compacting
+from raftkv_trio.access.leases import Lessor
 from raftkv_trio.config import RestConfig, ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.etcd import EtcdPort
@@ -77,7 +78,9 @@ async def _serve(
             replicated = ReplicatedStore(node, store, config.rest, config.watch)
             api_nursery.start_soon(replicated.watches.run)
             api_nursery.start_soon(keep_compacting, replicated, config.compaction)
-            port = await _serve_apis(api_nursery, replicated, config, ports, security)
+            lessor = Lessor(replicated, config.min_lease_ttl_s)
+            api_nursery.start_soon(lessor.run)
+            port = await _serve_apis(api_nursery, replicated, lessor, config, ports, security)
             _log_start(config)
             task_status.started(port)
             await wait_any(*(node.removed,) if stop is None else (node.removed, stop))
@@ -93,6 +96,7 @@ async def _serve(
 async def _serve_apis(
     nursery: trio.Nursery,
     replicated: ReplicatedStore,
+    lessor: Lessor,
     config: ServerConfig,
     ports: "_Ports",
     security: "_Security",
@@ -117,7 +121,9 @@ async def _serve_apis(
         nursery.start_soon(serve_probes, OnlyProbes(service), *ports.probes)
     if ports.etcd is not None:
         etcd_config, listeners = ports.etcd
-        etcd = EtcdPort(replicated, etcd_config, config.watch, service.hosts, service.requests.answered)
+        etcd = EtcdPort(
+            replicated, lessor, etcd_config, config.watch, service.hosts, service.requests.answered
+        )
         serve_etcd = partial(
             serve_http,
             etcd.gateway,

@@ -43,6 +43,8 @@ class Fault(Enum):
     FUTURE_REVISION = Code.OUT_OF_RANGE, "mvcc: required revision is a future revision"
     NO_SPACE = Code.RESOURCE_EXHAUSTED, "mvcc: database space exceeded"
     LEASE_NOT_FOUND = Code.NOT_FOUND, "requested lease not found"
+    LEASE_EXISTS = Code.FAILED_PRECONDITION, "lease already exists"
+    LEASE_TTL_TOO_LARGE = Code.OUT_OF_RANGE, "too large lease TTL"
     TOO_LARGE = Code.INVALID_ARGUMENT, "request is too large"
     TOO_MANY_REQUESTS = Code.RESOURCE_EXHAUSTED, "too many requests"
     NO_LEADER = Code.UNAVAILABLE, "no leader"
@@ -94,6 +96,7 @@ _FAULT_OF_FAILURE = {
     Failure.COMPACTED: Fault.COMPACTED,
     Failure.LEASE_NOT_FOUND: Fault.LEASE_NOT_FOUND,
     Failure.KEY_NOT_FOUND: Fault.KEY_NOT_FOUND,
+    Failure.LEASE_EXISTS: Fault.LEASE_EXISTS,
 }
 
 

@@ -27,6 +27,8 @@ from raftkv_trio.kv import (
     MAX_REQUEST_ID_BYTES,
     CompactResult,
     DeleteResult,
+    Failed,
+    Failure,
     PutResult,
     Txn,
     TxnResult,
@@ -76,15 +78,18 @@ class KvHandlers:
         """Put one key."""
         _check_size(request)
         txn = Txn((), (put_of(request),), (), self._replicated.quota_bytes)
-        if request.lease:
-            check_txn(txn)
-            # There are no leases. The store says so too, but it looks for the key of `ignore_value` first, as
-            # etcd does in a txn. For a put alone etcd looks for the lease first.
+        outcome = await self._apply(txn, metadata)
+        if outcome == Failed(Failure.KEY_NOT_FOUND) and self._lacks_lease(request):
+            # The store looks for the key of `ignore_value` first, as etcd does in a txn. For a put alone etcd
+            # looks for the lease first.
             raise Fault.LEASE_NOT_FOUND.error()
-        result = await self._run(txn, metadata)
+        result = succeeded(outcome)
         [put] = result.results
         assert isinstance(put, PutResult)
         return put_response(request, put, header_of(self._replicated, result.revision))
+
+    def _lacks_lease(self, request: rpc_pb2.PutRequest) -> bool:
+        return request.lease != 0 and request.lease not in self._store.leases
 
     async def delete_range(
         self, request: rpc_pb2.DeleteRangeRequest, metadata: Metadata
@@ -132,10 +137,14 @@ class KvHandlers:
             raise Fault.NOT_CAPABLE.error()
 
     async def _run(self, txn: Txn, metadata: Metadata) -> TxnResult:
+        """Put a txn into the log, and return the result; raises RpcError if it was not run."""
+        return succeeded(await self._apply(txn, metadata))
+
+    async def _apply(self, txn: Txn, metadata: Metadata) -> object:
         """Put a txn into the log, and return its result."""
         self._check_capable()
         applied = await self._replicated.write(encode_command(txn, request_id=request_id_in(metadata)))
-        return succeeded(applied.result)
+        return applied.result
 
 
 def request_id_in(metadata: Metadata) -> bytes | None:

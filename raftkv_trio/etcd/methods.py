@@ -5,11 +5,13 @@ from functools import wraps
 from typing import Any
 
 from raftkv_trio.access import ReplicatedStore
+from raftkv_trio.access.leases import Lessor
 from raftkv_trio.config import RestConfig, WatchConfig
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.etcd.cluster import ClusterHandlers
 from raftkv_trio.etcd.errors import rpc_error_of
 from raftkv_trio.etcd.kv import KvHandlers
+from raftkv_trio.etcd.lease import LeaseHandlers
 from raftkv_trio.etcd.maintenance import MaintenanceHandlers
 from raftkv_trio.etcd.watch import WatchHandlers
 from raftkv_trio.grpc import Method, RpcError
@@ -18,9 +20,12 @@ from raftkv_trio.schema import rpc_pb2
 Handler = Callable[..., Awaitable[Any]]
 
 
-def make_methods(replicated: ReplicatedStore, config: RestConfig, watch: WatchConfig) -> dict[str, Method]:
+def make_methods(
+    replicated: ReplicatedStore, lessor: Lessor, config: RestConfig, watch: WatchConfig
+) -> dict[str, Method]:
     """All methods that are served, by path."""
     kv = KvHandlers(replicated)
+    lease = LeaseHandlers(replicated, lessor)
     cluster = ClusterHandlers(replicated)
     maintenance = MaintenanceHandlers(replicated, config)
     handlers: Mapping[str, Mapping[str, Handler]] = {
@@ -32,6 +37,13 @@ def make_methods(replicated: ReplicatedStore, config: RestConfig, watch: WatchCo
             "Compact": kv.compact,
         },
         "Watch": {"Watch": WatchHandlers(replicated, watch).watch},
+        "Lease": {
+            "LeaseGrant": lease.lease_grant,
+            "LeaseRevoke": lease.lease_revoke,
+            "LeaseKeepAlive": lease.lease_keep_alive,
+            "LeaseTimeToLive": lease.lease_time_to_live,
+            "LeaseLeases": lease.lease_leases,
+        },
         "Cluster": {
             "MemberList": cluster.member_list,
             "MemberAdd": cluster.member_add,

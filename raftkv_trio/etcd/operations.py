@@ -67,7 +67,7 @@ def put_of(request: rpc_pb2.PutRequest) -> Put:
     return Put(
         request.key,
         request.value,
-        request.lease & _MAX_INT or None,
+        request.lease or None,
         keeps_value=request.ignore_value,
         keeps_lease=request.ignore_lease,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from raftkv_trio.access import ReplicatedStore
+from raftkv_trio.access.leases import Lessor
 from raftkv_trio.config import RestConfig, WatchConfig
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.etcd.gateway import OVERHEAD_BYTES, Gateway
@@ -32,13 +33,14 @@ class EtcdPort:
     def __init__(
         self,
         replicated: ReplicatedStore,
+        lessor: Lessor,
         config: RestConfig,
         watch: WatchConfig,
         hosts: KnownHosts,
         answered: Callable[[str, str, int], object] = lambda method, route, status: None,
     ) -> None:
         self._replicated = replicated
-        self._methods = make_methods(replicated, config, watch)
+        self._methods = make_methods(replicated, lessor, config, watch)
         self._load = Load()
         self._limits = Limits(
             max_message_bytes=MAX_REQUEST_BYTES + OVERHEAD_BYTES,

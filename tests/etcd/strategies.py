@@ -1,4 +1,4 @@
-"""Random calls of the KV service, right and wrong, over few keys, so that they meet."""
+"""Random calls of the services KV and Lease, right and wrong, over few keys and leases, so that they meet."""
 
 from typing import Any
 
@@ -12,6 +12,9 @@ ends = st.one_of(st.just(b""), st.just(b""), keys, st.just(b"\x00"), st.just(b"d
 values = st.sampled_from([b"", b"1", b"2", b"10", b"\xff\x00"])
 small = st.integers(-1, 6)
 flags = st.booleans()
+#: Granted are some of them, for so long that none expires.
+LEASES = (7, 8, 9)
+leases = st.sampled_from([*LEASES, *LEASES, 10, 0])
 
 
 def sparse(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -55,7 +58,9 @@ def puts(draw: st.DrawFn) -> rpc_pb2.PutRequest:
         st.one_of(
             st.just({}),
             st.just({}),
-            sparse(prev_kv=flags, ignore_value=flags, ignore_lease=flags, lease=st.sampled_from([0, 7])),
+            sparse(
+                prev_kv=flags, ignore_value=flags, ignore_lease=flags, lease=st.sampled_from([0, *LEASES])
+            ),
         )
     )
     return rpc_pb2.PutRequest(key=draw(any_keys), value=draw(values), **unusual)
@@ -74,7 +79,7 @@ def compares(draw: st.DrawFn) -> rpc_pb2.Compare:
             st.builds(lambda n: {"create_revision": n}, small),
             st.builds(lambda n: {"mod_revision": n}, small),
             st.builds(lambda v: {"value": v}, values),
-            st.builds(lambda n: {"lease": n}, st.integers(0, 1)),
+            st.builds(lambda n: {"lease": n}, st.sampled_from([0, 1, *LEASES])),
         )
     )
     targets = {"version": 0, "create_revision": 1, "mod_revision": 2, "value": 3, "lease": 4}
@@ -112,4 +117,23 @@ def compactions(draw: st.DrawFn) -> rpc_pb2.CompactionRequest:
     return rpc_pb2.CompactionRequest(revision=draw(st.integers(-4, 1)) or -1, physical=draw(flags))
 
 
-calls = st.one_of(ranges(), ranges(), puts(), puts(), puts(), deletes(), txns(), txns(), compactions())
+@st.composite
+def lease_calls(draw: st.DrawFn) -> Any:
+    lease_id = draw(leases)
+    match draw(st.integers(0, 5)):
+        case 0 | 1 if lease_id:
+            ttl_s = draw(st.sampled_from([10_000, 20_000, 9_000_000_000, 9_000_000_001]))
+            return rpc_pb2.LeaseGrantRequest(ID=lease_id, TTL=ttl_s)
+        case 2:
+            return rpc_pb2.LeaseTimeToLiveRequest(ID=lease_id, keys=draw(flags))
+        case 3:
+            return rpc_pb2.LeaseLeasesRequest()
+        case 4:
+            return rpc_pb2.LeaseKeepAliveRequest(ID=lease_id)
+    return rpc_pb2.LeaseRevokeRequest(ID=lease_id)
+
+
+calls = st.one_of(
+    *(ranges(), ranges(), puts(), puts(), puts(), deletes(), txns(), txns(), compactions()),
+    *(lease_calls(), lease_calls(), lease_calls()),
+)

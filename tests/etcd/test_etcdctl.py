@@ -17,6 +17,7 @@ OWN = [
     (r'"(ClusterID|MemberID|RaftTerm)" : \d+\n', ""),
     (r"127\.0\.0\.1:\d+", "HOST:PORT"),
     (r"took = [^\s]+|took: [^\s]+", "took"),
+    (r'lease [0-9a-f]{10,16}|"ID":[0-9]{10,19}', "lease"),
 ]
 
 
@@ -100,6 +101,14 @@ COMMANDS: list[tuple[tuple[str, ...], str]] = [
     (("compaction", "10", "--physical"), ""),
     (("get", "k/", "--prefix", "--rev", "8"), ""),
     (("get", "k/", "--prefix", "--rev", "10"), ""),
+    (("lease", "grant", "0"), ""),
+    (("lease", "grant", "500"), ""),
+    (("lease", "grant", "500", "-w", "json"), ""),
+    (("lease", "grant", "9000000001"), ""),
+    (("lease", "timetolive", "7b"), ""),
+    (("lease", "timetolive", "7b", "--keys", "-w", "json"), ""),
+    (("lease", "revoke", "7b"), ""),
+    (("lease", "keep-alive", "7b", "--once"), ""),
     (("endpoint", "health"), ""),
     (("alarm", "list"), ""),
     (("alarm", "disarm"), ""),

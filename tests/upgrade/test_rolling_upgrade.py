@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import trio
 
+from raftkv_trio.payload.levels import HIGHEST
 from tests.integration.cluster import PATIENCE_S, POLL_S
 from tests.integration.members import members, wait_role, wait_said
 from tests.upgrade.mixed import MixedCluster, Writer, mixed
@@ -44,7 +45,7 @@ async def test_a_rolling_upgrade_under_load(
             for node_id in (first, second):
                 await cluster.wait_level(http, 1, node_id)
             await cluster.replace(http, last)
-            await cluster.wait_level(http, 2, 1, 2, 3)
+            await cluster.wait_level(http, HIGHEST, 1, 2, 3)
             assert (await put_once(http, cluster, second)).status_code == 204
             written = sum(len(writer.acknowledged) for writer in writers)
             while sum(len(writer.acknowledged) for writer in writers) < written + 10:  # noqa: ASYNC110
@@ -58,7 +59,7 @@ async def test_a_rolling_upgrade_under_load(
         await trio.to_thread.run_sync(cluster.kill)
         cluster.start()
         await cluster.wait_ready(http)
-        await cluster.wait_level(http, 2, 1, 2, 3)
+        await cluster.wait_level(http, HIGHEST, 1, 2, 3)
         await cluster.wait_equal(http)
 
 
@@ -91,13 +92,13 @@ async def test_an_old_program_does_not_get_into_a_new_cluster(
     """Both sides say in one sentence what to do; the cluster goes on, and takes the node upgraded."""
     with mixed(old_program, tmp_path, 3, founders=2, old=(3,)) as cluster:
         await cluster.wait_ready(http)
-        await cluster.wait_level(http, 2, 1, 2)
+        await cluster.wait_level(http, HIGHEST, 1, 2)
         leader = await cluster.leader(http)
         answer = await http.post(cluster.url(leader, "/3"), content=cluster.peer_url(3))
         assert answer.status_code == 204, answer.text
         cluster.start(3)
         await wait_said(cluster, 3, UPGRADE)
-        await wait_said(cluster, leader, f"{UPGRADE} {leader} has level 2; upgrade node 3")
+        await wait_said(cluster, leader, f"{UPGRADE} {leader} has level {HIGHEST}; upgrade node 3")
         term = (await cluster.status(http, leader))["term"]
         assert (await http.put(cluster.url(leader, "/key"), content="value")).status_code == 204
         assert (await members(http, cluster, leader))[3]["role"] == "learner"
