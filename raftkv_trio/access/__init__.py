@@ -4,6 +4,9 @@
 - `waiting.py`: how long a request waits for them, and what it is told after that.
 - `large_reads.py`: gets of large ranges, in pages.
 - `compacting.py`: compactions of the history, asked for or by themselves.
+- `watching/`: who is told what the store has applied.
+- `leases.py`, `lease_deadlines.py`, `keep_alives.py`: leases, and the expiry of those that nobody keeps alive.
+- `candidates.py`: queues for locks and leadership.
 - `full_store.py`: what the log says about a store that has reached its quota.
 """
 

@@ -10,6 +10,7 @@ texts; docs/etcd.md says so to users:
 
 from enum import Enum
 
+from raftkv_trio.access.watching import TooManyWatchers
 from raftkv_trio.errors import (
     ChangeRefused,
     CommandRefused,
@@ -73,6 +74,7 @@ class Fault(Enum):
 _FAULT_OF: dict[type[RaftKVError], Fault] = {
     TooLarge: Fault.TOO_LARGE,
     Overloaded: Fault.TOO_MANY_REQUESTS,
+    TooManyWatchers: Fault.TOO_MANY_REQUESTS,
     NoLeader: Fault.NO_LEADER,
     CommandRefused: Fault.NOT_CAPABLE,  # an upgraded node takes it
     OutcomeUnknown: Fault.TIMED_OUT,

@@ -4,18 +4,25 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import Any
 
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
 from raftkv_trio.access import ReplicatedStore
+from raftkv_trio.access.candidates import Candidates
 from raftkv_trio.access.leases import Lessor
 from raftkv_trio.config import RestConfig, WatchConfig
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.etcd.cluster import ClusterHandlers
+from raftkv_trio.etcd.election import ElectionHandlers
 from raftkv_trio.etcd.errors import rpc_error_of
 from raftkv_trio.etcd.kv import KvHandlers
 from raftkv_trio.etcd.lease import LeaseHandlers
+from raftkv_trio.etcd.lock import LockHandlers
 from raftkv_trio.etcd.maintenance import MaintenanceHandlers
+from raftkv_trio.etcd.sessions import Sessions
 from raftkv_trio.etcd.watch import WatchHandlers
 from raftkv_trio.grpc import Method, RpcError
-from raftkv_trio.schema import rpc_pb2
+from raftkv_trio.schema import rpc_pb2, v3election_pb2, v3lock_pb2
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -28,6 +35,10 @@ def make_methods(
     lease = LeaseHandlers(replicated, lessor)
     cluster = ClusterHandlers(replicated)
     maintenance = MaintenanceHandlers(replicated, config)
+    candidates = Candidates(replicated)
+    sessions = Sessions(replicated, candidates, lessor)
+    lock = LockHandlers(replicated, sessions)
+    election = ElectionHandlers(replicated, candidates, sessions)
     handlers: Mapping[str, Mapping[str, Handler]] = {
         "KV": {
             "Range": kv.range,
@@ -60,22 +71,38 @@ def make_methods(
             "Snapshot": maintenance.snapshot,
             "MoveLeader": maintenance.move_leader,
         },
+        "Lock": {"Lock": lock.lock, "Unlock": lock.unlock},
+        "Election": {
+            "Campaign": election.campaign,
+            "Proclaim": election.proclaim,
+            "Leader": election.leader,
+            "Observe": election.observe,
+            "Resign": election.resign,
+        },
     }
     return {
-        method.path: method for service, named in handlers.items() for method in _methods_of(service, named)
+        method.path: method
+        for service, named in handlers.items()
+        for method in _methods_of(_SERVICES[service], named)
     }
 
 
-def _methods_of(service: str, handlers: Mapping[str, Handler]) -> list[Method]:
-    descriptor = rpc_pb2.DESCRIPTOR.services_by_name[service]
+_SERVICES = {
+    name: service
+    for file in (rpc_pb2, v3lock_pb2, v3election_pb2)
+    for name, service in file.DESCRIPTOR.services_by_name.items()
+}
+
+
+def _methods_of(service: ServiceDescriptor, handlers: Mapping[str, Handler]) -> list[Method]:
     methods = []
     for name, handler in handlers.items():
-        method = descriptor.methods_by_name[name]
+        method = service.methods_by_name[name]
         methods.append(
             Method(
-                path=f"/{descriptor.full_name}/{name}",
-                request=getattr(rpc_pb2, method.input_type.name),
-                response=getattr(rpc_pb2, method.output_type.name),
+                path=f"/{service.full_name}/{name}",
+                request=GetMessageClass(method.input_type),
+                response=GetMessageClass(method.output_type),
                 handler=_with_errors(handler),
                 client_streaming=method.client_streaming,
                 server_streaming=method.server_streaming,

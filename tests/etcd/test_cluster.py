@@ -28,6 +28,7 @@ class Nodes:
         self._stack = stack
         self.servers: dict[int, ApiServer] = {}
         self.peer_urls: dict[int, str] = {}
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, node_id: int, *, join: bool = False) -> None:
         """Start one node; a node that joins dials all that were told before."""
@@ -38,7 +39,8 @@ class Nodes:
             *("--port", str(rest_port), "--etcd-port", str(port)),
             *("--data-dir", str(self._directory / str(node_id)), *(["--join"] if join else [])),
         ]
-        self._stack.enter_context(process(command, self._directory / f"{node_id}.log"))
+        running = process(command, self._directory / f"{node_id}.log")
+        self.processes[node_id] = self._stack.enter_context(running)
         self.servers[node_id] = ApiServer(f"node {node_id}", port)
 
     def status(self, node_id: int) -> dict[str, Any]:

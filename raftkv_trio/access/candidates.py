@@ -1,0 +1,204 @@
+"""Clients that queue for a lock, or for the leadership of an election: etcd's recipe, made by the server.
+
+Each has a key under a common prefix, which its lease may take away. The turn comes in the order in which the
+keys were created: the first one holds the lock, or leads. So who waits watches the key before its own, and
+its own, and nobody is woken for nothing.
+
+A wait reads the store of this node alone. That is enough: once a key is gone here, it is gone, and no key
+that is created later comes before one that exists.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple, NoReturn
+
+from raftkv_trio.access.replicated_store import ReplicatedStore
+from raftkv_trio.access.watching import Change, Events, Watcher, WatchStream
+from raftkv_trio.errors import NoLeader
+from raftkv_trio.kv import (
+    CompactedRevision,
+    Compare,
+    Delete,
+    Get,
+    GetResult,
+    KeyValue,
+    Operation,
+    Put,
+    Relation,
+    Target,
+    Txn,
+    TxnResult,
+    encode_command,
+    prefix_end,
+)
+
+
+class Candidate(NamedTuple):
+    """One who queues.
+
+    Attributes:
+        prefix: with its slash.
+        key: under it.
+        create_revision: of the key; it is the candidate only as long as the key has this one.
+        value: of the key when the candidate came.
+        revision: the store's at that time.
+    """
+
+    prefix: bytes
+    key: bytes
+    create_revision: int
+    value: bytes
+    revision: int
+
+
+class Candidates:
+    """The queues of one server's clients."""
+
+    def __init__(self, replicated: ReplicatedStore) -> None:
+        self._replicated = replicated
+        self._node, self._store, self._watches = replicated.node, replicated.store, replicated.watches
+
+    # ------------------------------------------------------------ changes
+
+    async def enter(self, name: bytes, lease_id: int, value: bytes) -> Candidate | object:
+        """Queue with a lease, once: who queues with it already keeps place and value.
+
+        Returns the store's result if that is no success. Raises ProposalError. Cancellation gives it up; the
+        key may be there or not.
+        """
+        prefix = name + b"/"
+        key = prefix + b"%x" % lease_id
+        result = await self._run(Compare.absent(key), (Put(key, value, lease_id),), (Get(key),))
+        if not isinstance(result, TxnResult):
+            return result
+        if result.succeeded:
+            return Candidate(prefix, key, result.revision, value, result.revision)
+        [got] = result.results
+        assert isinstance(got, GetResult)
+        [there] = got.key_values
+        return Candidate(prefix, key, there.create_revision, there.value, result.revision)
+
+    async def put(self, key: bytes, create_revision: int, lease_id: int, value: bytes) -> object:
+        """Put another value under a candidate's key; a txn result that has not succeeded: it is none.
+
+        Raises ProposalError. Cancellation gives it up; it may or may not be applied.
+        """
+        return await self._run(_is_still(key, create_revision), (Put(key, value, lease_id),))
+
+    async def leave(self, key: bytes, create_revision: int) -> object:
+        """Delete a candidate's key; a txn result that has not succeeded: it is none. Raises as `put`."""
+        return await self._run(_is_still(key, create_revision), (Delete(key),))
+
+    def abandon(self, candidate: Candidate) -> None:
+        """Have the candidate's key deleted, and do not wait for it; for one whose client is gone.
+
+        If nothing comes of it, the lease ends the key.
+        """
+        compare = _is_still(candidate.key, candidate.create_revision)
+        self._node.submit(encode_command(Txn((compare,), (Delete(candidate.key),), ())))
+
+    async def _run(
+        self, compare: Compare, success: tuple[Operation, ...], failure: tuple[Operation, ...] = ()
+    ) -> object:
+        txn = Txn((compare,), success, failure, self._replicated.quota_bytes)
+        return (await self._replicated.write(encode_command(txn))).result
+
+    # ------------------------------------------------------------ turns
+
+    def first(self, prefix: bytes) -> KeyValue | None:
+        """Whose turn it is, by what this node has applied; None: nobody queues."""
+        return min(self._under(prefix), key=lambda kv: kv.create_revision, default=None)
+
+    async def wait_turn(self, candidate: Candidate) -> bool:
+        """Wait until nobody is before a candidate; False if it is no candidate any more.
+
+        Raises NoLeader if the node stops. Cancellation leaves the key where it is: see `abandon`.
+        """
+        while True:
+            await self._node.wait_restored()
+            own = self._store.get(candidate.key)
+            if own is None or own.create_revision != candidate.create_revision:
+                return False
+            earlier = [
+                kv for kv in self._under(candidate.prefix) if kv.create_revision < candidate.create_revision
+            ]
+            if not earlier:
+                return True
+            last = max(earlier, key=lambda kv: kv.create_revision)
+            async with self._watch((last.key, None), (candidate.key, None), wants_puts=False) as stream:
+                await stream.wait()
+
+    async def tell_leaders(
+        self, prefix: bytes, tell: Callable[[int, KeyValue], Awaitable[object]]
+    ) -> NoReturn:
+        """Tell whose turn it is, and each value that they put under their key, with the store's revision.
+
+        What has its turn for so short a time that another one has it already is left out.
+
+        Raises NoLeader if the node stops, and what `tell` raises. Cancellation leaves nothing behind.
+        """
+        told_revision = 0
+        while True:
+            await self._node.wait_restored()
+            leader = self.first(prefix)
+            if leader is None:
+                async with self._watch((prefix, prefix_end(prefix))) as stream:
+                    await stream.wait()
+                continue
+            async with self._watch((leader.key, None)) as stream:
+                if leader.mod_revision > told_revision:
+                    await tell(self._store.revision, leader)
+                told_revision = await self._tell_values(leader, stream, tell)
+
+    async def _tell_values(
+        self, leader: KeyValue, stream: WatchStream, tell: Callable[[int, KeyValue], Awaitable[object]]
+    ) -> int:
+        """Tell what a leader puts until it is none, or that is not known; returns the last revision told."""
+        told_revision = leader.mod_revision
+        while stream.end_reason is None:
+            await stream.wait()
+            await self._node.wait_restored()
+            for item in stream.take():
+                if not isinstance(item, Events):
+                    return told_revision
+                try:
+                    found = self._store.read(Get(leader.key, revision=item.revision)).key_values
+                except CompactedRevision:
+                    return told_revision
+                if not found or found[0].create_revision != leader.create_revision:
+                    return told_revision
+                told_revision = item.revision
+                await tell(item.revision, found[0])
+        return told_revision
+
+    @asynccontextmanager
+    async def _watch(
+        self, *ranges: tuple[bytes, bytes | None], wants_puts: bool = True
+    ) -> AsyncIterator[WatchStream]:
+        """A stream of what happens to some keys or ranges from now on, while the block runs.
+
+        No restore must be under way. A wait for the stream also returns when the stream has to end; the block
+        may go on then, and NoLeader is raised behind it.
+        """
+        stream = self._watches.open_stream(_no_content)
+        try:
+            for number, (key, range_end) in enumerate(ranges):
+                first = self._store.revision + 1
+                self._watches.add(Watcher(stream, number, key, range_end, first, wants_puts=wants_puts))
+            yield stream
+            if stream.end_reason is not None:
+                raise NoLeader(stream.end_reason)
+        finally:
+            self._watches.close_stream(stream)
+
+    def _under(self, prefix: bytes) -> list[KeyValue]:
+        return self._store.range(prefix, prefix_end(prefix))
+
+
+def _is_still(key: bytes, create_revision: int) -> Compare:
+    return Compare(key, Target.CREATE_REVISION, Relation.EQUAL, create_revision)
+
+
+def _no_content(change: Change, previous: KeyValue | None) -> bytes:
+    """Who waits here reads the store."""
+    return b""

@@ -1,0 +1,71 @@
+"""What the Lock and the Election service share: sessions, and how they fail."""
+
+from typing import NoReturn
+
+from raftkv_trio.access import ReplicatedStore
+from raftkv_trio.access.candidates import Candidate, Candidates
+from raftkv_trio.access.leases import Lessor
+from raftkv_trio.etcd.answers import raise_failed
+from raftkv_trio.etcd.errors import Fault
+from raftkv_trio.grpc import Code, RpcError
+from raftkv_trio.kv import LeaseGranted
+from raftkv_trio.payload.levels import LEASES
+
+#: Of a lease that is granted because a request names none; nobody keeps it alive. As in etcd.
+SESSION_TTL_S = 60
+
+
+class Sessions:
+    """Candidates by their leases."""
+
+    def __init__(self, replicated: ReplicatedStore, candidates: Candidates, lessor: Lessor) -> None:
+        self._replicated = replicated
+        self._candidates = candidates
+        self._lessor = lessor
+
+    async def lease(self, lease_id: int) -> int:
+        """The lease of a request; 0 stands for a new one. Raises as `LeaseHandlers.lease_grant`."""
+        if self._replicated.node.feature_level < LEASES:
+            raise Fault.NOT_CAPABLE.error()
+        if lease_id < 0:
+            raise unknown(Fault.LEASE_NOT_FOUND.error().text)
+        if lease_id:
+            return lease_id
+        granted = await self._lessor.grant(0, SESSION_TTL_S)
+        if not isinstance(granted, LeaseGranted):
+            fail(granted)
+        return granted.id
+
+    async def enter(self, name: bytes, lease_id: int, value: bytes) -> Candidate:
+        """Queue under a name. Raises RpcError and ProposalError; cancellation is that of `Candidates`."""
+        candidate = await self._candidates.enter(name, lease_id, value)
+        if not isinstance(candidate, Candidate):
+            fail(candidate)
+        return candidate
+
+    async def wait_turn(self, candidate: Candidate, ended: RpcError) -> None:
+        """Wait for the turn of a candidate, whose key is deleted if the wait does not end so.
+
+        Raises NoLeader if the node stops, and `ended` if the candidate's lease, or somebody, ends it.
+        """
+        has_turn = None
+        try:
+            has_turn = await self._candidates.wait_turn(candidate)
+        finally:
+            if has_turn is None:
+                self._candidates.abandon(candidate)
+        if not has_turn:
+            raise ended
+
+
+def fail(result: object) -> NoReturn:
+    """Raise RpcError for what the store refuses, under the code that these services have in etcd."""
+    try:
+        raise_failed(result)
+    except RpcError as error:
+        raise unknown(error.text) from None
+
+
+def unknown(text: str) -> RpcError:
+    """An error of these services, which etcd gives no code of its own."""
+    return RpcError(Code.UNKNOWN, text)
