@@ -5,7 +5,7 @@
 - `large_reads.py`: gets of large ranges, in pages.
 - `compacting.py`: compactions of the history, asked for or by themselves.
 - `watching/`: who is told what the store has applied.
-- `leases.py`, `lease_deadlines.py`, `keep_alives.py`: leases, and the expiry of those that nobody keeps alive.
+- `leases.py`, `lease_deadlines.py`, `keep_alives.py`: leases, which end if nobody renews them.
 - `candidates.py`: queues for locks and leadership.
 - `full_store.py`: what the log says about a store that has reached its quota.
 """
