@@ -254,8 +254,10 @@ class WatchHub:
             if self._was_restored:
                 self._resume()
             until = perf_counter() + TURN_S
-            while self._told < self._store.revision and perf_counter() < until:
+            while self._told < self._store.revision:
                 self._tell_on()
+                if perf_counter() >= until:
+                    break
             # These have a time of their own, so that they go on however much happens.
             self._catch_up_on(perf_counter() + TURN_S)
         self._answer_progress()
@@ -333,7 +335,7 @@ class WatchHub:
     # ------------------------------------------------------------ unsynced watchers
 
     def _catch_up_on(self, until: float) -> None:
-        while perf_counter() < until:
+        while True:
             if self._catching_up is None:
                 chosen = self._choose()
                 if not chosen:
@@ -341,6 +343,8 @@ class WatchHub:
                 self._catching_up = self._catch_up(chosen)
             if next(self._catching_up, self) is self:
                 self._catching_up = None
+            if perf_counter() >= until:
+                return
 
     def _choose(self) -> list[Watcher]:
         """Unsynced watchers whose streams have room; all streams have their turn."""
