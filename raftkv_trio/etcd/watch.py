@@ -71,6 +71,7 @@ class WatchHandlers:
     def __init__(self, replicated: ReplicatedStore, config: WatchConfig) -> None:
         self._replicated = replicated
         self._config = config
+        self._headers = _Headers(replicated)
 
     async def watch(
         self, requests: AsyncIterator[rpc_pb2.WatchRequest], metadata: Metadata, send: Send
@@ -89,7 +90,7 @@ class WatchHandlers:
         hub = self._replicated.watches
         stream = hub.open_stream(encode_event, needs_leader=needs_leader)
         try:
-            await _Call(self._replicated, self._config, stream, send).run(requests)
+            await _Call(self._replicated, self._config, self._headers, stream, send).run(requests)
         finally:
             hub.close_stream(stream)
 
@@ -102,7 +103,12 @@ class _Call:
     """
 
     def __init__(
-        self, replicated: ReplicatedStore, config: WatchConfig, stream: WatchStream, send: Send
+        self,
+        replicated: ReplicatedStore,
+        config: WatchConfig,
+        headers: "_Headers",
+        stream: WatchStream,
+        send: Send,
     ) -> None:
         self._replicated = replicated
         self._node, self._store, self._hub = replicated.node, replicated.store, replicated.watches
@@ -114,7 +120,7 @@ class _Call:
         self._fragment: set[int] = set()
         # As in etcd, the members of a cluster do not all do it at the same time.
         self._progress_at = trio.current_time() + self._interval_s * (1 + random() / 10)
-        self._header: tuple[int, int, bytes] = 0, 0, b""
+        self._headers = headers
 
     async def run(self, requests: AsyncIterator[rpc_pb2.WatchRequest]) -> None:
         """Serve the stream. Raises RaftKVError. Cancellation leaves the stream to be closed."""
@@ -306,16 +312,28 @@ class _Call:
         self, revision: int, watch_id: int, events: Sequence[bytes] = (), *, is_fragment: bool = False
     ) -> bytes:
         """A `WatchResponse` with encoded events."""
-        term = self._node.term
-        if self._header[:2] != (revision, term):
-            header = header_of(self._replicated, revision).SerializeToString()
-            self._header = revision, term, _field(_HEADER, header)
-        head = self._header[2]
+        head = self._headers.of(revision)
         if watch_id:
             head += _WATCH_ID + _varint(watch_id)
         if is_fragment:
             head += _IS_FRAGMENT
         return b"".join((head, *events))
+
+
+class _Headers:
+    """Encoded headers. The last one is kept, since all who are told of a revision have the same."""
+
+    def __init__(self, replicated: ReplicatedStore) -> None:
+        self._replicated = replicated
+        self._last: tuple[int, int, bytes] = 0, 0, b""
+
+    def of(self, revision: int) -> bytes:
+        """The field of `WatchResponse`."""
+        term = self._replicated.node.term
+        if self._last[0] != revision or self._last[1] != term:
+            header = header_of(self._replicated, revision).SerializeToString()
+            self._last = revision, term, _field(_HEADER, header)
+        return self._last[2]
 
 
 def _field(tag: bytes, content: bytes) -> bytes:

@@ -157,7 +157,7 @@ class World:
 
     def finish(self) -> None:
         """Go on until all is told, and check that nothing is missing."""
-        while self.hub._has_work or any(self.take(stream) for stream in self.streams):
+        while any(self.take(stream) for stream in self.streams) or self.hub._has_work:
             self.turn()
             for stream in self.streams:
                 self.take(stream)
