@@ -5,8 +5,11 @@ Whatever speaks gRPC stands on this room; it knows no service.
 - `rpc.py`: a method and its handler, the status codes.
 - `client.py`, `client_end.py`: the other role, with and without I/O.
 - `server.py`: a client's connection, served on Trio.
-- `server_end.py`: the same without I/O: requests out of frames, responses into frames.
-- `endpoint.py`: what both ends of a connection share: flow control, settings, bounds on the other end.
+- `server_calls.py`: the tasks of its calls.
+- `room.py`, `patience.py`: how much may wait for a client to read it, and how long a client is waited for.
+- `server_end.py`: the server without I/O: requests out of frames, responses into frames.
+- `endpoint.py`: what both ends of a connection share: settings, bounds on the other end.
+- `streams.py`: flow control.
 - `frames.py`, `header_table.py`, `heads.py`, `messages.py`: bytes to frames, header lists, heads of calls and
   messages, and back.
 - `limits.py`: what one connection may cost.

@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.grpc import frames
-from raftkv_trio.grpc.endpoint import PINGS_A_HEAD, Endpoint, Stream
+from raftkv_trio.grpc.endpoint import PINGS_A_HEAD, Endpoint
 from raftkv_trio.grpc.frames import ErrorCode, StreamFault
 from raftkv_trio.grpc.header_table import TABLE_OF_NONE, HeadDecoder
 from raftkv_trio.grpc.heads import ResponseHead, read_response_head
 from raftkv_trio.grpc.limits import Limits
 from raftkv_trio.grpc.messages import PREFIX, PREFIX_BYTES, MessageReader
 from raftkv_trio.grpc.rpc import CallLost, CallNotExecuted, Code, RpcError
+from raftkv_trio.grpc.streams import Stream
 
 #: So many calls at once are made before the server has said how many it takes.
 FIRST_STREAMS = 100

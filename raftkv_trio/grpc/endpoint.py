@@ -1,92 +1,27 @@
 """One end of an HTTP/2 connection: frames in, frames out, no I/O (RFC 9113).
 
-`Endpoint` has what both roles share: SETTINGS, PING, GOAWAY, flow control in both directions, and the bounds
-on what the other end may do. `server_end.py` and `client_end.py` add what a head means to them.
+`Endpoint` has what both roles share: SETTINGS, PING, GOAWAY, and the bounds on what the other end may do. It
+stands on the streams of `streams.py`. `server_end.py` and `client_end.py` add what a head means to them.
 
 - `feed` takes bytes; what is to be sent stands in `output` after it, and after each call that sends.
 - What breaks the protocol never raises here: it ends the stream with RST_STREAM, or the connection with
   GOAWAY, and then `fault` says why.
-- The window of the connection is refilled at once, so that one stream that nobody reads holds up no other;
-  that of a stream as its bytes are used.
+- The window of the connection is refilled at once, so that one stream that nobody reads holds up no other.
 """
 
-from collections import deque
 from collections.abc import Callable
-from itertools import accumulate
-from typing import Generic, TypeVar
 
 from raftkv_trio.grpc import frames
 from raftkv_trio.grpc.frames import ConnectionFault, ErrorCode, FrameBuffer, StreamFault
 from raftkv_trio.grpc.limits import Allowance, Limits
-from raftkv_trio.grpc.messages import PREFIX_BYTES, MessageReader
+from raftkv_trio.grpc.streams import Streams, StreamT
 
 _MAX_CONTINUATIONS = 16
 #: Each of ours pays for so many PINGs of the other end: Go's clients and servers measure with them.
 PINGS_A_HEAD = 2
-#: About so much is taken at once for one send.
-TAKEN_BYTES = 128 * 1024
 
 
-class Stream:
-    """One call's stream.
-
-    Attributes:
-        id: its number.
-        send_window: what the other end lets us send.
-        receive_window: what we let the other end send.
-        used_bytes: received and used, and not given back to the other end's window yet.
-        unsent: DATA payloads that wait for a window; of the first, `sent_of_first` bytes have left.
-        unsent_bytes: of all of them.
-        last: frames that follow `unsent`: trailers, or an empty DATA frame; None: the stream goes on.
-        is_local_open: whether this end may still send.
-        is_remote_open: whether the other end may still send.
-        reader: finds the messages in what is received.
-        messages: those that have arrived and were not taken.
-        held_bytes: what was received and not taken, as messages or a part of one.
-        returned_bytes: how much of that was given back to the other end's window already.
-        on_room: called when less waits to be sent than before; None if nobody cares.
-    """
-
-    __slots__ = (
-        "held_bytes",
-        "id",
-        "is_local_open",
-        "is_remote_open",
-        "last",
-        "messages",
-        "on_room",
-        "reader",
-        "receive_window",
-        "returned_bytes",
-        "send_window",
-        "sent_of_first",
-        "unsent",
-        "unsent_bytes",
-        "used_bytes",
-    )
-
-    def __init__(self, stream_id: int, send_window: int, receive_window: int, reader: MessageReader) -> None:
-        self.id = stream_id
-        self.send_window = send_window
-        self.receive_window = receive_window
-        self.used_bytes = 0
-        self.unsent: deque[bytes] | None = None
-        self.unsent_bytes = 0
-        self.sent_of_first = 0
-        self.last: bytes | None = None
-        self.is_local_open = True
-        self.is_remote_open = True
-        self.reader = reader
-        self.messages: deque[bytes] = deque()
-        self.held_bytes = 0
-        self.returned_bytes = 0
-        self.on_room: Callable[[], object] | None = None
-
-
-StreamT = TypeVar("StreamT", bound=Stream)
-
-
-class Endpoint(Generic[StreamT]):
+class Endpoint(Streams[StreamT]):
     """State of one end.
 
     Args:
@@ -94,26 +29,12 @@ class Endpoint(Generic[StreamT]):
         now: a monotonic clock, in seconds.
 
     Attributes:
-        streams: those that are open, by id.
-        blocked: those that have something to send and no window for it; the longest waiting first.
-        output: bytes to be sent, in their order; taken with `take_output`.
-        output_bytes: of `output`, and of what was taken from it and not noted as sent.
-        unsent_bytes: of what waits for windows, in all streams.
-        taken_bytes: of all that was ever taken from `output`.
-        sent_bytes: of all that was ever noted as sent.
         fault: why the connection is over; None if it goes on.
         told_to_go: what GOAWAY of the other end said last: the last stream id, the code, and a text.
     """
 
     def __init__(self, limits: Limits, now: Callable[[], float]) -> None:
-        self.limits = limits
-        self.streams: dict[int, StreamT] = {}
-        self.blocked: dict[int, StreamT] = {}
-        self.output: list[bytes] = []
-        self.output_bytes = 0
-        self.unsent_bytes = 0
-        self.taken_bytes = 0
-        self.sent_bytes = 0
+        super().__init__(limits)
         self.fault: ConnectionFault | None = None
         self.told_to_go: tuple[int, int, bytes] | None = None
         self.last_remote_id = 0  # the highest stream that the other end has opened
@@ -124,13 +45,7 @@ class Endpoint(Generic[StreamT]):
         self._head: tuple[int, int] | None = None  # flags and stream of a head whose blocks are arriving
         self._block = bytearray()
         self._continuations = 0
-        self._send_window = frames.DEFAULT_WINDOW
-        # Those of `blocked` that have a window of their own. A window of the connection that grows by a byte
-        # must not cost a look at each stream.
-        self._starved: dict[int, StreamT] = {}
-        self._used_bytes = 0
-        self._initial_window = frames.DEFAULT_WINDOW
-        self._max_frame = frames.MAX_FRAME_BYTES
+        self._used_bytes = 0  # of the connection's window, and not given back yet
         self._table_size_changed = False
         self._resets = self._allowance(limits.resets_per_s)
         self._pings = self._allowance(limits.pings_per_s)
@@ -176,35 +91,6 @@ class Endpoint(Generic[StreamT]):
         except ConnectionFault as fault:
             self.fail(fault)
 
-    def take_output(self) -> bytes:
-        """What is to be sent now, or the beginning of it; `note_sent` is to be told how much has left."""
-        output = self.output
-        if len(output) == 1:
-            data = output.pop()
-        elif self.output_bytes <= TAKEN_BYTES:
-            data = b"".join(output)
-            output.clear()
-        else:
-            sizes = accumulate(map(len, output))
-            count = next((count for count, size in enumerate(sizes, 1) if size >= TAKEN_BYTES), len(output))
-            data = b"".join(output[:count])
-            del output[:count]
-        self.taken_bytes += len(data)
-        return data
-
-    def note_sent(self, size: int, rest: bytes = b"") -> None:
-        """So many bytes of what was taken have left, and these have not: they are to leave first."""
-        self.output_bytes -= size
-        self.sent_bytes += size
-        if rest:
-            self.output.insert(0, rest)
-            self.taken_bytes -= len(rest)
-
-    @property
-    def queued_bytes(self) -> int:
-        """All that waits to be read by the other end."""
-        return self.output_bytes + self.unsent_bytes
-
     @property
     def is_inside_head(self) -> bool:
         """Whether the beginning of a frame, or of the head of a request, has arrived, and its end has not."""
@@ -222,9 +108,8 @@ class Endpoint(Generic[StreamT]):
         counted = (self._resets, self._pings, self._settings, self._idle_frames)
         return sum(allowance.unpaid(now) for allowance in counted)
 
-    def _send(self, data: bytes) -> None:
-        self.output.append(data)
-        self.output_bytes += len(data)
+    def _on_data_sent(self) -> None:
+        self._pings.give(PINGS_A_HEAD)
 
     # ------------------------------------------------------------ what the roles do
 
@@ -300,17 +185,6 @@ class Endpoint(Generic[StreamT]):
 
     def _on_max_streams(self, count: int) -> None:
         """So many streams of ours may be open at once."""
-
-    def _change_initial_window(self, value: int) -> None:
-        more = value - self._initial_window
-        self._initial_window = value
-        for stream in list(self.streams.values()):
-            stream.send_window += more
-            if stream.send_window > frames.MAX_WINDOW:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window above 2**31-1")
-        if more > 0:
-            self._starved |= {stream.id: stream for stream in self.blocked.values() if stream.send_window > 0}
-            self._send_starved()
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
@@ -410,34 +284,6 @@ class Endpoint(Generic[StreamT]):
         """Whether no stream with this id was opened yet, by either end."""
         raise NotImplementedError
 
-    def use(self, stream: StreamT, size: int) -> None:
-        """Give the other end back what a stream has used of its window, in pieces worth a frame."""
-        stream.used_bytes += size
-        if stream.used_bytes * 2 >= self.limits.stream_window_bytes and stream.is_remote_open:
-            stream.receive_window += stream.used_bytes
-            self._send(frames.window_update(stream.id, stream.used_bytes))
-            stream.used_bytes = 0
-
-    def take_message(self, stream: StreamT) -> bytes | None:
-        """The next message of a stream; None if there is none now. It counts as used."""
-        if not stream.messages:
-            return None
-        message = stream.messages.popleft()
-        size = min(len(message) + PREFIX_BYTES, stream.held_bytes)
-        stream.held_bytes -= size
-        returned = min(stream.returned_bytes, size)
-        stream.returned_bytes -= returned
-        self.use(stream, size - returned)
-        self._refill(stream)
-        return message
-
-    def _refill(self, stream: StreamT) -> None:
-        """Let a message arrive that does not fit into the window, if no other one waits to be taken."""
-        if not stream.messages and stream.reader.missing_bytes > stream.receive_window:
-            size = stream.held_bytes - stream.returned_bytes
-            stream.returned_bytes += size
-            self.use(stream, size)
-
     # ------------------------------------------------------------ the ends of streams
 
     def _on_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -461,106 +307,12 @@ class Endpoint(Generic[StreamT]):
             self._drop(stream)
             self._on_stream_reset(stream, fault.code)
 
-    def reset(self, stream: StreamT, code: ErrorCode) -> None:
-        """End a stream at once, if it has not ended; what it had to send is dropped."""
-        if self.streams.get(stream.id) is stream:
-            self._send(frames.reset(stream.id, code))
-            self._drop(stream)
-
-    def _drop(self, stream: StreamT) -> None:
-        """Forget a stream, which neither end may use any more."""
-        del self.streams[stream.id]
-        self.unsent_bytes -= stream.unsent_bytes
-        stream.unsent_bytes = 0
-        stream.unsent = stream.last = None
-        self.blocked.pop(stream.id, None)
-        self._starved.pop(stream.id, None)
-        stream.is_local_open = stream.is_remote_open = False
-        if stream.on_room is not None:
-            stream.on_room()
-
-    # ------------------------------------------------------------ content that leaves
-
-    def _send_content(self, stream: StreamT, data: bytes) -> None:
-        """Send DATA as far as the windows allow, the rest later."""
-        if stream.unsent is None:
-            stream.unsent = deque()
-        stream.unsent.append(data)
-        stream.unsent_bytes += len(data)
-        self.unsent_bytes += len(data)
-        self._send_unsent(stream, len(data))
-
-    def _send_last(self, stream: StreamT, last: bytes) -> None:
-        """Send the frames that end the stream after all of its content."""
-        stream.last = last
-        if not stream.unsent:
-            self._finish_sending(stream)
-
-    def _finish_sending(self, stream: StreamT) -> None:
-        assert stream.last is not None
-        self._send(stream.last)
-        stream.last = None
-        stream.is_local_open = False
-        self._on_local_end(stream)
-
-    def _on_local_end(self, stream: StreamT) -> None:
-        """All that this end had to send on a stream is in `output`."""
-        raise NotImplementedError
-
-    def _send_unsent(self, stream: StreamT, most: int) -> int:
-        """Send what the windows allow of a stream, at most so many bytes; returns how many those were."""
-        unsent, sent = stream.unsent, 0
-        while unsent:
-            first, at = unsent[0], stream.sent_of_first
-            size = min(len(first) - at, self._max_frame, stream.send_window, self._send_window)
-            if size <= 0 or sent >= most:
-                self.blocked[stream.id] = stream
-                if stream.send_window > 0:
-                    self._starved[stream.id] = stream
-                else:
-                    self._starved.pop(stream.id, None)
-                break
-            piece = first[at : at + size]
-            self.output += (frames.head(frames.DATA, 0, stream.id, size), piece)
-            self.output_bytes += frames.HEAD_BYTES + size
-            self._pings.give(PINGS_A_HEAD)
-            sent += size
-            self.unsent_bytes -= size
-            stream.unsent_bytes -= size
-            stream.send_window -= size
-            self._send_window -= size
-            stream.sent_of_first += size
-            if stream.sent_of_first == len(first):
-                unsent.popleft()
-                stream.sent_of_first = 0
-        if not unsent:
-            self.blocked.pop(stream.id, None)
-            self._starved.pop(stream.id, None)
-            if stream.last is not None:
-                self._finish_sending(stream)
-        if sent and stream.on_room is not None:
-            stream.on_room()
-        return sent
-
-    def _send_starved(self) -> None:
-        """A window has grown: send a frame of each stream in turn until nothing more may leave."""
-        while self._starved and self._send_window > 0:
-            for stream in list(self._starved.values()):
-                if self._send_window <= 0:
-                    break
-                if self._starved.get(stream.id) is stream:
-                    self._send_unsent(stream, self._max_frame)
-
     def _on_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
         more = frames.read_number(payload) & frames.MAX_WINDOW
         if not stream_id:
             if not more:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
-            self._send_window += more
-            if self._send_window > frames.MAX_WINDOW:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a connection's window above 2**31-1")
-            if self._starved:
-                self._send_starved()
+            self._widen(more)
             return
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -568,8 +320,4 @@ class Endpoint(Generic[StreamT]):
             return
         if not more:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
-        stream.send_window += more
-        if stream.send_window > frames.MAX_WINDOW:
-            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "a stream's window above 2**31-1")
-        if stream.unsent:
-            self._send_unsent(stream, frames.MAX_WINDOW)
+        self._widen_stream(stream, more)

@@ -12,7 +12,7 @@ from math import inf
 from struct import Struct
 
 from raftkv_trio.grpc import frames
-from raftkv_trio.grpc.endpoint import PINGS_A_HEAD, Endpoint, Stream
+from raftkv_trio.grpc.endpoint import PINGS_A_HEAD, Endpoint
 from raftkv_trio.grpc.frames import ConnectionFault, ErrorCode, StreamFault
 from raftkv_trio.grpc.header_table import TABLE_OF_NONE, HeadDecoder
 from raftkv_trio.grpc.heads import (
@@ -27,6 +27,7 @@ from raftkv_trio.grpc.heads import (
 from raftkv_trio.grpc.limits import Limits
 from raftkv_trio.grpc.messages import IDENTITY, PREFIX, PREFIX_BYTES, MessageReader, no_decompressor
 from raftkv_trio.grpc.rpc import Code, Metadata, Method, RpcError
+from raftkv_trio.grpc.streams import Stream
 
 #: A refused call costs a turn, and another one for each KiB of its message, up to so many bytes.
 PRICED_BYTES = 16 * 1024

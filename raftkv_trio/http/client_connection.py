@@ -83,13 +83,12 @@ _SLOW_HEAD = Refusal(
 
 
 class OtherProtocol(Protocol):
-    """A connection that goes on with another protocol; the methods are those of `Connection`.
+    """A connection that goes on with another protocol; the methods are those of `Connection`."""
 
-    Attributes:
-        was_of_use: whether anything was answered on it that is no refusal.
-    """
-
-    was_of_use: bool
+    @property
+    def was_of_use(self) -> bool:
+        """Whether anything was answered on it that is no refusal."""
+        ...
 
     async def run(self) -> None:
         """Serve the client until one side ends. Cancellation gives up what is in progress."""

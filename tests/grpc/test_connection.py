@@ -19,6 +19,7 @@ from raftkv_trio.grpc.frames import (
     ErrorCode,
     settings,
 )
+from raftkv_trio.grpc.room import TOO_MANY_WAIT
 from raftkv_trio.pace import Pace
 from raftkv_trio.tcp_stream import TcpStream
 from raftkv_trio.world import TrioClock
@@ -26,6 +27,7 @@ from tests.grpc.ends import STREAM_PATH, data, head, message, request
 from tests.grpc.serving import EchoService
 
 BEGIN = PREFACE + settings({})
+NARROW = PREFACE + settings({frames.INITIAL_WINDOW_SIZE: 0})
 WIDE = PREFACE + settings({frames.INITIAL_WINDOW_SIZE: 2**30}) + frames.window_update(0, 2**30)
 SOON_S = 0.2
 FOREVER_S = 60.0
@@ -73,6 +75,13 @@ class Wire:
                 assert received, "the connection has ended"
                 self._heard += self._frames.split(bytes(received))
 
+    async def hear_end_of_call(self) -> tuple[int, bytes]:
+        """The next call that ends with a status: its stream, and the block with the status."""
+        while True:
+            _, flags, stream_id, block = await self.hear(HEADERS)
+            if flags & END_STREAM:
+                return stream_id, block
+
     async def hear_end(self) -> list[frames.Frame]:
         """All that comes until the connection ends."""
         with trio.fail_after(10):
@@ -86,7 +95,12 @@ class Wire:
 
 @asynccontextmanager
 async def wired(
-    limits: Limits, *, buffer_bytes: int | None = None, pace: Pace | None = None, first_bytes: bytes = b""
+    limits: Limits,
+    *,
+    buffer_bytes: int | None = None,
+    pace: Pace | None = None,
+    first_bytes: bytes = b"",
+    load: Load | None = None,
 ) -> AsyncIterator[Wire]:
     """A connection that is served; at its end it is over, and nothing is kept."""
     ends = socket.socketpair()
@@ -96,7 +110,7 @@ async def wired(
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
     ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in ends)
     wire = Wire(theirs, EchoService())
-    load = Load()
+    load = load or Load()
     connection = GrpcConnection(
         TcpStream(ours),
         first_bytes,
@@ -128,7 +142,7 @@ def code_of(heard: list[frames.Frame]) -> int:
 # ---------------------------------------------------------------- streams that wait
 
 
-@pytest.mark.parametrize("begins_with", [PREFACE + settings({frames.INITIAL_WINDOW_SIZE: 0}), WIDE])
+@pytest.mark.parametrize("begins_with", [NARROW, WIDE])
 async def test_a_stream_that_waits_for_its_client_costs_nothing(begins_with: bytes) -> None:
     """Whether for a window or for the socket: no task runs until the client reads."""
     call = head(path=b"/test.Echo/Count") + data(message(b"100000"))
@@ -150,12 +164,11 @@ class Steps(trio.abc.Instrument):
 
 async def test_a_window_that_grows_wakes_the_stream_that_waits_for_it() -> None:
     """And none of the many others."""
-    narrow = PREFACE + settings({frames.INITIAL_WINDOW_SIZE: 0})
     calls = b"".join(
         head(stream_id, path=b"/test.Echo/Count") + data(message(b"100000"), stream_id)
         for stream_id in range(1, 401, 2)
     )
-    async with wired(limits(), first_bytes=narrow + calls) as wire:
+    async with wired(limits(), first_bytes=NARROW + calls) as wire:
         steps = Steps()
         with trio.fail_after(30):
             await trio.testing.wait_all_tasks_blocked(0.05)
@@ -299,13 +312,61 @@ async def test_calls_wait_while_too_much_is_to_be_read() -> None:
         assert wire.service.begun == ["Wait"]
 
 
-async def test_too_much_to_be_read_ends_the_connection() -> None:
-    """Responses for which the client gives no window are kept up to a bound."""
+def big(stream_id: int, size: int = 1_000_000) -> bytes:
+    """Asks for a large response."""
+    return head(stream_id, path=b"/test.Echo/Big") + data(message(b"%d" % size), stream_id)
+
+
+async def test_large_responses_wait_for_each_other() -> None:
+    """Two fit at once, two more wait, and the rest is refused; the client reads them in the end."""
     async with wired(limits(max_queue_bytes=3_000_000)) as wire:
-        await wire.say(BEGIN)
-        for number in range(10):
-            stream_id = 2 * number + 1
-            await wire.say(head(stream_id, path=b"/test.Echo/Big"), data(message(b"1000000"), stream_id))
+        await wire.say(NARROW, *(big(stream_id) for stream_id in range(1, 21, 2)), request(21, b""))
+        refused = set[int]()
+        while len(refused) < 6:
+            stream_id, block = await wire.hear_end_of_call()
+            assert TOO_MANY_WAIT.encode() in block
+            refused.add(stream_id)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        await wire.say(frames.window_update(0, 2**30), settings({frames.INITIAL_WINDOW_SIZE: 2**30}))
+        served = {(await wire.hear_end_of_call())[0] for _ in range(5)}
+        assert 21 in served
+        assert served | refused == set(range(1, 22, 2))
+
+
+async def test_large_responses_that_wait_can_be_given_up() -> None:
+    """The client resets one that waits, and one for which that one waits: the next has its turn."""
+    async with wired(limits(max_queue_bytes=3_000_000)) as wire:
+        await wire.say(NARROW)
+        for stream_id, size in ((1, 2_000_000), (3, 1_200_000), (5, 1_100_000)):
+            await wire.say(big(stream_id, size))
+            await trio.testing.wait_all_tasks_blocked(0.02)
+        assert (await wire.hear(HEADERS))[2] == 1
+        await wire.say(frames.reset(3, ErrorCode.CANCEL))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        await wire.say(frames.reset(1, ErrorCode.CANCEL))
+        assert (await wire.hear(HEADERS))[2] == 5
+        await wire.say(frames.window_update(0, 2**30), frames.window_update(5, 2**30))
+        assert (await wire.hear_end_of_call())[0] == 5
+
+
+async def test_large_responses_are_bounded_on_all_connections() -> None:
+    """What does not fit beside those of others is refused, and the connection goes on."""
+    load = Load()
+    load.queued_bytes = 2_500_000  # of others
+    async with wired(limits(max_all_queue_bytes=3_000_000), load=load) as wire:
+        await wire.say(NARROW, big(1, 1_100_000))
+        assert TOO_MANY_WAIT.encode() in (await wire.hear_end_of_call())[1]
+        await wire.say(frames.window_update(0, 2**30), request(3, b""), frames.window_update(3, 5))
+        assert (await wire.hear_end_of_call())[0] == 3
+        load.queued_bytes -= 2_500_000
+
+
+async def test_too_much_to_be_read_ends_the_connection() -> None:
+    """Streams for which the client gives no window are kept up to a bound."""
+    async with wired(limits(max_queue_bytes=1_000_000)) as wire:
+        await wire.say(NARROW)
+        for stream_id in range(1, 101, 2):
+            await wire.say(head(stream_id, path=b"/test.Echo/Count"), data(message(b"1000"), stream_id))
         assert code_of(await wire.hear_end()) == ErrorCode.ENHANCE_YOUR_CALM
 
 
