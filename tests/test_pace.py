@@ -72,6 +72,65 @@ async def test_who_has_given_up_keeps_nobody_waiting(autojump_clock: trio.testin
     assert max(at for has_turn, at in came if not has_turn) == pytest.approx(1.2)
 
 
+async def test_who_is_cancelled_in_the_second_queue_keeps_nobody_waiting(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The first one, one in the middle, and one that was passed over at the same moment."""
+    pace, came = Pace(TrioClock(), rate=10, burst=0), list[int]()
+    has_given_up = set[int]()
+
+    async def come(number: int, scope: trio.CancelScope) -> None:
+        with scope:
+            if await pace.wait_turn_unless(lambda: number in has_given_up):
+                came.append(number)
+
+    pace.charge(5)
+    scopes = [trio.CancelScope() for _ in range(6)]
+    async with trio.open_nursery() as nursery:
+        for number, scope in enumerate(scopes):
+            nursery.start_soon(come, number, scope)
+            await trio.testing.wait_all_tasks_blocked()
+        has_given_up.add(1)
+        scopes[3].cancel()
+        scopes[0].cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        scopes[1].cancel()
+    assert came == [2, 4, 5]
+    await pace.wait_turn()
+
+
+async def test_those_who_may_give_up_have_every_other_turn(autojump_clock: trio.testing.MockClock) -> None:
+    """However many of the others have come before."""
+    pace, came = Pace(TrioClock(), rate=10, burst=0), list[str]()
+
+    async def wait() -> None:
+        await pace.wait_turn()
+        came.append("waits")
+
+    async def may_give_up() -> None:
+        assert await pace.wait_turn_unless(lambda: False)
+        came.append("may give up")
+
+    pace.charge(1)
+    async with trio.open_nursery() as nursery:
+        for task in [wait] * 20 + [may_give_up] * 3:
+            nursery.start_soon(task)
+            await trio.testing.wait_all_tasks_blocked()
+    assert came[:7] == ["waits", "may give up"] * 3 + ["waits"]
+
+
+async def test_debts_have_a_bound(autojump_clock: trio.testing.MockClock) -> None:
+    """Who comes next does not wait longer; turns that were asked for do count."""
+    pace = Pace(TrioClock(), rate=10, burst=5, max_debt=20)
+    began_at = trio.current_time()
+    for _ in range(10):
+        pace.charge(100)
+    await pace.wait_turn()
+    assert trio.current_time() - began_at == pytest.approx(2.0)
+    await pace.wait_turn()
+    assert trio.current_time() - began_at == pytest.approx(2.1)
+
+
 async def test_who_comes_no_more_is_forgotten(autojump_clock: trio.testing.MockClock) -> None:
     """Nothing is kept for each of many hosts; a host that is known keeps its pace."""
     paces = Paces(TrioClock(), rate=10, burst=2)

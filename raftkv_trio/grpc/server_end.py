@@ -29,8 +29,8 @@ from raftkv_trio.grpc.messages import IDENTITY, PREFIX, PREFIX_BYTES, MessageRea
 from raftkv_trio.grpc.rpc import Code, Metadata, Method, RpcError
 from raftkv_trio.grpc.streams import Stream
 
-#: A refused call costs a turn, and another one for each KiB of its message, up to so many bytes.
-PRICED_BYTES = 16 * 1024
+#: A refused call costs a turn, and another one for each 4 KiB of its message, up to 16 KiB.
+PRICED_BYTES, PRICED_PIECE_BYTES = 16 * 1024, 4 * 1024
 _START = frames.head(frames.HEADERS, frames.END_HEADERS, 0, len(RESPONSE_HEAD))[:5]
 _END = frames.head(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 0, len(TRAILERS_OK))[:5]
 # A whole response but for its message: a head, the head of a DATA frame, and that of the message.
@@ -135,7 +135,7 @@ class ServerEnd(Endpoint[Call]):
 
     def count_refused(self, content_bytes: int = 0) -> None:
         """Note that a call was refused, after so many bytes of its content were received."""
-        self.refused += 1 + min(content_bytes, PRICED_BYTES) // 1024
+        self.refused += 1 + min(content_bytes, PRICED_BYTES) // PRICED_PIECE_BYTES
 
     def unpaid_frames(self) -> float:
         """The same with the heads of calls whose requests had not arrived when the connection was over."""

@@ -48,9 +48,9 @@ READ_BYTES = 16 * 1024  # of content; a connection may hold this several times o
 READ_HEAD_BYTES = 4 * 1024
 SEND_CHUNK_BYTES = 64 * 1024  # the most that is sent under one deadline
 ANSWERS_A_TURN = 16  # without a wait between them; then the other tasks are let in, which may be heartbeats
-#: A refused request costs a turn, and another one for each KiB of it, up to so many bytes. To read what is
-#: refused in the end takes time, most of it for JSON with escapes (`EXACT_CHARACTERS` in etcd/json/text.py).
-PRICED_BYTES = 16 * 1024
+#: A refused request costs a turn, and another one for each 4 KiB of it, up to 16 KiB. To read what is refused
+#: in the end takes time, most of it for JSON with escapes (`EXACT_CHARACTERS` in etcd/json/text.py).
+PRICED_BYTES, PRICED_PIECE_BYTES = 16 * 1024, 4 * 1024
 #: What a connection costs that had no answers but refusals. Little, since idle ones may end by the hundred.
 USELESS_TURNS = 0.25
 #: With these a client is told that it asks for what it cannot have, whatever is stored.
@@ -425,7 +425,7 @@ class Connection:
             await self._refusals().wait_turn()
             if not was_idle:
                 await self._begin_work()
-        self._refusals().charge(min(received, PRICED_BYTES) // 1024)
+        self._refusals().charge(min(received, PRICED_BYTES) // PRICED_PIECE_BYTES)
 
     async def send_held(self) -> None:
         """Send the answers that were held back; called before a wait."""

@@ -35,6 +35,8 @@ CLIENTS = "clients"
 TLS_LOG_INTERVAL_S = 1.0
 #: So many refusals of one host in a second, in the long run, and so many more at once.
 REFUSALS_RATE, REFUSALS_BURST = 200.0, 100
+#: So many turns of a host, a second's worth, are owed at most: it may have good clients too.
+REFUSALS_DEBT = 200
 TURNED_AWAY_S, MAX_TURNED_AWAY = 1.0, 16  # how long a client that is turned away is read from; how many are
 
 
@@ -178,7 +180,7 @@ class _Server:
         self._end_waiting = end_waiting
         self._config = config
         self._places: Places[Connection] = Places(config.max_connections, trio.current_time)
-        self._refusals = Paces(TrioClock(), REFUSALS_RATE, REFUSALS_BURST)
+        self._refusals = Paces(TrioClock(), REFUSALS_RATE, REFUSALS_BURST, REFUSALS_DEBT)
         self._turned_away = 0  # that are not closed yet
         self._grace = trio.CancelScope(shield=True)
         self._stopping = trio.Event()

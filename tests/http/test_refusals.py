@@ -112,15 +112,15 @@ async def test_connections_that_have_ended_keep_nobody_waiting(monkeypatch: pyte
 
 
 async def test_content_that_was_read_has_its_price() -> None:
-    """A refusal after 16 KiB of content costs seventeen turns."""
+    """A refusal after 16 KiB of content costs five turns."""
 
     async def read_and_refuse(request: Request) -> Response:
         while await request.part() is not None:
             pass
         return plain(HTTPStatus.BAD_REQUEST, "no")
 
-    count, size = 30, 16 * 1024
-    turns = 17 * (count - 1) - REFUSALS_BURST
+    count, size = 80, 16 * 1024
+    turns = 5 * (count - 1) - REFUSALS_BURST
     async with open_service(ScriptedService(read_and_refuse)) as opened, opened.connect() as wire:
         began_at = trio.current_time()
         for _ in range(count):

@@ -16,7 +16,7 @@ from typing import Any
 from raftkv_trio.errors import MalformedRequest
 
 #: The most for which the slower scanner reads a text with escapes: it takes about a microsecond a value.
-EXACT_CHARACTERS = 16 * 1024
+EXACT_CHARACTERS = 4 * 1024
 _SPACES = " \t\n\r"
 _NO_CHARACTER = re.compile("[\ud800-\udfff]")
 
