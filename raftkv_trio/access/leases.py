@@ -36,8 +36,8 @@ CHECK_INTERVAL_S = 0.1
 #: So many leases are looked at before the node's other tasks have a turn: that takes a few milliseconds.
 STEP_LEASES = 500
 #: The most leases that one entry ends, and the most keys, apart from those of the last lease: an entry is
-#: applied in one piece, which takes about 20 µs for each.
-MAX_EXPIRED = MAX_EXPIRED_KEYS = 200
+#: applied in one piece, which takes about 30 µs for a lease with a key.
+MAX_EXPIRED = MAX_EXPIRED_KEYS = 100
 #: An id that the server chooses is from 1 to this.
 _MAX_ID = 2**63 - 1
 

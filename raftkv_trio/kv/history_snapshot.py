@@ -80,7 +80,7 @@ class HistoryView:
         self._kept = SortedDict()  # key -> its records up to the revision. Only keys not passed yet
         self._ordered_revisions = list(history.orders)
         leases = space.leases
-        self.leases = None if leases is None else list(leases.records.items())
+        self.leases = None if leases is None else leases.records.copy()
         self.leases_ever = 0 if leases is None else leases.ever
         self._kept_orders: dict[int, Runs] = {}
         self._passed: bytes | None = None
@@ -154,8 +154,8 @@ def write_history_snapshot(
         yield cbor2.dumps([VERSION_2, *header])
     else:
         yield cbor2.dumps([VERSION_3, *header, len(view.leases), view.leases_ever])
-        leases, view.leases = view.leases, []
-        yield from _chunks(fields_of_lease(*lease) for lease in leases)
+        leases, view.leases = view.leases, {}
+        yield from _chunks(fields_of_lease(*lease) for lease in leases.items())
     previous = None
     while records := view.take(CHUNK_BYTES):
         items = []
