@@ -41,7 +41,7 @@ class Leases:
         if answer.status_code != 200:
             return None
         seen: dict[str, Any] = answer.json()
-        return seen.get("result", seen)
+        return dict(seen.get("result", seen))
 
     async def must(self, node_id: int, path: str, **fields: Any) -> dict[str, Any]:
         """The answer, however often a node must be asked for it."""
