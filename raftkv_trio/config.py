@@ -408,6 +408,8 @@ class ServerConfig:
     Attributes:
         etcd_port: where etcd's API is served, at the host of `rest`; None: nowhere.
         compaction: what is kept of the store's history.
+        lease_checkpoints: whether a new leader gives a long lease what it had left at its last checkpoint,
+            and not its whole time again. The same on all members.
         watch: the bounds of watches.
         tls: of the port for clients; None: it speaks without TLS.
         peer_tls: of the connections between members; None: they speak without TLS.
@@ -418,6 +420,7 @@ class ServerConfig:
     rest: RestConfig = field(default_factory=RestConfig)
     etcd_port: int | None = None
     compaction: CompactionConfig = field(default_factory=CompactionConfig)
+    lease_checkpoints: bool = False
     watch: WatchConfig = field(default_factory=WatchConfig)
     tls: ClientTls | None = None
     peer_tls: PeerTls | None = None

@@ -12,7 +12,7 @@ import trio
 from raftkv_trio._version import __version__
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.compacting import keep_compacting
-from raftkv_trio.access.leases import Lessor
+from raftkv_trio.access.leases import CHECKPOINT_INTERVAL_S, Lessor
 from raftkv_trio.config import RestConfig, ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.etcd import EtcdPort
@@ -78,7 +78,8 @@ async def _serve(
             replicated = ReplicatedStore(node, store, config.rest, config.watch)
             api_nursery.start_soon(replicated.watches.run)
             api_nursery.start_soon(keep_compacting, replicated, config.compaction)
-            lessor = Lessor(replicated, config.min_lease_ttl_s)
+            interval_s = CHECKPOINT_INTERVAL_S if config.lease_checkpoints else None
+            lessor = Lessor(replicated, config.min_lease_ttl_s, interval_s)
             api_nursery.start_soon(lessor.run)
             port = await _serve_apis(api_nursery, replicated, lessor, config, ports, security)
             _log_start(config)

@@ -176,6 +176,11 @@ def _bound(
     help="Largest history in bytes of keys and values; half of a larger one is compacted. 0: no bound.",
 )
 @option(
+    "--lease-checkpoints",
+    is_flag=True,
+    help="Let a new leader give a lease of more than five minutes what it had left, and not its whole time.",
+)
+@option(
     "--host-whitelist",
     metavar="NAMES",
     default="",
@@ -266,6 +271,7 @@ def server_config(
     auto_compaction_mode: str,
     auto_compaction_retention: str | None,
     max_history_bytes: int,
+    lease_checkpoints: bool,
     **others: Any,
 ) -> ServerConfig:
     """The configuration that the flags of `serve` describe; raises ConfigError.
@@ -283,6 +289,7 @@ def server_config(
         insecure=insecure,
         etcd_port=etcd_port,
         compaction=compaction_config(auto_compaction_mode, auto_compaction_retention, max_history_bytes),
+        lease_checkpoints=lease_checkpoints,
         node=NodeConfig(
             node_id=node_id,
             members=parse_cluster(cluster),

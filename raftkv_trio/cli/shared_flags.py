@@ -97,6 +97,7 @@ FLAG_OF = {
     "retention_revisions": "--auto-compaction-retention",
     "retention_s": "--auto-compaction-retention",
     "max_history_bytes": "--max-history-bytes",
+    "lease_checkpoints": "--lease-checkpoints",
     "advertise": "--advertise-client",
     "request_timeout_s": "--request-timeout",
     "idle_timeout_s": "--idle-timeout",

@@ -16,6 +16,7 @@ from raftkv_trio.kv.results import (
     LeaseNotFound,
     LeaseResult,
     LeaseRevoked,
+    LeasesCheckpointed,
     LeasesExpired,
     LeasesRenewed,
     QuotaExceeded,
@@ -52,7 +53,7 @@ def run_lease_command(space: Keyspace, command: LeaseCommand, term: int) -> Leas
                 if _is_as_of(leases, lease_id, renewal):
                     leases.checkpoint(lease_id, remaining_s)
                     noted.append(lease_id)
-            return LeasesExpired(tuple(noted), space.revision)
+            return LeasesCheckpointed(tuple(noted), space.revision)
 
 
 def _grant(space: Keyspace, leases: Leases, command: GrantLease) -> LeaseGranted:

@@ -208,11 +208,23 @@ class LeasesRenewed(NamedTuple):
 
 
 class LeasesExpired(NamedTuple):
-    """The result of an expiry or of a checkpoint.
+    """The result of an expiry.
 
     Attributes:
-        ids: of the leases that it had an effect on.
+        ids: of the leases that it has ended.
         revision: the store's after it.
+    """
+
+    ids: tuple[int, ...]
+    revision: int
+
+
+class LeasesCheckpointed(NamedTuple):
+    """The result of a checkpoint.
+
+    Attributes:
+        ids: of the leases that it had an effect on, in the order of the command.
+        revision: the store's, which a checkpoint does not change.
     """
 
     ids: tuple[int, ...]
@@ -277,7 +289,7 @@ class ResultForgotten(NamedTuple):
     revision: int
 
 
-LeaseResult = LeaseGranted | LeaseRevoked | LeasesRenewed | LeasesExpired
+LeaseResult = LeaseGranted | LeaseRevoked | LeasesRenewed | LeasesExpired | LeasesCheckpointed
 Result = (
     TxnResult | CompactResult | LeaseResult | Failed | Rejected | OverQuota | RequestReused | ResultForgotten
 )

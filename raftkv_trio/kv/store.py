@@ -48,6 +48,7 @@ from raftkv_trio.kv.results import (
     KeyNotFound,
     LeaseNotFound,
     LeaseResult,
+    LeasesExpired,
     OperationResult,
     OverQuota,
     QuotaExceeded,
@@ -100,10 +101,13 @@ class Store:
 
     Attributes:
         observer: who follows the revisions; None: nobody.
+        expired_leases: how many leases have expired by the commands that this object has applied. It is no
+            part of the state.
     """
 
     def __init__(self) -> None:
         self.observer: Observer | None = None
+        self.expired_leases = 0
         self._space = Keyspace(History(NEVER_COMPACTED), Leases())
         self._requests = RequestWindow()
 
@@ -419,7 +423,10 @@ class Store:
 
         Raises LeaseExists, LeaseNotFound, QuotaExceeded; nothing has changed then.
         """
-        return run_lease_command(self._space, command, term)
+        result = run_lease_command(self._space, command, term)
+        if isinstance(result, LeasesExpired):
+            self.expired_leases += len(result.ids)
+        return result
 
     def compact(self, revision: int) -> CompactResult:
         """Run a compaction as if it came from the log; raises FutureRevision or CompactedRevision.

@@ -106,6 +106,7 @@ OTHERS = {
     "--join": "true",
     "--no-root-members": "true",
     "--insecure": "true",
+    "--lease-checkpoints": "true",
     "--cluster-secret-file": "/no/secret",
     "--log-format": "json",
     "--log-level": "debug",
@@ -152,6 +153,7 @@ def test_every_field_that_a_flag_sets_is_in_the_table() -> None:
     others = {"--join": {"join"}, "--no-root-members": {"root_members"}}
     others["--cluster-secret-file"] = {"cluster_secret"}  # has tests of its own
     others["--insecure"] = {"insecure"}
+    others["--lease-checkpoints"] = {"lease_checkpoints"}
     others |= {flag: {field} for flag, (_, field, *_) in TLS_FLAGS.items()}
     of_commands = {"--cacert": {"ca_file"}, "--cert": {"client_cert_file"}, "--key": {"client_key_file"}}
     others |= of_commands
@@ -381,6 +383,7 @@ def test_the_page_of_flags_has_every_flag() -> None:
         "--listen-peer": "its URL in --cluster",
         "--cluster-token": "none",
         "--host-whitelist": "none",
+        "--lease-checkpoints": "off",
         "--no-root-members": "off",
         "--listen-metrics": "none",
         "--cluster-secret-file": "none",

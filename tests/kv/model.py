@@ -22,6 +22,7 @@ from raftkv_trio.kv import (
     LeaseCommand,
     LeaseGranted,
     LeaseRevoked,
+    LeasesCheckpointed,
     LeasesExpired,
     LeasesRenewed,
     Operation,
@@ -88,7 +89,7 @@ class Model:
                     lease = self.leases[lease_id]
                     left_s = min(remaining_s, lease.ttl_s)
                     self.leases[lease_id] = lease._replace(remaining_s=left_s)
-                return LeasesExpired(tuple(c.id for c in noted), self.revision)
+                return LeasesCheckpointed(tuple(c.id for c in noted), self.revision)
 
     def keys_of(self, lease_id: int) -> list[bytes]:
         """All keys whose records name the lease, of those that were put since it was granted."""

@@ -130,7 +130,7 @@ class Client:
 
         Args:
             previous: whether the reply is to have what the put replaces.
-            lease: with which the key ends. raftkv-trio has no leases yet.
+            lease: with which the key ends.
 
         Cancelled while it waits, it is not executed. Otherwise it may be, also later.
         """

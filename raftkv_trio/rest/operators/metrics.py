@@ -75,6 +75,13 @@ class _NodeCollector(Collector):
         yield _gauge(
             "store_quota_bytes", "The most that these may be; 0: there is no quota.", self._quota_bytes
         )
+        yield _gauge("leases", "Leases that exist.", len(self._store.leases))
+        yield _counter(
+            "leases_expired",
+            "Leases that have expired, by the entries that this process has applied.",
+            (),
+            {(): self._store.expired_leases},
+        )
         yield from _of_proposals(measures)
         yield from _of_peers(measures)
         yield from _of_certificates(self._in_use)

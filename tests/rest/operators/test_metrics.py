@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from raftkv_trio.config import RestConfig
 from raftkv_trio.foreign_text import LimitedLog
+from raftkv_trio.kv import ExpireLeases, GrantLease, RenewedLease, RevokeLease, encode_command
 from tests.rest.serving import PATIENCE_S, Served, open_client, open_cluster, open_server
 
 Samples = dict[tuple[str, ...], float]
@@ -170,3 +171,13 @@ async def test_a_peer_that_is_away(tmp_path: Path, free_ports: Callable[[int], l
         assert measures.dropped_messages >= 1
         assert measures.dropped_bytes > 1000
         assert (await read(client))["raftkv_peer_dropped_bytes_total", str(away_id)] > 1000
+
+
+async def test_leases(client: httpx.AsyncClient, served: Served) -> None:
+    """How many there are, and how many have expired; one that was revoked has not."""
+    for lease_id in (1, 2, 3):
+        await served.node.propose(encode_command(GrantLease(lease_id, 60)))
+    await served.node.propose(encode_command(ExpireLeases(served.node.term, (RenewedLease(1, 1),))))
+    await served.node.propose(encode_command(RevokeLease(2)))
+    samples = await read(client)
+    assert (samples["raftkv_leases",], samples["raftkv_leases_expired_total",]) == (1, 1)
