@@ -24,6 +24,7 @@ are no command, which every version refuses.
 
 from enum import IntEnum
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import cbor2
@@ -48,11 +49,12 @@ MAX_REQUEST_ID_BYTES = 255
 FINGERPRINT_BYTES = 16
 _MAX_VERSION = 23  # that fits into one byte of CBOR
 _MAX_DEPTH = 3  # a command, its lists, their items
-_MAX_ITEMS = 6 + 3 * MAX_OPERATIONS * 5  # the command, version, lists, quota; each of their items has four
+#: The form, which is checked afterwards, has less than 2,000; this bounds what is made before that. Fewer
+#: would have to be counted in commands of a few KiB, which takes as long as to decode them.
+_MAX_ITEMS = 16 * 1024
 _MAX_DEPTH_3 = 4 + 2 * MAX_NESTING  # a command, its body; a txn's lists and their items; the rest is spare
 _MAX_ITEMS_3 = 16 + MAX_PARTS * 7  # each compare and operation is a list, and has six items at most
 _MAX_INT = 2**63 - 1
-_PLAIN = (None, False, False)  # lease, and whether the put keeps value and lease
 _FORM = "a command does not have the form of a txn"
 
 
@@ -64,6 +66,8 @@ class _Kind(IntEnum):
 
 
 _PUT = int(_Kind.PUT)
+_PUT_LENGTH_2, _PUT_LENGTH_3 = 4, 6
+_KEY = itemgetter(0)
 
 
 class _Body(IntEnum):
@@ -111,16 +115,16 @@ def encode_command(
     """
     if request_id is not None and (not isinstance(command, Txn) or not request_id):
         raise InvalidTxn("only a txn has a request id, and an id is not empty")
-    if request_id is None and (put := _plain_put(command)) is not None:
-        return _encode_put(put, command.quota_bytes)  # type: ignore[union-attr]  # no compaction has a put
     if isinstance(command, Compact):
         return cbor2.dumps([3, None, [int(_Body.COMPACT), command.revision]])
     if not isinstance(command, Txn):
         return encode_lease_command(command)
-    check_txn(command)
+    is_plain = _puts_only(command)
+    if not is_plain:
+        check_txn(command)
     # Older versions as long as they can say all, so that programs that know no other can run the command.
-    if request_id is None and _is_old(command):
-        return _encode_old(command)
+    if request_id is None and (is_plain or _is_old(command)):
+        return _encode_old(command, is_plain)
     lists = _pack_lists(command)
     request = None
     if request_id is not None:
@@ -156,14 +160,17 @@ def is_version_3(command: bytes) -> bool:
 def decode_old(command: bytes) -> Txn:
     """Decode a command of version 1 or 2; raises InvalidTxn."""
     value = _decode(command, _MAX_DEPTH, _MAX_ITEMS)
-    return _single_put(value) or _only_puts(value) or _any_old(value)
+    return _puts_of_version_2(value) or _any_old(value)
 
 
 def decode_request(command: bytes) -> tuple[Txn | Compact, Request | None]:
     """Decode a command of version 3 and its request id, if it has one; raises InvalidTxn."""
     match _decode(command, _MAX_DEPTH_3, _MAX_ITEMS_3):
         case [3, request, [1, compares, success, failure, quota] as body] if type(body[0]) is int:
-            txn = _txn(compares, success, failure, None if quota is None else _int(quota))
+            quota_bytes = None if quota is None else _int(quota)
+            if compares == failure == [] and (puts := _puts_of(success, _PUT_LENGTH_3)) is not None:
+                return Txn((), puts, (), quota_bytes), _request(request)
+            txn = _txn(compares, success, failure, quota_bytes)
             check_txn(txn)
             return txn, _request(request)
         case [3, None, [2, revision] as body] if type(body[0]) is int:
@@ -187,20 +194,18 @@ def _decode(command: bytes, max_depth: int, max_items: int) -> object:
 # ------------------------------------------------------------ versions 1 and 2
 
 
-def _plain_put(txn: Txn | Compact | LeaseCommand) -> Put | None:
-    """The put of a txn that is this put alone, with neither lease nor field to keep; None of any other."""
-    if type(txn) is Txn and not txn.compares and not txn.failure and len(txn.success) == 1:
-        put = txn.success[0]
-        if type(put) is Put and put.key and put[2:] == _PLAIN:
-            return put
-    return None
-
-
-def _encode_put(put: Put, quota_bytes: int | None) -> bytes:
-    operations = [[1, put.key, put.value, None]]
-    if quota_bytes is None:
-        return cbor2.dumps([1, [], operations, []])
-    return cbor2.dumps([2, [], operations, [], quota_bytes])
+def _puts_only(txn: Txn) -> bool:
+    """Whether a txn puts one key or several, as nearly all do, and every version can say and would run it."""
+    puts = txn.success
+    if txn.compares or txn.failure or not 1 <= len(puts) <= MAX_OPERATIONS:
+        return False
+    for put in puts:
+        if type(put) is not Put:
+            return False
+        key, _, lease, keeps_value, keeps_lease = put
+        if not key or lease is not None or keeps_value or keeps_lease:
+            return False
+    return len(puts) == 1 or len(set(map(_KEY, puts))) == len(puts)
 
 
 def _is_old(txn: Txn) -> bool:
@@ -222,12 +227,16 @@ def _is_old(txn: Txn) -> bool:
     return has_strict_puts(txn)
 
 
-def _encode_old(txn: Txn) -> bytes:
-    lists = [
-        [[c.key, int(c.target), int(c.relation), c.operand] for c in txn.compares],
-        [_pack_old(operation) for operation in txn.success],
-        [_pack_old(operation) for operation in txn.failure],
-    ]
+def _encode_old(txn: Txn, is_plain: bool) -> bytes:
+    lists: list[list[Any]]
+    if is_plain:
+        lists = [[], [[_PUT, key, value, None] for key, value, *_ in txn.success], []]
+    else:
+        lists = [
+            [[c.key, int(c.target), int(c.relation), c.operand] for c in txn.compares],
+            [_pack_old(operation) for operation in txn.success],
+            [_pack_old(operation) for operation in txn.failure],
+        ]
     return cbor2.dumps([1, *lists] if txn.quota_bytes is None else [2, *lists, txn.quota_bytes])
 
 
@@ -242,41 +251,45 @@ def _pack_old(operation: Operation) -> list[object]:
     raise TypeError("versions 1 and 2 have no inner txns")
 
 
-def _single_put(value: object) -> Txn | None:
-    """The txn if it puts one key and nothing else, as nearly all do, and `_any_old` would accept it."""
+def _puts_of(operations: object, length: int) -> tuple[Put, ...] | None:
+    """The puts, if these packed operations are nothing else, of several keys, each once, and the rest plain.
+
+    Args:
+        length: of the list of a put in this version.
+    """
     # A start decodes the whole log, so this decides how long that takes. What is not exactly of this form
     # takes the long way, whether it is right or wrong.
-    match value:
-        case [2, [], [[1, bytes(key), bytes(content), None] as put], [], quota]:
-            if type(value[0]) is type(put[0]) is int and key:
-                return Txn((), (Put(key, content),), (), _int(quota))
-    return None
-
-
-def _only_puts(value: object) -> Txn | None:
-    """The txn of version 2 if it only puts several keys, each once, and `_any_old` would accept it.
-
-    As `_single_put`: for the sake of speed, and only for what is exactly of this form.
-    """
-    match value:
-        case [2, [], [_, *_] as operations, [], quota] if len(operations) <= MAX_OPERATIONS:
-            if type(value[0]) is not int:
-                return None
-        case _:
-            return None
+    if type(operations) is not list or not 1 <= len(operations) <= MAX_OPERATIONS:
+        return None
     puts = []
     for operation in operations:
-        if type(operation) is not list or len(operation) != 4:
+        if type(operation) is not list or len(operation) != length:
             return None
-        kind, key, content, lease = operation
+        if length == _PUT_LENGTH_2:
+            kind, key, content, lease = operation
+        else:
+            kind, key, content, lease, keeps_value, keeps_lease = operation
+            if not (keeps_value is keeps_lease is False):
+                return None
         if type(kind) is not int or kind != _PUT or lease is not None:
             return None
         if type(key) is not bytes or not key or type(content) is not bytes:
             return None
         puts.append(Put(key, content))
-    if len({put.key for put in puts}) < len(puts):
+    if len(puts) > 1 and len(set(map(_KEY, puts))) < len(puts):
         return None
-    return Txn((), tuple(puts), (), _int(quota))
+    return tuple(puts)
+
+
+def _puts_of_version_2(value: object) -> Txn | None:
+    """The txn of version 2 if it only puts keys, and `_any_old` would accept it."""
+    if type(value) is not list or len(value) != 5:
+        return None
+    version, compares, success, failure, quota = value
+    if version != 2 or type(version) is not int or not compares == failure == []:
+        return None
+    puts = _puts_of(success, _PUT_LENGTH_2)
+    return None if puts is None else Txn((), puts, (), _int(quota))
 
 
 def _any_old(value: object) -> Txn:
@@ -330,9 +343,9 @@ def _pack_lists(txn: Txn) -> list[list[object]]:
 
 
 def _pack(operation: Operation) -> list[object]:
+    if isinstance(operation, Put):
+        return [_PUT, *operation]
     match operation:
-        case Put():
-            return [int(_Kind.PUT), *operation]
         case Delete():
             return [int(_Kind.DELETE), *operation]
         case Get():

@@ -201,11 +201,14 @@ class Keyspace:
         if self.leases is not None and self.leases.records:
             self._attach(key, old, lease)
         # The map keeps the key that it has: a second object of the same key would cost memory.
-        self.records[key] = record
+        if old is None:
+            self.records[key] = record
+        else:  # which changes no order, so the map would only look for the key once more
+            dict.__setitem__(self.records, key, record)
         self.size_bytes += grown_bytes
         self.digest_sum = (self.digest_sum + digests) & _DIGEST_MASK
         changed.append(key)
-        return PutResult(KeyValue(key, value, create_revision, revision, version, lease), old)
+        return PutResult(key, record, old)
 
     def _attach(self, key: bytes, old: bytes | None, lease: int | None) -> None:
         """A key that had the record `old` is put with this lease."""

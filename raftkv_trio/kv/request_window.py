@@ -28,7 +28,7 @@ import cbor2
 
 from raftkv_trio.errors import CorruptLog
 from raftkv_trio.kv.codec import FINGERPRINT_BYTES, MAX_REQUEST_ID_BYTES, Request
-from raftkv_trio.kv.record import DIGEST_BYTES, KeyValue, pack
+from raftkv_trio.kv.record import DIGEST_BYTES, HEAD_BYTES, KeyValue, pack
 from raftkv_trio.kv.results import (
     DeleteResult,
     GetResult,
@@ -169,8 +169,8 @@ def _size_of(result: TxnResult, with_previous: bool) -> int:
     for one in result.results:
         size += 32
         match one:
-            case PutResult(key_value, previous):
-                size += len(key_value.value) + (len(previous or b"") + len(key_value.key)) * with_previous
+            case PutResult(key, record, previous):
+                size += len(record) - HEAD_BYTES + (len(previous or b"") + len(key)) * with_previous
             case DeleteResult(_, keys, records):
                 size += (sum(map(len, keys)) + sum(map(len, records))) * with_previous
             case GetResult(key_values):
@@ -191,7 +191,8 @@ def _pack(result: TxnResult, txn: Txn, with_previous: bool) -> list[Any]:
 
 def _pack_operation(result: OperationResult, operation: Operation, with_previous: bool) -> list[Any]:
     match result, operation:
-        case PutResult(made), Put():
+        case PutResult(), Put():
+            made = result.key_value
             value = made.value if operation.keeps_value else None
             previous = result.previous if with_previous else None
             return [1, made.create_revision, made.version, made.lease, value, previous and list(previous)]
@@ -223,8 +224,8 @@ def _unpack_operation(packed: list[Any], operation: Operation, revision: int) ->
     match packed, operation:
         case [1, create_revision, version, lease, value, previous], Put(key, put_value):
             value = put_value if value is None else value
-            made = KeyValue(key, value, create_revision, revision, version, lease)
-            return PutResult(made, None if previous is None else pack(*previous[1:]))
+            record = pack(value, create_revision, revision, version, lease)
+            return PutResult(key, record, None if previous is None else pack(*previous[1:]))
         case [2, deleted, previous], Delete():
             keys = tuple([fields[0] for fields in previous])
             return DeleteResult(deleted, keys, tuple([pack(*fields[1:]) for fields in previous]))

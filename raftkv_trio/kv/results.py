@@ -97,18 +97,25 @@ class PutResult(NamedTuple):
     """The result of a put.
 
     Attributes:
-        key_value: what the put made.
-        previous_record: what it replaced, in the form of `record.py`. Reading `previous` unpacks it.
+        key: which it put.
+        record, previous_record: what it made, and what it replaced, in the form of `record.py`. Reading
+            `key_value` and `previous` unpacks them: most of the nodes that apply a put are not asked.
     """
 
-    key_value: KeyValue
+    key: bytes
+    record: bytes
     previous_record: bytes | None = None
+
+    @property
+    def key_value(self) -> KeyValue:
+        """What the put made."""
+        return unpack(self.key, self.record)
 
     @property
     def previous(self) -> KeyValue | None:
         """What the put replaced; None if the key did not exist."""
         record = self.previous_record
-        return None if record is None else unpack(self.key_value.key, record)
+        return None if record is None else unpack(self.key, record)
 
 
 class DeleteResult(NamedTuple):

@@ -512,6 +512,9 @@ class Store:
 
     def _check_quota(self, path: _Path, quota_bytes: int) -> None:
         """Raises QuotaExceeded if the puts on the path make the store larger, and too large."""
+        # As a rule there is room even if all is new. Only if not it is looked up what is replaced.
+        if self.size_bytes + _put_bytes(path) <= quota_bytes:
+            return
         grown_bytes = self._growth_bytes(path)
         if grown_bytes > 0 and self.size_bytes + grown_bytes > quota_bytes:
             raise QuotaExceeded(self.size_bytes, quota_bytes)
@@ -540,6 +543,12 @@ class Store:
             else:
                 results.append(self._run_path(next(inner), revision, changed))
         return TxnResult(path.succeeded, revision if changed else space.revision, tuple(results))
+
+
+def _put_bytes(path: _Path) -> int:
+    """The bytes of all that is put on the path."""
+    puts = [operation for operation in path.operations if type(operation) is Put]
+    return sum([len(put.key) + len(put.value) for put in puts]) + sum(map(_put_bytes, path.inner))
 
 
 def _open(chunks: Iterable[bytes]) -> SnapshotReader | HistoryReader:

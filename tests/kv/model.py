@@ -200,7 +200,7 @@ class Model:
         version = old.version + 1 if old else 1
         new = KeyValue(put.key, value, created, self.revision + 1, version, lease)
         self.records[put.key] = new
-        return PutResult(new, _packed(old) if old else None)
+        return PutResult(put.key, _packed(new), _packed(old) if old else None)
 
     def read(self, get: Get) -> GetResult | Failed:
         failure = self._failure_at(get.revision)

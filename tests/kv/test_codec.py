@@ -34,7 +34,7 @@ from raftkv_trio.kv import (
     encode_command,
     encode_txn,
 )
-from raftkv_trio.kv.codec import _any_old, _only_puts, _single_put, decode_request
+from raftkv_trio.kv.codec import _any_old, _puts_of_version_2, _txn, decode_request
 from raftkv_trio.state_machine import Committed
 from tests.kv.model import Model
 from tests.kv.random_commands import Drawing
@@ -432,7 +432,7 @@ def test_what_etcd_refuses_is_refused_on_both_ways(txn: Txn) -> None:
         decode_command(cbor2.dumps([1, [list(c) for c in txn.compares], *lists]))
 
 
-def outcome(decode: Callable[[object], Txn], value: object) -> object:
+def outcome(decode: Callable[[object], object], value: object) -> object:
     try:
         return decode(value)
     except InvalidTxn as error:
@@ -468,5 +468,30 @@ def test_the_short_ways_are_the_long_way(
 ) -> None:
     """What decodes by a short way decodes to the same by the long one, and what does not is refused alike."""
     value = [version, compares, success, failure, quota]
-    short = outcome(lambda value: _single_put(value) or _only_puts(value) or _any_old(value), value)
+    short = outcome(lambda value: _puts_of_version_2(value) or _any_old(value), value)
     assert short == outcome(_any_old, value)
+
+
+@settings(max_examples=500)
+@given(
+    success=put_lists(),
+    flags=st.sampled_from(
+        [[False, False], [False, False], [0, False], [False, True], [None, False], [False]]
+    ),
+    compares=st.sampled_from([[], [], [[b"k", 0, 0, 1, None]]]),
+)
+def test_the_short_way_of_version_3_is_the_long_way(success: object, flags: object, compares: object) -> None:
+    """The same for version 3, whose puts have two fields more."""
+    assert isinstance(success, list)
+    assert isinstance(flags, list)
+    puts = [
+        [*item, *(flags if item is success[-1] else (False, False))] if item else item for item in success
+    ]
+
+    def the_long_way(_: object) -> Txn:
+        txn = _txn(compares, puts, [], 5)
+        check_txn(txn)
+        return txn
+
+    command = cbor2.dumps([3, None, [1, compares, puts, [], 5]])
+    assert outcome(lambda _: decode_request(command)[0], command) == outcome(the_long_way, command)

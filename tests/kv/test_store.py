@@ -28,6 +28,7 @@ from raftkv_trio.kv import (
     encode_txn,
     prefix_end,
 )
+from raftkv_trio.kv.record import pack
 from raftkv_trio.state_machine import Committed
 from tests.kv.model import Model
 from tests.kv.strategies import KEYS, keys, range_ends
@@ -157,7 +158,7 @@ def test_failure_runs_when_a_compare_fails() -> None:
     """One compare that fails is enough for the failure list to run instead."""
     store = Store()
     txn = Txn((Compare.absent(b"k"), Compare.exists(b"k")), (Put(b"s", b""),), (Put(b"f", b""),))
-    assert store.run(txn) == TxnResult(False, 2, (PutResult(KeyValue(b"f", b"", 2, 2, 1)),))
+    assert store.run(txn) == TxnResult(False, 2, (PutResult(b"f", pack(b"", 2, 2, 1, None)),))
     assert store.get(b"s") is None
 
 

@@ -124,9 +124,9 @@ def _txn_answer(result: TxnResult) -> StoreTxnAnswer:
 
 def _result(result: OperationResult) -> StoreResult:
     match result:
-        case PutResult(key_value):
+        case PutResult():
             previous = result.previous
-            return StorePutAnswer(_record(key_value), None if previous is None else _record(previous))
+            return StorePutAnswer(_record(result.key_value), None if previous is None else _record(previous))
         case DeleteResult(deleted):
             return StoreDeleteAnswer(deleted, tuple([_record(r) for r in result.previous]))
         case GetResult(key_values, in_range, revision):
