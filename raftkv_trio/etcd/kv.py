@@ -21,7 +21,7 @@ from raftkv_trio.etcd.answers import (
 )
 from raftkv_trio.etcd.errors import Fault
 from raftkv_trio.etcd.headers import header_of
-from raftkv_trio.etcd.operations import delete_of, get_of, is_serializable, put_of, txn_of
+from raftkv_trio.etcd.operations import delete_of, get_of, is_serializable, put_of, txn_of, wants_previous
 from raftkv_trio.grpc import Code, RpcError
 from raftkv_trio.kv import (
     MAX_REQUEST_ID_BYTES,
@@ -42,6 +42,7 @@ from raftkv_trio.schema import rpc_pb2
 #: Etcd's default for `--max-request-bytes`: of a write, as the client has sent it.
 MAX_REQUEST_BYTES = 1536 * 1024
 Metadata = Mapping[str, str]
+_Write = rpc_pb2.PutRequest | rpc_pb2.DeleteRangeRequest | rpc_pb2.TxnRequest
 
 
 class KvHandlers:
@@ -78,7 +79,7 @@ class KvHandlers:
         """Put one key."""
         _check_size(request)
         txn = Txn((), (put_of(request),), (), self._replicated.quota_bytes)
-        outcome = await self._apply(txn, metadata)
+        outcome = await self._apply(request, txn, metadata)
         if outcome == Failed(Failure.KEY_NOT_FOUND) and self._lacks_lease(request):
             # The store looks for the key of `ignore_value` first, as etcd does in a txn. For a put alone etcd
             # looks for the lease first.
@@ -96,7 +97,7 @@ class KvHandlers:
     ) -> rpc_pb2.DeleteRangeResponse:
         """Delete the keys of a range."""
         _check_size(request)
-        result = await self._run(Txn((), (delete_of(request),), ()), metadata)
+        result = await self._run(request, Txn((), (delete_of(request),), ()), metadata)
         [delete] = result.results
         assert isinstance(delete, DeleteResult)
         return delete_response(request, delete, header_of(self._replicated, result.revision))
@@ -110,7 +111,7 @@ class KvHandlers:
             result = self._store.read_txn(txn)
         else:
             _check_size(request)
-            result = await self._run(txn, metadata)
+            result = await self._run(request, txn, metadata)
         return txn_response(request, result, header_of(self._replicated, result.revision))
 
     async def compact(
@@ -136,15 +137,20 @@ class KvHandlers:
         if self._node.feature_level < HISTORY:
             raise Fault.NOT_CAPABLE.error()
 
-    async def _run(self, txn: Txn, metadata: Metadata) -> TxnResult:
-        """Put a txn into the log, and return the result; raises RpcError if it was not run."""
-        return succeeded(await self._apply(txn, metadata))
+    async def _run(self, request: _Write, txn: Txn, metadata: Metadata) -> TxnResult:
+        """Put the txn of a request into the log, and return the result; raises RpcError if it was not run."""
+        return succeeded(await self._apply(request, txn, metadata))
 
-    async def _apply(self, txn: Txn, metadata: Metadata) -> object:
-        """Put a txn into the log, and return its result."""
+    async def _apply(self, request: _Write, txn: Txn, metadata: Metadata) -> object:
+        """Put the txn of a request into the log, and return its result."""
         self._check_capable()
-        applied = await self._replicated.write(encode_command(txn, request_id=request_id_in(metadata)))
-        return applied.result
+        request_id = request_id_in(metadata)
+        if request_id is None:
+            command = encode_command(txn)
+        else:
+            remembers = wants_previous(request)
+            command = encode_command(txn, request_id=request_id, remembers_previous=remembers)
+        return (await self._replicated.write(command)).result
 
 
 def request_id_in(metadata: Metadata) -> bytes | None:
@@ -160,6 +166,6 @@ def request_id_in(metadata: Metadata) -> bytes | None:
     return request_id
 
 
-def _check_size(request: rpc_pb2.PutRequest | rpc_pb2.DeleteRangeRequest | rpc_pb2.TxnRequest) -> None:
+def _check_size(request: _Write) -> None:
     if request.ByteSize() > MAX_REQUEST_BYTES:
         raise Fault.TOO_LARGE.error()

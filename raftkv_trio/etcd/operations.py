@@ -88,6 +88,18 @@ def txn_of(request: rpc_pb2.TxnRequest, quota_bytes: int | None = None) -> Txn:
     )
 
 
+def wants_previous(request: rpc_pb2.PutRequest | rpc_pb2.DeleteRangeRequest | rpc_pb2.TxnRequest) -> bool:
+    """Whether a put or a delete of a request asks for what it replaces."""
+    if not isinstance(request, rpc_pb2.TxnRequest):
+        return request.prev_kv
+    return any(
+        operation.request_put.prev_kv
+        or operation.request_delete_range.prev_kv
+        or (operation.HasField("request_txn") and wants_previous(operation.request_txn))
+        for operation in (*request.success, *request.failure)
+    )
+
+
 def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
     """Whether all of a txn that only reads may be answered from what this node has applied.
 

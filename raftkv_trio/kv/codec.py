@@ -128,7 +128,10 @@ def encode_command(
     lists = _pack_lists(command)
     request = None
     if request_id is not None:
-        fingerprint = fingerprint or blake2b(cbor2.dumps(lists), digest_size=FINGERPRINT_BYTES).digest()
+        if fingerprint is None:
+            # Who wants what was replaced makes another request than who does not.
+            named = cbor2.dumps(lists if remembers_previous else [*lists, remembers_previous])
+            fingerprint = blake2b(named, digest_size=FINGERPRINT_BYTES).digest()
         if len(request_id) > MAX_REQUEST_ID_BYTES or len(fingerprint) != FINGERPRINT_BYTES:
             raise InvalidTxn(f"a request id has at most {MAX_REQUEST_ID_BYTES} bytes, and a fingerprint 16")
         request = [request_id, fingerprint, remembers_previous]

@@ -165,9 +165,8 @@ def _checked(fields: Any) -> tuple[bytes, Remembered]:
 
 def _size_of(result: TxnResult, with_previous: bool) -> int:
     """About the bytes that the result takes: enough to tell a large one before it is packed."""
-    size = 0
+    size = 32 * len(result.results)
     for one in result.results:
-        size += 32
         match one:
             case PutResult(key, record, previous):
                 size += len(record) - HEAD_BYTES + (len(previous or b"") + len(key)) * with_previous

@@ -74,6 +74,16 @@ def test_another_command_under_the_same_id_is_refused() -> None:
     assert RequestReused().refused_as == "request_id_reused"
 
 
+def test_who_wants_what_was_replaced_makes_another_request() -> None:
+    """What a retry wants must be remembered, so a retry that wants more is none."""
+    store = Store()
+    apply(store, put(b"a"), None)
+    first = apply(store, put(b"a", b"x"), b"id", remembers_previous=False)
+    assert isinstance(first, TxnResult)
+    assert apply(store, put(b"a", b"x"), b"id", remembers_previous=False) == without_previous(first)
+    assert apply(store, put(b"a", b"x"), b"id", remembers_previous=True) == RequestReused()
+
+
 def test_a_fingerprint_may_be_given() -> None:
     """A request that becomes different commands is told by its own fingerprint."""
     store = Store()
