@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Generic, NoReturn, TypeVar, TypeVarTuple
 
 import trio
@@ -52,6 +53,55 @@ class Wakeup:
     def _abort(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
         self._waiter = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+class TimedEvent:
+    """An event whose waits may have deadlines, which its owner looks at now and then (`end_overdue`).
+
+    For waits that are made by the thousand: a cancel scope with a deadline for each costs 20 us, a tenth of a
+    write and a sixth of a read.
+    """
+
+    __slots__ = ("_deadlines", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._deadlines: dict[trio.lowlevel.Task, float] = {}
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._is_set
+
+    def set(self) -> None:
+        """It has happened: end all waits."""
+        self._is_set = True
+        for task in self._deadlines:
+            trio.lowlevel.reschedule(task)
+        self._deadlines.clear()
+
+    async def wait(self, deadline: float = inf) -> bool:
+        """Wait until it has happened; False if it had not when the deadline was found to have passed.
+
+        Cancellation leaves nothing behind.
+        """
+        if self._is_set:
+            await trio.lowlevel.checkpoint()
+            return True
+        task = trio.lowlevel.current_task()
+
+        def abort(raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+            del self._deadlines[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._deadlines[task] = deadline
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        return self._is_set
+
+    def end_overdue(self, now: float) -> None:
+        """End the waits whose deadline has passed."""
+        for task in [task for task, deadline in self._deadlines.items() if deadline <= now]:
+            del self._deadlines[task]
+            trio.lowlevel.reschedule(task)
 
 
 class ByteBoundedQueue(Generic[T]):

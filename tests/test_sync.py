@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from raftkv_trio.sync import ByteBoundedQueue, Wakeup, cancelled_when, wait_any
+from raftkv_trio.sync import ByteBoundedQueue, TimedEvent, Wakeup, cancelled_when, wait_any
 
 
 async def test_a_bell_rung_before_the_wait_is_heard_once(autojump_clock: trio.abc.Clock) -> None:
@@ -19,6 +19,32 @@ async def test_a_bell_rung_before_the_wait_is_heard_once(autojump_clock: trio.ab
     with trio.move_on_after(1) as second:
         await wakeup.wait()
     assert second.cancelled_caught
+
+
+async def test_a_timed_event_ends_each_wait_once() -> None:
+    """A wait that is overdue, cancelled or set ends as such, and the event forgets it."""
+    event = TimedEvent()
+    ended: list[bool] = []
+
+    async def wait(deadline: float) -> None:
+        ended.append(await event.wait(deadline))
+
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as impatient:
+            impatient.start_soon(wait, 1.0)
+            await trio.testing.wait_all_tasks_blocked()
+            impatient.cancel_scope.cancel()
+        nursery.start_soon(wait, 1.0)
+        nursery.start_soon(wait, 2.0)
+        await trio.testing.wait_all_tasks_blocked()
+        event.end_overdue(1.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended == [False]
+        event.set()
+        event.end_overdue(3.0)
+    assert ended == [False, True]
+    assert event.is_set()
+    assert await event.wait(0.0)
 
 
 async def test_a_full_lane_wakes_all_its_producers_when_it_is_drained() -> None:

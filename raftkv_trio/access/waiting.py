@@ -14,10 +14,8 @@ async def wait_readable(node: Node, config: RestConfig) -> None:
     Raises NoLeader, with the reason, if that takes too long or the node stops. Cancellation leaves nothing
     behind.
     """
-    with trio.move_on_after(config.request_timeout_s):
-        await node.wait_readable()
-        return
-    raise NoLeader(node.status().health or "No quorum confirmed the read in time")
+    if not await node.wait_readable_until(trio.current_time() + config.request_timeout_s):
+        raise NoLeader(node.status().health or "No quorum confirmed the read in time")
 
 
 async def wait_applied(node: Node, proposal: Proposal, config: RestConfig) -> Applied:
@@ -26,13 +24,13 @@ async def wait_applied(node: Node, proposal: Proposal, config: RestConfig) -> Ap
     Raises ProposalError; its class says whether the proposal may still be applied when the time is up.
     Cancellation, because the client is gone or the server stops, gives the proposal up.
     """
+    proposal.deadline = trio.current_time() + config.request_timeout_s
     try:
-        with trio.move_on_after(config.request_timeout_s):
-            return await proposal.wait()
+        return await proposal.wait()
     except trio.Cancelled:
         proposal.give_up()
         raise
-    error = proposal.give_up()
-    if isinstance(error, NoLeader) and (health := node.status().health) is not None:
-        raise NoLeader(f"{error}: {health}") from error  # as for a read: why there is no leader
-    raise error
+    except NoLeader as error:
+        if trio.current_time() >= proposal.deadline and (health := node.status().health) is not None:
+            raise NoLeader(f"{error}: {health}") from error  # as for a read: why there is no leader
+        raise

@@ -17,6 +17,7 @@ Nothing else does: no new leader, no broken connection, no long wait.
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from math import inf
 from random import Random
 
 import trio
@@ -60,6 +61,7 @@ class Proposal:
         term, leader_id: the term that it was sent under, and to which node; None while it is queued.
         deferred_because: why the leader has not appended it yet; None if the leader gave no reason.
         refusals, retry_tick: how often a leader refused to append it now, and when it is sent again.
+        deadline: when `end_overdue` gives it up, on Trio's clock.
         trace: of its way, if a client has asked for that.
     """
 
@@ -69,6 +71,7 @@ class Proposal:
         "_outcome",
         "_table",
         "command",
+        "deadline",
         "deferred_because",
         "id",
         "is_change",
@@ -89,6 +92,7 @@ class Proposal:
         self.leader_id: int | None = None
         self.deferred_because: str | None = None
         self.refusals = self.retry_tick = 0
+        self.deadline = inf
         self.trace: Trace | None = None
         self._table = table
         self._done = trio.Event()
@@ -98,8 +102,9 @@ class Proposal:
         """Wait until the proposal is applied here.
 
         Raises:
-            NoLeader: the node stops, and the proposal is certainly not applied.
-            OutcomeUnknown: the node stops, or has installed a snapshot that may include the proposal.
+            NoLeader: the node stops, or `deadline` has passed, and the proposal is certainly not applied.
+            OutcomeUnknown: the same, but it may be applied; or the node has installed a snapshot that may
+                include it.
             ChangeRefused: the leader refuses this change of the members; it is certainly not applied.
             TooLarge: the command is larger than the leader allows; it is certainly not applied.
 
@@ -310,6 +315,11 @@ class ProposalTable:
         for proposal in due:
             del self._refused[proposal.id]
         self._queue_again(due)
+
+    def end_overdue(self, now: float) -> None:
+        """Give up the proposals whose deadline has passed, at this time."""
+        for proposal in [p for p in self._open.values() if p.deadline <= now]:
+            proposal.settle(self.give_up(proposal))
 
     def applied(self, proposal_id: ProposalId, outcome: Applied) -> None:
         """An entry with this id was applied; this settles the proposal if it is open here."""

@@ -10,13 +10,14 @@ what was acknowledged in between. So while one round is issued, all reads that a
 
 import heapq
 from collections.abc import Iterable
+from math import inf
 
 import trio
 
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.node.freshness import Freshness
 from raftkv_trio.raft.types import ReadState
-from raftkv_trio.sync import Wakeup
+from raftkv_trio.sync import TimedEvent, Wakeup
 
 UNANSWERED_TICKS = 3
 #: Of a context: node id, boot nonce, sequence.
@@ -35,7 +36,7 @@ class ReadRound:
 
     def __init__(self, begun_at: float) -> None:
         self.begun_at = begun_at
-        self.done = trio.Event()
+        self.done = TimedEvent()
         self.index: int | None = None
         self.reason: str | None = None
 
@@ -55,13 +56,15 @@ class PendingReads:
         self._unanswered_ticks = 0
         self._closed: str | None = None
 
-    async def wait_index(self) -> int:
+    async def wait_index(self, deadline: float = inf) -> int | None:
         """A commit index that the leader had after this call. Raises NoLeader if the node stops.
 
-        Without a leader it waits until there is one. Cancellation leaves the round to its other reads.
+        Without a leader it waits until there is one; None if the deadline was found to have passed. Either
+        way, and on cancellation, the round is left to its other reads.
         """
         read_round = self.join()
-        await read_round.done.wait()
+        if not await read_round.done.wait(deadline):
+            return None
         if read_round.index is None:
             raise NoLeader(read_round.reason or "the read was not answered")
         return read_round.index
@@ -121,6 +124,12 @@ class PendingReads:
             self._unanswered_ticks += 1
             if self._unanswered_ticks >= UNANSWERED_TICKS:
                 self._is_asked = False
+
+    def end_overdue(self, now: float) -> None:
+        """End the reads whose deadline has passed, at this time."""
+        for read_round in (self._issued, self._gathering):
+            if read_round is not None:
+                read_round.done.end_overdue(now)
 
     def leader_changed(self) -> None:
         """The driver: issue the round again, since the leader that was asked may never answer."""

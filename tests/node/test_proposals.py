@@ -60,6 +60,21 @@ async def test_given_up_in_the_queue_of_a_leader_that_slows_writers_it_says_so(t
     assert "in time (the leader slows writers until node 3 has caught up); it is" in str(proposal.give_up())
 
 
+async def test_at_its_deadline_it_is_given_up(table: ProposalTable) -> None:
+    """Its waiter learns whether it may be applied; those with a later deadline, or none, go on."""
+    sent, queued, later, without = [table.submit(command) for command in (b"s", b"q", b"l", b"w")]
+    table.sent([sent], 3, LEADER)
+    sent.deadline, queued.deadline, later.deadline = 10.0, 10.0, 12.0
+    table.end_overdue(9.9)
+    assert len(table) == 4
+    table.end_overdue(10.0)
+    with pytest.raises(OutcomeUnknown):
+        await sent.wait()
+    with pytest.raises(NoLeader):
+        await queued.wait()
+    assert table.next_queued(1000) == [later, without]
+
+
 async def test_given_up_after_it_was_sent_its_outcome_is_unknown(table: ProposalTable) -> None:
     """From the moment it is sent until it is applied, no word but OutcomeUnknown is true."""
     proposal = table.submit(b"x")

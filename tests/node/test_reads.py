@@ -21,7 +21,9 @@ def rounds() -> PendingReads:
 
 def reader(rounds: PendingReads, got: list[int]) -> Callable[[], Awaitable[object]]:
     async def read() -> None:
-        got.append(await rounds.wait_index())
+        index = await rounds.wait_index()
+        assert index is not None
+        got.append(index)
 
     return read
 
@@ -116,6 +118,37 @@ async def test_closing_tells_all_who_wait(rounds: PendingReads) -> None:
         rounds.close("the node is stopping")
     await read()
     assert refused == ["the node is stopping"] * 3
+
+
+async def test_a_read_ends_at_its_deadline_and_the_others_go_on(rounds: PendingReads) -> None:
+    """Of a round that is out, and of the one that gathers, those end whose deadline has passed."""
+    got: dict[tuple[str, float], int | None] = {}
+
+    async def read(which: str, deadline: float) -> None:
+        got[which, deadline] = await rounds.wait_index(deadline)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, "out", 10.0)
+        nursery.start_soon(read, "out", 12.0)
+        await trio.testing.wait_all_tasks_blocked()
+        context = rounds.next_context()
+        assert context is not None
+        nursery.start_soon(read, "gathering", 10.0)
+        nursery.start_soon(read, "gathering", 12.0)
+        await trio.testing.wait_all_tasks_blocked()
+        rounds.end_overdue(9.9)
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == {}
+        rounds.end_overdue(10.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == {("out", 10.0): None, ("gathering", 10.0): None}
+        rounds.answered([ReadState(5, context)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got["out", 12.0] == 5
+        context = rounds.next_context()
+        assert context is not None
+        rounds.answered([ReadState(6, context)])
+    assert got["gathering", 12.0] == 6
 
 
 async def test_a_cancelled_reader_leaves_the_round_to_the_others(rounds: PendingReads) -> None:
