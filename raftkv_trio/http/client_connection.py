@@ -51,8 +51,8 @@ ANSWERS_A_TURN = 16  # without a wait between them; then the other tasks are let
 #: A refused request costs a turn, and another one for each 4 KiB of it, up to 16 KiB. To read what is refused
 #: in the end takes time, most of it for JSON with escapes (`EXACT_CHARACTERS` in etcd/json/text.py).
 PRICED_BYTES, PRICED_PIECE_BYTES = 16 * 1024, 4 * 1024
-#: What a connection costs that had no answers but refusals. Little, since idle ones may end by the hundred.
-USELESS_TURNS = 0.25
+#: What a connection costs that had no answers but refusals. What a host owes for many at once is bounded.
+USELESS_TURNS = 1.0
 #: With these a client is told that it asks for what it cannot have, whatever is stored.
 REFUSALS = frozenset(
     {
