@@ -62,6 +62,7 @@ class Fault(Enum):
         Code.FAILED_PRECONDITION,
         "can only promote a learner member which is in sync with leader",
     )
+    TOO_MANY_KEYS = Code.RESOURCE_EXHAUSTED, "too many keys in the ranges of a txn; divide them"
     UNHEALTHY = Code.UNAVAILABLE, "unhealthy cluster"
 
     def error(self) -> RpcError:
@@ -99,6 +100,7 @@ _FAULT_OF_FAILURE = {
     Failure.LEASE_NOT_FOUND: Fault.LEASE_NOT_FOUND,
     Failure.KEY_NOT_FOUND: Fault.KEY_NOT_FOUND,
     Failure.LEASE_EXISTS: Fault.LEASE_EXISTS,
+    Failure.TOO_MANY_KEYS: Fault.TOO_MANY_KEYS,
 }
 
 

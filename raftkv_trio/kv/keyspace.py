@@ -86,6 +86,16 @@ class Keyspace:
         last: int = len(self.records) if end == TO_THE_LAST else self.records.bisect_left(end)
         return first, max(first, last)
 
+    def reach(self, start: bytes, end: bytes, *, past: bool) -> int:
+        """How many keys a range has; with those that it had in the past, if that is to be read."""
+        first, last = self.bounds(start, end)
+        reached = last - first
+        if past and self.history is not None:
+            dead = self.history.dead
+            last = len(dead) if end == TO_THE_LAST else dead.bisect_left(end)
+            reached += max(0, last - dead.bisect_left(start))
+        return reached
+
     @property
     def compacted_revision(self) -> int:
         """No revision before this one can be read."""

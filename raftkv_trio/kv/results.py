@@ -15,6 +15,7 @@ class Failure(Enum):
     LEASE_NOT_FOUND = "lease_not_found"
     KEY_NOT_FOUND = "key_not_found"
     LEASE_EXISTS = "lease_exists"
+    TOO_MANY_KEYS = "too_many_keys"
 
 
 class CommandFailed(RaftKVError):
@@ -66,6 +67,17 @@ class LeaseExists(CommandFailed):
 
     def __init__(self, lease: int) -> None:
         super().__init__(f"there is a lease {lease} already")
+
+
+class TooManyKeys(CommandFailed):
+    """The ranges of a txn reach more keys than one piece of work may have."""
+
+    failure = Failure.TOO_MANY_KEYS
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the ranges of a txn reach more than {most} keys, of which deleted ones count four times"
+        )
 
 
 class KeyNotFound(CommandFailed):

@@ -18,13 +18,12 @@ chooses values in order to make two states collide.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from weakref import ref
 
 from raftkv_trio.errors import CorruptLog, UpgradeNeeded
 from raftkv_trio.kv.checks import InvalidTxn
 from raftkv_trio.kv.codec import check_version, decode_old, decode_request, is_version_3
-from raftkv_trio.kv.compares import holds
 from raftkv_trio.kv.history import EMPTY_REVISION, NEVER_COMPACTED, History
 from raftkv_trio.kv.history_snapshot import (
     HistoryReader,
@@ -36,7 +35,7 @@ from raftkv_trio.kv.lease_codec import decode_lease_command, is_version_4
 from raftkv_trio.kv.lease_commands import LeaseCommand
 from raftkv_trio.kv.leases import Leases
 from raftkv_trio.kv.leasing import run_lease_command
-from raftkv_trio.kv.record import KeyValue, size_of, unpack
+from raftkv_trio.kv.record import KeyValue
 from raftkv_trio.kv.request_window import RequestWindow
 from raftkv_trio.kv.results import (
     CommandFailed,
@@ -45,19 +44,17 @@ from raftkv_trio.kv.results import (
     Failed,
     FutureRevision,
     GetResult,
-    KeyNotFound,
-    LeaseNotFound,
     LeaseResult,
     LeasesExpired,
-    OperationResult,
     OverQuota,
     QuotaExceeded,
     Rejected,
     Result,
     TxnResult,
 )
+from raftkv_trio.kv.running import run_txn
 from raftkv_trio.kv.snapshot import NO_BEGIN, ChunkReader, PinnedView, SnapshotReader, write_snapshot
-from raftkv_trio.kv.txn import TO_THE_LAST, Compact, Compare, Delete, Get, Operation, Put, Txn, is_read_only
+from raftkv_trio.kv.txn import TO_THE_LAST, Compact, Get, Txn, is_read_only
 from raftkv_trio.state_machine import Committed
 
 #: Feature levels. At the first one, a store runs commands of versions 1 and 2 only, and has no history. At
@@ -65,14 +62,6 @@ from raftkv_trio.state_machine import Committed
 FIRST_LEVEL, HISTORY_LEVEL, LEASES_LEVEL = 1, 2, 3
 #: Of snapshots, by feature level.
 _VERSIONS = (1, 2, 3)
-
-
-class _Path(NamedTuple):
-    """What of a txn is run: one of its two lists, and of each inner txn in it in turn."""
-
-    succeeded: bool
-    operations: tuple[Operation, ...]
-    inner: "tuple[_Path, ...]"
 
 
 class Observer(Protocol):
@@ -444,111 +433,7 @@ class Store:
         Raises InvalidTxn if a compare's operand does not fit its target, QuotaExceeded, and CommandFailed;
         nothing has changed then. Apart from that, the txn must be one that `encode_command` accepts.
         """
-        if not txn.compares and len(txn.success) == 1 and type(txn.success[0]) is Put:
-            return self._run_put(txn.success[0], txn.quota_bytes)
-        path = self._choose(txn)
-        if self.level > FIRST_LEVEL:
-            self._check_puts(path)
-        self._check_gets(path)  # at level 1 only a read that is no command can name a revision
-        if txn.quota_bytes is not None:
-            self._check_quota(path, txn.quota_bytes)
-        changed: list[bytes] = []
-        revision = self.revision + 1
-        result = self._run_path(path, revision, changed)
-        if changed:
-            self._space.finish(revision, changed)
-        return result
-
-    def _run_put(self, put: Put, quota_bytes: int | None) -> TxnResult:
-        """Run a txn that puts one key, as nearly all do: a start does this for each entry of the log."""
-        space = self._space
-        if (put.lease or put.keeps_value or put.keeps_lease) and self.level > FIRST_LEVEL:
-            self._check_puts(_Path(True, (put,), ()))
-        if quota_bytes is not None and space.size_bytes + len(put.key) + len(put.value) > quota_bytes:
-            self._check_quota(_Path(True, (put,), ()), quota_bytes)
-        changed: list[bytes] = []
-        revision = space.revision + 1
-        result = space.put(put, revision, changed)
-        space.finish(revision, changed)
-        return TxnResult(True, revision, (result,))
-
-    # Compares and checks of all that is to be run come before the first change.
-
-    def _choose(self, txn: Txn) -> _Path:
-        succeeded = not txn.compares or all(map(self._holds, txn.compares))
-        operations = txn.success if succeeded else txn.failure
-        inner = [self._choose(operation) for operation in operations if type(operation) is Txn]
-        return _Path(succeeded, operations, tuple(inner))
-
-    def _holds(self, compare: Compare) -> bool:
-        if compare.range_end is None:
-            record = self.get(compare.key)
-            return holds(compare, () if record is None else (record,))
-        first, last = self._space.bounds(compare.key, compare.range_end)
-        records = self._space.records
-        return holds(compare, (unpack(key, records[key]) for key in records.islice(first, last)))
-
-    def _check_puts(self, path: _Path) -> None:
-        inner = iter(path.inner)
-        for operation in path.operations:
-            if type(operation) is Put:
-                if (
-                    operation.keeps_value or operation.keeps_lease
-                ) and operation.key not in self._space.records:
-                    raise KeyNotFound
-                if operation.lease and operation.lease not in self.leases:
-                    raise LeaseNotFound(operation.lease)
-            elif type(operation) is Txn:
-                self._check_puts(next(inner))
-
-    def _check_gets(self, path: _Path) -> None:
-        inner = iter(path.inner)
-        for operation in path.operations:
-            if type(operation) is Get:
-                if operation.revision is not None:
-                    self._space.check_revision(operation.revision)
-            elif type(operation) is Txn:
-                self._check_gets(next(inner))
-
-    def _check_quota(self, path: _Path, quota_bytes: int) -> None:
-        """Raises QuotaExceeded if the puts on the path make the store larger, and too large."""
-        # As a rule there is room even if all is new. Only if not it is looked up what is replaced.
-        if self.size_bytes + _put_bytes(path) <= quota_bytes:
-            return
-        grown_bytes = self._growth_bytes(path)
-        if grown_bytes > 0 and self.size_bytes + grown_bytes > quota_bytes:
-            raise QuotaExceeded(self.size_bytes, quota_bytes)
-
-    def _growth_bytes(self, path: _Path) -> int:
-        grown_bytes = 0
-        for operation in path.operations:
-            if type(operation) is Put and not operation.keeps_value:
-                old = self._space.records.get(operation.key)
-                old_bytes = size_of(operation.key, old) if old is not None else 0
-                grown_bytes += len(operation.key) + len(operation.value) - old_bytes
-        return grown_bytes + sum(map(self._growth_bytes, path.inner))
-
-    def _run_path(self, path: _Path, revision: int, changed: list[bytes]) -> TxnResult:
-        """Run what is chosen and checked; adds the keys that change to `changed`, in order."""
-        inner = iter(path.inner)
-        results: list[OperationResult] = []
-        space = self._space
-        for operation in path.operations:
-            if type(operation) is Put:
-                results.append(space.put(operation, revision, changed))
-            elif type(operation) is Get:
-                results.append(space.read(operation, revision if changed else space.revision))
-            elif type(operation) is Delete:
-                results.append(space.delete(operation.key, operation.range_end, revision, changed))
-            else:
-                results.append(self._run_path(next(inner), revision, changed))
-        return TxnResult(path.succeeded, revision if changed else space.revision, tuple(results))
-
-
-def _put_bytes(path: _Path) -> int:
-    """The bytes of all that is put on the path."""
-    puts = [operation for operation in path.operations if type(operation) is Put]
-    return sum([len(put.key) + len(put.value) for put in puts]) + sum(map(_put_bytes, path.inner))
+        return run_txn(self._space, txn)
 
 
 def _open(chunks: Iterable[bytes]) -> SnapshotReader | HistoryReader:

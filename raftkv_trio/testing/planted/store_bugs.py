@@ -10,6 +10,7 @@ from raftkv_trio.kv import history as kv_history
 from raftkv_trio.kv import store as kv_store
 from raftkv_trio.kv.keyspace import Keyspace
 from raftkv_trio.kv.record import mod_bytes_of
+from raftkv_trio.kv.running import TxnRun
 from raftkv_trio.node.node import Node
 from raftkv_trio.testing.planted.bug import PlantedBug, bug, replaced
 
@@ -19,7 +20,7 @@ BUGS: list[PlantedBug] = []
 @contextmanager
 def _compare_at_request_time() -> Iterator[None]:
     submit: Any = Node.submit
-    choose: Any = Store._choose
+    choose: Any = TxnRun.choose
     chosen: dict[Txn, object] = {}
 
     def submit_chosen(node: Any, command: bytes) -> object:
@@ -29,13 +30,13 @@ def _compare_at_request_time() -> Iterator[None]:
         except InvalidTxn:  # a stranger's
             return submit(node, command)
         if isinstance(txn, Txn):
-            chosen[txn] = choose(store, txn)
+            chosen[txn] = choose(TxnRun(store._space), txn)
         return submit(node, command)
 
-    def choose_as_submitted(store: Store, txn: Txn) -> object:
-        return chosen.get(txn) or choose(store, txn)
+    def choose_as_submitted(run: TxnRun, txn: Txn) -> object:
+        return chosen.get(txn) or choose(run, txn)
 
-    with replaced(Node, "submit", submit_chosen), replaced(Store, "_choose", choose_as_submitted):
+    with replaced(Node, "submit", submit_chosen), replaced(TxnRun, "choose", choose_as_submitted):
         yield
 
 
@@ -50,15 +51,15 @@ BUGS.append(
 
 @contextmanager
 def _txn_by_half() -> Iterator[None]:
-    run_path: Any = Store._run_path
+    run_path: Any = TxnRun.run_path
     read: Any = Keyspace.read
 
-    def run_path_so_far(store: Any, path: object, revision: int, changed: list[bytes]) -> object:
+    def run_path_so_far(run: Any, path: object, revision: int, changed: list[bytes]) -> object:
         try:
-            return run_path(store, path, revision, changed)
+            return run_path(run, path, revision, changed)
         except CommandFailed:
-            if changed and store.revision < revision:
-                store._space.finish(revision, changed)
+            if changed and run._space.revision < revision:
+                run._space.finish(revision, changed)
             raise
 
     def checked_read(space: Keyspace, get: Any, revision: int) -> object:
@@ -67,8 +68,8 @@ def _txn_by_half() -> Iterator[None]:
         return read(space, get, revision)
 
     with (
-        replaced(Store, "_check_gets", lambda store, path: None),
-        replaced(Store, "_run_path", run_path_so_far),
+        replaced(TxnRun, "check_ranges", lambda run, path: None),
+        replaced(TxnRun, "run_path", run_path_so_far),
         replaced(Keyspace, "read", checked_read),
     ):
         yield
