@@ -383,6 +383,7 @@ class WatchConfig:
         max_queued_bytes: the same of all streams together.
         max_watcher_bytes: of all watchers; each counts as 1 KiB and its key and range end.
         progress_interval_s: how often a watcher without events is told the revision, if it wants that.
+        keep_alive_s: how often a stream of Server-Sent Events is sent something when nothing happens.
         no_leader_s: a stream that needs a leader is ended when there has been none for so long.
     """
 
@@ -390,13 +391,14 @@ class WatchConfig:
     max_queued_bytes: int = 64 * 1024 * 1024
     max_watcher_bytes: int = 256 * 1024 * 1024
     progress_interval_s: float = 600.0
+    keep_alive_s: float = 15.0
     no_leader_s: float = 3.0
 
     def __post_init__(self) -> None:
         for name in ("max_stream_bytes", "max_queued_bytes", "max_watcher_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1")
-        for name in ("progress_interval_s", "no_leader_s"):
+        for name in ("progress_interval_s", "keep_alive_s", "no_leader_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"`{name}` must be a positive number of seconds")
 

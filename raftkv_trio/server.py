@@ -105,7 +105,7 @@ async def _serve_apis(
     """Serve clients in `nursery`; return the REST port. Cancellation lets the requests under way end."""
     node = replicated.node
     end_waiting = partial(node.end_waiting, "the node is stopping")
-    service = make_service(replicated, config.rest, config.node.client_url, security.in_use)
+    service = make_service(replicated, config.rest, config.node.client_url, security.in_use, config.watch)
     count_refused = service.requests.refused
     serve_rest = partial(
         serve_http,

@@ -29,7 +29,7 @@ from raftkv_trio.etcd.answers import key_value
 from raftkv_trio.etcd.errors import Fault
 from raftkv_trio.etcd.headers import header_of
 from raftkv_trio.etcd.kv import MAX_REQUEST_BYTES
-from raftkv_trio.grpc import Send
+from raftkv_trio.grpc import Code, RpcError, Send
 from raftkv_trio.kv import TO_THE_LAST, KeyValue
 from raftkv_trio.payload.levels import HISTORY
 from raftkv_trio.schema import kv_pb2, rpc_pb2
@@ -226,7 +226,7 @@ class _Call:
         while True:
             items = stream.take()
             if stream.end_reason is not None:
-                raise Fault.NO_LEADER.error()
+                raise RpcError(Code.UNAVAILABLE, f"etcdserver: {stream.end_reason}")
             if self._progress and trio.current_time() >= self._progress_at:
                 self._tell_progress()
             if not items:

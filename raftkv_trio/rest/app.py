@@ -10,8 +10,17 @@ from quart import request
 from quart_trio import QuartTrio
 
 from raftkv_trio.access import ReplicatedStore
-from raftkv_trio.config import RestConfig, ServerConfig
-from raftkv_trio.http import KnownHosts, Refusal, Request, Response, plain, refusal_of, with_content
+from raftkv_trio.config import RestConfig, ServerConfig, WatchConfig
+from raftkv_trio.http import (
+    KnownHosts,
+    Refusal,
+    Request,
+    Response,
+    StreamedResponse,
+    plain,
+    refusal_of,
+    with_content,
+)
 from raftkv_trio.rest.counts import RequestCounts
 from raftkv_trio.rest.keys import KeyHandlers
 from raftkv_trio.rest.operators.backup_route import add_backup_route
@@ -19,6 +28,8 @@ from raftkv_trio.rest.operators.documents import PROBLEM_TYPE, problem, problem_
 from raftkv_trio.rest.operators.documents import Response as OperatorsResponse
 from raftkv_trio.rest.operators.member_routes import add_member_routes
 from raftkv_trio.rest.operators.routes import PREFIX, add_operator_routes
+from raftkv_trio.rest.watch import PATH as WATCH_PATH
+from raftkv_trio.rest.watch import WatchRoute
 from raftkv_trio.tls.credentials import Credentials
 
 MAX_OPERATORS_CONTENT_BYTES = 16 * 1024
@@ -31,6 +42,7 @@ def make_service(
     config: RestConfig,
     client_url: str | None = None,
     in_use: Sequence[Credentials] = (),
+    watch: WatchConfig | None = None,
 ) -> "RestService":
     """What one node serves.
 
@@ -49,8 +61,14 @@ def make_service(
     )
     add_backup_route(app, node, config)
     add_member_routes(app, node, config)
-    add_operator_routes(app, node, store, config, requests, in_use)
-    return RestService(KeyHandlers(replicated, config), app, hosts, requests)
+    add_operator_routes(app, node, store, config, requests, in_use, replicated.watches)
+    return RestService(
+        KeyHandlers(replicated, config),
+        app,
+        hosts,
+        requests,
+        WatchRoute(replicated, config, watch or WatchConfig()),
+    )
 
 
 def make_waiting_service(config: ServerConfig, reason: Callable[[], str]) -> "RestService":
@@ -93,7 +111,7 @@ class OnlyProbes:
         self.app = service.app
         self._service = service
 
-    async def answer(self, request: Request) -> Response | None:
+    async def answer(self, request: Request) -> Response | StreamedResponse | None:
         """Answer a request, or leave it to `app`: None."""
         path = (request.origin_form() or b"").partition(b"?")[0].decode("latin-1")
         if request.method in ("GET", "HEAD") and path in PROBES:
@@ -131,21 +149,34 @@ class RestService:
         hosts: the hosts under which clients may ask for the node.
     """
 
-    def __init__(self, keys: Keys, app: "OperatorsApp", hosts: KnownHosts, requests: RequestCounts) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        app: "OperatorsApp",
+        hosts: KnownHosts,
+        requests: RequestCounts,
+        watch: WatchRoute | None = None,
+    ) -> None:
+        self._watch = watch
         self.app: ASGIFramework = app
         self.requests = requests
         self._keys = keys
         self.hosts = hosts
 
-    async def answer(self, request: Request) -> Response | None:
+    async def answer(self, request: Request) -> Response | StreamedResponse | None:
         """Answer a request, or leave it to `app`: None. A cancellation gives a write up."""
         key = request.origin_form()
+        response: Response | StreamedResponse
         is_for_operators = key is not None and key.startswith(PREFIX)
         refusal = refusal_of(request.method, request.fields, self.hosts)
         if refusal is not None:
             response = _refuse(refusal, is_for_operators=is_for_operators)
         elif is_for_operators:
-            return None  # the app counts it
+            if self._watch is None or key is None or key.partition(b"?")[0] != WATCH_PATH:
+                return None  # the app counts it
+            response = await self._watch.answer(request)
+            self.requests.answered(request.method, WATCH_PATH.decode(), response.status)
+            return response
         else:
             response = await self._keys.handle(request, key)
         route = PREFIX.decode() if is_for_operators else "key"

@@ -34,6 +34,7 @@ from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditi
 from raftkv_trio.rest.responses import ALLOW, METHODS, empty, octets
 from raftkv_trio.rest.server_timing import trace_if_asked, with_timing
 from raftkv_trio.rest.status_codes import status_of
+from raftkv_trio.rest.watch import wait_for_change, wait_s_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ NO_POST = (
     "Failed on POST: it only adds node ID, as POST /ID with the node's peer URL; to write a key, use PUT"
 )
 _NAMES_OF_METHODS = f"{', '.join(METHODS[:-1])} or {METHODS[-1]}"
+_WAITED = {"Preference-Applied": "wait"}
 _MEMBER_PATH = re.compile(rb"/[1-9][0-9]*")
 _MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?=,|$)", re.IGNORECASE)
 
@@ -115,7 +117,16 @@ class KeyHandlers:
             return self._precondition_failed(request, record)
         headers = {"ETag": etag(record), **self._position()}
         if preconditions.if_none_match and preconditions.if_none_match.match(record):
-            return empty(HTTPStatus.NOT_MODIFIED, headers)
+            wait_s = wait_s_of(request)
+            if not wait_s:
+                return empty(HTTPStatus.NOT_MODIFIED, headers)
+            await request.will_wait()
+            if not await wait_for_change(self._replicated, key, wait_s):
+                return empty(HTTPStatus.NOT_MODIFIED, {**headers, **_WAITED})
+            record = self._store.get(key)
+            if record is None:
+                return plain(HTTPStatus.NOT_FOUND, NO_KEY_TO_GET, {**self._position(), **_WAITED})
+            headers = {"ETag": etag(record), **self._position(), **_WAITED}
         return octets(record.value, headers)
 
     def _may_be_stale(self, request: Request) -> bool:

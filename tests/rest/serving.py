@@ -11,7 +11,7 @@ import trio
 
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.config import NodeConfig, RestConfig
+from raftkv_trio.config import NodeConfig, RestConfig, WatchConfig
 from raftkv_trio.http import serve_http
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
@@ -155,6 +155,8 @@ class Served(NamedTuple):
     clock: HeldClock
     port: int
     stop: Callable[[], None]
+    replicated: ReplicatedStore
+    stop_watches: Callable[[], None]
 
     @property
     def url(self) -> str:
@@ -181,6 +183,7 @@ async def open_server(
     listen: PeerAddress = LOCAL,
     max_pending_proposals: int = 1000,
     join: bool = False,
+    watch: WatchConfig | None = None,
 ) -> AsyncIterator[Served]:
     """A node of `members` and its REST server, on a port that the system chooses; cancelled at the end."""
     config = config or RestConfig(port=0)
@@ -198,14 +201,22 @@ async def open_server(
     made: list[NodeParts] = []
     async with trio.open_nursery() as node_nursery:
         node = await node_nursery.start(partial(run_node, node_config, store, world=world, watch=made.append))
-        service = make_service(ReplicatedStore(node, store, config), config)
+        replicated = ReplicatedStore(node, store, config, watch)
+        watches_scope = trio.CancelScope()
+        node_nursery.start_soon(_run_watches, replicated, watches_scope)
+        service = make_service(replicated, config, watch=watch)
         serve = partial(serve_http, service, config, count_refused=service.requests.refused)
         async with open_stoppable(serve) as (port, stop):
             try:
-                yield Served(node, made[0], store, disk, clock, port, stop)
+                yield Served(node, made[0], store, disk, clock, port, stop, replicated, watches_scope.cancel)
             finally:
                 disk.gate.open()  # a node that ends has something to write
         node_nursery.cancel_scope.cancel()
+
+
+async def _run_watches(replicated: ReplicatedStore, scope: trio.CancelScope) -> None:
+    with scope:
+        await replicated.watches.run()
 
 
 @asynccontextmanager

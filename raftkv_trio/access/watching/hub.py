@@ -42,7 +42,8 @@ TURN_S = 0.002
 CATCH_UP_CHANGES, CATCH_UP_WATCHERS = 1000, 512
 #: After so many watchers that were told of one change it is looked at the clock.
 _WATCHERS_A_STEP = 32
-NO_LEADER = "no leader"
+#: Why streams end.
+NO_LEADER, STOPPING = "no leader", "the server is stopping"
 
 
 class Replica(Protocol):
@@ -94,20 +95,27 @@ class WatchHub:
         self._need_leader: dict[WatchStream, None] = {}
 
     async def run(self) -> NoReturn:
-        """Tell watchers what happens, until cancelled, which leaves the streams as they are."""
+        """Tell watchers what happens. Cancellation ends all streams: the server is stopping."""
         self._token = trio.lowlevel.current_trio_token()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._look_for_leader)
-            while True:
-                await self._wakeup.wait()
-                while self._has_work:
-                    try:
-                        await self._replica.wait_restored()
-                    except NoLeader:
-                        await trio.sleep_forever()  # the node is stopping, and then cancels this
-                    # Nothing is awaited until the next round, so that no restore can begin.
-                    self._work()
-                    await trio.lowlevel.checkpoint()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._look_for_leader)
+                while True:
+                    await self._wakeup.wait()
+                    while self._has_work:
+                        await self._turn()
+        finally:
+            for stream in self._streams:
+                stream.end(STOPPING)
+
+    async def _turn(self) -> None:
+        try:
+            await self._replica.wait_restored()
+        except NoLeader:
+            await trio.sleep_forever()  # the node is stopping, and then cancels this
+        # Nothing is awaited until the next turn, so that no restore can begin.
+        self._work()
+        await trio.lowlevel.checkpoint()
 
     async def _look_for_leader(self) -> NoReturn:
         """End the streams that need a leader when there has been none for too long."""

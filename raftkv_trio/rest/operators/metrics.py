@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from raftkv_trio.access.watching import WatchHub
 from raftkv_trio.kv import Store
 from raftkv_trio.logs import dropped_records
 from raftkv_trio.node.measures import BOUNDS_S, Durations, NodeMeasures, PeerMeasures
@@ -34,6 +35,7 @@ class Metrics:
     Args:
         quota_bytes: of the store; 0: it has none.
         in_use: the certificates of this process.
+        watches: of all APIs.
     """
 
     def __init__(
@@ -42,10 +44,11 @@ class Metrics:
         store: Store,
         quota_bytes: int,
         requests: RequestCounts,
-        in_use: Sequence[Credentials] = (),
+        in_use: Sequence[Credentials],
+        watches: WatchHub,
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_NodeCollector(node, store, quota_bytes, requests, in_use))
+        self._registry.register(_NodeCollector(node, store, quota_bytes, requests, in_use, watches))
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
@@ -61,7 +64,9 @@ class _NodeCollector(Collector):
         quota_bytes: int,
         requests: RequestCounts,
         in_use: Sequence[Credentials],
+        watches: WatchHub,
     ) -> None:
+        self._watches = watches
         self._node = node
         self._store = store
         self._quota_bytes = quota_bytes
@@ -82,6 +87,7 @@ class _NodeCollector(Collector):
             (),
             {(): self._store.expired_leases},
         )
+        yield from _of_watches(self._watches)
         yield from _of_proposals(measures)
         yield from _of_peers(measures)
         yield from _of_certificates(self._in_use)
@@ -124,6 +130,15 @@ def _of_consensus(status: NodeStatus, measures: NodeMeasures) -> Iterator[Metric
         (),
         {(): measures.applies},
     )
+
+
+def _of_watches(watches: WatchHub) -> Iterator[Metric]:
+    load = watches.load
+    yield _gauge("watch_streams", "Streams of watches of this node's clients.", load.streams)
+    yield _gauge("watchers", "Watches of this node's clients.", load.watchers)
+    yield _gauge("slow_watchers", "Those that read from the history at present.", watches.unsynced)
+    yield _gauge("watch_queued_bytes", "Bytes of events that wait for clients.", load.queued_bytes)
+    yield _counter("watch_events", "Events that watches were told.", (), {(): load.events})
 
 
 def _of_proposals(measures: NodeMeasures) -> Iterator[Metric]:

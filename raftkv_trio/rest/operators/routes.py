@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from raftkv_trio.access.waiting import wait_readable
+from raftkv_trio.access.watching import WatchHub
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import MalformedRequest, RaftKVError
 from raftkv_trio.foreign_text import printable
@@ -38,15 +39,17 @@ def add_operator_routes(
     config: RestConfig,
     requests: RequestCounts,
     in_use: Sequence[Credentials],
+    watches: WatchHub,
 ) -> None:
     """Add the routes under `/-/` to `app`, and the form of their errors.
 
     Args:
         requests: counts the responses.
         in_use: the certificates of this process.
+        watches: of all APIs.
     """
     _add_errors(app)
-    _add_metrics(app, Metrics(node, store, config.quota_bytes, requests, in_use), requests)
+    _add_metrics(app, Metrics(node, store, config.quota_bytes, requests, in_use, watches), requests)
     _add_leader_route(app, node, config)
     add_log_level_routes(app)
 
