@@ -35,6 +35,7 @@ from raftkv_trio.http import (
     refusal_of,
     with_content,
 )
+from raftkv_trio.sync import cancelled_when
 
 logger = logging.getLogger(__name__)
 
@@ -243,10 +244,22 @@ def _streamed(method: Method, request: Request, requests: Requests | OneRequest)
             has_begun = True
             await send(b'{"result":%b}\n' % encode(_message(response, method)))
 
-        try:
-            await request.will_wait()
-            await method.handler(requests, metadata_of(request), send_message)
-        except RpcError as error:
+        async def call() -> RpcError | None:
+            try:
+                await method.handler(requests, metadata_of(request), send_message)
+            except RpcError as error:
+                return error
+            return None
+
+        await request.will_wait()
+        error: RpcError | None = None
+        if isinstance(requests, Requests):
+            # It may have nothing to send for days, so that a client that is gone would not be noticed.
+            async with cancelled_when(requests.wait_gone):
+                error = await call()
+        else:
+            error = await call()
+        if error is not None:
             content = _stream_error(error)
             if not has_begun:
                 return _json(_status_of(error), content)

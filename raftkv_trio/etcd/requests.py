@@ -6,6 +6,7 @@ They are read while the handler asks for them, so that a client may send more as
 from collections.abc import Callable
 from typing import Self
 
+import trio
 from google.protobuf.message import Message
 
 from raftkv_trio.errors import MalformedRequest
@@ -46,6 +47,7 @@ class Requests:
         self._has_ended = False  # the content
         self._first: Message | None = None
         self._is_over = False
+        self._over = trio.Event()
 
     async def receive_first(self) -> None:
         """Receive the first message, if there is any.
@@ -69,8 +71,14 @@ class Requests:
             except MalformedRequest:
                 self._is_over = True
         if message is None:
+            self._over.set()
             raise StopAsyncIteration
         return message
+
+    async def wait_gone(self) -> None:
+        """Return when the client has closed its side, after the last message was taken."""
+        await self._over.wait()
+        await self._request.wait_gone()
 
     async def _receive(self) -> Message | None:
         while (value := self._splitter.next_value()) is None:

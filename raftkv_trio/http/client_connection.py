@@ -315,8 +315,8 @@ class Connection:
             self._lifetime.deadline = inf
         return True
 
-    async def _receive(self, max_bytes: int) -> bool:
-        """Feed the parser with what comes next; False if nothing comes any more."""
+    async def _receive(self, max_bytes: int) -> int:
+        """Feed the parser with what comes next; returns how many bytes, 0 if nothing comes any more."""
         try:
             data = await self._stream.receive_some(max_bytes)
         except GONE:
@@ -327,7 +327,7 @@ class Connection:
         else:
             self._has_ended = True
             self._parser.end()
-        return bool(data)
+        return len(data)
 
     # ------------------------------------------------------------ answers
 
@@ -405,6 +405,14 @@ class Connection:
             self._hold(_CONTINUE)
         await self.send_held()
         await self._receive(READ_BYTES)
+
+    async def wait_ended(self) -> None:
+        """Return when the client sends no more. Requests that it sends ahead are read until 4 KiB wait."""
+        ahead = 0
+        while not self._has_ended and self._parser.failure is None and ahead < READ_HEAD_BYTES:
+            ahead += await self._receive(READ_HEAD_BYTES - ahead)
+        if not self._has_ended:
+            await trio.sleep_forever()
 
     async def wait_turn(self, status: int) -> None:
         """Return when a response of this status may begin. Cancellation takes no turn.

@@ -30,6 +30,10 @@ class Source(Protocol):
         """Send the answers to earlier requests that were held back, to leave with the next one."""
         ...
 
+    async def wait_ended(self) -> None:
+        """Return when the client sends no more; what it sends until then is kept for later."""
+        ...
+
 
 class Request:
     """One request; its content arrives while it is answered.
@@ -103,6 +107,14 @@ class Request:
     async def will_wait(self) -> None:
         """To be called by who answers, before a wait for anything but content: no answer waits with it."""
         await self._source.send_held()
+
+    async def wait_gone(self) -> None:
+        """Return when the client has closed its side, for who has nothing to send for long.
+
+        Not before all content has arrived. Whether the client still reads is not known then, as with Go's
+        server. If it sends more requests instead, this may never return. Cancellation loses nothing.
+        """
+        await self._source.wait_ended()
 
     async def part(self) -> bytes | None:
         """All bytes of the content that have arrived and were not taken yet; None after the last.

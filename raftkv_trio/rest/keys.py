@@ -121,7 +121,7 @@ class KeyHandlers:
             if not wait_s:
                 return empty(HTTPStatus.NOT_MODIFIED, headers)
             await request.will_wait()
-            if not await wait_for_change(self._replicated, key, wait_s):
+            if not await wait_for_change(request, self._replicated, key, wait_s):
                 return empty(HTTPStatus.NOT_MODIFIED, {**headers, **_WAITED})
             record = self._store.get(key)
             if record is None:

@@ -41,6 +41,7 @@ from raftkv_trio.kv import TO_THE_LAST, KeyValue, prefix_end
 from raftkv_trio.payload.levels import HISTORY
 from raftkv_trio.rest.operators.documents import PROBLEM_TYPE, problem_content
 from raftkv_trio.rest.status_codes import status_of
+from raftkv_trio.sync import cancelled_when
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +94,9 @@ class WatchRoute:
                 compacted_revision=store.compacted_revision,
             )
         fields = {"Content-Type": "text/event-stream"}
-        return StreamedResponse(HTTPStatus.OK, fields, lambda send: self._write(wanted, send))
+        return StreamedResponse(HTTPStatus.OK, fields, lambda send: self._write(request, wanted, send))
 
-    async def _write(self, wanted: "_Wanted", send: SendPart) -> Response | None:
+    async def _write(self, request: Request, wanted: "_Wanted", send: SendPart) -> Response | None:
         replicated = self._replicated
         hub = replicated.watches
         await replicated.node.wait_restored()
@@ -114,8 +115,9 @@ class WatchRoute:
                 return _problem(HTTPStatus.TOO_MANY_REQUESTS, str(error))
             # Whoever comes again before anything has happened begins here too.
             await send(b"id: %d\n\n" % (first - 1))
-            while await self._send_next(stream, send):
-                pass
+            async with cancelled_when(request.wait_gone):
+                while await self._send_next(stream, send):
+                    pass
         finally:
             hub.close_stream(stream)
         return None
@@ -261,8 +263,10 @@ def wait_s_of(request: Request) -> int:
     return min(int(found[1]), MAX_WAIT_S) if found is not None else 0
 
 
-async def wait_for_change(replicated: ReplicatedStore, key: bytes, seconds: float) -> bool:
-    """Wait until a key changes, and return whether it has; also sooner, if the server stops or has no leader.
+async def wait_for_change(request: Request, replicated: ReplicatedStore, key: bytes, seconds: float) -> bool:
+    """Wait until a key changes, and return whether it has.
+
+    It also returns if the server stops or has no leader, or the client of the request is gone.
 
     No restore must be under way. Raises Overloaded. Cancellation leaves nothing behind.
     """
@@ -273,7 +277,8 @@ async def wait_for_change(replicated: ReplicatedStore, key: bytes, seconds: floa
             hub.add(Watcher(stream, 0, key, None, replicated.store.revision + 1))
         except TooManyWatchers as error:
             raise Overloaded(str(error)) from error
-        with trio.move_on_after(seconds):
+        async with cancelled_when(request.wait_gone) as scope:
+            scope.deadline = trio.current_time() + seconds
             while stream.is_empty and stream.end_reason is None:
                 await stream.wait()
         has_changed = not stream.is_empty

@@ -239,6 +239,9 @@ class NoSource:
     async def send_held(self) -> None:
         """Nothing is held."""
 
+    async def wait_ended(self) -> None:
+        raise AssertionError("nobody waits for the end of the client")
+
 
 # ---------------------------------------------------------------- bounds
 
@@ -488,3 +491,24 @@ async def test_large_responses() -> None:
         status, code, text = error_of(response)
         assert (status, code) == (429, Code.RESOURCE_EXHAUSTED)
         assert "grpc: trying to send message larger than max" in text
+
+
+async def test_a_client_that_leaves_a_quiet_stream() -> None:
+    """It is noticed although nothing is sent and its content has ended, and the handler is cancelled."""
+    waits, ended = trio.Event(), trio.Event()
+
+    async def watch(requests: AsyncIterator[rpc.WatchRequest], metadata: Any, send: Any) -> None:
+        async for _ in requests:
+            pass
+        waits.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with open_gateway({"/etcdserverpb.Watch/Watch": watch}) as served:
+        async with served.connect() as wire:
+            await wire.send(b"POST /v3/watch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+            await waits.wait()
+        with trio.fail_after(PATIENCE_S):
+            await ended.wait()

@@ -41,6 +41,9 @@ class NoSource:
     async def send_held(self) -> None:
         raise AssertionError("nothing is sent")
 
+    async def wait_ended(self) -> None:
+        raise AssertionError("nobody waits for the end of the client")
+
 
 def read_by_us(pieces: Sequence[bytes]) -> Readings:
     """Read until the first request that closes the connection, as a connection does."""
