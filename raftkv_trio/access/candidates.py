@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, NoReturn
 
 from raftkv_trio.access.replicated_store import ReplicatedStore
-from raftkv_trio.access.watching import Change, Events, Watcher, WatchStream
+from raftkv_trio.access.watching import Change, Events, Item, Watcher, WatchStream
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.kv import (
     CompactedRevision,
@@ -157,19 +157,25 @@ class Candidates:
         told_revision = leader.mod_revision
         while stream.end_reason is None:
             await stream.wait()
-            await self._node.wait_restored()
-            for item in stream.take():
-                if not isinstance(item, Events):
-                    return told_revision
-                try:
-                    found = self._store.read(Get(leader.key, revision=item.revision)).key_values
-                except CompactedRevision:
-                    return told_revision
-                if not found or found[0].create_revision != leader.create_revision:
-                    return told_revision
-                told_revision = item.revision
-                await tell(item.revision, found[0])
+            while items := stream.take():
+                for item in items:
+                    await self._node.wait_restored()
+                    kv = self._as_of(item, leader.key)
+                    if kv is None or kv.create_revision != leader.create_revision:
+                        return told_revision
+                    told_revision = kv.mod_revision
+                    await tell(told_revision, kv)
         return told_revision
+
+    def _as_of(self, item: Item, key: bytes) -> KeyValue | None:
+        """What an item of a watch made of a key; None: nothing, or it cannot be told any more."""
+        if not isinstance(item, Events):
+            return None
+        try:
+            found = self._store.read(Get(key, revision=item.revision)).key_values
+        except CompactedRevision:
+            return None
+        return found[0] if found else None
 
     @asynccontextmanager
     async def _watch(

@@ -321,3 +321,24 @@ def test_a_wait_outlives_the_leader_of_the_cluster(tmp_path: Path) -> None:
         assert not waiting.done()
         holder.unlock(b"door/a").result()
         assert waiting.result().key == b"door/b"
+
+
+def test_a_wait_ends_when_its_node_stops(tmp_path: Path) -> None:
+    """The client is told to go elsewhere, and the node stops as it would without it."""
+    with open_node(tmp_path) as api:
+        server = Server(api)
+        server.grant(10, 11)
+        server.lock(b"door", 10).result()
+        server.campaign(10, b"x").result()
+        waits = [server.lock(b"door", 11), server.campaign(11, b"y")]
+        server.wait_keys(b"door/", 2)
+        server.wait_keys(b"vote/", 2)
+        observed = server.observe()
+        assert next(observed).kv.value == b"x"
+    for wait in waits:
+        assert refused(wait)[0] is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(grpc.RpcError):
+        next(observed)
+    said = api.log.read_text()
+    assert "Traceback" not in said
+    assert "bug" not in said
