@@ -45,6 +45,8 @@ DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
 FRAGMENT_BYTES = MAX_REQUEST_BYTES + 512 * 1024
 #: The connection takes no larger one.
 MAX_RESPONSE_BYTES = 48 * 1024 * 1024
+#: Thousands may arrive together; after so many the other tasks have their turn.
+REQUESTS_A_TURN = 32
 _EVENT = b"\x5a"  # field 11 of WatchResponse
 _HEADER = b"\x0a"  # field 1
 _WATCH_ID = b"\x10"  # field 2
@@ -142,7 +144,11 @@ class _Call:
     # ------------------------------------------------------------ what the client asks for
 
     async def _receive_all(self, requests: AsyncIterator[rpc_pb2.WatchRequest]) -> None:
+        taken = 0
         async for request in requests:
+            taken += 1
+            if taken % REQUESTS_A_TURN == 0:
+                await trio.lowlevel.checkpoint()
             await self._stream.wait_room()  # what is asked for makes the queue longer
             await self._node.wait_restored()
             if request.HasField("create_request"):
@@ -234,6 +240,8 @@ class _Call:
                     await stream.wait()
             for message in self._messages(items):
                 await self._send(message)
+            if not stream.is_empty:  # the connection may take a megabyte without a wait
+                await trio.lowlevel.checkpoint()
 
     def _messages(self, items: Sequence[Item]) -> Iterable[bytes]:
         """Messages for what was taken; events of one watch in a row make one."""

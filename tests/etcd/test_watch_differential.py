@@ -166,7 +166,7 @@ DELETE = "call", rpc_pb2.DeleteRangeRequest(key=b"a")
 PAST: dict[str, Any] = {"start_revision": -3}
 
 
-@settings(quiet, max_examples=30)
+@settings(quiet, max_examples=50)
 @example(sequence=[PUT, PUT, DELETE, ("create", (b"a", PAST)), ("create", (b"a", PAST | {"prev_kv": True}))])
 @example(sequence=[PUT, PUT, ("create", (b"a", {"watch_id": 3})), ("create", (b"a", {"watch_id": 3})), PUT])
 @example(sequence=[PUT, PUT, ("call", rpc_pb2.CompactionRequest(revision=0)), ("create", (b"a", PAST))])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from raftkv_trio.config import WatchConfig
 from raftkv_trio.kv import Compact, Delete, Put, Txn, encode_command
@@ -259,3 +260,26 @@ async def test_a_client_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
             while served.replicated.watches.load.streams:  # noqa: ASYNC110
                 await trio.sleep(0.001)
         assert served.store.observer is None
+
+
+async def test_a_stream_that_a_compaction_overtakes(tmp_path: Path) -> None:
+    """Its last event says so: its client has not read what was compacted."""
+    config = WatchConfig(max_stream_bytes=64 * 1024)
+    async with open_server(tmp_path, watch=config) as served, watch(served, "key=/k") as stream:
+        await stream.next()
+        hub = served.replicated.watches
+        while not hub.unsynced:  # until the sockets and the queue are full
+            await run(served, Put(b"/k", b"v" * 100_000))
+            await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            await run(served, Put(b"/k", b"last"))
+        await served.node.submit(encode_command(Compact(served.store.revision))).wait()
+        seen = []
+        while (event := await stream.next()) is not None:
+            seen.append(event)
+        *changes, error = seen
+        compacted = {"reason": "compacted", "compacted_revision": served.store.revision}
+        assert error == Event(None, "error", compacted)
+        ids = [int(event.id or 0) for event in changes]
+        assert ids == list(range(2, 2 + len(ids)))
+        assert ids[-1] < served.store.revision

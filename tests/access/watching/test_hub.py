@@ -241,7 +241,7 @@ def test_each_event_once_and_in_order(sequence: list[tuple[str, Any]]) -> None:
 
 
 @pytest.mark.long
-@settings(deadline=None, max_examples=20_000)
+@settings(deadline=None, max_examples=5000)
 @given(sequences)
 def test_each_event_once_and_in_order_at_length(sequence: list[tuple[str, Any]]) -> None:
     """The same, many more of them."""
