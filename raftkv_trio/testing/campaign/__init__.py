@@ -5,6 +5,7 @@
 - `levels.py`: what the levels are.
 - `clients.py`: the clients and their timeouts; `requests.py`: what they ask; `kv_requests.py`: the same as
   the store's commands and results.
+- `lease_clients.py`: clients with leases, the members' lessors, and what is asked of both.
 - `faults.py`: what each kind of fault does, and how it ends; `reshaping.py`: what an operator does.
 - `shrink.py`: makes a failing schedule smaller.
 """

@@ -14,6 +14,7 @@ from random import Random
 
 from raftkv_trio.errors import OutcomeUnknown, ProposalError
 from raftkv_trio.kv import Store
+from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.testing.campaign.kv_requests import answer_of, command_of, read
 from raftkv_trio.testing.campaign.requests import Asking, read_of
 from raftkv_trio.testing.histories.history import Outcome
@@ -44,7 +45,7 @@ class Client:
     Attributes:
         is_done: whether it has made all its operations.
         succeeded: number of operations that were answered with a result.
-        commands: of the writes, as they were sent.
+        writes: by proposal; a write that was tried again has several.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Client:
     ) -> None:
         self.is_done = False
         self.succeeded = 0
-        self.commands: dict[StoreOperationRecord, bytes] = {}
+        self.writes: dict[ProposalId, StoreOperationRecord] = {}
         self._name = f"client {number}"
         self._schedule = schedule
         self._simulation = simulation
@@ -208,8 +209,8 @@ class _Attempt:
                 self._poll = self._poll_read
             else:
                 self._command = command_of(request, self._request_id)
-                self._client.commands[self._record] = self._command
                 self._proposal = self._node.submit(self._command)
+                self._client.writes[self._proposal.id] = self._record
                 self._poll = self._poll_write
         except ProposalError:
             self._end(Outcome.FAILED)

@@ -8,10 +8,11 @@ from time import perf_counter
 
 from raftkv_trio.kv import Store
 from raftkv_trio.node.words import ENOUGH
-from raftkv_trio.payload.proposal import decode_proposal
+from raftkv_trio.payload.proposal import ProposalId, decode_proposal
 from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.campaign.clients import Client
 from raftkv_trio.testing.campaign.faults import make_room, mend_all, strike
+from raftkv_trio.testing.campaign.lease_clients import Leases
 from raftkv_trio.testing.campaign.pursuit import pursue
 from raftkv_trio.testing.campaign.reshaping import help_the_lost
 from raftkv_trio.testing.histories.history import History
@@ -98,6 +99,7 @@ class SeedRun:
         self.struck: Counter[str] = Counter()
         self._round_trip_s = 2 * schedule.conditions.delay_s[1]
         self.progress_within_s = PROGRESS_WITHIN_S + PROGRESS_WITHIN_ROUND_TRIPS * self._round_trip_s
+        self.leases = Leases(schedule, self.simulation, self.history)
         self.clients = [
             Client(number, schedule, self.simulation, self.history)
             for number in range(1, schedule.clients + 1)
@@ -118,6 +120,7 @@ class SeedRun:
             simulation.timeline.at(fault.at_s, self._approach, fault)
         for client in self.clients:
             client.start([other for other in self.clients if other is not client])
+        self.leases.begin()
 
     def heal(self) -> Iterator[tuple[str, Callable[[], bool]]]:
         """End the faults, and yield what must become true in turn, each with the failure if it does not.
@@ -134,7 +137,9 @@ class SeedRun:
         # happen in time is that an operation succeeds, and then the next one.
         while not self._are_done():
             yield "no client's operation has succeeded", partial(self._are_done, or_succeeded=self._succeeded)
+        yield "a client with a lease has no answer", self.leases.are_done
         yield "a change of members is not complete", self._is_settled
+        yield from self.leases.heal()
         yield "not all members have applied everything", self._are_equal
         yield "a removed node has not ended", self._have_ended
         if self.schedule.pursuit:
@@ -148,17 +153,20 @@ class SeedRun:
     def judge(self) -> None:
         """Raise Violation if the history is not linearizable, or a refused change was applied."""
         self.simulation.invariants.check_refusals()
+        changes_of_leases = self.leases.judge()
         try:
-            check_revisions(self.history, tried_first=self._writes_in_the_log())
+            check_revisions(self.history, tried_first=self._writes_in_the_log(changes_of_leases))
         except HistoryError as error:
             raise Violation(LINEARIZABILITY, str(error)) from error
 
-    def _writes_in_the_log(self) -> list[StoreOperationRecord]:
+    def _writes_in_the_log(
+        self, changes_of_leases: dict[ProposalId, StoreOperationRecord]
+    ) -> list[StoreOperationRecord]:
         """The writes whose commands are committed, in that order, which is likely to be that of revisions."""
-        senders = {command: o for client in self.clients for o, command in client.commands.items()}
-        proposals = self.simulation.invariants.committed_proposals()
-        commands = [decode_proposal(proposal)[1] for proposal in proposals]
-        return [senders[command] for command in dict.fromkeys(commands) if command in senders]
+        senders = {i: o for client in self.clients for i, o in client.writes.items()} | changes_of_leases
+        entries = self.simulation.invariants.committed_commands()
+        found = [senders.get(decode_proposal(entry.data)[0]) for entry in entries]
+        return [o for o in dict.fromkeys(found) if o is not None]
 
     def verdict(self, failure: str | None, text: str, wall_s: float) -> Verdict:
         """The verdict, with the numbers of this run."""

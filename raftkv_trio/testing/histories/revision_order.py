@@ -105,13 +105,14 @@ class _Replay:
         gaps = [r for r in range(FIRST_REVISION + 1, self._last + 1) if r not in self._writes]
         self._sightings = Sightings(history.operations, gaps)
         self._turn = {operation: turn for turn, operation in enumerate(tried_first)}
+        self._placed: list[StoreOperationRecord] = []
         self._used: set[StoreOperationRecord] = set()
         self._reached = _Reached(0, "")
 
     def run(self) -> None:
         """Raises NotLinearizable, Undecided."""
         path: list[Iterator[StoreOperationRecord]] = []
-        placed: list[StoreOperationRecord] = []
+        placed = self._placed
         if self._is_explained():
             path.append(self._options())
         while path and self._model.revision < self._last:
@@ -155,9 +156,12 @@ class _Replay:
         possible = [
             o for o in self._lost if o not in self._used and self._bounds.earliest_change(o) <= revision
         ]
-        # What is known by its values to have made another revision comes last.
+        # What is known by its values to have made another revision comes last. And what was passed over when
+        # its turn came has changed nothing then, so it is tried after those whose turn is still to come.
+        last = self._turn.get(self._placed[-1], -1) if self._placed else -1
         possible.sort(
             key=lambda o: (
+                self._turn.get(o, len(self._turn)) < last,
                 self._turn.get(o, len(self._turn)),
                 self._sightings.shows_elsewhere(o.request, revision),
             )
@@ -192,10 +196,11 @@ class _Replay:
             self._note(revision, _contradiction(operation, answer, revision))
             return False
         self._model.commit(changes)
+        self._used.add(operation)
         if not self._is_explained():
+            self._used.discard(operation)
             self._model.undo()
             return False
-        self._used.add(operation)
         return True
 
     def _is_explained(self) -> bool:
@@ -225,6 +230,10 @@ class _Replay:
         return True
 
     def _may_fail(self, operation: StoreOperationRecord) -> bool:
+        if self._bounds.latest(operation) >= self._last and any(
+            lost not in self._used and lost.invoked < (operation.ended or 0) for lost in self._lost
+        ):
+            return True  # it may have met a revision after the last one that anybody was told of
         request, failure = operation.request, operation.answer
         states = range(self._bounds.earliest(operation), self._bounds.latest(operation) + 1)
         if isinstance(request, StoreCompact):

@@ -384,9 +384,9 @@ class Invariants:
                     ACKNOWLEDGED, f"a client was told that the change of entry {entry.index} was refused"
                 )
 
-    def committed_proposals(self) -> list[bytes]:
-        """What the committed entries propose to the state machine, in their order."""
-        return [entry.data for entry in self._committed if entry.type is EntryType.NORMAL and entry.data]
+    def committed_commands(self) -> list[Entry]:
+        """The committed entries that propose something to the state machine."""
+        return [entry for entry in self._committed if entry.type is EntryType.NORMAL and entry.data]
 
     def check_acknowledged(self, term: int, index: int, command: bytes) -> None:
         """A client was told that the entry at this term and index applied its command."""

@@ -22,6 +22,7 @@ ACKNOWLEDGED = "nothing acknowledged lost"
 FIRST_PROCESS = "the first process stays"
 FRESHNESS = "as fresh as it says"
 LINEARIZABILITY = "linearizability"
+LEASES = "leases live as long as they must"
 LIVENESS = "liveness"
 
 

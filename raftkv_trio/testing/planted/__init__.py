@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from raftkv_trio.testing.planted import (
     core_bugs,
     disk_bugs,
+    lease_bugs,
     membership_bugs,
     node_bugs,
     snapshot_bugs,
@@ -19,8 +20,14 @@ from raftkv_trio.testing.planted.bug import PlantedBug, replaced
 
 __all__ = ["PLANTED", "PlantedBug", "replaced"]
 
-PLANTED: Mapping[str, PlantedBug] = {
-    bug.name: bug
-    for module in (disk_bugs, snapshot_bugs, core_bugs, membership_bugs, node_bugs, store_bugs, task_bugs)
-    for bug in module.BUGS
-}
+_MODULES = (
+    disk_bugs,
+    snapshot_bugs,
+    core_bugs,
+    membership_bugs,
+    node_bugs,
+    store_bugs,
+    lease_bugs,
+    task_bugs,
+)
+PLANTED: Mapping[str, PlantedBug] = {bug.name: bug for module in _MODULES for bug in module.BUGS}
