@@ -15,7 +15,7 @@ from raftkv_trio.kv import LeasesRenewed, RenewLeases, encode_command
 from raftkv_trio.sync import Wakeup
 
 #: The most leases of one entry, which is applied in one piece: that takes about 5 µs for each.
-MAX_RENEWED = 500
+MAX_RENEWED = 250
 
 
 class KeepAlive:
