@@ -21,7 +21,7 @@ from raftkv_trio._version import __version__
 if TYPE_CHECKING:
     from raftkv_trio.addresses import PeerAddress, parse_cluster
     from raftkv_trio.client.etcd.client import Client
-    from raftkv_trio.client.etcd.outcomes import CallRefused
+    from raftkv_trio.client.etcd.outcomes import CallRefused, WatchCompacted
     from raftkv_trio.client.etcd.pages import KeyValues
     from raftkv_trio.client.etcd.replies import (
         DeleteReply,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         RangeReply,
         TxnReply,
     )
+    from raftkv_trio.client.etcd.watch import Watch, WatchEvent
     from raftkv_trio.config import NodeConfig, PeerTls
     from raftkv_trio.errors import (
         ChangeRefused,
@@ -93,7 +94,7 @@ else:
     _NAMES_OF = {
         "addresses": ("PeerAddress", "parse_cluster"),
         "client.etcd.client": ("Client",),
-        "client.etcd.outcomes": ("CallRefused",),
+        "client.etcd.outcomes": ("CallRefused", "WatchCompacted"),
         "client.etcd.pages": ("KeyValues",),
         "client.etcd.replies": (
             "DeleteReply",
@@ -102,6 +103,10 @@ else:
             "PutReply",
             "RangeReply",
             "TxnReply",
+        ),
+        "client.etcd.watch": (
+            "Watch",
+            "WatchEvent",
         ),
         "config": ("NodeConfig", "PeerTls"),
         "errors": (
@@ -247,6 +252,9 @@ __all__ = [
     "TxnReply",
     "UpgradeNeeded",
     "VerifyingStateMachine",
+    "Watch",
+    "WatchCompacted",
+    "WatchEvent",
     "Worker",
     "World",
     "__version__",

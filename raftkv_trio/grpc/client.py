@@ -186,7 +186,7 @@ class Channel:
         Cancellation resets the call: then it may or may not have been executed either.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        block = await self._begin(path, metadata)
+        block = await self._begin(path, metadata, trio.current_effective_deadline())
         end, task = self._end, trio.lowlevel.current_task()
 
         def wake() -> None:
@@ -202,13 +202,18 @@ class Channel:
         return response
 
     @asynccontextmanager
-    async def stream(self, path: str, metadata: Metadata = NO_METADATA) -> AsyncIterator["ClientStream"]:
+    async def stream(
+        self, path: str, metadata: Metadata = NO_METADATA, *, is_lasting: bool = False
+    ) -> AsyncIterator["ClientStream"]:
         """Make a call with a stream of messages, for the block. At its end it is reset if it goes on.
+
+        Args:
+            is_lasting: whether it may outlast the deadline of whoever begins it; the server is told of none.
 
         Raises CallNotExecuted if it cannot be begun. Cancellation resets it.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        block = await self._begin(path, metadata)
+        block = await self._begin(path, metadata, inf if is_lasting else trio.current_effective_deadline())
         changed = Wakeup()
         call = self._end.open(block, is_unary=False, on_change=changed.set)
         self._flush()
@@ -217,7 +222,7 @@ class Channel:
         finally:
             self._cancel(call)
 
-    async def _begin(self, path: str, metadata: Metadata) -> bytes:
+    async def _begin(self, path: str, metadata: Metadata, deadline: float) -> bytes:
         """Wait until the server takes one more call; the call's head. The call must be opened at once."""
         end = self._end
         while self.takes_calls and len(end.streams) >= end.max_open:
@@ -230,7 +235,6 @@ class Channel:
             if len(self._blocks) >= _KNOWN_BLOCKS:
                 self._blocks.clear()
             block = self._blocks[key] = request_block(path, self._scheme, self._authority, metadata)
-        deadline = trio.current_effective_deadline()
         return block if deadline == inf else block + timeout_block(deadline - trio.current_time())
 
     def _cancel(self, call: ClientCall) -> None:

@@ -17,12 +17,25 @@ Answer = (
     | rpc_pb2.DeleteRangeResponse
     | rpc_pb2.TxnResponse
     | rpc_pb2.CompactionResponse
+    | rpc_pb2.WatchResponse
 )
 
 
 def as_json(answer: Answer) -> bytes:
     """As Go's own JSON has etcd's messages: numbers as numbers, fields that are zero left out."""
-    return json.dumps(_values(answer), separators=(",", ":")).encode() + b"\n"
+    values = _watch_values(answer) if isinstance(answer, rpc_pb2.WatchResponse) else _values(answer)
+    return json.dumps(values, separators=(",", ":")).encode() + b"\n"
+
+
+def _watch_values(response: rpc_pb2.WatchResponse) -> dict[str, Any]:
+    """The response as Go's client has it: no message of etcd's, so nothing is left out."""
+    return {
+        "Header": _values(response.header),
+        "Events": [_values(event) for event in response.events],
+        "CompactRevision": response.compact_revision,
+        "Canceled": response.canceled,
+        "Created": response.created,
+    }
 
 
 def _values(message: Any) -> dict[str, Any]:
@@ -76,8 +89,19 @@ def _simple_lines(answer: Answer, value_only: bool, count_only: bool) -> Iterato
             for inner in _inner(answer):
                 yield b""
                 yield from _simple_lines(inner, False, False)
+        case rpc_pb2.WatchResponse():
+            for event in answer.events:
+                yield event_type(event).encode()
+                if event.HasField("prev_kv"):
+                    yield from (event.prev_kv.key, event.prev_kv.value)
+                yield from (event.kv.key, event.kv.value)
         case _:
             pass
+
+
+def event_type(event: kv_pb2.Event) -> str:
+    """PUT or DELETE."""
+    return kv_pb2.Event.EventType.Name(event.type)
 
 
 def _inner(answer: rpc_pb2.TxnResponse) -> Iterator[Any]:
@@ -121,6 +145,12 @@ def _fields(answer: Any) -> Iterator[tuple[str, bytes]]:
             yield "Succeeded", b"true" if answer.succeeded else b"false"
             for inner in _inner(answer):
                 yield from _fields(inner)
+        case rpc_pb2.WatchResponse():
+            for event in answer.events:
+                yield "Type", event_type(event).encode()
+                if event.HasField("prev_kv"):
+                    yield from _fields_of("Prev", event.prev_kv)
+                yield from _fields_of("", event.kv)
 
 
 def _fields_of(prefix: str, key_value: kv_pb2.KeyValue) -> Iterator[tuple[str, bytes]]:

@@ -89,6 +89,23 @@ def del_parameters() -> list[click.Parameter]:
     ]
 
 
+def watch_parameters() -> list[click.Parameter]:
+    """The arguments and flags of a watch."""
+    return [
+        _argument("[KEY]", "start", required=False),
+        _argument("[RANGE_END]", "range_end", required=False),
+        _flag("--prefix", "Watch all keys that begin with KEY."),
+        _value(
+            "--rev",
+            "Begin at this revision; 0: from now on.",
+            type=integer_from(0, _MAX_INT),
+            default=0,
+            metavar="REVISION",
+        ),
+        _flag("--prev-kv", "Show what an event replaces."),
+    ]
+
+
 def put_request(
     start: str, value: str | None, lease: str, prev_kv: bool, ignore_value: bool, ignore_lease: bool
 ) -> rpc_pb2.PutRequest:
@@ -150,6 +167,16 @@ def del_request(
     """The request of a del. Raises ConfigError if its flags do not fit together."""
     key, end = _range(start, range_end, prefix, from_key)
     return rpc_pb2.DeleteRangeRequest(key=key, range_end=end, prev_kv=prev_kv)
+
+
+def watch_request(
+    start: str | None, range_end: str | None, prefix: bool, rev: int, prev_kv: bool
+) -> rpc_pb2.WatchCreateRequest:
+    """The request of a watch. Raises ConfigError if its flags do not fit together."""
+    if start is None:
+        raise ConfigError("a watch needs a KEY")
+    key, end = _range(start, range_end, prefix, False)
+    return rpc_pb2.WatchCreateRequest(key=key, range_end=end, start_revision=rev, prev_kv=prev_kv)
 
 
 def _range(key: str, range_end: str | None, prefix: bool, from_key: bool) -> tuple[bytes, bytes]:

@@ -109,7 +109,7 @@ def _compare(line: str, number: int) -> rpc_pb2.Compare:
 
 
 def _operation(line: str, number: int) -> rpc_pb2.RequestOp:
-    name, *words = _arguments(line, number)
+    name, *words = arguments_of(line, number)
     try:
         match name:
             case "put":
@@ -136,7 +136,8 @@ def _flags(name: str, parameters: list[click.Parameter], words: list[str], numbe
     return flags
 
 
-def _arguments(line: str, number: int) -> list[str]:
+def arguments_of(line: str, number: int) -> list[str]:
+    """The words of a line. Raises ConfigError if a quote is open, or an escape unknown."""
     arguments, position = [], 0
     while position < len(line):
         found = _ARGUMENT.match(line, position)

@@ -35,11 +35,11 @@ from raftkv_trio.schema import rpc_pb2
 RETRIES_S = 10.0
 #: raftkv-trio remembers the last 10,000 keys, and nearly every write that has one makes a revision.
 _SAFE_REVISIONS = 5000
-_FIRST_PAUSE_S = 0.02
+FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 _NO_METADATA: Metadata = {}
 #: Codes that a later read, or another member, may not answer with.
-_PASSING = {
+PASSING = {
     Code.UNAVAILABLE,
     Code.DEADLINE_EXCEEDED,
     Code.CANCELLED,
@@ -96,11 +96,12 @@ class Calls:
 
     Attributes:
         revision: the highest that an answer has told.
+        connections: on which they are made.
     """
 
     def __init__(self, connections: Connections) -> None:
         self.revision = 0
-        self._connections = connections
+        self.connections = connections
 
     async def make(
         self, method: UnaryMethod[RequestT, ResponseT], request: RequestT, doubt: Doubt | None = None
@@ -124,18 +125,18 @@ class Calls:
 
         Raises CallRefused or TooLarge if it is refused, and ClosedResourceError if the client is closed.
         """
-        pause_s = _FIRST_PAUSE_S
+        pause_s = FIRST_PAUSE_S
         while True:
-            connection = await self._connections.get()
+            connection = await self.connections.get()
             try:
                 return await connection.channel.call(path, request)
             except (RpcError, CallLost, CallNotExecuted) as error:
-                outcome = self._look_at(error, connection)
+                outcome = self.look_at(error, connection)
                 if outcome is Outcome.REFUSED:
                     raise refusal_of(error) from error
-                if isinstance(error, RpcError) and outcome is Outcome.UNKNOWN and error.code not in _PASSING:
+                if isinstance(error, RpcError) and outcome is Outcome.UNKNOWN and error.code not in PASSING:
                     raise CallRefused(int(error.code), error.text) from error
-                pause_s = await _pause(error, pause_s)
+                pause_s = await pause(error, pause_s)
 
     async def write(self, path: str, request: bytes, doubt: Doubt) -> bytes:
         """Make a call that changes something; its response.
@@ -157,12 +158,13 @@ class Calls:
             note_given_up(attempts.doubt)
             raise
 
-    def _look_at(self, error: CallError, connection: Connection) -> Outcome:
+    def look_at(self, error: CallError, connection: Connection) -> Outcome:
+        """What the error of a call on this connection says; the connection is left if it says that, too."""
         if isinstance(error, CallLost | CallNotExecuted) or error.code in (
             Code.UNAVAILABLE,
             Code.DEADLINE_EXCEEDED,
         ):
-            self._connections.leave(connection, sentence_of(error))
+            self.connections.leave(connection, sentence_of(error))
         return outcome_of(error, is_ours=connection.knows_keys)
 
     async def present_revision(self) -> int:
@@ -197,10 +199,10 @@ class _Write:
 
     async def make(self) -> bytes:
         """Make it, until it is answered, refused, or in doubt."""
-        pause_s, calls = _FIRST_PAUSE_S, self._calls
+        pause_s, calls = FIRST_PAUSE_S, self._calls
         while True:
             try:
-                connection = await calls._connections.get()
+                connection = await calls.connections.get()
             except trio.ClosedResourceError:
                 if self._first_error is None:
                     raise
@@ -217,7 +219,7 @@ class _Write:
             try:
                 return await connection.channel.call(self._path, self._request, metadata)
             except (RpcError, CallLost, CallNotExecuted) as error:
-                outcome = calls._look_at(error, connection)
+                outcome = calls.look_at(error, connection)
                 if outcome is Outcome.REFUSED and self._first_error is None:
                     self.doubt.was_sent = False
                     raise refusal_of(error) from error
@@ -230,7 +232,7 @@ class _Write:
                 elif outcome is Outcome.REFUSED:
                     # Of this attempt; an earlier one may still be on its way to the log.
                     raise unknown(self._first_error) from error
-                pause_s = await _pause(error, pause_s)
+                pause_s = await pause(error, pause_s)
 
     async def _is_safe_again(self, connection: Connection) -> bool:
         """Whether a write that may have been executed is not executed twice if it is made once more."""
@@ -241,7 +243,7 @@ class _Write:
         return False
 
 
-async def _pause(error: CallError, pause_s: float) -> float:
+async def pause(error: CallError, pause_s: float) -> float:
     """Wait before another attempt; how long to wait at most the next time.
 
     If the connection has gone, there is nothing to wait for: making another one takes the pauses.
@@ -249,6 +251,6 @@ async def _pause(error: CallError, pause_s: float) -> float:
     if isinstance(error, RpcError):
         await trio.sleep(random.uniform(0, pause_s))
         return min(2 * pause_s, _LONGEST_PAUSE_S)
-    if pause_s > _FIRST_PAUSE_S:
+    if pause_s > FIRST_PAUSE_S:
         await trio.sleep(random.uniform(0, pause_s))
     return min(2 * pause_s, _LONGEST_PAUSE_S)

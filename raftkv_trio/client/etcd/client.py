@@ -23,6 +23,8 @@ from raftkv_trio.client.etcd.replies import (
     RangeReply,
     TxnReply,
 )
+from raftkv_trio.client.etcd.watch import Watch
+from raftkv_trio.client.etcd.watch_responses import WatchResponses
 from raftkv_trio.errors import ConfigError, leaves
 from raftkv_trio.grpc import Code
 from raftkv_trio.kv import (
@@ -255,6 +257,52 @@ class Client:
         request = messages.get_message(get, serializable=serializable)
         return messages.range_reply(await self._calls.make(messages.RANGE, request))
 
+    # ------------------------------------------------------------ watches
+
+    def watch(
+        self,
+        key: bytes | None = None,
+        range_end: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        start_revision: int | None = None,
+        previous: bool = False,
+        puts: bool = True,
+        deletes: bool = True,
+    ) -> Watch:
+        """Watch a key, a range of keys, or all keys with a prefix: their events, each once, and in order.
+
+            async with client.watch(prefix=b"col") as watch:
+                async for event in watch:
+                    print(event.key, event.key_value)
+
+        The watch survives failures of members: it begins again on another one, from the next revision.
+
+        Args:
+            key: the key, or the first one of a range.
+            range_end: up to which key the range goes, that key excluded; None: the range is one key.
+            prefix: instead of both, that of the keys; empty: all keys.
+            start_revision: from which on there are events; None: from now on, which is when the block begins.
+            previous: whether events are to have what they replace.
+            puts, deletes: which events there are to be.
+
+        The block, and the iteration, raise WatchCompacted if events are not in the history any more.
+        Raises ConfigError if the range is malformed.
+        """
+        if prefix is None and not key:
+            raise ConfigError('a watch needs a key, or a prefix; prefix=b"" is that of all keys')
+        if prefix is not None:
+            key, range_end = _range(key, range_end, prefix)
+        filters = []
+        if not puts:
+            filters.append(rpc_pb2.WatchCreateRequest.NOPUT)
+        if not deletes:
+            filters.append(rpc_pb2.WatchCreateRequest.NODELETE)
+        request = rpc_pb2.WatchCreateRequest(
+            key=key, range_end=range_end, start_revision=start_revision, prev_kv=previous, filters=filters
+        )
+        return Watch(self._calls, request)
+
     # ------------------------------------------------------------ the cluster
 
     async def members(self) -> tuple[Member, ...]:
@@ -296,6 +344,11 @@ class Client:
 async def raw_call(client: Client, method: UnaryMethod[RequestT, ResponseT], request: RequestT) -> ResponseT:
     """Make a call with etcd's own messages. Raises, and leaves behind, what the methods of `Client` do."""
     return await client._calls.make(method, request)
+
+
+def raw_watch(client: Client, request: rpc_pb2.WatchCreateRequest) -> WatchResponses:
+    """Watch with etcd's own messages. It must be closed."""
+    return WatchResponses(client._calls, request)
 
 
 def _range(start: bytes | None, end: bytes | None, prefix: bytes | None) -> tuple[bytes, bytes]:

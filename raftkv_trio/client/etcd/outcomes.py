@@ -38,6 +38,18 @@ class CallRefused(CommandRefused):
         self.failure = failure
 
 
+class WatchCompacted(CallRefused):
+    """Events that a watch has not been told yet are compacted: read the keys, and watch from there on.
+
+    Attributes:
+        compact_revision: the least revision that a watch may begin from.
+    """
+
+    def __init__(self, compact_revision: int) -> None:
+        super().__init__(int(Code.OUT_OF_RANGE), _COMPACTED, Failure.COMPACTED)
+        self.compact_revision = compact_revision
+
+
 class Outcome(Enum):
     """What is known of a call that has ended with an error."""
 
@@ -46,8 +58,9 @@ class Outcome(Enum):
     UNKNOWN = "executed or not"
 
 
+_COMPACTED = "etcdserver: mvcc: required revision has been compacted"
 _FAILURES = {
-    "etcdserver: mvcc: required revision has been compacted": Failure.COMPACTED,
+    _COMPACTED: Failure.COMPACTED,
     "etcdserver: mvcc: required revision is a future revision": Failure.FUTURE_REVISION,
     "etcdserver: requested lease not found": Failure.LEASE_NOT_FOUND,
     "etcdserver: key not found": Failure.KEY_NOT_FOUND,
