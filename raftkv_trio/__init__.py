@@ -21,11 +21,14 @@ from raftkv_trio._version import __version__
 if TYPE_CHECKING:
     from raftkv_trio.addresses import PeerAddress, parse_cluster
     from raftkv_trio.client.etcd.client import Client
+    from raftkv_trio.client.etcd.leases import Lease, LeaseLost
+    from raftkv_trio.client.etcd.locks import Election, Leaders, Leadership, Lock
     from raftkv_trio.client.etcd.outcomes import CallRefused, WatchCompacted
     from raftkv_trio.client.etcd.pages import KeyValues
     from raftkv_trio.client.etcd.replies import (
         DeleteReply,
         EndpointStatus,
+        LeaseStatus,
         Member,
         PutReply,
         RangeReply,
@@ -99,6 +102,7 @@ else:
         "client.etcd.replies": (
             "DeleteReply",
             "EndpointStatus",
+            "LeaseStatus",
             "Member",
             "PutReply",
             "RangeReply",
@@ -107,6 +111,16 @@ else:
         "client.etcd.watch": (
             "Watch",
             "WatchEvent",
+        ),
+        "client.etcd.leases": (
+            "Lease",
+            "LeaseLost",
+        ),
+        "client.etcd.locks": (
+            "Election",
+            "Leaders",
+            "Leadership",
+            "Lock",
         ),
         "config": ("NodeConfig", "PeerTls"),
         "errors": (
@@ -202,10 +216,17 @@ __all__ = [
     "DiskFile",
     "DiskFull",
     "Durations",
+    "Election",
     "EndpointStatus",
     "KeyValues",
+    "Leaders",
+    "Leadership",
+    "Lease",
+    "LeaseLost",
+    "LeaseStatus",
     "LevelledStateMachine",
     "Listener",
+    "Lock",
     "MalformedRequest",
     "Member",
     "MemberChange",

@@ -135,6 +135,8 @@ def command_lines(document: Path) -> Iterator[list[str]]:
 def unknown_in(words: list[str]) -> str | None:
     """The first word of a command line that the program does not know, if there is one."""
     command: click.Command = program
+    if "--" in words:  # what follows is another program's
+        words = words[: words.index("--")]
     while words and isinstance(command, click.Group) and not words[0].startswith("-"):
         name = words.pop(0)
         if re.fullmatch(r"[A-Z]+|\.\.\.", name):  # stands for any command

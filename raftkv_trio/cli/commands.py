@@ -18,6 +18,7 @@ from raftkv_trio.cli.exit_codes import (
 )
 from raftkv_trio.cli.first_signals import raise_keyboard_interrupt
 from raftkv_trio.cli.keys.commands import TAKE_BYTES, compact, del_, get, put, txn
+from raftkv_trio.cli.keys.leasing import elect, lease, lock
 from raftkv_trio.cli.keys.watching import watch
 from raftkv_trio.cli.local import local
 from raftkv_trio.cli.member import member
@@ -62,6 +63,7 @@ class _Grouped(click.Group):
 GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Run nodes": (serve, local),
     "Read and write keys": (put, get, del_, txn, compact, watch),
+    "Coordinate": (lease, lock, elect),
     "Make certificates": (cert,),
     "Ask a running cluster": (status, member, snapshot, backup),
     "Work on the directory of a stopped node": (check, restore),

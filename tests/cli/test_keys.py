@@ -29,8 +29,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 def keys(server: ApiServer, *arguments: str | bytes, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
     """Exit code and outputs of one of our commands."""
+    words = 2 if arguments[0] == "lease" else 1
+    endpoints = ["--endpoints", f"127.0.0.1:{server.port}"]
     done = subprocess.run(
-        [*PROGRAM, *arguments[:1], "--endpoints", f"127.0.0.1:{server.port}", *arguments[1:]],
+        [*PROGRAM, *arguments[:words], *endpoints, *arguments[words:]],
         input=stdin,
         capture_output=True,
         timeout=DEADLINE_S,

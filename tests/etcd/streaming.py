@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from tests.cli.program import PROGRAM, environment_with
 from tests.etcd.servers import HOST, ApiServer
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Streaming:

@@ -106,4 +106,4 @@ compact = key_command(
     "compact", [click.Argument(["revision"], type=integer_from(0, 2**63 - 1), metavar="REVISION")], _compact
 )
 #: Those whose arguments are keys and values, which are any bytes.
-TAKE_BYTES = frozenset({"put", "get", "del", "watch"})
+TAKE_BYTES = frozenset({"put", "get", "del", "watch", "lock", "elect"})

@@ -1,16 +1,18 @@
 """The client of a cluster's keys for programs on Trio."""
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 import trio
 
 from raftkv_trio.addresses import ClientAddress
-from raftkv_trio.client.etcd import messages
+from raftkv_trio.client.etcd import leases, messages
 from raftkv_trio.client.etcd.calls import Calls, fail_after
 from raftkv_trio.client.etcd.connections import Connections
+from raftkv_trio.client.etcd.leases import Lease, hold_lease
+from raftkv_trio.client.etcd.locks import DEFAULT_TTL_S, Election, Lock, hold_lock
 from raftkv_trio.client.etcd.messages import RequestT, ResponseT, UnaryMethod
 from raftkv_trio.client.etcd.outcomes import CallRefused
 from raftkv_trio.client.etcd.pages import KeyValues
@@ -18,6 +20,7 @@ from raftkv_trio.client.etcd.puts import Puts
 from raftkv_trio.client.etcd.replies import (
     DeleteReply,
     EndpointStatus,
+    LeaseStatus,
     Member,
     PutReply,
     RangeReply,
@@ -302,6 +305,74 @@ class Client:
             key=key, range_end=range_end, start_revision=start_revision, prev_kv=previous, filters=filters
         )
         return Watch(self._calls, request)
+
+    # ------------------------------------------------------------ leases
+
+    def lease(self, ttl_s: int) -> AbstractAsyncContextManager[Lease]:
+        """A lease for a block: kept alive in the background, and revoked at the end of the block.
+
+            async with client.lease(10) as lease:
+                await client.put(b"alive/me", b"", lease=lease.id)
+                await work()
+
+        If it is lost, the block is cancelled, and LeaseLost raised: no later than it may expire. Its keys are
+        deleted with it.
+
+        Args:
+            ttl_s: how long it is to outlive this program, in seconds; at least 1. Servers may grant more.
+        """
+        return hold_lease(self._calls, self._nursery, ttl_s)
+
+    async def grant(self, ttl_s: int, *, lease_id: int | None = None) -> LeaseStatus:
+        """Grant a lease, which nobody keeps alive.
+
+        Args:
+            ttl_s: how long it lives, in seconds. Servers may grant more.
+            lease_id: the id that it is to have; None: the server chooses one.
+        """
+        granted = await leases.grant(self._calls, ttl_s, lease_id)
+        return LeaseStatus(granted.ID, granted.TTL, granted.TTL, ())
+
+    async def revoke(self, lease: int) -> None:
+        """End a lease, and delete its keys."""
+        await leases.revoke(self._calls, lease)
+
+    async def keep_alive(self, lease: int) -> int:
+        """Renew a lease once; its TTL in seconds. Raises CallRefused if there is no such lease."""
+        return await leases.keep_alive_once(self._calls, lease)
+
+    async def time_to_live(self, lease: int, *, keys: bool = False) -> LeaseStatus | None:
+        """What a lease has left; None if there is no such lease.
+
+        Args:
+            keys: whether the answer is to have its keys.
+        """
+        return await leases.time_to_live(self._calls, lease, keys=keys)
+
+    async def leases(self) -> tuple[int, ...]:
+        """The ids of all leases."""
+        return await leases.list_leases(self._calls)
+
+    # ------------------------------------------------------------ locks and elections
+
+    def lock(self, name: bytes, *, ttl_s: int = DEFAULT_TTL_S) -> AbstractAsyncContextManager[Lock]:
+        """Hold a lock for a block, as others do that lock the same name; who comes first has it first.
+
+            async with client.lock(b"backup") as lock:
+                await work(lock.revision)
+
+        If the lock is lost, since its lease is, the block is cancelled, and LeaseLost raised. What the block
+        has sent to others may still arrive there after the next holder's: they can refuse it by
+        `Lock.revision`. A write to this cluster can compare: `Compare.exists(lock.key)`.
+
+        Args:
+            ttl_s: how long after this program has died the next one gets the lock, in seconds.
+        """
+        return hold_lock(self._calls, self._nursery, name, ttl_s)
+
+    def election(self, name: bytes) -> Election:
+        """The election of this name."""
+        return Election(self._calls, self._nursery, name)
 
     # ------------------------------------------------------------ the cluster
 

@@ -59,6 +59,17 @@ DELETE_RANGE = UnaryMethod(
 TXN = UnaryMethod(f"{_KV}/Txn", rpc_pb2.TxnRequest, rpc_pb2.TxnResponse, True)
 READ_ONLY_TXN = UnaryMethod(f"{_KV}/Txn", rpc_pb2.TxnRequest, rpc_pb2.TxnResponse)
 COMPACT = UnaryMethod(f"{_KV}/Compact", rpc_pb2.CompactionRequest, rpc_pb2.CompactionResponse, True)
+_LEASE = "/etcdserverpb.Lease"
+LEASE_GRANT = UnaryMethod(f"{_LEASE}/LeaseGrant", rpc_pb2.LeaseGrantRequest, rpc_pb2.LeaseGrantResponse, True)
+#: With an id of the server's choice: one that is granted twice expires, and harms nobody.
+LEASE_GRANT_ANY = UnaryMethod(LEASE_GRANT.path, rpc_pb2.LeaseGrantRequest, rpc_pb2.LeaseGrantResponse)
+LEASE_REVOKE = UnaryMethod(
+    f"{_LEASE}/LeaseRevoke", rpc_pb2.LeaseRevokeRequest, rpc_pb2.LeaseRevokeResponse, True
+)
+LEASE_TIME_TO_LIVE = UnaryMethod(
+    f"{_LEASE}/LeaseTimeToLive", rpc_pb2.LeaseTimeToLiveRequest, rpc_pb2.LeaseTimeToLiveResponse
+)
+LEASE_LIST = UnaryMethod(f"{_LEASE}/LeaseLeases", rpc_pb2.LeaseLeasesRequest, rpc_pb2.LeaseLeasesResponse)
 STATUS = UnaryMethod("/etcdserverpb.Maintenance/Status", rpc_pb2.StatusRequest, rpc_pb2.StatusResponse)
 MEMBER_LIST = UnaryMethod(
     "/etcdserverpb.Cluster/MemberList", rpc_pb2.MemberListRequest, rpc_pb2.MemberListResponse

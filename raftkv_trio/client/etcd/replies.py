@@ -62,6 +62,22 @@ class TxnReply(NamedTuple):
 Reply = PutReply | DeleteReply | RangeReply | TxnReply
 
 
+class LeaseStatus(NamedTuple):
+    """What a lease has left.
+
+    Attributes:
+        id: of the lease.
+        ttl_s: how long it lives without another renewal, in seconds.
+        granted_ttl_s: how long after a renewal.
+        keys: that end with it, if that was asked for.
+    """
+
+    id: int
+    ttl_s: int
+    granted_ttl_s: int
+    keys: tuple[bytes, ...]
+
+
 class Member(NamedTuple):
     """A member of the cluster.
 

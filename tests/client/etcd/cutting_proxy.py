@@ -17,11 +17,13 @@ class CuttingProxy:
     Attributes:
         port: where it listens.
         cuts: how many connections were cut.
+        refuses: whether new connections are closed at once.
     """
 
     def __init__(self, to_port: int, bytes_each: Iterable[int]) -> None:
         self.port = 0
         self.cuts = 0
+        self.refuses = False
         self._to_port = to_port
         self._bytes_each = chain(bytes_each, repeat(inf))
         self._scopes: set[trio.CancelScope] = set()
@@ -32,6 +34,9 @@ class CuttingProxy:
             scope.cancel()
 
     async def serve(self, near: trio.SocketStream) -> None:
+        if self.refuses:
+            await near.aclose()
+            return
         far = await trio.open_tcp_stream("127.0.0.1", self._to_port)
         async with far, trio.open_nursery() as nursery:
             self._scopes.add(nursery.cancel_scope)
