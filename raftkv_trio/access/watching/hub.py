@@ -253,7 +253,8 @@ class WatchHub:
             or self._told < self._store.revision
             or self._catching_up is not None
             or bool(self._ready)
-            or bool(self._await_progress)
+            # One that is full waits for its client, which makes it ready again.
+            or any(not stream.unsynced for stream in self._await_progress)
         )
 
     def _work(self) -> None:

@@ -314,6 +314,27 @@ def test_progress_comes_after_all_events() -> None:
     assert len(world.expected[0].told) == 20
 
 
+def test_progress_for_a_client_that_does_not_read() -> None:
+    """It waits until the client reads, and meanwhile the hub has nothing to do."""
+    world = World(max_stream_bytes=300)
+    stream = world.streams[0]
+    world.watch(0, b"a", None, None)
+    for _ in range(20):
+        world.put(b"a")
+    world.hub.request_progress(stream)
+    for _ in range(100):
+        if world.hub._has_work:
+            world.turn()
+    assert stream.is_full
+    assert not world.hub._has_work
+    items: list[Any] = []
+    while (taken := world.take(stream)) or world.hub._has_work:
+        items += taken
+        world.turn()
+    assert items[-1] == Progress(world.store.revision)
+    assert len(world.expected[0].told) == 20
+
+
 def test_too_many_watchers() -> None:
     """Watchers have a bound in bytes; those that are removed make room."""
     world = World()
