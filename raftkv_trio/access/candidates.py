@@ -137,7 +137,7 @@ class Candidates:
 
         Raises NoLeader if the node stops, and what `tell` raises. Cancellation leaves nothing behind.
         """
-        told_revision = 0
+        told_of, told_revision = 0, 0  # the leader, by when its key was created, and what of it
         while True:
             await self._node.wait_restored()
             leader = self.first(prefix)
@@ -146,8 +146,10 @@ class Candidates:
                     await stream.wait()
                 continue
             async with self._watch((leader.key, None)) as stream:
-                if leader.mod_revision > told_revision:
+                # The key of a new leader may be older than the last value of the one before.
+                if leader.create_revision != told_of or leader.mod_revision > told_revision:
                     await tell(self._store.revision, leader)
+                told_of = leader.create_revision
                 told_revision = await self._tell_values(leader, stream, tell)
 
     async def _tell_values(

@@ -271,6 +271,23 @@ def test_who_observes_an_election(server: Server) -> None:
     ]
 
 
+def test_who_observes_sees_a_leader_that_came_before_the_last_value(server: Server) -> None:
+    """What the leader before has proclaimed is newer than the key of the one that leads now."""
+    stream = server.observe()
+    server.campaign(10, b"first").result()
+    assert next(stream).kv.value == b"first"
+    waiting = server.campaign(11, b"next")
+    server.wait_keys(b"vote/", 2)
+    server.proclaim(b"second", b"vote/a", 2, 10).result()
+    assert next(stream).kv.value == b"second"
+    server.resign(b"vote/a", 2).result()
+    waiting.result()
+    assert next(stream).kv.value == b"next"
+    server.proclaim(b"third", b"vote/b", 3, 11).result()
+    assert next(stream).kv.value == b"third"
+    stream.cancel()
+
+
 def test_over_json(server: Server) -> None:
     """All calls have routes; a wait is a response that comes late, and the observer's a line each."""
 
