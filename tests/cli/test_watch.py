@@ -54,14 +54,14 @@ def all_say_the_same(running: list[Streaming]) -> None:
 
 @needs_etcd
 def test_the_output_is_that_of_etcdctl(tmp_path: Path) -> None:
-    """Byte for byte, apart from ids and terms: ours on a node, and on etcd, as etcdctl on etcd."""
+    """Byte for byte, apart from ids and terms: etcdctl on a node, and ours on both, as etcdctl on etcd."""
     with open_etcd(tmp_path) as etcd, open_node(tmp_path) as node, ExitStack() as stack:
         for arguments in WRITES:
             for server in (etcd, node):
                 assert keys(server, *arguments)[0] == 0
-        three = (streaming_etcdctl, etcd), (streaming_ours, etcd), (streaming_ours, node)
+        ways = [(start, server) for start in (streaming_etcdctl, streaming_ours) for server in (etcd, node)]
         started = [
-            [stack.enter_context(start(server, "watch", "--rev=2", *arguments)) for start, server in three]
+            [stack.enter_context(start(server, "watch", "--rev=2", *arguments)) for start, server in ways]
             for arguments in WATCHES
         ]
         for running in started:
@@ -86,6 +86,20 @@ def test_events_as_they_happen(node: ApiServer) -> None:
             watch.wait(lambda one: one.output.endswith(b"PUT\nlive\nlast\n"))
             assert watch.end(number) == code
             assert watch.errors == b""
+
+
+@needs_etcd
+def test_lines_of_input_of_etcdctl(node: ApiServer) -> None:
+    """Two watches on one stream, progress, and a command, at a node."""
+    put(node, "e/1", "a")
+    with streaming_etcdctl(node, "watch", "-i") as watch:
+        watch.say("watch e/1 --rev=1")
+        watch.wait(lambda one: one.output == b"PUT\ne/1\na\n")
+        watch.say("watch e/2 --rev=1 -- echo hi")
+        put(node, "e/2", "b")
+        watch.wait(lambda one: one.output.endswith(b"PUT\ne/2\nb\nhi\n"))
+        watch.say("progress")
+        watch.wait(lambda one: one.output.count(b"progress notify: ") == 2)
 
 
 def has_said(words: bytes, watch: Streaming) -> bool:
