@@ -8,9 +8,12 @@ A wait reads the store of this node alone. That is enough: once a key is gone he
 that is created later comes before one that exists.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import NamedTuple, NoReturn
+
+import trio
 
 from raftkv_trio.access.replicated_store import ReplicatedStore
 from raftkv_trio.access.watching import Change, Events, Item, Watcher, WatchStream
@@ -31,6 +34,10 @@ from raftkv_trio.kv import (
     encode_command,
     prefix_end,
 )
+
+#: So many keys are looked at before the node's other tasks have a turn.
+PAGE_KEYS = 100
+_create_revision = attrgetter("create_revision")
 
 
 class Candidate(NamedTuple):
@@ -105,9 +112,20 @@ class Candidates:
 
     # ------------------------------------------------------------ turns
 
-    def first(self, prefix: bytes) -> KeyValue | None:
-        """Whose turn it is, by what this node has applied; None: nobody queues."""
-        return min(self._under(prefix), key=lambda kv: kv.create_revision, default=None)
+    async def first(self, prefix: bytes) -> KeyValue | None:
+        """Whose turn it is when this returns, by what this node has applied; None: nobody queues.
+
+        No restore must be under way. Raises NoLeader if the node stops. Cancellation leaves nothing behind.
+        """
+        while True:
+            first: KeyValue | None = None
+            async for page in self._pages(prefix):
+                oldest = min(page, key=_create_revision)
+                if first is None or oldest.create_revision < first.create_revision:
+                    first = oldest
+            # Between two pages it may have gone, and one that was passed already may have come before.
+            if first is None or self._is_there(first.key, first.create_revision):
+                return first and self._store.get(first.key)
 
     async def wait_turn(self, candidate: Candidate) -> bool:
         """Wait until nobody is before a candidate; False if it is no candidate any more.
@@ -116,16 +134,18 @@ class Candidates:
         """
         while True:
             await self._node.wait_restored()
-            own = self._store.get(candidate.key)
-            if own is None or own.create_revision != candidate.create_revision:
+            first_revision = self._store.revision + 1
+            last: KeyValue | None = None
+            async for page in self._pages(candidate.prefix):
+                for kv in page:
+                    if kv.create_revision < candidate.create_revision:
+                        last = kv if last is None else max(last, kv, key=_create_revision)
+            if not self._is_there(candidate.key, candidate.create_revision):
                 return False
-            earlier = [
-                kv for kv in self._under(candidate.prefix) if kv.create_revision < candidate.create_revision
-            ]
-            if not earlier:
+            if last is None:
                 return True
-            last = max(earlier, key=lambda kv: kv.create_revision)
-            async with self._watch((last.key, None), (candidate.key, None), wants_puts=False) as stream:
+            keys = (last.key, None), (candidate.key, None)
+            async with self._watch(*keys, first_revision=first_revision, wants_puts=False) as stream:
                 await stream.wait()
 
     async def tell_leaders(
@@ -140,7 +160,7 @@ class Candidates:
         told_of, told_revision = 0, 0  # the leader, by when its key was created, and what of it
         while True:
             await self._node.wait_restored()
-            leader = self.first(prefix)
+            leader = await self.first(prefix)
             if leader is None:
                 async with self._watch((prefix, prefix_end(prefix))) as stream:
                     await stream.wait()
@@ -181,9 +201,12 @@ class Candidates:
 
     @asynccontextmanager
     async def _watch(
-        self, *ranges: tuple[bytes, bytes | None], wants_puts: bool = True
+        self,
+        *ranges: tuple[bytes, bytes | None],
+        first_revision: int | None = None,
+        wants_puts: bool = True,
     ) -> AsyncIterator[WatchStream]:
-        """A stream of what happens to some keys or ranges from now on, while the block runs.
+        """A stream of what happens to some keys or ranges while the block runs; from now on, or a revision.
 
         No restore must be under way. A wait for the stream also returns when the stream has to end; the block
         may go on then, and NoLeader is raised behind it.
@@ -191,7 +214,7 @@ class Candidates:
         stream = self._watches.open_stream(_no_content)
         try:
             for number, (key, range_end) in enumerate(ranges):
-                first = self._store.revision + 1
+                first = self._store.revision + 1 if first_revision is None else first_revision
                 self._watches.add(Watcher(stream, number, key, range_end, first, wants_puts=wants_puts))
             yield stream
             if stream.end_reason is not None:
@@ -199,8 +222,24 @@ class Candidates:
         finally:
             self._watches.close_stream(stream)
 
-    def _under(self, prefix: bytes) -> list[KeyValue]:
-        return self._store.range(prefix, prefix_end(prefix))
+    def _is_there(self, key: bytes, create_revision: int) -> bool:
+        own = self._store.get(key)
+        return own is not None and own.create_revision == create_revision
+
+    async def _pages(self, prefix: bytes) -> AsyncIterator[Sequence[KeyValue]]:
+        """The keys under a prefix, in pages between which the store may change. No wait follows the last one.
+
+        A prefix may have all keys of the store: in one piece they would hold up the node. A key that is there
+        all the time is in a page, and one that comes meanwhile is younger than all that were there.
+        """
+        start, end = prefix, prefix_end(prefix)
+        while page := self._store.range(start, end, PAGE_KEYS):
+            yield page
+            if len(page) < PAGE_KEYS:
+                break
+            start = page[-1].key + b"\0"
+            await trio.lowlevel.checkpoint()
+            await self._node.wait_restored()
 
 
 def _is_still(key: bytes, create_revision: int) -> Compare:

@@ -48,7 +48,7 @@ class ElectionHandlers:
     async def leader(self, request: rpc.LeaderRequest, metadata: Metadata) -> rpc.LeaderResponse:
         """The leader's key and value."""
         await self._replicated.wait_readable()
-        leader = self._candidates.first(request.name + b"/")
+        leader = await self._candidates.first(request.name + b"/")
         if leader is None:
             raise unknown("election: no leader")
         return self._response(self._replicated.store.revision, leader)
