@@ -61,7 +61,7 @@ class Proposal:
         term, leader_id: the term that it was sent under, and to which node; None while it is queued.
         deferred_because: why the leader has not appended it yet; None if the leader gave no reason.
         refusals, retry_tick: how often a leader refused to append it now, and when it is sent again.
-        deadline: when `end_overdue` gives it up, on Trio's clock.
+        deadline: when it is given up, on Trio's clock.
         trace: of its way, if a client has asked for that.
     """
 

@@ -61,7 +61,7 @@ def test_a_failure_is_explained(tmp_path: Path) -> None:
     """A seed that fails is shown shrunk, with what broke and a command that brings it about again."""
     seed = int(rows(tmp_path, "--planted", "skip-fsync")[1]["skip-fsync"].split(",")[0]) - 1
     arguments = ("--planted", "skip-fsync", "--seed", f"{seed}", "--trace-file", "trace", "--keep", "kept")
-    done = run("simulate", *arguments, directory=tmp_path)
+    done = run("simulate", *arguments, "--shrink", "40", directory=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert f"\nseed {seed}: durability: " in done.stdout
     assert re.search(r"\nafter \d+ runs 1 of \d+ faults are left, ", done.stdout)
