@@ -62,7 +62,10 @@ class Fault(Enum):
         Code.FAILED_PRECONDITION,
         "can only promote a learner member which is in sync with leader",
     )
-    TOO_MANY_KEYS = Code.RESOURCE_EXHAUSTED, "too many keys in the ranges of a txn; divide them"
+    TOO_MANY_KEYS = (
+        Code.RESOURCE_EXHAUSTED,
+        "too many keys in the ranges of a txn, or of a lease; divide them",
+    )
     UNHEALTHY = Code.UNAVAILABLE, "unhealthy cluster"
 
     def error(self) -> RpcError:

@@ -70,13 +70,13 @@ class LeaseExists(CommandFailed):
 
 
 class TooManyKeys(CommandFailed):
-    """The ranges of a txn reach more keys than one piece of work may have."""
+    """The ranges of a txn, or the keys of a lease, are more than one piece of work may have."""
 
     failure = Failure.TOO_MANY_KEYS
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"the ranges of a txn reach more than {most} keys, of which deleted ones count four times"
+            f"the ranges of a txn, or a lease, reach more than {most} keys; to be deleted counts four times"
         )
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from raftkv_trio.kv.compares import holds
 from raftkv_trio.kv.keyspace import Keyspace
-from raftkv_trio.kv.record import size_of, unpack
+from raftkv_trio.kv.record import lease_of, size_of, unpack
 from raftkv_trio.kv.results import (
     KeyNotFound,
     LeaseNotFound,
@@ -15,9 +15,9 @@ from raftkv_trio.kv.results import (
 )
 from raftkv_trio.kv.txn import Compare, Delete, Get, Operation, Put, Txn
 
-#: How many keys the ranges of a txn may reach, all together. It is applied in one piece, on every node, and
-#: meanwhile nobody sends heartbeats: so it must take less than an election timeout. To look at a key takes
-#: up to 5 µs, to delete it four times as long.
+#: How many keys the ranges of a txn may reach, all together; and a lease has as many as may be deleted. A txn
+#: is applied in one piece, on every node, and meanwhile nobody sends heartbeats: so it must take less than an
+#: election timeout. To look at a key takes up to 5 µs, to delete it four times as long.
 MAX_REACH = 200_000
 DELETE_REACH = 4
 
@@ -94,7 +94,7 @@ class TxnRun:
         return holds(compare, (unpack(key, space.records[key]) for key in space.records.islice(first, last)))
 
     def check_puts(self, path: _Path) -> None:
-        """Raise KeyNotFound or LeaseNotFound for a put that lacks what it names."""
+        """Raise KeyNotFound or LeaseNotFound for a put that lacks what it names, and TooManyKeys."""
         space = self._space
         if space.history is None:
             return  # at feature level 1 a put may name any lease
@@ -103,10 +103,21 @@ class TxnRun:
             if type(operation) is Put:
                 if (operation.keeps_value or operation.keeps_lease) and operation.key not in space.records:
                     raise KeyNotFound
-                if operation.lease and (space.leases is None or operation.lease not in space.leases):
-                    raise LeaseNotFound(operation.lease)
+                if operation.lease:
+                    self._check_lease(operation.key, operation.lease)
             elif type(operation) is Txn:
                 self.check_puts(next(inner))
+
+    def _check_lease(self, key: bytes, lease: int) -> None:
+        """Raise LeaseNotFound, or TooManyKeys for one more key of a lease that has as many as it may have."""
+        space = self._space
+        if space.leases is None or lease not in space.leases:
+            raise LeaseNotFound(lease)
+        # They are deleted in one piece when the lease ends. Puts of one txn may go beyond: that is little.
+        if space.leases.key_count(lease) >= MAX_REACH // DELETE_REACH:
+            old = space.records.get(key)
+            if old is None or lease_of(old) != lease:
+                raise TooManyKeys(MAX_REACH)
 
     def check_ranges(self, path: _Path) -> None:
         """Raise what a get of a past revision raises, and TooManyKeys."""

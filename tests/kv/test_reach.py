@@ -9,6 +9,7 @@ from raftkv_trio.kv import (
     Failed,
     Failure,
     Get,
+    GrantLease,
     Operation,
     Put,
     Relation,
@@ -89,6 +90,22 @@ def test_before_there_was_a_bound(store: Store, txn: Txn) -> None:
     old.set_level(HISTORY_LEVEL)
     filled(old)
     assert isinstance(apply(old, txn), TxnResult)
+
+
+def test_a_lease_has_no_more_keys_than_a_txn_may_delete(store: Store) -> None:
+    """They are deleted in one piece when it ends. Those that it has may be put again."""
+    store.run_lease_command(GrantLease(7, 60), 1)
+    most = MOST // running.DELETE_REACH
+    for n in range(most):
+        assert isinstance(apply(store, all_of(Put(b"%d" % n, b"", 7))), TxnResult)
+    before = store.state_hash
+    for beyond in (Put(b"x", b"", 7), Txn((), (Put(b"6", b"", 7),), ())):
+        assert apply(store, all_of(beyond)) == Failed(Failure.TOO_MANY_KEYS)
+    assert store.state_hash == before
+    assert isinstance(apply(store, all_of(Put(b"0", b"again", 7), Put(b"x", b""))), TxnResult)
+    assert isinstance(apply(store, all_of(Put(b"0", b"detached"))), TxnResult)
+    assert isinstance(apply(store, all_of(Put(b"x", b"", 7))), TxnResult)
+    assert store.leases.key_count(7) == most
 
 
 def test_the_bound_itself() -> None:
