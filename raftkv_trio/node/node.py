@@ -184,7 +184,7 @@ class Node:
         return index
 
     async def wait_readable_until(self, deadline: float) -> bool:
-        """The same up to a deadline, on Trio's clock; False if that has passed, a tenth of a second ago at most.
+        """The same up to a deadline, on Trio's clock; False if that has passed, by 0.1 s at most.
 
         It costs less than a cancel scope around `wait_readable`, where reads come by the thousand.
         """
