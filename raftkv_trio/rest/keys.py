@@ -118,7 +118,7 @@ class KeyHandlers:
         headers = {"ETag": etag(record), **self._position()}
         if preconditions.if_none_match and preconditions.if_none_match.match(record):
             wait_s = wait_s_of(request)
-            if not wait_s:
+            if not wait_s or self._store.level < HISTORY:
                 return empty(HTTPStatus.NOT_MODIFIED, headers)
             await request.will_wait()
             if not await wait_for_change(request, self._replicated, key, wait_s):

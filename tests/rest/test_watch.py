@@ -250,6 +250,26 @@ async def test_when_nothing_is_waited_for(tmp_path: Path) -> None:
             assert (await client.get("/none", headers={"Prefer": wait})).status_code == 404
 
 
+async def test_no_wait_before_there_is_a_history(tmp_path: Path) -> None:
+    """While a member is of a release without one, the preference is ignored, and nothing fails."""
+    async with open_server(tmp_path) as served, open_client(served) as client:
+        served.store.set_level(1)
+        revision = await run(served, Put(b"/k", b"1"))
+        fields = {"If-None-Match": f'"{revision}"', "Prefer": "wait=600"}
+        answers: list[httpx.Response] = []
+
+        async def ask() -> None:
+            answers.append(await client.get("/k", headers=fields))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            while not (answers or served.replicated.watches.load.watchers):  # noqa: ASYNC110
+                await trio.sleep(0.001)
+            await run(served, Put(b"/k", b"2"))
+        assert answers[0].status_code == 304
+        assert "Preference-Applied" not in answers[0].headers
+
+
 async def test_a_client_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
     """Its watcher is forgotten, also if nothing happens that it would be sent."""
     async with open_server(tmp_path) as served:

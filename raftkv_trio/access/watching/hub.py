@@ -32,8 +32,8 @@ from raftkv_trio.access.watching.streams import (
 )
 from raftkv_trio.access.watching.telling import Encoder, Telling
 from raftkv_trio.config import WatchConfig
-from raftkv_trio.errors import NoLeader
-from raftkv_trio.kv import Store
+from raftkv_trio.errors import CommandRefused, NoLeader
+from raftkv_trio.kv import HISTORY_LEVEL, Store
 from raftkv_trio.sync import Wakeup
 
 #: How long the hub works before it lets the other tasks run.
@@ -151,8 +151,10 @@ class WatchHub:
     def add(self, watcher: Watcher) -> None:
         """Begin to tell a watcher, of the past too if its next revision is in the past.
 
-        No restore must be under way. Raises TooManyWatchers.
+        No restore must be under way. Raises TooManyWatchers, and CommandRefused while there is no history.
         """
+        if self._store.level < HISTORY_LEVEL:
+            raise CommandRefused("The members do not all know watches; upgrade them")
         load = self.load
         if load.watcher_bytes + watcher.size_bytes > load.max_watcher_bytes:
             raise TooManyWatchers("too many watches on this member")

@@ -18,6 +18,7 @@ from raftkv_trio.access.watching import (
 )
 from raftkv_trio.access.watching import hub as hub_module
 from raftkv_trio.config import WatchConfig
+from raftkv_trio.errors import CommandRefused
 from raftkv_trio.kv import TO_THE_LAST, Delete, KeyValue, Operation, Put, Store, Txn
 from raftkv_trio.kv.txn import in_range
 
@@ -333,6 +334,16 @@ def test_progress_for_a_client_that_does_not_read() -> None:
         world.turn()
     assert items[-1] == Progress(world.store.revision)
     assert len(world.expected[0].told) == 20
+
+
+def test_no_watches_before_there_is_a_history() -> None:
+    """While a member is of a release without one, the store cannot tell what has changed."""
+    world = World()
+    world.store.set_level(1)
+    with pytest.raises(CommandRefused):
+        world.watch(0, b"a", None, None)
+    world.put(b"a")
+    assert not world.hub._has_work
 
 
 def test_too_many_watchers() -> None:
