@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
+from google.protobuf.message import DecodeError
 
 from raftkv_trio.client.etcd.calls import FIRST_PAUSE_S, Calls, pause
 from raftkv_trio.client.etcd.messages import (
@@ -20,7 +21,7 @@ from raftkv_trio.client.etcd.messages import (
     LEASE_TIME_TO_LIVE,
     check_number,
 )
-from raftkv_trio.client.etcd.outcomes import CallRefused, Outcome, refusal_of
+from raftkv_trio.client.etcd.outcomes import CallError, CallRefused, Outcome, refusal_of
 from raftkv_trio.client.etcd.replies import LeaseStatus
 from raftkv_trio.errors import ProposalError
 from raftkv_trio.grpc import CallLost, CallNotExecuted, Code, RpcError
@@ -159,7 +160,8 @@ async def keep_alive(
     pause_s = FIRST_PAUSE_S
     while True:
         connection = await calls.connections.get()
-        sent_at, error = trio.current_time(), None
+        sent_at = trio.current_time()
+        error: CallError | None = None
         try:
             with trio.move_on_after(float("inf") if attempt_s is None else attempt_s):
                 async with connection.channel.stream(KEEP_ALIVE_PATH, is_lasting=True) as stream:
@@ -168,6 +170,8 @@ async def keep_alive(
                     async for content in stream:
                         return rpc_pb2.LeaseKeepAliveResponse.FromString(content), sent_at
                     raise CallLost("the server has ended the call without an answer")
+        except DecodeError:
+            error = CallLost("the server's answer is no message of etcd's")
         except (RpcError, CallLost, CallNotExecuted) as caught:
             error = caught
         if error is None:

@@ -59,7 +59,9 @@ class Outcome(Enum):
 
 
 _COMPACTED = "etcdserver: mvcc: required revision has been compacted"
+_TOO_MANY_KEYS = "etcdserver: too many keys in the ranges of a txn, or of a lease; divide them"
 _FAILURES = {
+    _TOO_MANY_KEYS: Failure.TOO_MANY_KEYS,
     _COMPACTED: Failure.COMPACTED,
     "etcdserver: mvcc: required revision is a future revision": Failure.FUTURE_REVISION,
     "etcdserver: requested lease not found": Failure.LEASE_NOT_FOUND,
@@ -102,7 +104,7 @@ def outcome_of(error: CallError, *, is_ours: bool) -> Outcome:
             return Outcome.NOT_EXECUTED
         case (Code.RESOURCE_EXHAUSTED, text) if text == _NO_SPACE:
             return Outcome.REFUSED if is_ours else Outcome.UNKNOWN
-        case (Code.RESOURCE_EXHAUSTED, text) if text.startswith(_GRPC_TOO_LARGE):
+        case (Code.RESOURCE_EXHAUSTED, text) if text == _TOO_MANY_KEYS or text.startswith(_GRPC_TOO_LARGE):
             return Outcome.REFUSED
         case (Code.UNAVAILABLE, text) if text == _NO_LEADER:
             return Outcome.NOT_EXECUTED

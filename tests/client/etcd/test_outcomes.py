@@ -1,13 +1,18 @@
 """What callers are told of calls that fail: refused, or perhaps executed; and what is made again."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 import trio
 import trio.testing
+from google.protobuf.message import Message
 
 from raftkv_trio import CallRefused, Client, NoLeader, OutcomeUnknown, StoreFull, TooLarge
 from raftkv_trio.client.etcd.outcomes import CallError, Outcome, outcome_of
-from raftkv_trio.grpc import CallLost, CallNotExecuted, Code, RpcError
+from raftkv_trio.etcd.errors import Fault
+from raftkv_trio.grpc import CallLost, CallNotExecuted, Code, Metadata, Method, RpcError, Send
 from raftkv_trio.kv import Failure
+from raftkv_trio.schema import rpc_pb2
 from tests.client.etcd.small_server import NO_LEASE, SmallServer, open_small_server
 from tests.conftest import find_free_ports
 
@@ -28,6 +33,7 @@ TIMED_OUT = RpcError(Code.UNAVAILABLE, "etcdserver: request timed out")
         (RpcError(Code.UNAVAILABLE, "etcdserver: not capable"), Outcome.REFUSED),
         (RpcError(Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests"), Outcome.NOT_EXECUTED),
         (RpcError(Code.RESOURCE_EXHAUSTED, "grpc: received message larger than max (9)"), Outcome.REFUSED),
+        (Fault.TOO_MANY_KEYS.error(), Outcome.REFUSED),
         (RpcError(Code.RESOURCE_EXHAUSTED, "trying to send message larger than max"), Outcome.UNKNOWN),
         (RpcError(Code.DEADLINE_EXCEEDED, ""), Outcome.UNKNOWN),
         (RpcError(Code.INTERNAL, ""), Outcome.UNKNOWN),
@@ -204,6 +210,30 @@ async def test_nonsense_of_a_server() -> None:
                 for key in (b"f", b"g"):
                     nursery.start_soon(put, key)
             assert server.puts == [(b"a", b"1")]
+
+
+async def test_a_keep_alive_that_is_answered_with_nonsense() -> None:
+    """It is made again, as any other call whose answer is no message."""
+    answers = [b"\xff", rpc_pb2.LeaseKeepAliveResponse(ID=7, TTL=600).SerializeToString()]
+
+    async def keep_alive(requests: AsyncIterator[Message], metadata: Metadata, send: Send) -> None:
+        async for _ in requests:
+            await send(answers.pop(0))
+
+    method = Method(
+        "/etcdserverpb.Lease/LeaseKeepAlive",
+        rpc_pb2.LeaseKeepAliveRequest,
+        rpc_pb2.LeaseKeepAliveResponse,
+        keep_alive,
+        client_streaming=True,
+        server_streaming=True,
+    )
+    with trio.fail_after(PATIENCE_S):
+        async with open_small_server() as server, client_of(server) as client:
+            methods = server.methods() | {method.path: method}
+            server.methods = lambda: methods  # type: ignore[method-assign]
+            assert await client.keep_alive(7) == 600
+            assert not answers
 
 
 async def test_reads_are_made_again() -> None:
