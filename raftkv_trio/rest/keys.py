@@ -120,8 +120,9 @@ class KeyHandlers:
             wait_s = wait_s_of(request)
             if not wait_s or self._store.level < HISTORY:
                 return empty(HTTPStatus.NOT_MODIFIED, headers)
+            revision = self._store.revision
             await request.will_wait()
-            if not await wait_for_change(request, self._replicated, key, wait_s):
+            if not await wait_for_change(request, self._replicated, key, revision, wait_s):
                 return empty(HTTPStatus.NOT_MODIFIED, {**headers, **_WAITED})
             record = self._store.get(key)
             if record is None:

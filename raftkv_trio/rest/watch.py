@@ -263,18 +263,21 @@ def wait_s_of(request: Request) -> int:
     return min(int(found[1]), MAX_WAIT_S) if found is not None else 0
 
 
-async def wait_for_change(request: Request, replicated: ReplicatedStore, key: bytes, seconds: float) -> bool:
-    """Wait until a key changes, and return whether it has.
+async def wait_for_change(
+    request: Request, replicated: ReplicatedStore, key: bytes, revision: int, seconds: float
+) -> bool:
+    """Wait until a key changes after a revision, and return whether it has, or that is compacted.
 
     It also returns if the server stops or has no leader, or the client of the request is gone.
 
-    No restore must be under way. Raises Overloaded. Cancellation leaves nothing behind.
+    Raises Overloaded, and NoLeader if the node stops. Cancellation leaves nothing behind.
     """
+    await replicated.node.wait_restored()
     hub = replicated.watches
     stream = hub.open_stream(_nothing, needs_leader=True)
     try:
         try:
-            hub.add(Watcher(stream, 0, key, None, replicated.store.revision + 1))
+            hub.add(Watcher(stream, 0, key, None, revision + 1))
         except TooManyWatchers as error:
             raise Overloaded(str(error)) from error
         async with cancelled_when(request.wait_gone) as scope:

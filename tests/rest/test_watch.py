@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from raftkv_trio.config import WatchConfig
+from raftkv_trio.http import Request
 from raftkv_trio.kv import Compact, Delete, Put, Txn, encode_command
 from tests.rest.serving import PATIENCE_S, Served, open_client, open_server
 
@@ -227,6 +228,23 @@ async def test_a_wait_ends_with_the_change(tmp_path: Path) -> None:
             assert answers[-1].headers["Preference-Applied"] == "wait"
             fields["If-None-Match"] = answers[-1].headers.get("ETag", "")
         assert answers[0].content == b"2"
+
+
+async def test_a_change_before_the_wait_has_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not missed, though the answers that were held back are sent in between."""
+    async with open_server(tmp_path) as served, open_client(served) as client:
+        revision = await run(served, Put(b"/k", b"1"))
+        will_wait = Request.will_wait
+
+        async def change(request: Request) -> None:
+            await will_wait(request)
+            await run(served, Put(b"/k", b"2"))
+
+        monkeypatch.setattr(Request, "will_wait", change)
+        fields = {"Prefer": "wait=600", "If-None-Match": f'"{revision}"', "Cache-Control": "max-stale"}
+        with trio.fail_after(PATIENCE_S):
+            answer = await client.get("/k", headers=fields)
+        assert (answer.status_code, answer.content) == (200, b"2")
 
 
 async def test_when_nothing_is_waited_for(tmp_path: Path) -> None:
