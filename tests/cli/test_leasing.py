@@ -1,5 +1,6 @@
 """lease, lock, elect: what etcdctl prints of etcd, they print of a node; signals, exit codes, wrong input."""
 
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -168,3 +169,22 @@ def test_a_lease_that_is_kept_alive(node: ApiServer) -> None:
         assert lease(node, "revoke", lease_id)[0] == 0
         assert alive.wait_exit() == 0
         assert alive.output.endswith(b"lease %b expired or revoked.\n" % lease_id.encode())
+
+
+def test_a_lease_that_nobody_renews(tmp_path: Path) -> None:
+    """It is given up when its TTL is over, and not after --timeout (5 s): exit code 1, and why."""
+    with open_node(tmp_path) as node:
+        lease_id = lease(node, "grant", "7")[1].split()[1].decode()
+        with streaming_ours(node, "lease", "keep-alive", lease_id) as alive:
+            alive.wait(lambda one: b"keepalived with TTL(7)" in one.output)
+            os.kill(node.pid, signal.SIGSTOP)
+            try:
+                assert alive.wait_exit() == 1
+            finally:
+                os.kill(node.pid, signal.SIGCONT)
+            said = re.search(
+                r"lease (\w+) may have expired: not renewed for (\d+) s\n", alive.errors.decode()
+            )
+            assert said is not None
+            assert said[1] == lease_id
+            assert int(said[2]) >= 7

@@ -119,6 +119,7 @@ def test_flags_that_do_not_fit(tmp_path: Path, arguments: Sequence[str], sentenc
         (["swerve"], "No such command 'swerve'.* see raftkv-trio --help"),
         (["local"], "Missing command; see raftkv-trio local --help"),
         (["member"], "Missing command; see raftkv-trio member --help"),
+        (["lease"], "Missing command; see raftkv-trio lease --help"),
         (["status", "--endpoint", "foo"], "--endpoint 'foo' is not of the form host:port"),
         (["backup", "--endpoint", "foo", "file"], "--endpoint 'foo' is not of the form host:port"),
         (["member", "list", "--endpoint", "a:1,"], "--endpoint '' is not of the form host:port"),

@@ -9,7 +9,7 @@ import click
 from raftkv_trio.cli.keys.asking import echo, key_command, run_with_client
 from raftkv_trio.cli.keys.lease_outputs import lease_text
 from raftkv_trio.cli.shared_flags import integer_from
-from raftkv_trio.errors import ConfigError
+from raftkv_trio.errors import ConfigError, NoLeader
 
 if TYPE_CHECKING:
     from raftkv_trio.client.etcd.client import Client
@@ -110,27 +110,38 @@ def _keep_alive(
     lease_id: int,
     once: bool,
 ) -> int:
-    """Keep the lease ID alive, until a signal comes or it has ended."""
+    """Keep the lease ID alive, until a signal comes or it has ended.
+
+    While no member renews the lease, it is tried again, until the TTL after the last renewal is over.
+    """
     import trio
 
     from raftkv_trio.client.etcd.leases import keep_alive
 
     async def work(client: "Client") -> int:
+        with client.fail_after(timeout):
+            answer, sent_at = await keep_alive(client._calls, lease_id)
         while True:
-            with client.fail_after(timeout):
-                answer, _ = await keep_alive(client._calls, lease_id)
             if answer.TTL <= 0 and once:
                 raise ConfigError("etcdserver: requested lease not found")
             if answer.TTL > 0 or write_out in ("simple", "table"):  # as etcdctl has it
                 click.echo(lease_text(answer, write_out, lease_id=lease_id), nl=False)
             if once or answer.TTL <= 0:
                 return 0
-            await trio.sleep(answer.TTL / 3)
+            await trio.sleep_until(sent_at + answer.TTL / 3)
+            try:
+                with client.fail_after(max(timeout, sent_at + answer.TTL - trio.current_time())):
+                    answer, sent_at = await keep_alive(client._calls, lease_id, answer.TTL / 3)
+            except NoLeader as error:
+                _, newline, reasons = str(error).partition("\n")
+                since_s = trio.current_time() - sent_at
+                sentence = f"lease {lease_id:016x} may have expired: not renewed for {since_s:.0f} s"
+                raise NoLeader(f"{sentence}{newline}{reasons}") from error
 
     return run_with_client(endpoints, trust, timeout, work)
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def lease() -> None:
     """Grant, keep alive, revoke and show leases."""
 

@@ -70,6 +70,11 @@ class Connection:
         """Whether the member had a leader at the beginning, and was no learner."""
         return bool(self.status.leader) and not self.status.isLearner
 
+    @property
+    def shortcoming(self) -> str:
+        """Why the member does not serve all calls."""
+        return "it is a learner" if self.status.isLearner else "it knows no leader"
+
     async def run(self) -> None:
         """Serve the calls until the connection ends; it is closed then, also by cancellation."""
         with self._scope:
@@ -116,7 +121,7 @@ class Connections:
         nursery: in which connections run.
 
     Attributes:
-        failures: why each endpoint failed the last time, by its URL.
+        failures: why each endpoint failed the last time, or does not serve all calls, by its URL.
     """
 
     def __init__(
@@ -201,7 +206,7 @@ class Connections:
         return second_best
 
     async def _try(self, address: ClientAddress) -> Connection | None:
-        """A connection to an endpoint; None if it does not answer, and then `failures` says why."""
+        """A connection to an endpoint; None if it does not answer; `failures` says why it is not good."""
         connection: Connection | None = None
         try:
             with trio.fail_after(DIAL_S):
@@ -210,7 +215,10 @@ class Connections:
                 connection = Connection(address, Channel(stream, address.authority, scheme=scheme))
                 self._nursery.start_soon(connection.run)
                 await connection.introduce()
-                self.failures.pop(address.url, None)
+                if connection.serves_all:
+                    self.failures.pop(address.url, None)
+                else:
+                    self.failures[address.url] = connection.shortcoming
                 return connection
         except (OSError, trio.TooSlowError, *GONE, RpcError, CallLost, CallNotExecuted, DecodeError) as error:
             self.failures[address.url] = printable(reason_of(error))

@@ -62,6 +62,8 @@ async def test_a_member_without_a_leader_is_the_last_choice() -> None:
             async with Client([f"127.0.0.1:{first.port}"]) as client:
                 await client.put(b"a", b"1")
                 assert first.puts
+                url = f"http://127.0.0.1:{first.port}"
+                assert client._connections.failures == {url: "it knows no leader"}
 
 
 async def test_a_silent_server_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
