@@ -127,6 +127,7 @@ class LeaseHandlers:
         with under_way:
             try:
                 async for request in requests:
+                    await self._node.wait_restored()
                     # The header is of before the renewal, as etcd's is: if the lease expires at the next
                     # revision, that is the later one.
                     response = rpc_pb2.LeaseKeepAliveResponse(header=self._header(), ID=request.ID)

@@ -25,7 +25,7 @@ from raftkv_trio.access.watching import (
     WatchStream,
 )
 from raftkv_trio.config import RestConfig, WatchConfig
-from raftkv_trio.errors import CommandRefused, MalformedRequest, Overloaded, RaftKVError
+from raftkv_trio.errors import CommandRefused, MalformedRequest, NoLeader, Overloaded, RaftKVError
 from raftkv_trio.http import (
     BUG,
     ContentReceiver,
@@ -99,7 +99,10 @@ class WatchRoute:
     async def _write(self, request: Request, wanted: "_Wanted", send: SendPart) -> Response | None:
         replicated = self._replicated
         hub = replicated.watches
-        await replicated.node.wait_restored()
+        try:
+            await replicated.node.wait_restored()
+        except NoLeader as error:  # the node stops
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         first = wanted.first_revision
         if first is None:
             first = replicated.store.revision + 1
