@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import trio
 
@@ -82,8 +82,11 @@ class Client:
     def __init__(self, endpoints: Iterable[str], *, trust: Trust | None = None) -> None:
         if isinstance(endpoints, str):
             raise ConfigError("endpoints is one text; give a list of endpoints")
+        given = list(endpoints)
+        if not all(isinstance(endpoint, str) for endpoint in given):
+            raise ConfigError("an endpoint is text, such as '127.0.0.1:12378'")
         self._addresses = [
-            ClientAddress.parse(endpoint, "an endpoint", needs_scheme=False) for endpoint in endpoints
+            ClientAddress.parse(endpoint, "an endpoint", needs_scheme=False) for endpoint in given
         ]
         if not self._addresses:
             raise ConfigError("a client needs at least one endpoint")
@@ -92,13 +95,16 @@ class Client:
             self._tls = (trust or Trust()).context()
             self._tls.set_alpn_protocols(["h2"])
         self._nursery_manager = trio.open_nursery()
+        self._parts: _Parts | None = None  # until it is entered
 
     async def __aenter__(self) -> Self:
-        nursery = self._nursery = await self._nursery_manager.__aenter__()
-        self._connections = Connections(self._addresses, self._tls, nursery)
-        self._calls = Calls(self._connections)
-        self._puts = Puts(self._calls)
-        nursery.start_soon(self._puts.run)
+        if self._parts is not None:
+            raise RuntimeError("a Client is entered once; make another one for another block")
+        nursery = await self._nursery_manager.__aenter__()
+        connections = Connections(self._addresses, self._tls, nursery)
+        calls = Calls(connections)
+        self._parts = _Parts(nursery, connections, calls, Puts(calls))
+        nursery.start_soon(self._parts.puts.run)
         return self
 
     async def __aexit__(
@@ -108,13 +114,23 @@ class Client:
         traceback: TracebackType | None,
     ) -> bool | None:
         """Close the client. Calls that other tasks still make end, writes with OutcomeUnknown if need be."""
-        self._connections.close()
-        self._nursery.cancel_scope.cancel()
+        self._open.connections.close()
+        self._open.nursery.cancel_scope.cancel()
         if any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):  # perhaps the nursery's own
             return await self._nursery_manager.__aexit__(kind, error, traceback)
         # What the block raises leaves as it is: the nursery would put it into a group.
         await self._nursery_manager.__aexit__(None, None, None)
         return None
+
+    @property
+    def _open(self) -> "_Parts":
+        if self._parts is None:
+            raise RuntimeError("use a Client in a block: `async with Client(...) as client`")
+        return self._parts
+
+    @property
+    def _calls(self) -> Calls:
+        return self._open.calls
 
     # ------------------------------------------------------------ writes
 
@@ -142,7 +158,7 @@ class Client:
         if not key:
             raise CallRefused(int(Code.INVALID_ARGUMENT), "etcdserver: key is not provided")
         messages.check_number("a lease", lease)
-        return await self._puts.put(Put(key, value, lease), previous=previous)
+        return await self._open.puts.put(Put(key, value, lease), previous=previous)
 
     async def delete(self, key: bytes, *, previous: bool = False) -> DeleteReply:
         """Delete a key. It is no error if it does not exist.
@@ -321,7 +337,7 @@ class Client:
         Args:
             ttl_s: how long it is to outlive this program, in seconds; at least 1. Servers may grant more.
         """
-        return hold_lease(self._calls, self._nursery, ttl_s)
+        return hold_lease(self._calls, self._open.nursery, ttl_s)
 
     async def grant(self, ttl_s: int, *, lease_id: int | None = None) -> LeaseStatus:
         """Grant a lease, which nobody keeps alive.
@@ -368,11 +384,11 @@ class Client:
         Args:
             ttl_s: how long after this program has died the next one gets the lock, in seconds.
         """
-        return hold_lock(self._calls, self._nursery, name, ttl_s)
+        return hold_lock(self._calls, self._open.nursery, name, ttl_s)
 
     def election(self, name: bytes) -> Election:
         """The election of this name."""
-        return Election(self._calls, self._nursery, name)
+        return Election(self._calls, self._open.nursery, name)
 
     # ------------------------------------------------------------ the cluster
 
@@ -386,7 +402,7 @@ class Client:
 
     async def status(self) -> EndpointStatus:
         """What the member says about itself whose endpoint is in use."""
-        connection = await self._connections.get()
+        connection = await self._open.connections.get()
         answer = await self._calls.make(messages.STATUS, rpc_pb2.StatusRequest())
         return EndpointStatus(
             endpoint=connection.address.url,
@@ -409,7 +425,7 @@ class Client:
 
         The text says why endpoints have failed.
         """
-        return fail_after(seconds, self._connections.failures)
+        return fail_after(seconds, self._open.connections.failures)
 
 
 async def raw_call(client: Client, method: UnaryMethod[RequestT, ResponseT], request: RequestT) -> ResponseT:
@@ -429,3 +445,12 @@ def _range(start: bytes | None, end: bytes | None, prefix: bytes | None) -> tupl
             raise ConfigError("a range has a prefix, or a start and an end, and not both")
         return (prefix, prefix_end(prefix)) if prefix else (b"\0", TO_THE_LAST)
     return start or b"\0", TO_THE_LAST if end is None else end
+
+
+class _Parts(NamedTuple):
+    """What a client has while its block runs."""
+
+    nursery: trio.Nursery
+    connections: Connections
+    calls: Calls
+    puts: Puts

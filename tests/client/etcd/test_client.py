@@ -4,6 +4,7 @@ import runpy
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -181,18 +182,34 @@ async def test_the_cluster(server: ApiServer) -> None:
 async def test_keys_are_known_to_ours_alone(server: ApiServer) -> None:
     """What the client asks a new connection tells raftkv-trio, which knows idempotency keys, from etcd."""
     async with connected(server) as client:
-        connection = await client._connections.get()
+        connection = await client._open.connections.get()
         assert connection.knows_keys == (server.name == "raftkv-trio")
 
 
 @pytest.mark.parametrize(
     ("endpoints", "words"),
-    [([], "at least one"), (["a b:1"], "malformed|form"), (["127.0.0.1"], "form"), ("127.0.0.1:1", "a list")],
+    [
+        ([], "at least one"),
+        (["a b:1"], "malformed|form"),
+        (["127.0.0.1"], "form"),
+        ("127.0.0.1:1", "a list"),
+        ([b"127.0.0.1:1"], "text"),
+    ],
 )
-def test_malformed_endpoints(endpoints: list[str], words: str) -> None:
+def test_malformed_endpoints(endpoints: Any, words: str) -> None:
     """They are refused when the client is made."""
     with pytest.raises(ConfigError, match=words):
         Client(endpoints)
+
+
+async def test_a_client_has_one_block() -> None:
+    """Before it there are no calls, and there is no second one."""
+    client = Client(["127.0.0.1:1"])
+    with pytest.raises(RuntimeError, match="use a Client in a block"):
+        await client.put(b"key", b"value")
+    async with client:
+        with pytest.raises(RuntimeError, match="entered once"):
+            await client.__aenter__()
 
 
 async def test_arguments_that_no_message_can_carry() -> None:

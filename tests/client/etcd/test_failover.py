@@ -27,7 +27,7 @@ async def test_the_next_endpoint_takes_over() -> None:
             async with Client([f"127.0.0.1:{port}" for port in ports]) as client:
                 await client.put(b"a", b"1")
                 assert first.puts
-                assert "refused" in client._connections.failures[f"http://127.0.0.1:{nobody}"]
+                assert "refused" in client._open.connections.failures[f"http://127.0.0.1:{nobody}"]
                 first.cut()
                 await client.get(b"a")  # a put that is sent before the end is noticed would be in doubt
                 await client.put(b"b", b"2")
@@ -63,7 +63,7 @@ async def test_a_member_without_a_leader_is_the_last_choice() -> None:
                 await client.put(b"a", b"1")
                 assert first.puts
                 url = f"http://127.0.0.1:{first.port}"
-                assert client._connections.failures == {url: "it knows no leader"}
+                assert client._open.connections.failures == {url: "it knows no leader"}
 
 
 async def test_a_silent_server_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
