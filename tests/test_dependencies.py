@@ -17,8 +17,8 @@ OUR_PACKAGES = ("raftkv_trio", "tests", "benchmarks")
 PLUGIN = ROOT / "raftkv_trio" / "testing" / "pytest_plugin.py"
 #: Only commands that make certificates load this room.
 CERTIFICATES = ROOT / "raftkv_trio" / "certificates"
-#: pytest loads the first itself, the Procfile's test runs the second, and the third generates `schema/`.
-NOT_IMPORTED = {"pytest_trio", "honcho", "grpc_tools", "etcd3gw"}
+#: pytest loads the first two itself, the Procfile's test runs honcho, and grpc_tools generates `schema/`.
+NOT_IMPORTED = {"pytest_trio", "pytest_xdist", "honcho", "grpc_tools", "etcd3gw"}
 #: The import names that differ from the names of the packages.
 IMPORT_NAMES = {"protobuf": "google", "grpcio": "grpc", "grpcio_tools": "grpc_tools"}
 
