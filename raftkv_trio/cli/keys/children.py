@@ -26,13 +26,15 @@ class Children:
     def __init__(self) -> None:
         self.number: int | None = None
         self.signalled = trio.Event()
+        self._received: list[int] = []
+        self._starting = 0
         self._running: set[trio.Process] = set()
         self._ended = trio.lowlevel.ParkingLot()
 
     async def wait_over(self) -> None:
         """Return when there was a signal, and no command runs any more."""
         await self.signalled.wait()
-        while self._running:
+        while self._running or self._starting:
             await self._ended.park()
 
     async def follow_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -40,9 +42,9 @@ class Children:
         with trio.open_signal_receiver(*_PASSED_ON) as received:
             task_status.started()
             async for number in received:
+                self._received.append(number)
                 for process in self._running:
-                    if not (number == signal.SIGINT and _has_the_terminal()):
-                        process.send_signal(number)
+                    _pass_on(number, process)
                 self.number = self.number or number
                 self.signalled.set()
 
@@ -58,6 +60,8 @@ class Children:
         Raises ConfigError if it cannot be run. Cancellation ends it by SIGTERM, or SIGKILL `GRACE_S` later.
         """
         environment = {**os.environb, **{name.encode(): value for name, value in variables.items()}}
+        known = len(self._received)
+        self._starting += 1
         try:
             process = await trio.lowlevel.open_process(
                 command,
@@ -67,7 +71,12 @@ class Children:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ConfigError(f"cannot run {printable(command[0])}: {reason}") from error
+        finally:
+            self._starting -= 1
+            self._ended.unpark_all()
         self._running.add(process)
+        for number in self._received[known:]:  # it may run for some time before this task knows it
+            _pass_on(number, process)
         try:
             code = await process.wait()
         except trio.Cancelled:
@@ -82,6 +91,11 @@ class Children:
             self._running.discard(process)
             self._ended.unpark_all()
         return code if code >= 0 else 128 - code
+
+
+def _pass_on(number: int, process: trio.Process) -> None:
+    if not (number == signal.SIGINT and _has_the_terminal()):
+        process.send_signal(number)
 
 
 def _has_the_terminal() -> bool:
