@@ -19,6 +19,7 @@ from raftkv_trio.etcd.answers import (
     succeeded,
     txn_response,
 )
+from raftkv_trio.etcd.capability import check_level, check_whole
 from raftkv_trio.etcd.errors import Fault
 from raftkv_trio.etcd.headers import header_of
 from raftkv_trio.etcd.operations import delete_of, get_of, is_serializable, put_of, txn_of, wants_previous
@@ -118,7 +119,7 @@ class KvHandlers:
         self, request: rpc_pb2.CompactionRequest, metadata: Metadata
     ) -> rpc_pb2.CompactionResponse:
         """Forget what no read at this revision, or a later one, can see."""
-        self._check_capable()
+        check_level(self._node, HISTORY)
         if request.revision < 0:
             raise Fault.COMPACTED.error()
         result = await compact(self._replicated, request.revision)
@@ -129,13 +130,8 @@ class KvHandlers:
     async def _wait_readable(self, *, is_serializable: bool) -> None:
         if not is_serializable:
             await self._replicated.wait_readable()
-        elif self._node.is_restoring:
-            raise Fault.UNHEALTHY.error()
-
-    def _check_capable(self) -> None:
-        """Raise RpcError while a member does not know the commands of this API."""
-        if self._node.feature_level < HISTORY:
-            raise Fault.NOT_CAPABLE.error()
+        else:
+            check_whole(self._node)
 
     async def _run(self, request: _Write, txn: Txn, metadata: Metadata) -> TxnResult:
         """Put the txn of a request into the log, and return the result; raises RpcError if it was not run."""
@@ -143,7 +139,7 @@ class KvHandlers:
 
     async def _apply(self, request: _Write, txn: Txn, metadata: Metadata) -> object:
         """Put the txn of a request into the log, and return its result."""
-        self._check_capable()
+        check_level(self._node, HISTORY)
         request_id = request_id_in(metadata)
         if request_id is None:
             command = encode_command(txn)

@@ -10,6 +10,7 @@ from raftkv_trio.access.keep_alives import KeepAlive
 from raftkv_trio.access.leases import Lessor
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.etcd.answers import raise_failed
+from raftkv_trio.etcd.capability import check_level
 from raftkv_trio.etcd.errors import Fault
 from raftkv_trio.etcd.headers import header_of
 from raftkv_trio.grpc import Code, RpcError, Send
@@ -47,7 +48,7 @@ class LeaseHandlers:
         self, request: rpc_pb2.LeaseGrantRequest, metadata: Metadata
     ) -> rpc_pb2.LeaseGrantResponse:
         """Grant a lease, with an id of the client's or of our own."""
-        self._check_capable()
+        check_level(self._node, LEASES)
         if request.TTL > MAX_TTL_S:
             raise Fault.LEASE_TTL_TOO_LARGE.error()
         if request.ID < 0:
@@ -62,7 +63,7 @@ class LeaseHandlers:
         self, request: rpc_pb2.LeaseRevokeRequest, metadata: Metadata
     ) -> rpc_pb2.LeaseRevokeResponse:
         """End a lease, and delete its keys."""
-        self._check_capable()
+        check_level(self._node, LEASES)
         if request.ID <= 0:
             raise Fault.LEASE_NOT_FOUND.error()
         result = await self._lessor.revoke(request.ID)
@@ -102,7 +103,7 @@ class LeaseHandlers:
 
         Cancellation gives renewals up; they may or may not be applied.
         """
-        self._check_capable()
+        check_level(self._node, LEASES)
         # A client renews all its leases over one stream, so its renewals must not wait for each other.
         under_way, renewals = trio.open_memory_channel[_Renewal](MAX_KEEP_ALIVES)
         failures: list[RaftKVError] = []
@@ -145,8 +146,3 @@ class LeaseHandlers:
 
     def _header(self) -> rpc_pb2.ResponseHeader:
         return header_of(self._replicated, self._store.revision)
-
-    def _check_capable(self) -> None:
-        """Raise RpcError while a member does not know leases."""
-        if self._node.feature_level < LEASES:
-            raise Fault.NOT_CAPABLE.error()

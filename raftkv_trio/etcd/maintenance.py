@@ -8,6 +8,7 @@ import trio
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import TransferFailed
+from raftkv_trio.etcd.capability import check_whole
 from raftkv_trio.etcd.errors import Fault
 from raftkv_trio.etcd.headers import header_of
 from raftkv_trio.grpc import Code, RpcError, Send
@@ -75,7 +76,7 @@ class MaintenanceHandlers:
 
     async def hash(self, request: rpc_pb2.HashRequest, metadata: Metadata) -> rpc_pb2.HashResponse:
         """A hash of all that the store holds, equal on all members that have applied as much."""
-        self._check_store()
+        check_whole(self._node)
         return rpc_pb2.HashResponse(
             header=header_of(self._replicated, self._store.revision), hash=self._store.hash_at(None)
         )
@@ -90,18 +91,13 @@ class MaintenanceHandlers:
         )
 
     async def _hash_at(self, revision: int | None) -> int:
-        self._check_store()
+        check_whole(self._node)
         for value in self._store.hash_steps(revision, HASH_CHANGES):
             if value is not None:
                 return value
             await trio.lowlevel.checkpoint()  # the node's other tasks must not wait for all of it
-            self._check_store()
+            check_whole(self._node)
         raise AssertionError("a hash has an end")
-
-    def _check_store(self) -> None:
-        """Raise RpcError while a snapshot is being restored, so that the store has only a part of it."""
-        if self._node.is_restoring:
-            raise Fault.UNHEALTHY.error()
 
     async def move_leader(
         self, request: rpc_pb2.MoveLeaderRequest, metadata: Metadata

@@ -6,6 +6,7 @@ from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.candidates import Candidate, Candidates
 from raftkv_trio.access.leases import Lessor
 from raftkv_trio.etcd.answers import raise_failed
+from raftkv_trio.etcd.capability import check_level
 from raftkv_trio.etcd.errors import Fault
 from raftkv_trio.grpc import Code, RpcError
 from raftkv_trio.kv import LeaseGranted
@@ -25,8 +26,7 @@ class Sessions:
 
     async def lease(self, lease_id: int) -> int:
         """The lease of a request; 0 stands for a new one. Raises as `LeaseHandlers.lease_grant`."""
-        if self._replicated.node.feature_level < LEASES:
-            raise Fault.NOT_CAPABLE.error()
+        check_level(self._replicated.node, LEASES)
         if lease_id < 0:
             raise unknown(Fault.LEASE_NOT_FOUND.error().text)
         if lease_id:

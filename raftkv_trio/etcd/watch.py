@@ -26,6 +26,7 @@ from raftkv_trio.access.watching import (
 from raftkv_trio.config import WatchConfig
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.etcd.answers import key_value
+from raftkv_trio.etcd.capability import check_level
 from raftkv_trio.etcd.errors import Fault
 from raftkv_trio.etcd.headers import header_of
 from raftkv_trio.etcd.kv import MAX_REQUEST_BYTES
@@ -87,8 +88,7 @@ class WatchHandlers:
         node = self._replicated.node
         if needs_leader and not node.has_leader:
             raise Fault.NO_LEADER.error()
-        if node.feature_level < HISTORY:
-            raise Fault.NOT_CAPABLE.error()
+        check_level(node, HISTORY)
         hub = self._replicated.watches
         stream = hub.open_stream(encode_event, needs_leader=needs_leader)
         try:

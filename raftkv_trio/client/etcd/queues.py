@@ -54,17 +54,9 @@ async def stand_in(calls: Calls, prefix: bytes, lease: Lease, value: bytes) -> P
 async def wait_first(calls: Calls, prefix: bytes, place: Place) -> None:
     """Return when there is nobody before this place. Raises LeaseLost if the place is gone."""
     while True:
-        before = await calls.make(
-            RANGE,
-            rpc_pb2.RangeRequest(
-                key=prefix,
-                range_end=prefix_end(prefix),
-                sort_target=rpc_pb2.RangeRequest.CREATE,
-                sort_order=rpc_pb2.RangeRequest.DESCEND,
-                limit=1,
-                max_create_revision=place.revision - 1,
-            ),
-        )
+        request = _first_by_creation(prefix, rpc_pb2.RangeRequest.DESCEND)
+        request.max_create_revision = place.revision - 1
+        before = await calls.make(RANGE, request)
         if not before.kvs:
             break
         await _wait_deleted(calls, before.kvs[0].key, before.header.revision + 1)
@@ -86,14 +78,16 @@ async def _wait_deleted(calls: Calls, key: bytes, revision: int) -> None:
 
 async def first_of(calls: Calls, prefix: bytes) -> tuple[KeyValue | None, int]:
     """The key whose turn it is, and the store's revision."""
-    answer = await calls.make(
-        RANGE,
-        rpc_pb2.RangeRequest(
-            key=prefix,
-            range_end=prefix_end(prefix),
-            sort_target=rpc_pb2.RangeRequest.CREATE,
-            sort_order=rpc_pb2.RangeRequest.ASCEND,
-            limit=1,
-        ),
-    )
+    answer = await calls.make(RANGE, _first_by_creation(prefix, rpc_pb2.RangeRequest.ASCEND))
     return (key_value_of(answer.kvs[0]) if answer.kvs else None), answer.header.revision
+
+
+def _first_by_creation(prefix: bytes, order: rpc_pb2.RangeRequest.SortOrder) -> rpc_pb2.RangeRequest:
+    """The range of the one key under a prefix that is the first in the order in which they were created."""
+    return rpc_pb2.RangeRequest(
+        key=prefix,
+        range_end=prefix_end(prefix),
+        sort_target=rpc_pb2.RangeRequest.CREATE,
+        sort_order=order,
+        limit=1,
+    )
