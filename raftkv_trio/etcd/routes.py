@@ -39,6 +39,7 @@ ROUTES: dict[str, str] = {
     "maintenance/transfer-leadership": _MAINTENANCE + "MoveLeader",
     "auth/enable": _AUTH + "AuthEnable",
     "auth/disable": _AUTH + "AuthDisable",
+    "auth/status": _AUTH + "AuthStatus",
     "auth/authenticate": _AUTH + "Authenticate",
     "auth/user/add": _AUTH + "UserAdd",
     "auth/user/get": _AUTH + "UserGet",

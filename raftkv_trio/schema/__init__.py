@@ -1,6 +1,7 @@
-"""The messages of etcd's API, version 3.4: `.proto` files of our own, and the modules generated from them.
+"""The messages of etcd's API: `.proto` files of our own, and the modules generated from them.
 
-The names, numbers and types are etcd's, since clients depend on them. All else is ours.
+The names, numbers and types are those of etcd 3.4, since clients depend on them, and AuthStatus is of etcd
+3.5. All else is ours.
 
 - `kv.proto`, `auth.proto`: what is stored.
 - `rpc.proto`: the services KV, Watch, Lease, Cluster, Maintenance and Auth.

@@ -32,6 +32,8 @@ THEIRS = {
     v3election_pb2: "etcdserver/api/v3election/v3electionpb/v3election.pb.go",
     v3lock_pb2: "etcdserver/api/v3lock/v3lockpb/v3lock.pb.go",
 }
+#: What is etcd 3.5's. The sources beside which the rest is compared are of 3.4.
+OF_3_5 = ("AuthStatus",)
 
 
 def generator() -> ModuleType:
@@ -122,13 +124,17 @@ def service_facts(service: ServiceDescriptorProto, scope: str) -> Iterator[tuple
         yield "method", path, method.input_type, method.output_type, *streams
 
 
+def is_of_3_5(fact: tuple[object, ...]) -> bool:
+    return any(name in str(fact[1]) for name in OF_3_5)
+
+
 @pytest.mark.parametrize("module", THEIRS, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_nothing_differs_from_etcd(module: ModuleType) -> None:
     """No message, field, number, type, enum, service or method."""
     ours = FileDescriptorProto()
     module.DESCRIPTOR.CopyToProto(ours)
     expected, found = set(facts(their_file(THEIRS[module]))), set(facts(ours))
-    assert found - expected == set()
+    assert {fact for fact in found - expected if not is_of_3_5(fact)} == set()
     assert expected - found == set()
 
 
