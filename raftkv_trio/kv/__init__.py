@@ -44,6 +44,28 @@ Two stores with the same state have the same hash, and a snapshot restores a sta
 True
 """
 
+from raftkv_trio.kv.auth.auth import ALL_KEYS, Auth, Role, User
+from raftkv_trio.kv.auth.commands import (
+    MAX_NAME_BYTES,
+    MAX_PASSWORD_BYTES,
+    ROOT,
+    Access,
+    Actor,
+    AddRole,
+    AddUser,
+    AuthCommand,
+    ChangePassword,
+    DeleteRole,
+    DeleteUser,
+    DisableAuth,
+    EnableAuth,
+    GrantPermission,
+    GrantRole,
+    KeyRange,
+    Permission,
+    RevokePermission,
+    RevokeRole,
+)
 from raftkv_trio.kv.checks import MAX_NESTING, MAX_OPERATIONS, MAX_PARTS, Fault, InvalidTxn, check_txn
 from raftkv_trio.kv.codec import MAX_REQUEST_ID_BYTES, decode_command, encode_command, encode_txn
 from raftkv_trio.kv.lease_commands import (
@@ -61,6 +83,8 @@ from raftkv_trio.kv.lease_commands import (
 from raftkv_trio.kv.leases import LEASE_BYTES, Lease, Leases
 from raftkv_trio.kv.record import KeyValue
 from raftkv_trio.kv.results import (
+    AuthChanged,
+    AuthFailed,
     CommandFailed,
     CompactedRevision,
     CompactResult,
@@ -88,7 +112,7 @@ from raftkv_trio.kv.results import (
     ResultForgotten,
     TxnResult,
 )
-from raftkv_trio.kv.store import HISTORY_LEVEL, LEASES_LEVEL, Observer, Store
+from raftkv_trio.kv.store import AUTH_LEVEL, HISTORY_LEVEL, LEASES_LEVEL, Observer, Store
 from raftkv_trio.kv.txn import (
     TO_THE_LAST,
     Compact,
@@ -105,16 +129,30 @@ from raftkv_trio.kv.txn import (
 )
 
 __all__ = [
+    "ALL_KEYS",
+    "AUTH_LEVEL",
     "HISTORY_LEVEL",
     "LEASES_LEVEL",
     "LEASE_BYTES",
     "MAX_LEASES",
+    "MAX_NAME_BYTES",
     "MAX_NESTING",
     "MAX_OPERATIONS",
     "MAX_PARTS",
+    "MAX_PASSWORD_BYTES",
     "MAX_REQUEST_ID_BYTES",
     "MAX_TTL_S",
+    "ROOT",
     "TO_THE_LAST",
+    "Access",
+    "Actor",
+    "AddRole",
+    "AddUser",
+    "Auth",
+    "AuthChanged",
+    "AuthCommand",
+    "AuthFailed",
+    "ChangePassword",
     "CheckpointLeases",
     "CheckpointedLease",
     "CommandFailed",
@@ -124,6 +162,10 @@ __all__ = [
     "Compare",
     "Delete",
     "DeleteResult",
+    "DeleteRole",
+    "DeleteUser",
+    "DisableAuth",
+    "EnableAuth",
     "ExpireLeases",
     "Failed",
     "Failure",
@@ -132,8 +174,11 @@ __all__ = [
     "Get",
     "GetResult",
     "GrantLease",
+    "GrantPermission",
+    "GrantRole",
     "InvalidTxn",
     "KeyNotFound",
+    "KeyRange",
     "KeyValue",
     "Lease",
     "LeaseCommand",
@@ -150,6 +195,7 @@ __all__ = [
     "Operation",
     "OperationResult",
     "OverQuota",
+    "Permission",
     "Put",
     "PutResult",
     "QuotaExceeded",
@@ -161,10 +207,14 @@ __all__ = [
     "Result",
     "ResultForgotten",
     "RevokeLease",
+    "RevokePermission",
+    "RevokeRole",
+    "Role",
     "Store",
     "Target",
     "Txn",
     "TxnResult",
+    "User",
     "check_txn",
     "decode_command",
     "encode_command",

@@ -15,6 +15,11 @@ MAX_NESTING = 16
 #: The most compares and operations of a txn together, those of all its inner txns included. etcd has no such
 #: limit apart from that of a request's bytes; ours bounds how long a command is decoded.
 MAX_PARTS = 8192
+#: How many keys the ranges of a txn may reach, all together; and a lease has as many as may be deleted. A txn
+#: is applied in one piece, on every node, and meanwhile nobody sends heartbeats: so it must take less than an
+#: election timeout. To look at a key takes up to 5 µs, to delete it four times as long.
+MAX_REACH = 200_000
+DELETE_REACH = 4
 
 _START = itemgetter(0)
 

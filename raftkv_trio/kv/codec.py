@@ -1,6 +1,7 @@
 """Commands as bytes: the CBOR form of a txn or a compaction. Logs hold it, so numbers and order never change.
 
-Commands of version 4 are about leases: see `lease_codec.py`.
+Commands of version 4 are about leases: see `lease_codec.py`. Those of version 5 are about users and roles, or
+name on whose behalf one of an older version is run: see `auth/codec.py`.
 
     [1, [[key, target, relation, operand] ...], [operation ...], [operation ...]]
     [2, the same three lists, quota in bytes]
@@ -22,6 +23,7 @@ program can always tell a command of a newer version, which it must neither run 
 are no command, which every version refuses.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 from hashlib import blake2b
 from operator import itemgetter
@@ -31,6 +33,8 @@ import cbor2
 
 from raftkv_trio import strict_cbor
 from raftkv_trio.errors import DecodeError, UpgradeNeeded
+from raftkv_trio.kv.auth.codec import decode_envelope, encode_envelope, is_version_5
+from raftkv_trio.kv.auth.commands import Actor, AuthCommand, KeyRange
 from raftkv_trio.kv.checks import (
     MAX_NESTING,
     MAX_OPERATIONS,
@@ -44,7 +48,7 @@ from raftkv_trio.kv.lease_codec import decode_lease_command, encode_lease_comman
 from raftkv_trio.kv.lease_commands import LeaseCommand
 from raftkv_trio.kv.txn import Compact, Compare, Delete, Get, Operation, Put, Relation, Target, Txn
 
-VERSION = 4
+VERSION = 5
 MAX_REQUEST_ID_BYTES = 255
 FINGERPRINT_BYTES = 16
 _MAX_VERSION = 23  # that fits into one byte of CBOR
@@ -93,10 +97,17 @@ class Request(NamedTuple):
     fingerprint: bytes
     remembers_previous: bool
 
+    def of_user(self, name: str) -> "Request":
+        """The mark of the same command on behalf of a user, whose answer nobody else gets."""
+        named = self.fingerprint + name.encode()
+        return self._replace(fingerprint=blake2b(named, digest_size=FINGERPRINT_BYTES).digest())
+
 
 def encode_command(
-    command: Txn | Compact | LeaseCommand,
+    command: Txn | Compact | LeaseCommand | AuthCommand,
+    actor: Actor | None = None,
     *,
+    reads: Iterable[KeyRange] = (),
     request_id: bytes | None = None,
     fingerprint: bytes | None = None,
     remembers_previous: bool = True,
@@ -104,7 +115,11 @@ def encode_command(
     """The bytes of a command, in the oldest version that can say all.
 
     Args:
-        command: a txn; or a compaction or a command about leases, which have no request id.
+        command: a txn; or a compaction or a command about leases, users or roles, which have no request id.
+        actor: on whose behalf it is run. None: nobody's, which no store runs while authentication is enabled,
+            unless the command is one that only the leader itself proposes.
+        reads: what an actor has to be allowed to read beside what a txn reads: the ranges of puts and deletes
+            of which the answer shows what they replaced.
         request_id: of 1 to 255 bytes. The command is run once, however often it comes under this id while
             the store remembers it.
         fingerprint: of 16 bytes, to tell this command from another one under the same id. None: a digest of
@@ -115,6 +130,18 @@ def encode_command(
     """
     if request_id is not None and (not isinstance(command, Txn) or not request_id):
         raise InvalidTxn("only a txn has a request id, and an id is not empty")
+    if not isinstance(command, Txn | Compact | LeaseCommand):
+        return encode_envelope(actor, command)
+    body = _encode_body(command, request_id, fingerprint, remembers_previous)
+    return body if actor is None else encode_envelope(actor, body, reads)
+
+
+def _encode_body(
+    command: Txn | Compact | LeaseCommand,
+    request_id: bytes | None,
+    fingerprint: bytes | None,
+    remembers_previous: bool,
+) -> bytes:
     if isinstance(command, Compact):
         return cbor2.dumps([3, None, [int(_Body.COMPACT), command.revision]])
     if not isinstance(command, Txn):
@@ -142,13 +169,16 @@ def encode_command(
 encode_txn = encode_command
 
 
-def decode_command(command: bytes) -> Txn | Compact | LeaseCommand:
-    """Decode what `encode_command` encoded, apart from a request id.
+def decode_command(command: bytes) -> Txn | Compact | LeaseCommand | AuthCommand:
+    """Decode what `encode_command` encoded, apart from a request id, actor and reads.
 
     Raises UpgradeNeeded for a command of a newer version, and InvalidTxn for any other bytes.
     """
     # Before anything else: a newer version may nest deeper, or have other fields.
     check_version(command)
+    if is_version_5(command):
+        body = decode_envelope(command).body
+        return decode_command(body) if isinstance(body, bytes) else body
     if is_version_4(command):
         return decode_lease_command(command)
     return decode_request(command)[0] if is_version_3(command) else decode_old(command)

@@ -1,17 +1,20 @@
-"""A state of feature levels 2 and 3 as chunks: its records, past ones too, their order, requests and leases.
+"""A state of feature levels 2 to 4 as chunks: records, past ones too, their order, requests, leases, users.
 
-Chunks are CBOR, of version 3, or of version 2, which has no leases. Their boundaries are part of the form:
+Chunks are CBOR, of version 4; or of version 3, which has no users and roles; or of version 2, which has no
+leases either. Their boundaries are part of the form:
 
-    [3, revision, compacted revision, number of records, of orders, of requests, of requests ever, of leases,
-        of grants and renewals ever]
+    [4, revision, compacted revision, number of records, of orders, of requests, of requests ever, of leases,
+        of grants and renewals ever, whether auth is enabled, auth revision, number of roles, of permissions,
+        of users, of roles that users have]
     [[id, ttl in seconds, granted revision, renewal, remaining seconds or 0] ...]    in the order of grants
+    four parts of users and roles (`auth/snapshot.py`)
     [[key, value, create revision, mod revision, version, lease] | [key, revision] ...]    a tombstone has two
     [[revision, start, length, start, length ...] ...]    runs, of revisions not in the order of their keys
     [[id, fingerprint, revision, result] ...]    oldest first; the result is null if it was too large
     [state hash]
 
 Records are in order of keys, and those of a key from the oldest to its last one, the present one if it is no
-tombstone. An item of the same key as the one before it has null for it. Each of the four middle parts is any
+tombstone. An item of the same key as the one before it has null for it. Each of the middle parts is any
 number of chunks.
 """
 
@@ -23,6 +26,8 @@ import cbor2
 from sortedcontainers import SortedDict
 
 from raftkv_trio.errors import CorruptLog
+from raftkv_trio.kv.auth.auth import Auth
+from raftkv_trio.kv.auth.snapshot import AuthView, read_auth
 from raftkv_trio.kv.history import (
     EMPTY_REVISION,
     NEVER_COMPACTED,
@@ -58,8 +63,12 @@ from raftkv_trio.kv.snapshot import (
 if TYPE_CHECKING:
     from raftkv_trio.kv.keyspace import Keyspace
 
-#: Of a state without leases, and of one with them.
-VERSION_2, VERSION_3 = 2, 3
+#: Of a state without leases, of one with them, and of one with users and roles too.
+VERSION_2, VERSION_3, VERSION_4 = 2, 3, 4
+#: What a field that is not bytes counts: a text has more, but few of them are long.
+_OTHER_BYTES = 9
+#: How many numbers of parts there are in the first chunk.
+_COUNTS = {VERSION_2: 4, VERSION_3: 6, VERSION_4: 12}
 
 
 class HistoryView:
@@ -145,7 +154,11 @@ class HistoryView:
 
 
 def write_history_snapshot(
-    view: HistoryView, requests: list[tuple[bytes, Remembered]], requests_ever: int, state_hash: str
+    view: HistoryView,
+    requests: list[tuple[bytes, Remembered]],
+    requests_ever: int,
+    auth: AuthView | None,
+    state_hash: str,
 ) -> Iterator[bytes]:
     """Chunks of a view, each made when it is asked for."""
     counts = [view.count, view.order_count, len(requests), requests_ever]
@@ -153,9 +166,12 @@ def write_history_snapshot(
     if view.leases is None:
         yield cbor2.dumps([VERSION_2, *header])
     else:
-        yield cbor2.dumps([VERSION_3, *header, len(view.leases), view.leases_ever])
+        header += [len(view.leases), view.leases_ever]
+        yield cbor2.dumps([VERSION_3, *header] if auth is None else [VERSION_4, *header, *auth.header])
         leases, view.leases = view.leases, {}
         yield from _chunks(fields_of_lease(*lease) for lease in leases.items())
+        for part in () if auth is None else auth.parts():
+            yield from _chunks(part)
     previous = None
     while records := view.take(CHUNK_BYTES):
         items = []
@@ -178,7 +194,7 @@ def _chunks(items: Iterator[list[Any]]) -> Iterator[bytes]:
     size = 0
     for item in items:
         chunk.append(item)
-        size += sum(len(field) if type(field) is bytes else 9 for field in item)
+        size += sum(len(field) if type(field) is bytes else _OTHER_BYTES for field in item)
         if size >= CHUNK_BYTES:
             yield cbor2.dumps(chunk)
             chunk, size = [], 0
@@ -187,7 +203,7 @@ def _chunks(items: Iterator[list[Any]]) -> Iterator[bytes]:
 
 
 class HistoryReader:
-    """Reads a snapshot of version 2 or 3, part by part: its leases, its records, its orders, its requests.
+    """Reads a snapshot of version 2 to 4, part by part: leases, users, records, orders, requests.
 
     Attributes:
         revision, compacted_revision: of the state.
@@ -198,14 +214,15 @@ class HistoryReader:
 
     def __init__(self, header: list[Any], chunks: ChunkReader) -> None:
         match header[1:]:
-            case [revision, compacted, *counts] if len(counts) == (4 if header[0] == VERSION_2 else 6):
+            case [revision, compacted, *counts] if len(counts) == _COUNTS[header[0]]:
                 self.revision = natural(revision)
                 never = type(compacted) is int and compacted == NEVER_COMPACTED
                 self.compacted_revision = NEVER_COMPACTED if never else natural(compacted)
                 self._count, self._order_count, self._request_count, self._requests_ever = map(
                     natural, counts[:4]
                 )
-                self._lease_counts = tuple(map(natural, counts[4:]))
+                self._lease_counts = tuple(map(natural, counts[4:6]))
+                self._auth_header = counts[6:]
             case _:
                 raise CorruptLog(NO_BEGIN)
         if self.compacted_revision > self.revision or self._request_count > self._requests_ever:
@@ -219,6 +236,10 @@ class HistoryReader:
             return None
         count, ever = self._lease_counts
         return Leases.of(self._chunks.items(count), ever, self.revision)
+
+    def auth(self) -> Auth | None:
+        """The users and roles; None if the snapshot is of a version before 4."""
+        return read_auth(self._auth_header, self._chunks) if self._auth_header else None
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and records; records of one key follow each other, and have the same object for it."""

@@ -14,6 +14,7 @@ from weakref import ref
 
 from sortedcontainers import SortedDict
 
+from raftkv_trio.kv.auth.auth import Auth
 from raftkv_trio.kv.history import EMPTY_REVISION, History
 from raftkv_trio.kv.history_snapshot import HistoryBuilder, HistoryReader
 from raftkv_trio.kv.leases import Leases
@@ -40,6 +41,7 @@ _DIGEST_MASK = 2 ** (8 * DIGEST_BYTES) - 1
 _STATE = Struct(">Q16s")
 _STATE_2 = Struct(">BQq16sQ16s")
 _STATE_3 = Struct(">BQq16sQ16sQ16s")
+_STATE_4 = Struct(">BQq16sQ16sQ16s?Q16s")
 _AT_REVISION = Struct(">Qq16s")
 
 
@@ -295,9 +297,13 @@ class Keyspace:
         self.digest_sum = reader.digest_sum & _DIGEST_MASK
         self.size_bytes = reader.size_bytes
 
-    def restore(self, reader: HistoryReader) -> None:
-        """Fill an empty keyspace with what a snapshot has, which brings it to the level of the snapshot."""
+    def restore(self, reader: HistoryReader) -> Auth | None:
+        """Fill an empty keyspace with what a snapshot has, which brings it to the level of the snapshot.
+
+        Returns its users and roles, which are read with it.
+        """
         self.leases = reader.leases()
+        auth = reader.auth()
         builder = HistoryBuilder(reader)
         self.revision = reader.revision
         records = builder.present_records()
@@ -306,6 +312,7 @@ class Keyspace:
         self.history = builder.history
         self.digest_sum = reader.digest_sum & _DIGEST_MASK
         self.size_bytes = builder.size_bytes
+        return auth
 
     def _attaching(
         self, leases: Leases, records: Iterable[tuple[bytes, bytes]]
@@ -318,11 +325,13 @@ class Keyspace:
 
     # ------------------------------------------------------------ hashes
 
-    def state_hash(self, requests: RequestWindow) -> str:
-        """32 hexadecimal digits, equal if all of the state is, requests and leases included."""
+    def state_hash(self, requests: RequestWindow, auth: Auth | None) -> str:
+        """32 hexadecimal digits, equal if all of the state is: requests, leases, users and roles too."""
         if self.history is None:
             return old_state_hash(self.revision, self.digest_sum)
-        return state_hash(self.revision, self.compacted_revision, self.digest_sum, requests, self.leases)
+        return state_hash(
+            self.revision, self.compacted_revision, self.digest_sum, requests, self.leases, auth
+        )
 
     def hash_steps(self, revision: int, most: int) -> Iterator[int | None]:
         """A hash of 32 bits of what is left of the history up to a revision that can be read.
@@ -360,15 +369,25 @@ def old_state_hash(revision: int, digest_sum: int) -> str:
 
 
 def state_hash(
-    revision: int, compacted_revision: int, digest_sum: int, requests: RequestWindow, leases: Leases | None
+    revision: int,
+    compacted_revision: int,
+    digest_sum: int,
+    requests: RequestWindow,
+    leases: Leases | None,
+    auth: Auth | None,
 ) -> str:
-    """The state hash of feature level 3, or of level 2, where there are no leases."""
+    """The state hash of feature level 4; of level 3, without users and roles; or 2, without leases too."""
     state = revision, compacted_revision, _digest_bytes(digest_sum)
     window = requests.ever, _digest_bytes(requests.digest_sum)
     if leases is None:
         packed = _STATE_2.pack(2, *state, *window)
     else:
-        packed = _STATE_3.pack(3, *state, *window, leases.ever, _digest_bytes(leases.digest_sum))
+        granted = leases.ever, _digest_bytes(leases.digest_sum)
+        if auth is None:
+            packed = _STATE_3.pack(3, *state, *window, *granted)
+        else:
+            users = auth.is_enabled, auth.revision, _digest_bytes(auth.digest_sum)
+            packed = _STATE_4.pack(4, *state, *window, *granted, *users)
     return blake2b(packed, digest_size=DIGEST_BYTES).hexdigest()
 
 

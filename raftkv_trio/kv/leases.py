@@ -10,7 +10,7 @@ A lease is kept as one piece of bytes, for the reason that `record.py` gives:
 This form is not written anywhere, and may change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from struct import Struct
 from typing import Any, NamedTuple
@@ -77,10 +77,14 @@ class Leases:
 
     def keys_of(self, lease_id: int) -> list[bytes]:
         """The keys that are attached to a lease, in order."""
+        return sorted(self.attached(lease_id))
+
+    def attached(self, lease_id: int) -> Collection[bytes]:
+        """The same keys, in no order, to be read until the next change."""
         keys = self._keys.get(lease_id)
         if keys is None:
-            return []
-        return [keys] if isinstance(keys, bytes) else sorted(keys)
+            return ()
+        return (keys,) if isinstance(keys, bytes) else keys
 
     def key_count(self, lease_id: int) -> int:
         """How many keys are attached to a lease."""

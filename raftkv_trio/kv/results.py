@@ -16,6 +16,21 @@ class Failure(Enum):
     KEY_NOT_FOUND = "key_not_found"
     LEASE_EXISTS = "lease_exists"
     TOO_MANY_KEYS = "too_many_keys"
+    USER_EMPTY = "user_empty"
+    AUTH_OLD_REVISION = "auth_old_revision"
+    PERMISSION_DENIED = "permission_denied"
+    AUTH_NOT_ENABLED = "auth_not_enabled"
+    USER_EXISTS = "user_exists"
+    USER_NOT_FOUND = "user_not_found"
+    NO_PASSWORD_USER = "no_password_user"
+    ROLE_EXISTS = "role_exists"
+    ROLE_NOT_FOUND = "role_not_found"
+    ROLE_EMPTY = "role_empty"
+    ROLE_NOT_GRANTED = "role_not_granted"
+    PERMISSION_NOT_GRANTED = "permission_not_granted"
+    ROOT_USER_NOT_FOUND = "root_user_not_found"
+    ROOT_ROLE_NOT_GRANTED = "root_role_not_granted"
+    INVALID_AUTH_MANAGEMENT = "invalid_auth_management"
 
 
 class CommandFailed(RaftKVError):
@@ -87,6 +102,34 @@ class KeyNotFound(CommandFailed):
 
     def __init__(self) -> None:
         super().__init__("a put keeps the value or the lease of a key, and the key does not exist")
+
+
+class AuthFailed(CommandFailed):
+    """Who asks may not do that, or a command about users and roles does not fit those that there are."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(_AUTH_FAILURES[failure])
+        self.failure = failure
+
+
+_AUTH_FAILURES = {
+    Failure.USER_EMPTY: "no user is named, and authentication is enabled; or the name of a user is empty",
+    Failure.AUTH_OLD_REVISION: "the user was deleted or changed after proving who it is; authenticate again",
+    Failure.PERMISSION_DENIED: "the user has no permission for that",
+    Failure.AUTH_NOT_ENABLED: "authentication is not enabled",
+    Failure.USER_EXISTS: "there is a user of this name already",
+    Failure.USER_NOT_FOUND: "there is no user of this name",
+    Failure.NO_PASSWORD_USER: "the user was added without a password, and cannot have one",
+    Failure.ROLE_EXISTS: "there is a role of this name already",
+    Failure.ROLE_NOT_FOUND: "there is no role of this name",
+    Failure.ROLE_EMPTY: "the name of a role is empty",
+    Failure.ROLE_NOT_GRANTED: "the user does not have this role",
+    Failure.PERMISSION_NOT_GRANTED: "the role has no permission for exactly this range",
+    Failure.ROOT_USER_NOT_FOUND: "authentication needs the user root; add it first",
+    Failure.ROOT_ROLE_NOT_GRANTED: "authentication needs the user root to have the role root; grant it first",
+    Failure.INVALID_AUTH_MANAGEMENT: "the user root, its role root and that role stay as long as"
+    " authentication is enabled; and a permission needs a key, and a range end behind it",
+}
 
 
 class QuotaExceeded(RaftKVError):
@@ -250,6 +293,18 @@ class LeasesCheckpointed(NamedTuple):
     revision: int
 
 
+class AuthChanged(NamedTuple):
+    """The result of a command about users, roles and permissions.
+
+    Attributes:
+        auth_revision: `Auth.revision` after it.
+        revision: the store's, which such a command does not change.
+    """
+
+    auth_revision: int
+    revision: int
+
+
 class Failed(NamedTuple):
     """The result of a command that is valid, but not in the state of the store. Nothing was changed."""
 
@@ -310,5 +365,13 @@ class ResultForgotten(NamedTuple):
 
 LeaseResult = LeaseGranted | LeaseRevoked | LeasesRenewed | LeasesExpired | LeasesCheckpointed
 Result = (
-    TxnResult | CompactResult | LeaseResult | Failed | Rejected | OverQuota | RequestReused | ResultForgotten
+    TxnResult
+    | CompactResult
+    | LeaseResult
+    | AuthChanged
+    | Failed
+    | Rejected
+    | OverQuota
+    | RequestReused
+    | ResultForgotten
 )

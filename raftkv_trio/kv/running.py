@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from raftkv_trio.kv.checks import DELETE_REACH, MAX_REACH
 from raftkv_trio.kv.compares import holds
 from raftkv_trio.kv.keyspace import Keyspace
 from raftkv_trio.kv.record import lease_of, size_of, unpack
@@ -14,12 +15,6 @@ from raftkv_trio.kv.results import (
     TxnResult,
 )
 from raftkv_trio.kv.txn import Compare, Delete, Get, Operation, Put, Txn
-
-#: How many keys the ranges of a txn may reach, all together; and a lease has as many as may be deleted. A txn
-#: is applied in one piece, on every node, and meanwhile nobody sends heartbeats: so it must take less than an
-#: election timeout. To look at a key takes up to 5 µs, to delete it four times as long.
-MAX_REACH = 200_000
-DELETE_REACH = 4
 
 
 def run_txn(space: Keyspace, txn: Txn) -> TxnResult:

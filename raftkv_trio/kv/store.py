@@ -22,6 +22,11 @@ from typing import Protocol
 from weakref import ref
 
 from raftkv_trio.errors import CorruptLog, UpgradeNeeded
+from raftkv_trio.kv.auth.auth import Auth
+from raftkv_trio.kv.auth.changes import run_auth_command
+from raftkv_trio.kv.auth.codec import Envelope, decode_envelope, is_version_5
+from raftkv_trio.kv.auth.commands import Access, AuthCommand
+from raftkv_trio.kv.auth.snapshot import AuthView
 from raftkv_trio.kv.checks import InvalidTxn
 from raftkv_trio.kv.codec import check_version, decode_old, decode_request, is_version_3
 from raftkv_trio.kv.history import EMPTY_REVISION, NEVER_COMPACTED, History
@@ -32,12 +37,19 @@ from raftkv_trio.kv.history_snapshot import (
 )
 from raftkv_trio.kv.keyspace import Keyspace, old_state_hash, state_hash
 from raftkv_trio.kv.lease_codec import decode_lease_command, is_version_4
-from raftkv_trio.kv.lease_commands import LeaseCommand
+from raftkv_trio.kv.lease_commands import (
+    CheckpointLeases,
+    ExpireLeases,
+    LeaseCommand,
+    RenewLeases,
+    RevokeLease,
+)
 from raftkv_trio.kv.leases import Leases
 from raftkv_trio.kv.leasing import run_lease_command
 from raftkv_trio.kv.record import KeyValue
 from raftkv_trio.kv.request_window import RequestWindow
 from raftkv_trio.kv.results import (
+    AuthChanged,
     CommandFailed,
     CompactedRevision,
     CompactResult,
@@ -58,10 +70,16 @@ from raftkv_trio.kv.txn import TO_THE_LAST, Compact, Get, Txn, is_read_only
 from raftkv_trio.state_machine import Committed
 
 #: Feature levels. At the first one, a store runs commands of versions 1 and 2 only, and has no history. At
-#: the second one it runs none of version 4, and has no leases.
-FIRST_LEVEL, HISTORY_LEVEL, LEASES_LEVEL = 1, 2, 3
+#: the second one it runs none of version 4, and has no leases. At the third one it runs none of version 5,
+#: and has no users and roles.
+FIRST_LEVEL, HISTORY_LEVEL, LEASES_LEVEL, AUTH_LEVEL = 1, 2, 3, 4
 #: Of snapshots, by feature level.
-_VERSIONS = (1, 2, 3)
+_VERSIONS = (1, 2, 3, 4)
+_LEVEL_NOT_REACHED = "the cluster has not reached the feature level of this command"
+#: Of a command that names nobody.
+_NOBODY = Envelope(None, (), b"")
+#: Of stores below the feature level.
+_NO_AUTH = Auth()
 
 
 class Observer(Protocol):
@@ -75,6 +93,13 @@ class Observer(Protocol):
         """The history up to a revision is about to be compacted, and can be read for the last time."""
         ...
 
+    def auth_changed(self) -> None:
+        """A command has changed users, roles or permissions, or whether they count.
+
+        All commands before it have been applied, and none after it.
+        """
+        ...
+
     def restored(self) -> None:
         """A snapshot has replaced the state. Called in the thread that restores."""
         ...
@@ -86,7 +111,8 @@ class Store:
     It begins at the highest feature level. A cluster with members of an older release has its stores at a
     lower one (`set_level`), where they are as they were in that release. At level 1 they have no history,
     commands of versions 1 and 2, and snapshots of version 1; at level 2 they have no leases, commands up to
-    version 3, and snapshots of version 2.
+    version 3, and snapshots of version 2; at level 3 they have no users and roles, commands up to version 4,
+    and snapshots of version 3.
 
     Attributes:
         observer: who follows the revisions; None: nobody.
@@ -99,6 +125,7 @@ class Store:
         self.expired_leases = 0
         self._space = Keyspace(History(NEVER_COMPACTED), Leases())
         self._requests = RequestWindow()
+        self._auth: Auth | None = Auth()  # None below feature level 4
 
     def __len__(self) -> int:
         return len(self._space.records)
@@ -140,7 +167,9 @@ class Store:
         """The feature level (`set_level`)."""
         if self._space.history is None:
             return FIRST_LEVEL
-        return HISTORY_LEVEL if self._space.leases is None else LEASES_LEVEL
+        if self._space.leases is None:
+            return HISTORY_LEVEL
+        return LEASES_LEVEL if self._auth is None else AUTH_LEVEL
 
     @property
     def leases(self) -> Leases:
@@ -148,17 +177,25 @@ class Store:
         leases = self._space.leases
         return Leases() if leases is None else leases
 
+    @property
+    def auth(self) -> Auth:
+        """Users, roles and permissions, to be read, and to be asked who may do what.
+
+        Below feature level 4 there are none, and authentication is disabled. A restore makes a new object.
+        """
+        return _NO_AUTH if self._auth is None else self._auth
+
     def set_level(self, level: int) -> None:
         """Raise the feature level, which decides what versions of commands the store runs.
 
         Whoever applies the log calls this, at the same place of the log on all nodes. At level 2 the history
-        begins, as after a compaction at this revision, and at level 3 there may be leases. The level is
-        lowered only before anything is applied.
+        begins, as after a compaction at this revision; at level 3 there may be leases, and at level 4 users.
+        The level is lowered only before anything is applied.
 
         Raises UpgradeNeeded for a level that this program does not know.
         """
-        if not FIRST_LEVEL <= level <= LEASES_LEVEL:
-            raise UpgradeNeeded("the store is to be", level, LEASES_LEVEL)
+        if not FIRST_LEVEL <= level <= AUTH_LEVEL:
+            raise UpgradeNeeded("the store is to be", level, AUTH_LEVEL)
         space = self._space
         if level < self.level and not self._is_initial():
             raise ValueError(f"a store of level {self.level} that has applied something does not go back")
@@ -170,6 +207,10 @@ class Store:
             space.leases = None
         elif space.leases is None:
             space.leases = Leases()
+        if level < AUTH_LEVEL:
+            self._auth = None
+        elif self._auth is None:
+            self._auth = Auth()
 
     def _is_initial(self) -> bool:
         """Whether nothing is applied that a snapshot would tell of."""
@@ -178,6 +219,7 @@ class Store:
             and self.compacted_revision == NEVER_COMPACTED
             and not self._requests.ever
             and not self.leases.ever
+            and self.auth.is_initial
         )
 
     # ------------------------------------------------------------ reads
@@ -254,8 +296,8 @@ class Store:
 
     @property
     def state_hash(self) -> str:
-        """32 hexadecimal digits, equal if all of the state is: keys, history, requests, leases."""
-        return self._space.state_hash(self._requests)
+        """32 hexadecimal digits, equal if all of the state is: keys, history, requests, leases, users."""
+        return self._space.state_hash(self._requests, self._auth)
 
     def hash_at(self, revision: int | None = None) -> int:
         """A hash of 32 bits of what a revision left, of all keys and their history; None: the store's.
@@ -307,12 +349,13 @@ class Store:
             return write_snapshot(pinned, self.revision, self.state_hash)
         view = HistoryView(space, history)
         history.views.append(ref(view, history.views.remove))
-        return write_history_snapshot(view, self._requests.items(), self._requests.ever, self.state_hash)
+        requests, auth = self._requests, None if self._auth is None else AuthView(self._auth)
+        return write_history_snapshot(view, requests.items(), requests.ever, auth, self.state_hash)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state with that of a snapshot.
 
-        A snapshot of version 2 or 3 brings the store to that feature level at least. After an older one the
+        A snapshot of version 2 to 4 brings the store to that feature level at least. After an older one the
         store has the level that it had: what the snapshot lacks begins with it.
 
         Raises:
@@ -322,13 +365,13 @@ class Store:
         """
         level = self.level
         # Drop the old state first, so that memory need not hold two. Views of it go on with the old records.
-        self._space, self._requests = Keyspace(None), RequestWindow()
+        self._space, self._requests, self._auth = Keyspace(None), RequestWindow(), None
         reader = _open(chunks)
         if isinstance(reader, SnapshotReader):
             self._space.restore_old(reader)
             reader.end(self.state_hash)
         else:
-            self._space.restore(reader)
+            self._auth = self._space.restore(reader)
             self._requests = reader.requests()
             reader.end(self.state_hash)
         self.set_level(max(level, self.level))
@@ -347,14 +390,14 @@ class Store:
                 pass
             reader.end(old_state_hash(reader.revision, reader.digest_sum))
             return
-        leases = reader.leases()
+        leases, auth = reader.leases(), reader.auth()
         for _ in reader.records():
             pass
         for _ in reader.orders():
             pass
         requests = reader.requests()
         state = reader.revision, reader.compacted_revision, reader.digest_sum
-        reader.end(state_hash(*state, requests, leases))
+        reader.end(state_hash(*state, requests, leases, auth))
 
     def check_command(self, command: bytes) -> None:
         """Raise UpgradeNeeded for a command of a newer version, which `apply` could not run.
@@ -370,11 +413,9 @@ class Store:
         try:
             if command[1:2] >= b"\3":  # else it can be of no version after 2
                 check_version(command)
-                if is_version_3(command):
-                    return self._apply_version_3(command)
-                if is_version_4(command):
-                    return self._apply_version_4(command, committed.term)
-            return self.run(decode_old(command))
+                if is_version_5(command):
+                    return self._apply_version_5(command, committed.term)
+            return self._run_command(command, committed.term, _NOBODY)
         except InvalidTxn as error:
             return Rejected(str(error))
         except QuotaExceeded as error:
@@ -387,14 +428,42 @@ class Store:
             what = f"entry {committed.index} holds a command"
             raise UpgradeNeeded(what, error.version, error.known) from error
 
-    def _apply_version_3(self, command: bytes) -> Result:
+    def _apply_version_5(self, command: bytes, term: int) -> Result:
+        if self.level < AUTH_LEVEL:
+            raise InvalidTxn(_LEVEL_NOT_REACHED)
+        envelope = decode_envelope(command)
+        if isinstance(envelope.body, bytes):
+            return self._run_command(envelope.body, term, envelope)
+        self.auth.check_root(envelope.actor)
+        return self.run_auth_command(envelope.body)
+
+    def _run_command(self, command: bytes, term: int, envelope: Envelope) -> Result:
+        """Run a command of a version up to 4, if whoever the envelope names may do that."""
+        if is_version_3(command):
+            return self._run_version_3(command, envelope)
+        if is_version_4(command):
+            return self._run_version_4(command, term, envelope)
+        txn = decode_old(command)
+        self._check_txn(txn, envelope)
+        return self.run(txn)
+
+    def _check_txn(self, txn: Txn, envelope: Envelope) -> None:
+        if self._auth is not None and self._auth.is_enabled:
+            self._auth.check_txn(envelope.actor, txn, self.leases, envelope.reads)
+
+    def _run_version_3(self, command: bytes, envelope: Envelope) -> Result:
         if self.level == FIRST_LEVEL:
-            return Rejected("the cluster has not reached the feature level of this command")
+            raise InvalidTxn(_LEVEL_NOT_REACHED)
         decoded, request = decode_request(command)
         if isinstance(decoded, Compact):
+            self.auth.check_all_keys(envelope.actor, Access.WRITE)
             return self.compact(decoded.revision)
+        # Before anything that was run before is told: it may have been for somebody else.
+        self._check_txn(decoded, envelope)
         if request is None:
             return self.run(decoded)
+        if envelope.actor is not None:
+            request = request.of_user(envelope.actor.user)
         answer = self._requests.answer(request, decoded)
         if answer is not None:
             return answer
@@ -402,10 +471,29 @@ class Store:
         self._requests.remember(request, decoded, result)
         return result
 
-    def _apply_version_4(self, command: bytes, term: int) -> Result:
+    def _run_version_4(self, command: bytes, term: int, envelope: Envelope) -> Result:
         if self.level < LEASES_LEVEL:
-            return Rejected("the cluster has not reached the feature level of this command")
-        return self.run_lease_command(decode_lease_command(command), term)
+            raise InvalidTxn(_LEVEL_NOT_REACHED)
+        decoded = decode_lease_command(command)
+        match decoded:
+            case RevokeLease(lease_id):
+                self.auth.check_revoke(envelope.actor, lease_id, self.leases)
+            case ExpireLeases() | CheckpointLeases() | RenewLeases():
+                pass  # only a leader proposes the first two, and whoever lets renew leases checks the caller
+            case _:
+                self.auth.check_user(envelope.actor)
+        return self.run_lease_command(decoded, term)
+
+    def run_auth_command(self, command: AuthCommand) -> AuthChanged:
+        """Run a command about users and roles as if it came from the log, of one who may do that.
+
+        Raises AuthFailed; nothing has changed then.
+        """
+        if self._auth is None:
+            raise InvalidTxn(_LEVEL_NOT_REACHED)
+        if run_auth_command(self._auth, command) and self.observer is not None:
+            self.observer.auth_changed()
+        return AuthChanged(self._auth.revision, self.revision)
 
     def run_lease_command(self, command: LeaseCommand, term: int) -> LeaseResult:
         """Run a command about leases as if it came from an entry of this term.

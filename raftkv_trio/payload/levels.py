@@ -21,8 +21,10 @@ RELEASED = 1
 HISTORY = 2
 #: Commands of version 4, and a store with leases.
 LEASES = 3
+#: Commands of version 5, and a store with users, roles and permissions.
+AUTH = 4
 #: The highest level that this program knows. A new cluster begins with it.
-HIGHEST = LEASES
+HIGHEST = AUTH
 
 
 class Levels(NamedTuple):

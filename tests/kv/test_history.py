@@ -530,17 +530,17 @@ def test_leases_count_from_level_2_on() -> None:
 @given(seeds, counts)
 @settings(max_examples=40, deadline=None)
 def test_a_history_may_begin_late(seed: int, count: int) -> None:
-    """A store that rises to level 3 has all keys, a history from there on, and hashes like its copies."""
+    """A store that rises to level 4 has all keys, a history from there on, and hashes like its copies."""
     store = store_of_level_1()
     keys = Random(seed).choices(KEYS, k=5)
     for key in keys:
         put(store, key)
     chunks = list(store.snapshot())
     pinned = store.snapshot()
-    store.set_level(3)
+    store.set_level(4)
     assert (store.compacted_revision, store.revision) == (6, 6)
     late = Store()
-    late.restore(chunks)  # at level 3, so its history begins with the snapshot
+    late.restore(chunks)  # at level 4, so its history begins with the snapshot
     assert contents(late) == contents(store)
     drawing = Drawing(Random(seed))
     for _ in range(count):
@@ -561,8 +561,8 @@ def test_levels_go_up() -> None:
     put(store, b"a")
     with pytest.raises(ValueError, match="does not go back"):
         store.set_level(1)
-    with pytest.raises(Exception, match="version 4; this program knows versions up to 3"):
-        store.set_level(4)
+    with pytest.raises(Exception, match="version 5; this program knows versions up to 4"):
+        store.set_level(5)
 
 
 def test_a_read_of_level_1_that_names_a_revision() -> None:

@@ -17,6 +17,7 @@ from raftkv_trio.kv import (
     Target,
     Txn,
     TxnResult,
+    checks,
     encode_command,
     running,
 )
@@ -95,7 +96,7 @@ def test_before_there_was_a_bound(store: Store, txn: Txn) -> None:
 def test_a_lease_has_no_more_keys_than_a_txn_may_delete(store: Store) -> None:
     """They are deleted in one piece when it ends. Those that it has may be put again."""
     store.run_lease_command(GrantLease(7, 60), 1)
-    most = MOST // running.DELETE_REACH
+    most = MOST // checks.DELETE_REACH
     for n in range(most):
         assert isinstance(apply(store, all_of(Put(b"%d" % n, b"", 7))), TxnResult)
     before = store.state_hash
@@ -111,7 +112,7 @@ def test_a_lease_has_no_more_keys_than_a_txn_may_delete(store: Store) -> None:
 def test_the_bound_itself() -> None:
     """A delete of as many keys as there may be, and of one more."""
     store = Store()
-    most = running.MAX_REACH // running.DELETE_REACH
+    most = checks.MAX_REACH // checks.DELETE_REACH
     for first in range(0, most, 100):
         store.run(Txn((), tuple(Put(b"%06d" % n, b"") for n in range(first, first + 100)), ()))
     store.run(Txn((), (Put(b"one more", b""),), ()))

@@ -214,10 +214,10 @@ def test_nonsense_is_corruption(chunks: list[bytes]) -> None:
 def test_another_version_is_refused() -> None:
     """A snapshot of a version that this program does not know is refused with a sentence that says so."""
     first, *rest = _sample()
-    for begin in [4, *cbor2.loads(first)[1:]], [4]:
-        with pytest.raises(UpgradeNeeded, match="version 4"):
+    for begin in [5, *cbor2.loads(first)[1:]], [5]:
+        with pytest.raises(UpgradeNeeded, match="version 5"):
             Store().restore([cbor2.dumps(begin), *rest])
-    for nonsense in [0, 1], [True, 1, 1], [2, 1, 1], [3, 1, 1], [1, 1], ["1", 1, 1], [1.0, 1, 1]:
+    for nonsense in [0, 1], [True, 1, 1], [2, 1, 1], [3, 1, 1], [4, 1, 1], [1, 1], ["1", 1, 1], [1.0, 1, 1]:
         with pytest.raises(CorruptLog):
             Store().restore([cbor2.dumps(nonsense), *rest])
 

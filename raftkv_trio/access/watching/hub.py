@@ -237,6 +237,9 @@ class WatchHub:
         if self._catching_up is not None and self._catching_up_at <= revision:
             self._catching_up = None  # what it has not told is left to the next one
 
+    def auth_changed(self) -> None:
+        """Nothing to do: what watchers may see is not checked here."""
+
     def restored(self) -> None:
         """The state was replaced. Called in another thread, while nothing reads the store."""
         self._was_restored = True
