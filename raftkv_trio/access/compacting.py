@@ -12,7 +12,7 @@ from typing import NoReturn
 from raftkv_trio.access.replicated_store import ReplicatedStore
 from raftkv_trio.config import CompactionConfig
 from raftkv_trio.errors import OutcomeUnknown, ProposalError
-from raftkv_trio.kv import HISTORY_LEVEL, Compact, encode_command
+from raftkv_trio.kv import HISTORY_LEVEL, SERVER, Actor, Compact, CompactResult, encode_command
 from raftkv_trio.world import Clock, TrioClock
 
 logger = logging.getLogger(__name__)
@@ -24,10 +24,13 @@ CHECK_INTERVAL_S = 1.0
 SLACK_REVISIONS = 1000
 
 
-async def compact(replicated: ReplicatedStore, revision: int) -> object:
+async def compact(replicated: ReplicatedStore, revision: int, actor: Actor | None = None) -> object:
     """Compact the history up to a revision, and return the store's result of the last step.
 
     The earlier steps may have been carried out if that is a failure.
+
+    Args:
+        actor: on whose behalf; None: nobody's, which is refused while authentication is enabled.
 
     Raises ProposalError; OutcomeUnknown, whatever the reason, once a step was carried out. Cancellation gives
     the step up that is under way; it may or may not be carried out.
@@ -40,12 +43,12 @@ async def compact(replicated: ReplicatedStore, revision: int) -> object:
         if step <= store.compacted_revision or revision > store.revision:
             step = revision  # the store refuses it, and its result says why
         try:
-            result = (await replicated.write(encode_command(Compact(step)))).result
+            result = (await replicated.write(encode_command(Compact(step), actor))).result
         except ProposalError as error:
             if has_begun and not isinstance(error, OutcomeUnknown):
                 raise OutcomeUnknown(f"only a part of the history was compacted: {error}") from error
             raise
-        if step == revision:
+        if step == revision or not isinstance(result, CompactResult):
             return result
         has_begun = True
 
@@ -109,6 +112,6 @@ async def keep_compacting(
         goal = retention.due(now_s, store.compacted_revision, store.revision, store.history_bytes)
         if goal is not None:
             try:
-                await compact(replicated, goal)
+                await compact(replicated, goal, SERVER if store.auth.is_enabled else None)
             except ProposalError as error:
                 logger.debug("the history was not compacted: %s", error)  # the next round tries again

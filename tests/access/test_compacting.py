@@ -4,7 +4,19 @@ import pytest
 
 from raftkv_trio.access.compacting import STEP_CHANGES, compact
 from raftkv_trio.errors import NoLeader, OutcomeUnknown
-from raftkv_trio.kv import CompactResult, Put, Store, Txn
+from raftkv_trio.kv import (
+    SERVER,
+    Actor,
+    AddUser,
+    CompactResult,
+    EnableAuth,
+    Failed,
+    Failure,
+    GrantRole,
+    Put,
+    Store,
+    Txn,
+)
 from raftkv_trio.node.proposals import Applied
 from raftkv_trio.state_machine import Committed
 
@@ -38,6 +50,18 @@ async def test_a_compaction_that_was_begun_is_not_told_as_refused() -> None:
         await compact(log, 1500)  # type: ignore[arg-type]
     log.takes = 2
     assert await compact(log, 1500) == CompactResult(log.store.revision)  # type: ignore[arg-type]
+
+
+async def test_a_step_that_is_refused_is_the_last_one() -> None:
+    """While authentication is enabled, nobody compacts but who may write all keys, and the server itself."""
+    log = Log(takes=8)
+    for command in (AddUser("root", b"record"), GrantRole("root", "root"), EnableAuth()):
+        log.store.run_auth_command(command)
+    assert await compact(log, 1500) == Failed(Failure.USER_EMPTY)  # type: ignore[arg-type]
+    assert log.takes == 7
+    for revision, actor in ((1400, SERVER), (1500, Actor("root", log.store.auth.revision))):
+        done = await compact(log, revision, actor)  # type: ignore[arg-type]
+        assert done == CompactResult(log.store.revision)
 
 
 async def test_a_step_is_as_large_as_what_it_passes() -> None:

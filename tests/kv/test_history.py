@@ -500,6 +500,27 @@ def test_level_2_is_as_it_was() -> None:
             assert (copy.level, copy.state_hash, list(copy.snapshot())) == (2, state_hash, chunks)
 
 
+def test_level_3_is_as_it_was() -> None:
+    """A store of level 3 has states, hashes and snapshots, byte for byte, of the release without users."""
+    commands, steps = cbor2.loads((Path(__file__).parent / "level_3.cbor").read_bytes())
+    store = Store()
+    store.set_level(3)
+    applied = 0
+    for count, revision, compacted_revision, state_hash, chunks in steps:
+        for command in commands[applied:count]:
+            store.apply([Committed(1, 1, command)])
+        applied = count
+        assert (store.revision, store.compacted_revision) == (revision, compacted_revision)
+        assert store.state_hash == state_hash
+        assert list(store.snapshot()) == chunks
+        store.verify(chunks)
+        for level in (1, 2, 3):
+            copy = Store()
+            copy.set_level(level)
+            copy.restore(chunks)
+            assert (copy.level, copy.state_hash, list(copy.snapshot())) == (3, state_hash, chunks)
+
+
 def test_level_1_has_no_history() -> None:
     """At level 1 only the present can be read, and commands of version 3 are rejected."""
     store = store_of_level_1()

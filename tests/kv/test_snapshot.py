@@ -35,7 +35,7 @@ def run(store: Store, txn: Txn) -> object:
         return str(error)
 
 
-def store_of(history: list[Txn], level: int = 3) -> Store:
+def store_of(history: list[Txn], level: int = 4) -> Store:
     store = Store()
     store.set_level(level)
     for txn in history:
@@ -43,7 +43,7 @@ def store_of(history: list[Txn], level: int = 3) -> Store:
     return store
 
 
-def restored(chunks: list[bytes], level: int = 3) -> Store:
+def restored(chunks: list[bytes], level: int = 4) -> Store:
     store = Store()
     store.set_level(level)
     store.run(Txn(success=(Put(b"/of before", b"x"),)))
@@ -55,7 +55,7 @@ def state(store: Store) -> tuple[int, str, list[KeyValue]]:
     return store.revision, store.state_hash, store.range(b"")
 
 
-levels = pytest.mark.parametrize("level", [1, 2, 3])
+levels = pytest.mark.parametrize("level", [1, 2, 3, 4])
 
 
 @levels

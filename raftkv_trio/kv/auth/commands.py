@@ -46,6 +46,11 @@ class Actor(NamedTuple):
     revision: int
 
 
+#: The server itself, which compacts the history as it is configured to, and may do nothing else. No user has
+#: an empty name, and none is proved as of revision 0.
+SERVER = Actor("", 0)
+
+
 class EnableAuth(NamedTuple):
     """Check from now on who asks; there must be the user root with the role root."""
 
