@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from raftkv_trio.client.etcd.client import Client
     from raftkv_trio.client.etcd.leases import Lease, LeaseLost
     from raftkv_trio.client.etcd.locks import Election, Leaders, Leadership, Lock
-    from raftkv_trio.client.etcd.outcomes import CallRefused, WatchCompacted
+    from raftkv_trio.client.etcd.outcomes import (
+        CallRefused,
+        NotAuthenticated,
+        PermissionDenied,
+        WatchCompacted,
+    )
     from raftkv_trio.client.etcd.pages import KeyValues
     from raftkv_trio.client.etcd.replies import (
         DeleteReply,
@@ -97,7 +102,12 @@ else:
     _NAMES_OF = {
         "addresses": ("PeerAddress", "parse_cluster"),
         "client.etcd.client": ("Client",),
-        "client.etcd.outcomes": ("CallRefused", "WatchCompacted"),
+        "client.etcd.outcomes": (
+            "CallRefused",
+            "NotAuthenticated",
+            "PermissionDenied",
+            "WatchCompacted",
+        ),
         "client.etcd.pages": ("KeyValues",),
         "client.etcd.replies": (
             "DeleteReply",
@@ -239,6 +249,7 @@ __all__ = [
     "NodeMeasures",
     "NodeRemoved",
     "NodeStatus",
+    "NotAuthenticated",
     "OpenSnapshot",
     "OsDisk",
     "OutcomeUnknown",
@@ -247,6 +258,7 @@ __all__ = [
     "PeerMeasures",
     "PeerProtocolError",
     "PeerTls",
+    "PermissionDenied",
     "Proposal",
     "ProposalError",
     "PutReply",

@@ -4,6 +4,7 @@
 - A write is made again if it was certainly not executed. After an error that leaves this open it is made
   again only under an idempotency key: on servers that know keys, at most `RETRIES_S` later, and only if the
   store has not gone on by so many revisions that the key might be forgotten.
+- A call whose token is refused is made again, once, with the next one (`tokens.py`).
 - Between two attempts are growing random pauses, so that many clients do not come back all at once.
 """
 
@@ -11,14 +12,16 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from uuid import uuid4
 
 import trio
 from google.protobuf.message import DecodeError
 
 from raftkv_trio.client.etcd.connections import KEY_FIELD, Connection, Connections
-from raftkv_trio.client.etcd.messages import RANGE, RequestT, ResponseT, UnaryMethod
+from raftkv_trio.client.etcd.messages import AUTHENTICATE, READ_ONLY_TXN, RequestT, ResponseT, UnaryMethod
 from raftkv_trio.client.etcd.outcomes import (
+    NOT_ENABLED,
     CallError,
     CallRefused,
     Outcome,
@@ -28,6 +31,9 @@ from raftkv_trio.client.etcd.outcomes import (
     sentence_of,
     unknown,
 )
+from raftkv_trio.client.etcd.tokens import TOKEN_FIELD, Showing, Tokens
+from raftkv_trio.client.login import Login
+from raftkv_trio.errors import ProposalError
 from raftkv_trio.grpc import CallLost, CallNotExecuted, Code, Metadata, RpcError
 from raftkv_trio.schema import rpc_pb2
 
@@ -37,7 +43,6 @@ RETRIES_S = 10.0
 _SAFE_REVISIONS = 5000
 FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
-_NO_METADATA: Metadata = {}
 #: Codes that a later read, or another member, may not answer with.
 PASSING = {
     Code.UNAVAILABLE,
@@ -97,11 +102,18 @@ class Calls:
     Attributes:
         revision: the highest that an answer has told.
         connections: on which they are made.
+        tokens: that they show.
+
+    Args:
+        nursery: of the client.
+        login: the client's user.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, nursery: trio.Nursery, login: Login | None = None) -> None:
         self.revision = 0
         self.connections = connections
+        authenticate = None if login is None else partial(self._authenticate, login)
+        self.tokens = Tokens(authenticate, connections, nursery)
 
     async def make(
         self, method: UnaryMethod[RequestT, ResponseT], request: RequestT, doubt: Doubt | None = None
@@ -125,12 +137,18 @@ class Calls:
 
         Raises CallRefused or TooLarge if it is refused, and ClosedResourceError if the client is closed.
         """
+        return await self._read(path, request, Showing(self.tokens))
+
+    async def _read(self, path: str, request: bytes, showing: Showing) -> bytes:
         pause_s = FIRST_PAUSE_S
         while True:
+            shown = await showing.get()
             connection = await self.connections.get()
             try:
-                return await connection.channel.call(path, request)
+                return await connection.channel.call(path, request, shown)
             except (RpcError, CallLost, CallNotExecuted) as error:
+                if showing.is_renewed(error):
+                    continue
                 outcome = self.look_at(error, connection)
                 if outcome is Outcome.REFUSED:
                     raise refusal_of(error) from error
@@ -167,9 +185,29 @@ class Calls:
             self.connections.leave(connection, sentence_of(error))
         return outcome_of(error, is_ours=connection.knows_keys)
 
+    async def _authenticate(self, login: Login) -> Metadata:
+        """What calls are to show; nothing if the server does not check users, or is of before it had any.
+
+        Raises as `read` does. The errors have no part of the password.
+        """
+        request = rpc_pb2.AuthenticateRequest(name=login.user, password=login.password)
+        try:
+            answer = await self._read(AUTHENTICATE.path, request.SerializeToString(), Showing(None))
+            token = rpc_pb2.AuthenticateResponse.FromString(answer).token
+        except CallRefused as refused:
+            if refused.text == NOT_ENABLED or refused.code == Code.UNIMPLEMENTED:
+                return {}
+            raise
+        except DecodeError as error:
+            raise not_executed(CallLost("the server's answer is no message of etcd's")) from error
+        if not (token.isascii() and token.isprintable()):
+            raise not_executed(CallLost("the server's token is no text that a call can carry"))
+        return {TOKEN_FIELD: token}
+
     async def present_revision(self) -> int:
         """The store's revision, at least that of all writes that were acknowledged before."""
-        answer = await self.make(RANGE, rpc_pb2.RangeRequest(key=b"\0", count_only=True))
+        # Of no key, since there may be none that the user may read.
+        answer = await self.make(READ_ONLY_TXN, rpc_pb2.TxnRequest())
         return answer.header.revision
 
 
@@ -184,6 +222,7 @@ class _Write:
         "_key",
         "_path",
         "_request",
+        "_showing",
         "doubt",
     )
 
@@ -192,6 +231,7 @@ class _Write:
         self._calls = calls
         self._path = path
         self._request = request
+        self._showing = Showing(calls.tokens)
         self._key = ""
         self._first_at = 0.0  # of the attempt that may have been executed
         self._first_revision = 0
@@ -202,23 +242,26 @@ class _Write:
         pause_s, calls = FIRST_PAUSE_S, self._calls
         while True:
             try:
+                metadata = await self._showing.get()
                 connection = await calls.connections.get()
-            except trio.ClosedResourceError:
+            except (ProposalError, trio.ClosedResourceError):
                 if self._first_error is None:
                     raise
                 raise unknown(self._first_error) from self._first_error
             if self._first_error is not None and not await self._is_safe_again(connection):
                 raise unknown(self._first_error) from self._first_error
-            metadata = _NO_METADATA
             if connection.knows_keys:
                 self._key = self._key or uuid4().hex
-                metadata = {KEY_FIELD: self._key}
+                metadata = {KEY_FIELD: self._key, **metadata}
             sent_at = trio.current_time()
             sent_revision = max(calls.revision, connection.status.header.revision)
             was_sent, self.doubt.was_sent = self.doubt.was_sent, True
             try:
                 return await connection.channel.call(self._path, self._request, metadata)
             except (RpcError, CallLost, CallNotExecuted) as error:
+                if self._showing.is_renewed(error):
+                    self.doubt.was_sent = was_sent
+                    continue
                 outcome = calls.look_at(error, connection)
                 if outcome is Outcome.REFUSED and self._first_error is None:
                     self.doubt.was_sent = False
@@ -239,7 +282,10 @@ class _Write:
         if not connection.knows_keys or trio.current_time() > self._first_at + RETRIES_S:
             return False
         with trio.move_on_after(self._first_at + RETRIES_S - trio.current_time()):
-            return await self._calls.present_revision() <= self._first_revision + _SAFE_REVISIONS
+            try:
+                return await self._calls.present_revision() <= self._first_revision + _SAFE_REVISIONS
+            except (ProposalError, trio.ClosedResourceError):
+                return False  # nothing is known: not of this write either
         return False
 
 

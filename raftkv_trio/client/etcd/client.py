@@ -28,6 +28,7 @@ from raftkv_trio.client.etcd.replies import (
 )
 from raftkv_trio.client.etcd.watch import Watch
 from raftkv_trio.client.etcd.watch_responses import WatchResponses
+from raftkv_trio.client.login import Login
 from raftkv_trio.errors import ConfigError, leaves
 from raftkv_trio.grpc import Code
 from raftkv_trio.kv import (
@@ -66,7 +67,8 @@ class Client:
     Every call may raise:
 
     - `CallRefused`, or its siblings `TooLarge` and `StoreFull`: nothing was done, and the same call would be
-      refused again. They are a `ProposalError`, as is the next one.
+      refused again. They are a `ProposalError`, as is the next one. Of `CallRefused` are `PermissionDenied`,
+      and `NotAuthenticated` if the cluster wants a user, or another password.
     - `OutcomeUnknown` (only writes): it may have been executed, once.
     - `trio.ClosedResourceError`: the block has ended; nothing was done.
 
@@ -75,11 +77,21 @@ class Client:
     Args:
         endpoints: `host:port`, `http://host:port` or `https://host:port`; the nearest first.
         trust: whom to trust over TLS, and what to show. None: the CAs that the system trusts.
+        user, password: of a cluster that has users. The client authenticates when a call needs that, and
+            again when the cluster wants it; calls wait for it. Without TLS they can be read on the way.
 
-    Raises ConfigError if an endpoint is malformed, there is none, or a file of `trust` cannot be used.
+    Raises ConfigError if an endpoint is malformed, there is none, a file of `trust` cannot be used, or one of
+    user and password is missing.
     """
 
-    def __init__(self, endpoints: Iterable[str], *, trust: Trust | None = None) -> None:
+    def __init__(
+        self,
+        endpoints: Iterable[str],
+        *,
+        trust: Trust | None = None,
+        user: str | None = None,
+        password: str | None = None,
+    ) -> None:
         if isinstance(endpoints, str):
             raise ConfigError("endpoints is one text; give a list of endpoints")
         given = list(endpoints)
@@ -90,6 +102,11 @@ class Client:
         ]
         if not self._addresses:
             raise ConfigError("a client needs at least one endpoint")
+        if (user is None) != (password is None):
+            raise ConfigError("a user and a password belong together; give both, or none")
+        self._login = None
+        if user is not None and password is not None:
+            self._login = Login(user=user, password=password)
         self._tls = None
         if any(address.is_tls for address in self._addresses):
             self._tls = (trust or Trust()).context()
@@ -102,7 +119,7 @@ class Client:
             raise RuntimeError("a Client is entered once; make another one for another block")
         nursery = await self._nursery_manager.__aenter__()
         connections = Connections(self._addresses, self._tls, nursery)
-        calls = Calls(connections)
+        calls = Calls(connections, nursery, self._login)
         self._parts = _Parts(nursery, connections, calls, Puts(calls))
         nursery.start_soon(self._parts.puts.run)
         return self

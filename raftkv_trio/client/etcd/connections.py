@@ -144,14 +144,18 @@ class Connections:
         self._is_closed = True
         self._waiting.unpark_all()
 
+    def check_open(self) -> None:
+        """Raise ClosedResourceError after `close`."""
+        if self._is_closed:
+            raise trio.ClosedResourceError("the client is closed")
+
     async def get(self) -> Connection:
         """The connection to make a call on. Waits until there is one; has no checkpoint if there is.
 
         Raises ClosedResourceError after `close`. Cancellation leaves nothing behind.
         """
         while True:
-            if self._is_closed:
-                raise trio.ClosedResourceError("the client is closed")
+            self.check_open()
             present = self._present
             if present is not None and present.is_usable:
                 return present

@@ -23,6 +23,7 @@ from raftkv_trio.client.etcd.messages import (
 )
 from raftkv_trio.client.etcd.outcomes import CallError, CallRefused, Outcome, refusal_of
 from raftkv_trio.client.etcd.replies import LeaseStatus
+from raftkv_trio.client.etcd.tokens import Showing
 from raftkv_trio.errors import ProposalError
 from raftkv_trio.grpc import CallLost, CallNotExecuted, Code, RpcError
 from raftkv_trio.kv import Failure
@@ -157,14 +158,15 @@ async def keep_alive(
 
     Raises CallRefused, and ClosedResourceError if the client is closed. Cancelled, it may have been renewed.
     """
-    pause_s = FIRST_PAUSE_S
+    pause_s, showing = FIRST_PAUSE_S, Showing(calls.tokens)
     while True:
+        shown = await showing.get()
         connection = await calls.connections.get()
         sent_at = trio.current_time()
         error: CallError | None = None
         try:
             with trio.move_on_after(float("inf") if attempt_s is None else attempt_s):
-                async with connection.channel.stream(KEEP_ALIVE_PATH, is_lasting=True) as stream:
+                async with connection.channel.stream(KEEP_ALIVE_PATH, shown, is_lasting=True) as stream:
                     await stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=lease_id).SerializeToString())
                     stream.end()
                     async for content in stream:
@@ -176,6 +178,8 @@ async def keep_alive(
             error = caught
         if error is None:
             calls.connections.leave(connection, "no answer to a keep-alive")
+            continue
+        if showing.is_renewed(error):
             continue
         if calls.look_at(error, connection) is Outcome.REFUSED:
             raise refusal_of(error) from error

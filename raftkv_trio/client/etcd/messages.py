@@ -74,6 +74,8 @@ STATUS = UnaryMethod("/etcdserverpb.Maintenance/Status", rpc_pb2.StatusRequest, 
 MEMBER_LIST = UnaryMethod(
     "/etcdserverpb.Cluster/MemberList", rpc_pb2.MemberListRequest, rpc_pb2.MemberListResponse
 )
+_AUTH = "/etcdserverpb.Auth"
+AUTHENTICATE = UnaryMethod(f"{_AUTH}/Authenticate", rpc_pb2.AuthenticateRequest, rpc_pb2.AuthenticateResponse)
 _RELATIONS = {
     Relation.EQUAL: rpc_pb2.Compare.EQUAL,
     Relation.NOT_EQUAL: rpc_pb2.Compare.NOT_EQUAL,

@@ -4,6 +4,7 @@ The source is etcd 3.4.23, and docs/etcd.md for raftkv-trio. A text that is not 
 call was executed: to say so is right of both.
 """
 
+import re
 from enum import Enum
 
 from raftkv_trio.errors import (
@@ -38,6 +39,19 @@ class CallRefused(CommandRefused):
         self.failure = failure
 
 
+class PermissionDenied(CallRefused):
+    """The user may not do this with these keys, or is no root user."""
+
+
+class NotAuthenticated(CallRefused):
+    """The cluster checks users, and does not know who this is: there is no user, or the password is wrong."""
+
+    def __init__(self, code: int, text: str, failure: Failure | None = None) -> None:
+        super().__init__(code, text, failure)
+        if text == USER_EMPTY:  # which says too little
+            self.args = (f"{text}: the cluster checks who asks, and no user was given",)
+
+
 class WatchCompacted(CallRefused):
     """Events that a watch has not been told yet are compacted: read the keys, and watch from there on.
 
@@ -58,6 +72,13 @@ class Outcome(Enum):
     UNKNOWN = "executed or not"
 
 
+USER_EMPTY = "etcdserver: user name is empty"
+NOT_ENABLED = "etcdserver: authentication is not enabled"
+ROOT_ROLE_NOT_GRANTED = "etcdserver: root user does not have root role"
+ROLE_EXISTS = "etcdserver: role name already exists"
+_OLD_REVISION = "etcdserver: revision of auth store is old"
+_PERMISSION_DENIED = "etcdserver: permission denied"
+_AUTHENTICATION_FAILED = "etcdserver: authentication failed, invalid user ID or password"
 _COMPACTED = "etcdserver: mvcc: required revision has been compacted"
 _TOO_MANY_KEYS = "etcdserver: too many keys in the ranges of a txn, or of a lease; divide them"
 _FAILURES = {
@@ -67,6 +88,8 @@ _FAILURES = {
     "etcdserver: requested lease not found": Failure.LEASE_NOT_FOUND,
     "etcdserver: key not found": Failure.KEY_NOT_FOUND,
 }
+_REASON = re.compile("rpc error: code = (\\w+) desc = (.*)", re.DOTALL)
+_CODES_OF_GO = {code.name.title().replace("_", ""): code for code in Code}
 _TOO_MANY = "etcdserver: too many requests"
 _NO_SPACE = "etcdserver: mvcc: database space exceeded"
 _TOO_LARGE = "etcdserver: request is too large"
@@ -85,6 +108,13 @@ _REFUSALS = {
     Code.UNIMPLEMENTED,
     Code.UNAUTHENTICATED,
 }
+
+
+def refuses_token(error: CallError) -> bool:
+    """Whether a call was refused for what it has shown of its user: another token may do."""
+    if not isinstance(error, RpcError):
+        return False
+    return error.code is Code.UNAUTHENTICATED or error.text in (USER_EMPTY, _OLD_REVISION)
 
 
 def outcome_of(error: CallError, *, is_ours: bool) -> Outcome:
@@ -121,7 +151,20 @@ def refusal_of(error: CallError) -> ProposalError:
         return StoreFull(text)
     if text == _TOO_LARGE or text.startswith(_GRPC_TOO_LARGE):
         return TooLarge(printable(text))
-    return CallRefused(int(error.code), text, _FAILURES.get(text))
+    kind = CallRefused
+    if text == _PERMISSION_DENIED:
+        kind = PermissionDenied
+    elif refuses_token(error) or text == _AUTHENTICATION_FAILED:
+        kind = NotAuthenticated
+    return kind(int(error.code), text, _FAILURES.get(text))
+
+
+def error_of_reason(reason: str) -> RpcError | None:
+    """The error of which the reason of a cancelled watch is Go's text; None if it is none."""
+    found = _REASON.fullmatch(reason)
+    if found is None or found[1] not in _CODES_OF_GO:
+        return None
+    return RpcError(_CODES_OF_GO[found[1]], found[2])
 
 
 def not_executed(error: CallError | None, reason: str = "") -> ProposalError:

@@ -19,7 +19,7 @@ import trio
 
 from raftkv_trio.client.etcd.calls import Calls, Doubt, note_given_up
 from raftkv_trio.client.etcd.messages import PUT, TXN, put_message, put_reply
-from raftkv_trio.client.etcd.outcomes import CallRefused, unknown
+from raftkv_trio.client.etcd.outcomes import CallRefused, NotAuthenticated, unknown
 from raftkv_trio.client.etcd.replies import PutReply
 from raftkv_trio.errors import ProposalError, StoreFull, TooLarge
 from raftkv_trio.kv import MAX_OPERATIONS, Put
@@ -201,7 +201,7 @@ class Puts:
                 for waiting, reply in zip(txn.puts, await txn.make(self._calls), strict=True):
                     waiting.settle(outcome.Value(reply))
         except (CallRefused, StoreFull, TooLarge) as error:
-            if len(txn.puts) == 1:
+            if len(txn.puts) == 1 or isinstance(error, NotAuthenticated):
                 txn.fail(error)
                 return
             async with trio.open_nursery() as nursery:

@@ -5,6 +5,7 @@
 - A member that lags is no problem: it tells nothing before it has reached that revision. A member without a
   leader ends the stream, because the stream's metadata asks for that.
 - A silent connection is asked with PINGs (`connections.py`), also while it has only watches.
+- A server that refuses the token cancels the watch, or ends the stream: it begins again with the next token.
 - What has waited for a watch may come in parts. They are put together, so that the events of one revision
   are all in one response.
 - A watch that has no events still goes on: told how far the store is, it would begin again from there. It
@@ -25,8 +26,11 @@ from raftkv_trio.client.etcd.outcomes import (
     CallRefused,
     Outcome,
     WatchCompacted,
+    error_of_reason,
     refusal_of,
+    refuses_token,
 )
+from raftkv_trio.client.etcd.tokens import Showing
 from raftkv_trio.grpc import CallLost, CallNotExecuted, ClientStream, Code, Metadata, RpcError
 from raftkv_trio.schema import rpc_pb2
 
@@ -68,6 +72,7 @@ class WatchResponses:
         self._is_asked = False  # how far the store is, on this stream
         self._is_told = False  # whoever uses this wants to know how far the store is
         self._pause_s = FIRST_PAUSE_S
+        self._showing = Showing(calls.tokens)
 
     async def begin(self) -> None:
         """Return when a server has begun the watch: from now on no event is missed.
@@ -132,8 +137,9 @@ class WatchResponses:
 
     async def _open(self) -> ClientStream:
         """Begin the watch on a new stream. Cancellation leaves none."""
+        shown = await self._showing.get()
         connection = await self._calls.connections.get()
-        manager = connection.channel.stream(PATH, NEEDS_LEADER, is_lasting=True)
+        manager = connection.channel.stream(PATH, {**NEEDS_LEADER, **shown}, is_lasting=True)
         stream = await manager.__aenter__()
         self._connection, self._manager, self._is_asked = connection, manager, False
         self._request.start_revision = self.next_revision
@@ -164,6 +170,9 @@ class WatchResponses:
         """Leave the stream that has ended so, and wait for a moment. Raises what ends the watch."""
         connection, self._connection = self._connection, None
         await self.close()
+        if self._showing.is_renewed(error):
+            self.canceled = None
+            return
         if connection is not None:  # else it was lost between `get` and the beginning of the stream
             outcome = self._calls.look_at(error, connection)
             if outcome is Outcome.REFUSED:
@@ -182,6 +191,7 @@ class WatchResponses:
         if response.created:
             self.next_revision = self.next_revision or revision + 1
             self._is_begun = True
+            self._showing = Showing(self._calls.tokens)
             return None
         if not response.events:
             return self._take_progress(response)
@@ -214,9 +224,11 @@ class WatchResponses:
         return response if is_told else None
 
     def _end(self, response: rpc_pb2.WatchResponse) -> NoReturn:
+        reason = response.cancel_reason or "the server has cancelled the watch"
         self.canceled = response
         if response.compact_revision:
             raise WatchCompacted(response.compact_revision)
-        raise CallRefused(
-            int(Code.FAILED_PRECONDITION), response.cancel_reason or "the server has cancelled the watch"
-        )
+        error = error_of_reason(reason)
+        if error is not None:
+            raise error if refuses_token(error) else refusal_of(error)
+        raise CallRefused(int(Code.FAILED_PRECONDITION), reason)

@@ -24,6 +24,8 @@ class SmallServer:
         calls: the name of each call of a write or a read that has arrived.
         knows_keys: whether it executes writes of the same idempotency key once.
         leader: whom the status names.
+        password: of the user "ann". None: users are not checked.
+        token: that calls have to show, and that an authentication answers.
         before, after: called with the name of a write or a read before it is executed and after; they may
             wait, raise RpcError, or close connections.
         port: where it listens.
@@ -38,6 +40,8 @@ class SmallServer:
         self.revision = 1
         self.knows_keys = False
         self.leader = 1
+        self.password: str | None = None
+        self.token = "token 1"
         self.before: Callable[[str], Awaitable[None]] = _nothing
         self.after: Callable[[str], Awaitable[None]] = _nothing
         self.port = 0
@@ -54,6 +58,12 @@ class SmallServer:
         table = [
             Method("/etcdserverpb.KV/Put", rpc_pb2.PutRequest, rpc_pb2.PutResponse, self.put),
             Method("/etcdserverpb.KV/Txn", rpc_pb2.TxnRequest, rpc_pb2.TxnResponse, self.txn),
+            Method(
+                "/etcdserverpb.Auth/Authenticate",
+                rpc_pb2.AuthenticateRequest,
+                rpc_pb2.AuthenticateResponse,
+                self.authenticate,
+            ),
             Method("/etcdserverpb.KV/Range", rpc_pb2.RangeRequest, rpc_pb2.RangeResponse, self.range),
             Method(
                 "/etcdserverpb.Maintenance/Status", rpc_pb2.StatusRequest, rpc_pb2.StatusResponse, self.status
@@ -64,9 +74,31 @@ class SmallServer:
     async def status(self, request: rpc_pb2.StatusRequest, metadata: Metadata) -> rpc_pb2.StatusResponse:
         return rpc_pb2.StatusResponse(header=self._header(), leader=self.leader, version="3.4.0")
 
+    async def authenticate(
+        self, request: rpc_pb2.AuthenticateRequest, metadata: Metadata
+    ) -> rpc_pb2.AuthenticateResponse:
+        self.calls.append("authenticate")
+        await self.before("authenticate")
+        if self.password is None:
+            raise RpcError(Code.FAILED_PRECONDITION, "etcdserver: authentication is not enabled")
+        if (request.name, request.password) != ("ann", self.password):
+            raise RpcError(
+                Code.INVALID_ARGUMENT, "etcdserver: authentication failed, invalid user ID or password"
+            )
+        return rpc_pb2.AuthenticateResponse(header=self._header(), token=self.token)
+
+    def _check_token(self, metadata: Metadata) -> None:
+        if self.password is None:
+            return
+        if "token" not in metadata:
+            raise RpcError(Code.INVALID_ARGUMENT, "etcdserver: user name is empty")
+        if metadata["token"] != self.token:
+            raise RpcError(Code.UNAUTHENTICATED, "etcdserver: invalid auth token")
+
     async def range(self, request: rpc_pb2.RangeRequest, metadata: Metadata) -> rpc_pb2.RangeResponse:
         self.calls.append("range")
         await self.before("range")
+        self._check_token(metadata)
         found = [self.values[request.key]] if request.key in self.values else []
         return rpc_pb2.RangeResponse(header=self._header(), kvs=found, count=len(found))
 
@@ -82,6 +114,9 @@ class SmallServer:
         return RpcError(Code.INVALID_ARGUMENT, "etcdserver: key is not provided")
 
     async def txn(self, request: rpc_pb2.TxnRequest, metadata: Metadata) -> rpc_pb2.TxnResponse:
+        if not request.success:
+            await self.range(rpc_pb2.RangeRequest(), metadata)
+            return rpc_pb2.TxnResponse(header=self._header())
         puts = [operation.request_put for operation in request.success]
         answer: rpc_pb2.TxnResponse = await self._write("txn", puts, metadata, self._put_all)
         return answer
@@ -95,6 +130,7 @@ class SmallServer:
     ) -> Any:
         self.calls.append(name)
         await self.before(name)
+        self._check_token(metadata)
         keys = [put.key for put in puts]
         if len(set(keys)) < len(keys):
             raise RpcError(Code.INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request")
