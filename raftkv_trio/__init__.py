@@ -20,6 +20,7 @@ from raftkv_trio._version import __version__
 
 if TYPE_CHECKING:
     from raftkv_trio.addresses import PeerAddress, parse_cluster
+    from raftkv_trio.client.etcd.auth import AuthStatus, Users
     from raftkv_trio.client.etcd.client import Client
     from raftkv_trio.client.etcd.leases import Lease, LeaseLost
     from raftkv_trio.client.etcd.locks import Election, Leaders, Leadership, Lock
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
 else:
     _NAMES_OF = {
         "addresses": ("PeerAddress", "parse_cluster"),
+        "client.etcd.auth": ("AuthStatus", "Users"),
         "client.etcd.client": ("Client",),
         "client.etcd.outcomes": (
             "CallRefused",
@@ -209,6 +211,7 @@ else:
 __all__ = [
     "Action",
     "Applied",
+    "AuthStatus",
     "CallRefused",
     "ChangeRefused",
     "ChangeRequest",
@@ -284,6 +287,7 @@ __all__ = [
     "Trust",
     "TxnReply",
     "UpgradeNeeded",
+    "Users",
     "VerifyingStateMachine",
     "Watch",
     "WatchCompacted",

@@ -9,6 +9,7 @@ import trio
 
 from raftkv_trio.addresses import ClientAddress
 from raftkv_trio.client.etcd import leases, messages
+from raftkv_trio.client.etcd.auth import Users
 from raftkv_trio.client.etcd.calls import Calls, fail_after
 from raftkv_trio.client.etcd.connections import Connections
 from raftkv_trio.client.etcd.leases import Lease, hold_lease
@@ -408,6 +409,11 @@ class Client:
         return Election(self._calls, self._open.nursery, name)
 
     # ------------------------------------------------------------ the cluster
+
+    @property
+    def auth(self) -> Users:
+        """The users of the cluster, their roles, and what these permit."""
+        return Users(self._calls)
 
     async def members(self) -> tuple[Member, ...]:
         """The members of the cluster."""

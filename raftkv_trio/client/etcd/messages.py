@@ -76,6 +76,47 @@ MEMBER_LIST = UnaryMethod(
 )
 _AUTH = "/etcdserverpb.Auth"
 AUTHENTICATE = UnaryMethod(f"{_AUTH}/Authenticate", rpc_pb2.AuthenticateRequest, rpc_pb2.AuthenticateResponse)
+AUTH_ENABLE = UnaryMethod(f"{_AUTH}/AuthEnable", rpc_pb2.AuthEnableRequest, rpc_pb2.AuthEnableResponse, True)
+AUTH_DISABLE = UnaryMethod(
+    f"{_AUTH}/AuthDisable", rpc_pb2.AuthDisableRequest, rpc_pb2.AuthDisableResponse, True
+)
+AUTH_STATUS = UnaryMethod(f"{_AUTH}/AuthStatus", rpc_pb2.AuthStatusRequest, rpc_pb2.AuthStatusResponse)
+USER_ADD = UnaryMethod(f"{_AUTH}/UserAdd", rpc_pb2.AuthUserAddRequest, rpc_pb2.AuthUserAddResponse, True)
+USER_GET = UnaryMethod(f"{_AUTH}/UserGet", rpc_pb2.AuthUserGetRequest, rpc_pb2.AuthUserGetResponse)
+USER_LIST = UnaryMethod(f"{_AUTH}/UserList", rpc_pb2.AuthUserListRequest, rpc_pb2.AuthUserListResponse)
+USER_DELETE = UnaryMethod(
+    f"{_AUTH}/UserDelete", rpc_pb2.AuthUserDeleteRequest, rpc_pb2.AuthUserDeleteResponse, True
+)
+USER_CHANGE_PASSWORD = UnaryMethod(
+    f"{_AUTH}/UserChangePassword",
+    rpc_pb2.AuthUserChangePasswordRequest,
+    rpc_pb2.AuthUserChangePasswordResponse,
+    True,
+)
+USER_GRANT_ROLE = UnaryMethod(
+    f"{_AUTH}/UserGrantRole", rpc_pb2.AuthUserGrantRoleRequest, rpc_pb2.AuthUserGrantRoleResponse, True
+)
+USER_REVOKE_ROLE = UnaryMethod(
+    f"{_AUTH}/UserRevokeRole", rpc_pb2.AuthUserRevokeRoleRequest, rpc_pb2.AuthUserRevokeRoleResponse, True
+)
+ROLE_ADD = UnaryMethod(f"{_AUTH}/RoleAdd", rpc_pb2.AuthRoleAddRequest, rpc_pb2.AuthRoleAddResponse, True)
+ROLE_GET = UnaryMethod(f"{_AUTH}/RoleGet", rpc_pb2.AuthRoleGetRequest, rpc_pb2.AuthRoleGetResponse)
+ROLE_LIST = UnaryMethod(f"{_AUTH}/RoleList", rpc_pb2.AuthRoleListRequest, rpc_pb2.AuthRoleListResponse)
+ROLE_DELETE = UnaryMethod(
+    f"{_AUTH}/RoleDelete", rpc_pb2.AuthRoleDeleteRequest, rpc_pb2.AuthRoleDeleteResponse, True
+)
+ROLE_GRANT_PERMISSION = UnaryMethod(
+    f"{_AUTH}/RoleGrantPermission",
+    rpc_pb2.AuthRoleGrantPermissionRequest,
+    rpc_pb2.AuthRoleGrantPermissionResponse,
+    True,
+)
+ROLE_REVOKE_PERMISSION = UnaryMethod(
+    f"{_AUTH}/RoleRevokePermission",
+    rpc_pb2.AuthRoleRevokePermissionRequest,
+    rpc_pb2.AuthRoleRevokePermissionResponse,
+    True,
+)
 _RELATIONS = {
     Relation.EQUAL: rpc_pb2.Compare.EQUAL,
     Relation.NOT_EQUAL: rpc_pb2.Compare.NOT_EQUAL,

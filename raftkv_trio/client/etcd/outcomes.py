@@ -74,8 +74,6 @@ class Outcome(Enum):
 
 USER_EMPTY = "etcdserver: user name is empty"
 NOT_ENABLED = "etcdserver: authentication is not enabled"
-ROOT_ROLE_NOT_GRANTED = "etcdserver: root user does not have root role"
-ROLE_EXISTS = "etcdserver: role name already exists"
 _OLD_REVISION = "etcdserver: revision of auth store is old"
 _PERMISSION_DENIED = "etcdserver: permission denied"
 _AUTHENTICATION_FAILED = "etcdserver: authentication failed, invalid user ID or password"
@@ -87,6 +85,20 @@ _FAILURES = {
     "etcdserver: mvcc: required revision is a future revision": Failure.FUTURE_REVISION,
     "etcdserver: requested lease not found": Failure.LEASE_NOT_FOUND,
     "etcdserver: key not found": Failure.KEY_NOT_FOUND,
+    USER_EMPTY: Failure.USER_EMPTY,
+    _OLD_REVISION: Failure.AUTH_OLD_REVISION,
+    _PERMISSION_DENIED: Failure.PERMISSION_DENIED,
+    NOT_ENABLED: Failure.AUTH_NOT_ENABLED,
+    "etcdserver: user name already exists": Failure.USER_EXISTS,
+    "etcdserver: user name not found": Failure.USER_NOT_FOUND,
+    "etcdserver: role name already exists": Failure.ROLE_EXISTS,
+    "etcdserver: role name not found": Failure.ROLE_NOT_FOUND,
+    "etcdserver: role name is empty": Failure.ROLE_EMPTY,
+    "etcdserver: role is not granted to the user": Failure.ROLE_NOT_GRANTED,
+    "etcdserver: permission is not granted to the role": Failure.PERMISSION_NOT_GRANTED,
+    "etcdserver: root user does not exist": Failure.ROOT_USER_NOT_FOUND,
+    "etcdserver: root user does not have root role": Failure.ROOT_ROLE_NOT_GRANTED,
+    "etcdserver: invalid auth management": Failure.INVALID_AUTH_MANAGEMENT,
 }
 _REASON = re.compile("rpc error: code = (\\w+) desc = (.*)", re.DOTALL)
 _CODES_OF_GO = {code.name.title().replace("_", ""): code for code in Code}
