@@ -48,8 +48,8 @@ class Users:
             return
         try:
             await self.add_role(ROOT)
-        except CallRefused as error:
-            if error.failure is not Failure.ROLE_EXISTS:
+        except CallRefused as refused:
+            if refused.failure is not Failure.ROLE_EXISTS:
                 raise
         await self.grant_role(ROOT, ROOT)
         await self._enable()

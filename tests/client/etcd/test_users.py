@@ -87,25 +87,32 @@ async def test_a_token_that_has_become_invalid(server: ApiServer) -> None:
     """A password that is given anew ends the tokens of its user: neither calls nor watches notice it."""
     async with connected(server) as client:
         await client.put(b"a/1", b"")
-        for call in (client.put(b"a/1", b""), client.get(b"a/1"), client.watch(b"a/1").__aenter__()):
-            root = token_of(server, ROOT)
-            ask(server, "auth/user/changepw", {"name": ANN[0], "password": ANN[1]}, root)
-            result = await call
-            if hasattr(result, "__aexit__"):
-                await result.__aexit__(None, None, None)
+        give_anew(server, ANN[1])
+        await client.put(b"a/1", b"")
+        give_anew(server, ANN[1])
+        assert await client.get(b"a/1") is not None
+        give_anew(server, ANN[1])
+        async with client.watch(b"a/1") as watch:
+            give_anew(server, ANN[1])
+            await client.put(b"a/1", b"")
+            assert (await anext(watch)).key == b"a/1"
+
+
+def give_anew(server: ApiServer, password: str) -> None:
+    """Give ann a password, the same one perhaps."""
+    ask(server, "auth/user/changepw", {"name": ANN[0], "password": password}, token_of(server, ROOT))
 
 
 async def test_another_password(server: ApiServer) -> None:
-    """A client with the old one is refused with one sentence, and a lease that it holds is lost."""
+    """A client with the old one is refused with one sentence, call by call."""
     async with connected(server) as client:
         await client.put(b"a/1", b"")
-        root = token_of(server, ROOT)
-        ask(server, "auth/user/changepw", {"name": ANN[0], "password": "another"}, root)
+        give_anew(server, "another")
         try:
             with pytest.raises(NotAuthenticated, match="invalid user ID or password"):
                 await client.put(b"a/1", b"")
         finally:
-            ask(server, "auth/user/changepw", {"name": ANN[0], "password": ANN[1]}, root)
+            give_anew(server, ANN[1])
         await client.put(b"a/1", b"")  # it is tried again with each call
 
 
@@ -159,8 +166,8 @@ async def test_short_lived_tokens_of_etcd(tmp_path: Path) -> None:
 def signing_keys(directory: Path) -> str:
     """How etcd's flag names a pair of keys."""
     private, public = directory / "private.pem", directory / "public.pem"
-    for command in (["genrsa", "-out", private, "2048"], ["rsa", "-in", private, "-pubout", "-out", public]):
-        subprocess.run(["openssl", *command], check=True, capture_output=True)
+    for command in (f"genrsa -out {private} 2048", f"rsa -in {private} -pubout -out {public}"):
+        subprocess.run(["openssl", *command.split()], check=True, capture_output=True)
     return f"pub-key={public},priv-key={private},sign-method=RS256"
 
 
