@@ -25,16 +25,21 @@ class Intervals:
                 self._ends.append(end)
 
     def contain(self, key: bytes, range_end: bytes | None = None) -> bool:
-        """Whether all keys that the range could ever have are in one of the intervals."""
+        """Whether all keys that the range could ever have are in the intervals.
+
+        A range whose end comes before its key never has any. Then the keys between the two count.
+        """
+        if range_end is not None and range_end != TO_THE_LAST and range_end < key:
+            key, range_end = range_end, key
         at = bisect_right(self._starts, key) - 1
         if at < 0:
             return False
         end = self._ends[at]
         if end is None:
             return True
-        if range_end is None:
+        if range_end is None or key == range_end:
             return key < end
-        return range_end != TO_THE_LAST and key < end and range_end <= end
+        return range_end != TO_THE_LAST and range_end <= end
 
     def contain_all(self, keys: Collection[bytes]) -> bool:
         """Whether all of these keys, in whatever order, are in the intervals."""
