@@ -6,6 +6,7 @@
 | `cert` | `cert ...`: certificates for nodes and clients |
 | `online` | `status`, `snapshot`, `backup`: they ask running members |
 | `keys/` | `put`, `get`, `del`, `txn`, `compact`: they read and write keys |
+| `auth/` | `user`, `role`, `auth`: they say who may do what |
 | `bench` | `bench`: load on a running cluster |
 | `member` | `member ...`: see and change the members |
 | `offline` | `check`, `restore`: data directories of stopped nodes |

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from raftkv_trio.client.load.load import Load
     from raftkv_trio.client.load.tally import Tally
     from raftkv_trio.client.load.targets import Targets
+    from raftkv_trio.client.login import Login
     from raftkv_trio.tls.clients import Trust
 
 _CONTEXT = {"auto_envvar_prefix": "RAFTKV_TRIO"}
@@ -160,19 +161,19 @@ class _Run:
         self._all_members = all_members
         self.interrupted_by: signal.Signals | None = None
 
-    async def __call__(self, endpoints: "list[ClientAddress]", trust: "Trust") -> None:
+    async def __call__(self, endpoints: "list[ClientAddress]", trust: "Trust", login: "Login | None") -> None:
         """The function for `ask_members`."""
         import trio
 
         from raftkv_trio.client.load.targets import find_targets
 
-        self._load = replace(self._load, trust=trust)
+        self._load = replace(self._load, trust=trust, login=login)
         failure: RaftKVError | None = None
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch, nursery.cancel_scope)
             try:
                 self.targets = await find_targets(
-                    endpoints, self._load.timeout_s, trust, all_members=self._all_members
+                    endpoints, self._load.timeout_s, trust, login, all_members=self._all_members
                 )
             except RaftKVError as error:
                 failure = error  # raised outside of the nursery, which would put it into a group

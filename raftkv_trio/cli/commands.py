@@ -7,6 +7,9 @@ from typing import NoReturn
 import click
 
 from raftkv_trio._version import __version__
+from raftkv_trio.cli.auth.commands import auth
+from raftkv_trio.cli.auth.roles import role
+from raftkv_trio.cli.auth.users import user
 from raftkv_trio.cli.bench import bench
 from raftkv_trio.cli.cert import cert
 from raftkv_trio.cli.exit_codes import (
@@ -64,6 +67,7 @@ GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Run nodes": (serve, local),
     "Read and write keys": (put, get, del_, txn, compact, watch),
     "Coordinate": (lease, lock, elect),
+    "Say who may do what": (user, role, auth),
     "Make certificates": (cert,),
     "Ask a running cluster": (status, member, snapshot, backup),
     "Work on the directory of a stopped node": (check, restore),

@@ -18,6 +18,7 @@ from raftkv_trio.cli.shared_flags import (
 from raftkv_trio.errors import ConfigError, RaftKVError
 
 if TYPE_CHECKING:
+    from raftkv_trio.client.login import Login
     from raftkv_trio.tls.clients import Trust
 
 Command = TypeVar("Command", bound=Callable[..., int])
@@ -205,8 +206,8 @@ def _change(
 def _run(endpoints: tuple[str, ...], timeout: float, trust: "Trust", what: Callable[[Any], Any]) -> Any:
     from raftkv_trio.client.members import open_cluster
 
-    async def ask(addresses: list[ClientAddress], trust: "Trust") -> Any:
-        async with open_cluster(addresses, timeout, trust) as cluster:
+    async def ask(addresses: list[ClientAddress], trust: "Trust", login: "Login | None") -> Any:
+        async with open_cluster(addresses, timeout, trust, login) as cluster:
             return await what(cluster)
 
     return ask_members(endpoints, timeout, trust, ask)

@@ -40,7 +40,9 @@ def status(endpoints: tuple[str, ...], trust: "Trust", write_out: str, timeout: 
     """
     from raftkv_trio.client.status import as_json, survey, table
 
-    reports = ask_members(endpoints, timeout, trust, lambda asked, trust: survey(asked, timeout, trust))
+    reports = ask_members(
+        endpoints, timeout, trust, lambda asked, trust, login: survey(asked, timeout, trust, login)
+    )
     click.echo(as_json(reports) if write_out == "json" else table(reports))
     return 0
 
@@ -62,7 +64,9 @@ def snapshot(endpoints: tuple[str, ...], trust: "Trust", timeout: float) -> int:
         click.echo(f"waiting for {urls}, for at most {timeout:g} s in all (--timeout)", err=True)
 
     take = partial(take_snapshots, timeout_s=timeout, waits=say_who_is_slow)
-    outcomes = ask_members(endpoints, timeout, trust, lambda asked, trust: take(asked, trust=trust))
+    outcomes = ask_members(
+        endpoints, timeout, trust, lambda asked, trust, login: take(asked, trust=trust, login=login)
+    )
     for outcome in outcomes:
         click.echo(outcome.line)
     failed = sum(outcome.failure is not None for outcome in outcomes)
@@ -97,7 +101,9 @@ def backup(endpoints: tuple[str, ...], trust: "Trust", timeout: float, force: bo
     from raftkv_trio.client.backup import fetch_backup
 
     fetch = partial(fetch_backup, file=file, timeout_s=timeout, force=force, shows_progress=is_terminal())
-    taken = ask_members(endpoints, timeout, trust, lambda asked, trust: fetch(asked, trust=trust))
+    taken = ask_members(
+        endpoints, timeout, trust, lambda asked, trust, login: fetch(asked, trust=trust, login=login)
+    )
     line = f"{taken.file}: index {taken.meta.index}, {taken.size_bytes} bytes, hash {taken.hash.hex()}"
     click.echo(line, err=to_stdout)
     return 0

@@ -16,11 +16,13 @@ import click
 from click.core import ParameterSource
 
 from raftkv_trio.addresses import ClientAddress, PeerAddress
+from raftkv_trio.cli.login import SECRET_FLAGS, login_of_flags, login_options
 from raftkv_trio.config import DEFAULT_HOST, DEFAULT_REST_PORT
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.local.procfile import client_addresses, read_procfile
 
 if TYPE_CHECKING:
+    from raftkv_trio.client.login import Login
     from raftkv_trio.tls.clients import Trust
 
 # What Kubernetes sets for a Service named `raftkv-trio`: RAFTKV_TRIO_PORT=tcp://10.96.0.12:9121.
@@ -161,9 +163,15 @@ def check_utf_8(arguments: Sequence[str]) -> None:
 
     Python decodes such bytes to characters that cannot be encoded: the log, a message or a hash would fail.
     """
-    given = {f"argument {os.fsencode(argument)!r}": argument for argument in arguments}
+    given = {}
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        secret = [flag for flag in SECRET_FLAGS if before == flag or argument.startswith(f"{flag}=")]
+        what = f"the value of {secret[0]}" if secret else f"argument {os.fsencode(argument)!r}"
+        given[what] = argument
     for variable, value in os.environ.items():
-        if variable.startswith("RAFTKV_TRIO_"):
+        if variable in map(variable_of, SECRET_FLAGS):
+            given[f"the variable {variable}"] = value
+        elif variable.startswith("RAFTKV_TRIO_"):
             given[f"the variable {variable}, {os.fsencode(value)!r},"] = value
     for what, text in given.items():
         try:
@@ -237,7 +245,11 @@ _TRUST_FLAGS = (
 
 
 def trust_options(command: Callable[..., int]) -> Callable[..., int]:
-    """The flags that say whom a command trusts, and what it shows; it gets them as `trust`."""
+    """The flags that say whom a command trusts, and what it shows.
+
+    It gets whom it trusts over TLS, and the certificate that it shows, as `trust`; the user is that of
+    `login_of_flags`.
+    """
 
     @wraps(command)
     def with_trust(*, cacert: Path | None, cert: Path | None, key: Path | None, **values: Any) -> int:
@@ -246,7 +258,7 @@ def trust_options(command: Callable[..., int]) -> Callable[..., int]:
         trust = Trust(ca_file=cacert, client_cert_file=cert, client_key_file=key)
         return command(trust=trust, **values)
 
-    decorated: Callable[..., int] = with_trust
+    decorated: Callable[..., int] = login_options(with_trust)
     for decorate in reversed(_TRUST_FLAGS):
         decorated = decorate(decorated)
     return decorated
@@ -256,9 +268,11 @@ def ask_members(
     endpoints: tuple[str, ...],
     timeout: float,
     trust: "Trust",
-    ask: Callable[[list[ClientAddress], "Trust"], Awaitable[Answer]],
+    ask: Callable[[list[ClientAddress], "Trust", "Login | None"], Awaitable[Answer]],
 ) -> Answer:
-    """What the members that `--endpoint` names answer; `ask` gets their addresses, and whom it may trust.
+    """What the members that `--endpoint` names answer.
+
+    `ask` gets their addresses, whom it may trust, and as which user it asks.
 
     Raises what `ask` raises, and ConfigError for a malformed address or timeout. If nobody did what was asked
     and no endpoint was given, the error says which were asked instead.
@@ -267,13 +281,14 @@ def ask_members(
     is_default = click.get_current_context().get_parameter_source("endpoints") is ParameterSource.DEFAULT
     if is_default and any(address.is_tls for address in addresses):
         trust = trust_of_the_procfile(trust)
+    login = login_of_flags(needs_tls=all(address.is_tls for address in addresses))
 
     import trio
 
     from raftkv_trio.client.rest import NoAnswer, NobodyDid
 
     try:
-        return trio.run(ask, addresses, trust)
+        return trio.run(ask, addresses, trust, login)
     except (NoAnswer, NobodyDid) as error:
         if not is_default:
             raise

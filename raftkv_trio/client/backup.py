@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,8 @@ import trio
 from click.termui import progressbar
 
 from raftkv_trio.addresses import PeerAddress
-from raftkv_trio.client.rest import NoAnswer, NobodyDid, RequestFailed, open_rest_client
+from raftkv_trio.client.login import Login
+from raftkv_trio.client.rest import NoAnswer, NobodyDid, RequestFailed, RestClient, open_rest_client
 from raftkv_trio.errors import ConfigError, CorruptLog, RaftKVError
 from raftkv_trio.storage import OsDisk, VerifiedSnapshot, verify_snapshot
 from raftkv_trio.tls.clients import Trust
@@ -26,6 +27,9 @@ STANDARD_STREAM = Path("-")
 COPY_PIECE_BYTES = 256 * 1024
 
 
+_OpensRest = Callable[[], AbstractAsyncContextManager[RestClient]]
+
+
 async def fetch_backup(
     endpoints: Sequence[PeerAddress],
     file: Path,
@@ -34,6 +38,7 @@ async def fetch_backup(
     force: bool,
     shows_progress: bool,
     trust: Trust | None = None,
+    login: Login | None = None,
 ) -> VerifiedSnapshot:
     """Write a backup of the cluster that the endpoints belong to; the file `-` is standard output.
 
@@ -45,6 +50,7 @@ async def fetch_backup(
         endpoints: members, asked in turn until one sends a backup.
         timeout_s: the longest that the member may send nothing.
         trust: which members are trusted that speak TLS.
+        login: who asks.
         force: whether a file of that name may be replaced; nothing else is, such as a device or a link.
 
     Raises:
@@ -55,7 +61,8 @@ async def fetch_backup(
 
     Cancellation removes the temporary file, also while nobody reads standard output.
     """
-    fetch = partial(_fetch, endpoints, timeout_s=timeout_s, trust=trust, shows_progress=shows_progress)
+    opens = partial(open_rest_client, timeout_s, trust, login)
+    fetch = partial(_fetch, endpoints, opens=opens, shows_progress=shows_progress)
     if file == STANDARD_STREAM:
         if sys.stdout is None:
             raise ConfigError("standard output is closed; name a file instead of -")
@@ -104,14 +111,13 @@ async def _fetch(
     endpoints: Sequence[PeerAddress],
     file: Path,
     *,
-    timeout_s: float,
-    trust: Trust | None,
+    opens: "_OpensRest",
     shows_progress: bool,
 ) -> VerifiedSnapshot:
     failures: list[NoAnswer | RequestFailed] = []
     for endpoint in endpoints:
         try:
-            await _download(endpoint, file, timeout_s, trust, shows_progress)
+            await _download(endpoint, file, opens, shows_progress)
         # Whatever came of it: the next one sends all of it, and may still have a quorum.
         except (NoAnswer, RequestFailed) as error:
             failures.append(error)
@@ -121,10 +127,10 @@ async def _fetch(
 
 
 async def _download(
-    endpoint: PeerAddress, temporary: Path, timeout_s: float, trust: Trust | None, shows_progress: bool
+    endpoint: PeerAddress, temporary: Path, opens: "_OpensRest", shows_progress: bool
 ) -> None:
     async with (
-        open_rest_client(timeout_s, trust) as rest,
+        opens() as rest,
         rest.download(endpoint, "/-/backup") as download,
         await trio.open_file(temporary, "wb", opener=open_no_link) as sink,
     ):

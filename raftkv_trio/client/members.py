@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from raftkv_trio.addresses import ClientAddress, PeerAddress
+from raftkv_trio.client.login import Login
 from raftkv_trio.client.rest import (
     NoAnswer,
     NobodyDid,
@@ -183,10 +184,13 @@ class Cluster:
 
 @asynccontextmanager
 async def open_cluster(
-    endpoints: Sequence[PeerAddress], timeout_s: float, trust: Trust | None = None
+    endpoints: Sequence[PeerAddress],
+    timeout_s: float,
+    trust: Trust | None = None,
+    login: Login | None = None,
 ) -> AsyncIterator[Cluster]:
     """A cluster to ask inside the block; each request takes at most `timeout_s`."""
-    async with open_rest_client(timeout_s, trust) as rest:
+    async with open_rest_client(timeout_s, trust, login) as rest:
         yield Cluster(rest, endpoints)
 
 

@@ -22,6 +22,7 @@ import httpx
 import trio
 
 from raftkv_trio.addresses import MAX_URL_CHARACTERS, PeerAddress
+from raftkv_trio.client.login import Login
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.foreign_text import MAX_SENTENCE_CHARACTERS, escaped, printable
 from raftkv_trio.tls.clients import Trust
@@ -31,6 +32,7 @@ from raftkv_trio.world import reason_of
 MAX_ANSWER_BYTES = 1024 * 1024  # of a document; a download has no limit
 PIECE_BYTES = 1024 * 1024
 NO_REST_API = "it does not speak HTTP; is this a peer port instead of a REST port?"
+_JSON = {"Content-Type": "application/json"}
 NOT_A_NODE = "not a compatible raftkv-trio node"
 
 
@@ -121,10 +123,12 @@ class Download:
 
 
 @asynccontextmanager
-async def open_rest_client(timeout_s: float, trust: Trust | None = None) -> AsyncIterator["RestClient"]:
+async def open_rest_client(
+    timeout_s: float, trust: Trust | None = None, login: Login | None = None
+) -> AsyncIterator["RestClient"]:
     """A client whose requests end after `timeout_s`; at the end of the block its connections are closed."""
     async with AsyncExitStack() as stack:
-        yield RestClient(stack, timeout_s, trust or Trust())
+        yield RestClient(stack, timeout_s, trust or Trust(), login)
 
 
 class RestClient:
@@ -133,9 +137,14 @@ class RestClient:
     Args:
         stack: closes the connections.
         trust: which servers are trusted, if they speak TLS.
+        login: who asks; None: nobody whom the cluster would know. Raises ConfigError if it cannot be sent.
     """
 
-    def __init__(self, stack: AsyncExitStack, timeout_s: float, trust: Trust) -> None:
+    def __init__(
+        self, stack: AsyncExitStack, timeout_s: float, trust: Trust, login: Login | None = None
+    ) -> None:
+        self._login = login
+        self._authorization = {} if login is None else {"Authorization": login.basic}
         self._stack = stack
         self.timeout_s = timeout_s
         self._trust = trust
@@ -155,6 +164,11 @@ class RestClient:
             self._stack.push_async_callback(client.aclose)
             self._clients[server.is_tls] = client
         return self._clients[server.is_tls]
+
+    def _who_asks(self, server: PeerAddress) -> dict[str, str]:
+        """The field that says who asks, if it may be sent to this server."""
+        is_withheld = self._login is not None and self._login.needs_tls and not server.is_tls
+        return {} if is_withheld else self._authorization
 
     async def ask(self, method: str, server: PeerAddress, path: str, content: object = None) -> Any:
         """One request, and the JSON document of the answer; None for a status without content.
@@ -179,7 +193,7 @@ class RestClient:
                 method,
                 server.url + path,
                 json=content,
-                headers=None if method == "GET" else {"Content-Type": "application/json"},
+                headers=self._who_asks(server) | ({} if method == "GET" else _JSON),
                 timeout=None,  # one for the whole request is set above
                 extensions={"trace": progress.note},
             ) as response:
@@ -195,7 +209,10 @@ class RestClient:
         progress = _Progress()
         with self._rest_errors(server.url, progress), progress.closing_handshake():
             async with self._http(server).stream(
-                "GET", server.url + path, extensions={"trace": progress.note}
+                "GET",
+                server.url + path,
+                headers=self._who_asks(server),
+                extensions={"trace": progress.note},
             ) as response:
                 if not response.is_success:
                     _document(server.url, response, await _read(server.url, response))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import trio
 
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.client.login import Login
 from raftkv_trio.client.rest import NoAnswer, NobodyDid, NotANode, RestClient, RestError, open_rest_client
 from raftkv_trio.foreign_text import escaped
 from raftkv_trio.tls.clients import Trust
@@ -33,6 +34,7 @@ async def take_snapshots(
     timeout_s: float,
     waits: Callable[[Sequence[PeerAddress]], None] = lambda slow: None,
     trust: Trust | None = None,
+    login: Login | None = None,
 ) -> list[Taken]:
     """Make each of these members take a snapshot, all at once; what became of each, in their order.
 
@@ -60,7 +62,7 @@ async def take_snapshots(
         await trio.sleep(PATIENCE_S)
         waits([endpoint for endpoint in endpoints if endpoint not in taken])
 
-    async with open_rest_client(timeout_s, trust) as rest, trio.open_nursery() as watching:
+    async with open_rest_client(timeout_s, trust, login) as rest, trio.open_nursery() as watching:
         watching.start_soon(tell_who_is_slow)
         async with trio.open_nursery() as nursery:
             for endpoint in endpoints:

@@ -14,6 +14,7 @@ from typing import Any
 import trio
 
 from raftkv_trio.addresses import ClientAddress, PeerAddress
+from raftkv_trio.client.login import Login
 from raftkv_trio.client.members import is_member, trouble_with
 from raftkv_trio.client.rest import (
     NobodyDid,
@@ -79,7 +80,10 @@ class _Answer:
 
 
 async def survey(
-    endpoints: Iterable[PeerAddress], timeout_s: float, trust: Trust | None = None
+    endpoints: Iterable[PeerAddress],
+    timeout_s: float,
+    trust: Trust | None = None,
+    login: Login | None = None,
 ) -> list[Report]:
     """Ask the endpoints, and all members that they name, each for at most `timeout_s`; reports by member id.
 
@@ -108,7 +112,7 @@ async def survey(
 
     asked: set[str] = set()
     to_ask = {address.url for address in endpoints}
-    async with open_rest_client(timeout_s, trust) as rest:
+    async with open_rest_client(timeout_s, trust, login) as rest:
         while to_ask:
             async with trio.open_nursery() as nursery:
                 for url in to_ask:

@@ -424,8 +424,8 @@ def test_version_and_module(tmp_path: Path) -> None:
     ]
     assert says == [f"raftkv-trio {__version__}\n"] * 2
     commands = (
-        "backup bench cert check compact del elect get lease local lock member put restore serve simulate"
-        " snapshot status txn watch"
+        "auth backup bench cert check compact del elect get lease local lock member put restore role serve"
+        " simulate snapshot status txn user watch"
     )
     assert sorted(program.commands) == commands.split()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from click.core import ParameterSource
 
+from raftkv_trio.cli.login import login_of_flags
 from raftkv_trio.cli.shared_flags import addresses_of, option, trust_of_the_procfile, trust_options
 from raftkv_trio.config import DEFAULT_HOST
 from raftkv_trio.errors import (
@@ -92,14 +93,17 @@ def run_with_client(
     is_default = click.get_current_context().get_parameter_source("endpoints") is ParameterSource.DEFAULT
     if is_default and any(address.is_tls for address in addresses):
         trust = trust_of_the_procfile(trust)
+    login = login_of_flags()
+    user, password = (None, None) if login is None else (login.user, login.password)
 
     import trio
 
     from raftkv_trio.client.etcd.client import Client
-    from raftkv_trio.client.etcd.outcomes import CallRefused
+    from raftkv_trio.client.etcd.outcomes import CallRefused, NotAuthenticated
 
     async def run() -> "ResultT":
-        async with Client([address.url for address in addresses], trust=trust) as client:
+        urls = [address.url for address in addresses]
+        async with Client(urls, trust=trust, user=user, password=password) as client:
             return await work(client)
         raise AssertionError("a client lets errors pass")
 
@@ -112,7 +116,9 @@ def run_with_client(
         for leaf in leaves(error):
             if isinstance(leaf, NoLeader | OutcomeUnknown):
                 raise RaftKVError(f"{leaf}\n{_hint()}" if is_default else str(leaf)) from error
-        raise ConfigError(str(next(leaves(error)))) from error
+        first = next(leaves(error))
+        hint = "; give --user" if login is None and isinstance(first, NotAuthenticated) else ""
+        raise ConfigError(f"{first}{hint}") from error
 
 
 def _hint() -> str:

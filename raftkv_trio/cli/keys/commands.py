@@ -105,5 +105,5 @@ txn = key_command("txn", [], _txn)
 compact = key_command(
     "compact", [click.Argument(["revision"], type=integer_from(0, 2**63 - 1), metavar="REVISION")], _compact
 )
-#: Those whose arguments are keys and values, which are any bytes.
-TAKE_BYTES = frozenset({"put", "get", "del", "watch", "lock", "elect"})
+#: Those whose arguments are keys and values, which are any bytes, or passwords, which no error may show.
+TAKE_BYTES = frozenset({"put", "get", "del", "watch", "lock", "elect", "role", "user"})

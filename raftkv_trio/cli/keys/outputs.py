@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from raftkv_trio.client.text import aligned
 from raftkv_trio.schema import kv_pb2, rpc_pb2
@@ -21,7 +22,7 @@ Answer = (
 )
 
 
-def as_json(answer: Answer) -> bytes:
+def as_json(answer: Message) -> bytes:
     """As Go's own JSON has etcd's messages: numbers as numbers, fields that are zero left out."""
     values = _watch_values(answer) if isinstance(answer, rpc_pb2.WatchResponse) else _values(answer)
     return json.dumps(values, separators=(",", ":")).encode() + b"\n"
@@ -53,6 +54,9 @@ def _values(message: Any) -> dict[str, Any]:
                     values[field.name] = [_values(each) for each in value]
             elif message.HasField(field.name):
                 values[field.name] = _values(value)
+        elif field.is_repeated:
+            if value:
+                values[field.name] = list(value)
         elif value:
             is_bytes = field.type == FieldDescriptor.TYPE_BYTES
             values[field.name] = base64.b64encode(value).decode() if is_bytes else value

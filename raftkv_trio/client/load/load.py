@@ -5,6 +5,7 @@ import random
 from dataclasses import dataclass, field
 
 from raftkv_trio.addresses import PeerAddress
+from raftkv_trio.client.login import Login
 from raftkv_trio.config import MAX_MESSAGE_BYTES, RestConfig
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.tls.clients import Trust
@@ -29,6 +30,7 @@ class Load:
         read_percent: of the requests of `mixed`, how many are GETs.
         timeout_s: the longest that a client waits for one response.
         trust: which servers are trusted, if they speak TLS.
+        login: who asks, if the cluster checks users.
 
     Raises ConfigError for a load that no node could carry.
     """
@@ -41,6 +43,7 @@ class Load:
     read_percent: int
     timeout_s: float
     trust: Trust = field(default_factory=Trust)
+    login: Login | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.duration_s <= MAX_DURATION_S:
@@ -79,13 +82,12 @@ class Requests:
     """
 
     def __init__(self, load: Load, server: PeerAddress, value: bytes) -> None:
-        host = server.authority.encode()
-        self._get = b"GET %b%%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (KEY_PREFIX.encode(), _doubled(host))
-        self._put = b"PUT %b%%d HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n\r\n" % (
-            KEY_PREFIX.encode(),
-            _doubled(host),
-            load.value_bytes,
-        )
+        fields = f"Host: {server.authority}\r\n"
+        if load.login is not None and (server.is_tls or not load.login.needs_tls):
+            fields += f"Authorization: {load.login.basic}\r\n"
+        prefix, head = KEY_PREFIX.encode(), _doubled(fields.encode())
+        self._get = b"GET %b%%d HTTP/1.1\r\n%b\r\n" % (prefix, head)
+        self._put = b"PUT %b%%d HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n" % (prefix, head, load.value_bytes)
         self._value = value
         self._keys = load.keys
         self._read_share = {GET: 1.0, PUT: 0.0, MIXED: load.read_percent / 100}[load.operation]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import trio
 
 from raftkv_trio.addresses import ClientAddress, PeerAddress
+from raftkv_trio.client.login import Login
 from raftkv_trio.client.members import open_cluster, why_no_leader
 from raftkv_trio.client.rest import RestClient, open_rest_client
 from raftkv_trio.client.status import survey
@@ -28,6 +29,7 @@ class Targets:
         known: where members may be asked who leads.
         follows_leader: whether all clients go to another server when that leads.
         trust: which members are trusted that speak TLS.
+        login: who asks.
         left_out: why a member gets no load though all members should, by its id.
 
     Attributes:
@@ -42,12 +44,14 @@ class Targets:
         *,
         follows_leader: bool = False,
         trust: Trust | None = None,
+        login: Login | None = None,
         left_out: Mapping[int, str] | None = None,
     ) -> None:
         self._servers = list(servers)
         self._known = [*known]
         self.follows_leader = follows_leader
         self._trust = trust
+        self._login = login
         self._doubted = trio.Event()
         self.left_out = dict(left_out or {})
         self.loaded = list(servers)
@@ -77,7 +81,7 @@ class Targets:
         """
         if not self.follows_leader:
             return
-        async with open_rest_client(_ANSWER_S, self._trust) as rest:
+        async with open_rest_client(_ANSWER_S, self._trust, self._login) as rest:
             while True:
                 with trio.move_on_after(_LOOK_S):
                     await self._doubted.wait()
@@ -96,7 +100,7 @@ class Targets:
 
     async def _turn_to_new_leader(self) -> None:
         try:
-            reports = await survey(self._known, _ANSWER_S, self._trust)
+            reports = await survey(self._known, _ANSWER_S, self._trust, self._login)
         except RaftKVError:
             return  # nobody answers now; the next look may find one
         # A leader that is cut off goes on as one for a while: that of the highest term is the one.
@@ -109,13 +113,18 @@ class Targets:
 
 
 async def find_targets(
-    endpoints: Sequence[PeerAddress], timeout_s: float, trust: Trust | None = None, *, all_members: bool
+    endpoints: Sequence[PeerAddress],
+    timeout_s: float,
+    trust: Trust | None = None,
+    login: Login | None = None,
+    *,
+    all_members: bool,
 ) -> Targets:
     """The leader, or every member that answers the leader; the leader comes first.
 
     Raises RaftKVError if no endpoint answers, or no member knows where the leader is.
     """
-    async with open_cluster(endpoints, timeout_s, trust) as cluster:
+    async with open_cluster(endpoints, timeout_s, trust, login) as cluster:
         seen = await cluster.members()
     if seen.leader is None:
         raise RaftKVError(why_no_leader(seen))
@@ -132,7 +141,7 @@ async def find_targets(
     if all_members:
         return Targets(list(dict.fromkeys([seen.leader, *others])), left_out=left_out)
     known = [*dict.fromkeys([*endpoints, *others])]
-    return Targets([seen.leader], known, follows_leader=True, trust=trust)
+    return Targets([seen.leader], known, follows_leader=True, trust=trust, login=login)
 
 
 def _parsed(url: str | None) -> ClientAddress | None:

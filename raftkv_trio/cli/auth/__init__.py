@@ -1,0 +1,7 @@
+"""Commands about users, roles and permissions, in etcdctl's shape.
+
+- `commands.py`: `auth`: whether users are checked.
+- `users.py`, `roles.py`: `user` and `role`.
+- `outputs.py`: answers in etcdctl's formats.
+- `names.py`: the names of users and roles, as arguments.
+"""

@@ -1,0 +1,86 @@
+"""`raftkv-trio auth`: whether a cluster checks users."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from raftkv_trio.cli.keys.asking import ask_one, key_command, run_with_client
+from raftkv_trio.errors import ConfigError
+
+if TYPE_CHECKING:
+    from raftkv_trio.client.etcd.client import Client
+    from raftkv_trio.tls.clients import Trust
+
+
+@click.group(no_args_is_help=False)
+def auth() -> None:
+    """Check users, or do not; see whether they are checked."""
+
+
+def _enable(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str) -> int:
+    """Check users from now on.
+
+    The user root must exist, and gets the role root. raftkv-trio wants `--user root`: nobody else could
+    change users afterwards.
+    """
+    from raftkv_trio.client.etcd.outcomes import NotAuthenticated, PermissionDenied
+
+    async def work(client: "Client") -> None:
+        try:
+            with client.fail_after(timeout):
+                await client.auth.enable()
+        except (NotAuthenticated, PermissionDenied) as error:
+            sentence = "only who proves to be root can have users checked; give --user root"
+            raise ConfigError(f"{error.text}: {sentence}") from error
+
+    run_with_client(endpoints, trust, timeout, work)
+    click.echo("Authentication Enabled")  # in all formats, as etcdctl has it
+    return 0
+
+
+def _disable(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str) -> int:
+    """Check users no more: everybody may do everything. Users and roles stay."""
+    from raftkv_trio.client.etcd.messages import AUTH_DISABLE
+    from raftkv_trio.schema import rpc_pb2
+
+    ask_one(endpoints, trust, timeout, AUTH_DISABLE, rpc_pb2.AuthDisableRequest())
+    click.echo("Authentication Disabled")
+    return 0
+
+
+def _status(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str) -> int:
+    """Print whether users are checked, and the revision of users and roles.
+
+    etcd answers from version 3.5 on.
+    """
+    from raftkv_trio.cli.auth.outputs import auth_text
+    from raftkv_trio.client.etcd.client import raw_call
+    from raftkv_trio.client.etcd.messages import AUTH_STATUS
+    from raftkv_trio.client.etcd.outcomes import CallRefused
+    from raftkv_trio.grpc import Code
+    from raftkv_trio.schema import rpc_pb2
+
+    async def work(client: "Client") -> rpc_pb2.AuthStatusResponse:
+        try:
+            with client.fail_after(timeout):
+                return await raw_call(client, AUTH_STATUS, rpc_pb2.AuthStatusRequest())
+        except CallRefused as error:
+            if error.code != Code.UNIMPLEMENTED:
+                raise
+            sentence = "the server does not tell; raftkv-trio does from 0.2 on, and etcd from 3.5 on"
+            raise ConfigError(f"{sentence} ({error})") from error
+        raise AssertionError("`fail_after` raises")
+
+    answer = run_with_client(endpoints, trust, timeout, work)
+    is_enabled = "true" if answer.enabled else "false"
+    simple = f"Authentication Status: {is_enabled}\nAuthRevision: {answer.authRevision}"
+    click.echo(auth_text(answer, write_out, simple.encode()), nl=False)
+    return 0
+
+
+for command in (
+    key_command("enable", [], _enable),
+    key_command("disable", [], _disable),
+    key_command("status", [], _status),
+):
+    auth.add_command(command)

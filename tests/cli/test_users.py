@@ -1,0 +1,235 @@
+"""user, role, auth print what etcdctl prints; who asks is in flags, variables or files, or typed."""
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from raftkv_trio.cli.commands import program
+from tests.cli.program import DEADLINE_S, PROGRAM, environment_with
+from tests.cli.test_keys import common, etcdctl
+from tests.etcd.servers import ApiServer, needs_etcd, open_etcd
+from tests.etcd.users import ANN, ROOT, add_users
+
+QUICK = ("--unsafe-no-fsync", "--bcrypt-cost", "4")
+AS_ROOT = ("--user", ":".join(ROOT))
+#: Passwords of these tests, none of which may be in any output.
+SECRETS = ("root's password", "ann's password", "s3cr3t", "hidden")
+
+
+def ours(
+    server: ApiServer,
+    *arguments: str | bytes,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+) -> tuple[int, bytes, str]:
+    """Exit code and outputs of one of our commands."""
+    variables = {"RAFTKV_TRIO_ENDPOINTS": f"127.0.0.1:{server.port}", **(environment or {})}
+    done = subprocess.run(
+        [*PROGRAM, *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=DEADLINE_S,
+        env=environment_with(variables),
+        check=False,
+    )
+    errors = done.stderr.decode()
+    assert not any(secret in errors for secret in SECRETS), errors
+    return done.returncode, done.stdout, errors
+
+
+#: With what is read from standard input.
+COMMANDS: list[tuple[list[str], bytes]] = [
+    (["user", "add", "root:hidden"], b""),
+    (["user", "add", "ann", "--new-user-password", "hidden"], b""),
+    (["user", "add", "bob", "--interactive=false"], b"hidden\n"),
+    (["user", "add", "cert", "--no-password", "-w", "json"], b""),
+    (["user", "add", "eve:s3cr3t:more", "-w", "fields"], b""),
+    (["user", "list"], b""),
+    (["user", "list", "-w", "json"], b""),
+    (["user", "get", "ann"], b""),
+    (["user", "get", "ann", "-w", "json"], b""),
+    (["role", "add", "r"], b""),
+    (["role", "add", "r2", "-w", "json"], b""),
+    (["role", "add", "r3", "-w", "fields"], b""),
+    (["role", "list"], b""),
+    (["role", "list", "-w", "json"], b""),
+    (["role", "list", "-w", "fields"], b""),
+    (["role", "grant-permission", "r", "read", "k"], b""),
+    (["role", "grant-permission", "r", "write", "w1", "w9", "-w", "json"], b""),
+    (["role", "grant-permission", "r", "readwrite", "pre/", "--prefix", "-w", "fields"], b""),
+    (["role", "grant-permission", "r", "READWRITE", "from", "--from-key"], b""),
+    (["role", "grant-permission", "r", "read", "", "--prefix"], b""),
+    (["role", "grant-permission", "r2", "read", "", "--from-key"], b""),
+    (["user", "grant-role", "ann", "r"], b""),
+    (["user", "grant-role", "ann", "r2", "-w", "json"], b""),
+    (["role", "get", "r"], b""),
+    (["role", "get", "r", "-w", "json"], b""),
+    (["role", "get", "r", "-w", "fields"], b""),
+    (["role", "get", "r3"], b""),
+    (["user", "get", "ann", "--detail"], b""),
+    (["user", "get", "ann", "--detail", "-w", "json"], b""),
+    (["role", "revoke-permission", "r", "k"], b""),
+    (["role", "revoke-permission", "r", "w1", "w9"], b""),
+    (["role", "revoke-permission", "r", "pre/", "--prefix"], b""),
+    (["role", "revoke-permission", "r", "from", "--from-key"], b""),
+    (["role", "revoke-permission", "r", "", "--prefix", "-w", "json"], b""),
+    (["role", "revoke-permission", "r2", "", "--from-key"], b""),
+    (["user", "passwd", "ann", "--interactive=false"], b"s3cr3t\n"),
+    (["user", "passwd", "ann", "--interactive=false", "-w", "fields"], b"hidden\n"),
+    (["user", "revoke-role", "ann", "r"], b""),
+    (["user", "revoke-role", "ann", "r2", "-w", "json"], b""),
+    (["user", "delete", "bob"], b""),
+    (["role", "delete", "r"], b""),
+    (["auth", "enable", "--user", "root:hidden"], b""),
+    (["user", "get", "root", "--user", "root:hidden"], b""),
+    (["role", "list", "--user", "root", "--password", "hidden"], b""),
+    (["put", "a", "b", "--user", "root:hidden"], b""),
+    (["auth", "disable", "--user", "root:hidden", "-w", "json"], b""),
+    (["put", "a", "c"], b""),
+]
+
+
+@needs_etcd
+def test_the_output_is_that_of_etcdctl(tmp_path: Path) -> None:
+    """Byte for byte, apart from ids and terms. Ours run in this process, since there are so many."""
+    runner = CliRunner()
+    with open_etcd(tmp_path / "1", *QUICK) as theirs, open_etcd(tmp_path / "2", *QUICK) as server:
+        variables = {"RAFTKV_TRIO_ENDPOINTS": f"127.0.0.1:{server.port}"}
+        for arguments, stdin in COMMANDS:
+            expected = etcdctl(theirs, *arguments, stdin=stdin)
+            done = runner.invoke(
+                program, arguments, input=stdin, env=variables, standalone_mode=False, catch_exceptions=False
+            )
+            assert (done.return_value, done.stderr) == (0, ""), arguments
+            assert common(done.stdout_bytes) == common(expected), arguments
+
+
+def test_what_etcdctl_does_not_have(users: ApiServer) -> None:
+    """Fields of users, tables that are simple text."""
+    code, output, _ = ours(users, "user", "get", "ann", "-w", "fields", *AS_ROOT)
+    assert (code, output.decode().splitlines()[-1]) == (0, '"Roles" : "a"')
+    assert ours(users, "user", "list", "-w", "table", *AS_ROOT)[:2] == (0, b"ann\nroot\n")
+
+
+@pytest.fixture(scope="module", params=[pytest.param("etcd", marks=needs_etcd)])
+def users(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A server that checks users."""
+    with open_etcd(tmp_path_factory.mktemp("users"), *QUICK) as running:
+        add_users(running)
+        yield running
+
+
+# ---------------------------------------------------------------- who asks
+
+
+def test_where_the_password_comes_from(users: ApiServer, tmp_path: Path) -> None:
+    """The flag --user itself, another flag, a file, or variables; a flag counts more than a variable."""
+    name, password = ANN
+    file = tmp_path / "password"
+    file.write_text(f"{password}\n")
+    file.chmod(0o600)
+    wrong = {"RAFTKV_TRIO_USER": "root", "RAFTKV_TRIO_PASSWORD": "hidden"}
+    for flags, variables in (
+        (["--user", f"{name}:{password}"], {}),
+        (["--user", name, "--password", password], wrong),
+        (["--user", name, "--password-file", str(file)], wrong),
+        ([], {"RAFTKV_TRIO_USER": name, "RAFTKV_TRIO_PASSWORD": password}),
+        ([], {"RAFTKV_TRIO_USER": name, "RAFTKV_TRIO_PASSWORD_FILE": str(file)}),
+        ([], {"RAFTKV_TRIO_USER": f"{name}:{password}"}),
+    ):
+        assert ours(users, "put", "a/1", "one", *flags, environment=variables) == (0, b"OK\n", ""), flags
+
+
+NO_USER = "user name is empty: the cluster checks who asks, and no user was given; give --user"
+NOT_KNOWN = "etcdserver: authentication failed, invalid user ID or password"
+NO_TERMINAL = "there is no password of user ann, and standard input is no terminal"
+AS_ANN = ("--user", ":".join(ANN))
+WRONG: list[tuple[list[str], dict[str, str], str]] = [
+    (["put", "a/1", ""], {}, NO_USER),
+    (["lock", "b", *AS_ANN], {}, "etcdserver: permission denied"),
+    (["watch", "b", *AS_ANN], {}, "permission denied"),
+    (["watch", "a/1", "--user", "ann:s3cr3t"], {}, NOT_KNOWN),
+    (["get", "a/1", "--user", "ann"], {}, NO_TERMINAL),
+    (["get", "a/1", "--password", "s3cr3t"], {}, "--password is the password of a user; give --user too"),
+    (["get", "a/1", "--user", "ann", "--password", "s3cr3t", "--password-file", "f"], {}, "give one of them"),
+    (["get", "a/1", "--user", "ann", "--password-file", "none"], {}, "--password-file none does not exist"),
+    (["get", "a/1", "--user", ":s3cr3t"], {}, "the name of a user is empty"),
+    (["lease", "list", "--user", "ann:s3cr3t\udcff"], {}, "the value of --user is not UTF-8"),
+    (["lease", "list"], {"RAFTKV_TRIO_PASSWORD": "s3cr3t\udcff"}, "RAFTKV_TRIO_PASSWORD is not UTF-8"),
+    (["user", "add", "eve:s3cr3t\udcff", *AS_ROOT], {}, "the password is not UTF-8"),
+    (["user", "passwd", "ann", "s3cr3t", *AS_ROOT], {}, "the password is asked for"),
+    (["user", "passwd", "ann", *AS_ROOT], {}, "with --interactive=false it is read from standard input"),
+    (["user", "passwd", "ann", "--interactive=false", *AS_ROOT], {}, "standard input has no password"),
+    (["role", "grant-permission", "a", "read", "", *AS_ROOT], {}, "KEY is empty"),
+    (["role", "get", "\udcff", *AS_ROOT], {}, "is not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "variables", "words"), WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_input(users: ApiServer, arguments: list[str], variables: dict[str, str], words: str) -> None:
+    """Exit code 2, one sentence, and no password in it."""
+    code, output, errors = ours(users, *arguments, environment=variables)
+    assert (code, output) == (2, b"")
+    [line] = errors.splitlines()
+    assert line.startswith("raftkv-trio: ")
+    assert words in line
+
+
+def test_a_password_file_that_others_can_read(users: ApiServer, tmp_path: Path) -> None:
+    """Or that has several lines, or none: it is refused, without its content."""
+    file = tmp_path / "password"
+    for content, mode, words in (
+        ("s3cr3t", 0o644, "can be read or changed by other users"),
+        ("s3cr3t\nmore\n", 0o600, "has more than a line"),
+        ("\n", 0o600, "has no password"),
+    ):
+        file.write_text(content)
+        file.chmod(mode)
+        code, _, errors = ours(users, "get", "a/1", "--user", "ann", "--password-file", str(file))
+        assert code == 2
+        assert words in errors
+
+
+# ---------------------------------------------------------------- at a terminal
+
+
+def typed(server: ApiServer, *arguments: str, answers: list[str]) -> tuple[int, str]:
+    """The exit code of a command, and what its terminal has shown; these lines are typed, one a prompt."""
+    environment = environment_with({"RAFTKV_TRIO_ENDPOINTS": f"127.0.0.1:{server.port}"})
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(sys.executable, [*PROGRAM, *arguments], environment)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 1000)
+        except OSError:
+            break  # what Linux says when the program has ended
+        if answers and shown.endswith(b": "):
+            os.write(terminal, answers.pop(0).encode() + b"\n")
+            shown += b"<typed>"
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode().replace("\r", "")
+
+
+def test_passwords_at_a_terminal(users: ApiServer) -> None:
+    """They are asked for, and not shown; new ones twice."""
+    name, password = ANN
+    code, shown = typed(users, "put", "a/1", "one", "--user", name, answers=[password])
+    assert (code, shown) == (0, "Password: <typed>\nOK\n")
+    again = "Type password of new again for confirmation: <typed>\n"
+    code, shown = typed(users, "user", "add", "new", *AS_ROOT, answers=["s3cr3t", "s3cr3t"])
+    assert (code, shown) == (0, f"Password of new: <typed>\n{again}User new created\n")
+    code, shown = typed(users, "user", "passwd", "new", *AS_ROOT, answers=["s3cr3t", "another"])
+    assert code == 2
+    assert shown.endswith("raftkv-trio: the passwords are different; type the same one twice\n")
+    code, shown = typed(users, "user", "passwd", "new", *AS_ROOT, answers=[""])
+    assert code == 2
+    assert shown.endswith("raftkv-trio: the password is empty; type one\n")
+    assert ours(users, "user", "delete", "new", *AS_ROOT)[0] == 0
