@@ -66,7 +66,7 @@ class AuthDrawing:
             DisableAuth,
         )
         weights = (20, 2, 4, 30, 3, 12, 1, 40, 5, 4, 1)
-        return random.choices(draws, weights)[0]()  # type: ignore[no-any-return, operator]
+        return random.choices(draws, weights)[0]()
 
     def key_range(self) -> KeyRange:
         """As a rule one that could have a key."""
@@ -78,8 +78,10 @@ class AuthDrawing:
         random = self._random
         key, range_end = self.key_range()
         compares = [Compare.exists(key)._replace(range_end=range_end)]
-        lists = [[self._operation(depth) for _ in range(random.choice((0, 1, 1, 1)))] for _ in range(2)]
-        return Txn(tuple(compares[: random.choice((0, 0, 1))]), *map(tuple, lists))
+        success, failure = (
+            tuple([self._operation(depth) for _ in range(random.choice((0, 1, 1, 1)))]) for _ in range(2)
+        )
+        return Txn(tuple(compares[: random.choice((0, 0, 1))]), success, failure)
 
     def _operation(self, depth: int) -> Operation:
         draw = self._random.random()

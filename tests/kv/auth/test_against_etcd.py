@@ -50,7 +50,7 @@ from tests.kv.auth.drawing import RECORD, AuthDrawing
 
 PASSWORD = "secret"
 #: How authentication is enabled, whatever there was; some of it may fail.
-AS_ROOT = (DeleteUser(ROOT), AddUser(ROOT, RECORD), GrantRole(ROOT, ROOT), EnableAuth())
+AS_ROOT: list[AuthCommand] = [DeleteUser(ROOT), AddUser(ROOT, RECORD), GrantRole(ROOT, ROOT), EnableAuth()]
 FAILURES = {
     "user name is empty": Failure.USER_EMPTY,
     "user name already exists": Failure.USER_EXISTS,

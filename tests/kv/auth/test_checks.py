@@ -225,8 +225,8 @@ def test_only_root_changes_users(auths: Auths) -> None:
         assert auths.run(command, auths.ann) == DENIED
         assert auths.run(command, None) == Failed(Failure.USER_EMPTY)
         assert auths.run(command, SERVER) == OLD
-    for command in (DeleteUser(ROOT), RevokeRole(ROOT, ROOT)):
-        assert auths.run(command, auths.root) == Failed(Failure.INVALID_AUTH_MANAGEMENT)
+    for change in (DeleteUser(ROOT), RevokeRole(ROOT, ROOT)):
+        assert auths.run(change, auths.root) == Failed(Failure.INVALID_AUTH_MANAGEMENT)
     before = auths.store.auth.revision
     assert auths.run(EnableAuth(), auths.root) == AuthChanged(before, 1)
     auths.run(GrantRole("ann", ROOT), auths.root)
@@ -325,7 +325,7 @@ class Witness:
 
 
 def test_an_observer_is_told_between_two_commands(auths: Auths) -> None:
-    """All before a change of users is applied then, and nothing after it; what changes nothing is not told."""
+    """All before a change of users is applied, and nothing after it; what changes nothing is not told."""
     witness = auths.store.observer = Witness(auths.store)
     before = auths.store.auth.revision
     put = encode_command(Txn(success=(Put(b"h", b""),)), auths.ann)
