@@ -167,8 +167,21 @@ class RestClient:
 
     def _who_asks(self, server: PeerAddress) -> dict[str, str]:
         """The field that says who asks, if it may be sent to this server."""
-        is_withheld = self._login is not None and self._login.needs_tls and not server.is_tls
-        return {} if is_withheld else self._authorization
+        return {} if self._is_withheld(server) else self._authorization
+
+    def _is_withheld(self, server: PeerAddress) -> bool:
+        return self._login is not None and self._login.needs_tls and not server.is_tls
+
+    def _document(self, server: PeerAddress, response: httpx.Response, data: bytes) -> Any:
+        """What a response says; raises what it means if that is an error."""
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            sentence = _detail(response, data)[0] or "the server wants to know who asks"
+            if self._login is None:
+                sentence += "; give --user"
+            elif self._is_withheld(server):
+                sentence += f"; the password was not sent to {server.url}, since that has no TLS"
+            raise RequestRefused(server.url, sentence)
+        return _document(server.url, response, data)
 
     async def ask(self, method: str, server: PeerAddress, path: str, content: object = None) -> Any:
         """One request, and the JSON document of the answer; None for a status without content.
@@ -198,7 +211,7 @@ class RestClient:
                 extensions={"trace": progress.note},
             ) as response:
                 data = await _read(server.url, response)
-        return _document(server.url, response, data)
+        return self._document(server, response, data)
 
     @asynccontextmanager
     async def download(self, server: PeerAddress, path: str) -> AsyncIterator[Download]:
@@ -215,7 +228,7 @@ class RestClient:
                 extensions={"trace": progress.note},
             ) as response:
                 if not response.is_success:
-                    _document(server.url, response, await _read(server.url, response))
+                    self._document(server, response, await _read(server.url, response))
                 if response.headers.get("Content-Encoding", "identity") != "identity":
                     raise NotANode(server.url, "a proxy compresses its answer; name the node itself")
                 if "Content-Length" not in response.headers:

@@ -9,11 +9,16 @@ from raftkv_trio.addresses import PeerAddress
 
 
 class Stranger:
-    """A server on a free port. `answers` are the bytes that it sends, by path, `asked` its requests."""
+    """A server on a free port. `answers` are the bytes that it sends, by path, `asked` its requests.
+
+    Attributes:
+        authorizations: what the requests have in the field Authorization.
+    """
 
     def __init__(self, listener: trio.SocketListener, answers: Mapping[str, bytes]) -> None:
         self.address = PeerAddress("127.0.0.1", listener.socket.getsockname()[1])
         self.asked: list[str] = []
+        self.authorizations: list[str] = []
         self._answers = answers
 
     async def handle(self, stream: trio.SocketStream) -> None:
@@ -22,6 +27,8 @@ class Stranger:
             request += await stream.receive_some()
         method, path, _ = request.decode().split(" ", 2)
         self.asked.append(f"{method} {path}")
+        lines = request.decode().split("\r\n")
+        self.authorizations += [line[15:] for line in lines if line.lower().startswith("authorization: ")]
         try:
             await stream.send_all(self._answers[path])
         except trio.BrokenResourceError:

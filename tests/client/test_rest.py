@@ -12,6 +12,7 @@ import trio
 
 from raftkv_trio.addresses import ClientAddress, PeerAddress
 from raftkv_trio.client.backup import fetch_backup
+from raftkv_trio.client.login import Login
 from raftkv_trio.client.members import Cluster
 from raftkv_trio.client.rest import (
     NoAnswer,
@@ -217,3 +218,42 @@ async def test_an_unavailable_server_without_words_leads_to_the_next_endpoint() 
     async with stranger(response("", "503 Service Unavailable")) as proxy, stranger(response({})) as node:
         await change(proxy.address, node.address)
         assert (proxy.asked, node.asked) == ([f"POST {PATH}"], [f"POST {PATH}"])
+
+
+# ---------------------------------------------------------------- who asks
+
+
+async def test_who_asks_is_in_each_request() -> None:
+    """In Basic, as RFC 7617 has it with UTF-8."""
+    login = Login(user="ann", password="p\xe4ss:word")
+    async with stranger(response({})) as node, open_rest_client(60, login=login) as rest:
+        await rest.ask("GET", node.address, PATH)
+        await rest.ask("POST", node.address, PATH, {})
+        async with rest.download(node.address, PATH):
+            pass
+        assert node.authorizations == ["Basic YW5uOnDDpHNzOndvcmQ="] * 3
+
+
+async def test_a_password_is_not_sent_without_tls_to_whom_a_member_names() -> None:
+    """If all endpoints have TLS. The refusal that follows says so; without a user, that one is needed."""
+    refusal = response({"detail": "who asks?"}, "401 Unauthorized")
+    for login, words in (
+        (
+            Login(user="ann", password="secret", needs_tls=True),
+            "who asks?; the password was not sent to http",
+        ),
+        (None, "who asks?; give --user"),
+        (Login(user="ann", password="secret"), "who asks?"),
+    ):
+        async with stranger(refusal) as node, open_rest_client(60, login=login) as rest:
+            with pytest.raises(RequestRefused) as refused:
+                await rest.ask("GET", node.address, PATH)
+            assert str(refused.value).startswith(words)
+            assert len(node.authorizations) == (login is not None and not login.needs_tls)
+
+
+async def test_a_name_with_a_colon_cannot_be_sent() -> None:
+    """The colon would end it."""
+    with pytest.raises(ConfigError, match="no name of a user with a colon"):
+        async with open_rest_client(60, login=Login(user="a:b", password="secret")):
+            pass
