@@ -13,6 +13,7 @@ from raftkv_trio._version import __version__
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.compacting import keep_compacting
 from raftkv_trio.access.leases import CHECKPOINT_INTERVAL_S, Lessor
+from raftkv_trio.access.resetting import settle_auth_reset
 from raftkv_trio.config import RestConfig, ServerConfig
 from raftkv_trio.errors import NodeRemoved
 from raftkv_trio.etcd import EtcdPort
@@ -78,6 +79,7 @@ async def _serve(
             replicated = ReplicatedStore(node, store, config.rest, config.watch)
             api_nursery.start_soon(replicated.watches.run)
             api_nursery.start_soon(keep_compacting, replicated, config.compaction)
+            api_nursery.start_soon(settle_auth_reset, replicated, config.node.data_dir)
             interval_s = CHECKPOINT_INTERVAL_S if config.lease_checkpoints else None
             lessor = Lessor(replicated, config.min_lease_ttl_s, interval_s)
             api_nursery.start_soon(lessor.run)

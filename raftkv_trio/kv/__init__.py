@@ -64,6 +64,7 @@ from raftkv_trio.kv.auth.commands import (
     GrantRole,
     KeyRange,
     Permission,
+    ResetAuth,
     RevokePermission,
     RevokeRole,
 )
@@ -206,6 +207,7 @@ __all__ = [
     "RenewLeases",
     "RenewedLease",
     "RequestReused",
+    "ResetAuth",
     "Result",
     "ResultForgotten",
     "RevokeLease",

@@ -25,7 +25,7 @@ from raftkv_trio.errors import CorruptLog, UpgradeNeeded
 from raftkv_trio.kv.auth.auth import Auth
 from raftkv_trio.kv.auth.changes import run_auth_command
 from raftkv_trio.kv.auth.codec import Envelope, decode_envelope, is_version_5
-from raftkv_trio.kv.auth.commands import SERVER, Access, AuthCommand
+from raftkv_trio.kv.auth.commands import SERVER, Access, AuthCommand, ResetAuth
 from raftkv_trio.kv.auth.snapshot import AuthView
 from raftkv_trio.kv.checks import InvalidTxn
 from raftkv_trio.kv.codec import check_version, decode_old, decode_request, is_version_3
@@ -50,10 +50,12 @@ from raftkv_trio.kv.record import KeyValue
 from raftkv_trio.kv.request_window import RequestWindow
 from raftkv_trio.kv.results import (
     AuthChanged,
+    AuthFailed,
     CommandFailed,
     CompactedRevision,
     CompactResult,
     Failed,
+    Failure,
     FutureRevision,
     GetResult,
     LeaseResult,
@@ -434,7 +436,10 @@ class Store:
         envelope = decode_envelope(command)
         if isinstance(envelope.body, bytes):
             return self._run_command(envelope.body, term, envelope)
-        self.auth.check_root(envelope.actor)
+        if not isinstance(envelope.body, ResetAuth):
+            self.auth.check_root(envelope.actor)
+        elif envelope.actor != SERVER:
+            raise AuthFailed(Failure.PERMISSION_DENIED)
         return self.run_auth_command(envelope.body)
 
     def _run_command(self, command: bytes, term: int, envelope: Envelope) -> Result:

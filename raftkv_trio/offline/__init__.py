@@ -18,6 +18,8 @@ What each file does:
     rebuild_small_files.py    the same for `identity`, `peers` and `origin`
     restore.py                a new directory from a backup
     force_new_cluster.py      a new cluster from one member's directory
+    reset_auth.py             a note to disable authentication, for the node that starts there
+    replay.py                 the state that a directory holds
     set_addresses.py          other addresses of the members, in the newest snapshot and the log
 
 The rules of the room:

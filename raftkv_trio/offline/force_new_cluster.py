@@ -14,18 +14,13 @@ from random import SystemRandom
 
 from raftkv_trio.addresses import cluster_id_of, restored_cluster_id
 from raftkv_trio.errors import ConfigError
-from raftkv_trio.kv import Store
-from raftkv_trio.node.applier import apply_entries
-from raftkv_trio.node.recovery import read_envelope, restore_machine
+from raftkv_trio.offline.replay import replay
 from raftkv_trio.offline.restore import restore_directory, verify_backup
-from raftkv_trio.payload.envelope import Envelope, Member
-from raftkv_trio.payload.membership import Membership
 from raftkv_trio.raft.types import ConfState
 from raftkv_trio.storage import (
     BOOTSTRAP_INDEX,
     Bootstrap,
     Disk,
-    NodeStorage,
     OsDisk,
     SnapshotMeta,
     is_new,
@@ -78,7 +73,7 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
     # Opened as at a start: locked, verified, and refused if any of it is damaged.
     storage = open_storage(disk, directory, node_id=node_id, bootstrap=None, rng=SystemRandom())
     try:
-        machine, envelope, own, meta, doubtful = _replay(storage)
+        machine, envelope, own, meta, doubtful = replay(storage)
         if meta.index < BOOTSTRAP_INDEX:
             raise ConfigError(f"{directory} is of a node that was still to join, and holds nothing")
         removed_at = envelope.removed.get(node_id)
@@ -113,32 +108,6 @@ def force_new_cluster(directory: Path, target: Path) -> Forced:
     finally:
         storage.close(clean=True)
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _replay(storage: NodeStorage) -> tuple[Store, Envelope, Member | None, SnapshotMeta, int]:
-    """Apply all that a directory holds.
-
-    Returns the store, the members, this node as the member that it was last, the entry up to which all is
-    applied, and the number of entries behind the last one that is known to be committed.
-    """
-    machine, meta = Store(), storage.snapshot
-    restore_machine(machine, storage)
-    node_id = storage.identity.node_id
-    envelope = read_envelope(storage)
-    own = envelope.members.get(node_id)
-
-    # If its own removal is among the entries, its address is known from before that.
-    def changed(envelope: Envelope) -> None:
-        nonlocal own
-        own = envelope.members.get(node_id, own)
-
-    membership = Membership(envelope, meta.conf_state, changed)
-    entries = storage.take_entries()
-    apply_entries(machine, membership, entries)
-    if entries:
-        meta = SnapshotMeta(entries[-1].index, entries[-1].term, membership.conf_state)
-    committed = max(storage.hard_state.commit, storage.snapshot.index)
-    return machine, membership.envelope, own, meta, max(0, meta.index - committed)
 
 
 def _write(disk: Disk, directory: Path, meta: SnapshotMeta, envelope: bytes, chunks: Iterator[bytes]) -> Path:

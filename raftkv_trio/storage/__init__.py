@@ -25,7 +25,7 @@ The rules of the disk, and where each is kept:
 Which file does what, from the bottom up:
 
     disk.py                 the port to the file system, and its real form
-    small_files.py          identity, peers, origin, removed, lost: replaced as a whole
+    small_files.py          identity, peers, origin, removed, lost, auth-reset: replaced as a whole
     snapshot_file.py        the format of a snapshot, which is the format of a backup, too
     incoming_snapshot.py    a snapshot that another member sends
     snapshot_directory.py   the snapshots that are here

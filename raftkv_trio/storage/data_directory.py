@@ -2,7 +2,7 @@
 
     lock                      held while a node runs on the directory
     identity                  whose it is; written last, so it marks a directory that was made to the end
-    peers  origin  removed  lost    see `small_files.py`
+    peers  origin  removed  lost  auth-reset    see `small_files.py`
     wal/   snap/              the log, and the snapshots that it continues
 
 Until `identity` is durable the directory promises nothing, and a start makes it anew. From then on all that

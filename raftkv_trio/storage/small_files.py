@@ -4,6 +4,7 @@ identity   [format version, cluster id, node id, directory id]
 peers      {node id: key}, by what each other member's directory is known (`peers/proofs.py`)
 origin     the hash of the backup that the directory was restored from, if it was
 removed    the index at which the cluster removed this node, if it did
+auth-reset  the revision of users and roles at which an operator wants them not to be checked any more
 lost       the index up to which this node had acknowledged entries, if some of them were found to be lost
 """
 
@@ -21,6 +22,7 @@ from raftkv_trio.payload.cbor import decode_payload
 from raftkv_trio.storage.disk import Disk, write_whole_file
 
 FORMAT_VERSION = 1
+AUTH_RESET = "auth-reset"
 # In front of the contents and not behind them: its place is known whatever the length.
 _CRC = struct.Struct(">I")
 
@@ -149,6 +151,23 @@ def read_lost(disk: Disk, path: Path) -> int | None:
 def write_lost(disk: Disk, path: Path, acknowledged: int) -> None:
     """Record that entries up to `acknowledged` were acknowledged, and some are lost; raises OSError."""
     write_sealed(disk, path / "lost", acknowledged)
+
+
+def read_auth_reset(disk: Disk, path: Path) -> int | None:
+    """The auth revision at which authentication is to be disabled, if it is; raises CorruptLog, OSError."""
+    return _read_index(disk, path / AUTH_RESET)
+
+
+def write_auth_reset(disk: Disk, path: Path, revision: int) -> None:
+    """Ask the next start to have authentication disabled in the cluster; raises OSError."""
+    write_sealed(disk, path / AUTH_RESET, revision)
+
+
+def remove_auth_reset(disk: Disk, path: Path) -> None:
+    """That is settled; raises OSError."""
+    if disk.exists(path / AUTH_RESET):
+        disk.unlink(path / AUTH_RESET)
+        disk.sync_directory(path)
 
 
 def _read_index(disk: Disk, file: Path) -> int | None:

@@ -100,7 +100,7 @@ def test_commands_before_and_behind_the_entry_are_applied_at_their_levels(tmp_pa
     assert (membership.envelope.level, membership.envelope.level_since) == (2, 7)
 
 
-@pytest.mark.parametrize(("level", "since"), [(1, 0), (2, 3), (3, 3)])
+@pytest.mark.parametrize(("level", "since"), [(1, 0), (2, 3), (3, 3), (4, 3)])
 def test_a_forced_cluster_has_the_level_of_its_state(tmp_path: Path, level: int, since: int) -> None:
     """It raises it by itself when it runs."""
     force_new_cluster(made(tmp_path / "old", level, [putting(6)]), tmp_path / "new")
@@ -113,7 +113,7 @@ def test_a_forced_cluster_takes_the_entry_that_raises_it(tmp_path: Path) -> None
     assert level_of(tmp_path / "new") == (2, 7, 2)
 
 
-@pytest.mark.parametrize(("level", "since"), [(1, 0), (2, 3), (3, 3)])
+@pytest.mark.parametrize(("level", "since"), [(1, 0), (2, 3), (3, 3), (4, 3)])
 def test_a_restored_cluster_has_the_level_of_its_backup(tmp_path: Path, level: int, since: int) -> None:
     """So members that are restored by an older version and by this one fit together, if the backup is old."""
     backup = made(tmp_path / "old", level) / "snap" / META.id.file_name

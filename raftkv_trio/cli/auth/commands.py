@@ -1,5 +1,7 @@
 """`raftkv-trio auth`: whether a cluster checks users."""
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -75,6 +77,34 @@ def _status(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_ou
     is_enabled = "true" if answer.enabled else "false"
     simple = f"Authentication Status: {is_enabled}\nAuthRevision: {answer.authRevision}"
     click.echo(auth_text(answer, write_out, simple.encode()), nl=False)
+    return 0
+
+
+@auth.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def reset(directory: Path, yes: bool) -> int:
+    """Get in again when nobody can prove to be root.
+
+    DIR is the data directory of one stopped member. When that member runs again, and the cluster has a
+    leader, the cluster stops checking users; all of them stay. Then change root's password, and enable
+    authentication again. Until then everybody who reaches a member may do everything.
+
+    If users or roles are changed before that member runs again, nothing happens; its log says so.
+    """
+    from raftkv_trio.offline.reset_auth import reset_auth
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError("this lets everybody do everything; confirm it with --yes")
+        click.echo("Everybody who reaches a member may do everything, until you enable it again.", err=True)
+        click.confirm("Stop checking users?", abort=True, err=True)
+    done = reset_auth(directory)
+    click.echo(
+        f"{directory}: users are checked no more as soon as node {done.node_id} runs again and has a leader\n"
+        f"users with the role root: {', '.join(done.roots)}\n"
+        "then: raftkv-trio user passwd root; raftkv-trio auth enable --user root"
+    )
     return 0
 
 

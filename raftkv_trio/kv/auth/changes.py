@@ -18,6 +18,7 @@ from raftkv_trio.kv.auth.commands import (
     GrantPermission,
     GrantRole,
     Permission,
+    ResetAuth,
     RevokePermission,
     RevokeRole,
 )
@@ -53,6 +54,10 @@ def run_auth_command(auth: Auth, command: AuthCommand) -> bool:
             return _grant_permission(auth, role, permission)
         case RevokePermission(role, key, range_end):
             return _revoke_permission(auth, role, key, range_end)
+        case ResetAuth(revision):
+            if auth.is_enabled and auth.revision != revision:
+                raise AuthFailed(Failure.AUTH_OLD_REVISION)
+            return _disable(auth)
 
 
 def _enable(auth: Auth) -> bool:

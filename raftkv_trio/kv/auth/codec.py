@@ -7,7 +7,7 @@
         [1] enable | [2] disable | [3, user, password or null] add user | [4, user] delete user
         | [5, user, password] change password | [6, user, role] grant role | [7, user, role] revoke role
         | [8, role] add role | [9, role] delete role | [10, role, access, key, range end or null] grant
-        permission | [11, role, key, range end or null] revoke permission
+        permission | [11, role, key, range end or null] revoke permission | [12, auth revision] reset
 
 Users and roles are texts, passwords and keys are bytes. As of all versions, each field has exactly the type
 that is written above. A command of a version after 5 never stands in one of version 5.
@@ -37,6 +37,7 @@ from raftkv_trio.kv.auth.commands import (
     GrantRole,
     KeyRange,
     Permission,
+    ResetAuth,
     RevokePermission,
     RevokeRole,
 )
@@ -145,6 +146,8 @@ def _pack(command: AuthCommand) -> list[Any]:
             return [10, role, int(access), key, range_end]
         case RevokePermission():
             return [11, *command]
+        case ResetAuth():
+            return [12, *command]
     raise TypeError(f"{command!r} is no command about users, roles and permissions")
 
 
@@ -174,6 +177,8 @@ def _auth_command(body: list[Any]) -> AuthCommand:
             return GrantPermission(_name(role), _permission(access, key, range_end))
         case [11, role, key, range_end]:
             return RevokePermission(_name(role), _bytes(key), _optional_bytes(range_end))
+        case [12, revision]:
+            return ResetAuth(_number(revision))
     raise InvalidTxn(_FORM)
 
 

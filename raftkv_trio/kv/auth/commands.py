@@ -46,8 +46,9 @@ class Actor(NamedTuple):
     revision: int
 
 
-#: The server itself, which compacts the history as it is configured to, and may do nothing else. No user has
-#: an empty name, and none is proved as of revision 0.
+#: The server itself. It compacts the history as it is configured to, and disables authentication when its
+#: operator has asked for that in its data directory; it may do nothing else. No user has an empty name, and
+#: none is proved as of revision 0.
 SERVER = Actor("", 0)
 
 
@@ -124,6 +125,17 @@ class RevokePermission(NamedTuple):
     range_end: bytes | None = None
 
 
+class ResetAuth(NamedTuple):
+    """Disable authentication, as `DisableAuth` does; only the server itself may say so.
+
+    Attributes:
+        revision: of auth (`Auth.revision`), which must not have changed since. So it has an effect once at
+            most, and none on users that its operator has not seen.
+    """
+
+    revision: int
+
+
 AuthCommand = (
     EnableAuth
     | DisableAuth
@@ -136,4 +148,5 @@ AuthCommand = (
     | DeleteRole
     | GrantPermission
     | RevokePermission
+    | ResetAuth
 )

@@ -37,6 +37,7 @@ from raftkv_trio.kv import (
     InvalidTxn,
     Operation,
     Put,
+    ResetAuth,
     RevokePermission,
     RevokeRole,
     Store,
@@ -135,6 +136,8 @@ def _request_of(command: AuthCommand) -> tuple[str, dict[str, Any]]:
             return "auth/role/grant", {"name": role, "perm": permission}
         case RevokePermission(role, key, range_end):
             return "auth/role/revoke", {"role": role, **_range_of(key, range_end)}
+        case ResetAuth():
+            raise AssertionError("etcd has none")
 
 
 def _txn_of(txn: Txn) -> dict[str, Any]:

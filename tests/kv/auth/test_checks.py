@@ -40,6 +40,7 @@ from raftkv_trio.kv import (
     RenewedLease,
     RenewLeases,
     RequestReused,
+    ResetAuth,
     Result,
     RevokeLease,
     RevokePermission,
@@ -235,6 +236,22 @@ def test_only_root_changes_users(auths: Auths) -> None:
     assert isinstance(auths.run(Txn(success=(Put(b"a", b""),)), None), TxnResult)
     assert auths.run(DeleteUser(ROOT), None) == AuthChanged(before + 3, 2)
     assert auths.run(EnableAuth(), None) == Failed(Failure.ROOT_USER_NOT_FOUND)
+
+
+def test_a_reset_is_the_servers_own_and_has_one_effect(auths: Auths) -> None:
+    """Root does not say it either; it has none if users have changed since the operator looked at them."""
+    store, seen = auths.store, auths.store.auth.revision
+    assert auths.run(ResetAuth(seen), auths.root) == DENIED
+    assert auths.run(ResetAuth(seen), None) == DENIED
+    auths.run(AddRole("another"), auths.root)
+    assert auths.run(ResetAuth(seen), SERVER) == OLD
+    assert auths.run(ResetAuth(seen + 1), SERVER) == AuthChanged(seen + 2, 1)
+    assert not store.auth.is_enabled
+    assert "ann" in store.auth.users
+    assert auths.run(ResetAuth(seen + 1), SERVER) == AuthChanged(seen + 2, 1)
+    auths.run(EnableAuth(), None)
+    assert auths.run(ResetAuth(seen + 1), SERVER) == OLD
+    assert store.auth.is_enabled
 
 
 def test_a_lease_with_keys_that_may_not_be_written(auths: Auths) -> None:

@@ -34,6 +34,7 @@ from raftkv_trio.kv import (
     Permission,
     Put,
     Rejected,
+    ResetAuth,
     RevokePermission,
     RevokeRole,
     Store,
@@ -60,6 +61,7 @@ COMMANDS: list[tuple[AuthCommand, list[Any]]] = [
     (DeleteRole("reader"), [9, "reader"]),
     (GrantPermission("reader", Permission(Access.WRITE, b"a", b"b")), [10, "reader", 1, b"a", b"b"]),
     (RevokePermission("reader", b"a"), [11, "reader", b"a", None]),
+    (ResetAuth(7), [12, 7]),
 ]
 
 
@@ -131,6 +133,8 @@ MALFORMED: list[list[Any]] = [
     [5, None, [], [1.0]],
     [5, None, [], [0]],
     [5, None, [], [12]],
+    [5, None, [], [12, -1]],
+    [5, None, [], [13]],
     [5, None, [], [1, 1]],
     [5, None, [], [3, "ann"]],
     [5, None, [], [3, "ann", b""]],
@@ -202,7 +206,7 @@ _body = (
     st.just(PACKED_PUT)
     | _plain
     | st.builds(
-        lambda kind, fields: [kind, *fields], st.integers(0, 12), st.lists(_name | st.binary(), max_size=4)
+        lambda kind, fields: [kind, *fields], st.integers(0, 13), st.lists(_name | st.binary(), max_size=4)
     )
     | st.binary(max_size=8).map(lambda end: b"\x84\x03" + end)
 )

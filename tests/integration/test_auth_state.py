@@ -1,0 +1,117 @@
+"""Users and roles of real nodes: they stay over a restart, and `auth reset` lets everybody in again."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import trio
+
+from raftkv_trio.addresses import parse_cluster
+from raftkv_trio.config import NodeConfig
+from raftkv_trio.kv import (
+    ROOT,
+    AddUser,
+    Auth,
+    AuthCommand,
+    EnableAuth,
+    GrantRole,
+    encode_command,
+)
+from raftkv_trio.node.recovery import open_directory
+from raftkv_trio.offline.replay import replay
+from raftkv_trio.payload.proposal import ProposalId, encode_proposal
+from raftkv_trio.raft.types import Entry, HardState
+from raftkv_trio.storage import OsDisk
+from raftkv_trio.storage.small_files import read_auth_reset, write_auth_reset
+from tests.cli.program import refusal, run
+from tests.integration.cluster import Cluster
+from tests.integration.members import wait_said
+
+ENABLED: list[AuthCommand] = [AddUser(ROOT, b"a forgotten password"), GrantRole(ROOT, ROOT), EnableAuth()]
+
+
+def make_members(cluster: Cluster, commands: Sequence[AuthCommand] = ENABLED) -> None:
+    """Make the directories of all members, which hold these commands in their logs."""
+    entries = [
+        Entry(1, at, data=encode_proposal(ProposalId(1, 1, at), encode_command(command)))
+        for at, command in enumerate(commands, 2)
+    ]
+    for node_id in cluster.ids:
+        config = NodeConfig(
+            node_id=node_id, members=parse_cluster(cluster.peer_urls()), data_dir=cluster.data_dir(node_id)
+        )
+        storage = open_directory(OsDisk(), config, random.Random(node_id))
+        storage.append(HardState(1, 1, len(entries) + 1), entries)
+        storage.close(clean=True)
+
+
+def auth_of(cluster: Cluster, node_id: int) -> Auth:
+    """What the directory of a stopped member holds."""
+    config = NodeConfig(
+        node_id=node_id, members=parse_cluster(cluster.peer_urls()), data_dir=cluster.data_dir(node_id)
+    )
+    storage = open_directory(OsDisk(), config, random.Random(1))
+    try:
+        return replay(storage)[0].auth
+    finally:
+        storage.close(clean=True)
+
+
+async def test_a_reset_lets_everybody_in(tmp_path: Path, http: httpx.AsyncClient) -> None:
+    """One member is stopped for it; all have the same users afterwards, and none is checked."""
+    cluster = Cluster(tmp_path, 3)
+    make_members(cluster)
+    directory = cluster.data_dir(1)
+    done = run("auth", "reset", directory, "--yes", directory=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "users with the role root: root\n" in done.stdout
+    assert read_auth_reset(OsDisk(), directory) == 3
+    try:
+        cluster.start(2, 3)
+        cluster.start(1)
+        await cluster.wait_ready(http)
+        await wait_said(cluster, 1, "authentication is disabled, as auth-reset has asked")
+        assert (await http.put(cluster.url(2, "/key"), content=b"value")).status_code == 204
+        await cluster.wait_equal(http)
+        refused = await trio.to_thread.run_sync(
+            lambda: refusal("auth", "reset", directory, "--yes", directory=tmp_path)
+        )
+        assert "in use" in refused
+        for node_id in cluster.ids:
+            assert cluster.stop(node_id) == 0
+    finally:
+        cluster.kill()
+    assert read_auth_reset(OsDisk(), directory) is None
+    for node_id in cluster.ids:
+        auth = auth_of(cluster, node_id)
+        assert (auth.is_enabled, auth.revision, list(auth.users)) == (False, 4, [ROOT])
+    assert "not enabled" in refusal("auth", "reset", directory, "--yes", directory=tmp_path)
+
+
+async def test_users_stay_over_a_restart_and_a_late_note_undoes_nothing(
+    tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    """A note of `auth reset` for other users than there are is refused, and removed."""
+    cluster = Cluster(tmp_path, 1)
+    make_members(cluster)
+    write_auth_reset(OsDisk(), cluster.data_dir(1), 2)
+    try:
+        for _ in range(2):
+            cluster.start()
+            await cluster.wait_ready(http)
+            await wait_said(cluster, 1, "authentication was not disabled")
+            assert cluster.stop(1) == 0
+            assert read_auth_reset(OsDisk(), cluster.data_dir(1)) is None
+    finally:
+        cluster.kill()
+    assert cluster.log(1).read_text().count("authentication was not disabled") == 1
+    auth = auth_of(cluster, 1)
+    assert (auth.is_enabled, auth.revision) == (True, 3)
+
+
+def test_what_cannot_be_reset(tmp_path: Path) -> None:
+    """Nothing is changed, and the sentence says why."""
+    (tmp_path / "empty").mkdir()
+    assert "no data directory" in refusal("auth", "reset", "empty", "--yes", directory=tmp_path)
+    assert "--yes" in refusal("auth", "reset", "empty", directory=tmp_path)
