@@ -28,7 +28,7 @@ def check(verdict: Verdict) -> None:
     assert verdict.faults.total() >= MIN_FAULTS
 
 
-@pytest.mark.parametrize("first", range(10_000, 10_060, 10))
+@pytest.mark.parametrize("first", range(10_000, 10_030, 10))
 def test_a_sample_of_seeds(first: int) -> None:
     """Ten seeds break no invariant, and each is as long and as bad as a seed must be."""
     for seed in range(first, first + 10):
@@ -62,9 +62,9 @@ def digests(first: int, end: int, hash_seed: str) -> Sequence[str]:
 
 def test_a_seed_does_the_same_everywhere() -> None:
     """Whatever the process and its PYTHONHASHSEED, a seed's trace is the same; other seeds' are not."""
-    here = [run(seed).digest for seed in range(5)]
-    assert len(set(here)) == 5
-    assert digests(0, 5, "1") == digests(0, 5, "2") == here
+    here = [run(seed).digest for seed in range(3)]
+    assert len(set(here)) == 3
+    assert digests(0, 3, "1") == digests(0, 3, "2") == here
 
 
 @pytest.mark.long

@@ -61,9 +61,9 @@ def digests(first: int, end: int, hash_seed: str) -> Sequence[str]:
 
 def test_a_seed_does_the_same_everywhere() -> None:
     """Whatever the process and its PYTHONHASHSEED, a seed's trace is the same; other seeds' are not."""
-    here = [run(seed).digest for seed in range(3)]
-    assert len(set(here)) == 3
-    assert digests(0, 3, "1") == digests(0, 3, "2") == here
+    here = [run(seed).digest for seed in range(2)]
+    assert len(set(here)) == 2
+    assert digests(0, 2, "1") == digests(0, 2, "2") == here
 
 
 @pytest.mark.long

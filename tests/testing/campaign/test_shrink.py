@@ -18,6 +18,7 @@ def failing(name: str) -> Verdict:
     raise AssertionError(f"{name} is not found")
 
 
+@pytest.mark.long  # `simulate` does the same in plain tests
 def test_what_is_left_fails_in_the_same_way() -> None:
     """The smallest schedule has fewer faults, breaks the same invariant, and replays the same trace."""
     with PLANTED["skip-fsync"].plant():
