@@ -53,6 +53,7 @@ class Lease:
         self.ttl_s = ttl_s
         self.lost = trio.Event()
         self._renewed_at = renewed_at
+        self._error: Exception | None = None  # with which it was lost, if there was one
 
     async def _keep(self, calls: Calls, keeper: trio.CancelScope, block: trio.CancelScope) -> None:
         """Renew it until it is lost; then the block is cancelled."""
@@ -60,8 +61,8 @@ class Lease:
             try:
                 while await self._renew(calls):
                     pass
-            except (ProposalError, trio.ClosedResourceError):
-                pass  # refused, or the client is closed: lost either way, which the block is told
+            except (ProposalError, trio.ClosedResourceError) as error:
+                self._error = error  # refused, or the client is closed: lost either way
             self.lost.set()
             block.cancel()
 
@@ -103,7 +104,8 @@ async def hold_lease(calls: Calls, nursery: trio.Nursery, ttl_s: int) -> AsyncIt
             except (ProposalError, trio.ClosedResourceError):
                 pass  # it is gone already, or expires by itself
     if lease.lost.is_set():
-        raise LeaseLost(f"lease {lease.id:016x} was lost: it was not renewed in time, or it was revoked")
+        why = lease._error or "it was not renewed in time, or it was revoked"
+        raise LeaseLost(f"lease {lease.id:016x} was lost: {why}") from lease._error
 
 
 # ---------------------------------------------------------------- calls

@@ -99,6 +99,8 @@ class SmallServer:
         self.calls.append("range")
         await self.before("range")
         self._check_token(metadata)
+        if self.password is not None and request.key == b"\0":
+            raise RpcError(Code.PERMISSION_DENIED, "etcdserver: permission denied")
         found = [self.values[request.key]] if request.key in self.values else []
         return rpc_pb2.RangeResponse(header=self._header(), kvs=found, count=len(found))
 
