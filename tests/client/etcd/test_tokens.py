@@ -1,13 +1,13 @@
 """A client with a user: when it authenticates, how often, and what its callers notice of that."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
 import trio.testing
 
-from raftkv_trio import CallRefused, Client, ConfigError, NotAuthenticated, OutcomeUnknown
+from raftkv_trio import CallRefused, Client, ConfigError, NoLeader, NotAuthenticated, OutcomeUnknown
 from raftkv_trio.client.login import Login
 from raftkv_trio.grpc import Code, RpcError
 from tests.client.etcd.small_server import SmallServer, open_small_server
@@ -27,9 +27,9 @@ async def connected(password: str | None = PASSWORD) -> AsyncIterator[tuple[Smal
                 yield server, client
 
 
-async def in_many_tasks(call: Callable[[bytes], object], number: int = 50) -> None:
+async def in_many_tasks(call: Callable[[bytes], Awaitable[object]], number: int = 50) -> None:
     async def one(key: bytes) -> None:
-        await call(key)  # type: ignore[misc]
+        await call(key)
 
     async with trio.open_nursery() as nursery:
         for each in range(number):
@@ -76,24 +76,20 @@ async def test_a_wrong_password() -> None:
     async with connected("wrong") as (server, client):
         errors: list[NotAuthenticated] = []
 
-        async def get(key: bytes) -> None:
+        async def refused(call: Awaitable[object]) -> None:
             with pytest.raises(NotAuthenticated) as raised:
-                await client.get(key)
+                await call
             errors.append(raised.value)
 
-        await in_many_tasks(get)
+        await in_many_tasks(lambda key: refused(client.get(key)))
         assert server.calls == ["authenticate"]
         assert len(set(map(id, errors))) == 50
         assert str(errors[0]) == "etcdserver: authentication failed, invalid user ID or password"
         server.calls.clear()
-        with pytest.raises(NotAuthenticated):
-            await in_one_group(client)
-        assert server.calls == ["authenticate"]
+        await in_many_tasks(lambda key: refused(client.put(key, b"")))
+        assert server.calls == ["authenticate"] * 2  # for the first one, and for those that waited for it
+        assert len(errors) == 100
         assert "wrong" not in f"{errors[0]!r} {Login(user='ann', password='wrong')!r}"
-
-
-async def in_one_group(client: Client) -> None:
-    await client.put(b"a", b"")
 
 
 async def test_no_user() -> None:
@@ -107,12 +103,15 @@ async def test_no_user() -> None:
 async def test_a_call_that_is_given_up_ends_the_authentication_for_no_other() -> None:
     """The last one ends it, and the next call begins another."""
     async with connected() as (server, client):
-        is_held, let_go = trio.Event(), trio.Event()
+        is_held, let_go, is_over = trio.Event(), trio.Event(), trio.Event()
 
         async def hold(name: str) -> None:
             if name == "authenticate":
                 is_held.set()
-                await let_go.wait()
+                try:
+                    await let_go.wait()
+                finally:
+                    is_over.set()
 
         server.before = hold
         scope = trio.CancelScope()
@@ -130,13 +129,13 @@ async def test_a_call_that_is_given_up_ends_the_authentication_for_no_other() ->
             let_go.set()
         assert (server.calls, server.puts) == (["authenticate", "put"], [(b"a", b"1")])
 
-        server.token, let_go = "token 2", trio.Event()
-        is_held = trio.Event()
+        server.token, is_held, let_go, is_over = "token 2", trio.Event(), trio.Event(), trio.Event()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client.get, b"a")
                 await is_held.wait()
                 scope.cancel()
+        await is_over.wait()
         server.before, server.calls = SmallServer().before, []
         assert (await client.get(b"a")) is not None
         assert server.calls == ["authenticate", "range"]
@@ -190,6 +189,21 @@ async def test_a_write_in_doubt_goes_on_with_another_token() -> None:
             assert server.puts == [(b"a", b"1")]
 
 
+async def test_a_write_that_is_given_up_while_the_client_authenticates() -> None:
+    """It was refused with the old token, so it was certainly not executed."""
+    async with connected() as (server, client):
+        await client.put(b"a", b"1")
+        server.token = "token 2"
+
+        async def hold(name: str) -> None:
+            if name == "authenticate":
+                await trio.sleep_forever()
+
+        server.before = hold
+        with pytest.raises(NoLeader, match="certainly not executed"), client.fail_after(0.2):
+            await client.put(b"a", b"2")
+
+
 async def test_a_client_that_ends_while_it_authenticates() -> None:
     """Who waits for that is told that the client is closed."""
     is_held = trio.Event()
@@ -210,6 +224,8 @@ async def test_a_client_that_ends_while_it_authenticates() -> None:
                 async with Client([f"127.0.0.1:{server.port}"], user="ann", password=PASSWORD) as client:
                     nursery.start_soon(get, client)
                     await is_held.wait()
+                with pytest.raises(trio.ClosedResourceError):
+                    await client.get(b"a")
 
 
 def test_a_user_without_a_password() -> None:
