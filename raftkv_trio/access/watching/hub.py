@@ -13,7 +13,7 @@ All of it happens between two tasks of the event loop, in turns of a few millise
 being restored, in another thread, nothing reads the store.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from time import perf_counter
 from typing import NoReturn, Protocol
@@ -70,16 +70,24 @@ class WatchHub:
     Args:
         store: of this node.
         replica: the node.
+        now: a clock, in seconds; it says when a turn is over.
 
     Attributes:
         load: what the watches hold.
     """
 
-    def __init__(self, store: Store, replica: Replica, config: WatchConfig) -> None:
+    def __init__(
+        self,
+        store: Store,
+        replica: Replica,
+        config: WatchConfig,
+        now: Callable[[], float] = perf_counter,
+    ) -> None:
         self.load = Load(config.max_queued_bytes, config.max_watcher_bytes)
         self._store = store
         self._replica = replica
         self._config = config
+        self._now = now
         self._token: trio.lowlevel.TrioToken | None = None
         self._wakeup = Wakeup()
         self._index: WatcherIndex[Watcher] = WatcherIndex()  # of the synced ones
@@ -102,7 +110,7 @@ class WatchHub:
                 nursery.start_soon(self._look_for_leader)
                 while True:
                     await self._wakeup.wait()
-                    while self._has_work:
+                    while self.has_work:
                         await self._turn()
         finally:
             for stream in self._streams:
@@ -114,7 +122,7 @@ class WatchHub:
         except NoLeader:
             await trio.sleep_forever()  # the node is stopping, and then cancels this
         # Nothing is awaited until the next turn, so that no restore can begin.
-        self._work()
+        self.work()
         await trio.lowlevel.checkpoint()
 
     async def _look_for_leader(self) -> NoReturn:
@@ -249,7 +257,8 @@ class WatchHub:
     # ------------------------------------------------------------ work
 
     @property
-    def _has_work(self) -> bool:
+    def has_work(self) -> bool:
+        """Whether there is anything to tell, or a restore to wait for."""
         if not self.load.watchers:
             return bool(self._await_progress)
         return (
@@ -262,18 +271,18 @@ class WatchHub:
             or any(not stream.unsynced for stream in self._await_progress)
         )
 
-    def _work(self) -> None:
-        """Work for one turn, or until nothing is left."""
+    def work(self) -> None:
+        """Work for one turn, or until nothing is left. `run` does, while no restore is under way."""
         if self.load.watchers:
             if self._was_restored:
                 self._resume()
-            until = perf_counter() + TURN_S
+            until = self._now() + TURN_S
             while self._told < self._store.revision:
                 self._tell_on()
-                if perf_counter() >= until:
+                if self._now() >= until:
                     break
             # These have a time of their own, so that they go on however much happens.
-            self._catch_up_on(perf_counter() + TURN_S)
+            self._catch_up_on(self._now() + TURN_S)
         self._answer_progress()
 
     def _resume(self) -> None:
@@ -357,7 +366,7 @@ class WatchHub:
                 self._catching_up = self._catch_up(chosen)
             if next(self._catching_up, self) is self:
                 self._catching_up = None
-            if perf_counter() >= until:
+            if self._now() >= until:
                 return
 
     def _choose(self) -> list[Watcher]:

@@ -15,6 +15,9 @@ from raftkv_trio.testing.campaign.faults import make_room, mend_all, strike
 from raftkv_trio.testing.campaign.lease_clients import Leases
 from raftkv_trio.testing.campaign.pursuit import pursue
 from raftkv_trio.testing.campaign.reshaping import help_the_lost
+from raftkv_trio.testing.campaign.true_changes import TrueChanges
+from raftkv_trio.testing.campaign.watch_clients import WatchClients
+from raftkv_trio.testing.campaign.watch_hubs import Hubs
 from raftkv_trio.testing.histories.history import History
 from raftkv_trio.testing.histories.linearizability import HistoryError
 from raftkv_trio.testing.histories.revision_order import (
@@ -100,6 +103,7 @@ class SeedRun:
         self._round_trip_s = 2 * schedule.conditions.delay_s[1]
         self.progress_within_s = PROGRESS_WITHIN_S + PROGRESS_WITHIN_ROUND_TRIPS * self._round_trip_s
         self.leases = Leases(schedule, self.simulation, self.history)
+        self.watches = WatchClients(schedule, self.simulation, Hubs(schedule, self.simulation))
         self.clients = [
             Client(number, schedule, self.simulation, self.history)
             for number in range(1, schedule.clients + 1)
@@ -121,6 +125,7 @@ class SeedRun:
         for client in self.clients:
             client.start([other for other in self.clients if other is not client])
         self.leases.begin()
+        self.watches.begin()
 
     def heal(self) -> Iterator[tuple[str, Callable[[], bool]]]:
         """End the faults, and yield what must become true in turn, each with the failure if it does not.
@@ -146,14 +151,16 @@ class SeedRun:
             whole = [member.id for member in self._members()]
             yield from pursue(self.simulation, whole, self._round_trip_s)
             yield "not all members have applied everything", self._are_equal
+        yield from self.watches.heal()
         parts = [member.parts for member in self._members() if member.parts is not None]
         rounds = [part.reads.join() for part in parts]
         yield "a member answers no read", lambda: all(read_round.done.is_set() for read_round in rounds)
 
     def judge(self) -> None:
-        """Raise Violation if the history is not linearizable, or a refused change was applied."""
+        """Raise Violation if a refused change was applied, or for what watches or the history show."""
         self.simulation.invariants.check_refusals()
         changes_of_leases = self.leases.judge()
+        self.watches.judge(TrueChanges(self.simulation.invariants.committed_commands()))
         try:
             check_revisions(self.history, tried_first=self._writes_in_the_log(changes_of_leases))
         except HistoryError as error:

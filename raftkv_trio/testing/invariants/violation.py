@@ -23,6 +23,7 @@ FIRST_PROCESS = "the first process stays"
 FRESHNESS = "as fresh as it says"
 LINEARIZABILITY = "linearizability"
 LEASES = "leases live as long as they must"
+WATCHES = "watches tell what is committed"
 LIVENESS = "liveness"
 
 

@@ -15,6 +15,7 @@ from raftkv_trio.testing.planted import (
     snapshot_bugs,
     store_bugs,
     task_bugs,
+    watch_bugs,
 )
 from raftkv_trio.testing.planted.bug import PlantedBug, replaced
 
@@ -28,6 +29,7 @@ _MODULES = (
     node_bugs,
     store_bugs,
     lease_bugs,
+    watch_bugs,
     task_bugs,
 )
 PLANTED: Mapping[str, PlantedBug] = {bug.name: bug for module in _MODULES for bug in module.BUGS}

@@ -154,11 +154,11 @@ class World:
                 assert told.previous == event.previous
 
     def turn(self) -> None:
-        self.hub._work()
+        self.hub.work()
 
     def finish(self) -> None:
         """Go on until all is told, and check that nothing is missing."""
-        while any(self.take(stream) for stream in self.streams) or self.hub._has_work:
+        while any(self.take(stream) for stream in self.streams) or self.hub.has_work:
             self.turn()
             for stream in self.streams:
                 self.take(stream)
@@ -212,7 +212,7 @@ def run(world: World, sequence: list[tuple[str, Any]]) -> None:
             world.run(Delete(what, TO_THE_LAST))
         elif name == "turn":
             for _ in range(what):
-                if world.hub._has_work:
+                if world.hub.has_work:
                     world.turn()
         elif name == "take":
             world.take(world.streams[what])
@@ -257,7 +257,7 @@ def test_a_slow_stream_holds_no_more_than_its_bound() -> None:
     largest = 0
     for _ in range(500):
         world.put(*KEYS)
-        while world.hub._has_work:
+        while world.hub.has_work:
             world.turn()
         largest = max(largest, world.hub.load.queued_bytes)
     assert largest < 2000 + 500
@@ -285,14 +285,14 @@ def test_streams_share_a_bound() -> None:
         hub.add(Watcher(stream, number, b"a", None, 2))
     for _ in range(50):
         world.put(b"a")
-        while hub._has_work:
-            hub._work()
+        while hub.has_work:
+            hub.work()
     assert hub.load.queued_bytes < 1000 + 20 * 300
     assert hub.unsynced == 20
     told = 0
-    while (taken := sum([len(stream.take()) for stream in streams])) or hub._has_work:
+    while (taken := sum([len(stream.take()) for stream in streams])) or hub.has_work:
         told += taken
-        hub._work()
+        hub.work()
     assert told == 20 * 50
 
 
@@ -308,7 +308,7 @@ def test_progress_comes_after_all_events() -> None:
     world.hub.request_progress(stream)
     items: list[Any] = []
     while not items or not isinstance(items[-1], Progress):
-        assert world.hub._has_work
+        assert world.hub.has_work
         world.turn()
         items += world.take(stream)
     assert items[-1] == Progress(world.store.revision)
@@ -324,12 +324,12 @@ def test_progress_for_a_client_that_does_not_read() -> None:
         world.put(b"a")
     world.hub.request_progress(stream)
     for _ in range(100):
-        if world.hub._has_work:
+        if world.hub.has_work:
             world.turn()
     assert stream.is_full
-    assert not world.hub._has_work
+    assert not world.hub.has_work
     items: list[Any] = []
-    while (taken := world.take(stream)) or world.hub._has_work:
+    while (taken := world.take(stream)) or world.hub.has_work:
         items += taken
         world.turn()
     assert items[-1] == Progress(world.store.revision)
@@ -343,7 +343,7 @@ def test_no_watches_before_there_is_a_history() -> None:
     with pytest.raises(CommandRefused):
         world.watch(0, b"a", None, None)
     world.put(b"a")
-    assert not world.hub._has_work
+    assert not world.hub.has_work
 
 
 def test_too_many_watchers() -> None:
