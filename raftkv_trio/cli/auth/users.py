@@ -183,7 +183,7 @@ def _interactive() -> click.Option:
         ["--interactive"],
         type=bool,
         default=True,
-        show_default=True,
+        show_default="true",
         allow_from_autoenv=False,
         metavar="true|false",
         help="Ask for the password at the terminal; false: read it from standard input.",
