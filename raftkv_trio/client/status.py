@@ -19,6 +19,7 @@ from raftkv_trio.client.members import is_member, trouble_with
 from raftkv_trio.client.rest import (
     NobodyDid,
     NotANode,
+    RequestRefused,
     RestClient,
     RestError,
     answers_within,
@@ -43,7 +44,7 @@ class Report:
     """One member. The fields that only the member itself can tell are None if it does not answer.
 
     Attributes:
-        url: at which its peers reach it.
+        url: at which its peers reach it; None if it does not tell.
         client_url: at which clients reach it; None if no member that answers knows.
         role: as `NodeStatus.role`, or `learner`.
         lag: committed entries that it has not applied, by the highest commit index that any member reports.
@@ -53,10 +54,11 @@ class Report:
             has none, or does not tell.
         feature_level: of the cluster, as of what the member has applied; None if it does not tell.
         highest_feature_level: the highest one that its program knows; None if it does not tell.
+        withheld: why it does not tell who the other members are; None if it does.
     """
 
     id: int
-    url: str
+    url: str | None
     client_url: str | None
     role: str | None = None
     term: int | None = None
@@ -70,6 +72,7 @@ class Report:
     certificates: Mapping[str, str] = field(default_factory=dict)
     feature_level: int | None = None
     highest_feature_level: int | None = None
+    withheld: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class _Answer:
     url: str
     status: Mapping[str, Any]
     members: Sequence[Mapping[str, Any]]
+    withheld: str | None = None  # why it tells of no member but itself
 
 
 async def survey(
@@ -156,7 +160,8 @@ def table(reports: Sequence[Report]) -> str:
         for report in reports
         if printable(report.health, MAX_HEALTH_CHARACTERS) != printable(report.health)
     ]
-    return "\n".join([aligned(rows), *wholes, *_level_to_come(reports)])
+    withheld = [f"other members may be missing: {r.withheld}" for r in reports if r.withheld is not None]
+    return "\n".join([aligned(rows), *wholes, *withheld[:1], *_level_to_come(reports)])
 
 
 def _level_to_come(reports: Sequence[Report]) -> list[str]:
@@ -189,8 +194,10 @@ def _reports(
     # The member that has applied most knows the newest configuration.
     newest = max(answers.values(), key=lambda answer: answer.status["applied_index"])
     commit = max(answer.status["commit_index"] for answer in answers.values())
-    reports = []
-    for member in newest.members:
+    members, reports = newest.members, []
+    if newest.withheld is not None:
+        members = [own for node_id in sorted(answers) for own in answers[node_id].members[:1]]
+    for member in members:
         node_id, url = member["id"], client_urls.get(member["id"])
         answer = answers.get(node_id)
         if answer is not None:
@@ -208,6 +215,7 @@ def _reports(
                 certificates=status.get("certificates", {}),
                 feature_level=status.get("feature_level"),
                 highest_feature_level=status.get("highest_feature_level"),
+                withheld=answer.withheld,
                 **{name: status[name] for name in _NUMBERS},
             )
         else:
@@ -239,7 +247,13 @@ def _why_unreachable(url: str | None, failures: Mapping[str, RestError | ConfigE
 async def _ask(rest: RestClient, server: PeerAddress) -> _Answer:
     with answers_within(rest.timeout_s, server.url):
         status = await rest.ask("GET", server, "/-/status")
-        members = await rest.ask("GET", server, "/-/members")
+        try:
+            members = await rest.ask("GET", server, "/-/members")
+        except RequestRefused as refused:  # to whom it does not know, or who may not know it
+            if not _is_status(status):
+                raise NotANode(server.url) from refused
+            own = {"id": status["id"], "url": None, "client_url": None, "role": "voter"}
+            return _Answer(server.url, status, [own], refused.reason)
     if not _is_status(status) or not isinstance(members, list) or not all(map(is_member, members)):
         raise NotANode(server.url)
     return _Answer(server.url, status, members)

@@ -325,3 +325,18 @@ async def test_endpoints_of_two_clusters() -> None:
         with pytest.raises(ConfigError, match="are of different clusters"):
             await survey([one, two], 60)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_member_that_tells_of_no_other() -> None:
+    """It is shown alone, and why: a cluster that checks users tells its members to root only."""
+    refusal = response({"detail": "who asks?"}, "401 Unauthorized")
+    async with trio.open_nursery() as nursery:
+        one = await stranger(nursery, response(STATUS), refusal)
+        two = await stranger(nursery, response({**STATUS, "id": 2}), refusal)
+        reports = await survey([one, two], 60)
+        assert [(report.id, report.url, report.client_url) for report in reports] == [
+            (STATUS["id"], None, one.url),
+            (2, None, two.url),
+        ]
+        assert table(reports).splitlines()[-1] == "other members may be missing: who asks?; give --user"
+        nursery.cancel_scope.cancel()
