@@ -64,7 +64,7 @@ class NamespacedCluster(Cluster):
     def _command(self, node_id: int, arguments: Sequence[str]) -> list[str]:
         inside = ["ip", "netns", "exec", self.network.namespace(node_id)]  # it execs: the pid is the node's
         members = ",".join(f"http://{self.network.address(other)}:{_PEER_PORT}" for other in self.ids)
-        addresses = ["--cluster", members, "--host", self.network.address(node_id)]
+        addresses = ["--cluster", members, "--host", self.network.address(node_id), "--insecure"]
         addresses += ["--port", str(_REST_PORT)]
         return [*inside, sys.executable, str(_SERVE), str(_SEGMENT_BYTES), self._bug, *arguments, *addresses]
 
