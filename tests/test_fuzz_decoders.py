@@ -18,7 +18,27 @@ import pytest
 from raftkv_trio import Committed
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import CorruptLog, DecodeError, PeerProtocolError, UpgradeNeeded
-from raftkv_trio.kv import Compare, Delete, Get, InvalidTxn, Put, Store, Txn, decode_command, encode_txn
+from raftkv_trio.kv import (
+    ROOT,
+    Access,
+    Actor,
+    AddRole,
+    AddUser,
+    AuthCommand,
+    Compare,
+    Delete,
+    EnableAuth,
+    Get,
+    GrantPermission,
+    GrantRole,
+    InvalidTxn,
+    Permission,
+    Put,
+    Store,
+    Txn,
+    decode_command,
+    encode_txn,
+)
 from raftkv_trio.local.control import decode_request
 from raftkv_trio.node.snapshot_contents import check_contents
 from raftkv_trio.payload.entries import check_entries
@@ -101,6 +121,24 @@ def a_store() -> Store:
     return store
 
 
+def a_store_with_users() -> Store:
+    store = a_store()
+    for command in USER_COMMANDS:
+        store.run_auth_command(command)
+    return store
+
+
+USER_COMMANDS: list[AuthCommand] = [
+    AddUser(ROOT, b"record"),
+    GrantRole(ROOT, ROOT),
+    AddRole("r"),
+    GrantPermission("r", Permission(Access.READ, b"/", b"0")),
+    GrantPermission("r", Permission(Access.WRITE, b"/", b"1")),
+    EnableAuth(),
+]
+USER = Actor(ROOT, 3)
+COMMANDS = [encode_txn(TXN), encode_txn(TXN, USER), *map(encode_txn, USER_COMMANDS)]
+USER_CHUNKS = list(a_store_with_users().snapshot())
 CHUNKS = list(a_store().snapshot())
 ENVELOPE = Envelope.of({1: ADDRESS, 2: ADDRESS, 3: ADDRESS})
 SNAPSHOT_FILE = snapshot_bytes(META, tuple(CHUNKS))
@@ -219,7 +257,11 @@ DECODERS = {
         [ENVELOPE.encode(), replace(ENVELOPE, level=2, level_since=7).encode(), cbor2.dumps([1, {1: URL}])],
         (CorruptLog, UpgradeNeeded),
     ),
-    "command": Decoder(decode_command, [encode_txn(TXN)], (InvalidTxn, UpgradeNeeded)),
+    "command": Decoder(
+        decode_command,
+        [encode_txn(TXN), encode_txn(TXN, USER), *map(encode_txn, USER_COMMANDS)],
+        (InvalidTxn, UpgradeNeeded),
+    ),
     "record": Decoder(
         lambda data: decode_record(BATCH, data),
         [LogRecord(HardState(3, 2, 4), APP.entries, NO_SNAPSHOT, b"i").encode()],
@@ -232,6 +274,16 @@ DECODERS = {
     ),
     "restored chunks": Decoder(
         lambda data: Store().restore(iter([data, *CHUNKS[1:]])), CHUNKS[:1], (CorruptLog, UpgradeNeeded)
+    ),
+    "chunk of permissions": Decoder(
+        lambda data: Store().verify(iter([*USER_CHUNKS[:2], data, *USER_CHUNKS[3:]])),
+        USER_CHUNKS[2:3],
+        (CorruptLog, UpgradeNeeded),
+    ),
+    "chunk of users": Decoder(
+        lambda data: Store().restore(iter([*USER_CHUNKS[:3], data, *USER_CHUNKS[4:]])),
+        USER_CHUNKS[3:4],
+        (CorruptLog, UpgradeNeeded),
     ),
     "snapshot's file": Decoder(read_parts, [SNAPSHOT_FILE], (CorruptLog,)),
     "control socket": Decoder(
@@ -340,9 +392,9 @@ def test_a_hundred_thousand_inputs(name: str) -> None:
 
 def test_every_command_has_a_result() -> None:
     """Bytes that are no txn are rejected, and a newer version's are not; nothing else is raised."""
-    rng, store = random.Random(1), a_store()
-    for number in range(300):
-        command = changed(rng, encode_txn(TXN))
+    rng, store = random.Random(1), a_store_with_users()
+    for number in range(600):
+        command = changed(rng, encode_txn(TXN, USER if number % 2 else None))
         try:
             (result,) = store.apply([Committed(term=1, index=number, command=command)])
         except UpgradeNeeded:

@@ -417,6 +417,8 @@ class Store:
                 check_version(command)
                 if is_version_5(command):
                     return self._apply_version_5(command, committed.term)
+            elif self._auth is None or not self._auth.is_enabled:
+                return self.run(decode_old(command))
             return self._run_command(command, committed.term, _NOBODY)
         except InvalidTxn as error:
             return Rejected(str(error))

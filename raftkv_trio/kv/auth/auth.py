@@ -20,7 +20,7 @@ from raftkv_trio.kv.checks import MAX_REACH
 from raftkv_trio.kv.leases import Leases
 from raftkv_trio.kv.record import DIGEST_BYTES
 from raftkv_trio.kv.results import AuthFailed, Failure, TooManyKeys
-from raftkv_trio.kv.txn import TO_THE_LAST, Delete, Get, Operation, Put, Txn
+from raftkv_trio.kv.txn import TO_THE_LAST, Delete, Get, Put, Txn
 
 #: Of auth in an empty store, as in etcd.
 FIRST_AUTH_REVISION = 1
@@ -157,7 +157,8 @@ class Auth:
             _check(rights.readable, key, range_end)
         lease_ids: dict[int, None] = {}
         _check_txn(rights, txn, lease_ids)
-        _check_leases(rights, leases, lease_ids)
+        if lease_ids:
+            _check_leases(rights, leases, lease_ids)
 
     def check_revoke(self, actor: Actor | None, lease_id: int, leases: Leases) -> None:
         """Raise AuthFailed unless the actor may write all keys of a lease, and so end it."""
@@ -214,22 +215,19 @@ def _check_txn(rights: _Rights, txn: Txn, lease_ids: dict[int, None]) -> None:
     """Check a txn and those in it; adds the leases that puts name."""
     for compare in txn.compares:
         _check(rights.readable, compare.key, compare.range_end)
-    for operation in (*txn.success, *txn.failure):
-        _check_operation(rights, operation, lease_ids)
-
-
-def _check_operation(rights: _Rights, operation: Operation, lease_ids: dict[int, None]) -> None:
-    match operation:
-        case Put(key, _, lease):
-            _check(rights.writable, key)
-            if lease:
-                lease_ids[lease] = None
-        case Get(key, range_end):
-            _check(rights.readable, key, range_end)
-        case Delete(key, range_end):
-            _check(rights.writable, key, range_end)
-        case Txn():
-            _check_txn(rights, operation, lease_ids)
+    for operations in (txn.success, txn.failure):
+        for operation in operations:
+            if type(operation) is Put:
+                _check(rights.writable, operation.key)
+                if operation.lease:
+                    lease_ids[operation.lease] = None
+            elif type(operation) is Get:
+                _check(rights.readable, operation.key, operation.range_end)
+            elif type(operation) is Delete:
+                _check(rights.writable, operation.key, operation.range_end)
+            else:
+                assert type(operation) is Txn, "there are no other operations"
+                _check_txn(rights, operation, lease_ids)
 
 
 def _check_leases(rights: _Rights, leases: Leases, lease_ids: Iterable[int]) -> None:

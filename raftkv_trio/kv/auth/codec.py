@@ -14,6 +14,7 @@ that is written above. A command of a version after 5 never stands in one of ver
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import cbor2
@@ -70,11 +71,30 @@ def is_version_5(command: bytes) -> bool:
 
 def encode_envelope(actor: Actor | None, body: bytes | AuthCommand, reads: Iterable[KeyRange] = ()) -> bytes:
     """The bytes of a command of version 5; raises InvalidTxn if no store would run it."""
-    packed_body = body if isinstance(body, bytes) else _pack(body)
-    packed_actor = None if actor is None else list(actor)
-    packed = [5, packed_actor, list(map(list, reads)), packed_body]
+    if isinstance(body, bytes):
+        packed_reads = list(map(list, reads))
+        _check_body(body)
+        _ranges(packed_reads)
+        begin = b"\x84\5" + _packed_actor(actor) + cbor2.dumps(packed_reads)
+        return begin + _head_of_bytes(len(body)) + body
+    packed = [5, None if actor is None else list(actor), [], _pack(body)]
     _envelope(packed)
     return cbor2.dumps(packed)
+
+
+@lru_cache(maxsize=256)
+def _packed_actor(actor: Actor | None) -> bytes:
+    packed = None if actor is None else list(actor)
+    _actor(packed)
+    return cbor2.dumps(packed)
+
+
+def _head_of_bytes(length: int) -> bytes:
+    """What stands before so many bytes in CBOR: the encoder would copy them."""
+    if length < 24:
+        return bytes([0x40 + length])
+    width = 1 if length < 2**8 else 2 if length < 2**16 else 4
+    return bytes([{1: 0x58, 2: 0x59, 4: 0x5A}[width]]) + length.to_bytes(width, "big")
 
 
 def decode_envelope(command: bytes) -> Envelope:
@@ -87,23 +107,30 @@ def decode_envelope(command: bytes) -> Envelope:
 
 
 def _envelope(value: object) -> Envelope:
-    match value:
-        case [5, actor, [*reads], bytes() as body]:
-            if not (len(body) >= 2 and 0x81 <= body[0] <= 0x97 and 1 <= body[1] <= 4):
-                raise InvalidTxn("a command of an actor is of no version from 1 to 4")
-            return Envelope(_actor(actor), _ranges(reads), body)
-        case [5, actor, [], [int(), *_] as body]:
-            return Envelope(_actor(actor), (), _auth_command(list(body)))
-    raise InvalidTxn(_FORM)
+    # A start decodes the whole log, so this is done without patterns, which take four times as long.
+    if type(value) is not list or len(value) != 4 or type(value[2]) is not list:
+        raise InvalidTxn(_FORM)
+    _, actor, reads, body = value
+    if type(body) is bytes:
+        _check_body(body)
+        return Envelope(_actor(actor), _ranges(reads) if reads else (), body)
+    if type(body) is not list or not body or reads:
+        raise InvalidTxn(_FORM)
+    return Envelope(_actor(actor), (), _auth_command(body))
+
+
+def _check_body(body: bytes) -> None:
+    if not (len(body) >= 2 and 0x81 <= body[0] <= 0x97 and 1 <= body[1] <= 4):
+        raise InvalidTxn("a command of an actor is of no version from 1 to 4")
 
 
 def _actor(value: object) -> Actor | None:
-    match value:
-        case None:
-            return None
-        case [name, revision]:
-            return Actor(_name(name), _number(revision))
-    raise InvalidTxn(_FORM)
+    if value is None:
+        return None
+    if type(value) is not list or len(value) != 2:
+        raise InvalidTxn(_FORM)
+    name, revision = value
+    return Actor(_name(name), _number(revision))
 
 
 def _ranges(values: list[Any]) -> tuple[KeyRange, ...]:
@@ -195,7 +222,7 @@ def _name(value: object) -> str:
     if type(value) is not str:
         raise InvalidTxn("the name of a user or role is not text")
     try:
-        length = len(value.encode())
+        length = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidTxn("the name of a user or role is not text") from error
     if length > MAX_NAME_BYTES:

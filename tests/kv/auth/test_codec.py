@@ -92,9 +92,12 @@ def test_an_actor_is_put_around_a_command_of_an_older_version() -> None:
         assert body[1] in (1, 3, 4)
         assert encode_command(command, None) == body
         encoded = encode_command(command, Actor("ann", 3), reads=[(b"k", None), (b"l", b"m")])
-        assert cbor2.loads(encoded) == [5, ["ann", 3], [[b"k", None], [b"l", b"m"]], body]
+        assert encoded == cbor2.dumps([5, ["ann", 3], [[b"k", None], [b"l", b"m"]], body])
         assert repr(decode_command(encoded)) == repr(command)
     assert cbor2.loads(encode_command(Compact(5), SERVER))[1] == ["", 0]
+    for length in (10, 100, 240, 1000, 65_520, 65_535, 70_000):
+        txn = Txn(success=(Put(b"k", bytes(length)),))
+        assert encode_command(txn, SERVER) == cbor2.dumps([5, ["", 0], [], encode_command(txn)])
     with_id = encode_command(PUT, Actor("ann", 3), request_id=b"id")
     assert cbor2.loads(with_id)[3] == encode_command(PUT, request_id=b"id")
 
