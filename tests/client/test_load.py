@@ -5,6 +5,7 @@ import socket
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import trio
@@ -17,6 +18,7 @@ from raftkv_trio.client.load.load import GET, PUT, Load, Requests
 from raftkv_trio.client.load.report import BOUNDS_S, as_text
 from raftkv_trio.client.load.tally import Tally
 from raftkv_trio.client.load.targets import Targets
+from raftkv_trio.client.login import Login
 from raftkv_trio.client.members import Members, why_no_leader
 from raftkv_trio.errors import RaftKVError, leaves
 from raftkv_trio.tcp_stream import TcpStream
@@ -124,6 +126,16 @@ def test_mixed_draws_both() -> None:
     assert len(set(reads)) == 10
     assert all(request.startswith(b"PUT /bench/") for operation, request in drawn if operation == PUT)
     assert b"\r\nHost: [::1]:9121\r\n" in b"".join(requests.put(0))
+
+
+def test_who_asks_is_in_each_request() -> None:
+    """But not without TLS, if the endpoints had it."""
+    for needs_tls in (False, True):
+        login = Login(user="ann", password="50%", needs_tls=needs_tls)
+        load = replace(load_of(PUT), login=login)
+        request = b"".join(Requests(load, PeerAddress("::1", 9121), b"123").put(0))
+        assert (b"\r\nAuthorization: Basic YW5uOjUwJQ==\r\n" in request) == (not needs_tls)
+        assert request.endswith(b"\r\n\r\n123")
 
 
 async def test_failures_are_counted() -> None:
