@@ -159,7 +159,6 @@ else:
             "SnapshotNotTaken",
             "StorageError",
             "RequestIdReused",
-            "RequestIdReused",
             "StoreFull",
             "TooLarge",
             "TransferFailed",

@@ -121,7 +121,7 @@ class Counting:
         """Write as the holder of a lock that has become another's meanwhile; the write must be refused."""
         key, created = await self.lock(1)
         value = await self.next_value(1)
-        while await self.read(1, key):
+        while await self.read(1, key):  # noqa: ASYNC110 - it is another process whose state is waited for
             await trio.sleep(POLL_S)
         other, other_created = await self.lock(2)
         assert await self.write(2, other, other_created, await self.next_value(2))
