@@ -12,10 +12,12 @@ from raftkv_trio.config import NodeConfig
 from raftkv_trio.kv import (
     ROOT,
     AddUser,
-    Auth,
     AuthCommand,
     EnableAuth,
     GrantRole,
+    Put,
+    Store,
+    Txn,
     encode_command,
 )
 from raftkv_trio.node.recovery import open_directory
@@ -25,13 +27,13 @@ from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import OsDisk
 from raftkv_trio.storage.small_files import read_auth_reset, write_auth_reset
 from tests.cli.program import refusal, run
-from tests.integration.cluster import Cluster
+from tests.integration.cluster import PATIENCE_S, POLL_S, Cluster
 from tests.integration.members import wait_said
 
 ENABLED: list[AuthCommand] = [AddUser(ROOT, b"a forgotten password"), GrantRole(ROOT, ROOT), EnableAuth()]
 
 
-def make_members(cluster: Cluster, commands: Sequence[AuthCommand] = ENABLED) -> None:
+def make_members(cluster: Cluster, commands: Sequence[AuthCommand | Txn] = ENABLED) -> None:
     """Make the directories of all members, which hold these commands in their logs."""
     entries = [
         Entry(1, at, data=encode_proposal(ProposalId(1, 1, at), encode_command(command)))
@@ -46,14 +48,14 @@ def make_members(cluster: Cluster, commands: Sequence[AuthCommand] = ENABLED) ->
         storage.close(clean=True)
 
 
-def auth_of(cluster: Cluster, node_id: int) -> Auth:
+def store_of(cluster: Cluster, node_id: int) -> Store:
     """What the directory of a stopped member holds."""
     config = NodeConfig(
         node_id=node_id, members=parse_cluster(cluster.peer_urls()), data_dir=cluster.data_dir(node_id)
     )
     storage = open_directory(OsDisk(), config, random.Random(1))
     try:
-        return replay(storage)[0].auth
+        return replay(storage)[0]
     finally:
         storage.close(clean=True)
 
@@ -84,7 +86,7 @@ async def test_a_reset_lets_everybody_in(tmp_path: Path, http: httpx.AsyncClient
         cluster.kill()
     assert read_auth_reset(OsDisk(), directory) is None
     for node_id in cluster.ids:
-        auth = auth_of(cluster, node_id)
+        auth = store_of(cluster, node_id).auth
         assert (auth.is_enabled, auth.revision, list(auth.users)) == (False, 4, [ROOT])
     assert "not enabled" in refusal("auth", "reset", directory, "--yes", directory=tmp_path)
 
@@ -106,8 +108,30 @@ async def test_users_stay_over_a_restart_and_a_late_note_undoes_nothing(
     finally:
         cluster.kill()
     assert cluster.log(1).read_text().count("authentication was not disabled") == 1
-    auth = auth_of(cluster, 1)
+    auth = store_of(cluster, 1).auth
     assert (auth.is_enabled, auth.revision) == (True, 3)
+
+
+async def test_the_history_is_compacted_while_users_are_checked(
+    tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    """By the server itself, which is no user."""
+    cluster = Cluster(tmp_path, 1, ("--max-history-bytes", "5000"))
+    puts = [Txn(success=(Put(b"key", bytes(1000)),)) for _ in range(20)]
+    make_members(cluster, [*puts, *ENABLED])
+    try:
+        cluster.start()
+        await cluster.wait_ready(http)
+        last = 1 + len(puts) + len(ENABLED)
+        with trio.fail_after(PATIENCE_S):  # behind them the first entry of the term, and the compaction
+            while (await cluster.status(http, 1))["applied_index"] < last + 2:  # noqa: ASYNC110
+                await trio.sleep(POLL_S)
+        assert cluster.stop(1) == 0
+    finally:
+        cluster.kill()
+    store = store_of(cluster, 1)
+    assert store.auth.is_enabled
+    assert store.compacted_revision > 1
 
 
 def test_what_cannot_be_reset(tmp_path: Path) -> None:

@@ -124,6 +124,15 @@ def test_level_4_begins_without_users() -> None:
         users_only.set_level(3)
 
 
+def test_nobody_is_checked_without_root() -> None:
+    """A snapshot that says otherwise, whole as it is, would lock everybody out."""
+    store = store_of([AddUser(ROOT, b"record")])
+    store.auth.is_enabled = True
+    chunks = list(store.snapshot())
+    with pytest.raises(CorruptLog):
+        Store().restore(chunks)
+
+
 def head(at: int, value: object) -> Callable[[list[Any]], None]:
     def change(chunks: list[Any]) -> None:
         chunks[0][at] = value
