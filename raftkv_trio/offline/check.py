@@ -23,7 +23,15 @@ from raftkv_trio.storage.data_directory import is_unfinished, open_to_all
 from raftkv_trio.storage.log_reader import LogReader
 from raftkv_trio.storage.record import end_of_data
 from raftkv_trio.storage.segments import SegmentName, last_run, list_segments, possible_ends, read_segment
-from raftkv_trio.storage.small_files import read_identity, read_lost, read_origin, read_peers, read_removed
+from raftkv_trio.storage.small_files import (
+    AUTH_RESET,
+    read_auth_reset,
+    read_identity,
+    read_lost,
+    read_origin,
+    read_peers,
+    read_removed,
+)
 from raftkv_trio.storage.snapshot_file import read_parts
 
 
@@ -52,6 +60,8 @@ def check(disk: Disk, path: Path, machine: StateMachine | None = None) -> Findin
         findings.removed = read_removed(disk, path)
     with _noting(findings, path / "lost"):
         findings.lost = read_lost(disk, path)
+    with _noting(findings, path / AUTH_RESET):
+        findings.auth_reset = read_auth_reset(disk, path)
     _check_log(disk, findings)
     with _noting(findings, path / "snap"):
         _check_snapshots(disk, findings, machine)

@@ -69,6 +69,7 @@ class Findings:
         removed: the index at which the cluster removed this node, which does not start again.
         lost: an index that this node had acknowledged although its log does not reach it; it does not start
             again.
+        auth_reset: the auth revision at which the next start has authentication disabled (`auth reset`).
         hard_state: that of the last record before the first damage.
         snapshot: the snapshot that the log continues; None if the log is damaged, so that it cannot say.
         entries: the first and the last index behind the snapshot, up to the first damage.
@@ -86,6 +87,7 @@ class Findings:
     origin: bytes | None = None
     removed: int | None = None
     lost: int | None = None
+    auth_reset: int | None = None
     hard_state: HardState | None = None
     snapshot: SnapshotId | None = None
     entries: tuple[int, int] | None = None

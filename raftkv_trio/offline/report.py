@@ -38,6 +38,7 @@ def as_json(inspection: Inspection) -> str:
         "origin": found.origin and found.origin.hex(),
         "removed": found.removed,
         "lost": found.lost,
+        "auth_reset": found.auth_reset,
         "feature_level": found.feature_level,
         "hard_state": hard_state
         and {"term": hard_state.term, "vote": hard_state.vote, "commit_index": hard_state.commit},
@@ -94,6 +95,8 @@ def _lines(found: Findings, repairs: Sequence[str] | None) -> Iterator[str]:
         yield f"removed from its cluster by entry {found.removed}: it does not start again"
     if found.lost is not None:
         yield f"has lost entries that it had acknowledged, up to {found.lost}: it does not start again"
+    if found.auth_reset is not None:
+        yield f"its next start disables authentication, if it is still at auth revision {found.auth_reset}"
     if found.known_members:
         yield f"knows the directories of nodes {', '.join(map(str, found.known_members))}"
     if found.feature_level is not None:

@@ -1,5 +1,6 @@
 """Users in a stopped directory: they go wherever its state goes, and `auth reset` looks at them."""
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ from raftkv_trio.kv import (
 )
 from raftkv_trio.node.recovery import open_directory
 from raftkv_trio.offline.force_new_cluster import force_new_cluster
+from raftkv_trio.offline.inspection import inspect_directory
 from raftkv_trio.offline.replay import replay
+from raftkv_trio.offline.report import as_json, as_text
 from raftkv_trio.offline.reset_auth import reset_auth
 from raftkv_trio.offline.restore import restore_node
 from raftkv_trio.payload.envelope import Envelope
@@ -90,6 +93,19 @@ def test_a_reset_notes_the_revision_that_the_log_leaves(tmp_path: Path) -> None:
     for _ in range(2):
         remove_auth_reset(OsDisk(), path)
         assert not (path / AUTH_RESET).exists()
+
+
+def test_a_check_tells_of_a_reset(tmp_path: Path) -> None:
+    """And of one that is damaged, which keeps the node from a start: it must not take another for it."""
+    path = made(tmp_path / "data")
+    reset_auth(path)
+    found = inspect_directory(path, repairs=False, machine=Store())
+    assert "its next start disables authentication, if it is still at auth revision 4" in as_text(found)
+    assert json.loads(as_json(found))["auth_reset"] == 4
+    note = path / AUTH_RESET
+    note.write_bytes(note.read_bytes()[:-1] + b"\5")
+    (problem,) = inspect_directory(path, repairs=False).findings.problems
+    assert (problem.file, problem.what) == (note, "does not verify")
 
 
 def test_what_is_not_enabled_is_not_reset(tmp_path: Path) -> None:
