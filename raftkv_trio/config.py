@@ -413,6 +413,7 @@ class ServerConfig:
         lease_checkpoints: whether a new leader gives a long lease what it had left at its last checkpoint,
             and not its whole time again. The same on all members.
         watch: the bounds of watches.
+        auth_token_ttl_s: how long a user's token is good, in seconds.
         tls: of the port for clients; None: it speaks without TLS.
         peer_tls: of the connections between members; None: they speak without TLS.
         insecure: whether other hosts may reach the REST API without TLS.
@@ -424,11 +425,14 @@ class ServerConfig:
     compaction: CompactionConfig = field(default_factory=CompactionConfig)
     lease_checkpoints: bool = False
     watch: WatchConfig = field(default_factory=WatchConfig)
+    auth_token_ttl_s: int = 300
     tls: ClientTls | None = None
     peer_tls: PeerTls | None = None
     insecure: bool = False
 
     def __post_init__(self) -> None:
+        if self.auth_token_ttl_s < 1:
+            raise ConfigError("`auth_token_ttl_s` must be at least 1")
         largest = self.node.max_command_bytes - MAX_COMMAND_OVERHEAD_BYTES
         if self.rest.max_value_bytes > largest:
             raise ConfigError(f"`max_value_bytes` must be at most {largest}")

@@ -12,6 +12,7 @@ import trio
 from raftkv_trio._version import __version__
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.compacting import keep_compacting
+from raftkv_trio.access.credentials import Authenticator
 from raftkv_trio.access.leases import CHECKPOINT_INTERVAL_S, Lessor
 from raftkv_trio.access.resetting import settle_auth_reset
 from raftkv_trio.config import RestConfig, ServerConfig
@@ -107,6 +108,7 @@ async def _serve_apis(
     """Serve clients in `nursery`; return the REST port. Cancellation lets the requests under way end."""
     node = replicated.node
     end_waiting = partial(node.end_waiting, "the node is stopping")
+    authenticator = Authenticator(replicated, config.auth_token_ttl_s)
     service = make_service(replicated, config.rest, config.node.client_url, security.in_use, config.watch)
     count_refused = service.requests.refused
     serve_rest = partial(
@@ -125,7 +127,13 @@ async def _serve_apis(
     if ports.etcd is not None:
         etcd_config, listeners = ports.etcd
         etcd = EtcdPort(
-            replicated, lessor, etcd_config, config.watch, service.hosts, service.requests.answered
+            replicated,
+            lessor,
+            etcd_config,
+            config.watch,
+            service.hosts,
+            authenticator,
+            service.requests.answered,
         )
         serve_etcd = partial(
             serve_http,

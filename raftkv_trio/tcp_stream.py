@@ -7,6 +7,7 @@ as it nearly always does. For a small request, or a frame of one entry, that is 
 import errno
 import os
 import select
+from typing import NamedTuple
 
 import trio
 
@@ -15,6 +16,18 @@ GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 #: A larger send always passes through the scheduler, so that no loop of sends keeps other tasks waiting.
 AT_ONCE_BYTES = 64 * 1024
 _HAS_ENDED: int | None = getattr(select, "POLLRDHUP", None)
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of a connection.
+
+    Attributes:
+        address: empty if it is gone.
+        name: the common name of its certificate, which was verified; None: it has shown none.
+    """
+
+    address: str = ""
+    name: str | None = None
 
 
 class TcpStream(trio.abc.HalfCloseableStream):
@@ -29,6 +42,13 @@ class TcpStream(trio.abc.HalfCloseableStream):
     def __init__(self, stream: "trio.SocketStream | TcpStream") -> None:
         self.socket: trio.socket.SocketType = stream.socket
         self._fd = stream.socket.fileno()
+
+    def peer(self) -> Peer:
+        """Who is at the other end; with TLS, after the handshake."""
+        try:
+            return Peer(str(self.socket.getpeername()[0]))
+        except OSError:
+            return Peer()
 
     def send_now(self, data: bytes | bytearray | memoryview) -> int:
         """Send as much as the system takes at once, perhaps nothing; returns how many bytes those were."""

@@ -19,6 +19,7 @@ from raftkv_trio.access.replicated_store import ReplicatedStore
 from raftkv_trio.access.watching import Change, Events, Item, Watcher, WatchStream
 from raftkv_trio.errors import NoLeader
 from raftkv_trio.kv import (
+    Actor,
     CompactedRevision,
     Compare,
     Delete,
@@ -49,6 +50,7 @@ class Candidate(NamedTuple):
         create_revision: of the key; it is the candidate only as long as the key has this one.
         value: of the key when the candidate came.
         revision: the store's at that time.
+        actor: on whose behalf the candidate queues.
     """
 
     prefix: bytes
@@ -56,6 +58,7 @@ class Candidate(NamedTuple):
     create_revision: int
     value: bytes
     revision: int
+    actor: Actor | None = None
 
 
 class Candidates:
@@ -67,7 +70,9 @@ class Candidates:
 
     # ------------------------------------------------------------ changes
 
-    async def enter(self, name: bytes, lease_id: int, value: bytes) -> Candidate | object:
+    async def enter(
+        self, name: bytes, lease_id: int, value: bytes, actor: Actor | None = None
+    ) -> Candidate | object:
         """Queue with a lease, once: who queues with it already keeps place and value.
 
         Returns the store's result if that is no success. Raises ProposalError. Cancellation gives it up; the
@@ -75,26 +80,28 @@ class Candidates:
         """
         prefix = name + b"/"
         key = prefix + b"%x" % lease_id
-        result = await self._run(Compare.absent(key), (Put(key, value, lease_id),), (Get(key),))
+        result = await self._run(Compare.absent(key), (Put(key, value, lease_id),), (Get(key),), actor)
         if not isinstance(result, TxnResult):
             return result
         if result.succeeded:
-            return Candidate(prefix, key, result.revision, value, result.revision)
+            return Candidate(prefix, key, result.revision, value, result.revision, actor)
         [got] = result.results
         assert isinstance(got, GetResult)
         [there] = got.key_values
-        return Candidate(prefix, key, there.create_revision, there.value, result.revision)
+        return Candidate(prefix, key, there.create_revision, there.value, result.revision, actor)
 
-    async def put(self, key: bytes, create_revision: int, lease_id: int, value: bytes) -> object:
+    async def put(
+        self, key: bytes, create_revision: int, lease_id: int, value: bytes, actor: Actor | None = None
+    ) -> object:
         """Put another value under a candidate's key; a txn result that has not succeeded: it is none.
 
         Raises ProposalError. Cancellation gives it up; it may or may not be applied.
         """
-        return await self._run(_is_still(key, create_revision), (Put(key, value, lease_id),))
+        return await self._run(_is_still(key, create_revision), (Put(key, value, lease_id),), (), actor)
 
-    async def leave(self, key: bytes, create_revision: int) -> object:
+    async def leave(self, key: bytes, create_revision: int, actor: Actor | None = None) -> object:
         """Delete a candidate's key; a txn result that has not succeeded: it is none. Raises as `put`."""
-        return await self._run(_is_still(key, create_revision), (Delete(key),))
+        return await self._run(_is_still(key, create_revision), (Delete(key),), (), actor)
 
     def abandon(self, candidate: Candidate) -> None:
         """Have the candidate's key deleted, and do not wait for it; for one whose client is gone.
@@ -102,13 +109,18 @@ class Candidates:
         If nothing comes of it, the lease ends the key.
         """
         compare = _is_still(candidate.key, candidate.create_revision)
-        self._node.submit(encode_command(Txn((compare,), (Delete(candidate.key),), ())))
+        txn = Txn((compare,), (Delete(candidate.key),), ())
+        self._node.submit(encode_command(txn, candidate.actor))
 
     async def _run(
-        self, compare: Compare, success: tuple[Operation, ...], failure: tuple[Operation, ...] = ()
+        self,
+        compare: Compare,
+        success: tuple[Operation, ...],
+        failure: tuple[Operation, ...],
+        actor: Actor | None,
     ) -> object:
         txn = Txn((compare,), success, failure, self._replicated.quota_bytes)
-        return (await self._replicated.write(encode_command(txn))).result
+        return (await self._replicated.write(encode_command(txn, actor))).result
 
     # ------------------------------------------------------------ turns
 

@@ -16,6 +16,7 @@ from raftkv_trio.access.lease_deadlines import Due, LeaseDeadlines
 from raftkv_trio.access.replicated_store import ReplicatedStore
 from raftkv_trio.errors import NoLeader, ProposalError
 from raftkv_trio.kv import (
+    Actor,
     CheckpointLeases,
     ExpireLeases,
     Failed,
@@ -68,24 +69,25 @@ class Lessor:
 
     # ------------------------------------------------------------ for clients
 
-    async def grant(self, lease_id: int, ttl_s: int) -> object:
+    async def grant(self, lease_id: int, ttl_s: int, actor: Actor | None = None) -> object:
         """Grant a lease, for the least time at least; returns the store's result.
 
         Args:
             lease_id: 0: one that no lease has.
+            actor: on whose behalf.
 
         Raises ProposalError. Cancellation gives the grant up; it may or may not be applied.
         """
         ttl_s = max(ttl_s, self._min_ttl_s)
         while True:
             chosen = lease_id or self._random.randint(1, _MAX_ID)
-            result = await self._write(GrantLease(chosen, ttl_s, self._replicated.quota_bytes))
+            result = await self._write(GrantLease(chosen, ttl_s, self._replicated.quota_bytes), actor)
             if lease_id or result != Failed(Failure.LEASE_EXISTS):
                 return result
 
-    async def revoke(self, lease_id: int) -> object:
+    async def revoke(self, lease_id: int, actor: Actor | None = None) -> object:
         """Revoke a lease; returns the store's result. Raises, and is cancelled, as `grant`."""
-        return await self._write(RevokeLease(lease_id))
+        return await self._write(RevokeLease(lease_id), actor)
 
     def keep_alive(self, lease_id: int) -> KeepAlive:
         """Renew a lease, with all others that are to be renewed now; wait for `KeepAlive.ttl_s`.
@@ -131,8 +133,8 @@ class Lessor:
         if self._node.is_restoring:
             raise NoLeader("a snapshot replaces the state of this node")
 
-    async def _write(self, command: LeaseCommand) -> object:
-        return (await self._replicated.write(encode_command(command))).result
+    async def _write(self, command: LeaseCommand, actor: Actor | None = None) -> object:
+        return (await self._replicated.write(encode_command(command, actor))).result
 
     # ------------------------------------------------------------ expiry
 

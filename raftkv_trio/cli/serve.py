@@ -181,6 +181,13 @@ def _bound(
     help="Let a new leader give a lease of more than five minutes what it had left, and not its whole time.",
 )
 @option(
+    "--auth-token-ttl",
+    metavar="SECONDS",
+    type=int,
+    default=ServerConfig.__dataclass_fields__["auth_token_ttl_s"].default,
+    help="How long a user's token is good, which clients get for a password.",
+)
+@option(
     "--host-whitelist",
     metavar="NAMES",
     default="",
@@ -272,6 +279,7 @@ def server_config(
     auto_compaction_retention: str | None,
     max_history_bytes: int,
     lease_checkpoints: bool,
+    auth_token_ttl: int,
     **others: Any,
 ) -> ServerConfig:
     """The configuration that the flags of `serve` describe; raises ConfigError.
@@ -290,6 +298,7 @@ def server_config(
         etcd_port=etcd_port,
         compaction=compaction_config(auto_compaction_mode, auto_compaction_retention, max_history_bytes),
         lease_checkpoints=lease_checkpoints,
+        auth_token_ttl_s=auth_token_ttl,
         node=NodeConfig(
             node_id=node_id,
             members=parse_cluster(cluster),

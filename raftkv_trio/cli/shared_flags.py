@@ -100,6 +100,7 @@ FLAG_OF = {
     "retention_s": "--auto-compaction-retention",
     "max_history_bytes": "--max-history-bytes",
     "lease_checkpoints": "--lease-checkpoints",
+    "auth_token_ttl_s": "--auth-token-ttl",
     "advertise": "--advertise-client",
     "request_timeout_s": "--request-timeout",
     "idle_timeout_s": "--idle-timeout",

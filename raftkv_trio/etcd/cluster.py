@@ -5,17 +5,16 @@ id after the highest one that was ever in use. A member that is added votes once
 leader decides; as a learner it waits to be promoted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.errors import ChangeRefused, ConfigError
+from raftkv_trio.etcd.calls import Call
 from raftkv_trio.etcd.errors import Fault
 from raftkv_trio.etcd.headers import header_of
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
 from raftkv_trio.schema import rpc_pb2
-
-Metadata = Mapping[str, str]
 
 
 class ClusterHandlers:
@@ -32,16 +31,14 @@ class ClusterHandlers:
         self._replicated = replicated
         self._node = replicated.node
 
-    async def member_list(
-        self, request: rpc_pb2.MemberListRequest, metadata: Metadata
-    ) -> rpc_pb2.MemberListResponse:
+    async def member_list(self, request: rpc_pb2.MemberListRequest, call: Call) -> rpc_pb2.MemberListResponse:
         """The members, as this node has applied them."""
+        self._replicated.store.auth.check_user(call.actor)
         return rpc_pb2.MemberListResponse(header=header_of(self._replicated), members=self._members())
 
-    async def member_add(
-        self, request: rpc_pb2.MemberAddRequest, metadata: Metadata
-    ) -> rpc_pb2.MemberAddResponse:
+    async def member_add(self, request: rpc_pb2.MemberAddRequest, call: Call) -> rpc_pb2.MemberAddResponse:
         """Add a member; its node is to be started with the id of the answer, and `--join`."""
+        await self._check_root(call)
         address = _address(request.peerURLs)
         self._check_free(address)
         node_id = self._node.next_free_id
@@ -56,17 +53,19 @@ class ClusterHandlers:
         )
 
     async def member_remove(
-        self, request: rpc_pb2.MemberRemoveRequest, metadata: Metadata
+        self, request: rpc_pb2.MemberRemoveRequest, call: Call
     ) -> rpc_pb2.MemberRemoveResponse:
         """Remove a member; its process learns of it, and ends."""
+        await self._check_root(call)
         self._find(request.ID)
         await self._change(Action.REMOVE, request.ID)
         return rpc_pb2.MemberRemoveResponse(header=header_of(self._replicated), members=self._members())
 
     async def member_update(
-        self, request: rpc_pb2.MemberUpdateRequest, metadata: Metadata
+        self, request: rpc_pb2.MemberUpdateRequest, call: Call
     ) -> rpc_pb2.MemberUpdateResponse:
         """Change the URL at which a member listens for the others."""
+        await self._check_root(call)
         address = _address(request.peerURLs)
         self._find(request.ID)
         self._check_free(address, besides=request.ID)
@@ -74,9 +73,10 @@ class ClusterHandlers:
         return rpc_pb2.MemberUpdateResponse(header=header_of(self._replicated), members=self._members())
 
     async def member_promote(
-        self, request: rpc_pb2.MemberPromoteRequest, metadata: Metadata
+        self, request: rpc_pb2.MemberPromoteRequest, call: Call
     ) -> rpc_pb2.MemberPromoteResponse:
         """Make a learner that has caught up a voter."""
+        await self._check_root(call)
         if not self._find(request.ID).isLearner:
             raise Fault.NOT_A_LEARNER.error()
         try:
@@ -84,6 +84,14 @@ class ClusterHandlers:
         except ChangeRefused:
             raise Fault.LEARNER_NOT_READY.error() from None
         return rpc_pb2.MemberPromoteResponse(header=header_of(self._replicated), members=self._members())
+
+    async def _check_root(self, call: Call) -> None:
+        """Raise AuthFailed unless root asks. Members are no part of the store, which so cannot check it."""
+        auth = self._replicated.store.auth
+        auth.check_root(call.actor)
+        if auth.is_enabled:
+            await self._replicated.wait_readable()  # this node may not know yet that it is root no more
+            self._replicated.store.auth.check_root(call.actor)
 
     async def _change(
         self,

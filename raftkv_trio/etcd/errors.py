@@ -10,6 +10,7 @@ texts; docs/etcd.md says so to users:
 
 from enum import Enum
 
+from raftkv_trio.access.credentials import TokenRefused, WrongPassword
 from raftkv_trio.access.watching import TooManyWatchers
 from raftkv_trio.errors import (
     ChangeRefused,
@@ -67,6 +68,26 @@ class Fault(Enum):
         "too many keys in the ranges of a txn, or of a lease; divide them",
     )
     UNHEALTHY = Code.UNAVAILABLE, "unhealthy cluster"
+    USER_EMPTY = Code.INVALID_ARGUMENT, "user name is empty"
+    AUTH_OLD_REVISION = Code.INVALID_ARGUMENT, "revision of auth store is old"
+    PERMISSION_DENIED = Code.PERMISSION_DENIED, "permission denied"
+    AUTH_NOT_ENABLED = Code.FAILED_PRECONDITION, "authentication is not enabled"
+    AUTH_FAILED = Code.INVALID_ARGUMENT, "authentication failed, invalid user ID or password"
+    INVALID_AUTH_TOKEN = Code.UNAUTHENTICATED, "invalid auth token"
+    USER_EXISTS = Code.FAILED_PRECONDITION, "user name already exists"
+    USER_NOT_FOUND = Code.FAILED_PRECONDITION, "user name not found"
+    NO_PASSWORD_USER = (
+        Code.FAILED_PRECONDITION,
+        "authentication failed, password was given for no password user",
+    )
+    ROLE_EXISTS = Code.FAILED_PRECONDITION, "role name already exists"
+    ROLE_NOT_FOUND = Code.FAILED_PRECONDITION, "role name not found"
+    ROLE_EMPTY = Code.INVALID_ARGUMENT, "role name is empty"
+    ROLE_NOT_GRANTED = Code.FAILED_PRECONDITION, "role is not granted to the user"
+    PERMISSION_NOT_GRANTED = Code.FAILED_PRECONDITION, "permission is not granted to the role"
+    ROOT_USER_NOT_FOUND = Code.FAILED_PRECONDITION, "root user does not exist"
+    ROOT_ROLE_NOT_GRANTED = Code.FAILED_PRECONDITION, "root user does not have root role"
+    INVALID_AUTH_MANAGEMENT = Code.INVALID_ARGUMENT, "invalid auth management"
 
     def error(self) -> RpcError:
         """The error to raise."""
@@ -87,6 +108,8 @@ _FAULT_OF: dict[type[RaftKVError], Fault] = {
     SnapshotNotTaken: Fault.NO_SPACE,
     NoSuchMember: Fault.MEMBER_NOT_FOUND,
     TransferFailed: Fault.TRANSFER_TIMED_OUT,
+    WrongPassword: Fault.AUTH_FAILED,
+    TokenRefused: Fault.INVALID_AUTH_TOKEN,
 }
 
 
@@ -104,6 +127,21 @@ _FAULT_OF_FAILURE = {
     Failure.KEY_NOT_FOUND: Fault.KEY_NOT_FOUND,
     Failure.LEASE_EXISTS: Fault.LEASE_EXISTS,
     Failure.TOO_MANY_KEYS: Fault.TOO_MANY_KEYS,
+    Failure.USER_EMPTY: Fault.USER_EMPTY,
+    Failure.AUTH_OLD_REVISION: Fault.AUTH_OLD_REVISION,
+    Failure.PERMISSION_DENIED: Fault.PERMISSION_DENIED,
+    Failure.AUTH_NOT_ENABLED: Fault.AUTH_NOT_ENABLED,
+    Failure.USER_EXISTS: Fault.USER_EXISTS,
+    Failure.USER_NOT_FOUND: Fault.USER_NOT_FOUND,
+    Failure.NO_PASSWORD_USER: Fault.NO_PASSWORD_USER,
+    Failure.ROLE_EXISTS: Fault.ROLE_EXISTS,
+    Failure.ROLE_NOT_FOUND: Fault.ROLE_NOT_FOUND,
+    Failure.ROLE_EMPTY: Fault.ROLE_EMPTY,
+    Failure.ROLE_NOT_GRANTED: Fault.ROLE_NOT_GRANTED,
+    Failure.PERMISSION_NOT_GRANTED: Fault.PERMISSION_NOT_GRANTED,
+    Failure.ROOT_USER_NOT_FOUND: Fault.ROOT_USER_NOT_FOUND,
+    Failure.ROOT_ROLE_NOT_GRANTED: Fault.ROOT_ROLE_NOT_GRANTED,
+    Failure.INVALID_AUTH_MANAGEMENT: Fault.INVALID_AUTH_MANAGEMENT,
 }
 
 

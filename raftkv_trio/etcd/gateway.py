@@ -23,6 +23,7 @@ from raftkv_trio.etcd.requests import OneRequest, Requests
 from raftkv_trio.etcd.routes import OLD_PREFIX, PREFIX, ROUTES
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.grpc import Code, Method, RpcError, too_large_to_send
+from raftkv_trio.grpc.rpc import Metadata, with_peer
 from raftkv_trio.http import (
     BUG,
     ContentReceiver,
@@ -195,7 +196,7 @@ class Gateway:
         if method.server_streaming:
             return _streamed(method, request, OneRequest(message))
         await request.will_wait()
-        response = await method.handler(message, metadata_of(request))
+        response = await method.handler(message, _metadata(request))
         return _json(HTTPStatus.OK, await self._encoded(response, method))
 
     async def _encoded(self, response: Any, method: Method) -> bytes:
@@ -246,7 +247,7 @@ def _streamed(method: Method, request: Request, requests: Requests | OneRequest)
 
         async def call() -> RpcError | None:
             try:
-                await method.handler(requests, metadata_of(request), send_message)
+                await method.handler(requests, _metadata(request), send_message)
             except RpcError as error:
                 return error
             return None
@@ -284,6 +285,10 @@ def metadata_of(request: Request) -> Mapping[str, str]:
             key, text = name.decode("ascii"), value.decode("ascii", "backslashreplace")
             metadata[key] = f"{metadata[key]},{text}" if key in metadata else text
     return metadata
+
+
+def _metadata(request: Request) -> Metadata:
+    return with_peer(metadata_of(request), *request.peer)
 
 
 def _path_of(request: Request) -> str:

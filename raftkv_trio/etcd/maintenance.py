@@ -1,6 +1,6 @@
 """The Maintenance service: what an operator asks of one member."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from hashlib import sha256
 
 import trio
@@ -8,6 +8,7 @@ import trio
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.config import RestConfig
 from raftkv_trio.errors import TransferFailed
+from raftkv_trio.etcd.calls import Call
 from raftkv_trio.etcd.capability import check_whole
 from raftkv_trio.etcd.errors import Fault
 from raftkv_trio.etcd.headers import header_of
@@ -20,7 +21,6 @@ ETCD_VERSION = "3.4.23"
 BLOB_BYTES = 32 * 1024
 #: So many changes are looked at at once for a hash of the past: that takes some milliseconds.
 HASH_CHANGES = 500
-Metadata = Mapping[str, str]
 
 
 class MaintenanceHandlers:
@@ -35,7 +35,7 @@ class MaintenanceHandlers:
         self._store = replicated.store
         self._config = config
 
-    async def status(self, request: rpc_pb2.StatusRequest, metadata: Metadata) -> rpc_pb2.StatusResponse:
+    async def status(self, request: rpc_pb2.StatusRequest, call: Call) -> rpc_pb2.StatusResponse:
         """How far this member is, and who leads; sizes are of keys and values, with their history.
 
         While a snapshot is being restored, there is neither a revision nor a size.
@@ -62,27 +62,32 @@ class MaintenanceHandlers:
             isLearner=seen.id in members and members[seen.id].role == "learner",
         )
 
-    async def alarm(self, request: rpc_pb2.AlarmRequest, metadata: Metadata) -> rpc_pb2.AlarmResponse:
+    async def alarm(self, request: rpc_pb2.AlarmRequest, call: Call) -> rpc_pb2.AlarmResponse:
         """No alarm is ever active: a full store refuses puts, and takes them again, by itself."""
+        self._store.auth.check_user(call.actor)
+        if request.action != rpc_pb2.AlarmRequest.GET:
+            self._store.auth.check_root(call.actor)
         if request.action == rpc_pb2.AlarmRequest.ACTIVATE:
             raise RpcError(Code.UNIMPLEMENTED, "raftkv-trio has no alarms: a full store heals by itself")
         return rpc_pb2.AlarmResponse()
 
-    async def defragment(
-        self, request: rpc_pb2.DefragmentRequest, metadata: Metadata
-    ) -> rpc_pb2.DefragmentResponse:
+    async def defragment(self, request: rpc_pb2.DefragmentRequest, call: Call) -> rpc_pb2.DefragmentResponse:
         """Nothing to do: the store is in memory, and snapshots have no gaps."""
+        self._store.auth.check_root(call.actor)
         return rpc_pb2.DefragmentResponse()
 
-    async def hash(self, request: rpc_pb2.HashRequest, metadata: Metadata) -> rpc_pb2.HashResponse:
+    async def hash(self, request: rpc_pb2.HashRequest, call: Call) -> rpc_pb2.HashResponse:
         """A hash of all that the store holds, equal on all members that have applied as much."""
         check_whole(self._node)
+        self._store.auth.check_root(call.actor)
         return rpc_pb2.HashResponse(
             header=header_of(self._replicated, self._store.revision), hash=self._store.hash_at(None)
         )
 
-    async def hash_kv(self, request: rpc_pb2.HashKVRequest, metadata: Metadata) -> rpc_pb2.HashKVResponse:
+    async def hash_kv(self, request: rpc_pb2.HashKVRequest, call: Call) -> rpc_pb2.HashKVResponse:
         """A hash of the key-values up to a revision, equal on all members that have it."""
+        check_whole(self._node)
+        self._store.auth.check_root(call.actor)
         value = await self._hash_at(request.revision if request.revision > 0 else None)
         return rpc_pb2.HashKVResponse(
             header=header_of(self._replicated, self._store.revision),
@@ -99,10 +104,9 @@ class MaintenanceHandlers:
             check_whole(self._node)
         raise AssertionError("a hash has an end")
 
-    async def move_leader(
-        self, request: rpc_pb2.MoveLeaderRequest, metadata: Metadata
-    ) -> rpc_pb2.MoveLeaderResponse:
+    async def move_leader(self, request: rpc_pb2.MoveLeaderRequest, call: Call) -> rpc_pb2.MoveLeaderResponse:
         """Transfer leadership to a voter; only the leader can."""
+        self._store.auth.check_root(call.actor)
         if not self._node.is_leader:
             raise Fault.NOT_LEADER.error()
         voters = {member.id for member in self._node.members() if member.role == "voter"}
@@ -119,7 +123,7 @@ class MaintenanceHandlers:
         return rpc_pb2.MoveLeaderResponse(header=header_of(self._replicated, self._store.revision))
 
     async def snapshot(
-        self, requests: AsyncIterator[rpc_pb2.SnapshotRequest], metadata: Metadata, send: Send
+        self, requests: AsyncIterator[rpc_pb2.SnapshotRequest], call: Call, send: Send
     ) -> None:
         """Stream a backup, which `raftkv-trio restore` takes, in parts.
 
@@ -128,6 +132,7 @@ class MaintenanceHandlers:
         async for _ in requests:
             break
         await self._replicated.wait_readable()
+        self._store.auth.check_root(call.actor)
         with await self._node.open_snapshot() as backup:
             offset, so_far = 0, sha256()
             while blob := await backup.read_at(offset, BLOB_BYTES):

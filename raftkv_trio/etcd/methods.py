@@ -9,9 +9,12 @@ from google.protobuf.message_factory import GetMessageClass
 
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.candidates import Candidates
+from raftkv_trio.access.credentials import Authenticator
 from raftkv_trio.access.leases import Lessor
 from raftkv_trio.config import RestConfig, WatchConfig
 from raftkv_trio.errors import RaftKVError
+from raftkv_trio.etcd.auth import AuthHandlers
+from raftkv_trio.etcd.calls import Call, credentials_in
 from raftkv_trio.etcd.cluster import ClusterHandlers
 from raftkv_trio.etcd.election import ElectionHandlers
 from raftkv_trio.etcd.errors import rpc_error_of
@@ -21,14 +24,20 @@ from raftkv_trio.etcd.lock import LockHandlers
 from raftkv_trio.etcd.maintenance import MaintenanceHandlers
 from raftkv_trio.etcd.sessions import Sessions
 from raftkv_trio.etcd.watch import WatchHandlers
-from raftkv_trio.grpc import Method, RpcError
+from raftkv_trio.grpc import Metadata, Method, RpcError
 from raftkv_trio.schema import rpc_pb2, v3election_pb2, v3lock_pb2
 
 Handler = Callable[..., Awaitable[Any]]
+#: Methods that do not ask whom a call is from, so that a token which is no good is no reason to refuse it.
+OPEN = frozenset(("Authenticate", "Status"))
 
 
 def make_methods(
-    replicated: ReplicatedStore, lessor: Lessor, config: RestConfig, watch: WatchConfig
+    replicated: ReplicatedStore,
+    lessor: Lessor,
+    config: RestConfig,
+    watch: WatchConfig,
+    authenticator: Authenticator,
 ) -> dict[str, Method]:
     """All methods that are served, by path."""
     kv = KvHandlers(replicated)
@@ -39,6 +48,7 @@ def make_methods(
     sessions = Sessions(replicated, candidates, lessor)
     lock = LockHandlers(replicated, sessions)
     election = ElectionHandlers(replicated, candidates, sessions)
+    auth = AuthHandlers(replicated, authenticator)
     handlers: Mapping[str, Mapping[str, Handler]] = {
         "KV": {
             "Range": kv.range,
@@ -71,6 +81,25 @@ def make_methods(
             "Snapshot": maintenance.snapshot,
             "MoveLeader": maintenance.move_leader,
         },
+        "Auth": {
+            "AuthEnable": auth.auth_enable,
+            "AuthDisable": auth.auth_disable,
+            "AuthStatus": auth.auth_status,
+            "Authenticate": auth.authenticate,
+            "UserAdd": auth.user_add,
+            "UserGet": auth.user_get,
+            "UserList": auth.user_list,
+            "UserDelete": auth.user_delete,
+            "UserChangePassword": auth.user_change_password,
+            "UserGrantRole": auth.user_grant_role,
+            "UserRevokeRole": auth.user_revoke_role,
+            "RoleAdd": auth.role_add,
+            "RoleGet": auth.role_get,
+            "RoleList": auth.role_list,
+            "RoleDelete": auth.role_delete,
+            "RoleGrantPermission": auth.role_grant_permission,
+            "RoleRevokePermission": auth.role_revoke_permission,
+        },
         "Lock": {"Lock": lock.lock, "Unlock": lock.unlock},
         "Election": {
             "Campaign": election.campaign,
@@ -83,7 +112,7 @@ def make_methods(
     return {
         method.path: method
         for service, named in handlers.items()
-        for method in _methods_of(_SERVICES[service], named)
+        for method in _methods_of(_SERVICES[service], named, authenticator)
     }
 
 
@@ -94,7 +123,9 @@ _SERVICES = {
 }
 
 
-def _methods_of(service: ServiceDescriptor, handlers: Mapping[str, Handler]) -> list[Method]:
+def _methods_of(
+    service: ServiceDescriptor, handlers: Mapping[str, Handler], authenticator: Authenticator
+) -> list[Method]:
     methods = []
     for name, handler in handlers.items():
         method = service.methods_by_name[name]
@@ -103,7 +134,7 @@ def _methods_of(service: ServiceDescriptor, handlers: Mapping[str, Handler]) -> 
                 path=f"/{service.full_name}/{name}",
                 request=GetMessageClass(method.input_type),
                 response=GetMessageClass(method.output_type),
-                handler=_with_errors(handler),
+                handler=_wrapped(handler, None if name in OPEN else authenticator),
                 client_streaming=method.client_streaming,
                 server_streaming=method.server_streaming,
             )
@@ -111,13 +142,20 @@ def _methods_of(service: ServiceDescriptor, handlers: Mapping[str, Handler]) -> 
     return methods
 
 
-def _with_errors(handler: Handler) -> Handler:
-    """The handler, whose errors are all RpcError, but for bugs."""
+def _wrapped(handler: Handler, authenticator: Authenticator | None) -> Handler:
+    """The handler, which gets a `Call` in place of the metadata, and whose errors are RpcError, but for bugs.
+
+    Args:
+        authenticator: finds out whom a call is from; None: that does not matter.
+    """
 
     @wraps(handler)
-    async def call(*args: Any) -> Any:
+    async def call(request: Any, metadata: Metadata, *send: Any) -> Any:
         try:
-            return await handler(*args)
+            actor = None
+            if authenticator is not None and authenticator.is_needed:
+                actor = await authenticator.actor(credentials_in(metadata))
+            return await handler(request, Call(metadata, actor), *send)
         except RpcError:
             raise
         except RaftKVError as error:

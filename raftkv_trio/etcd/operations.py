@@ -7,6 +7,7 @@ from raftkv_trio.kv import (
     Compare,
     Delete,
     Get,
+    KeyRange,
     Operation,
     Put,
     Relation,
@@ -98,6 +99,24 @@ def wants_previous(request: rpc_pb2.PutRequest | rpc_pb2.DeleteRangeRequest | rp
         or (operation.HasField("request_txn") and wants_previous(operation.request_txn))
         for operation in (*request.success, *request.failure)
     )
+
+
+def shown_by(
+    request: rpc_pb2.PutRequest | rpc_pb2.DeleteRangeRequest | rpc_pb2.TxnRequest,
+) -> Iterable[KeyRange]:
+    """The ranges of the puts and deletes of a request that ask for what they replace."""
+    match request:
+        case rpc_pb2.TxnRequest():
+            for operation in (*request.success, *request.failure):
+                kind = operation.WhichOneof("request")
+                if kind is not None and kind != "request_range":
+                    yield from shown_by(getattr(operation, kind))
+        case rpc_pb2.PutRequest():
+            if request.prev_kv:
+                yield request.key, None
+        case _:
+            if request.prev_kv:
+                yield request.key, request.range_end or None
 
 
 def is_serializable(request: rpc_pb2.TxnRequest) -> bool:

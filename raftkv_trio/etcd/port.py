@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from raftkv_trio.access import ReplicatedStore
+from raftkv_trio.access.credentials import Authenticator
 from raftkv_trio.access.leases import Lessor
 from raftkv_trio.config import RestConfig, WatchConfig
 from raftkv_trio.errors import NoLeader
@@ -37,10 +38,11 @@ class EtcdPort:
         config: RestConfig,
         watch: WatchConfig,
         hosts: KnownHosts,
+        authenticator: Authenticator,
         answered: Callable[[str, str, int], object] = lambda method, route, status: None,
     ) -> None:
         self._replicated = replicated
-        self._methods = make_methods(replicated, lessor, config, watch)
+        self._methods = make_methods(replicated, lessor, config, watch, authenticator)
         self._load = Load()
         self._limits = Limits(
             max_message_bytes=MAX_REQUEST_BYTES + OVERHEAD_BYTES,

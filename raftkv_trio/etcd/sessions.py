@@ -6,10 +6,11 @@ from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.candidates import Candidate, Candidates
 from raftkv_trio.access.leases import Lessor
 from raftkv_trio.etcd.answers import raise_failed
+from raftkv_trio.etcd.calls import Call
 from raftkv_trio.etcd.capability import check_level
 from raftkv_trio.etcd.errors import Fault
 from raftkv_trio.grpc import Code, RpcError
-from raftkv_trio.kv import LeaseGranted
+from raftkv_trio.kv import Access, LeaseGranted, prefix_end
 from raftkv_trio.payload.levels import LEASES
 
 #: Of a lease that is granted because a request names none; nobody keeps it alive. As in etcd.
@@ -24,24 +25,30 @@ class Sessions:
         self._candidates = candidates
         self._lessor = lessor
 
-    async def lease(self, lease_id: int) -> int:
+    async def lease(self, lease_id: int, call: Call) -> int:
         """The lease of a request; 0 stands for a new one. Raises as `LeaseHandlers.lease_grant`."""
         check_level(self._replicated.node, LEASES)
         if lease_id < 0:
             raise unknown(Fault.LEASE_NOT_FOUND.error().text)
         if lease_id:
             return lease_id
-        granted = await self._lessor.grant(0, SESSION_TTL_S)
+        granted = await self._lessor.grant(0, SESSION_TTL_S, call.actor)
         if not isinstance(granted, LeaseGranted):
             fail(granted)
         return granted.id
 
-    async def enter(self, name: bytes, lease_id: int, value: bytes) -> Candidate:
+    async def enter(self, name: bytes, lease_id: int, value: bytes, call: Call) -> Candidate:
         """Queue under a name. Raises RpcError and ProposalError; cancellation is that of `Candidates`."""
-        candidate = await self._candidates.enter(name, lease_id, value)
+        self.check_queue(name, call)
+        candidate = await self._candidates.enter(name, lease_id, value, call.actor)
         if not isinstance(candidate, Candidate):
             fail(candidate)
         return candidate
+
+    def check_queue(self, name: bytes, call: Call) -> None:
+        """Raise AuthFailed unless who asks may read the keys of all who queue under a name."""
+        prefix = name + b"/"
+        self._replicated.store.auth.check_range(call.actor, Access.READ, prefix, prefix_end(prefix))
 
     async def wait_turn(self, candidate: Candidate, ended: RpcError) -> None:
         """Wait for the turn of a candidate, whose key is deleted if the wait does not end so.

@@ -15,6 +15,7 @@ from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.watching import (
     Change,
     Compacted,
+    Denied,
     Events,
     Item,
     Note,
@@ -26,16 +27,16 @@ from raftkv_trio.access.watching import (
 from raftkv_trio.config import WatchConfig
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.etcd.answers import key_value
+from raftkv_trio.etcd.calls import Call
 from raftkv_trio.etcd.capability import check_level
-from raftkv_trio.etcd.errors import Fault
+from raftkv_trio.etcd.errors import Fault, error_of_failure
 from raftkv_trio.etcd.headers import header_of
 from raftkv_trio.etcd.kv import MAX_REQUEST_BYTES
 from raftkv_trio.grpc import Code, RpcError, Send
-from raftkv_trio.kv import TO_THE_LAST, KeyValue
+from raftkv_trio.kv import TO_THE_LAST, Access, Actor, AuthFailed, KeyValue
 from raftkv_trio.payload.levels import HISTORY
 from raftkv_trio.schema import kv_pb2, rpc_pb2
 
-Metadata = Mapping[str, str]
 #: The id of a response that is about no watch, or about one that was not created.
 NO_ID = -1
 #: With this in its metadata a stream ends when there is no leader.
@@ -76,15 +77,13 @@ class WatchHandlers:
         self._config = config
         self._headers = _Headers(replicated)
 
-    async def watch(
-        self, requests: AsyncIterator[rpc_pb2.WatchRequest], metadata: Metadata, send: Send
-    ) -> None:
+    async def watch(self, requests: AsyncIterator[rpc_pb2.WatchRequest], call: Call, send: Send) -> None:
         """Serve a stream of watches until the client ends it; the end of its requests does not.
 
         Raises RpcError. Cancellation ends all watches of the stream.
         """
         name, value = NEEDS_LEADER
-        needs_leader = metadata.get(name) == value
+        needs_leader = call.metadata.get(name) == value
         node = self._replicated.node
         if needs_leader and not node.has_leader:
             raise Fault.NO_LEADER.error()
@@ -92,7 +91,7 @@ class WatchHandlers:
         hub = self._replicated.watches
         stream = hub.open_stream(encode_event, needs_leader=needs_leader)
         try:
-            await _Call(self._replicated, self._config, self._headers, stream, send).run(requests)
+            await _Call(self._replicated, self._config, self._headers, stream, call.actor, send).run(requests)
         finally:
             hub.close_stream(stream)
 
@@ -110,12 +109,14 @@ class _Call:
         config: WatchConfig,
         headers: "_Headers",
         stream: WatchStream,
+        actor: Actor | None,
         send: Send,
     ) -> None:
         self._replicated = replicated
         self._node, self._store, self._hub = replicated.node, replicated.store, replicated.watches
         self._interval_s = config.progress_interval_s
         self._stream = stream
+        self._actor = actor
         self._send = send
         self._next_id = 0
         self._progress: dict[int, bool] = {}
@@ -168,6 +169,8 @@ class _Call:
             reason = EMPTY_RANGE
         elif request.watch_id in self._stream.watchers and request.watch_id:
             reason = DUPLICATE_ID
+        elif denied := self._denied(key, range_end):
+            reason = denied
         else:
             watcher = Watcher(
                 self._stream,
@@ -178,12 +181,21 @@ class _Call:
                 wants_puts=rpc_pb2.WatchCreateRequest.NOPUT not in request.filters,
                 wants_deletes=rpc_pb2.WatchCreateRequest.NODELETE not in request.filters,
                 wants_previous=request.prev_kv,
+                reader=self._actor,
             )
             response.watch_id = watcher.id
             reason = self._begin(watcher, response, request)
         if reason:
             response.watch_id, response.canceled, response.cancel_reason = NO_ID, True, reason
             self._note(response)
+
+    def _denied(self, key: bytes, range_end: bytes | None) -> str:
+        """Why the client may not watch a range, in the words of etcd's clients; empty if it may."""
+        try:
+            self._store.auth.check_range(self._actor, Access.READ, key, range_end)
+        except AuthFailed as error:
+            return _reason_of(error)
+        return ""
 
     def _free_id(self) -> int:
         while self._next_id in self._stream.watchers:
@@ -257,6 +269,13 @@ class _Call:
                     yield content
                 case Progress(revision):
                     yield self._response(revision, NO_ID)
+                case Denied(watcher, error):
+                    yield rpc_pb2.WatchResponse(
+                        header=header_of(self._replicated),
+                        watch_id=watcher.id,
+                        canceled=True,
+                        cancel_reason=_reason_of(error),
+                    ).SerializeToString()
                 case Compacted(watcher, compacted_revision):
                     yield rpc_pb2.WatchResponse(
                         header=header_of(self._replicated),
@@ -342,6 +361,12 @@ class _Headers:
             header = header_of(self._replicated, revision).SerializeToString()
             self._last = revision, term, _field(_HEADER, header)
         return self._last[2]
+
+
+def _reason_of(error: AuthFailed) -> str:
+    refused = error_of_failure(error.failure)
+    code = refused.code.name.title().replace("_", "")
+    return f"rpc error: code = {code} desc = {refused.text}"
 
 
 def _field(tag: bytes, content: bytes) -> bytes:

@@ -11,6 +11,17 @@ from raftkv_trio.errors import RaftKVError
 
 #: The request metadata of a call: names in lower case, and each name once (see `heads.py`).
 Metadata = Mapping[str, str]
+#: Names that a transport adds to it, and that no client can send: the address of the client, and the common
+#: name of its certificate, if it has shown one that was verified.
+PEER_ADDRESS, PEER_NAME = ":peer-address", ":peer-name"
+
+
+def with_peer(metadata: Metadata, address: str, name: str | None) -> Metadata:
+    """Metadata with what the connection knows of the client."""
+    named = {**metadata, PEER_ADDRESS: address}
+    if name is not None:
+        named[PEER_NAME] = name
+    return named
 
 
 class Code(IntEnum):

@@ -103,7 +103,15 @@ class GrpcConnection:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._calls = Calls(self._end, self._room, self._load, nursery, self._flush, self._after_call)
+                self._calls = Calls(
+                    self._end,
+                    self._room,
+                    self._load,
+                    nursery,
+                    self._flush,
+                    self._after_call,
+                    self._stream.peer(),
+                )
                 nursery.start_soon(self._write, self._calls)
                 await self._read(self._calls)
                 nursery.cancel_scope.cancel()

@@ -16,9 +16,10 @@ import trio
 
 from raftkv_trio.foreign_text import printable
 from raftkv_trio.grpc.room import Room
-from raftkv_trio.grpc.rpc import Code, RpcError
+from raftkv_trio.grpc.rpc import Code, Metadata, RpcError, with_peer
 from raftkv_trio.grpc.server_end import Call, Load, ServerEnd
 from raftkv_trio.sync import Wakeup
+from raftkv_trio.tcp_stream import Peer
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Calls:
         nursery: of the tasks, and of nothing that goes on without them.
         flush: has the output of the end sent.
         after_call: called when a call may have ended, and its response is in the output.
+        peer: the client.
 
     Attributes:
         were_of_use: whether one has ended with something that is no refusal.
@@ -52,7 +54,9 @@ class Calls:
         nursery: trio.Nursery,
         flush: Callable[[], None],
         after_call: Callable[[], None],
+        peer: Peer,
     ) -> None:
+        self._peer = peer
         self._end = end
         self._room = room
         self._load = load
@@ -141,7 +145,7 @@ class Calls:
             except Exception as error:
                 end.count_refused(content_bytes)
                 raise RpcError(Code.INTERNAL, f"grpc: error unmarshalling request: {error}") from error
-            response = await method.handler(request, call.metadata)
+            response = await method.handler(request, self._metadata_of(call))
             content = response if type(response) is bytes else response.SerializeToString()
             await self._room.for_response(len(content))
             end.respond(call, content)
@@ -155,6 +159,9 @@ class Calls:
             call.cancel = None
         if call.deadline != inf:
             scope.deadline = inf
+
+    def _metadata_of(self, call: Call) -> Metadata:
+        return with_peer(call.metadata, *self._peer)
 
     def _note_error(self, code: Code, content_bytes: int = 0) -> None:
         if code in REFUSALS:
@@ -171,7 +178,8 @@ class Calls:
         with trio.CancelScope(deadline=call.deadline) as scope:
             call.cancel = scope.cancel
             try:
-                await call.method.handler(requests, call.metadata, partial(self._send_message, call, room))
+                send = partial(self._send_message, call, room)
+                await call.method.handler(requests, self._metadata_of(call), send)
                 self.were_of_use = True
             except RpcError as error:
                 code, text = error.code, error.text

@@ -38,7 +38,7 @@ from raftkv_trio.http.parser import RequestParser
 from raftkv_trio.http.streamed_content import StreamedContent
 from raftkv_trio.lingering import linger
 from raftkv_trio.pace import Pace
-from raftkv_trio.tcp_stream import GONE, TcpStream
+from raftkv_trio.tcp_stream import GONE, Peer, TcpStream
 from raftkv_trio.tls.stream import TlsFailed, TlsStream
 
 logger = logging.getLogger(__name__)
@@ -146,6 +146,7 @@ class Connection:
         self._is_idle_now = is_idle_now
         self._refusals = refusals
         self._stream = stream
+        self._peer: Peer | None = None
         self._parser = RequestParser(config.max_header_bytes, self)
         # Cancelled to drop the connection. Its deadline is that of what the connection waits for, one at a
         # time: the rest of a head, or that the client reads. For the next request see `idle_for_long`.
@@ -165,6 +166,13 @@ class Connection:
     def socket(self) -> trio.socket.SocketType:
         """What it stands on, to be asked for addresses."""
         return self._stream.socket
+
+    @property
+    def peer(self) -> Peer:
+        """The client."""
+        if self._peer is None:
+            self._peer = self._stream.peer()
+        return self._peer
 
     async def run(self) -> None:
         """Serve requests until the client or the server closes, or a deadline passes.

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from hypercorn.typing import ASGIFramework
 
 from raftkv_trio.errors import MalformedRequest
+from raftkv_trio.tcp_stream import Peer
 
 RETRY_AFTER_S = 1
 _RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -21,6 +22,11 @@ Fields = list[tuple[bytes, bytes]]
 
 class Source(Protocol):
     """The connection that requests come on."""
+
+    @property
+    def peer(self) -> Peer:
+        """The client."""
+        ...
 
     async def receive_content(self, request: "Request") -> None:
         """Receive more of the content of the request in progress; afterwards the request has it."""
@@ -98,6 +104,11 @@ class Request:
         The absolute form, as sent to a proxy, is reduced to it. None: the target has neither form.
         """
         return origin_form(self.target)
+
+    @property
+    def peer(self) -> Peer:
+        """The client."""
+        return self._source.peer
 
     @property
     def has_content(self) -> bool:

@@ -109,6 +109,14 @@ def is_named(names: Names, cluster_id: int | None, node_id: int) -> bool:
     return any(node == node_id and cluster_id in (None, cluster) for cluster, node in names.nodes)
 
 
+def common_name(certificate: Mapping[str, object]) -> str | None:
+    """The common name of a certificate's subject, as of Python's `ssl`; None if it has none, or several."""
+    subject = certificate.get("subject", ())
+    pairs = [pair for part in subject for pair in part] if isinstance(subject, tuple) else []
+    names = [value for kind, value in pairs if kind == "commonName"]
+    return names[0] if len(names) == 1 and names[0] else None
+
+
 def _alternatives(certificate: Mapping[str, object]) -> Iterable[tuple[str, str]]:
     pairs = certificate.get("subjectAltName", ())
     return pairs if isinstance(pairs, tuple) else ()

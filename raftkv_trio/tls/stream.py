@@ -15,7 +15,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from raftkv_trio.tcp_stream import GONE, TcpStream
+from raftkv_trio.tcp_stream import GONE, Peer, TcpStream
+from raftkv_trio.tls.names import common_name
 
 #: The most that one call encrypts, or decrypts.
 _PIECE_BYTES = 64 * 1024
@@ -166,6 +167,9 @@ class TlsStream(TcpStream):
         return None if self.is_plain or not self._is_open else self._tls.getpeercert() or None
 
     # ------------------------------------------------------------ receiving
+
+    def peer(self) -> Peer:
+        return super().peer()._replace(name=common_name(self.certificate() or {}))
 
     def receive_now(self, max_bytes: int) -> bytes | None:
         """As `TcpStream.receive_now`. After `send_eof`, what arrives is not decrypted any more.

@@ -107,6 +107,7 @@ OTHERS = {
     "--no-root-members": "true",
     "--insecure": "true",
     "--lease-checkpoints": "true",
+    "--auth-token-ttl": "60",
     "--cluster-secret-file": "/no/secret",
     "--log-format": "json",
     "--log-level": "debug",
@@ -154,6 +155,7 @@ def test_every_field_that_a_flag_sets_is_in_the_table() -> None:
     others["--cluster-secret-file"] = {"cluster_secret"}  # has tests of its own
     others["--insecure"] = {"insecure"}
     others["--lease-checkpoints"] = {"lease_checkpoints"}
+    others["--auth-token-ttl"] = {"auth_token_ttl_s"}
     others |= {flag: {field} for flag, (_, field, *_) in TLS_FLAGS.items()}
     of_commands = {"--cacert": {"ca_file"}, "--cert": {"client_cert_file"}, "--key": {"client_key_file"}}
     others |= of_commands

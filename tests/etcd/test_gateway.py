@@ -19,6 +19,7 @@ from raftkv_trio.http import BUG, Request, Response
 from raftkv_trio.schema import kv_pb2 as rpc_kv
 from raftkv_trio.schema import rpc_pb2 as rpc
 from raftkv_trio.schema import v3election_pb2, v3lock_pb2
+from raftkv_trio.tcp_stream import Peer
 from tests.etcd.gateway_served import Handler, failing, make_gateway, open_gateway
 from tests.rest.serving import PATIENCE_S
 
@@ -232,6 +233,8 @@ def test_no_content_makes_a_bug(path: str, content: bytes) -> None:
 
 class NoSource:
     """Of a request that is complete: nothing is received."""
+
+    peer = Peer()
 
     async def receive_content(self, request: Request) -> None:
         raise AssertionError("all of the content is there")

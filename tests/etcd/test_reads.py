@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from raftkv_trio.etcd.calls import Call
 from raftkv_trio.etcd.maintenance import MaintenanceHandlers
 from raftkv_trio.etcd.operations import is_serializable
 from raftkv_trio.grpc import Code, RpcError
@@ -44,11 +45,14 @@ async def test_a_store_that_is_being_restored_is_not_read() -> None:
     replicated: Any = SimpleNamespace(node=Restoring(), store=None)
     config: Any = None
     handlers = MaintenanceHandlers(replicated, config)
-    for call in (handlers.hash(rpc_pb2.HashRequest(), {}), handlers.hash_kv(rpc_pb2.HashKVRequest(), {})):
+    for call in (
+        handlers.hash(rpc_pb2.HashRequest(), Call({})),
+        handlers.hash_kv(rpc_pb2.HashKVRequest(), Call({})),
+    ):
         with pytest.raises(RpcError, match="unhealthy") as caught:
             await call
         assert caught.value.code == Code.UNAVAILABLE
-    status = await handlers.status(rpc_pb2.StatusRequest(), {})
+    status = await handlers.status(rpc_pb2.StatusRequest(), Call({}))
     assert (status.header.revision, status.dbSize, list(status.errors)) == (
         0,
         0,

@@ -15,6 +15,7 @@ import trio
 
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.config import RestConfig, WatchConfig
+from raftkv_trio.etcd.calls import Call
 from raftkv_trio.etcd.watch import WatchHandlers
 from raftkv_trio.kv import Put, Txn, encode_command
 from raftkv_trio.schema import rpc_pb2
@@ -231,7 +232,7 @@ async def watching(served: Served, config: WatchConfig) -> AsyncIterator[tuple[C
     client = Client()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(replicated.watches.run)
-        nursery.start_soon(WatchHandlers(replicated, config).watch, client.asked, {}, client.send)
+        nursery.start_soon(WatchHandlers(replicated, config).watch, client.asked, Call({}), client.send)
         yield client, replicated
         nursery.cancel_scope.cancel()
 

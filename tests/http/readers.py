@@ -7,6 +7,7 @@ import h11
 
 from raftkv_trio.http.messages import Request
 from raftkv_trio.http.parser import RequestParser
+from raftkv_trio.tcp_stream import Peer
 
 MAX_HEAD_BYTES = 16 * 1024
 
@@ -34,6 +35,8 @@ class Readings(NamedTuple):
 
 class NoSource:
     """All bytes are fed before a request is looked at."""
+
+    peer = Peer()
 
     async def receive_content(self, request: Request) -> None:
         raise AssertionError("nothing asks for more")

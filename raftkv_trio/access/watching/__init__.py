@@ -11,6 +11,7 @@ The history of the store is the queue: nothing is copied for a watcher that is b
 from raftkv_trio.access.watching.hub import WatchHub
 from raftkv_trio.access.watching.streams import (
     Compacted,
+    Denied,
     Events,
     Item,
     Note,
@@ -24,6 +25,7 @@ from raftkv_trio.access.watching.telling import Change, Encoder
 __all__ = [
     "Change",
     "Compacted",
+    "Denied",
     "Encoder",
     "Events",
     "Item",

@@ -23,6 +23,7 @@ import trio
 from raftkv_trio.access.watching.index import WatcherIndex
 from raftkv_trio.access.watching.streams import (
     Compacted,
+    Denied,
     Events,
     Load,
     Progress,
@@ -33,7 +34,7 @@ from raftkv_trio.access.watching.streams import (
 from raftkv_trio.access.watching.telling import Encoder, Telling
 from raftkv_trio.config import WatchConfig
 from raftkv_trio.errors import CommandRefused, NoLeader
-from raftkv_trio.kv import HISTORY_LEVEL, Store
+from raftkv_trio.kv import HISTORY_LEVEL, SERVER, Access, AuthFailed, Store
 from raftkv_trio.sync import Wakeup
 
 #: How long the hub works before it lets the other tasks run.
@@ -246,7 +247,27 @@ class WatchHub:
             self._catching_up = None  # what it has not told is left to the next one
 
     def auth_changed(self) -> None:
-        """Nothing to do: what watchers may see is not checked here."""
+        """Tell all that came before, and then nothing any more to those who may not read it now.
+
+        No entry behind that of the change is applied yet, so nobody is told of one who must not be.
+        """
+        if self._was_restored:
+            self._resume()
+        while self._told < self._store.revision:
+            self._tell_on()
+        self._deny()
+
+    def _deny(self) -> None:
+        auth = self._store.auth
+        for stream in self._streams:
+            for watcher in list(stream.watchers.values()):
+                if watcher.reader == SERVER or not watcher.is_open:
+                    continue
+                try:
+                    auth.check_range(watcher.reader, Access.READ, watcher.key, watcher.range_end)
+                except AuthFailed as error:
+                    self._silence(watcher)
+                    stream.put(Denied(watcher, error))
 
     def restored(self) -> None:
         """The state was replaced. Called in another thread, while nothing reads the store."""
@@ -290,6 +311,7 @@ class WatchHub:
         self._was_restored = False
         told, self._told, self._revision = self._told, self._store.revision, self._store.revision
         self._telling = self._catching_up = None
+        self._deny()  # the users are those of the snapshot
         for stream in self._streams:
             for watcher in stream.watchers.values():
                 if not watcher.is_open or watcher in stream.unsynced:

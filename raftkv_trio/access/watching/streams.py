@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from raftkv_trio.access.watching.telling import Encoder
 from raftkv_trio.errors import RaftKVError
+from raftkv_trio.kv import SERVER, Actor, AuthFailed
 from raftkv_trio.sync import Wakeup
 
 #: What a queued item takes beside the bytes of its events.
@@ -29,6 +30,8 @@ class Watcher:
         is_open: whether it is still told anything.
         wants_puts, wants_deletes: what it is told.
         wants_previous: whether it is told what a change replaced.
+        reader: who must be allowed to read what it watches, as long as it is told anything. `SERVER`: it
+            is not checked here.
     """
 
     __slots__ = (
@@ -37,6 +40,7 @@ class Watcher:
         "key",
         "next_revision",
         "range_end",
+        "reader",
         "stream",
         "wants_deletes",
         "wants_previous",
@@ -54,6 +58,7 @@ class Watcher:
         wants_puts: bool = True,
         wants_deletes: bool = True,
         wants_previous: bool = False,
+        reader: Actor | None = SERVER,
     ) -> None:
         self.stream = stream
         self.id = watch_id
@@ -64,6 +69,7 @@ class Watcher:
         self.wants_puts = wants_puts
         self.wants_deletes = wants_deletes
         self.wants_previous = wants_previous
+        self.reader = reader
 
     @property
     def size_bytes(self) -> int:
@@ -93,6 +99,13 @@ class Compacted(NamedTuple):
     compacted_revision: int
 
 
+class Denied(NamedTuple):
+    """Who wants to hear it may not read it any more, so the watcher is told nothing any more."""
+
+    watcher: Watcher
+    error: AuthFailed
+
+
 class Progress(NamedTuple):
     """All events of the stream's watchers up to a revision have been queued before this."""
 
@@ -105,7 +118,7 @@ class Note(NamedTuple):
     content: bytes
 
 
-Item = Events | Compacted | Progress | Note
+Item = Events | Compacted | Denied | Progress | Note
 
 
 class WatchStream:
@@ -114,7 +127,7 @@ class WatchStream:
     One task takes what is queued. Another one may add watchers.
 
     Attributes:
-        watchers: by id; also those that are compacted, until the client cancels them.
+        watchers: by id; also those that are compacted or denied, until the client cancels them.
         unsynced: those that read from the history at present.
         end_reason: why the stream must end; None: it need not.
 

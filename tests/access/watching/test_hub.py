@@ -104,9 +104,7 @@ class World:
             leader.compact(compacted)
         self.store.restore(leader.snapshot())
 
-    def watch(
-        self, stream: int, key: bytes, end: bytes | None, start: int | None, **options: bool
-    ) -> Watcher:
+    def watch(self, stream: int, key: bytes, end: bytes | None, start: int | None, **options: Any) -> Watcher:
         where = self.streams[stream]
         first = self.store.revision + 1 if start is None else start
         watcher = Watcher(where, len(self.expected), key, end, first, **options)

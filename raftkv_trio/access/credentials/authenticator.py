@@ -1,0 +1,182 @@
+"""Whom a call is from: by a token, by name and password, or by the certificate of the connection."""
+
+import base64
+import binascii
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from raftkv_trio.access.credentials.errors import TokenRefused, WrongPassword
+from raftkv_trio.access.credentials.passwords import Passwords
+from raftkv_trio.access.credentials.tokens import Tokens
+from raftkv_trio.access.replicated_store import ReplicatedStore
+from raftkv_trio.kv import ROOT, Actor, AuthFailed, Failure, User
+from raftkv_trio.world import Clock
+
+#: etcd's default for a token's life.
+TOKEN_TTL_S = 300
+
+
+class Credentials(NamedTuple):
+    """What a call carries.
+
+    Attributes:
+        token: as sent in the place that etcd's clients use for tokens.
+        authorization: the field of HTTP: `Basic ...`, `Bearer TOKEN`, or a token alone, as etcd's gateway has
+            it.
+        certified: the common name of the client's certificate, which was verified.
+        host: of the client.
+    """
+
+    token: str | None = None
+    authorization: str | None = None
+    certified: str | None = None
+    host: str = ""
+
+
+class Authenticator:
+    """Knows users by what they carry. All APIs of a server share one.
+
+    Args:
+        ttl_s: how long a token is good.
+        wall: the time of day, in seconds.
+    """
+
+    def __init__(
+        self,
+        replicated: ReplicatedStore,
+        ttl_s: float = TOKEN_TTL_S,
+        clock: Clock | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._replicated = replicated
+        self._node, self._store = replicated.node, replicated.store
+        self.passwords = Passwords(clock)
+        self._tokens: Tokens | None = None
+        self._ttl_s, self._wall = ttl_s, wall
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether it matters whom a call is from."""
+        return self._store.auth.is_enabled
+
+    async def actor(self, credentials: Credentials) -> Actor | None:
+        """Whom a call is from; None if it is from nobody, or nobody is checked.
+
+        Raises NotAuthenticated if it carries something that proves nothing, and ProposalError. Cancellation
+        leaves nothing behind.
+        """
+        if not self._store.auth.is_enabled:
+            return None
+        return await self._proved(credentials)
+
+    async def prove_root(self, credentials: Credentials) -> Actor:
+        """The same for who asks to enable authentication, and must be root before anybody is checked.
+
+        Raises AuthFailed too: if there is no root, or it is not root who asks.
+        """
+        await self._replicated.wait_readable()
+        auth = self._store.auth
+        root = auth.users.get(ROOT)
+        if root is None:
+            raise AuthFailed(Failure.ROOT_USER_NOT_FOUND)
+        if ROOT not in root.roles:
+            raise AuthFailed(Failure.ROOT_ROLE_NOT_GRANTED)
+        actor = await self._proved(credentials)
+        if actor is None:
+            raise AuthFailed(Failure.USER_EMPTY)
+        user = self._store.auth.users.get(actor.user)
+        if user is None or ROOT not in user.roles:
+            raise AuthFailed(Failure.PERMISSION_DENIED)
+        return actor
+
+    async def token(self, name: str, password: str, host: str) -> str:
+        """A token for a user.
+
+        While authentication is disabled, only users with the role root get one, which they enable it with.
+
+        Raises WrongPassword, AuthFailed and ProposalError. Cancellation leaves nothing behind.
+        """
+        await self._replicated.wait_readable()
+        was_enabled = self._store.auth.is_enabled
+        user = self._store.auth.users.get(name)
+        if not was_enabled and (user is None or ROOT not in user.roles):
+            raise AuthFailed(Failure.AUTH_NOT_ENABLED)
+        try:
+            actor, record = await self._checked(name, password, host)
+        except WrongPassword:
+            if was_enabled:
+                raise
+            raise AuthFailed(Failure.AUTH_NOT_ENABLED) from None
+        return self._of_cluster().make(actor, record)
+
+    # ------------------------------------------------------------ proofs
+
+    async def _proved(self, credentials: Credentials) -> Actor | None:
+        if credentials.token is not None:
+            return await self._by_token(credentials.token)
+        if credentials.authorization is not None:
+            return await self._by_field(credentials.authorization, credentials.host)
+        auth = self._store.auth
+        if credentials.certified is not None and credentials.certified in auth.users:
+            return Actor(credentials.certified, auth.revision)
+        return None
+
+    async def _by_field(self, field: str, host: str) -> Actor:
+        scheme, _, rest = field.partition(" ")
+        match scheme.lower():
+            case "basic":
+                name, password = _basic(rest)
+                return await self._by_password(name, password, host)
+            case "bearer":
+                return await self._by_token(rest.strip())
+        return await self._by_token(field)
+
+    async def _by_token(self, token: str) -> Actor:
+        try:
+            return self._of_cluster().actor_of(token, self._store.auth)
+        except TokenRefused:
+            if not self._node.has_leader:
+                raise
+        # This node may lag behind the one that has made the token.
+        await self._replicated.wait_readable()
+        return self._of_cluster().actor_of(token, self._store.auth)
+
+    async def _by_password(self, name: str, password: str, host: str) -> Actor:
+        auth = self._store.auth
+        user = auth.users.get(name)
+        if user is not None and self.passwords.is_known(name, password, user.password):
+            return Actor(name, auth.revision)
+        if self._node.has_leader:
+            await self._replicated.wait_readable()
+        actor, _ = await self._checked(name, password, host)
+        return actor
+
+    async def _checked(self, name: str, password: str, host: str) -> tuple[Actor, bytes]:
+        """A user, and the record of the password, which was right. Raises WrongPassword and Overloaded."""
+        auth = self._store.auth
+        revision, user = auth.revision, auth.users.get(name)
+        record = None if user is None else user.password
+        is_right = await self.passwords.is_right(name, password, record, host)
+        now: User | None = self._store.auth.users.get(name)
+        if not is_right or record is None or now is None or now.password != record:
+            raise WrongPassword
+        # The revision is that of before: if the user was added anew meanwhile, it counts for the old one.
+        return Actor(name, revision), record
+
+    def _of_cluster(self) -> Tokens:
+        if self._tokens is None:
+            self._tokens = Tokens(self._node.cluster_id, self._ttl_s, self._wall)
+        return self._tokens
+
+
+def _basic(content: str) -> tuple[str, str]:
+    """Name and password of RFC 7617. Raises WrongPassword if there are none."""
+    try:
+        decoded = base64.b64decode(content.strip(), validate=True).decode("utf-8", "surrogateescape")
+    except (binascii.Error, ValueError):
+        raise WrongPassword from None
+    name, colon, password = decoded.partition(":")
+    if not colon:
+        raise WrongPassword
+    return name, password

@@ -1,0 +1,36 @@
+"""What a handler knows of a call beside its request: the metadata, and whom it is from."""
+
+from typing import NamedTuple
+
+from raftkv_trio.access.credentials import Credentials
+from raftkv_trio.addresses import host_of
+from raftkv_trio.grpc import Metadata
+from raftkv_trio.grpc.rpc import PEER_ADDRESS, PEER_NAME
+from raftkv_trio.kv import Actor
+
+
+class Call(NamedTuple):
+    """A call.
+
+    Attributes:
+        metadata: as the client has sent it, with what the connection adds.
+        actor: whom it is from; None: nobody is known, or authentication is disabled.
+    """
+
+    metadata: Metadata
+    actor: Actor | None = None
+
+    @property
+    def host(self) -> str:
+        """That which the client's address counts for."""
+        return host_of(self.metadata.get(PEER_ADDRESS, ""))
+
+
+def credentials_in(metadata: Metadata) -> Credentials:
+    """What a call carries that says whom it is from."""
+    return Credentials(
+        metadata.get("token"),
+        metadata.get("authorization"),
+        metadata.get(PEER_NAME),
+        host_of(metadata.get(PEER_ADDRESS, "")),
+    )
