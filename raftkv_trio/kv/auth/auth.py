@@ -108,6 +108,14 @@ class Auth:
             self.roles[name] = role
             self.digest_sum += _digest_of_role(name, role)
 
+    def change_role(
+        self, name: str, role: Role, removed: Iterable[Permission] = (), added: Iterable[Permission] = ()
+    ) -> None:
+        """Replace a role by one that differs in these permissions: a role may have many others."""
+        self.roles[name] = role
+        self.digest_sum -= sum([_digest_of_permission(name, permission) for permission in removed])
+        self.digest_sum += sum([_digest_of_permission(name, permission) for permission in added])
+
     # ------------------------------------------------------------ checks
 
     def check_user(self, actor: Actor | None) -> None:
@@ -197,8 +205,13 @@ def _digest_of_user(name: str, user: User) -> int:
 
 
 def _digest_of_role(name: str, role: Role) -> int:
-    permissions = [[int(access), key, range_end] for access, key, range_end in role.permissions]
-    return _digest([name, permissions], b"role")
+    permissions = [_digest_of_permission(name, permission) for permission in role.permissions]
+    return _digest([name], b"role") + sum(permissions)
+
+
+def _digest_of_permission(name: str, permission: Permission) -> int:
+    access, key, range_end = permission
+    return _digest([name, int(access), key, range_end], b"permission")
 
 
 def _digest(fields: list[Any], person: bytes) -> int:

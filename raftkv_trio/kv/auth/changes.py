@@ -4,9 +4,12 @@ While authentication is enabled there is always one who may do everything: the u
 root, and keeps it.
 """
 
+from bisect import bisect_left
+
 from raftkv_trio.kv.auth.auth import Auth, Role, User
 from raftkv_trio.kv.auth.commands import (
     ROOT,
+    Access,
     AddRole,
     AddUser,
     AuthCommand,
@@ -180,29 +183,37 @@ def _grant_permission(auth: Auth, name: str, permission: Permission) -> bool:
     _, key, range_end = permission
     if not is_valid_range(key, range_end):
         raise AuthFailed(Failure.INVALID_AUTH_MANAGEMENT)
-    others = _other_permissions(_role(auth, name), key, range_end)
+    permissions = _role(auth, name).permissions
+    at, found = _find(permissions, key, range_end)
     auth.count_change()
-    auth.set_role(name, Role(tuple(sorted((*others, permission), key=range_order))))
+    role = Role((*permissions[:at], permission, *permissions[at + len(found) :]))
+    auth.change_role(name, role, removed=found, added=(permission,))
     return True
 
 
 def _revoke_permission(auth: Auth, name: str, key: bytes, range_end: bytes | None) -> bool:
-    role = _role(auth, name)
-    others = _other_permissions(role, key, range_end)
-    if len(others) == len(role.permissions):
+    permissions = _role(auth, name).permissions
+    at, found = _find(permissions, key, range_end)
+    if not found:
         raise AuthFailed(Failure.PERMISSION_NOT_GRANTED)
     auth.count_change()
-    auth.set_role(name, Role(tuple(others)))
+    auth.change_role(name, Role(permissions[:at] + permissions[at + 1 :]), removed=found)
     return True
+
+
+def _find(
+    permissions: tuple[Permission, ...], key: bytes, range_end: bytes | None
+) -> tuple[int, tuple[Permission, ...]]:
+    """The place of a range among permissions, and the one that is there for it, if there is one."""
+    order = range_order(Permission(Access.READ, key, range_end))
+    at = bisect_left(permissions, order, key=range_order)
+    found = permissions[at : at + 1]
+    return at, found if found and range_order(found[0]) == order else ()
 
 
 def is_valid_range(key: bytes, range_end: bytes | None) -> bool:
     """Whether a permission may be for this range: one that is not empty, as etcd has it since 3.5."""
     return bool(key) and (range_end is None or range_end == TO_THE_LAST or key < range_end)
-
-
-def _other_permissions(role: Role, key: bytes, range_end: bytes | None) -> list[Permission]:
-    return [one for one in role.permissions if one.key != key or one.range_end != range_end]
 
 
 def range_order(permission: Permission) -> tuple[bytes, bool, bytes]:

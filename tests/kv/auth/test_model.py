@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,10 +25,13 @@ from raftkv_trio.kv import (
     InvalidTxn,
     Permission,
     Rejected,
+    RevokePermission,
     Store,
     Txn,
     encode_command,
 )
+from raftkv_trio.kv.auth import changes
+from raftkv_trio.kv.auth.changes import range_order
 from raftkv_trio.state_machine import Committed
 from tests.kv.auth.drawing import RECORD, AuthDrawing
 from tests.kv.auth.model import AuthModel
@@ -120,3 +124,22 @@ def test_the_state_hash_tells_each_part() -> None:
             assert apply(store, command, None) is None
         hashes.add(store.state_hash)
     assert len(hashes) == len(ways)
+
+
+def test_a_change_of_a_large_role_looks_at_few_of_its_permissions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A role may have thousands, and nothing else happens on a node while one is changed."""
+    store, looked = Store(), 0
+    store.run_auth_command(AddRole("r"))
+    for number in range(500):
+        store.run_auth_command(GrantPermission("r", Permission(Access.READ, b"%03d" % number)))
+
+    def counting(permission: Permission) -> tuple[bytes, bool, bytes]:
+        nonlocal looked
+        looked += 1
+        return range_order(permission)
+
+    monkeypatch.setattr(changes, "range_order", counting)
+    store.run_auth_command(GrantPermission("r", Permission(Access.WRITE, b"250")))
+    store.run_auth_command(RevokePermission("r", b"400"))
+    assert looked < 40
+    assert len(store.auth.roles["r"].permissions) == 499
