@@ -77,6 +77,8 @@ class WatchHub:
         load: what the watches hold.
     """
 
+    stream_type = WatchStream
+
     def __init__(
         self,
         store: Store,
@@ -141,7 +143,7 @@ class WatchHub:
 
     def open_stream(self, encoder: Encoder, *, needs_leader: bool = False) -> WatchStream:
         """A stream without watchers; the caller closes it (`close_stream`)."""
-        stream = WatchStream(encoder, self._config.max_stream_bytes, self.load, self._note_ready)
+        stream = self.stream_type(encoder, self._config.max_stream_bytes, self.load, self._note_ready)
         self._streams[stream] = None
         self.load.streams += 1
         if needs_leader:

@@ -63,10 +63,12 @@ GIVE_UP_S = 3.0
 ALL = 1000
 #: So that the bytes of each grant and renewal are others, though they ask for the same.
 MUCH = 2**40
+#: Leases after this one queue for a lock (`lock_clients.py`), which has this name.
+FIRST_LOCK_LEASE, LOCK = 100, b"lock"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Operation:
+class LeaseOperation:
     """One proposal about a lease.
 
     Attributes:
@@ -92,9 +94,10 @@ class Leases:
     """
 
     def __init__(self, schedule: Schedule, simulation: Simulation, history: StoreHistory) -> None:
-        self.operations: dict[ProposalId, _Operation] = {}
+        self.operations: dict[ProposalId, LeaseOperation] = {}
         self._simulation = simulation
         self._history = history
+        self._are_run = False
         self._deadlines: dict[int, tuple[Store, LeaseDeadlines]] = {}
         # With fewer clients there are fewer of these too, so that a failure without leases shrinks to none.
         count = min(Random(f"leases of {schedule.seed}").choice((0, 1, 2)), schedule.clients // 2)
@@ -107,6 +110,12 @@ class Leases:
         for client in self._clients:
             client.plan()
         if self._clients:
+            self.run_lessors()
+
+    def run_lessors(self) -> None:
+        """Have all members let leases expire, from now on."""
+        if not self._are_run:
+            self._are_run = True
             self._simulation.timeline.after(CHECK_INTERVAL_S, self._look)
 
     def are_done(self) -> bool:
@@ -115,14 +124,14 @@ class Leases:
 
     def heal(self) -> Iterator[tuple[str, Callable[[], bool]]]:
         """What must become true when all faults have ended, and the clients too."""
-        if self._clients:
+        if self._are_run:
             yield "a lease lives that nobody renews", self._are_gone
 
     def clocks(self) -> dict[int, float]:
         """What the clocks of all members show."""
         return {member.id: member.clock.now() for member in self._simulation.members.values()}
 
-    def propose(self, node: Node, command: LeaseCommand | Txn, operation: _Operation) -> Proposal | None:
+    def propose(self, node: Node, command: LeaseCommand | Txn, operation: LeaseOperation) -> Proposal | None:
         """Have a node propose it; None if it refuses."""
         try:
             proposal = node.submit(encode_command(command))
@@ -162,7 +171,7 @@ class Leases:
             pass
         due, _ = deadlines.look(now_s, ALL, ALL, ALL)
         for lease in due.expired if member.leads else ():
-            operation = _Operation(
+            operation = LeaseOperation(
                 lease_id=lease.id,
                 clocks=self.clocks(),
                 ttl_s=0,
@@ -223,7 +232,7 @@ class Leases:
                 return model.lives(lease_id)
         return False
 
-    def _check_time(self, expiry: _Operation, renewed_by: object, index: int) -> None:
+    def _check_time(self, expiry: LeaseOperation, renewed_by: object, index: int) -> None:
         renewal = self.operations[renewed_by]  # type: ignore[index]  # the id of a proposal
         leader = expiry.proposer
         assert leader is not None
@@ -275,7 +284,7 @@ class _Client:
             return
         self._count += 1
         command, record = self._draw()
-        operation = _Operation(
+        operation = LeaseOperation(
             lease_id=self._id, clocks=self._leases.clocks(), ttl_s=self._ttl_s, record=record
         )
         proposal = self._leases.propose(member.node, command, operation)
@@ -283,7 +292,7 @@ class _Client:
             self.plan()
             return
         self._simulation.trace.note(self._name, f"asks node {member.id}: {command}")
-        attempt = _Attempt(member, proposal, operation, self._ended)
+        attempt = LeaseAttempt(member, proposal, operation, self._ended)
         self._simulation.timeline.after(GIVE_UP_S, attempt.give_up)
 
     def _draw(self) -> tuple[LeaseCommand | Txn, StoreOperationRecord | None]:
@@ -312,14 +321,14 @@ class _Client:
             self._history.complete(record, read(store, txn))
         self.plan()
 
-    def _ended(self, operation: _Operation, applied: Applied | None) -> None:
+    def _ended(self, operation: LeaseOperation, applied: Applied | None) -> None:
         """A proposal is settled: applied, or it may be or not."""
         if applied is not None:
             self._tell(operation, applied.result)
         self._simulation.trace.note(self._name, f"is told: {operation.told}")
         self.plan()
 
-    def _tell(self, operation: _Operation, result: object) -> None:
+    def _tell(self, operation: LeaseOperation, result: object) -> None:
         match result:
             case LeaseGranted() | Failed(Failure.LEASE_EXISTS):
                 operation.told = isinstance(result, LeaseGranted)
@@ -338,15 +347,15 @@ class _Client:
                 raise AssertionError(f"no result that a client with a lease is told: {result}")
 
 
-class _Attempt:
+class LeaseAttempt:
     """A proposal of a client, until it is settled, or the process of its node ends."""
 
     def __init__(
         self,
         member: SimulatedMember,
         proposal: Proposal,
-        operation: _Operation,
-        ended: Callable[[_Operation, Applied | None], None],
+        operation: LeaseOperation,
+        ended: Callable[[LeaseOperation, Applied | None], None],
     ) -> None:
         self._node = member.node
         self._member = member
@@ -390,7 +399,14 @@ def keys_of(lease_id: int) -> tuple[bytes, bytes]:
     return b"a lease %d/1" % lease_id, b"a lease %d/2" % lease_id
 
 
+def lock_key(lease_id: int) -> bytes:
+    """The key with which a lease queues for the lock."""
+    return LOCK + b"/%x" % lease_id
+
+
 def range_of(lease_id: int) -> tuple[bytes, bytes]:
-    """The range of these keys."""
+    """The range of these keys; of a lease of a lock, that of the lock's key."""
+    if lease_id > FIRST_LOCK_LEASE:
+        return lock_key(lease_id), lock_key(lease_id) + b"\0"
     prefix = b"a lease %d/" % lease_id
     return prefix, prefix_end(prefix)

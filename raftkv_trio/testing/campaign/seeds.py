@@ -13,6 +13,7 @@ from raftkv_trio.raft.confchange import all_members, is_joint
 from raftkv_trio.testing.campaign.clients import Client
 from raftkv_trio.testing.campaign.faults import make_room, mend_all, strike
 from raftkv_trio.testing.campaign.lease_clients import Leases
+from raftkv_trio.testing.campaign.lock_clients import LockClients
 from raftkv_trio.testing.campaign.pursuit import pursue
 from raftkv_trio.testing.campaign.reshaping import help_the_lost
 from raftkv_trio.testing.campaign.true_changes import TrueChanges
@@ -103,7 +104,9 @@ class SeedRun:
         self._round_trip_s = 2 * schedule.conditions.delay_s[1]
         self.progress_within_s = PROGRESS_WITHIN_S + PROGRESS_WITHIN_ROUND_TRIPS * self._round_trip_s
         self.leases = Leases(schedule, self.simulation, self.history)
-        self.watches = WatchClients(schedule, self.simulation, Hubs(schedule, self.simulation))
+        hubs = Hubs(schedule, self.simulation)
+        self.watches = WatchClients(schedule, self.simulation, hubs)
+        self.locks = LockClients(schedule, self.simulation, self.history, self.leases, hubs)
         self.clients = [
             Client(number, schedule, self.simulation, self.history)
             for number in range(1, schedule.clients + 1)
@@ -126,6 +129,7 @@ class SeedRun:
             client.start([other for other in self.clients if other is not client])
         self.leases.begin()
         self.watches.begin()
+        self.locks.begin()
 
     def heal(self) -> Iterator[tuple[str, Callable[[], bool]]]:
         """End the faults, and yield what must become true in turn, each with the failure if it does not.
@@ -143,6 +147,7 @@ class SeedRun:
         while not self._are_done():
             yield "no client's operation has succeeded", partial(self._are_done, or_succeeded=self._succeeded)
         yield "a client with a lease has no answer", self.leases.are_done
+        yield from self.locks.heal()
         yield "a change of members is not complete", self._is_settled
         yield from self.leases.heal()
         yield "not all members have applied everything", self._are_equal
@@ -160,7 +165,9 @@ class SeedRun:
         """Raise Violation if a refused change was applied, or for what watches or the history show."""
         self.simulation.invariants.check_refusals()
         changes_of_leases = self.leases.judge()
-        self.watches.judge(TrueChanges(self.simulation.invariants.committed_commands()))
+        changes = TrueChanges(self.simulation.invariants.committed_commands())
+        self.watches.judge(changes)
+        self.locks.judge(changes)
         try:
             check_revisions(self.history, tried_first=self._writes_in_the_log(changes_of_leases))
         except HistoryError as error:
@@ -170,7 +177,8 @@ class SeedRun:
         self, changes_of_leases: dict[ProposalId, StoreOperationRecord]
     ) -> list[StoreOperationRecord]:
         """The writes whose commands are committed, in that order, which is likely to be that of revisions."""
-        senders = {i: o for client in self.clients for i, o in client.writes.items()} | changes_of_leases
+        senders = {i: o for client in self.clients for i, o in client.writes.items()}
+        senders |= self.locks.writes | changes_of_leases
         entries = self.simulation.invariants.committed_commands()
         found = [senders.get(decode_proposal(entry.data)[0]) for entry in entries]
         return [o for o in dict.fromkeys(found) if o is not None]

@@ -6,10 +6,11 @@ paused process has none.
 
 from random import Random
 
-from raftkv_trio.access.watching import WatchHub
+from raftkv_trio.access.watching import WatchHub, WatchStream
 from raftkv_trio.config import WatchConfig
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node
+from raftkv_trio.testing.campaign.stepped_coroutine import Until
 from raftkv_trio.testing.schedules.schedule import Schedule
 from raftkv_trio.testing.simulator.simulated_member import ProcessState, SimulatedMember
 from raftkv_trio.testing.simulator.simulation import Simulation
@@ -22,12 +23,22 @@ SMALL_BYTES, LARGE_BYTES = 600, 1024 * 1024
 _TICK_S = 0.0007
 
 
+class SimulatedStream(WatchStream):
+    """A stream on which a stepped coroutine may wait."""
+
+    async def wait(self) -> None:
+        await Until(lambda: self._filled.is_set)
+        self._filled.clear()
+
+
 class SimulatedHub(WatchHub):
     """The hub of one process.
 
     Attributes:
         restores: how often the store's state was replaced.
     """
+
+    stream_type = SimulatedStream
 
     def __init__(
         self, member: SimulatedMember, store: Store, node: Node, simulation: Simulation, hubs: "Hubs"
@@ -84,6 +95,7 @@ class SimulatedHub(WatchHub):
             return
         self.work()
         self.look()
+        self._member.run_polls()
 
     def _poll(self) -> bool:
         self.look()

@@ -24,6 +24,7 @@ FRESHNESS = "as fresh as it says"
 LINEARIZABILITY = "linearizability"
 LEASES = "leases live as long as they must"
 WATCHES = "watches tell what is committed"
+LOCKS = "a lock has one holder"
 LIVENESS = "liveness"
 
 

@@ -10,6 +10,7 @@ from raftkv_trio.testing.planted import (
     core_bugs,
     disk_bugs,
     lease_bugs,
+    lock_bugs,
     membership_bugs,
     node_bugs,
     snapshot_bugs,
@@ -30,6 +31,7 @@ _MODULES = (
     store_bugs,
     lease_bugs,
     watch_bugs,
+    lock_bugs,
     task_bugs,
 )
 PLANTED: Mapping[str, PlantedBug] = {bug.name: bug for module in _MODULES for bug in module.BUGS}
