@@ -32,7 +32,7 @@ def _enable(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_ou
             with client.fail_after(timeout):
                 await client.auth.enable()
         except (NotAuthenticated, PermissionDenied) as error:
-            sentence = "only who proves to be root can have users checked; give --user root"
+            sentence = "only who proves to be root can have users checked; give --user root, and its password"
             raise ConfigError(f"{error.text}: {sentence}") from error
 
     run_with_client(endpoints, trust, timeout, work)
