@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,10 @@ from click.testing import CliRunner
 from raftkv_trio.cli.commands import program
 from tests.cli.program import DEADLINE_S, PROGRAM, environment_with
 from tests.cli.test_keys import common, etcdctl
-from tests.etcd.servers import ApiServer, needs_etcd, open_etcd
+from tests.etcd.servers import ApiServer, needs_etcd, open_quickly
 from tests.etcd.users import ANN, ROOT, add_users
+from tests.integration.test_walkthrough import commands
 
-QUICK = ("--unsafe-no-fsync", "--bcrypt-cost", "4")
 AS_ROOT = ("--user", ":".join(ROOT))
 #: Passwords of these tests, none of which may be in any output.
 SECRETS = ("root's password", "ann's password", "s3cr3t", "hidden")
@@ -96,10 +97,11 @@ COMMANDS: list[tuple[list[str], bytes]] = [
 
 
 @needs_etcd
-def test_the_output_is_that_of_etcdctl(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["etcd", "raftkv-trio"])
+def test_the_output_is_that_of_etcdctl(tmp_path: Path, name: str) -> None:
     """Byte for byte, apart from ids and terms. Ours run in this process, since there are so many."""
     runner = CliRunner()
-    with open_etcd(tmp_path / "1", *QUICK) as theirs, open_etcd(tmp_path / "2", *QUICK) as server:
+    with open_quickly("etcd", tmp_path / "1") as theirs, open_quickly(name, tmp_path / "2") as server:
         variables = {"RAFTKV_TRIO_ENDPOINTS": f"127.0.0.1:{server.port}"}
         for arguments, stdin in COMMANDS:
             expected = etcdctl(theirs, *arguments, stdin=stdin)
@@ -120,7 +122,7 @@ def test_what_etcdctl_does_not_have(users: ApiServer) -> None:
 @pytest.fixture(scope="module", params=[pytest.param("etcd", marks=needs_etcd)])
 def users(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A server that checks users."""
-    with open_etcd(tmp_path_factory.mktemp("users"), *QUICK) as running:
+    with open_quickly(request.param, tmp_path_factory.mktemp("users")) as running:
         add_users(running)
         yield running
 
@@ -216,6 +218,20 @@ def typed(server: ApiServer, *arguments: str, answers: list[str]) -> tuple[int, 
             shown += b"<typed>"
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode().replace("\r", "")
+
+
+def test_the_walk_of_the_readme(tmp_path: Path) -> None:
+    """Users and roles from nothing to a refusal, word for word; each password is asked for."""
+    with open_quickly("raftkv-trio", tmp_path) as server:
+        answers = [["root's"] * 2, ["ann's"] * 2, [], [], [], ["root's"], ["ann's"], ["ann's"]]
+        for line, typed_lines in zip(commands("users"), answers, strict=True):
+            program_name, *arguments = shlex.split(line, comments=True)
+            assert program_name == "raftkv-trio"
+            code, shown = typed(server, *arguments, answers=typed_lines)
+            assert typed_lines == []
+            told = line.partition("#")[2].strip()
+            assert told in shown or told.startswith("asks for"), line
+            assert code == (2 if "denied" in told else 0), shown
 
 
 def test_passwords_at_a_terminal(users: ApiServer) -> None:

@@ -7,14 +7,14 @@ import trio
 
 from raftkv_trio import AuthStatus, CallRefused, Client, ConfigError, NotAuthenticated, PermissionDenied
 from raftkv_trio.kv import Access, Failure, Permission
-from tests.etcd.servers import ApiServer, needs_etcd, open_etcd
+from tests.etcd.servers import ApiServer, needs_etcd, open_quickly
 
 PATIENCE_S = 60.0
 
 
-@pytest.fixture(params=[pytest.param("etcd", marks=needs_etcd)])
+@pytest.fixture(params=[pytest.param("etcd", marks=needs_etcd), "raftkv-trio"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with open_etcd(tmp_path_factory.mktemp("server"), "--unsafe-no-fsync", "--bcrypt-cost", "4") as running:
+    with open_quickly(request.param, tmp_path_factory.mktemp("server")) as running:
         yield running
 
 

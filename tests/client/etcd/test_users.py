@@ -5,22 +5,24 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
-from raftkv_trio import Client, NotAuthenticated, PermissionDenied
+from raftkv_trio import Client, LeaseLost, NotAuthenticated, PermissionDenied
 from raftkv_trio.kv import Compare, Get, Put
 from tests.conftest import find_free_ports
-from tests.etcd.servers import ApiServer, needs_etcd, open_etcd
+from tests.etcd.servers import ApiServer, needs_etcd, open_etcd, open_node, open_quickly
 from tests.etcd.users import ANN, ROOT, add_users, ask, token_of
+from tests.integration.cluster import Cluster
 
 PATIENCE_S = 60.0
 QUICK = ("--unsafe-no-fsync", "--bcrypt-cost", "4")
 
 
-@pytest.fixture(scope="module", params=[pytest.param("etcd", marks=needs_etcd)])
+@pytest.fixture(scope="module", params=[pytest.param("etcd", marks=needs_etcd), "raftkv-trio"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with open_etcd(tmp_path_factory.mktemp("server"), *QUICK) as running:
+    with open_quickly(request.param, tmp_path_factory.mktemp("server")) as running:
         add_users(running)
         yield running
 
@@ -116,7 +118,7 @@ async def test_another_password(server: ApiServer) -> None:
         await client.put(b"a/1", b"")  # it is tried again with each call
 
 
-async def work_for(client: Client, seconds: float) -> None:
+async def work_for(client: Client, seconds: float, ttl_s: int = 2) -> None:
     """Puts, reads, a watch, a lease and a lock, which depend on tokens, for some time."""
 
     async def follow(task_status: trio.TaskStatus[None]) -> None:
@@ -131,7 +133,7 @@ async def work_for(client: Client, seconds: float) -> None:
 
     async with trio.open_nursery() as nursery:
         await nursery.start(follow)
-        async with client.lease(2) as lease, client.lock(b"a/lock", ttl_s=2) as lock:
+        async with client.lease(ttl_s) as lease, client.lock(b"a/lock", ttl_s=ttl_s) as lock:
             await client.put(b"a/mine", b"", lease=lease.id)
             ends_at, number = trio.current_time() + seconds, 0
             while trio.current_time() < ends_at:
@@ -187,3 +189,96 @@ async def test_a_restart_of_etcd(tmp_path: Path) -> None:
                     await client.put(b"a/1", b"after it")
                     assert (await anext(watch)).key == b"a/1"
                     assert await client.keep_alive(lease.id) == 20
+
+
+# ---------------------------------------------------------------- ours
+
+
+async def test_keys_of_writes_are_known_to_any_user(tmp_path: Path) -> None:
+    """A client finds that out before it has a token, so that writes of a user are made again as all are."""
+    with open_node(tmp_path) as server:
+        add_users(server)
+        async with connected(server) as client:
+            assert (await client._open.connections.get()).knows_keys
+            assert await client._calls.present_revision() == 1
+
+
+async def test_a_lease_of_a_user_who_is_refused(tmp_path: Path) -> None:
+    """It is lost, and the error says why."""
+    with open_node(tmp_path) as server:
+        add_users(server)
+        async with connected(server) as client:
+            with pytest.raises(LeaseLost, match="invalid user ID or password") as lost:
+                async with client.lease(3):
+                    give_anew(server, "another")
+                    await trio.sleep_forever()
+            assert isinstance(lost.value.__cause__, NotAuthenticated)
+
+
+async def test_short_lived_tokens(tmp_path: Path) -> None:
+    """Tokens that end after a second: nothing that runs notices it."""
+    with open_node(tmp_path, "--auth-token-ttl", "1") as server:
+        add_users(server)
+        async with connected(server) as client:
+            await work_for(client, 4)
+
+
+@pytest.mark.long
+async def test_short_lived_tokens_of_three_nodes(tmp_path: Path) -> None:
+    """Nor through changes of the leader, and restarts."""
+    cluster, ports = Cluster(tmp_path, 3, ("--auth-token-ttl", "2")), find_free_ports(3)
+    for node_id, port in enumerate(ports, start=1):
+        cluster.give(node_id, "--etcd-port", str(port))
+    cluster.start()
+    try:
+        server = ApiServer("raftkv-trio", ports[0])
+        await trio.to_thread.run_sync(server.wait_ready)
+        await trio.to_thread.run_sync(add_users, server)
+        urls = [f"127.0.0.1:{port}" for port in ports]
+        with trio.fail_after(PATIENCE_S):
+            async with (
+                httpx.AsyncClient() as http,
+                Client(urls, user=ANN[0], password=ANN[1]) as client,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(work_for, client, 12, 20)
+                for _ in range(2):
+                    await trio.sleep(3)
+                    leader = await cluster.leader(http)
+                    cluster.kill(leader)
+                    await cluster.leader(http)
+                    cluster.start(leader)
+                    await cluster.wait_ready(http)
+    finally:
+        cluster.kill()
+
+
+async def test_a_token_is_of_the_whole_cluster(tmp_path: Path) -> None:
+    """It is good on every node, after the death of the leader that gave it, and after a restart of all."""
+    cluster, ports = Cluster(tmp_path, 3), find_free_ports(3)
+    for node_id, port in enumerate(ports, start=1):
+        cluster.give(node_id, "--etcd-port", str(port))
+    servers = {node_id: ApiServer("raftkv-trio", port) for node_id, port in enumerate(ports, start=1)}
+    cluster.start()
+    try:
+        await trio.to_thread.run_sync(servers[1].wait_ready)
+        await trio.to_thread.run_sync(add_users, servers[1])
+        async with httpx.AsyncClient() as http:
+            leader = await cluster.leader(http)
+            token = await trio.to_thread.run_sync(token_of, servers[leader], ANN)
+            cluster.kill(leader)
+            await cluster.leader(http)
+            for node_id in set(servers) - {leader}:
+                await trio.to_thread.run_sync(put, servers[node_id], token)
+            cluster.kill()
+            cluster.start()
+            for server in servers.values():
+                await trio.to_thread.run_sync(server.wait_ready)
+                await trio.to_thread.run_sync(put, server, token)
+    finally:
+        cluster.kill()
+
+
+def put(server: ApiServer, token: str) -> None:
+    """Put the key `a/1`."""
+    ask(server, "kv/put", {"key": "YS8x", "value": ""}, token)
