@@ -112,6 +112,15 @@ def test_the_output_is_that_of_etcdctl(tmp_path: Path, name: str) -> None:
             assert common(done.stdout_bytes) == common(expected), arguments
 
 
+@needs_etcd
+def test_etcdctl_enables_users_of_a_node(tmp_path: Path) -> None:
+    """It has asked for its token before it gives root the role root; that token proves root all the same."""
+    with open_quickly("raftkv-trio", tmp_path) as server:
+        etcdctl(server, "user", "add", "root:hidden")
+        assert etcdctl(server, "auth", "enable", "--user", "root:hidden") == b"Authentication Enabled\n"
+        assert ours(server, "user", "list")[0] == 2
+
+
 def test_what_etcdctl_does_not_have(users: ApiServer) -> None:
     """Fields of users, tables that are simple text."""
     code, output, _ = ours(users, "user", "get", "ann", "-w", "fields", *AS_ROOT)

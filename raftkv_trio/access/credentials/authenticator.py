@@ -93,14 +93,15 @@ class Authenticator:
     async def token(self, name: str, password: str, host: str) -> str:
         """A token for a user.
 
-        While authentication is disabled, only users with the role root get one, which they enable it with.
+        While authentication is disabled, only the user root gets one, and users with the role root: to enable
+        it. etcdctl asks for the token before it gives root the role, and for none after that.
 
         Raises WrongPassword, AuthFailed and ProposalError. Cancellation leaves nothing behind.
         """
         await self._replicated.wait_readable()
         was_enabled = self._store.auth.is_enabled
         user = self._store.auth.users.get(name)
-        if not was_enabled and (user is None or ROOT not in user.roles):
+        if not was_enabled and (user is None or (name != ROOT and ROOT not in user.roles)):
             raise AuthFailed(Failure.AUTH_NOT_ENABLED)
         try:
             actor, record = await self._checked(name, password, host)

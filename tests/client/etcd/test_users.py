@@ -208,10 +208,14 @@ async def test_a_lease_of_a_user_who_is_refused(tmp_path: Path) -> None:
     with open_node(tmp_path) as server:
         add_users(server)
         async with connected(server) as client:
-            with pytest.raises(LeaseLost, match="invalid user ID or password") as lost:
+
+            async def hold() -> None:
                 async with client.lease(3):
                     give_anew(server, "another")
                     await trio.sleep_forever()
+
+            with pytest.raises(LeaseLost, match="invalid user ID or password") as lost:
+                await hold()
             assert isinstance(lost.value.__cause__, NotAuthenticated)
 
 
