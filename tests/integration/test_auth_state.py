@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import trio
@@ -27,6 +28,7 @@ from raftkv_trio.raft.types import Entry, HardState
 from raftkv_trio.storage import OsDisk
 from raftkv_trio.storage.small_files import read_auth_reset, write_auth_reset
 from tests.cli.program import refusal, run
+from tests.conftest import find_free_ports
 from tests.integration.cluster import PATIENCE_S, POLL_S, Cluster
 from tests.integration.members import wait_said
 
@@ -139,3 +141,55 @@ def test_what_cannot_be_reset(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no data directory" in refusal("auth", "reset", "empty", "--yes", directory=tmp_path)
     assert "--yes" in refusal("auth", "reset", "empty", directory=tmp_path)
+
+
+class Asked:
+    """A node's etcd API, asked in JSON."""
+
+    def __init__(self, http: httpx.AsyncClient, port: int) -> None:
+        self._http = http
+        self._url = f"http://127.0.0.1:{port}/v3"
+
+    async def ask(self, path: str, fields: dict[str, object], token: str = "") -> tuple[int, Any]:
+        headers = {"Authorization": token} if token else {}
+        answer = await self._http.post(f"{self._url}/{path}", json=fields, headers=headers)
+        return answer.status_code, answer.json()
+
+    async def token(self) -> str:
+        status, answer = await self.ask("auth/authenticate", {"name": "root", "password": "secret"})
+        assert status == 200, answer
+        return str(answer["token"])
+
+    async def is_put(self, token: str = "") -> bool:
+        status, answer = await self.ask("kv/put", {"key": "a2V5", "value": "dg=="}, token)
+        assert status == 200 or "user name is empty" in answer["error"], answer
+        return status == 200
+
+
+async def test_users_are_checked_after_a_restart_and_not_after_a_reset(
+    tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    """As clients see it: by etcd's API, with a password that is forgotten in the end."""
+    (port,) = find_free_ports(1)
+    cluster, asked = Cluster(tmp_path, 1, ("--etcd-port", str(port))), Asked(http, port)
+    try:
+        cluster.start()
+        await cluster.wait_ready(http)
+        assert (await asked.ask("auth/user/add", {"name": "root", "password": "secret"}))[0] == 200
+        assert (await asked.ask("auth/user/grant", {"user": "root", "role": "root"}))[0] == 200
+        token = await asked.token()
+        assert (await asked.ask("auth/enable", {}, token))[0] == 200
+        assert not await asked.is_put()
+        assert cluster.stop(1) == 0
+        cluster.start()
+        await cluster.wait_ready(http)
+        assert not await asked.is_put()
+        assert await asked.is_put(token)
+        assert await asked.is_put(await asked.token())
+        assert cluster.stop(1) == 0
+        assert run("auth", "reset", cluster.data_dir(1), "--yes", directory=tmp_path).returncode == 0
+        cluster.start()
+        await wait_said(cluster, 1, "authentication is disabled, as auth-reset has asked")
+        assert await asked.is_put()
+    finally:
+        cluster.kill()
