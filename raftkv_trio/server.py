@@ -109,7 +109,9 @@ async def _serve_apis(
     node = replicated.node
     end_waiting = partial(node.end_waiting, "the node is stopping")
     authenticator = Authenticator(replicated, config.auth_token_ttl_s)
-    service = make_service(replicated, config.rest, config.node.client_url, security.in_use, config.watch)
+    service = make_service(
+        replicated, config.rest, config.node.client_url, security.in_use, config.watch, authenticator
+    )
     count_refused = service.requests.refused
     serve_rest = partial(
         serve_http,

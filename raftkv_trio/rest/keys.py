@@ -17,8 +17,11 @@ from raftkv_trio.foreign_text import printable
 from raftkv_trio.http import BUG, NO_TARGET, ContentReceiver, Request, Response, plain
 from raftkv_trio.kv import (
     MAX_REQUEST_ID_BYTES,
+    Actor,
+    AuthFailed,
     Delete,
     DeleteResult,
+    Failed,
     GetResult,
     KeyValue,
     OperationResult,
@@ -30,10 +33,11 @@ from raftkv_trio.kv import (
 from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.levels import HISTORY
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
+from raftkv_trio.rest.gate import Gate, challenge
 from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions, weak_hint
 from raftkv_trio.rest.responses import ALLOW, METHODS, empty, octets
 from raftkv_trio.rest.server_timing import trace_if_asked, with_timing
-from raftkv_trio.rest.status_codes import status_of
+from raftkv_trio.rest.status_codes import AUTH_FAILURES, status_of
 from raftkv_trio.rest.watch import wait_for_change, wait_s_of
 
 logger = logging.getLogger(__name__)
@@ -53,12 +57,13 @@ _MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?
 class KeyHandlers:
     """Answers requests on keys, from one replicated store."""
 
-    def __init__(self, replicated: ReplicatedStore, config: RestConfig) -> None:
+    def __init__(self, replicated: ReplicatedStore, config: RestConfig, gate: Gate) -> None:
         self._replicated = replicated
         self._node = replicated.node
         self._store = replicated.store
         self._config = config
         self._contents = ContentReceiver(config)
+        self._gate = gate
 
     async def handle(self, request: Request, key: bytes | None) -> Response:
         """Answer any request outside `/-/`; every error becomes a response.
@@ -73,7 +78,7 @@ class KeyHandlers:
         except RaftKVError as error:
             status = status_of(error)
             if status is not None:
-                return plain(status, str(error))
+                return plain(status, str(error), challenge(status))
             logger.error("unexpected error in a request on a key", exc_info=error)
         except Exception:
             logger.exception("unexpected error in %s of a key", printable(request.method))
@@ -90,26 +95,28 @@ class KeyHandlers:
             raise MalformedRequest(NO_TARGET.sentence)
         if len(key) > MAX_KEY_BYTES:
             return plain(HTTPStatus.REQUEST_URI_TOO_LONG, f"A key has at most {MAX_KEY_BYTES} bytes")
+        actor = await self._gate.actor(request)
         if method == "PUT":
-            return await self._put(request, key)
+            return await self._put(request, key, actor)
         if method == "POST" and _MEMBER_PATH.fullmatch(key):
-            return await self._add_member(request, key)
+            return await self._add_member(request, key, actor)
         await self._contents.skip(request)
         match method:
             case "DELETE":
-                return await self._delete(request, key)
+                return await self._delete(request, key, actor)
             case "POST":
                 return plain(HTTPStatus.BAD_REQUEST, NO_POST)
             case _:
-                return await self._get(request, key)
+                return await self._get(request, key, actor)
 
     # ------------------------------------------------------------ reads
 
-    async def _get(self, request: Request, key: bytes) -> Response:
+    async def _get(self, request: Request, key: bytes, actor: Actor | None) -> Response:
         preconditions = parse_preconditions(request.lines)
         if not self._may_be_stale(request):
             await request.will_wait()
             await self._replicated.wait_readable()
+        self._gate.check_read(actor, key)
         record = self._store.get(key)
         if record is None:
             return plain(HTTPStatus.NOT_FOUND, NO_KEY_TO_GET, self._position())
@@ -122,8 +129,9 @@ class KeyHandlers:
                 return empty(HTTPStatus.NOT_MODIFIED, headers)
             revision = self._store.revision
             await request.will_wait()
-            if not await wait_for_change(request, self._replicated, key, revision, wait_s):
+            if not await wait_for_change(request, self._replicated, key, revision, wait_s, actor):
                 return empty(HTTPStatus.NOT_MODIFIED, {**headers, **_WAITED})
+            self._gate.check_read(actor, key)
             record = self._store.get(key)
             if record is None:
                 return plain(HTTPStatus.NOT_FOUND, NO_KEY_TO_GET, {**self._position(), **_WAITED})
@@ -150,7 +158,7 @@ class KeyHandlers:
 
     # ------------------------------------------------------------ writes
 
-    async def _put(self, request: Request, key: bytes) -> Response:
+    async def _put(self, request: Request, key: bytes, actor: Actor | None) -> Response:
         trace = trace_if_asked(request, self._node)
         await request.will_wait()
         preconditions = parse_preconditions(request.lines)
@@ -159,7 +167,7 @@ class KeyHandlers:
         value = await self._contents.receive(request)
         # The quota travels with the command, whatever this node's store holds: it may be far behind.
         txn = preconditions.guard(key, Put(key, value), self._replicated.quota_bytes)
-        proposal = self._node.submit(encode_command(txn, request_id=request_id))
+        proposal = self._node.submit(encode_command(txn, actor, request_id=request_id))
         if trace is not None:
             trace.follow(proposal)
         del value  # from here on the command waits, and the node bounds commands
@@ -168,16 +176,16 @@ class KeyHandlers:
             return self._precondition_failed(request, *result.key_values)
         return with_timing(self._written(applied, result), trace)
 
-    async def _delete(self, request: Request, key: bytes) -> Response:
+    async def _delete(self, request: Request, key: bytes, actor: Actor | None) -> Response:
         await request.will_wait()
         preconditions = parse_preconditions(request.lines)
         is_member = self._config.root_members and _MEMBER_PATH.fullmatch(key)
         if is_member and preconditions.if_match is None:
-            return await self._remove_member(key)
+            return await self._remove_member(key, actor)
         request_id = self._request_id(request, preconditions)
         preconditions = await self._without_lost_tags(preconditions, key)
         txn = preconditions.guard(key, Delete(key))
-        proposal = self._node.submit(encode_command(txn, request_id=request_id))
+        proposal = self._node.submit(encode_command(txn, actor, request_id=request_id))
         applied, result = await self._outcome(proposal)
         if isinstance(result, GetResult) and result.key_values:
             return self._precondition_failed(request, *result.key_values)
@@ -216,18 +224,20 @@ class KeyHandlers:
             preconditions = preconditions.without_lost_tags(self._store, key, is_linearizable=True)
         return preconditions
 
-    async def _add_member(self, request: Request, path: bytes) -> Response:
+    async def _add_member(self, request: Request, path: bytes, actor: Actor | None) -> Response:
         """raftexample's `POST /4` with the node's peer URL; 204 when the node is a learner."""
         if not self._config.root_members:
             await self._contents.skip(request)
             return plain(HTTPStatus.FORBIDDEN, "Members are not changed at the root; use POST /-/members")
         await request.will_wait()
+        await self._gate.check_root(actor)
         change = added(path[1:], await self._contents.receive(request))
         return self._written(await self._replicated.change_members(change))
 
-    async def _remove_member(self, path: bytes) -> Response:
+    async def _remove_member(self, path: bytes, actor: Actor | None) -> Response:
         """raftexample's `DELETE /3`; refused if a key has that name, since either may be meant."""
         await self._replicated.wait_readable()
+        await self._gate.check_root(actor)
         if self._store.get(path) is None:
             return self._written(await self._replicated.change_members(removed(path[1:])))
         name = path.decode()
@@ -240,6 +250,8 @@ class KeyHandlers:
     async def _outcome(self, proposal: Proposal) -> tuple[Applied, OperationResult]:
         """Wait for a guarded write: its result, or the key as it was read if the preconditions fail."""
         applied = await self._replicated.outcome(proposal)
+        if isinstance(applied.result, Failed) and applied.result.failure in AUTH_FAILURES:
+            raise AuthFailed(applied.result.failure)
         if not isinstance(applied.result, TxnResult):
             raise TypeError(f"the store refused a command of this app: {applied.result}")
         return applied, applied.result.results[0]

@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 
+from raftkv_trio.access.credentials import NotAuthenticated
 from raftkv_trio.errors import (
     ChangeRefused,
     CommandRefused,
@@ -19,6 +20,7 @@ from raftkv_trio.errors import (
     TooLarge,
     TransferFailed,
 )
+from raftkv_trio.kv import AuthFailed, Failure
 
 # The first class that fits counts, so a subclass stands above its base.
 _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
@@ -36,9 +38,18 @@ _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     NoSuchMember: HTTPStatus.NOT_FOUND,
     RequestIdReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     ChangeRefused: HTTPStatus.CONFLICT,
+    NotAuthenticated: HTTPStatus.UNAUTHORIZED,
+}
+#: Of who asks, and has not proved it, or may not do that.
+AUTH_FAILURES = {
+    Failure.USER_EMPTY: HTTPStatus.UNAUTHORIZED,
+    Failure.AUTH_OLD_REVISION: HTTPStatus.UNAUTHORIZED,
+    Failure.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
 }
 
 
 def status_of(error: RaftKVError) -> HTTPStatus | None:
     """The status for `error`; None if the error reaches a client only because of a bug of ours."""
+    if isinstance(error, AuthFailed):
+        return AUTH_FAILURES.get(error.failure)
     return next((status for kind, status in _STATUS_OF.items() if isinstance(error, kind)), None)

@@ -10,6 +10,7 @@ import base64
 import json
 import logging
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
@@ -19,6 +20,7 @@ from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.watching import (
     Change,
     Compacted,
+    Denied,
     Events,
     TooManyWatchers,
     Watcher,
@@ -37,10 +39,11 @@ from raftkv_trio.http import (
     retry_after,
     with_content,
 )
-from raftkv_trio.kv import TO_THE_LAST, KeyValue, prefix_end
+from raftkv_trio.kv import TO_THE_LAST, Actor, AuthFailed, KeyValue, prefix_end
 from raftkv_trio.payload.levels import HISTORY
+from raftkv_trio.rest.gate import Gate, challenge
 from raftkv_trio.rest.operators.documents import PROBLEM_TYPE, problem_content
-from raftkv_trio.rest.status_codes import status_of
+from raftkv_trio.rest.status_codes import AUTH_FAILURES, status_of
 from raftkv_trio.sync import cancelled_when
 
 logger = logging.getLogger(__name__)
@@ -56,9 +59,12 @@ _WAIT = re.compile(r'(?:^|[,;])[ \t]*wait[ \t]*=[ \t]*"?([0-9]{1,9})"?[ \t]*(?=$
 class WatchRoute:
     """Answers requests for `/-/watch`."""
 
-    def __init__(self, replicated: ReplicatedStore, config: RestConfig, watch: WatchConfig) -> None:
+    def __init__(
+        self, replicated: ReplicatedStore, config: RestConfig, watch: WatchConfig, gate: Gate
+    ) -> None:
         self._replicated = replicated
         self._contents = ContentReceiver(config)
+        self._gate = gate
         self._keep_alive_s = watch.keep_alive_s
 
     async def answer(self, request: Request) -> Response | StreamedResponse:
@@ -74,18 +80,20 @@ class WatchRoute:
         except RaftKVError as error:
             status = status_of(error)
             if status is not None:
-                return _problem(status, str(error))
+                return _problem(status, str(error), challenge(status))
             logger.error("unexpected error in a watch", exc_info=error)
         except Exception:
             logger.exception("unexpected error in a watch")
         return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, BUG)
 
     async def _begin(self, request: Request) -> Response | StreamedResponse:
+        actor = await self._gate.actor(request)
         wanted = _Wanted.of(request)
         replicated = self._replicated
         await replicated.wait_readable()  # refuses where there is no leader
         if replicated.node.feature_level < HISTORY:
             raise CommandRefused("The members do not all know watches; upgrade them")
+        self._gate.check_read(actor, wanted.key, wanted.range_end)
         store = replicated.store
         if wanted.first_revision is not None and wanted.first_revision < store.first_change:
             return _problem(
@@ -94,15 +102,22 @@ class WatchRoute:
                 compacted_revision=store.compacted_revision,
             )
         fields = {"Content-Type": "text/event-stream"}
-        return StreamedResponse(HTTPStatus.OK, fields, lambda send: self._write(request, wanted, send))
+        return StreamedResponse(HTTPStatus.OK, fields, lambda send: self._write(request, wanted, actor, send))
 
-    async def _write(self, request: Request, wanted: "_Wanted", send: SendPart) -> Response | None:
+    async def _write(
+        self, request: Request, wanted: "_Wanted", actor: Actor | None, send: SendPart
+    ) -> Response | None:
         replicated = self._replicated
         hub = replicated.watches
         try:
             await replicated.node.wait_restored()
         except NoLeader as error:  # the node stops
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        try:
+            self._gate.check_read(actor, wanted.key, wanted.range_end)
+        except AuthFailed as error:
+            status = AUTH_FAILURES[error.failure]
+            return _problem(status, str(error), challenge(status))
         first = wanted.first_revision
         if first is None:
             first = replicated.store.revision + 1
@@ -111,7 +126,13 @@ class WatchRoute:
             try:
                 hub.add(
                     Watcher(
-                        stream, 0, wanted.key, wanted.range_end, first, wants_previous=wanted.wants_previous
+                        stream,
+                        0,
+                        wanted.key,
+                        wanted.range_end,
+                        first,
+                        wants_previous=wanted.wants_previous,
+                        reader=actor,
                     )
                 )
             except TooManyWatchers as error:
@@ -139,6 +160,9 @@ class WatchRoute:
         for item in items:
             if isinstance(item, Compacted):
                 await send(_error({"reason": "compacted", "compacted_revision": item.compacted_revision}))
+                return False
+            if isinstance(item, Denied):
+                await send(_error({"reason": str(item.error)}))
                 return False
             if isinstance(item, Events):
                 changes = b",".join(item.events)
@@ -213,7 +237,9 @@ def _first_revision(request: Request, given: dict[str, str]) -> int | None:
     return int(given["rev"])
 
 
-def _problem(status: int, detail: str, fields: dict[str, str] | None = None, **members: object) -> Response:
+def _problem(
+    status: int, detail: str, fields: Mapping[str, str] | None = None, **members: object
+) -> Response:
     content = problem_content(status, detail, **members)
     return with_content(HTTPStatus(status), content, PROBLEM_TYPE, {**retry_after(status), **(fields or {})})
 
@@ -267,9 +293,16 @@ def wait_s_of(request: Request) -> int:
 
 
 async def wait_for_change(
-    request: Request, replicated: ReplicatedStore, key: bytes, revision: int, seconds: float
+    request: Request,
+    replicated: ReplicatedStore,
+    key: bytes,
+    revision: int,
+    seconds: float,
+    actor: Actor | None = None,
 ) -> bool:
     """Wait until a key changes after a revision, and return whether it has, or that is compacted.
+
+    Or whether the actor may not read it any more.
 
     It also returns if the server stops or has no leader, or the client of the request is gone.
 
@@ -280,7 +313,7 @@ async def wait_for_change(
     stream = hub.open_stream(_nothing, needs_leader=True)
     try:
         try:
-            hub.add(Watcher(stream, 0, key, None, revision + 1))
+            hub.add(Watcher(stream, 0, key, None, revision + 1, reader=actor))
         except TooManyWatchers as error:
             raise Overloaded(str(error)) from error
         async with cancelled_when(request.wait_gone) as scope:
