@@ -12,7 +12,7 @@ from tests.etcd.servers import ApiServer, needs_etcd, open_quickly
 PATIENCE_S = 60.0
 
 
-@pytest.fixture(params=[pytest.param("etcd", marks=needs_etcd), "raftkv-trio"])
+@pytest.fixture(scope="module", params=[pytest.param("etcd", marks=needs_etcd), "raftkv-trio"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with open_quickly(request.param, tmp_path_factory.mktemp("server")) as running:
         yield running
@@ -79,15 +79,15 @@ async def test_what_is_refused(server: ApiServer) -> None:
     with trio.fail_after(PATIENCE_S):
         async with Client([server.url]) as client:
             auth = client.auth
-            await auth.add_user("ann", "")
+            await auth.add_user("eve", "")
             await auth.add_role("r")
             for call, failure in (
-                (auth.add_user("ann", "a"), Failure.USER_EXISTS),
+                (auth.add_user("eve", "a"), Failure.USER_EXISTS),
                 (auth.add_user("", "a"), Failure.USER_EMPTY),
                 (auth.delete_user("nobody"), Failure.USER_NOT_FOUND),
                 (auth.roles_of("nobody"), Failure.USER_NOT_FOUND),
-                (auth.grant_role("ann", "none"), Failure.ROLE_NOT_FOUND),
-                (auth.revoke_role("ann", "r"), Failure.ROLE_NOT_GRANTED),
+                (auth.grant_role("eve", "none"), Failure.ROLE_NOT_FOUND),
+                (auth.revoke_role("eve", "r"), Failure.ROLE_NOT_GRANTED),
                 (auth.add_role("r"), Failure.ROLE_EXISTS),
                 (auth.add_role(""), Failure.ROLE_EMPTY),
                 (auth.permissions_of("none"), Failure.ROLE_NOT_FOUND),
@@ -116,5 +116,5 @@ async def test_the_status(server: ApiServer) -> None:
             else:
                 first = await client.auth.status()
                 assert first == AuthStatus(False, first.revision)
-                await client.auth.add_role("r")
+                await client.auth.add_role("s")
                 assert (await client.auth.status()).revision == first.revision + 1
