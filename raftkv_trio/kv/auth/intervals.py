@@ -37,9 +37,11 @@ class Intervals:
         end = self._ends[at]
         if end is None:
             return True
+        if range_end == TO_THE_LAST:
+            return False
         if range_end is None or key == range_end:
             return key < end
-        return range_end != TO_THE_LAST and range_end <= end
+        return range_end <= end
 
     def contain_all(self, keys: Collection[bytes]) -> bool:
         """Whether all of these keys, in whatever order, are in the intervals."""

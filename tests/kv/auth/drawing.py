@@ -30,7 +30,7 @@ from raftkv_trio.kv import (
 
 USERS = (ROOT, "ann", "bob", "eve", "")
 ROLES = (ROOT, "reader", "writer", "")
-KEYS = (b"a", b"a\0", b"b", b"bb", b"c", b"d")
+KEYS = (b"\0", b"a", b"a\0", b"b", b"bb", b"c", b"d")
 ENDS = (*KEYS, b"e")
 RECORD = b"a record of a password"
 

@@ -29,7 +29,7 @@ from raftkv_trio.kv import (
 from tests.kv.auth.drawing import KEYS
 
 #: One of each kind: a range that is drawn either has all keys up to the next one of these, or none of them.
-UNIVERSE = sorted({b"\0", b"e", *KEYS, *(key + b"\0" for key in KEYS)})
+UNIVERSE = sorted({b"e", *KEYS, *(key + b"\0" for key in KEYS)})
 FOR = {
     Access.READ: {Access.READ},
     Access.WRITE: {Access.WRITE},
@@ -178,8 +178,8 @@ def _needed(txn: Txn) -> Iterator[tuple[Access, bytes]]:
 
 def _keys(key_range: KeyRange) -> list[bytes]:
     start, end = key_range
-    if end is None or end == start:
-        return [start]
     if end != TO_THE_LAST:
+        if end is None or end == start:
+            return [start]
         start, end = min(start, end), max(start, end)
     return [key for key in UNIVERSE if key >= start and (end == TO_THE_LAST or key < end)]

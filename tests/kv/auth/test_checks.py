@@ -177,6 +177,18 @@ def test_a_range_is_checked_for_each_access(auths: Auths) -> None:
         assert caught.value.failure is Failure.PERMISSION_DENIED
 
 
+def test_all_keys_are_more_than_those_before_another_one(auths: Auths) -> None:
+    """The range of all keys is the only one whose end is its first key and which has others."""
+    auth = auths.store.auth
+    for range_end in (None, b"b"):
+        auths.run(GrantPermission("reader", Permission(Access.READWRITE, b"\0", range_end)), auths.root)
+        auth.check_range(auths.ann, Access.READWRITE, b"\0", range_end)
+        auth.check_range(auths.ann, Access.READ, b"\0")
+        for operation in (Get(b"\0", TO_THE_LAST), Delete(b"\0", TO_THE_LAST)):
+            assert auths.run(Txn(success=(operation,)), auths.ann) == DENIED
+        assert auths.run(Compact(1), auths.ann) == DENIED
+
+
 def test_permissions_are_those_of_the_moment(auths: Auths) -> None:
     """What is revoked holds for a write that waits in the log already; what is granted does too."""
     write = encode_command(Txn(success=(Put(b"h", b""),)), auths.ann)
