@@ -20,6 +20,10 @@ class Call(NamedTuple):
     metadata: Metadata
     actor: Actor | None = None
 
+    def __repr__(self) -> str:
+        """Without the metadata, which may have a password or a token."""
+        return f"Call(actor={self.actor!r})"
+
     @property
     def host(self) -> str:
         """That which the client's address counts for."""

@@ -1,15 +1,18 @@
 """Passwords, tokens, and whose turn it is to be checked."""
 
+from base64 import urlsafe_b64encode
+
 import jwt
 import pytest
 import trio
 import trio.testing
 
-from raftkv_trio.access.credentials import TokenRefused
+from raftkv_trio.access.credentials import Credentials, TokenRefused
 from raftkv_trio.access.credentials.fair_turns import FairTurns
 from raftkv_trio.access.credentials.passwords import WRONG_BURST, Passwords
 from raftkv_trio.access.credentials.tokens import Tokens
 from raftkv_trio.errors import Overloaded
+from raftkv_trio.etcd.calls import Call, credentials_in
 from raftkv_trio.kv import MAX_PASSWORD_BYTES, Actor, AddUser, ChangePassword, DeleteUser, Store
 
 
@@ -146,3 +149,26 @@ def test_an_unsigned_token_is_refused() -> None:
     for token in (jwt.encode(claims, "", "none"), jwt.encode(claims, b"k" * 64, "HS512")):
         with pytest.raises(TokenRefused):
             tokens.actor_of(token, store.auth)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 2900, b'{"sub":"ann","exp":' + b"9" * 2000 + b"}", b"\xff", b"[]"]
+)
+def test_nonsense_is_no_token(content: bytes) -> None:
+    """Whatever stands where a token should is refused, and is no bug of ours."""
+    store = Store()
+    store.run_auth_command(AddUser("ann", b"record"))
+    head, body, end = (
+        urlsafe_b64encode(part).decode().rstrip("=") for part in (b'{"alg":"HS256"}', content, b"x" * 32)
+    )
+    for token in (f"{head}.{body}.{end}", f"{body}.{head}.{end}", f"\udc80.{body}.{end}", f"\xe9.{body}"):
+        with pytest.raises(TokenRefused):
+            Tokens(7, 300).actor_of(token, store.auth)
+
+
+def test_what_proves_who_asks_is_in_no_text() -> None:
+    """A failed test, or a traceback, may show the arguments of a call."""
+    call = Call({"token": "a secret", "authorization": "a secret", ":peer-address": "10.0.0.1"})
+    for text in (repr(call), str(credentials_in(call.metadata)), f"{Credentials('a secret')}"):
+        assert "secret" not in text
+    assert "10.0.0.1" in repr(credentials_in(call.metadata))

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from raftkv_trio.cli.auth.commands import auth as auth_command
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.kv import (
     ROOT,
@@ -93,6 +95,14 @@ def test_a_reset_notes_the_revision_that_the_log_leaves(tmp_path: Path) -> None:
     for _ in range(2):
         remove_auth_reset(OsDisk(), path)
         assert not (path / AUTH_RESET).exists()
+
+
+def test_names_of_users_do_not_drive_the_terminal(tmp_path: Path) -> None:
+    """Whoever was root for a moment may have added any."""
+    path = made(tmp_path / "data", [AddUser("\x1b[2J\n", None), GrantRole("\x1b[2J\n", ROOT)])
+    answer = CliRunner().invoke(auth_command, ["reset", str(path), "--yes"])
+    assert answer.exit_code == 0
+    assert r"users with the role root: \x1b[2J\n, root" in answer.stdout
 
 
 def test_a_check_tells_of_a_reset(tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ class Credentials(NamedTuple):
     certified: str | None = None
     host: str = ""
 
+    def __repr__(self) -> str:
+        """Without what must be in no text."""
+        return f"Credentials(certified={self.certified!r}, host={self.host!r})"
+
 
 class Authenticator:
     """Knows users by what they carry. All APIs of a server share one.

@@ -68,7 +68,7 @@ class Tokens:
         return known.actor
 
     def _check(self, token: str, auth: Auth) -> _Known:
-        if len(token) > MAX_TOKEN_BYTES:
+        if len(token) > MAX_TOKEN_BYTES or not token.isascii():
             raise TokenRefused
         try:
             # Only to find out whose key it is signed with; what it says counts after that is checked.
@@ -83,7 +83,7 @@ class Tokens:
                 audience=self._cluster,
                 options={"require": ["sub", "rev", "aud", "exp"], "verify_exp": False},
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, RecursionError) as error:  # the second: PyJWT before 2.14, of lists in lists
             raise TokenRefused from error
         match claims:
             case {"sub": str(name), "rev": int(revision), "exp": int(until_s)}:

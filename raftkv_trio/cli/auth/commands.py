@@ -92,6 +92,7 @@ def reset(directory: Path, yes: bool) -> int:
 
     If users or roles are changed before that member runs again, nothing happens; its log says so.
     """
+    from raftkv_trio.foreign_text import printable
     from raftkv_trio.offline.reset_auth import reset_auth
 
     if not yes:
@@ -102,7 +103,7 @@ def reset(directory: Path, yes: bool) -> int:
     done = reset_auth(directory)
     click.echo(
         f"{directory}: users are checked no more as soon as node {done.node_id} runs again and has a leader\n"
-        f"users with the role root: {', '.join(done.roots)}\n"
+        f"users with the role root: {', '.join(map(printable, done.roots))}\n"
         "then: raftkv-trio user passwd root; raftkv-trio auth enable --user root"
     )
     return 0
