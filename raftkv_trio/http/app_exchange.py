@@ -100,7 +100,7 @@ class AppServer:
                     http_version=request.version,
                     method=request.method,
                     raw_path=request.origin_form() or request.target,
-                    state=ConnectionState({}),
+                    state=ConnectionState({"peer": request.peer}),
                 )
             )
         return exchange.was_refused or (exchange.is_complete and not exchange.closes)

@@ -57,6 +57,7 @@ USELESS_TURNS = 1.0
 REFUSALS = frozenset(
     {
         HTTPStatus.BAD_REQUEST,
+        HTTPStatus.UNAUTHORIZED,
         HTTPStatus.FORBIDDEN,
         HTTPStatus.METHOD_NOT_ALLOWED,
         HTTPStatus.REQUEST_TIMEOUT,

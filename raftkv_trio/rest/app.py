@@ -12,7 +12,6 @@ from quart_trio import QuartTrio
 from raftkv_trio.access import ReplicatedStore
 from raftkv_trio.access.credentials import Authenticator
 from raftkv_trio.config import RestConfig, ServerConfig, WatchConfig
-from raftkv_trio.errors import RaftKVError
 from raftkv_trio.http import (
     KnownHosts,
     Refusal,
@@ -21,18 +20,17 @@ from raftkv_trio.http import (
     StreamedResponse,
     plain,
     refusal_of,
-    retry_after,
     with_content,
 )
+from raftkv_trio.rest.callers import Callers
 from raftkv_trio.rest.counts import RequestCounts
-from raftkv_trio.rest.gate import Gate, challenge
 from raftkv_trio.rest.keys import KeyHandlers
 from raftkv_trio.rest.operators.backup_route import add_backup_route
 from raftkv_trio.rest.operators.documents import PROBLEM_TYPE, problem, problem_content, text
 from raftkv_trio.rest.operators.documents import Response as OperatorsResponse
 from raftkv_trio.rest.operators.member_routes import add_member_routes
+from raftkv_trio.rest.operators.rights import add_rights
 from raftkv_trio.rest.operators.routes import PREFIX, add_operator_routes
-from raftkv_trio.rest.status_codes import status_of
 from raftkv_trio.rest.watch import PATH as WATCH_PATH
 from raftkv_trio.rest.watch import WatchRoute
 from raftkv_trio.tls.credentials import Credentials
@@ -55,12 +53,12 @@ def make_service(
     Args:
         client_url: where clients reach it, as other members tell them.
         in_use: the certificates of this process, whose ends it tells operators.
-        authenticator: knows who asks; None: one of its own.
+        authenticator: of all APIs of the server; None: made here.
     """
-    gate = Gate(replicated, authenticator or Authenticator(replicated))
     node, store = replicated.node, replicated.store
     hosts = known_hosts(config, client_url, lambda: (address.host for address in node.addresses.values()))
     requests = RequestCounts()
+    callers = Callers(replicated, authenticator or Authenticator(replicated))
     app = OperatorsApp()
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_OPERATORS_CONTENT_BYTES,
@@ -70,13 +68,13 @@ def make_service(
     add_backup_route(app, node, config)
     add_member_routes(app, node, config)
     add_operator_routes(app, node, store, config, requests, in_use, replicated.watches)
+    add_rights(app, replicated, callers)  # behind what refuses a request for its form
     return RestService(
-        KeyHandlers(replicated, config, gate),
+        KeyHandlers(replicated, config, callers),
         app,
         hosts,
         requests,
-        WatchRoute(replicated, config, watch or WatchConfig(), gate),
-        gate,
+        WatchRoute(replicated, config, watch or WatchConfig(), callers),
     )
 
 
@@ -165,9 +163,7 @@ class RestService:
         hosts: KnownHosts,
         requests: RequestCounts,
         watch: WatchRoute | None = None,
-        gate: Gate | None = None,
     ) -> None:
-        self._gate = gate
         self._watch = watch
         self.app: ASGIFramework = app
         self.requests = requests
@@ -177,18 +173,14 @@ class RestService:
     async def answer(self, request: Request) -> Response | StreamedResponse | None:
         """Answer a request, or leave it to `app`: None. A cancellation gives a write up."""
         key = request.origin_form()
-        response: Response | StreamedResponse | None
+        response: Response | StreamedResponse
         is_for_operators = key is not None and key.startswith(PREFIX)
         refusal = refusal_of(request.method, request.fields, self.hosts)
         if refusal is not None:
             response = _refuse(refusal, is_for_operators=is_for_operators)
         elif is_for_operators:
             if self._watch is None or key is None or key.partition(b"?")[0] != WATCH_PATH:
-                response = await self._refused(request, key)
-                if response is None:
-                    return None  # the app counts it
-                self.requests.answered(request.method, PREFIX.decode(), response.status)
-                return response
+                return None  # the app counts it
             response = await self._watch.answer(request)
             self.requests.answered(request.method, WATCH_PATH.decode(), response.status)
             return response
@@ -197,21 +189,6 @@ class RestService:
         route = PREFIX.decode() if is_for_operators else "key"
         self.requests.answered(request.method, route, response.status)
         return response
-
-    async def _refused(self, request: Request, key: bytes | None) -> Response | None:
-        """What is answered to who may not do what they ask for under `/-/`; None if they may."""
-        if self._gate is None or key is None:
-            return None
-        try:
-            await self._gate.check_operator(request, key.partition(b"?")[0])
-        except RaftKVError as error:
-            status = status_of(error)
-            if status is None:
-                raise
-            content = problem_content(status, str(error))
-            fields = {**retry_after(status), **challenge(status)}
-            return with_content(status, content, PROBLEM_TYPE, fields)
-        return None
 
 
 def _refuse(refusal: Refusal, *, is_for_operators: bool) -> Response:

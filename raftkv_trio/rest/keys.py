@@ -17,27 +17,30 @@ from raftkv_trio.foreign_text import printable
 from raftkv_trio.http import BUG, NO_TARGET, ContentReceiver, Request, Response, plain
 from raftkv_trio.kv import (
     MAX_REQUEST_ID_BYTES,
+    Access,
     Actor,
     AuthFailed,
     Delete,
     DeleteResult,
     Failed,
+    Failure,
     GetResult,
     KeyValue,
     OperationResult,
     Put,
     PutResult,
+    Txn,
     TxnResult,
     encode_command,
 )
 from raftkv_trio.node.proposals import Applied, Proposal
 from raftkv_trio.payload.levels import HISTORY
 from raftkv_trio.payload.membership import Action, ChangeRequest, MemberChange
-from raftkv_trio.rest.gate import Gate, challenge
+from raftkv_trio.rest.callers import Callers
 from raftkv_trio.rest.preconditions import Preconditions, etag, parse_preconditions, weak_hint
 from raftkv_trio.rest.responses import ALLOW, METHODS, empty, octets
 from raftkv_trio.rest.server_timing import trace_if_asked, with_timing
-from raftkv_trio.rest.status_codes import AUTH_FAILURES, status_of
+from raftkv_trio.rest.status_codes import challenge, sentence_of, status_of
 from raftkv_trio.rest.watch import wait_for_change, wait_s_of
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,8 @@ NO_KEY_TO_DELETE = "Failed to DELETE: there is no such key"
 NO_POST = (
     "Failed on POST: it only adds node ID, as POST /ID with the node's peer URL; to write a key, use PUT"
 )
+#: Of a write, when it is applied.
+AUTH_FAILURES = (Failure.USER_EMPTY, Failure.AUTH_OLD_REVISION, Failure.PERMISSION_DENIED)
 _NAMES_OF_METHODS = f"{', '.join(METHODS[:-1])} or {METHODS[-1]}"
 _WAITED = {"Preference-Applied": "wait"}
 _MEMBER_PATH = re.compile(rb"/[1-9][0-9]*")
@@ -57,13 +62,13 @@ _MAX_STALE = re.compile(r"(?:^|,)[ \t]*max-stale(?:=\"?([0-9]{1,9})\"?)?[ \t]*(?
 class KeyHandlers:
     """Answers requests on keys, from one replicated store."""
 
-    def __init__(self, replicated: ReplicatedStore, config: RestConfig, gate: Gate) -> None:
+    def __init__(self, replicated: ReplicatedStore, config: RestConfig, callers: Callers) -> None:
+        self._callers = callers
         self._replicated = replicated
         self._node = replicated.node
         self._store = replicated.store
         self._config = config
         self._contents = ContentReceiver(config)
-        self._gate = gate
 
     async def handle(self, request: Request, key: bytes | None) -> Response:
         """Answer any request outside `/-/`; every error becomes a response.
@@ -78,7 +83,7 @@ class KeyHandlers:
         except RaftKVError as error:
             status = status_of(error)
             if status is not None:
-                return plain(status, str(error), challenge(status))
+                return plain(status, sentence_of(error), challenge(status))
             logger.error("unexpected error in a request on a key", exc_info=error)
         except Exception:
             logger.exception("unexpected error in %s of a key", printable(request.method))
@@ -95,28 +100,29 @@ class KeyHandlers:
             raise MalformedRequest(NO_TARGET.sentence)
         if len(key) > MAX_KEY_BYTES:
             return plain(HTTPStatus.REQUEST_URI_TOO_LONG, f"A key has at most {MAX_KEY_BYTES} bytes")
-        actor = await self._gate.actor(request)
         if method == "PUT":
-            return await self._put(request, key, actor)
+            return await self._put(request, key)
         if method == "POST" and _MEMBER_PATH.fullmatch(key):
-            return await self._add_member(request, key, actor)
+            return await self._add_member(request, key)
         await self._contents.skip(request)
         match method:
             case "DELETE":
-                return await self._delete(request, key, actor)
+                return await self._delete(request, key)
             case "POST":
                 return plain(HTTPStatus.BAD_REQUEST, NO_POST)
             case _:
-                return await self._get(request, key, actor)
+                return await self._get(request, key)
 
     # ------------------------------------------------------------ reads
 
-    async def _get(self, request: Request, key: bytes, actor: Actor | None) -> Response:
+    async def _get(self, request: Request, key: bytes) -> Response:
         preconditions = parse_preconditions(request.lines)
         if not self._may_be_stale(request):
             await request.will_wait()
             await self._replicated.wait_readable()
-        self._gate.check_read(actor, key)
+        actor = await self._callers.actor(request)
+        # Before anything is told of the key, whether it exists too.
+        self._store.auth.check_range(actor, Access.READ, key)
         record = self._store.get(key)
         if record is None:
             return plain(HTTPStatus.NOT_FOUND, NO_KEY_TO_GET, self._position())
@@ -129,9 +135,10 @@ class KeyHandlers:
                 return empty(HTTPStatus.NOT_MODIFIED, headers)
             revision = self._store.revision
             await request.will_wait()
-            if not await wait_for_change(request, self._replicated, key, revision, wait_s, actor):
+            has_changed = await wait_for_change(request, self._replicated, key, revision, wait_s, actor)
+            self._store.auth.check_range(actor, Access.READ, key)
+            if not has_changed:
                 return empty(HTTPStatus.NOT_MODIFIED, {**headers, **_WAITED})
-            self._gate.check_read(actor, key)
             record = self._store.get(key)
             if record is None:
                 return plain(HTTPStatus.NOT_FOUND, NO_KEY_TO_GET, {**self._position(), **_WAITED})
@@ -158,10 +165,11 @@ class KeyHandlers:
 
     # ------------------------------------------------------------ writes
 
-    async def _put(self, request: Request, key: bytes, actor: Actor | None) -> Response:
+    async def _put(self, request: Request, key: bytes) -> Response:
         trace = trace_if_asked(request, self._node)
         await request.will_wait()
         preconditions = parse_preconditions(request.lines)
+        actor = await self._writer(request, preconditions.guard(key, Put(key, b"")))
         request_id = self._request_id(request, preconditions)
         preconditions = await self._without_lost_tags(preconditions, key)
         value = await self._contents.receive(request)
@@ -171,22 +179,23 @@ class KeyHandlers:
         if trace is not None:
             trace.follow(proposal)
         del value  # from here on the command waits, and the node bounds commands
-        applied, result = await self._outcome(proposal)
+        applied, result = await self._outcome(proposal, actor)
         if isinstance(result, GetResult):
             return self._precondition_failed(request, *result.key_values)
         return with_timing(self._written(applied, result), trace)
 
-    async def _delete(self, request: Request, key: bytes, actor: Actor | None) -> Response:
+    async def _delete(self, request: Request, key: bytes) -> Response:
         await request.will_wait()
         preconditions = parse_preconditions(request.lines)
         is_member = self._config.root_members and _MEMBER_PATH.fullmatch(key)
         if is_member and preconditions.if_match is None:
-            return await self._remove_member(key, actor)
+            return await self._remove_member(request, key)
+        actor = await self._writer(request, preconditions.guard(key, Delete(key)))
         request_id = self._request_id(request, preconditions)
         preconditions = await self._without_lost_tags(preconditions, key)
         txn = preconditions.guard(key, Delete(key))
         proposal = self._node.submit(encode_command(txn, actor, request_id=request_id))
-        applied, result = await self._outcome(proposal)
+        applied, result = await self._outcome(proposal, actor)
         if isinstance(result, GetResult) and result.key_values:
             return self._precondition_failed(request, *result.key_values)
         if isinstance(result, DeleteResult) and result.deleted:
@@ -224,20 +233,21 @@ class KeyHandlers:
             preconditions = preconditions.without_lost_tags(self._store, key, is_linearizable=True)
         return preconditions
 
-    async def _add_member(self, request: Request, path: bytes, actor: Actor | None) -> Response:
+    async def _add_member(self, request: Request, path: bytes) -> Response:
         """raftexample's `POST /4` with the node's peer URL; 204 when the node is a learner."""
         if not self._config.root_members:
             await self._contents.skip(request)
             return plain(HTTPStatus.FORBIDDEN, "Members are not changed at the root; use POST /-/members")
         await request.will_wait()
-        await self._gate.check_root(actor)
+        actor = await self._root(request)
         change = added(path[1:], await self._contents.receive(request))
+        await self._node.wait_restored()
+        self._store.auth.check_root(actor)
         return self._written(await self._replicated.change_members(change))
 
-    async def _remove_member(self, path: bytes, actor: Actor | None) -> Response:
+    async def _remove_member(self, request: Request, path: bytes) -> Response:
         """raftexample's `DELETE /3`; refused if a key has that name, since either may be meant."""
-        await self._replicated.wait_readable()
-        await self._gate.check_root(actor)
+        await self._root(request)
         if self._store.get(path) is None:
             return self._written(await self._replicated.change_members(removed(path[1:])))
         name = path.decode()
@@ -247,10 +257,36 @@ class KeyHandlers:
             f"DELETE {name} with If-Match: *",
         )
 
-    async def _outcome(self, proposal: Proposal) -> tuple[Applied, OperationResult]:
+    async def _root(self, request: Request) -> Actor | None:
+        """Who asks for a change of the members; raises AuthFailed without the role root."""
+        await self._callers.wait_newest()
+        actor = await self._callers.actor(request)
+        self._store.auth.check_root(actor)
+        return actor
+
+    async def _writer(self, request: Request, txn: Txn) -> Actor | None:
+        """Who asks for a write. Raises AuthFailed if it could only be refused, so that it takes no room.
+
+        What counts is what the user may do when the write is applied, which is checked then.
+        """
+        actor = await self._callers.actor(request)
+        try:
+            self._store.auth.check_txn(actor, txn, self._store.leases)
+        except AuthFailed:
+            # This node may lag behind the one that was told of a new permission.
+            await self._callers.wait_newest()
+            actor = await self._callers.actor(request)
+            self._store.auth.check_txn(actor, txn, self._store.leases)
+        return actor
+
+    async def _outcome(self, proposal: Proposal, actor: Actor | None) -> tuple[Applied, OperationResult]:
         """Wait for a guarded write: its result, or the key as it was read if the preconditions fail."""
         applied = await self._replicated.outcome(proposal)
         if isinstance(applied.result, Failed) and applied.result.failure in AUTH_FAILURES:
+            if actor is None:
+                raise CommandRefused(
+                    "Authentication was enabled at this moment; the write is certainly not applied; retry"
+                )
             raise AuthFailed(applied.result.failure)
         if not isinstance(applied.result, TxnResult):
             raise TypeError(f"the store refused a command of this app: {applied.result}")

@@ -25,6 +25,7 @@ from raftkv_trio.kv import AuthFailed, Failure
 # The first class that fits counts, so a subclass stands above its base.
 _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     MalformedRequest: HTTPStatus.BAD_REQUEST,
+    NotAuthenticated: HTTPStatus.UNAUTHORIZED,
     SlowRequest: HTTPStatus.REQUEST_TIMEOUT,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
@@ -38,18 +39,30 @@ _STATUS_OF: dict[type[RaftKVError], HTTPStatus] = {
     NoSuchMember: HTTPStatus.NOT_FOUND,
     RequestIdReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     ChangeRefused: HTTPStatus.CONFLICT,
-    NotAuthenticated: HTTPStatus.UNAUTHORIZED,
 }
-#: Of who asks, and has not proved it, or may not do that.
-AUTH_FAILURES = {
+# Of AuthFailed; no other failure of the store comes from a request of this API.
+_STATUS_OF_FAILURE = {
     Failure.USER_EMPTY: HTTPStatus.UNAUTHORIZED,
     Failure.AUTH_OLD_REVISION: HTTPStatus.UNAUTHORIZED,
     Failure.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
 }
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="raftkv-trio", charset="UTF-8"'}
 
 
 def status_of(error: RaftKVError) -> HTTPStatus | None:
     """The status for `error`; None if the error reaches a client only because of a bug of ours."""
     if isinstance(error, AuthFailed):
-        return AUTH_FAILURES.get(error.failure)
+        return _STATUS_OF_FAILURE.get(error.failure)
     return next((status for kind, status in _STATUS_OF.items() if isinstance(error, kind)), None)
+
+
+def challenge(status: int) -> dict[str, str]:
+    """The field that asks for a user and a password, if a response of this status has it."""
+    return _CHALLENGE if status == HTTPStatus.UNAUTHORIZED else {}
+
+
+def sentence_of(error: RaftKVError) -> str:
+    """What a client is told of an error that has a status."""
+    if isinstance(error, AuthFailed) and error.failure is Failure.USER_EMPTY:
+        return "Authentication is enabled, and the request does not say who asks"
+    return str(error)

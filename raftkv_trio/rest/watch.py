@@ -10,7 +10,6 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
@@ -39,11 +38,11 @@ from raftkv_trio.http import (
     retry_after,
     with_content,
 )
-from raftkv_trio.kv import TO_THE_LAST, Actor, AuthFailed, KeyValue, prefix_end
+from raftkv_trio.kv import TO_THE_LAST, Access, Actor, AuthFailed, KeyValue, prefix_end
 from raftkv_trio.payload.levels import HISTORY
-from raftkv_trio.rest.gate import Gate, challenge
+from raftkv_trio.rest.callers import Callers
 from raftkv_trio.rest.operators.documents import PROBLEM_TYPE, problem_content
-from raftkv_trio.rest.status_codes import AUTH_FAILURES, status_of
+from raftkv_trio.rest.status_codes import challenge, sentence_of, status_of
 from raftkv_trio.sync import cancelled_when
 
 logger = logging.getLogger(__name__)
@@ -60,11 +59,11 @@ class WatchRoute:
     """Answers requests for `/-/watch`."""
 
     def __init__(
-        self, replicated: ReplicatedStore, config: RestConfig, watch: WatchConfig, gate: Gate
+        self, replicated: ReplicatedStore, config: RestConfig, watch: WatchConfig, callers: Callers
     ) -> None:
         self._replicated = replicated
+        self._callers = callers
         self._contents = ContentReceiver(config)
-        self._gate = gate
         self._keep_alive_s = watch.keep_alive_s
 
     async def answer(self, request: Request) -> Response | StreamedResponse:
@@ -80,20 +79,20 @@ class WatchRoute:
         except RaftKVError as error:
             status = status_of(error)
             if status is not None:
-                return _problem(status, str(error), challenge(status))
+                return _problem(status, sentence_of(error))
             logger.error("unexpected error in a watch", exc_info=error)
         except Exception:
             logger.exception("unexpected error in a watch")
         return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, BUG)
 
     async def _begin(self, request: Request) -> Response | StreamedResponse:
-        actor = await self._gate.actor(request)
         wanted = _Wanted.of(request)
         replicated = self._replicated
         await replicated.wait_readable()  # refuses where there is no leader
+        actor = await self._callers.actor(request)
+        wanted.check(replicated, actor)
         if replicated.node.feature_level < HISTORY:
             raise CommandRefused("The members do not all know watches; upgrade them")
-        self._gate.check_read(actor, wanted.key, wanted.range_end)
         store = replicated.store
         if wanted.first_revision is not None and wanted.first_revision < store.first_change:
             return _problem(
@@ -111,13 +110,11 @@ class WatchRoute:
         hub = replicated.watches
         try:
             await replicated.node.wait_restored()
+            wanted.check(replicated, actor)
         except NoLeader as error:  # the node stops
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-        try:
-            self._gate.check_read(actor, wanted.key, wanted.range_end)
         except AuthFailed as error:
-            status = AUTH_FAILURES[error.failure]
-            return _problem(status, str(error), challenge(status))
+            return _problem(status_of(error) or HTTPStatus.FORBIDDEN, sentence_of(error))
         first = wanted.first_revision
         if first is None:
             first = replicated.store.revision + 1
@@ -162,7 +159,7 @@ class WatchRoute:
                 await send(_error({"reason": "compacted", "compacted_revision": item.compacted_revision}))
                 return False
             if isinstance(item, Denied):
-                await send(_error({"reason": str(item.error)}))
+                await send(_error({"reason": "denied", "detail": sentence_of(item.error)}))
                 return False
             if isinstance(item, Events):
                 changes = b",".join(item.events)
@@ -197,6 +194,10 @@ class _Wanted:
         self.range_end = range_end
         self.first_revision = first_revision
         self.wants_previous = wants_previous
+
+    def check(self, replicated: ReplicatedStore, actor: Actor | None) -> None:
+        """Raise AuthFailed if the actor may not read it. No restore must be under way."""
+        replicated.store.auth.check_range(actor, Access.READ, self.key, self.range_end)
 
     @classmethod
     def of(cls, request: Request) -> "_Wanted":
@@ -237,11 +238,14 @@ def _first_revision(request: Request, given: dict[str, str]) -> int | None:
     return int(given["rev"])
 
 
-def _problem(
-    status: int, detail: str, fields: Mapping[str, str] | None = None, **members: object
-) -> Response:
+def _problem(status: int, detail: str, fields: dict[str, str] | None = None, **members: object) -> Response:
     content = problem_content(status, detail, **members)
-    return with_content(HTTPStatus(status), content, PROBLEM_TYPE, {**retry_after(status), **(fields or {})})
+    return with_content(
+        HTTPStatus(status),
+        content,
+        PROBLEM_TYPE,
+        {**retry_after(status), **challenge(status), **(fields or {})},
+    )
 
 
 def _error(data: dict[str, object]) -> bytes:
@@ -302,9 +306,8 @@ async def wait_for_change(
 ) -> bool:
     """Wait until a key changes after a revision, and return whether it has, or that is compacted.
 
-    Or whether the actor may not read it any more.
-
-    It also returns if the server stops or has no leader, or the client of the request is gone.
+    It also returns if the actor, who could read the key, cannot do so any more, if the server stops or has no
+    leader, or the client of the request is gone.
 
     Raises Overloaded, and NoLeader if the node stops. Cancellation leaves nothing behind.
     """

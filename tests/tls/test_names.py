@@ -2,7 +2,7 @@
 
 import pytest
 
-from raftkv_trio.tls.names import Names, NodeCheck, is_named
+from raftkv_trio.tls.names import Names, NodeCheck, common_name, is_named
 
 CLUSTER = 0xABC
 
@@ -47,6 +47,23 @@ def test_a_certificate_is_for_a_node(sans: list[tuple[str, str]], host: str, is_
     if objection is not None:
         assert objection.startswith("the certificate of node 2 is for ")
         assert "give the node one for raftkv://abc/2" in objection
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        (((("organizationName", "Example"),), (("commonName", "alice"),)), "alice"),
+        (((("organizationName", "Example"), ("commonName", "alice")),), "alice"),
+        (((("commonName", ""),),), None),
+        (((("commonName", "alice"),), (("commonName", "root"),)), None),
+        (((("organizationName", "root"),),), None),
+        ((), None),
+    ],
+)
+def test_a_common_name_is_the_only_one(subject: object, name: str | None) -> None:
+    """Programs differ in which of several they take, so none of these counts."""
+    assert common_name({"subject": subject}) == name
+    assert common_name({"subjectAltName": (("DNS", "root"),)}) is None
 
 
 def test_the_cluster_may_not_be_known_yet() -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from raftkv_trio.tcp_stream import TcpStream
+from raftkv_trio.tcp_stream import Peer, TcpStream
 from raftkv_trio.tls.contexts import Contexts, Files, make_contexts
 from raftkv_trio.tls.stream import TlsFailed, TlsStream, Turns
 from tests.tls.certificates import Authority
@@ -92,6 +92,20 @@ async def test_what_is_sent_without_a_wait_counts_when_it_has_left(contexts: Con
         await client.send_all(memoryview(data)[sent:])
         nursery.start_soon(client.send_eof)
     assert arrived == data
+
+
+async def test_who_is_at_the_other_end(ca: Authority) -> None:
+    """By name only if this end has verified the certificate: else anybody could show one of any name."""
+    pair = ca.client("alice")
+    verifying = client_tls(ca.node(1), client_cert_auth=True, trusted_ca_file=ca.certificate)
+    for tls, name in ((verifying, "alice"), (client_tls(ca.node(1)), None)):
+        contexts = make_contexts(Files.of_clients(tls))
+        contexts.client.load_cert_chain(pair.certificate, pair.key)
+        async with connected(contexts) as (client, server):
+            assert server.peer() == Peer("127.0.0.1", name)
+    assert client.peer() == Peer()  # closed
+    (dialled, _) = await tcp_pair()
+    assert TcpStream(dialled).peer() == Peer("127.0.0.1")
 
 
 async def test_the_end_is_told(contexts: Contexts) -> None:

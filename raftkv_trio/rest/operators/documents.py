@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from quart import request
+from quart import g, request
 from quart_trio.wrappers import TrioResponse
 
 from raftkv_trio.errors import MalformedRequest
 from raftkv_trio.http import retry_after
+from raftkv_trio.rest.status_codes import challenge
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -40,7 +41,7 @@ def problem(
     return Response(
         problem_content(status, detail, **members),
         status,
-        {**retry_after(status), **(headers or {})},
+        {**retry_after(status), **challenge(status), **(headers or {})},
         content_type=PROBLEM_TYPE,
     )
 
@@ -59,9 +60,14 @@ def head_fields() -> list[tuple[bytes, bytes]]:
 async def read_json(otherwise: str) -> Any:
     """The content as JSON; None without content. Raises MalformedRequest, with the sentence `otherwise`.
 
+    It may have taken a while to arrive, so it is looked at once more whether who asks may do so
+    (`rights.py`); raises AuthFailed.
+
     Quart's own reader would answer bytes that are not UTF-8 with an error of its own.
     """
     content = await request.get_data(True, False, False)
+    if "check_asker" in g:
+        await g.check_asker()
     try:
         return json.loads(content) if content else None
     except (ValueError, RecursionError) as error:

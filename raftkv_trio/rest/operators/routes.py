@@ -23,7 +23,7 @@ from raftkv_trio.rest.counts import RequestCounts
 from raftkv_trio.rest.operators.documents import Response, document, head_fields, problem, read_json, text
 from raftkv_trio.rest.operators.log_level_routes import add_log_level_routes
 from raftkv_trio.rest.operators.metrics import METRICS_CONTENT_TYPE, Metrics
-from raftkv_trio.rest.status_codes import status_of
+from raftkv_trio.rest.status_codes import sentence_of, status_of
 from raftkv_trio.tls.credentials import Credentials
 from raftkv_trio.tls.ends import as_text, ends_of
 
@@ -175,7 +175,7 @@ def _add_errors(app: QuartTrio) -> None:
     @app.errorhandler(RaftKVError)
     async def answered(error: RaftKVError) -> Response:
         status = status_of(error)
-        return await failed(error) if status is None else problem(status, str(error))
+        return await failed(error) if status is None else problem(status, sentence_of(error))
 
     @app.errorhandler(Exception)
     async def failed(error: Exception) -> Response:
