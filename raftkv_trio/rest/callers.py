@@ -16,7 +16,6 @@ class Callers:
 
     def __init__(self, replicated: ReplicatedStore, authenticator: Authenticator) -> None:
         self._replicated = replicated
-        self._node, self._store = replicated.node, replicated.store
         self._authenticator = authenticator
 
     async def wait_newest(self) -> None:
@@ -37,24 +36,21 @@ class Callers:
         Raises NotAuthenticated, MalformedRequest, Overloaded, ProposalError. Cancellation leaves nothing
         behind.
         """
-        if not (self._store.auth.is_enabled or self._node.is_restoring):
+        if not self._authenticator.is_needed:
             return None
         return await self._proved(request.fields, request.peer)
 
     async def actor_of(self, fields: Iterable[tuple[bytes, bytes]], peer: Peer) -> Actor | None:
         """The same, of a request with these fields from this client."""
-        if not (self._store.auth.is_enabled or self._node.is_restoring):
+        if not self._authenticator.is_needed:
             return None
         return await self._proved(fields, peer)
 
     async def _proved(self, fields: Iterable[tuple[bytes, bytes]], peer: Peer) -> Actor | None:
-        await self._node.wait_restored()  # meanwhile the store has no users
         shown = [value.decode("latin-1") for name, value in fields if name == b"authorization"]
         if len(shown) > 1:
             raise MalformedRequest("Authorization comes in one line")
         credentials = Credentials(
             authorization=shown[0] if shown else None, certified=peer.name, host=host_of(peer.address)
         )
-        actor = await self._authenticator.actor(credentials)
-        await self._node.wait_restored()
-        return actor
+        return await self._authenticator.actor(credentials)

@@ -16,7 +16,7 @@ from raftkv_trio.http import serve_http
 from raftkv_trio.kv import Store
 from raftkv_trio.node.node import Node, run_node
 from raftkv_trio.node.parts import NodeParts
-from raftkv_trio.rest import make_service
+from raftkv_trio.rest import RestService, make_service
 from raftkv_trio.tcp_stream import TcpStream
 from raftkv_trio.world import ThreadWorker, TrioClock, World
 
@@ -157,6 +157,7 @@ class Served(NamedTuple):
     stop: Callable[[], None]
     replicated: ReplicatedStore
     stop_watches: Callable[[], None]
+    service: RestService
 
     @property
     def url(self) -> str:
@@ -208,7 +209,9 @@ async def open_server(
         serve = partial(serve_http, service, config, count_refused=service.requests.refused)
         async with open_stoppable(serve) as (port, stop):
             try:
-                yield Served(node, made[0], store, disk, clock, port, stop, replicated, watches_scope.cancel)
+                yield Served(
+                    node, made[0], store, disk, clock, port, stop, replicated, watches_scope.cancel, service
+                )
             finally:
                 disk.gate.open()  # a node that ends has something to write
         node_nursery.cancel_scope.cancel()

@@ -61,18 +61,23 @@ class Authenticator:
 
     @property
     def is_needed(self) -> bool:
-        """Whether it matters whom a call is from."""
-        return self._store.auth.is_enabled
+        """Whether it matters whom a call is from, or that is not known: a snapshot is being restored."""
+        return self._node.is_restoring or self._store.auth.is_enabled
 
     async def actor(self, credentials: Credentials) -> Actor | None:
         """Whom a call is from; None if it is from nobody, or nobody is checked.
 
+        When this returns, no restore is under way, so that what a user may do can be looked up at once.
+
         Raises NotAuthenticated if it carries something that proves nothing, and ProposalError. Cancellation
         leaves nothing behind.
         """
+        await self._node.wait_restored()
         if not self._store.auth.is_enabled:
             return None
-        return await self._proved(credentials)
+        actor = await self._proved(credentials)
+        await self._node.wait_restored()
+        return actor
 
     async def prove_root(self, credentials: Credentials) -> Actor:
         """The same for who asks to enable authentication, and must be root before anybody is checked.
