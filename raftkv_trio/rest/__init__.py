@@ -7,6 +7,7 @@ What happens where:
 - `keys.py` answers GET, PUT, DELETE and POST on keys: `X-Raft-Index`, `ETag`, the 404, the 405, the 412.
 - `waiting.py` is where a GET waits for its quorum, and a PUT until it is applied here.
 - `status_codes.py` is the one table from errors to status codes: 503, 504, 429, and the 507 of a full disk.
+- `callers.py` finds out who asks; `operators/rights.py` says who may ask for what under `/-/`.
 - `preconditions.py` turns If-Match and If-None-Match into compares of the log entry.
 - `full_store.py` tells the log when puts begin to be refused by the quota, and when there is room again.
 - `responses.py` has the responses of keys in common.
