@@ -25,6 +25,7 @@ from raftkv_trio.kv import (
     Delete,
     Get,
     GetResult,
+    KeyRange,
     KeyValue,
     Operation,
     Put,
@@ -80,7 +81,10 @@ class Candidates:
         """
         prefix = name + b"/"
         key = prefix + b"%x" % lease_id
-        result = await self._run(Compare.absent(key), (Put(key, value, lease_id),), (Get(key),), actor)
+        success, failure = (Put(key, value, lease_id),), (Get(key),)
+        # Whoever queues learns of all who do.
+        reads = () if actor is None else ((prefix, prefix_end(prefix)),)
+        result = await self._run(Compare.absent(key), success, failure, actor, reads)
         if not isinstance(result, TxnResult):
             return result
         if result.succeeded:
@@ -118,9 +122,10 @@ class Candidates:
         success: tuple[Operation, ...],
         failure: tuple[Operation, ...],
         actor: Actor | None,
+        reads: tuple[KeyRange, ...] = (),
     ) -> object:
         txn = Txn((compare,), success, failure, self._replicated.quota_bytes)
-        return (await self._replicated.write(encode_command(txn, actor))).result
+        return (await self._replicated.write(encode_command(txn, actor, reads=reads))).result
 
     # ------------------------------------------------------------ turns
 

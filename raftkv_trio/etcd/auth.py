@@ -53,6 +53,7 @@ class AuthHandlers:
     async def auth_enable(self, request: rpc_pb2.AuthEnableRequest, call: Call) -> rpc_pb2.AuthEnableResponse:
         """Check users from now on; only who proves to be root may ask for it."""
         check_level(self._node, AUTH)
+        await self._replicated.wait_readable()
         if self._store.auth.is_enabled:
             self._store.auth.check_root(call.actor)
             return rpc_pb2.AuthEnableResponse(header=self._header())
@@ -88,7 +89,7 @@ class AuthHandlers:
     async def user_add(self, request: rpc_pb2.AuthUserAddRequest, call: Call) -> rpc_pb2.AuthUserAddResponse:
         """Add a user, with a password unless its options say that there is none."""
         check_level(self._node, AUTH)
-        self._store.auth.check_root(call.actor)
+        await self._check_root(call)
         _check_name(request.name, Failure.USER_EMPTY)
         record = None
         if not request.options.no_password:
@@ -129,7 +130,7 @@ class AuthHandlers:
     ) -> rpc_pb2.AuthUserChangePasswordResponse:
         """Give a user another password; tokens of that user end."""
         check_level(self._node, AUTH)
-        self._store.auth.check_root(call.actor)
+        await self._check_root(call)
         _check_found(request.name, Failure.USER_NOT_FOUND)
         record = await self._authenticator.passwords.record_of(request.password, call.host)
         await self._change(ChangePassword(request.name, record), call)
@@ -217,6 +218,11 @@ class AuthHandlers:
         return rpc_pb2.AuthRoleRevokePermissionResponse(header=self._header())
 
     # ------------------------------------------------------------ all of them
+
+    async def _check_root(self, call: Call) -> None:
+        """Raise AuthFailed unless root asks. The store checks that again when the change is applied."""
+        await self._replicated.wait_readable()  # this node may not know yet who is root
+        self._store.auth.check_root(call.actor)
 
     async def _change(self, command: AuthCommand, call: Call) -> None:
         check_level(self._node, AUTH)

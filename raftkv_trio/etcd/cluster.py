@@ -87,11 +87,9 @@ class ClusterHandlers:
 
     async def _check_root(self, call: Call) -> None:
         """Raise AuthFailed unless root asks. Members are no part of the store, which so cannot check it."""
-        auth = self._replicated.store.auth
-        auth.check_root(call.actor)
-        if auth.is_enabled:
-            await self._replicated.wait_readable()  # this node may not know yet that it is root no more
-            self._replicated.store.auth.check_root(call.actor)
+        # A node that lags, or has joined a moment ago, may not know yet that users are checked.
+        await self._replicated.wait_readable()
+        self._replicated.store.auth.check_root(call.actor)
 
     async def _change(
         self,

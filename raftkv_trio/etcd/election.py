@@ -30,8 +30,8 @@ class ElectionHandlers:
         candidate = await self._sessions.enter(request.name, lease_id, request.value, call)
         if candidate.value != request.value:  # of an earlier campaign with this lease
             await self._put(candidate.key, candidate.create_revision, lease_id, request.value, call)
-        await self._sessions.wait_turn(candidate, unknown("election: session is expired"))
-        self._sessions.check_queue(request.name, call)
+        ended = unknown("election: session is expired")
+        await self._sessions.wait_turn(candidate, ended, request.name, call)
         leader = rpc.LeaderKey(
             name=request.name, key=candidate.key, rev=candidate.create_revision, lease=lease_id
         )

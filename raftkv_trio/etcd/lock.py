@@ -28,8 +28,7 @@ class LockHandlers:
         """
         lease_id = await self._sessions.lease(request.lease, call)
         candidate = await self._sessions.enter(request.name, lease_id, b"", call)
-        await self._sessions.wait_turn(candidate, unknown("mutex: session is expired"))
-        self._sessions.check_queue(request.name, call)
+        await self._sessions.wait_turn(candidate, unknown("mutex: session is expired"), request.name, call)
         header = header_of(self._replicated, self._replicated.store.revision)
         return v3lock_pb2.LockResponse(header=header, key=candidate.key)
 

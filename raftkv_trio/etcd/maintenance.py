@@ -106,6 +106,8 @@ class MaintenanceHandlers:
 
     async def move_leader(self, request: rpc_pb2.MoveLeaderRequest, call: Call) -> rpc_pb2.MoveLeaderResponse:
         """Transfer leadership to a voter; only the leader can."""
+        if self._node.is_leader:
+            await self._replicated.wait_readable()  # a new one may not know yet that users are checked
         self._store.auth.check_root(call.actor)
         if not self._node.is_leader:
             raise Fault.NOT_LEADER.error()

@@ -28,8 +28,9 @@ from raftkv_trio.grpc import Metadata, Method, RpcError
 from raftkv_trio.schema import rpc_pb2, v3election_pb2, v3lock_pb2
 
 Handler = Callable[..., Awaitable[Any]]
-#: Methods that do not ask whom a call is from, so that a token which is no good is no reason to refuse it.
-OPEN = frozenset(("Authenticate", "Status"))
+#: Methods that do not ask whom a call is from, so that a token which is no good is no reason to refuse it; a
+#: stream of watches asks when a watch is created.
+OPEN = frozenset(("Authenticate", "Status", "Watch"))
 
 
 def make_methods(
@@ -57,7 +58,7 @@ def make_methods(
             "Txn": kv.txn,
             "Compact": kv.compact,
         },
-        "Watch": {"Watch": WatchHandlers(replicated, watch).watch},
+        "Watch": {"Watch": WatchHandlers(replicated, watch, authenticator).watch},
         "Lease": {
             "LeaseGrant": lease.lease_grant,
             "LeaseRevoke": lease.lease_revoke,

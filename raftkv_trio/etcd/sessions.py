@@ -39,7 +39,6 @@ class Sessions:
 
     async def enter(self, name: bytes, lease_id: int, value: bytes, call: Call) -> Candidate:
         """Queue under a name. Raises RpcError and ProposalError; cancellation is that of `Candidates`."""
-        self.check_queue(name, call)
         candidate = await self._candidates.enter(name, lease_id, value, call.actor)
         if not isinstance(candidate, Candidate):
             fail(candidate)
@@ -50,14 +49,17 @@ class Sessions:
         prefix = name + b"/"
         self._replicated.store.auth.check_range(call.actor, Access.READ, prefix, prefix_end(prefix))
 
-    async def wait_turn(self, candidate: Candidate, ended: RpcError) -> None:
+    async def wait_turn(self, candidate: Candidate, ended: RpcError, name: bytes, call: Call) -> None:
         """Wait for the turn of a candidate, whose key is deleted if the wait does not end so.
 
-        Raises NoLeader if the node stops, and `ended` if the candidate's lease, or somebody, ends it.
+        Raises NoLeader if the node stops, `ended` if the candidate's lease, or somebody, ends it, and
+        AuthFailed if who asks may not read the keys of the queue any more.
         """
         has_turn = None
         try:
-            has_turn = await self._candidates.wait_turn(candidate)
+            is_first = await self._candidates.wait_turn(candidate)
+            self.check_queue(name, call)
+            has_turn = is_first
         finally:
             if has_turn is None:
                 self._candidates.abandon(candidate)

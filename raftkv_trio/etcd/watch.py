@@ -12,6 +12,7 @@ from random import random
 import trio
 
 from raftkv_trio.access import ReplicatedStore
+from raftkv_trio.access.credentials import Authenticator, NotAuthenticated
 from raftkv_trio.access.watching import (
     Change,
     Compacted,
@@ -25,11 +26,11 @@ from raftkv_trio.access.watching import (
     WatchStream,
 )
 from raftkv_trio.config import WatchConfig
-from raftkv_trio.errors import RaftKVError
+from raftkv_trio.errors import ProposalError, RaftKVError
 from raftkv_trio.etcd.answers import key_value
-from raftkv_trio.etcd.calls import Call
+from raftkv_trio.etcd.calls import Call, credentials_in
 from raftkv_trio.etcd.capability import check_level
-from raftkv_trio.etcd.errors import Fault, error_of_failure
+from raftkv_trio.etcd.errors import Fault, error_of_failure, rpc_error_of
 from raftkv_trio.etcd.headers import header_of
 from raftkv_trio.etcd.kv import MAX_REQUEST_BYTES
 from raftkv_trio.grpc import Code, RpcError, Send
@@ -72,9 +73,12 @@ def encode_event(change: Change, previous: KeyValue | None) -> bytes:
 class WatchHandlers:
     """Answers the calls of the Watch service."""
 
-    def __init__(self, replicated: ReplicatedStore, config: WatchConfig) -> None:
+    def __init__(
+        self, replicated: ReplicatedStore, config: WatchConfig, authenticator: Authenticator
+    ) -> None:
         self._replicated = replicated
         self._config = config
+        self._authenticator = authenticator
         self._headers = _Headers(replicated)
 
     async def watch(self, requests: AsyncIterator[rpc_pb2.WatchRequest], call: Call, send: Send) -> None:
@@ -91,7 +95,8 @@ class WatchHandlers:
         hub = self._replicated.watches
         stream = hub.open_stream(encode_event, needs_leader=needs_leader)
         try:
-            await _Call(self._replicated, self._config, self._headers, stream, call.actor, send).run(requests)
+            find_actor = partial(self._authenticator.actor, credentials_in(call.metadata))
+            await _Call(self._replicated, self._config, self._headers, stream, find_actor, send).run(requests)
         finally:
             hub.close_stream(stream)
 
@@ -109,14 +114,15 @@ class _Call:
         config: WatchConfig,
         headers: "_Headers",
         stream: WatchStream,
-        actor: Actor | None,
+        find_actor: Callable[[], Awaitable[Actor | None]],
         send: Send,
     ) -> None:
         self._replicated = replicated
         self._node, self._store, self._hub = replicated.node, replicated.store, replicated.watches
         self._interval_s = config.progress_interval_s
         self._stream = stream
-        self._actor = actor
+        self._find_actor = find_actor
+        self._actor: Actor | None = None
         self._send = send
         self._next_id = 0
         self._progress: dict[int, bool] = {}
@@ -153,13 +159,29 @@ class _Call:
             await self._stream.wait_room()  # what is asked for makes the queue longer
             await self._node.wait_restored()
             if request.HasField("create_request"):
-                self._create(request.create_request)
+                refusal = await self._refusal()
+                await self._node.wait_restored()  # nothing is awaited from here on
+                self._create(request.create_request, refusal)
             elif request.HasField("cancel_request"):
                 self._cancel(request.cancel_request.watch_id)
             elif request.HasField("progress_request"):
                 self._hub.request_progress(self._stream)
 
-    def _create(self, request: rpc_pb2.WatchCreateRequest) -> None:
+    async def _refusal(self) -> str:
+        """Why it is not known whom the stream is from, for the response that cancels a watch; empty if it is.
+
+        As in etcd this ends a watch, and not the stream: its clients get another token then.
+        """
+        if self._actor is None:
+            try:
+                self._actor = await self._find_actor()
+            except (NotAuthenticated, ProposalError) as error:
+                refused = rpc_error_of(error)
+                assert refused is not None
+                return _reason_of(refused)
+        return ""
+
+    def _create(self, request: rpc_pb2.WatchCreateRequest, refusal: str) -> None:
         revision = self._store.revision
         response = rpc_pb2.WatchResponse(
             header=header_of(self._replicated, revision), watch_id=NO_ID, created=True
@@ -169,7 +191,7 @@ class _Call:
             reason = EMPTY_RANGE
         elif request.watch_id in self._stream.watchers and request.watch_id:
             reason = DUPLICATE_ID
-        elif denied := self._denied(key, range_end):
+        elif denied := refusal or self._denied(key, range_end):
             reason = denied
         else:
             watcher = Watcher(
@@ -194,7 +216,7 @@ class _Call:
         try:
             self._store.auth.check_range(self._actor, Access.READ, key, range_end)
         except AuthFailed as error:
-            return _reason_of(error)
+            return _reason_of(error_of_failure(error.failure))
         return ""
 
     def _free_id(self) -> int:
@@ -274,7 +296,7 @@ class _Call:
                         header=header_of(self._replicated),
                         watch_id=watcher.id,
                         canceled=True,
-                        cancel_reason=_reason_of(error),
+                        cancel_reason=_reason_of(error_of_failure(error.failure)),
                     ).SerializeToString()
                 case Compacted(watcher, compacted_revision):
                     yield rpc_pb2.WatchResponse(
@@ -363,10 +385,10 @@ class _Headers:
         return self._last[2]
 
 
-def _reason_of(error: AuthFailed) -> str:
-    refused = error_of_failure(error.failure)
-    code = refused.code.name.title().replace("_", "")
-    return f"rpc error: code = {code} desc = {refused.text}"
+def _reason_of(error: RpcError) -> str:
+    """An error as Go writes it, which etcd's clients look for in the reason of a cancellation."""
+    code = error.code.name.title().replace("_", "")
+    return f"rpc error: code = {code} desc = {error.text}"
 
 
 def _field(tag: bytes, content: bytes) -> bytes:

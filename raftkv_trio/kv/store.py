@@ -367,10 +367,12 @@ class Store:
         """
         level = self.level
         # Drop the old state first, so that memory need not hold two. Views of it go on with the old records.
-        self._space, self._requests, self._auth = Keyspace(None), RequestWindow(), None
+        # But users stay until there are others: meanwhile nobody may do more than before.
+        self._space, self._requests = Keyspace(None), RequestWindow()
         reader = _open(chunks)
         if isinstance(reader, SnapshotReader):
             self._space.restore_old(reader)
+            self._auth = None
             reader.end(self.state_hash)
         else:
             self._auth = self._space.restore(reader)

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from raftkv_trio.access import ReplicatedStore
+from raftkv_trio.access.credentials import Authenticator
 from raftkv_trio.config import RestConfig, WatchConfig
 from raftkv_trio.etcd.calls import Call
 from raftkv_trio.etcd.watch import WatchHandlers
@@ -232,7 +233,8 @@ async def watching(served: Served, config: WatchConfig) -> AsyncIterator[tuple[C
     client = Client()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(replicated.watches.run)
-        nursery.start_soon(WatchHandlers(replicated, config).watch, client.asked, Call({}), client.send)
+        handlers = WatchHandlers(replicated, config, Authenticator(replicated))
+        nursery.start_soon(handlers.watch, client.asked, Call({}), client.send)
         yield client, replicated
         nursery.cancel_scope.cancel()
 

@@ -255,21 +255,34 @@ class WatchHub:
         """
         if self._was_restored:
             self._resume()
+        denied = self._denied()
+        if not denied:
+            return
         while self._told < self._store.revision:
             self._tell_on()
-        self._deny()
+        for watcher, error in denied:
+            if watcher in watcher.stream.unsynced and watcher.next_revision <= self._told:
+                watcher.end = self._told, error  # it has still to be told of what came before
+            else:
+                self._deny(watcher, error)
 
-    def _deny(self) -> None:
+    def _denied(self) -> list[tuple[Watcher, AuthFailed]]:
+        """The watchers who may not read any more what they watch, and why."""
         auth = self._store.auth
+        denied = []
         for stream in self._streams:
-            for watcher in list(stream.watchers.values()):
-                if watcher.reader == SERVER or not watcher.is_open:
+            for watcher in stream.watchers.values():
+                if watcher.reader is SERVER or not watcher.is_open or watcher.end is not None:
                     continue
                 try:
                     auth.check_range(watcher.reader, Access.READ, watcher.key, watcher.range_end)
                 except AuthFailed as error:
-                    self._silence(watcher)
-                    stream.put(Denied(watcher, error))
+                    denied.append((watcher, error))
+        return denied
+
+    def _deny(self, watcher: Watcher, error: AuthFailed) -> None:
+        self._silence(watcher)
+        watcher.stream.put(Denied(watcher, error))
 
     def restored(self) -> None:
         """The state was replaced. Called in another thread, while nothing reads the store."""
@@ -313,7 +326,11 @@ class WatchHub:
         self._was_restored = False
         told, self._told, self._revision = self._told, self._store.revision, self._store.revision
         self._telling = self._catching_up = None
-        self._deny()  # the users are those of the snapshot
+        for (
+            watcher,
+            error,
+        ) in self._denied():  # by the users of the snapshot; when that changed, it does not say
+            self._deny(watcher, error)
         for stream in self._streams:
             for watcher in stream.watchers.values():
                 if not watcher.is_open or watcher in stream.unsynced:
@@ -427,6 +444,8 @@ class WatchHub:
             for events in self._told_of(index, revision, keys):
                 if events is None:
                     yield
+                elif (end := events.watcher.end) is not None and revision > end[0]:
+                    self._deny(events.watcher, end[1])
                 elif not events.watcher.stream.offer(events):
                     watcher = events.watcher
                     watcher.next_revision = revision
@@ -445,7 +464,9 @@ class WatchHub:
             if not watcher.is_open:
                 continue
             watcher.next_revision = max(watcher.next_revision, last + 1)
-            if watcher.next_revision > self._revision:
+            if watcher.end is not None and watcher.next_revision > watcher.end[0]:
+                self._deny(watcher, watcher.end[1])
+            elif watcher.next_revision > self._revision:
                 del watcher.stream.unsynced[watcher]
                 self._index.add(watcher.key, watcher.range_end, watcher)
 

@@ -32,9 +32,12 @@ class Watcher:
         wants_previous: whether it is told what a change replaced.
         reader: who must be allowed to read what it watches, as long as it is told anything. `SERVER`: it
             is not checked here.
+        end: it may not read what it watches any more; it is told up to this revision, and then why. None: it
+            may.
     """
 
     __slots__ = (
+        "end",
         "id",
         "is_open",
         "key",
@@ -70,6 +73,7 @@ class Watcher:
         self.wants_deletes = wants_deletes
         self.wants_previous = wants_previous
         self.reader = reader
+        self.end: tuple[int, AuthFailed] | None = None
 
     @property
     def size_bytes(self) -> int:

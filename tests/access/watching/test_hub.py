@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from raftkv_trio.access.watching import (
     Change,
     Compacted,
+    Denied,
     Events,
     Progress,
     TooManyWatchers,
@@ -19,7 +20,28 @@ from raftkv_trio.access.watching import (
 from raftkv_trio.access.watching import hub as hub_module
 from raftkv_trio.config import WatchConfig
 from raftkv_trio.errors import CommandRefused
-from raftkv_trio.kv import TO_THE_LAST, Delete, KeyValue, Operation, Put, Store, Txn
+from raftkv_trio.kv import (
+    TO_THE_LAST,
+    Access,
+    Actor,
+    AddRole,
+    AddUser,
+    AuthCommand,
+    ChangePassword,
+    Delete,
+    DeleteUser,
+    DisableAuth,
+    EnableAuth,
+    GrantPermission,
+    GrantRole,
+    KeyValue,
+    Operation,
+    Permission,
+    Put,
+    RevokeRole,
+    Store,
+    Txn,
+)
 from raftkv_trio.kv.txn import in_range
 
 KEYS = (b"a", b"ab", b"b", b"c")
@@ -359,3 +381,90 @@ def test_too_many_watchers() -> None:
     hub.close_stream(stream)
     assert (hub.load.watcher_bytes, hub.load.watchers, hub.load.streams) == (0, 0, 0)
     assert world.store.observer is None
+
+
+# ---------------------------------------------------------------- users
+
+
+def add_ann(world: World) -> Actor:
+    """Have the store check users, of whom ann may read `a`."""
+    for command in (
+        AddUser("root", b"record"),
+        GrantRole("root", "root"),
+        AddUser("ann", b"record"),
+        AddRole("reader"),
+        GrantPermission("reader", Permission(Access.READ, b"a")),
+        GrantRole("ann", "reader"),
+        EnableAuth(),
+    ):
+        world.store.run_auth_command(command)
+    return Actor("ann", world.store.auth.revision)
+
+
+@pytest.mark.parametrize(
+    "change", [RevokeRole("ann", "reader"), DeleteUser("ann"), ChangePassword("ann", b"2")]
+)
+def test_a_revoke_ends_watches_between_two_entries(change: AuthCommand) -> None:
+    """What came before it is told, to a watcher that is behind too, and nothing of what follows."""
+    world = World()
+    ann = add_ann(world)
+    world.put(b"a", b"b")
+    watchers = [
+        world.watch(0, b"a", None, None, reader=ann),
+        world.watch(0, b"a", None, 1, reader=ann),  # reads the history
+        world.watch(1, b"a", None, world.store.revision + 9, reader=ann),  # of the future
+    ]
+    others = [world.watch(1, b"a", None, None), world.watch(1, b"b", None, None, reader=Actor("root", 9))]
+    world.put(b"a", b"b")
+    last = world.store.revision
+    world.store.run_auth_command(change)  # before the hub has had a turn
+    world.put(b"a", b"b")
+    ended: dict[Watcher, int] = {}
+    while world.hub.has_work or any(not stream.is_empty for stream in world.streams):
+        world.turn()
+        for stream in world.streams:
+            for item in world.take(stream):
+                if isinstance(item, Denied):
+                    assert item.watcher not in ended
+                    ended[item.watcher] = len(world.expected[item.watcher.id].told)
+    assert set(ended) == set(watchers)
+    assert [[told.revision for told in one.told] for one in world.expected] == [
+        [last],
+        [last - 1, last],
+        [],
+        [last, last + 1],
+        [last, last + 1],
+    ]
+    assert all(watcher.is_open for watcher in others)
+    world.finish()
+
+
+def test_who_loses_no_right_is_told_on() -> None:
+    """Another change of users ends nothing, and does not wait until the hub has told everything."""
+    world = World()
+    ann = add_ann(world)
+    watcher = world.watch(0, b"a", None, None, reader=ann)
+    world.put(b"a")
+    world.store.run_auth_command(AddRole("other"))
+    assert world.streams[0].is_empty
+    world.store.run_auth_command(DisableAuth())
+    world.store.run_auth_command(DeleteUser("ann"))
+    world.finish()
+    assert watcher.is_open
+
+
+def test_a_snapshot_with_other_users_ends_watches() -> None:
+    """When the right was lost is not known then, so nothing of the snapshot is told."""
+    world = World()
+    ann = add_ann(world)
+    watcher = world.watch(0, b"a", None, None, reader=ann)
+    leader = Store()
+    leader.restore(world.store.snapshot())
+    leader.run_auth_command(RevokeRole("ann", "reader"))
+    leader.run(Txn((), (Put(b"a", b"secret"),), ()))
+    world.store.restore(leader.snapshot())
+    world.turn()
+    [item] = world.streams[0].take()
+    assert isinstance(item, Denied)
+    assert item.watcher is watcher
+    world.finish()

@@ -1,6 +1,6 @@
 """Users and roles in snapshots: they come back, and what no store has written is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cbor2
@@ -15,6 +15,7 @@ from raftkv_trio.kv import (
     AddRole,
     AddUser,
     AuthCommand,
+    AuthFailed,
     ChangePassword,
     EnableAuth,
     GrantLease,
@@ -200,3 +201,17 @@ def test_what_no_store_writes_is_corruption(change: Callable[[list[Any]], None])
         Store().restore(damaged)
     with pytest.raises(CorruptLog):
         Store().verify(damaged)
+
+
+def test_users_are_checked_while_a_snapshot_is_restored() -> None:
+    """By those of before: a restore takes a while, and what is asked meanwhile must not be let in."""
+    store, chunks = store_of(COMMANDS), list(store_of(COMMANDS[:-1]).snapshot())
+
+    def slowly() -> Iterator[bytes]:
+        for chunk in chunks:
+            with pytest.raises(AuthFailed):
+                store.auth.check_user(None)
+            yield chunk
+
+    store.restore(slowly())
+    assert store.auth.users[ROOT].password == b"record"
