@@ -71,7 +71,7 @@ class ReplicatedStore:
         if isinstance(applied.result, ResultForgotten):
             raise RequestIdReused(
                 f"This request was applied before, at revision {applied.result.revision}, and is not applied"
-                " again; its result was large, and is not kept"
+                " again; its result is not kept, or is another user's"
             )
         if not self.node.is_restoring:
             self._full_store.written(self.store.size_bytes)

@@ -98,9 +98,18 @@ class Request(NamedTuple):
     remembers_previous: bool
 
     def of_user(self, name: str) -> "Request":
-        """The mark of the same command on behalf of a user, whose answer nobody else gets."""
-        named = self.fingerprint + name.encode()
-        return self._replace(fingerprint=blake2b(named, digest_size=FINGERPRINT_BYTES).digest())
+        """The mark of the same command on behalf of a user, whose answer nobody else gets.
+
+        Half of the fingerprint stays, by which the command is known again (`is_same_command`).
+        """
+        half = self.fingerprint[: FINGERPRINT_BYTES // 2]
+        named = blake2b(self.fingerprint + name.encode(), digest_size=FINGERPRINT_BYTES - len(half)).digest()
+        return self._replace(fingerprint=half + named)
+
+    def is_same_command(self, fingerprint: bytes) -> bool:
+        """Whether a fingerprint is of the same command, on whosever behalf."""
+        half = FINGERPRINT_BYTES // 2
+        return fingerprint[:half] == self.fingerprint[:half]
 
 
 def encode_command(

@@ -106,7 +106,9 @@ class RequestWindow:
         if remembered is None:
             return None
         if remembered.fingerprint != request.fingerprint:
-            return RequestReused()
+            # It may be the same client, whose first try was before users were checked, or is not checked now.
+            is_same = request.is_same_command(remembered.fingerprint)
+            return ResultForgotten(remembered.revision) if is_same else RequestReused()
         result = None if remembered.result is None else _unpack(cbor2.loads(remembered.result), txn)
         return result or ResultForgotten(remembered.revision)
 

@@ -356,6 +356,8 @@ class RequestReused(NamedTuple):
 class ResultForgotten(NamedTuple):
     """The result of a request that was run before, and whose result is not kept. It is not run again.
 
+    Or it was run on behalf of another user, or of nobody, to whom the result belongs.
+
     Attributes:
         revision: the store's after it was run.
     """

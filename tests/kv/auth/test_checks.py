@@ -42,6 +42,7 @@ from raftkv_trio.kv import (
     RequestReused,
     ResetAuth,
     Result,
+    ResultForgotten,
     RevokeLease,
     RevokePermission,
     RevokeRole,
@@ -319,7 +320,10 @@ def test_an_answer_that_was_kept_is_for_its_user(auths: Auths) -> None:
     first = auths.run(txn, auths.ann, request_id=b"id")
     assert isinstance(first, TxnResult)
     assert auths.run(txn, auths.ann, request_id=b"id") == first
-    assert auths.run(txn, auths.root, request_id=b"id") == RequestReused()
+    assert auths.run(txn, auths.root, request_id=b"id") == ResultForgotten(first.revision)
+    other = Txn(success=(Put(b"h", b"other"),))
+    assert auths.run(other, auths.ann, request_id=b"id") == RequestReused()
+    assert auths.run(other, auths.root, request_id=b"id") == RequestReused()
     auths.run(ChangePassword("ann", b"another"), auths.root)
     assert auths.run(txn, auths.ann, request_id=b"id") == OLD
     assert auths.run(txn, auths.actor("ann"), request_id=b"id") == first
@@ -327,7 +331,19 @@ def test_an_answer_that_was_kept_is_for_its_user(auths: Auths) -> None:
     auths.run(RevokeRole("ann", "reader"), auths.root)
     assert auths.run(txn, auths.actor("ann"), request_id=b"id") == DENIED
     auths.run(DisableAuth(), auths.root)
-    assert auths.run(txn, None, request_id=b"id") == RequestReused()
+    assert auths.run(txn, None, request_id=b"id") == ResultForgotten(first.revision)
+    assert auths.run(other, None, request_id=b"id") == RequestReused()
+
+
+def test_a_retry_after_users_are_checked_is_not_told_that_nothing_was_done(auths: Auths) -> None:
+    """The first try was on nobody's behalf; it is not run again, and its answer is not told either."""
+    auths.run(DisableAuth(), auths.root)
+    txn = Txn(success=(Put(b"h", b""),))
+    first = auths.run(txn, None, request_id=b"id")
+    assert isinstance(first, TxnResult)
+    auths.run(EnableAuth(), None)
+    assert auths.run(txn, auths.actor("ann"), request_id=b"id") == ResultForgotten(first.revision)
+    assert auths.run(Txn(success=(Put(b"i", b""),)), auths.actor("ann"), request_id=b"id") == RequestReused()
 
 
 class Witness:
