@@ -20,7 +20,7 @@ CERTIFICATES = ROOT / "raftkv_trio" / "certificates"
 #: pytest loads the first two itself, the Procfile's test runs honcho, and grpc_tools generates `schema/`.
 NOT_IMPORTED = {"pytest_trio", "pytest_xdist", "honcho", "grpc_tools", "etcd3gw"}
 #: The import names that differ from the names of the packages.
-IMPORT_NAMES = {"protobuf": "google", "grpcio": "grpc", "grpcio_tools": "grpc_tools"}
+IMPORT_NAMES = {"protobuf": "google", "pyjwt": "jwt", "grpcio": "grpc", "grpcio_tools": "grpc_tools"}
 
 
 def declared(requirements: Iterable[str]) -> set[str]:
