@@ -83,6 +83,7 @@ from raftkv_trio.kv.lease_commands import (
     RevokeLease,
 )
 from raftkv_trio.kv.leases import LEASE_BYTES, Lease, Leases
+from raftkv_trio.kv.levels import AUTH_LEVEL, HISTORY_LEVEL, LEASES_LEVEL
 from raftkv_trio.kv.record import KeyValue
 from raftkv_trio.kv.results import (
     AuthChanged,
@@ -114,7 +115,7 @@ from raftkv_trio.kv.results import (
     ResultForgotten,
     TxnResult,
 )
-from raftkv_trio.kv.store import AUTH_LEVEL, HISTORY_LEVEL, LEASES_LEVEL, Observer, Store
+from raftkv_trio.kv.store import Observer, Store
 from raftkv_trio.kv.txn import (
     TO_THE_LAST,
     Compact,

@@ -22,13 +22,13 @@ from typing import Protocol
 from weakref import ref
 
 from raftkv_trio.errors import CorruptLog, UpgradeNeeded
+from raftkv_trio.kv.applying import result_of
 from raftkv_trio.kv.auth.auth import Auth
 from raftkv_trio.kv.auth.changes import run_auth_command
-from raftkv_trio.kv.auth.codec import Envelope, decode_envelope, is_version_5
-from raftkv_trio.kv.auth.commands import SERVER, Access, AuthCommand, ResetAuth
+from raftkv_trio.kv.auth.commands import AuthCommand
 from raftkv_trio.kv.auth.snapshot import AuthView
 from raftkv_trio.kv.checks import InvalidTxn
-from raftkv_trio.kv.codec import check_version, decode_old, decode_request, is_version_3
+from raftkv_trio.kv.codec import check_version
 from raftkv_trio.kv.history import EMPTY_REVISION, NEVER_COMPACTED, History
 from raftkv_trio.kv.history_snapshot import (
     HistoryReader,
@@ -36,50 +36,32 @@ from raftkv_trio.kv.history_snapshot import (
     write_history_snapshot,
 )
 from raftkv_trio.kv.keyspace import Keyspace, old_state_hash, state_hash
-from raftkv_trio.kv.lease_codec import decode_lease_command, is_version_4
 from raftkv_trio.kv.lease_commands import (
-    CheckpointLeases,
-    ExpireLeases,
     LeaseCommand,
-    RenewLeases,
-    RevokeLease,
 )
 from raftkv_trio.kv.leases import Leases
 from raftkv_trio.kv.leasing import run_lease_command
+from raftkv_trio.kv.levels import AUTH_LEVEL, FIRST_LEVEL, HISTORY_LEVEL, LEASES_LEVEL, LEVEL_NOT_REACHED
 from raftkv_trio.kv.record import KeyValue
 from raftkv_trio.kv.request_window import RequestWindow
 from raftkv_trio.kv.results import (
     AuthChanged,
-    AuthFailed,
-    CommandFailed,
     CompactedRevision,
     CompactResult,
-    Failed,
-    Failure,
     FutureRevision,
     GetResult,
     LeaseResult,
     LeasesExpired,
-    OverQuota,
-    QuotaExceeded,
-    Rejected,
     Result,
     TxnResult,
 )
 from raftkv_trio.kv.running import run_txn
 from raftkv_trio.kv.snapshot import NO_BEGIN, ChunkReader, PinnedView, SnapshotReader, write_snapshot
-from raftkv_trio.kv.txn import TO_THE_LAST, Compact, Get, Txn, is_read_only
+from raftkv_trio.kv.txn import TO_THE_LAST, Get, Txn, is_read_only
 from raftkv_trio.state_machine import Committed
 
-#: Feature levels. At the first one, a store runs commands of versions 1 and 2 only, and has no history. At
-#: the second one it runs none of version 4, and has no leases. At the third one it runs none of version 5,
-#: and has no users and roles.
-FIRST_LEVEL, HISTORY_LEVEL, LEASES_LEVEL, AUTH_LEVEL = 1, 2, 3, 4
 #: Of snapshots, by feature level.
 _VERSIONS = (1, 2, 3, 4)
-_LEVEL_NOT_REACHED = "the cluster has not reached the feature level of this command"
-#: Of a command that names nobody.
-_NOBODY = Envelope(None, (), b"")
 #: Of stores below the feature level.
 _NO_AUTH = Auth()
 
@@ -120,13 +102,14 @@ class Store:
         observer: who follows the revisions; None: nobody.
         expired_leases: how many leases have expired by the commands that this object has applied. It is no
             part of the state.
+        requests: which requests were run, and their answers; commands alone change it.
     """
 
     def __init__(self) -> None:
         self.observer: Observer | None = None
         self.expired_leases = 0
         self._space = Keyspace(History(NEVER_COMPACTED), Leases())
-        self._requests = RequestWindow()
+        self.requests = RequestWindow()
         self._auth: Auth | None = Auth()  # None below feature level 4
 
     def __len__(self) -> int:
@@ -219,7 +202,7 @@ class Store:
         return (
             self.revision == EMPTY_REVISION
             and self.compacted_revision == NEVER_COMPACTED
-            and not self._requests.ever
+            and not self.requests.ever
             and not self.leases.ever
             and self.auth.is_initial
         )
@@ -299,7 +282,7 @@ class Store:
     @property
     def state_hash(self) -> str:
         """32 hexadecimal digits, equal if all of the state is: keys, history, requests, leases, users."""
-        return self._space.state_hash(self._requests, self._auth)
+        return self._space.state_hash(self.requests, self._auth)
 
     def hash_at(self, revision: int | None = None) -> int:
         """A hash of 32 bits of what a revision left, of all keys and their history; None: the store's.
@@ -332,7 +315,7 @@ class Store:
 
         Raises UpgradeNeeded for a command of a newer version; those before it are applied.
         """
-        results = [self._apply(committed) for committed in batch]
+        results = [result_of(self, committed) for committed in batch]
         if self.observer is not None:
             self.observer.applied()
         return results
@@ -351,7 +334,7 @@ class Store:
             return write_snapshot(pinned, self.revision, self.state_hash)
         view = HistoryView(space, history)
         history.views.append(ref(view, history.views.remove))
-        requests, auth = self._requests, None if self._auth is None else AuthView(self._auth)
+        requests, auth = self.requests, None if self._auth is None else AuthView(self._auth)
         return write_history_snapshot(view, requests.items(), requests.ever, auth, self.state_hash)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
@@ -368,7 +351,7 @@ class Store:
         level = self.level
         # Drop the old state first, so that memory need not hold two. Views of it go on with the old records.
         # But users stay until there are others: meanwhile nobody may do more than before.
-        self._space, self._requests = Keyspace(None), RequestWindow()
+        self._space, self.requests = Keyspace(None), RequestWindow()
         reader = _open(chunks)
         if isinstance(reader, SnapshotReader):
             self._space.restore_old(reader)
@@ -376,7 +359,7 @@ class Store:
             reader.end(self.state_hash)
         else:
             self._auth = self._space.restore(reader)
-            self._requests = reader.requests()
+            self.requests = reader.requests()
             reader.end(self.state_hash)
         self.set_level(max(level, self.level))
         if self.observer is not None:
@@ -412,95 +395,13 @@ class Store:
 
     # ------------------------------------------------------------ commands
 
-    def _apply(self, committed: Committed) -> Result:
-        command = committed.command
-        try:
-            if command[1:2] >= b"\3":  # else it can be of no version after 2
-                check_version(command)
-                if is_version_5(command):
-                    return self._apply_version_5(command, committed.term)
-            elif self._auth is None or not self._auth.is_enabled:
-                return self.run(decode_old(command))
-            return self._run_command(command, committed.term, _NOBODY)
-        except InvalidTxn as error:
-            return Rejected(str(error))
-        except QuotaExceeded as error:
-            return OverQuota(error.size_bytes, error.quota_bytes)
-        except CommandFailed as error:
-            return Failed(error.failure)
-        except UpgradeNeeded as error:
-            # Not a result: on upgraded members this command has an effect, so the states would differ from
-            # here on, and nobody would notice.
-            what = f"entry {committed.index} holds a command"
-            raise UpgradeNeeded(what, error.version, error.known) from error
-
-    def _apply_version_5(self, command: bytes, term: int) -> Result:
-        if self.level < AUTH_LEVEL:
-            raise InvalidTxn(_LEVEL_NOT_REACHED)
-        envelope = decode_envelope(command)
-        if isinstance(envelope.body, bytes):
-            return self._run_command(envelope.body, term, envelope)
-        if not isinstance(envelope.body, ResetAuth):
-            self.auth.check_root(envelope.actor)
-        elif envelope.actor != SERVER:
-            raise AuthFailed(Failure.PERMISSION_DENIED)
-        return self.run_auth_command(envelope.body)
-
-    def _run_command(self, command: bytes, term: int, envelope: Envelope) -> Result:
-        """Run a command of a version up to 4, if whoever the envelope names may do that."""
-        if is_version_3(command):
-            return self._run_version_3(command, envelope)
-        if is_version_4(command):
-            return self._run_version_4(command, term, envelope)
-        txn = decode_old(command)
-        self._check_txn(txn, envelope)
-        return self.run(txn)
-
-    def _check_txn(self, txn: Txn, envelope: Envelope) -> None:
-        if self._auth is not None and self._auth.is_enabled:
-            self._auth.check_txn(envelope.actor, txn, self.leases, envelope.reads)
-
-    def _run_version_3(self, command: bytes, envelope: Envelope) -> Result:
-        if self.level == FIRST_LEVEL:
-            raise InvalidTxn(_LEVEL_NOT_REACHED)
-        decoded, request = decode_request(command)
-        if isinstance(decoded, Compact):
-            if envelope.actor != SERVER:
-                self.auth.check_all_keys(envelope.actor, Access.WRITE)
-            return self.compact(decoded.revision)
-        # Before anything that was run before is told: it may have been for somebody else.
-        self._check_txn(decoded, envelope)
-        if request is None:
-            return self.run(decoded)
-        if envelope.actor is not None:
-            request = request.of_user(envelope.actor.user)
-        answer = self._requests.answer(request, decoded)
-        if answer is not None:
-            return answer
-        result = self.run(decoded)
-        self._requests.remember(request, decoded, result)
-        return result
-
-    def _run_version_4(self, command: bytes, term: int, envelope: Envelope) -> Result:
-        if self.level < LEASES_LEVEL:
-            raise InvalidTxn(_LEVEL_NOT_REACHED)
-        decoded = decode_lease_command(command)
-        match decoded:
-            case RevokeLease(lease_id):
-                self.auth.check_revoke(envelope.actor, lease_id, self.leases)
-            case ExpireLeases() | CheckpointLeases() | RenewLeases():
-                pass  # only a leader proposes the first two, and whoever lets renew leases checks the caller
-            case _:
-                self.auth.check_user(envelope.actor)
-        return self.run_lease_command(decoded, term)
-
     def run_auth_command(self, command: AuthCommand) -> AuthChanged:
         """Run a command about users and roles as if it came from the log, of one who may do that.
 
         Raises AuthFailed; nothing has changed then.
         """
         if self._auth is None:
-            raise InvalidTxn(_LEVEL_NOT_REACHED)
+            raise InvalidTxn(LEVEL_NOT_REACHED)
         if run_auth_command(self._auth, command) and self.observer is not None:
             self.observer.auth_changed()
         return AuthChanged(self._auth.revision, self.revision)

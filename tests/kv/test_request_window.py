@@ -158,7 +158,7 @@ def test_the_window_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store()
     for number in range(4):
         apply(store, put(b"%d" % number), b"%d" % number)
-    assert [request_id for request_id, _ in store._requests.items()] == [b"1", b"2", b"3"]
+    assert [request_id for request_id, _ in store.requests.items()] == [b"1", b"2", b"3"]
     copy = Store()
     copy.restore(list(store.snapshot()))
     for one in (store, copy):
@@ -191,12 +191,12 @@ def test_the_window_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None
     revision = revision_of(apply(store, two, b"3"))
     assert apply(store, two, b"3") == ResultForgotten(revision)
     assert store.revision == revision
-    assert [request_id for request_id, _ in store._requests.items()][:2] == [b"1", b"2"]
+    assert [request_id for request_id, _ in store.requests.items()][:2] == [b"1", b"2"]
     deleting = Txn(success=(Delete(b"\0", TO_THE_LAST),))
     apply(store, put(b"larger", bytes(2500)), None)
     assert isinstance(apply(store, deleting, b"4"), TxnResult)
     assert isinstance(apply(store, deleting, b"4"), ResultForgotten)
-    assert store._requests.size_bytes <= 3000
+    assert store.requests.size_bytes <= 3000
 
 
 def test_requests_are_in_the_hash() -> None:

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from raftkv_trio.kv import CommandFailed, InvalidTxn, Store, Txn, TxnResult, decode_command
+from raftkv_trio.kv import CommandFailed, InvalidTxn, Store, Txn, TxnResult, applying, decode_command
 from raftkv_trio.kv import history as kv_history
-from raftkv_trio.kv import store as kv_store
 from raftkv_trio.kv.keyspace import Keyspace
 from raftkv_trio.kv.record import mod_bytes_of
 from raftkv_trio.kv.running import TxnRun
@@ -140,7 +139,7 @@ def _(original: Any) -> object:
     BUGS,
     "retry-runs-again",
     "a write that a client asks for again under its request id is run again",
-    kv_store,
+    applying,
     "decode_request",
 )
 def _(original: Any) -> object:
@@ -157,6 +156,6 @@ def _(original: Any) -> object:
 def _(original: Any) -> object:
     def restore(store: Any, chunks: object) -> None:
         original(store, chunks)
-        store._requests._requests.clear()
+        store.requests._requests.clear()
 
     return restore
