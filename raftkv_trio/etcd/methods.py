@@ -155,7 +155,7 @@ def _wrapped(handler: Handler, authenticator: Authenticator | None) -> Handler:
         try:
             actor = None
             if authenticator is not None and authenticator.is_needed:
-                actor = await authenticator.actor(credentials_in(metadata))
+                actor = await authenticator.user(credentials_in(metadata))
             return await handler(request, Call(metadata, actor), *send)
         except RpcError:
             raise

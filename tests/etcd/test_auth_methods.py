@@ -323,6 +323,16 @@ async def test_who_may_call_what(tmp_path: Path) -> None:
         assert await table.outcome("KV/Range", rpc_pb2.RangeRequest(key=OTHER), "") == OK  # disabled by root
 
 
+async def test_strangers_write_nothing_into_the_log(tmp_path: Path) -> None:
+    """The store would refuse it when it is applied, but so anybody could fill the log."""
+    async with open_table(tmp_path) as table:
+        before = table.replicated.node.status().commit_index
+        for name, cases in CASES.items():
+            for one in cases:
+                await table.outcome(name, one.request(b"nobody"), "")
+        assert table.replicated.node.status().commit_index == before
+
+
 async def test_only_who_proves_to_be_root_can_have_users_checked(tmp_path: Path) -> None:
     """Neither nobody nor another user, nor root with another password."""
     async with open_table(tmp_path) as table:

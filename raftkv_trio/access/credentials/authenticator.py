@@ -79,6 +79,19 @@ class Authenticator:
         await self._node.wait_restored()
         return actor
 
+    async def user(self, credentials: Credentials) -> Actor | None:
+        """The same for a call that nobody but a user may make while users are checked.
+
+        Raises AuthFailed too if it is from nobody: so that strangers, whom the store would refuse when their
+        commands are applied, do not fill the log with them.
+        """
+        actor = await self.actor(credentials)
+        if actor is None and self.is_needed:
+            if self._node.has_leader:
+                await self._replicated.wait_readable()  # users may be checked no more
+            self._store.auth.check_user(actor)
+        return actor
+
     async def prove_root(self, credentials: Credentials) -> Actor:
         """The same for who asks to enable authentication, and must be root before anybody is checked.
 
