@@ -14,6 +14,7 @@ from raftkv_trio.access.credentials.tokens import Tokens
 from raftkv_trio.errors import Overloaded
 from raftkv_trio.etcd.calls import Call, credentials_in
 from raftkv_trio.kv import MAX_PASSWORD_BYTES, Actor, AddUser, ChangePassword, DeleteUser, Store
+from raftkv_trio.world import TrioClock
 
 
 class StoppedClock:
@@ -66,6 +67,30 @@ async def test_wrong_passwords_cost_their_host() -> None:
     assert refused == 4
     assert await passwords.is_right("ann", "right", record, "a")
     assert not await passwords.is_right("bob", "wrong", record, "b")
+
+
+class NotingClock(TrioClock):
+    """A clock that notes until when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.deadlines: list[float] = []
+
+    async def sleep_until(self, deadline: float) -> None:
+        self.deadlines.append(deadline)
+        await super().sleep_until(deadline)
+
+
+async def test_the_thread_rests_after_a_wrong_password() -> None:
+    """Whoever has sent it, and whoever comes next: else many hosts together could keep it busy."""
+    clock = NotingClock()
+    passwords = Passwords(clock)
+    record = await passwords.record_of("right", "a")
+    assert await passwords.is_right("ann", "right", record, "a")
+    assert not await passwords.is_right("ann", "wrong", record, "a")
+    ended = clock.now()
+    assert not await passwords.is_right("bob", "wrong", record, "b")
+    (deadline,) = clock.deadlines
+    assert clock.now() >= deadline > ended
 
 
 async def test_hosts_have_turns_alternately(autojump_clock: trio.testing.MockClock) -> None:

@@ -170,6 +170,7 @@ class Authenticator:
         user = auth.users.get(name)
         if user is not None and self.passwords.is_known(name, password, user.password):
             return Actor(name, auth.revision)
+        self.passwords.check_pace(host)  # before anybody else has work with it
         if self._node.has_leader:
             await self._replicated.wait_readable()
         actor, _ = await self._checked(name, password, host)

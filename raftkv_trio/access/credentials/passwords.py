@@ -3,6 +3,8 @@
 - One check takes some 60 ms of one core, and 16 MiB. It happens in a thread, one at a time, so that neither
   heartbeats nor other requests wait for it.
 - A wrong password costs its host a turn (`pace.py`). A host without turns left is refused at once.
+- After a wrong password the thread rests for three times as long as the check has taken: many hosts together
+  keep a core busy for a quarter of the time at most.
 - A password that was right is known for a while, by a digest with a key that this process has drawn. So a
   client that sends it with each request pays once.
 - A user who does not exist, or has no password, takes as long as one who has another password.
@@ -39,6 +41,8 @@ MAX_PASSWORD_BYTES = 1024
 MAX_WAITING, MAX_WAITING_IN_ALL = 16, 128
 #: Wrong passwords of one host: so many a second, and so many more at once.
 WRONG_RATE, WRONG_BURST = 2, 10
+#: How long the thread rests after a wrong password, in times of what the check has taken.
+REST = 3
 #: How long, and how many, passwords are known.
 KNOWN_S, MAX_KNOWN = 300.0, 4096
 
@@ -59,6 +63,7 @@ class Passwords:
         self._paces = Paces(self._clock, WRONG_RATE, WRONG_BURST, max_debt=WRONG_BURST)
         self._key = secrets.token_bytes(32)
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._rests_until_s = 0.0
 
     async def record_of(self, password: str, host: str) -> bytes:
         """A new record of a password.
@@ -86,23 +91,29 @@ class Passwords:
         """
         if self.is_known(user, password, record):
             return True
-        self._check_pace(host)
+        self.check_pace(host)
         content = _encoded(password)
         async with self._turns.turn(host):
-            self._check_pace(host)  # others may have been wrong meanwhile
+            if self._clock.now() < self._rests_until_s:
+                await self._clock.sleep_until(self._rests_until_s)
+            self.check_pace(host)  # others may have been wrong meanwhile
             if self.is_known(user, password, record):
                 return True
+            began_s = self._clock.now()
             is_right = await self._in_thread(lambda: _is_of(content, record))
-        if not is_right or record is None:
-            self._paces.of(host).charge(1)
-            return False
+            if not is_right or record is None:
+                now_s = self._clock.now()
+                self._rests_until_s = now_s + REST * (now_s - began_s)
+                self._paces.of(host).charge(1)
+                return False
         self._known[user] = _Known(record, self._digest(password), self._clock.now() + KNOWN_S)
         self._known.move_to_end(user)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         return True
 
-    def _check_pace(self, host: str) -> None:
+    def check_pace(self, host: str) -> None:
+        """Raise Overloaded if too many wrong passwords have come from a host."""
         if self._paces.of(host).is_spent:
             raise Overloaded("Too many wrong passwords came from this host; retry later")
 
