@@ -81,7 +81,9 @@ def read_auth(header: list[Any], chunks: ChunkReader) -> Auth:
             raise CorruptLog(_NOT_OURS)
         users[name] = password, secured, []
     for name, role in _groups(chunks, natural(grant_count), 2):
-        if name not in users or (role != ROOT and role not in roles) or role <= (users[name][2] or [""])[-1]:
+        if type(role) is not str or name not in users or (role != ROOT and role not in roles):
+            raise CorruptLog(_NOT_OURS)
+        if role <= (users[name][2] or [""])[-1]:
             raise CorruptLog(_NOT_OURS)
         users[name][2].append(role)
     for name, (password, secured, granted) in users.items():

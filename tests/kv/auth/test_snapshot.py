@@ -187,6 +187,7 @@ def item(part: int, at: int, value: object) -> Callable[[list[Any]], None]:
         item(4, 0, ["ann", "nobody"]),
         item(4, 0, ["ann", "writer"]),
         item(4, 0, ["ann", 5]),
+        item(4, 0, ["ann", []]),
         item(4, 0, ["bob", "reader"]),
         item(4, 0, [None, "reader"]),
         item(4, 2, ["root", "reader"]),
