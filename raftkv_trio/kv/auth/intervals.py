@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterable
 from raftkv_trio.kv.auth.commands import KeyRange
 from raftkv_trio.kv.txn import TO_THE_LAST
 
+#: No key is empty, so a range that begins with nothing begins with this one.
+_FIRST_KEY = b"\0"
+
 
 class Intervals:
     """A set of keys, as intervals in order with a gap between each two."""
@@ -29,6 +32,7 @@ class Intervals:
 
         A range whose end comes before its key never has any. Then the keys between the two count.
         """
+        key = key or _FIRST_KEY
         if range_end is not None and range_end != TO_THE_LAST and range_end < key:
             key, range_end = range_end, key
         at = bisect_right(self._starts, key) - 1

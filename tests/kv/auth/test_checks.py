@@ -188,6 +188,11 @@ def test_all_keys_are_more_than_those_before_another_one(auths: Auths) -> None:
         for operation in (Get(b"\0", TO_THE_LAST), Delete(b"\0", TO_THE_LAST)):
             assert auths.run(Txn(success=(operation,)), auths.ann) == DENIED
         assert auths.run(Compact(1), auths.ann) == DENIED
+        with pytest.raises(AuthFailed):
+            auth.check_range(auths.ann, Access.READ, b"", TO_THE_LAST)
+    auths.run(GrantPermission("reader", Permission(Access.READ, b"\0", TO_THE_LAST)), auths.root)
+    for key in (b"", b"\0"):  # as a watch of the prefix that all keys have
+        auth.check_range(auths.ann, Access.READ, key, TO_THE_LAST)
 
 
 def test_permissions_are_those_of_the_moment(auths: Auths) -> None:
