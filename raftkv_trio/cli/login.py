@@ -94,6 +94,14 @@ def login_of_flags(*, needs_tls: bool = False) -> "Login | None":
     return Login(user=user, password=password, needs_tls=needs_tls)
 
 
+def named_user() -> str | None:
+    """The name of the user that the flags of the present command give, if any; nothing is asked for."""
+    given: _Given = click.get_current_context().meta[_KEY]
+    if given.password or given.password_file is not None:
+        return given.user or None
+    return (given.user or "").partition(":")[0] or None
+
+
 _WHERE_FROM = (
     "there is no password of user {user}, and standard input is no terminal to ask for it; give it with"
     " --password-file, or the variable RAFTKV_TRIO_PASSWORD"

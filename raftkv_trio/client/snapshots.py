@@ -8,7 +8,15 @@ import trio
 
 from raftkv_trio.addresses import PeerAddress
 from raftkv_trio.client.login import Login
-from raftkv_trio.client.rest import NoAnswer, NobodyDid, NotANode, RestClient, RestError, open_rest_client
+from raftkv_trio.client.rest import (
+    NoAnswer,
+    NobodyDid,
+    NotANode,
+    RequestRefused,
+    RestClient,
+    RestError,
+    open_rest_client,
+)
 from raftkv_trio.foreign_text import escaped
 from raftkv_trio.tls.clients import Trust
 
@@ -45,7 +53,8 @@ async def take_snapshots(
         timeout_s: for each of them.
         waits: told once, after `PATIENCE_S`, which of them have not answered by then.
 
-    Raises NobodyDid if all of them fail. After cancellation members go on with their snapshots.
+    Raises NobodyDid if all of them fail, and RequestRefused if all refuse for one reason. After cancellation
+    members go on with their snapshots.
     """
     taken: dict[PeerAddress, Taken] = {}
 
@@ -71,6 +80,8 @@ async def take_snapshots(
     outcomes = [taken[endpoint] for endpoint in endpoints]
     failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     if len(failures) == len(outcomes):
+        if isinstance(failures[0], RequestRefused) and len({failure.reason for failure in failures}) == 1:
+            raise failures[0]  # none of them is to blame, but the request
         raise NobodyDid(failures)
     return outcomes
 

@@ -7,7 +7,7 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 import trio
 
-from raftkv_trio.client.rest import NOT_A_NODE, NobodyDid
+from raftkv_trio.client.rest import NOT_A_NODE, NobodyDid, RequestRefused
 from raftkv_trio.client.snapshots import NOTHING_APPLIED, take_snapshots
 from tests.cli.cluster import Cluster
 from tests.cli.program import DEADLINE_S, PROGRAM, environment_with, run
@@ -61,6 +61,20 @@ def test_a_member_that_takes_long_is_named_while_it_does(cluster: Cluster) -> No
             paused.send_signal(SIGCONT)
             command.kill()
     assert (command.returncode, stderr, len(stdout.splitlines())) == (0, "", 3)
+
+
+async def test_all_refuse_for_one_reason() -> None:
+    """Then that is the error, once, of the kind that has exit code 2; for several reasons each is told."""
+    unknown = {"/-/snapshot": response({"detail": "who asks?"}, "401 Unauthorized")}
+    denied = {"/-/snapshot": response({"detail": "not you"}, "403 Forbidden")}
+    async with trio.open_nursery() as nursery:
+        servers = [(await open_stranger(nursery, each)).address for each in (unknown, unknown, denied)]
+        with pytest.raises(RequestRefused) as refused:
+            await take_snapshots(servers[:2], 60)
+        assert str(refused.value) == "who asks?; give --user"
+        with pytest.raises(NobodyDid, match="not you"):
+            await take_snapshots(servers, 60)
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_is_no_snapshot() -> None:

@@ -121,6 +121,39 @@ def test_etcdctl_enables_users_of_a_node(tmp_path: Path) -> None:
         assert ours(server, "user", "list")[0] == 2
 
 
+def test_who_may_enable_users(tmp_path: Path) -> None:
+    """Each refusal says what is missing: the user root, a user at all, or root's password."""
+    with open_quickly("raftkv-trio", tmp_path) as server:
+        etcdctl(server, "user", "add", "ann:hidden")
+        etcdctl(server, "role", "add", "a")
+        backwards = ours(server, "role", "grant-permission", "a", "read", "z", "a")
+        assert_refused(backwards, "a permission needs a key, and a range end behind it")
+        for flags, words in (
+            ([], "root user does not exist; run `raftkv-trio user add root` first"),
+            (["--user", "root:s3cr3t"], "root user does not exist; run"),
+        ):
+            assert_refused(ours(server, "auth", "enable", *flags), words)
+        etcdctl(server, "user", "add", "root:hidden")
+        for flags, words in (
+            ([], "user name is empty: only who proves to be root"),
+            (
+                ["--user", "root:s3cr3t"],
+                "trio: root has another password, or has not got the role root; give",
+            ),
+            (["--user", "ann", "--password", "hidden"], "trio: ann has another password, or has not got"),
+        ):
+            assert_refused(ours(server, "auth", "enable", *flags), words)
+        assert ours(server, "auth", "enable", "--user", "root:hidden")[0] == 0
+
+
+def assert_refused(done: tuple[int, bytes, str], words: str) -> None:
+    """Exit code 2, and one sentence that has these words."""
+    code, output, errors = done
+    assert (code, output) == (2, b"")
+    [line] = errors.splitlines()
+    assert words in line
+
+
 def test_what_etcdctl_does_not_have(users: ApiServer) -> None:
     """Fields of users, tables that are simple text."""
     code, output, _ = ours(users, "user", "get", "ann", "-w", "fields", *AS_ROOT)
@@ -174,6 +207,13 @@ WRONG: list[tuple[list[str], dict[str, str], str]] = [
     (["lease", "list", "--user", "ann:s3cr3t\udcff"], {}, "the value of --user is not UTF-8"),
     (["lease", "list"], {"RAFTKV_TRIO_PASSWORD": "s3cr3t\udcff"}, "RAFTKV_TRIO_PASSWORD is not UTF-8"),
     (["user", "add", "eve:s3cr3t\udcff", *AS_ROOT], {}, "the password is not UTF-8"),
+    (
+        ["get", "b", *AS_ANN],
+        {},
+        "; what ann may do is told by `raftkv-trio user get ann --detail --user ann`",
+    ),
+    (["user", "add", ":s3cr3t", *AS_ROOT], {}, "the name of the user is empty; give one"),
+    (["user", "delete", "root", *AS_ROOT], {}, "its role root and that role stay as long as"),
     (["user", "passwd", "ann", "s3cr3t", *AS_ROOT], {}, "the password is asked for"),
     (["user", "passwd", "ann", *AS_ROOT], {}, "with --interactive=false it is read from standard input"),
     (["user", "passwd", "ann", "--interactive=false", *AS_ROOT], {}, "standard input has no password"),

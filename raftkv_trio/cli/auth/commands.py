@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from raftkv_trio.cli.keys.asking import ask_one, key_command, run_with_client
+from raftkv_trio.cli.login import named_user
 from raftkv_trio.errors import ConfigError
+from raftkv_trio.foreign_text import printable
 
 if TYPE_CHECKING:
     from raftkv_trio.client.etcd.client import Client
@@ -19,19 +21,28 @@ def auth() -> None:
     """Check users, or do not; see whether they are checked."""
 
 
+_NOT_PROVED = (
+    "{user} has another password, or has not got the role root; give --user root, and its password, which"
+    " `raftkv-trio user passwd root` changes while users are not checked"
+)
+
+
 def _enable(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str) -> int:
     """Check users from now on.
 
     The user root must exist, and gets the role root. raftkv-trio wants `--user root`: nobody else could
     change users afterwards.
     """
-    from raftkv_trio.client.etcd.outcomes import NotAuthenticated, PermissionDenied
+    from raftkv_trio.client.etcd.outcomes import USER_EMPTY, NotAuthenticated, PermissionDenied
 
     async def work(client: "Client") -> None:
         try:
             with client.fail_after(timeout):
                 await client.auth.enable()
         except (NotAuthenticated, PermissionDenied) as error:
+            user = named_user()
+            if user is not None and error.text == USER_EMPTY:  # no token was had for the password
+                raise ConfigError(_NOT_PROVED.format(user=printable(user))) from error
             sentence = "only who proves to be root can have users checked; give --user root, and its password"
             raise ConfigError(f"{error.text}: {sentence}") from error
 
@@ -92,7 +103,6 @@ def reset(directory: Path, yes: bool) -> int:
 
     If users or roles are changed before that member runs again, nothing happens; its log says so.
     """
-    from raftkv_trio.foreign_text import printable
     from raftkv_trio.offline.reset_auth import reset_auth
 
     if not yes:

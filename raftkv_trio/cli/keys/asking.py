@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from raftkv_trio.cli.login import login_of_flags
+from raftkv_trio.cli.login import login_of_flags, named_user
 from raftkv_trio.cli.shared_flags import addresses_of, option, trust_of_the_procfile, trust_options
 from raftkv_trio.config import DEFAULT_HOST
 from raftkv_trio.errors import (
@@ -20,6 +21,7 @@ from raftkv_trio.errors import (
     TooLarge,
     leaves,
 )
+from raftkv_trio.foreign_text import printable
 from raftkv_trio.local.procfile import etcd_addresses, read_procfile
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ def run_with_client(
     import trio
 
     from raftkv_trio.client.etcd.client import Client
-    from raftkv_trio.client.etcd.outcomes import CallRefused, NotAuthenticated
+    from raftkv_trio.client.etcd.outcomes import CallRefused
 
     async def run() -> "ResultT":
         urls = [address.url for address in addresses]
@@ -117,8 +119,26 @@ def run_with_client(
             if isinstance(leaf, NoLeader | OutcomeUnknown):
                 raise RaftKVError(f"{leaf}\n{_hint()}" if is_default else str(leaf)) from error
         first = next(leaves(error))
-        hint = "; give --user" if login is None and isinstance(first, NotAuthenticated) else ""
-        raise ConfigError(f"{first}{hint}") from error
+        raise ConfigError(f"{first}{_what_to_do(first)}") from error
+
+
+def _what_to_do(refusal: BaseException) -> str:
+    """What is added to the text of a refusal, which is etcd's and says only what is wrong."""
+    from raftkv_trio.client.etcd.outcomes import CallRefused, NotAuthenticated, PermissionDenied
+    from raftkv_trio.kv import AuthFailed, Failure
+
+    user = named_user()
+    if isinstance(refusal, NotAuthenticated) and user is None:
+        return "; give --user"
+    if isinstance(refusal, PermissionDenied) and user is not None:
+        name = quote(printable(user))
+        return f"; what {name} may do is told by `raftkv-trio user get {name} --detail --user {name}`"
+    if isinstance(refusal, CallRefused):
+        if refusal.failure is Failure.ROOT_USER_NOT_FOUND:
+            return "; run `raftkv-trio user add root` first"
+        if refusal.failure is Failure.INVALID_AUTH_MANAGEMENT:
+            return f": {AuthFailed(refusal.failure)}"
+    return ""
 
 
 def _hint() -> str:

@@ -162,7 +162,9 @@ class Users:
 
 
 def user_add_message(user: str, password: str | None) -> rpc_pb2.AuthUserAddRequest:
-    """The request that adds a user; without a password if that is None."""
+    """The request that adds a user; without a password if that is None. Raises ConfigError without a name."""
+    if not user:
+        raise ConfigError("the name of the user is empty; give one")
     options = auth_pb2.UserAddOptions(no_password=password is None)
     return rpc_pb2.AuthUserAddRequest(name=user, password=password or "", options=options)
 
