@@ -1,6 +1,6 @@
 """Who may do what over REST while authentication is enabled."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import trio.testing
 from quart import Quart
 
 from raftkv_trio.access.credentials import Authenticator
+from raftkv_trio.config import RestConfig
 from raftkv_trio.kv import (
     ChangePassword,
     DisableAuth,
@@ -23,7 +24,7 @@ from raftkv_trio.kv import (
     encode_command,
 )
 from raftkv_trio.rest.responses import METHODS
-from tests.rest.serving import PATIENCE_S, Served, open_client, open_server
+from tests.rest.serving import PATIENCE_S, Served, open_client, open_cluster, open_server
 from tests.rest.test_watch import watch
 from tests.rest.users import ACTOR, ANN, RIGHT, ROOT, add_users, basic, change
 
@@ -263,3 +264,34 @@ async def test_nothing_is_checked_when_authentication_is_disabled_again(tmp_path
         assert (await client.delete("/z")).status_code == 204
         assert (await client.post("/-/snapshot")).status_code == 200
         assert not served.store.get(b"/z")
+
+
+async def test_a_node_that_lags_behind_changes_nothing_for_strangers(
+    tmp_path: Path, free_ports: Callable[[int], list[int]]
+) -> None:
+    """It does not know yet that users are checked, and so asks a quorum before a change of the members."""
+    patient = RestConfig(port=0, request_timeout_s=PATIENCE_S)
+    async with open_cluster(tmp_path, free_ports(3), patient) as (leader, follower, _):
+        addresses = dict(leader.node.addresses)
+        follower.disk.gate.close()
+        await add_users(leader)
+        assert not follower.store.auth.is_enabled
+        asked = [("POST", "/-/members"), ("DELETE", "/-/members/2"), ("POST", "/2"), ("DELETE", "/2")]
+        asked += [("GET", "/-/backup"), ("GET", "/a")]
+        answers: dict[tuple[str, str], httpx.Response] = {}
+
+        async def ask(client: httpx.AsyncClient, method: str, path: str) -> None:
+            content = '{"id": 2, "url": "http://127.0.0.1:1"}' if method == "POST" else ""
+            answers[method, path] = await client.request(method, path, content=content)
+
+        with trio.fail_after(PATIENCE_S):
+            async with open_client(follower) as client, trio.open_nursery() as nursery:
+                for method, path in asked:
+                    nursery.start_soon(ask, client, method, path)
+                while len(follower.parts.applied._waiting) < len(asked):
+                    assert not answers
+                    await trio.sleep(0.01)
+                follower.disk.gate.open()
+        for answer in answers.values():
+            check_refused(answer, 401)
+        assert dict(leader.node.addresses) == addresses
