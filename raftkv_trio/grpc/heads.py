@@ -1,7 +1,8 @@
 """What the heads and trailers of gRPC calls say, in both directions (gRPC's "PROTOCOL-HTTP2.md").
 
 A head that breaks HTTP/2's rules of fields (RFC 9113, section 8) is told apart from one that is good HTTP and
-no call of gRPC: the first resets its stream, the second is answered.
+no call of gRPC: the first resets its stream, the second is answered. A request of another content type resets
+its stream too, with the code that says to send it by HTTP/1.1.
 """
 
 import re
@@ -42,6 +43,7 @@ class RequestHead(NamedTuple):
         timeout_s: what the client gives the call; inf if it says nothing.
         encoding: of its messages; empty or `identity` if they are not compressed.
         refusal: why this is no call of gRPC; None if it is one.
+        is_grpc: whether the content type is gRPC's; nothing else is known if it is not.
         is_malformed: breaks the rules of HTTP/2; nothing else is known then.
     """
 
@@ -50,6 +52,7 @@ class RequestHead(NamedTuple):
     timeout_s: float = inf
     encoding: str = ""
     refusal: "HeadRefusal | None" = None
+    is_grpc: bool = True
     is_malformed: bool = False
 
 
@@ -89,8 +92,8 @@ RESPONSE_HEAD = encode([(b":status", b"200"), (b"content-type", b"application/gr
 #: The trailers of a call that ends well.
 TRAILERS_OK = encode([(b"grpc-status", b"0")])
 _MALFORMED = RequestHead("", is_malformed=True)
+_NOT_GRPC = RequestHead("", is_grpc=False)
 _NOT_POST = _http_refusal(b"405", Code.INTERNAL, "a call of gRPC is a POST")
-_NOT_GRPC = _http_refusal(b"415", Code.UNKNOWN, "the content type of a call begins with application/grpc")
 _TOO_LARGE = _http_refusal(b"200", Code.RESOURCE_EXHAUSTED, "the head of the request is too large")
 _BAD_TIMEOUT = _http_refusal(b"200", Code.INTERNAL, "malformed grpc-timeout")
 
@@ -132,11 +135,11 @@ def _is_field(name: bytes, value: bytes) -> bool:
 
 
 def _call_head(pseudo: Mapping[bytes, bytes], fields: Mapping[bytes, bytes]) -> RequestHead:
+    if not fields.get(b"content-type", b"").startswith(b"application/grpc"):
+        return _NOT_GRPC
     path = pseudo[b":path"].decode(errors="replace")
     if pseudo[b":method"] != b"POST":
         return RequestHead(path, refusal=_NOT_POST)
-    if not fields.get(b"content-type", b"").startswith(b"application/grpc"):
-        return RequestHead(path, refusal=_NOT_GRPC)
     timeout_s = inf
     if (text := fields.get(b"grpc-timeout")) is not None:
         match = _TIMEOUT.fullmatch(text)

@@ -182,6 +182,10 @@ class ServerEnd(Endpoint[Call]):
         self._pings.give(PINGS_A_HEAD)
         if head.is_malformed:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a malformed head")
+        if not head.is_grpc:
+            # Not 415, as gRPC would have it: this way curl and browsers send the request again by HTTP/1.1,
+            # which the same port answers.
+            raise StreamFault(stream_id, ErrorCode.HTTP_1_1_REQUIRED, "no call of gRPC")
         if len(self.streams) >= self.limits.max_streams:
             raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "too many calls at once")
         if head.refusal is not None:

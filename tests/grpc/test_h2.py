@@ -2,8 +2,10 @@
 
 import h2.config
 import h2.connection
+import h2.errors
 import h2.events
 import h2.settings
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -220,3 +222,22 @@ def test_messages_however_they_are_cut(messages: list[bytes], cuts: list[int]) -
         assert missing > 0
     assert got == messages
     assert not reader.is_inside
+
+
+@pytest.mark.parametrize("content_type", ["application/json", None])
+def test_what_is_no_call_is_to_be_sent_by_http_1_1(content_type: str | None) -> None:
+    """Its stream is reset with the code for that, while calls beside it go on."""
+    server, client = ServerEnd(methods(), Limits(), lambda: 0.0), h2_client()
+    exchange(server, client)
+    head = [(name, value) for name, value in HEAD if name != "content-type"]
+    if content_type is not None:
+        head.append(("content-type", content_type))
+    client.send_headers(1, HEAD)
+    client.send_headers(3, head)
+    client.send_data(3, b"{}", end_stream=True)
+    client.send_data(1, b"\0\0\0\0\1x", end_stream=True)
+    resets = [event for event in exchange(server, client) if isinstance(event, h2.events.StreamReset)]
+    assert [(reset.stream_id, reset.error_code) for reset in resets] == [
+        (3, h2.errors.ErrorCodes.HTTP_1_1_REQUIRED)
+    ]
+    assert [call.id for call in server.ready] == [1]

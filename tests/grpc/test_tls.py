@@ -1,5 +1,6 @@
 """gRPC over TLS, at a port that speaks HTTP/1.1 too: grpcio wants to be told that it is HTTP/2 (ALPN)."""
 
+import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -73,6 +74,15 @@ async def test_grpcio(ca: Authority) -> None:
         async with httpx.AsyncClient(verify=context) as client:
             response = await client.get(f"https://localhost:{port}/")
         assert (response.status_code, response.content) == (HTTPStatus.OK, b"hello")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_curl_goes_over_to_http_1_1(ca: Authority) -> None:
+    """It offers both protocols, and learns from its first request, content and all, that only one will do."""
+    async with serving(ca, EchoService()) as port:
+        curl = ["curl", "--silent", "--show-error", "--cacert", str(ca.certificate), "--data", "{}"]
+        said = await trio.run_process([*curl, f"https://localhost:{port}/"], capture_stdout=True)
+    assert said.stdout == b"hello"
 
 
 async def test_our_client(ca: Authority) -> None:
