@@ -22,7 +22,7 @@ class Peer(NamedTuple):
     """Who is at the other end of a connection.
 
     Attributes:
-        address: empty if it is gone.
+        address: empty if it is gone, or has none, as a socket within this machine.
         name: the common name of its certificate, which was verified; None: it has shown none.
     """
 
@@ -46,9 +46,10 @@ class TcpStream(trio.abc.HalfCloseableStream):
     def peer(self) -> Peer:
         """Who is at the other end; with TLS, after the handshake."""
         try:
-            return Peer(str(self.socket.getpeername()[0]))
+            name = self.socket.getpeername()
         except OSError:
             return Peer()
+        return Peer(str(name[0])) if isinstance(name, tuple) else Peer()
 
     def send_now(self, data: bytes | bytearray | memoryview) -> int:
         """Send as much as the system takes at once, perhaps nothing; returns how many bytes those were."""

@@ -22,6 +22,7 @@ from raftkv_trio.grpc import (
     open_channel,
 )
 from raftkv_trio.grpc.frames import ErrorCode
+from raftkv_trio.grpc.rpc import PEER_ADDRESS
 from raftkv_trio.tcp_stream import TcpStream
 from tests.grpc.serving import NO_GRPCIO, Served, open_echo
 
@@ -45,13 +46,13 @@ def status(code: Code, text: str) -> Iterator[None]:
 
 
 async def test_unary_calls() -> None:
-    """Messages of every size come back, and metadata arrives."""
+    """Messages of every size come back, and metadata arrives, with the client's address."""
     async with open_pair() as (channel, served):
         for size in (0, 1, 16379, 16380, 65535, 2 * 1024 * 1024):
             assert await channel.call("/test.Echo/Echo", b"x" * size) == b"x" * size
         assert len(await channel.call("/test.Echo/Big", b"20000000")) == 20_000_000
         await channel.call("/test.Echo/Echo", b"", {"hasleader": "true"})
-        assert served.service.seen == {"hasleader": "true"}
+        assert served.service.seen == {"hasleader": "true", PEER_ADDRESS: "127.0.0.1"}
 
 
 async def test_errors() -> None:
