@@ -18,7 +18,7 @@ from raftkv_trio.etcd.calls import Call, credentials_in
 from raftkv_trio.etcd.cluster import ClusterHandlers
 from raftkv_trio.etcd.election import ElectionHandlers
 from raftkv_trio.etcd.errors import rpc_error_of
-from raftkv_trio.etcd.kv import KvHandlers
+from raftkv_trio.etcd.kv import KvHandlers, request_id_in
 from raftkv_trio.etcd.lease import LeaseHandlers
 from raftkv_trio.etcd.lock import LockHandlers
 from raftkv_trio.etcd.maintenance import MaintenanceHandlers
@@ -31,6 +31,9 @@ Handler = Callable[..., Awaitable[Any]]
 #: Methods that do not ask whom a call is from, so that a token which is no good is no reason to refuse it; a
 #: stream of watches asks when a watch is created.
 OPEN = frozenset(("Authenticate", "Status", "Watch"))
+#: Methods that a client may give an Idempotency-Key. One that is too long is refused before anybody is asked
+#: who calls: by that a client without a token yet finds out that the server knows such keys.
+_TAKE_KEYS = frozenset(("Put", "DeleteRange", "Txn"))
 
 
 def make_methods(
@@ -135,7 +138,9 @@ def _methods_of(
                 path=f"/{service.full_name}/{name}",
                 request=GetMessageClass(method.input_type),
                 response=GetMessageClass(method.output_type),
-                handler=_wrapped(handler, None if name in OPEN else authenticator),
+                handler=_wrapped(
+                    handler, None if name in OPEN else authenticator, takes_key=name in _TAKE_KEYS
+                ),
                 client_streaming=method.client_streaming,
                 server_streaming=method.server_streaming,
             )
@@ -143,11 +148,12 @@ def _methods_of(
     return methods
 
 
-def _wrapped(handler: Handler, authenticator: Authenticator | None) -> Handler:
+def _wrapped(handler: Handler, authenticator: Authenticator | None, *, takes_key: bool) -> Handler:
     """The handler, which gets a `Call` in place of the metadata, and whose errors are RpcError, but for bugs.
 
     Args:
         authenticator: finds out whom a call is from; None: that does not matter.
+        takes_key: whether calls may have an Idempotency-Key.
     """
 
     @wraps(handler)
@@ -155,6 +161,8 @@ def _wrapped(handler: Handler, authenticator: Authenticator | None) -> Handler:
         try:
             actor = None
             if authenticator is not None and authenticator.is_needed:
+                if takes_key:
+                    request_id_in(metadata)
                 actor = await authenticator.user(credentials_in(metadata))
             return await handler(request, Call(metadata, actor), *send)
         except RpcError:
