@@ -52,7 +52,7 @@ def cert() -> None:
     """Make certificates for a cluster.
 
     A CA of the cluster's own issues them: `init` makes it, `node` and `client` use it, and `revoke` takes
-    back. They need the package cryptography: pip install 'raftkv-trio[tls]'.
+    back. They need the package cryptography: pip install cryptography.
     """
 
 
@@ -225,7 +225,7 @@ def _require_cryptography() -> None:
     except ImportError as error:
         raise ConfigError(
             f"`raftkv-trio cert` needs the package cryptography ({error}); install it with"
-            " `pip install 'raftkv-trio[tls]'`"
+            " `pip install cryptography`"
         ) from error
 
 
