@@ -65,4 +65,6 @@ def sentence_of(error: RaftKVError) -> str:
     """What a client is told of an error that has a status."""
     if isinstance(error, AuthFailed) and error.failure is Failure.USER_EMPTY:
         return "Authentication is enabled, and the request does not say who asks"
+    if isinstance(error, AuthFailed) and error.failure is Failure.PERMISSION_DENIED:
+        return "The user has no permission for that; a user with the role root can give one"
     return str(error)

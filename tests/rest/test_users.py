@@ -94,6 +94,8 @@ def check_refused(answer: httpx.Response, status: int) -> None:
     """It is refused in the form of its route, and by 401 a client is told how to say who asks."""
     assert answer.status_code == status, answer.text
     assert answer.headers.get("WWW-Authenticate") == (CHALLENGE if status == 401 else None)
+    if status == 403 and answer.request.method != "HEAD":
+        assert "has no permission for that; a user with the role root can give one" in answer.text
     if answer.request.method != "HEAD" and answer.request.url.path.startswith("/-/"):
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert answer.json()["status"] == status
