@@ -95,10 +95,11 @@ def login_of_flags(*, needs_tls: bool = False) -> "Login | None":
 
 
 def named_user() -> str | None:
-    """The name of the user that the flags of the present command give, if any; nothing is asked for."""
+    """Who asks, for a message, by the flags of the present command; nothing is asked for.
+
+    A name ends at its colon here, since what follows is a password, at least if somebody gave that twice.
+    """
     given: _Given = click.get_current_context().meta[_KEY]
-    if given.password or given.password_file is not None:
-        return given.user or None
     return (given.user or "").partition(":")[0] or None
 
 

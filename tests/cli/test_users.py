@@ -137,6 +137,10 @@ def test_who_may_enable_users(tmp_path: Path) -> None:
         for flags, words in (
             ([], "user name is empty: only who proves to be root"),
             (
+                ["--user", "root:hidden", "--password", "hidden"],
+                "trio: root has another password, or has not",
+            ),
+            (
                 ["--user", "root:s3cr3t"],
                 "trio: root has another password, or has not got the role root; give",
             ),
