@@ -177,7 +177,7 @@ class RestClient:
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             sentence = _detail(response, data)[0] or "the server wants to know who asks"
             if self._login is None:
-                sentence += "; give --user"
+                sentence += "; name a user (on the command line of raftkv-trio with --user)"
             elif self._is_withheld(server):
                 sentence += f"; the password was not sent to {server.url}, since that has no TLS"
             raise RequestRefused(server.url, sentence)

@@ -242,7 +242,7 @@ async def test_a_password_is_not_sent_without_tls_to_whom_a_member_names() -> No
             Login(user="ann", password="secret", needs_tls=True),
             "who asks?; the password was not sent to http",
         ),
-        (None, "who asks?; give --user"),
+        (None, "who asks?; name a user (on the command line of raftkv-trio with --user)"),
         (Login(user="ann", password="secret"), "who asks?"),
     ):
         async with stranger(refusal) as node, open_rest_client(60, login=login) as rest:

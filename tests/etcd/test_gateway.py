@@ -15,6 +15,7 @@ from raftkv_trio.etcd.gateway import MAX_STREAMED_BYTES
 from raftkv_trio.etcd.json import encode
 from raftkv_trio.etcd.routes import ROUTES
 from raftkv_trio.grpc import Code, RpcError
+from raftkv_trio.grpc.rpc import PEER_ADDRESS
 from raftkv_trio.http import BUG, Request, Response
 from raftkv_trio.schema import kv_pb2 as rpc_kv
 from raftkv_trio.schema import rpc_pb2 as rpc
@@ -137,7 +138,7 @@ def test_every_route_leads_to_a_method_of_etcd() -> None:
 
 
 async def test_metadata() -> None:
-    """A handler sees the request's fields, each name once, and none of those that frame the content."""
+    """A handler sees the fields, each name once, none that frames the content; and who is connected."""
     seen: dict[str, str] = {}
 
     async def put(request: rpc.PutRequest, metadata: Mapping[str, str]) -> rpc.PutResponse:
@@ -154,7 +155,8 @@ async def test_metadata() -> None:
         assert await wire.stream.receive_some(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
         await wire.send(b"{}")
         assert (await wire.rest()).startswith(b"HTTP/1.1 200 OK\r\n")
-    assert seen == {"idempotency-key": "one", "authorization": "token", "x-two": "1,\\xff"}
+    sent = {"idempotency-key": "one", "authorization": "token", "x-two": "1,\\xff"}
+    assert seen == {**sent, PEER_ADDRESS: "127.0.0.1"}
 
 
 # ---------------------------------------------------------------- errors

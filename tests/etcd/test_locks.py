@@ -152,7 +152,9 @@ def test_locks_that_are_refused(server: Server) -> None:
 def test_who_gives_up_leaves_the_queue(server: Server) -> None:
     """By a deadline, or by a call that is cancelled; the lock and the leadership go to those behind."""
     server.lock(b"door", 10).result()
-    assert refused(server.lock(b"door", 11, timeout=0.5))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+    code, text = refused(server.lock(b"door", 11, timeout=0.5))
+    if code is not grpc.StatusCode.DEADLINE_EXCEEDED:  # etcd may see the deadline before the client does
+        assert (server.name, code, text) == ("etcd", UNKNOWN, "context deadline exceeded")
     server.wait_keys(b"door/", 1)
     waiting = server.lock(b"door", 11)
     server.wait_keys(b"door/", 2)

@@ -16,7 +16,7 @@ from raftkv_trio.kv import Put, Store, Txn, encode_txn
 from tests.conftest import find_free_ports
 from tests.restarting import RestartingNode
 
-OF_VERSION_5 = cbor2.dumps([5, [], [], [], "what version 5 adds"])
+OF_VERSION_6 = cbor2.dumps([6, [], [], [], "what version 6 adds"])
 PATIENCE_S = 60.0
 
 
@@ -25,7 +25,7 @@ def put(key: bytes) -> bytes:
 
 
 class UpgradedStore(Store):
-    """The store of a later release: a command of version 5 puts a key."""
+    """The store of a later release: a command of version 6 puts a key."""
 
     def apply(self, batch: Sequence[Committed]) -> list[Any]:
         return super().apply([self._known(committed) for committed in batch])
@@ -34,8 +34,8 @@ class UpgradedStore(Store):
         pass
 
     def _known(self, committed: Committed) -> Committed:
-        if committed.command == OF_VERSION_5:
-            return Committed(committed.term, committed.index, put(b"/of version 5"))
+        if committed.command == OF_VERSION_6:
+            return Committed(committed.term, committed.index, put(b"/of version 6"))
         return committed
 
 
@@ -121,8 +121,8 @@ async def test_a_node_takes_none_of_its_clients(tmp_path: Path) -> None:
     async with running(tmp_path, Store()) as cluster:
         node = await cluster.lead(1)
         last_index = node.status().last_index
-        with pytest.raises(CommandRefused, match=r"version 5; .* up to 4: upgrade this node .* not applied"):
-            await node.propose(OF_VERSION_5)
+        with pytest.raises(CommandRefused, match=r"version 6; .* up to 5: upgrade this node .* not applied"):
+            await node.propose(OF_VERSION_6)
         assert node.status().last_index == last_index
         await node.propose(put(b"/after"))
         assert node.measures().proposals["command_refused"] == 1
@@ -137,17 +137,17 @@ async def test_a_leader_appends_none_that_an_upgraded_follower_forwards(tmp_path
     async with running(tmp_path, Store(), UpgradedStore(), UpgradedStore()) as cluster:
         leader = await cluster.lead(1)
         last_index = leader.status().last_index
-        given_up, waiting = [cluster.nodes[2].running.submit(OF_VERSION_5) for _ in range(2)]
+        given_up, waiting = [cluster.nodes[2].running.submit(OF_VERSION_6) for _ in range(2)]
         await until(lambda: newer_versions(cluster.nodes[1]) >= 3)
         await until(lambda: given_up.term is None and given_up.deferred_because is not None)
         error = given_up.give_up()
         assert isinstance(error, NoLeader)
-        assert "node 1, which leads, could not apply the command: a command is of version 5" in str(error)
+        assert "node 1, which leads, could not apply the command: a command is of version 6" in str(error)
         assert leader.status().last_index == last_index
         await cluster.nodes[3].running.propose(put(b"/after"))
         await cluster.lead(2)
         await waiting.wait()
-        assert cluster.nodes[2].keys == [b"/after", b"/of version 5"]
+        assert cluster.nodes[2].keys == [b"/after", b"/of version 6"]
 
 
 async def test_a_follower_appends_none_of_an_upgraded_leader(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ async def test_a_follower_appends_none_of_an_upgraded_leader(tmp_path: Path) -> 
         leader = await cluster.lead(1)
         behind = cluster.nodes[3]
         # Queued in one turn, so that one append has them all.
-        proposals = [leader.submit(c) for c in (put(b"/a"), put(b"/b"), OF_VERSION_5, put(b"/c"))]
+        proposals = [leader.submit(c) for c in (put(b"/a"), put(b"/b"), OF_VERSION_6, put(b"/c"))]
         for proposal in proposals:
             await proposal.wait()
         await until(lambda: behind.keys == [b"/a", b"/b"])
@@ -192,12 +192,12 @@ async def test_a_snapshot_may_hold_what_it_has_done(tmp_path: Path) -> None:
     settings = {"snapshot_entries": 20, "catch_up_entries": 0, "max_catch_up_bytes": 1}
     async with running(tmp_path, UpgradedStore(), UpgradedStore(), Store(), **settings) as cluster:
         leader = await cluster.lead(1)
-        await leader.propose(OF_VERSION_5)
+        await leader.propose(OF_VERSION_6)
         behind = cluster.nodes[3]
         await until(lambda: behind.running.status().health)
         for number in range(60):
             await leader.propose(put(b"/%d" % number))
-        await until(lambda: b"/of version 5" in behind.keys)
+        await until(lambda: b"/of version 6" in behind.keys)
         await until(lambda: behind.running.status().health is None)
 
 
@@ -205,13 +205,13 @@ async def test_a_majority_of_older_nodes_commits_none(tmp_path: Path) -> None:
     """Nobody ends; the write is applied when one of them is upgraded."""
     async with running(tmp_path, UpgradedStore(), Store(), Store()) as cluster:
         leader = await cluster.lead(1)
-        proposal = leader.submit(OF_VERSION_5)
+        proposal = leader.submit(OF_VERSION_6)
         await until(lambda: all(newer_versions(cluster.nodes[i]) for i in (2, 3)))
         assert not proposal.is_settled
         assert [cluster.nodes[i].running.status().leader_id for i in (2, 3)] == [1, 1]
         await cluster.upgrade(2)
         await proposal.wait()
-        await until(lambda: cluster.nodes[2].keys == [b"/of version 5"])
+        await until(lambda: cluster.nodes[2].keys == [b"/of version 6"])
 
 
 async def test_one_that_is_committed_ends_an_older_node(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ async def test_one_that_is_committed_ends_an_older_node(tmp_path: Path) -> None:
     async with running(tmp_path, UpgradedStore()) as cluster:
         node = cluster.nodes[1]
         await node.running.propose(put(b"/before"))
-        index = (await node.running.submit(OF_VERSION_5).wait()).index
+        index = (await node.running.submit(OF_VERSION_6).wait()).index
         await node.stop()
 
     async def run(store: Store) -> None:
@@ -234,7 +234,7 @@ async def test_one_that_is_committed_ends_an_older_node(tmp_path: Path) -> None:
         (error,) = leaves(caught.value)
         assert isinstance(error, UpgradeNeeded)
         assert str(error) == (
-            f"entry {index} holds a command of version 5; this program knows versions up to 4: upgrade this"
+            f"entry {index} holds a command of version 6; this program knows versions up to 5: upgrade this"
             " node to the version of raftkv-trio that the other members run"
         )
         assert [record.key for record in store.range(b"/")] == [b"/before"]

@@ -93,5 +93,5 @@ def test_a_thousand_rounds_lose_nothing(live: Callable[[int], Verdict]) -> None:
 def test_rounds_find_what_a_kill_can_find(bug: str, failure: str) -> None:
     """What is told, or removed, before the disk has what makes it true is found within a few lives."""
     with PLANTED[bug].plant():
-        failures = (live(seed).failure for seed in range(8, 40))
-        assert next(filter(None, failures), None) == failure
+        # Another invariant may notice it first, at another seed.
+        assert failure in (live(seed).failure for seed in range(8, 40))

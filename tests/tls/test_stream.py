@@ -104,8 +104,9 @@ async def test_who_is_at_the_other_end(ca: Authority) -> None:
         async with connected(contexts) as (client, server):
             assert server.peer() == Peer("127.0.0.1", name)
     assert client.peer() == Peer()  # closed
-    (dialled, _) = await tcp_pair()
-    assert TcpStream(dialled).peer() == Peer("127.0.0.1")
+    dialled, accepted = await tcp_pair()
+    async with dialled, accepted:
+        assert TcpStream(dialled).peer() == Peer("127.0.0.1")
 
 
 async def test_the_end_is_told(contexts: Contexts) -> None:
@@ -133,13 +134,13 @@ async def test_a_close_wakes_whoever_waits(contexts: Contexts) -> None:
         nursery.start_soon(raises_closed, client.receive_some)
         await trio.testing.wait_all_tasks_blocked()
         client.close()
-    tcp, _other = await tcp_pair()
+    tcp, other = await tcp_pair()
     waiting = TlsStream(tcp, contexts.server, Turns(), server_side=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(raises_closed, waiting.receive_some)
         await trio.testing.wait_all_tasks_blocked()
         waiting.close()
-    _other.socket.close()
+    other.socket.close()
 
 
 async def raises_closed(call: object) -> None:
