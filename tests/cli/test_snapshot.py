@@ -71,7 +71,7 @@ async def test_all_refuse_for_one_reason() -> None:
         servers = [(await open_stranger(nursery, each)).address for each in (unknown, unknown, denied)]
         with pytest.raises(RequestRefused) as refused:
             await take_snapshots(servers[:2], 60)
-        assert str(refused.value) == "who asks?; give --user"
+        assert str(refused.value) == "who asks?; name a user (on the command line of raftkv-trio with --user)"
         with pytest.raises(NobodyDid, match="not you"):
             await take_snapshots(servers, 60)
         nursery.cancel_scope.cancel()
