@@ -70,9 +70,8 @@ class AuthHandlers:
 
     async def auth_status(self, request: rpc_pb2.AuthStatusRequest, call: Call) -> rpc_pb2.AuthStatusResponse:
         """Whether users are checked, and the revision of users and roles."""
-        await self._replicated.wait_readable()
+        await self._check_root(call)
         auth = self._store.auth
-        auth.check_root(call.actor)
         return rpc_pb2.AuthStatusResponse(
             header=self._header(), enabled=auth.is_enabled, authRevision=auth.revision
         )
@@ -113,8 +112,7 @@ class AuthHandlers:
         self, request: rpc_pb2.AuthUserListRequest, call: Call
     ) -> rpc_pb2.AuthUserListResponse:
         """The names of all users."""
-        await self._replicated.wait_readable()
-        self._store.auth.check_root(call.actor)
+        await self._check_root(call)
         return rpc_pb2.AuthUserListResponse(header=self._header(), users=self._store.auth.users)
 
     async def user_delete(
@@ -185,8 +183,7 @@ class AuthHandlers:
         self, request: rpc_pb2.AuthRoleListRequest, call: Call
     ) -> rpc_pb2.AuthRoleListResponse:
         """The names of all roles."""
-        await self._replicated.wait_readable()
-        self._store.auth.check_root(call.actor)
+        await self._check_root(call)
         return rpc_pb2.AuthRoleListResponse(header=self._header(), roles=self._store.auth.roles)
 
     async def role_delete(

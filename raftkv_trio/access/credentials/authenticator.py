@@ -56,8 +56,7 @@ class Authenticator:
         self._replicated = replicated
         self._node, self._store = replicated.node, replicated.store
         self.passwords = Passwords(clock)
-        self._tokens: Tokens | None = None
-        self._ttl_s, self._wall = ttl_s, wall
+        self._tokens = Tokens(self._node.cluster_id, ttl_s, wall)
 
     @property
     def is_needed(self) -> bool:
@@ -131,7 +130,7 @@ class Authenticator:
             if was_enabled:
                 raise
             raise AuthFailed(Failure.AUTH_NOT_ENABLED) from None
-        return self._of_cluster().make(actor, record)
+        return self._tokens.make(actor, record)
 
     # ------------------------------------------------------------ proofs
 
@@ -157,13 +156,13 @@ class Authenticator:
 
     async def _by_token(self, token: str) -> Actor:
         try:
-            return self._of_cluster().actor_of(token, self._store.auth)
+            return self._tokens.actor_of(token, self._store.auth)
         except TokenRefused:
             if not self._node.has_leader:
                 raise
         # This node may lag behind the one that has made the token.
         await self._replicated.wait_readable()
-        return self._of_cluster().actor_of(token, self._store.auth)
+        return self._tokens.actor_of(token, self._store.auth)
 
     async def _by_password(self, name: str, password: str, host: str) -> Actor:
         auth = self._store.auth
@@ -187,11 +186,6 @@ class Authenticator:
             raise WrongPassword
         # The revision is that of before: if the user was added anew meanwhile, it counts for the old one.
         return Actor(name, revision), record
-
-    def _of_cluster(self) -> Tokens:
-        if self._tokens is None:
-            self._tokens = Tokens(self._node.cluster_id, self._ttl_s, self._wall)
-        return self._tokens
 
 
 def _basic(content: str) -> tuple[str, str]:
