@@ -3,6 +3,7 @@
 import statistics
 from base64 import b64encode
 from collections import Counter
+from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
 
@@ -57,12 +58,15 @@ async def flood(port: int, hosts: int, statuses: Counter[int]) -> None:
         while True:
             statuses[(await wire.answer()).status] += 1
 
-    async with trio.open_nursery() as nursery:
+    async with AsyncExitStack() as stack:
         wires = []
         for number in range(max(hosts, 20)):
             host = f"127.0.{1 + number % hosts}.1"
-            wires.append(Wire(await trio.open_tcp_stream("127.0.0.1", port, local_address=host)))
-            nursery.start_soon(count_answers, wires[-1])
+            stream = await trio.open_tcp_stream("127.0.0.1", port, local_address=host)
+            wires.append(Wire(await stack.enter_async_context(stream)))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        for wire in wires:
+            nursery.start_soon(count_answers, wire)
         begin = trio.current_time()
         for number in count():
             await trio.sleep_until(begin + number / RATE)
