@@ -7,6 +7,7 @@ All are log entries. Only the leader lets leases expire, and what it says is che
 import logging
 from heapq import merge
 from random import SystemRandom
+from struct import Struct
 from typing import NoReturn
 
 import trio
@@ -35,13 +36,14 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_INTERVAL_S = 300.0
 #: How often deadlines are looked at.
 CHECK_INTERVAL_S = 0.1
-#: So many leases are looked at before the node's other tasks have a turn: that takes a few milliseconds.
-STEP_LEASES = 500
+#: So many leases are looked at before the node's other tasks have a turn: that takes two milliseconds.
+STEP_LEASES = 250
 #: The most leases that one entry ends, and the most keys, apart from those of the last lease: an entry is
 #: applied in one piece, which takes about 30 µs for a lease with a key.
 MAX_EXPIRED = MAX_EXPIRED_KEYS = 100
 #: An id that the server chooses is from 1 to this.
 _MAX_ID = 2**63 - 1
+_PLACE = Struct(">dQQ")  # big-endian, so that the bytes of positive numbers have their order
 
 
 class Lessor:
@@ -114,19 +116,21 @@ class Lessor:
         sorted_parts = []
         for start in range(0, len(ids), STEP_LEASES):
             leases = map(self._store.leases.get, ids[start : start + STEP_LEASES])
-            part = [self._place(lease, now_s) for lease in leases if lease is not None]
-            sorted_parts.append(sorted(part))
+            sorted_parts.append(sorted([self._place(lease, now_s) for lease in leases if lease is not None]))
             await self._give_way()
-        in_order = []
-        for *_, lease_id in merge(*sorted_parts):
-            in_order.append(lease_id)
+        in_order: list[int] = []
+        for place in merge(*sorted_parts):
+            in_order.append(_PLACE.unpack(place)[2])
             if len(in_order) % STEP_LEASES == 0:
                 await self._give_way()
         return in_order
 
-    def _place(self, lease: Lease, now_s: float) -> tuple[float, int, int]:
-        """What leases are ordered by, and the id. Those that were renewed together are in that order."""
-        return self._deadlines.deadline(lease, now_s), lease.renewal, lease.id
+    def _place(self, lease: Lease, now_s: float) -> bytes:
+        """What leases are ordered by, and the id. Those that were renewed together are in that order.
+
+        It is bytes, as the garbage collector would look through 100,000 tuples again and again.
+        """
+        return _PLACE.pack(self._deadlines.deadline(lease, now_s), lease.renewal, lease.id)
 
     async def _give_way(self) -> None:
         await trio.lowlevel.checkpoint()

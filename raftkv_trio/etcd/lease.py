@@ -22,7 +22,7 @@ from raftkv_trio.schema import rpc_pb2
 #: So many keep-alives of one stream may be under way.
 MAX_KEEP_ALIVES = 256
 #: So many leases are listed before the node's other tasks have a turn.
-LISTED_LEASES = 1000
+LISTED_LEASES = 500
 
 
 class _Renewal(NamedTuple):
