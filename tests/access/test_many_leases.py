@@ -83,7 +83,7 @@ async def test_many_leases(tmp_path: Path) -> None:
             longest["listed"] = turns.take("listed")
             assert len(rpc_pb2.LeaseLeasesResponse.FromString(listed.pop()).leases) == LEASES
             with trio.fail_after(TTL_S + PATIENCE_S):
-                while len(served.store.leases):
+                while len(served.store.leases):  # noqa: ASYNC110 - no event tells of an expiry
                     await trio.sleep(0.1)
             longest["expired"] = turns.take("expired")
             trio.lowlevel.remove_instrument(turns)
