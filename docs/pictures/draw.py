@@ -305,12 +305,14 @@ def tasks() -> Picture:
     snapshotter = picture.box(Box(310, 492, 180, 50), "snapshotter", "bulk worker thread", style="disk")
     node = picture.box(Box(560, 252, 130, 70), "Node", "proposals, reads", dashed=True)
     applier = picture.box(Box(560, 412, 130, 50), "applier", "state machine")
-    picture.panel(Box(726, 78, 238, 482), "serve_http", note="http/listener.py")
+    picture.panel(Box(726, 78, 238, 400), "serve_http", note="http/listener.py")
     listener = picture.box(Box(746, 138, 198, 44), "accept")
     connection = picture.box(
         Box(746, 252, 198, 70), "connection", "one per client: parses,", "keeps deadlines"
     )
     request = picture.box(Box(746, 412, 198, 50), "request", "one at a time")
+    hub = picture.box(Box(726, 498, 114, 62), "WatchHub", "tells watches")
+    picture.box(Box(850, 498, 114, 62), "Lessor", "ends leases")
 
     picture.arrow((accept.center_x, accept.bottom), (accept.center_x, receiver.y), dashed=True)
     picture.arrow((receiver.right, 280), (driver.x, 280))
@@ -335,6 +337,8 @@ def tasks() -> Picture:
     picture.text(applier.center_x - 8, 380, "settles", size=12, anchor="end")
     picture.arrow((applier.center_x, applier.bottom), (applier.center_x, 517), (snapshotter.right, 517))
     picture.text(557, 509, "chunks", size=12)
+    picture.arrow((672, applier.bottom), (672, 535), (hub.x, 535))
+    picture.text(664, 540, "applied", size=12, anchor="end")
     picture.arrow((listener.center_x, listener.bottom), (listener.center_x, connection.y), dashed=True)
     picture.arrow((connection.center_x, connection.bottom), (connection.center_x, request.y), dashed=True)
     picture.arrow((request.x, 437), (716, 437), (716, 287), (node.right, 287))
