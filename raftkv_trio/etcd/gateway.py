@@ -240,7 +240,7 @@ def _streamed(method: Method, request: Request, requests: Requests | OneRequest)
     async def write(send: SendPart) -> Response | None:
         has_begun = False
 
-        async def send_message(response: Any) -> None:
+        async def send_message(response: Any, *, more: bool = False) -> None:
             nonlocal has_begun
             has_begun = True
             await send(b'{"result":%b}\n' % encode(_message(response, method)))

@@ -6,7 +6,6 @@ that the client is told is queued, so it is told in order.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from math import inf
 from random import random
 
 import trio
@@ -31,8 +30,9 @@ from raftkv_trio.etcd.answers import key_value
 from raftkv_trio.etcd.calls import Call, credentials_in
 from raftkv_trio.etcd.capability import check_level
 from raftkv_trio.etcd.errors import Fault, error_of_failure, rpc_error_of
-from raftkv_trio.etcd.headers import header_of
+from raftkv_trio.etcd.headers import EncodedHeaders, header_of
 from raftkv_trio.etcd.kv import MAX_REQUEST_BYTES
+from raftkv_trio.etcd.protobuf import field, varint
 from raftkv_trio.grpc import Code, RpcError, Send
 from raftkv_trio.kv import TO_THE_LAST, Access, Actor, AuthFailed, KeyValue
 from raftkv_trio.payload.levels import HISTORY
@@ -51,7 +51,6 @@ MAX_RESPONSE_BYTES = 48 * 1024 * 1024
 #: Thousands may arrive together; after so many the other tasks have their turn.
 REQUESTS_A_TURN = 32
 _EVENT = b"\x5a"  # field 11 of WatchResponse
-_HEADER = b"\x0a"  # field 1
 _WATCH_ID = b"\x10"  # field 2
 _IS_FRAGMENT = b"\x38\x01"  # field 7
 
@@ -67,7 +66,7 @@ def encode_event(change: Change, previous: KeyValue | None) -> bytes:
         event = kv_pb2.Event(kv=key_value(change.key_value))
     if previous is not None:
         event.prev_kv.CopyFrom(key_value(previous))
-    return _field(_EVENT, event.SerializeToString())
+    return field(_EVENT, event.SerializeToString())
 
 
 class WatchHandlers:
@@ -79,7 +78,7 @@ class WatchHandlers:
         self._replicated = replicated
         self._config = config
         self._authenticator = authenticator
-        self._headers = _Headers(replicated)
+        self._headers = EncodedHeaders(replicated)
 
     async def watch(self, requests: AsyncIterator[rpc_pb2.WatchRequest], call: Call, send: Send) -> None:
         """Serve a stream of watches until the client ends it; the end of its requests does not.
@@ -112,7 +111,7 @@ class _Call:
         self,
         replicated: ReplicatedStore,
         config: WatchConfig,
-        headers: "_Headers",
+        headers: EncodedHeaders,
         stream: WatchStream,
         find_actor: Callable[[], Awaitable[Actor | None]],
         send: Send,
@@ -270,12 +269,25 @@ class _Call:
             if self._progress and trio.current_time() >= self._progress_at:
                 self._tell_progress()
             if not items:
-                with trio.CancelScope(deadline=self._progress_at if self._progress else inf):
-                    await stream.wait()
+                await self._wait()
+                continue
+            last: bytes | None = None
             for message in self._messages(items):
-                await self._send(message)
+                if last is not None:
+                    await self._send(last, more=True)
+                last = message
+            if last is not None:
+                await self._send(last)
             if not stream.is_empty:  # the connection may take a megabyte without a wait
                 await trio.lowlevel.checkpoint()
+
+    async def _wait(self) -> None:
+        """Return when something is queued, or progress is to be told."""
+        if not self._progress:
+            await self._stream.wait()  # without a cancel scope, which costs more than all the rest
+            return
+        with trio.CancelScope(deadline=self._progress_at):
+            await self._stream.wait()
 
     def _messages(self, items: Sequence[Item]) -> Iterable[bytes]:
         """Messages for what was taken; events of one watch in a row make one."""
@@ -314,8 +326,11 @@ class _Call:
             if watcher.id in self._progress:
                 self._progress[watcher.id] = False
             revision = items[-1].store_revision
-            size_bytes = sum([item.size_bytes for item in items])
-            events = items[0].events if len(items) == 1 else [one for item in items for one in item.events]
+            if len(items) == 1:
+                events, size_bytes = items[0].events, items[0].size_bytes
+            else:
+                events = [one for item in items for one in item.events]
+                size_bytes = sum([item.size_bytes for item in items])
             if size_bytes < FRAGMENT_BYTES or len(events) < 2:
                 yield self._response(revision, watcher.id, events)
             elif watcher.id in self._fragment:
@@ -361,46 +376,16 @@ class _Call:
         self, revision: int, watch_id: int, events: Sequence[bytes] = (), *, is_fragment: bool = False
     ) -> bytes:
         """A `WatchResponse` with encoded events."""
-        head = self._headers.of(revision)
+        parts = [self._headers.of(revision)]
         if watch_id:
-            head += _WATCH_ID + _varint(watch_id)
+            parts += (_WATCH_ID, varint(watch_id))
         if is_fragment:
-            head += _IS_FRAGMENT
-        return b"".join((head, *events))
-
-
-class _Headers:
-    """Encoded headers. The last one is kept, since all who are told of a revision have the same."""
-
-    def __init__(self, replicated: ReplicatedStore) -> None:
-        self._replicated = replicated
-        self._last: tuple[int, int, bytes] = 0, 0, b""
-
-    def of(self, revision: int) -> bytes:
-        """The field of `WatchResponse`."""
-        term = self._replicated.node.term
-        if self._last[0] != revision or self._last[1] != term:
-            header = header_of(self._replicated, revision).SerializeToString()
-            self._last = revision, term, _field(_HEADER, header)
-        return self._last[2]
+            parts.append(_IS_FRAGMENT)
+        parts += events
+        return b"".join(parts)
 
 
 def _reason_of(error: RpcError) -> str:
     """An error as Go writes it, which etcd's clients look for in the reason of a cancellation."""
     code = error.code.name.title().replace("_", "")
     return f"rpc error: code = {code} desc = {error.text}"
-
-
-def _field(tag: bytes, content: bytes) -> bytes:
-    return tag + _varint(len(content)) + content
-
-
-def _varint(number: int) -> bytes:
-    """A number as protobuf has it; a negative one by its 64 bits."""
-    number &= 2**64 - 1
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)

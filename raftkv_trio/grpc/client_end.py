@@ -15,7 +15,7 @@ from raftkv_trio.grpc.frames import ErrorCode, StreamFault
 from raftkv_trio.grpc.header_table import TABLE_OF_NONE, HeadDecoder
 from raftkv_trio.grpc.heads import ResponseHead, read_response_head
 from raftkv_trio.grpc.limits import Limits
-from raftkv_trio.grpc.messages import PREFIX, PREFIX_BYTES, MessageReader
+from raftkv_trio.grpc.messages import PREFIX_BYTES, MessageReader, with_prefix
 from raftkv_trio.grpc.rpc import CallLost, CallNotExecuted, Code, RpcError
 from raftkv_trio.grpc.streams import Stream
 
@@ -116,12 +116,11 @@ class ClientEnd(Endpoint[ClientCall]):
         call = self._new_call(True, on_change)
         self._send_window -= size
         self._send(
-            b"%b%b%b%b"
+            b"%b%b%b"
             % (
                 frames.head_frames(0, call.id, self._own(block)),
                 frames.head(frames.DATA, frames.END_STREAM, call.id, size),
-                PREFIX.pack(0, len(message)),
-                message,
+                with_prefix(message),
             )
         )
         call.is_local_open = False
@@ -148,7 +147,7 @@ class ClientEnd(Endpoint[ClientCall]):
     def send_message(self, call: ClientCall, message: bytes) -> None:
         """Send one message of a request. Does nothing if the call has ended."""
         if call.is_local_open and call.last is None:
-            self._send_content(call, PREFIX.pack(0, len(message)) + message)
+            self._send_message(call, message)
 
     def end(self, call: ClientCall) -> None:
         """Send no more messages. Does nothing if the call has ended."""

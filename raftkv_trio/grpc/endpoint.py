@@ -49,6 +49,7 @@ class Endpoint(Streams[StreamT]):
         self._table_size_changed = False
         self._resets = self._allowance(limits.resets_per_s)
         self._pings = self._allowance(limits.pings_per_s)
+        self._paying_frames = 0  # DATA frames of ours that have paid for PINGs
         self._settings = self._allowance(limits.settings_per_s)
         self._idle_frames = self._allowance(limits.idle_frames_per_s)
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
@@ -105,11 +106,14 @@ class Endpoint(Streams[StreamT]):
     def unpaid_frames(self) -> float:
         """How many frames have come that do nothing, beyond their rates, and time has not made up for."""
         now = self._now()
+        self._pay_pings()
         counted = (self._resets, self._pings, self._settings, self._idle_frames)
         return sum(allowance.unpaid(now) for allowance in counted)
 
-    def _on_data_sent(self) -> None:
-        self._pings.give(PINGS_A_HEAD)
+    def _pay_pings(self) -> None:
+        """Let the DATA frames that were sent since the last time pay for PINGs."""
+        self._pings.give(PINGS_A_HEAD * (self.data_frames - self._paying_frames))
+        self._paying_frames = self.data_frames
 
     # ------------------------------------------------------------ what the roles do
 
@@ -191,6 +195,7 @@ class Endpoint(Streams[StreamT]):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
         if len(payload) != 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a PING that has not 8 bytes")
+        self._pay_pings()
         if not self._pings.take(self._now()):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
         if not flags & frames.ACK:

@@ -10,12 +10,13 @@ from raftkv_trio.grpc.rpc import Code, RpcError
 
 PREFIX = Struct(">BI")
 PREFIX_BYTES = PREFIX.size
+IS_UNCOMPRESSED = 0  # the flag in the prefix
 IDENTITY = ("", "identity")
 
 
 def with_prefix(message: bytes) -> bytes:
     """A message as it stands in a stream."""
-    return PREFIX.pack(0, len(message)) + message
+    return PREFIX.pack(IS_UNCOMPRESSED, len(message)) + message
 
 
 class MessageReader:

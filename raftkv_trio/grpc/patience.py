@@ -92,7 +92,7 @@ class Patience:
         """Look at the responses that wait for a window; reset those that have not gone on for too long."""
         end, noted, self._stalled = self._end, self._stalled, {}
         for call in list(end.blocked.values()):
-            if not call.method.is_unary:
+            if not call.is_unary:
                 continue  # a stream waits until the client reads, for as long as the client likes
             since, unsent = noted.get(call, (now, call.unsent_bytes))
             if now >= since + self._limits.send_timeout_s:

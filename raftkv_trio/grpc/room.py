@@ -47,6 +47,12 @@ class Room:
         """Whether so little waits for the socket that another call may begin."""
         return self._end.output_bytes <= self._limits.soft_queue_bytes
 
+    def is_left_for(self, call: Call) -> bool:
+        """Whether a stream may send one more message."""
+        return (
+            call.unsent_bytes < SEND_AHEAD_BYTES and self._end.output_bytes <= self._limits.soft_queue_bytes
+        )
+
     # ------------------------------------------------------------ who waits
 
     async def for_message(
@@ -57,7 +63,7 @@ class Room:
         Args:
             of_stream: unparked when less of the stream waits.
         """
-        while call.unsent_bytes >= SEND_AHEAD_BYTES or not self.is_left:
+        while not self.is_left_for(call):
             if self._end.output:
                 flush()
             await (of_stream if call.unsent_bytes >= SEND_AHEAD_BYTES else self._streams).park()
@@ -96,10 +102,15 @@ class Room:
         """The socket has taken what waited for it: wake those that wait for that."""
         if self._counted_bytes:
             self.count()
-        if self.is_left and self._streams:
+        if self._streams and self.is_left:
             self._streams.unpark_all()
         if self._waiting_bytes:
             self._responses.unpark_all()
+
+    def note_sent_at_once(self) -> None:
+        """The same, when the connection has been quiet: nobody waits on it."""
+        if self._counted_bytes:
+            self.count()
 
     def note_reset(self) -> None:
         """A client may have reset a call whose response waited for a window."""
@@ -108,10 +119,10 @@ class Room:
 
     def count(self) -> bool:
         """Count what waits; False if it is too much."""
-        limits, load = self._limits, self._load
+        end, limits, load = self._end, self._limits, self._load
         if self._waiting_bytes:
             self._responses.unpark_all()
-        queued = self._end.queued_bytes
+        queued = end.output_bytes + end.unsent_bytes
         held = queued + self._waiting_bytes
         if held <= SMALL_BYTES and not self._counted_bytes:
             return True

@@ -91,8 +91,15 @@ class Message(Protocol):
         ...
 
 
-#: Sends one message of a streaming call; waits while too much of the call waits to be read by the client.
-Send = Callable[[Any], Awaitable[None]]
+class Send(Protocol):
+    """Sends messages of a streaming call."""
+
+    async def __call__(self, message: Any, *, more: bool = False) -> None:
+        """Send one message; wait while too much of the call waits to be read by the client.
+
+        Args:
+            more: another message follows at once. They leave together then, which is cheaper.
+        """
 
 
 class Method(NamedTuple):

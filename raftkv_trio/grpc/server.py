@@ -1,7 +1,8 @@
 """A client's connection to a gRPC server, on Trio: the frames of `server_end.py` over a stream.
 
-- One task reads, and never waits for a call. One task writes, all that waits in one send. The tasks of calls
-  are those of `server_calls.py`.
+- One task reads, and never waits for a call. One task writes, all that waits in one send; but while at most
+  one call is in progress, and that is a stream, whoever has something to send does it. The tasks of calls are
+  those of `server_calls.py`.
 - What waits for the client to read is bounded (`room.py`). While much of it waits, no more calls are begun.
 - A host is refused so many calls a second; then its connections are read more slowly. What a connection still
   owes when it ends, for refused calls and for frames that do nothing, its host pays with the next one.
@@ -134,7 +135,7 @@ class GrpcConnection:
         end = self._end
         end.stop()
         for call in list(end.streams.values()):
-            if self._calls is not None and not (call.method.is_unary and call.has_begun):
+            if self._calls is not None and not (call.is_unary and call.has_begun):
                 self._calls.end(call, Code.UNAVAILABLE, self._stopped_text)
         if end.streams or self._is_writing:
             self._to_write.set()
@@ -210,7 +211,7 @@ class GrpcConnection:
     def _flush(self) -> None:
         """Have the output sent: at once if nothing else is under way, else with what comes meanwhile."""
         end = self._end
-        if self._is_writing or end.streams:
+        if self._is_writing or self._to_write.is_set or not end.is_quiet:
             self._to_write.set()
             return
         data = end.take_output()
@@ -222,6 +223,7 @@ class GrpcConnection:
             return
         if sent == len(data):
             end.note_sent(sent)
+            self._room.note_sent_at_once()
         else:
             end.note_sent(sent, data[sent:])
             self._to_write.set()

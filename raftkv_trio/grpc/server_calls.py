@@ -15,7 +15,7 @@ from typing import Any, Self
 import trio
 
 from raftkv_trio.foreign_text import printable
-from raftkv_trio.grpc.room import Room
+from raftkv_trio.grpc.room import SEND_AHEAD_BYTES, Room
 from raftkv_trio.grpc.rpc import Code, Metadata, RpcError, with_peer
 from raftkv_trio.grpc.server_end import Call, Load, ServerEnd
 from raftkv_trio.sync import Wakeup
@@ -24,6 +24,8 @@ from raftkv_trio.tcp_stream import Peer
 logger = logging.getLogger(__name__)
 
 MAX_PARKED_TASKS = 512  # of all connections of a server
+#: A send keeps the other tasks waiting as long as so many more bytes of a message would.
+SEND_COSTS_BYTES = 1024
 #: With these a client is told that it asks for what it cannot have, whatever is stored.
 REFUSALS = frozenset((Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED))
 #: What a client is told if the fault is ours.
@@ -85,7 +87,7 @@ class Calls:
     def _begin(self, call: Call) -> None:
         if not call.is_local_open:
             return  # it was reset meanwhile
-        if not call.method.is_unary:
+        if not call.is_unary:
             self._nursery.start_soon(self._serve_streaming, call)
         elif self._parked:
             self._load.parked_tasks -= 1
@@ -194,15 +196,31 @@ class Calls:
         end.finish(call, code, text)
         self._after_call()
 
-    async def _send_message(self, call: Call, room: trio.lowlevel.ParkingLot, message: Any) -> None:
+    async def _send_message(
+        self, call: Call, room: trio.lowlevel.ParkingLot, message: Any, *, more: bool = False
+    ) -> None:
         """Send one message of a streaming call, once the client has read enough of those before.
+
+        Args:
+            room: unparked when less of the call waits.
+            more: another message follows at once, with which this one may leave.
 
         Cancellation sends nothing.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        await self._room.for_message(call, room, self._flush)
-        self._end.send_message(call, message if type(message) is bytes else message.SerializeToString())
-        self._after_call()
+        content = message if type(message) is bytes else message.SerializeToString()
+        call.unpaused_bytes += len(content) + (0 if more else SEND_COSTS_BYTES)
+        if call.unpaused_bytes < SEND_AHEAD_BYTES:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            # While the client keeps up there is always room: the other tasks need their turns all the same.
+            call.unpaused_bytes = 0
+            await trio.lowlevel.checkpoint()
+        if not self._room.is_left_for(call):
+            self._after_call()  # for those that were sent with `more`
+            await self._room.for_message(call, room, self._flush)
+        self._end.send_message(call, content)
+        if not more or call.unsent_bytes:
+            self._after_call()
 
     def end(self, call: Call, code: Code, text: str) -> None:
         """End a call from outside of its handler, which is cancelled."""

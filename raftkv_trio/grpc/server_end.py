@@ -25,7 +25,7 @@ from raftkv_trio.grpc.heads import (
     trailers_only,
 )
 from raftkv_trio.grpc.limits import Limits
-from raftkv_trio.grpc.messages import IDENTITY, PREFIX, PREFIX_BYTES, MessageReader, no_decompressor
+from raftkv_trio.grpc.messages import IDENTITY, PREFIX_BYTES, MessageReader, no_decompressor
 from raftkv_trio.grpc.rpc import Code, Metadata, Method, RpcError
 from raftkv_trio.grpc.streams import Stream
 
@@ -60,12 +60,14 @@ class Call(Stream):
 
     Attributes:
         method: which one.
+        is_unary: the method's, which is looked at several times a call.
         metadata: of the request.
         deadline: when the client gives it up, by the connection's clock; inf: never.
         has_begun: whether it was in `ready`.
         has_head: whether the head of its response has been sent.
         cancel: called when the call has ended and its handler does not know it; None if nobody cares.
         on_message: called when a message, or their end, has arrived.
+        unpaused_bytes: what its handler has sent since it let other tasks run for the last time.
         since: when the call was first seen to wait for the rest of its request; 0: it was not.
     """
 
@@ -74,10 +76,12 @@ class Call(Stream):
         "deadline",
         "has_begun",
         "has_head",
+        "is_unary",
         "metadata",
         "method",
         "on_message",
         "since",
+        "unpaused_bytes",
     )
 
     def __init__(
@@ -86,6 +90,7 @@ class Call(Stream):
         reader = MessageReader(limits.max_message_bytes, head.encoding)
         super().__init__(stream_id, send_window, limits.stream_window_bytes, reader)
         self.method = method
+        self.is_unary = method.is_unary
         self.metadata: Metadata = head.metadata
         self.deadline = inf
         self.has_begun = False
@@ -93,6 +98,7 @@ class Call(Stream):
         self.cancel: Callable[[], object] | None = None
         self.on_message: Callable[[], object] | None = None
         self.since = 0.0
+        self.unpaused_bytes = 0
 
 
 class ServerEnd(Endpoint[Call]):
@@ -160,6 +166,15 @@ class ServerEnd(Endpoint[Call]):
         super().feed(data)
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether no call is in progress but one that streams: nothing else is about to be said."""
+        streams = self.streams
+        if len(streams) == 1:
+            (call,) = streams.values()
+            return not call.is_unary
+        return not streams
+
+    @property
     def is_inside_head(self) -> bool:
         """Whether the beginning of something has arrived, and its end has not."""
         return not self._has_settings or super().is_inside_head
@@ -204,7 +219,7 @@ class ServerEnd(Endpoint[Call]):
         self.streams[stream_id] = call
         if ends:
             self._on_messages(call, b"", ends=True)
-        elif method.is_unary:
+        elif call.is_unary:
             self.arriving[stream_id] = call
         else:
             self._begin_call(call)
@@ -234,7 +249,7 @@ class ServerEnd(Endpoint[Call]):
         self.ready.append(call)
 
     def _on_messages(self, stream: Call, data: bytes, *, ends: bool) -> None:
-        if data and not (stream.has_begun and stream.method.is_unary):
+        if data and not (stream.has_begun and stream.is_unary):
             try:
                 self._take(stream, data)
             except RpcError as error:
@@ -247,7 +262,7 @@ class ServerEnd(Endpoint[Call]):
             elif stream.has_begun:
                 if stream.on_message is not None:
                     stream.on_message()
-            elif stream.method.is_unary:
+            elif stream.is_unary:
                 self._give_up(stream, RpcError(Code.UNKNOWN, "EOF"))
             else:
                 self._begin_call(stream)
@@ -262,7 +277,7 @@ class ServerEnd(Endpoint[Call]):
                 Code.RESOURCE_EXHAUSTED,
                 "too many bytes of requests are in progress on this server; retry later",
             )
-        if call.method.is_unary:
+        if call.is_unary:
             if messages:
                 call.messages.append(messages[0])  # more than one is no request of this method
                 self._begin_call(call)
@@ -355,8 +370,9 @@ class ServerEnd(Endpoint[Call]):
     def send_message(self, call: Call, message: bytes) -> None:
         """Send one message of a response, which goes on. Does nothing if the call has ended."""
         if call.is_local_open and call.last is None:
-            self.send_head(call)
-            self._send_content(call, PREFIX.pack(0, len(message)) + message)
+            if not call.has_head:
+                self.send_head(call)
+            self._send_message(call, message)
 
     def finish(self, call: Call, code: Code, text: str = "") -> None:
         """End a call with a status, after what was sent of it. Does nothing if it has ended."""

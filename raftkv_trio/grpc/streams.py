@@ -10,13 +10,16 @@ This is flow control (RFC 9113, section 5.2), the same for both roles. `endpoint
 from collections import deque
 from collections.abc import Callable
 from itertools import accumulate
+from struct import Struct
 from typing import Generic, TypeVar
 
 from raftkv_trio.grpc import frames
 from raftkv_trio.grpc.frames import ConnectionFault, ErrorCode, StreamFault
 from raftkv_trio.grpc.limits import Limits
-from raftkv_trio.grpc.messages import PREFIX_BYTES, MessageReader
+from raftkv_trio.grpc.messages import IS_UNCOMPRESSED, PREFIX_BYTES, MessageReader, with_prefix
 
+# The head of a DATA frame, and that of the message which is all that the frame has.
+_BEGIN = Struct(">HBBBIBI")
 #: About so much is taken at once for one send.
 TAKEN_BYTES = 128 * 1024
 
@@ -94,6 +97,7 @@ class Streams(Generic[StreamT]):
         unsent_bytes: of what waits for windows, in all streams.
         taken_bytes: of all that was ever taken from `output`.
         sent_bytes: of all that was ever noted as sent.
+        data_frames: how many were ever put into `output`, but for those of unary calls.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -105,6 +109,7 @@ class Streams(Generic[StreamT]):
         self.unsent_bytes = 0
         self.taken_bytes = 0
         self.sent_bytes = 0
+        self.data_frames = 0
         self._send_window = frames.DEFAULT_WINDOW
         # Those of `blocked` that have a window of their own. A window of the connection that grows by a byte
         # must not cost a look at each stream.
@@ -199,14 +204,31 @@ class Streams(Generic[StreamT]):
 
     # ------------------------------------------------------------ content that leaves
 
-    def _send_content(self, stream: StreamT, data: bytes) -> None:
-        """Send DATA as far as the windows allow, the rest later."""
+    def _send_message(self, stream: StreamT, message: bytes) -> None:
+        """Send a message as far as the windows allow, the rest later."""
+        size = PREFIX_BYTES + len(message)
+        if (
+            not stream.unsent
+            and size <= self._max_frame
+            and size <= stream.send_window
+            and size <= self._send_window
+        ):
+            # Nearly always nothing waits, and all of it fits.
+            begin = _BEGIN.pack(
+                size >> 8, size & 0xFF, frames.DATA, 0, stream.id, IS_UNCOMPRESSED, len(message)
+            )
+            self.output.append(begin + message)
+            self.output_bytes += frames.HEAD_BYTES + size
+            self.data_frames += 1
+            stream.send_window -= size
+            self._send_window -= size
+            return
         if stream.unsent is None:
             stream.unsent = deque()
-        stream.unsent.append(data)
-        stream.unsent_bytes += len(data)
-        self.unsent_bytes += len(data)
-        self._send_unsent(stream, len(data))
+        stream.unsent.append(with_prefix(message))
+        stream.unsent_bytes += size
+        self.unsent_bytes += size
+        self._send_unsent(stream, size)
 
     def _send_last(self, stream: StreamT, last: bytes) -> None:
         """Send the frames that end the stream after all of its content."""
@@ -220,9 +242,6 @@ class Streams(Generic[StreamT]):
         stream.last = None
         stream.is_local_open = False
         self._on_local_end(stream)
-
-    def _on_data_sent(self) -> None:
-        """A DATA frame is in `output`."""
 
     def _on_local_end(self, stream: StreamT) -> None:
         """All that this end had to send on a stream is in `output`."""
@@ -244,7 +263,7 @@ class Streams(Generic[StreamT]):
             piece = first[at : at + size]
             self.output += (frames.head(frames.DATA, 0, stream.id, size), piece)
             self.output_bytes += frames.HEAD_BYTES + size
-            self._on_data_sent()
+            self.data_frames += 1
             sent += size
             self.unsent_bytes -= size
             stream.unsent_bytes -= size

@@ -216,7 +216,7 @@ class Client:
         self.told: list[rpc_pb2.WatchResponse] = []
         self.changed = trio.Event()
 
-    async def send(self, message: bytes) -> None:
+    async def send(self, message: bytes, *, more: bool = False) -> None:
         self.told.append(rpc_pb2.WatchResponse.FromString(message))
         self.changed.set()
         self.changed = trio.Event()

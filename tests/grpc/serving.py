@@ -53,7 +53,13 @@ class EchoService:
             "Crash": self.crash,
             "Big": self.big,
         }
-        streams = {"Chat": self.chat, "Count": self.count, "Collect": self.collect, "Hang": self.hang}
+        streams = {
+            "Chat": self.chat,
+            "Count": self.count,
+            "Together": self.together,
+            "Collect": self.collect,
+            "Hang": self.hang,
+        }
         table = [Method(f"/test.Echo/{name}", Raw, Raw, handler) for name, handler in unary.items()]
         table += [
             Method(f"/test.Echo/{name}", Raw, Raw, handler, True, True) for name, handler in streams.items()
@@ -109,6 +115,12 @@ class EchoService:
             await send(Raw(b"c" * 1024))
         if count == 7:
             raise RpcError(Code.OUT_OF_RANGE, "seven")
+
+    async def together(self, requests: AsyncIterator[Raw], metadata: Metadata, send: Send) -> None:
+        """For each request so many messages of a byte, which may leave together."""
+        async for request in requests:
+            for left in reversed(range(int(request.content))):
+                await send(Raw(b"t"), more=left > 0)
 
     async def collect(self, requests: AsyncIterator[Raw], metadata: Metadata, send: Send) -> None:
         """All requests in one message."""

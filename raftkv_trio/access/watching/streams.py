@@ -203,14 +203,15 @@ class WatchStream:
 
     def take(self) -> list[Item]:
         """Take what is queued, at most about 64 KiB or one item; what was taken before is done with."""
-        self._release(self._taken_bytes)
-        self._taken_bytes = 0
+        if self._taken_bytes:
+            self._release(self._taken_bytes)
         items: list[Item] = []
-        queue = self._queue
-        while queue and self._taken_bytes < TAKE_BYTES:
+        queue, taken_bytes = self._queue, 0
+        while queue and taken_bytes < TAKE_BYTES:
             item, size_bytes = queue.popleft()
             items.append(item)
-            self._taken_bytes += size_bytes
+            taken_bytes += size_bytes
+        self._taken_bytes = taken_bytes
         return items
 
     async def wait_room(self) -> None:
