@@ -259,9 +259,18 @@ async def open_cluster(
 
 @asynccontextmanager
 async def open_survivor(
-    directory: Path, ports: Sequence[int], config: RestConfig, *, leads: bool
+    directory: Path,
+    ports: Sequence[int],
+    config: RestConfig,
+    *,
+    leads: bool,
+    before_the_stop: Callable[[Served, Served], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Served]:
-    """One of two nodes, the leader or not, after the other has stopped; its clock is held before that."""
+    """One of two nodes, the leader or not, after the other has stopped; its clock is held before that.
+
+    Args:
+        before_the_stop: is called with both nodes, the leader first.
+    """
     members = {node_id: PeerAddress("127.0.0.1", port) for node_id, port in enumerate(ports, start=1)}
     one, two = (
         open_server(directory / str(node_id), config, node_id=node_id, members=members, listen=address)
@@ -276,6 +285,8 @@ async def open_survivor(
                     await follower.node.transfer_leadership()
                 await leader.node.wait_readable()
             assert leader.node.status().role == "leader"
+            if before_the_stop is not None:
+                await before_the_stop(leader, follower)
             survivor.clock.gate.close()
         yield survivor
 

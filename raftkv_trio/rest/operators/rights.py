@@ -23,6 +23,8 @@ class Need(Enum):
     ROOT = auto()
     #: The role root, as of the newest users: what is asked for concerns the cluster, or all of its keys.
     ROOT_OF_CLUSTER = auto()
+    #: The same on the leader; another node does nothing for anybody.
+    ROOT_OF_LEADER = auto()
 
 
 #: By method and route; GET stands for HEAD too.
@@ -36,6 +38,7 @@ NEEDS = {
     ("PUT", "/-/members/<member_id>"): Need.ROOT_OF_CLUSTER,
     ("DELETE", "/-/members/<member_id>"): Need.ROOT_OF_CLUSTER,
     ("POST", "/-/members/<member_id>/promote"): Need.ROOT_OF_CLUSTER,
+    ("POST", "/-/leader"): Need.ROOT_OF_LEADER,
     ("GET", "/-/backup"): Need.ROOT_OF_CLUSTER,
 }
 
@@ -51,7 +54,7 @@ def add_rights(app: QuartTrio, replicated: ReplicatedStore, callers: Callers) ->
         need = NEEDS.get((method, request.url_rule.rule), Need.ROOT)
         if need is Need.NOTHING:
             return
-        if need is Need.ROOT_OF_CLUSTER:
+        if need is Need.ROOT_OF_CLUSTER or (need is Need.ROOT_OF_LEADER and replicated.node.is_leader):
             await callers.wait_newest()
         peer = request.scope["state"].get("peer", Peer())
         actor = await callers.actor_of(head_fields(), peer)

@@ -119,12 +119,34 @@ async def test_hand_over(tmp_path: Path, free_ports: Ports) -> None:
 
 
 async def test_a_leader_that_only_steps_down_has_not_handed_over(tmp_path: Path, free_ports: Ports) -> None:
-    """Without a quorum it stops leading, and nobody leads: 504, and not 204."""
-    survivor = open_survivor(tmp_path, free_ports(2), RestConfig(port=0, request_timeout_s=4), leads=True)
+    """It loses its quorum meanwhile, stops leading, and nobody leads: 504, and not 204."""
+    answers: list[httpx.Response] = []
+
+    async def ask(leader: Served) -> None:
+        async with open_client(leader) as client:
+            answers.append(await client.post("/-/leader"))
+
+    async def begin(leader: Served, follower: Served) -> None:
+        follower.parts.leadership_transfer.resign()  # it does not want to lead
+        nursery.start_soon(ask, leader)
+        await until(lambda: leader.parts.leadership_transfer._request is not None)
+
+    config = RestConfig(port=0, request_timeout_s=4)
+    async with trio.open_nursery() as nursery:
+        survivor = open_survivor(tmp_path, free_ports(2), config, leads=True, before_the_stop=begin)
+        async with survivor as leader:
+            leader.clock.gate.open()
+            await until(lambda: bool(answers))
+            assert leader.node.status().role != "leader"
+    check_problem(answers[0], 504, "no leader is known yet")
+
+
+async def test_a_leader_without_a_quorum_does_not_know_who_is_root(tmp_path: Path, free_ports: Ports) -> None:
+    """Others may have changed the users; so it does nothing."""
+    survivor = open_survivor(tmp_path, free_ports(2), RestConfig(port=0, request_timeout_s=0.1), leads=True)
     async with survivor as leader, open_client(leader) as client:
-        leader.clock.gate.open()
-        check_problem(await client.post("/-/leader"), 504, "no leader is known yet")
-        assert leader.node.status().role != "leader"
+        check_problem(await client.post("/-/leader"), 503, "certainly nothing was changed")
+        assert leader.parts.leadership_transfer._request is None
 
 
 async def test_a_leader_that_loses_leadership_while_the_content_arrives_has_not_transferred_it(
@@ -174,7 +196,9 @@ async def test_another_leader_than_the_given_one_is_no_success(tmp_path: Path, f
 
 async def test_hand_over_to_nobody(tmp_path: Path, free_ports: Ports) -> None:
     """If no voter takes over in time, the leader answers 503 and goes on."""
-    survivor = open_survivor(tmp_path, free_ports(2), RestConfig(port=0, request_timeout_s=0.1), leads=True)
-    async with survivor as leader, open_client(leader) as client:
-        check_problem(await client.post("/-/leader"), 503, "No other voter took over")
+    config = RestConfig(port=0, request_timeout_s=2)
+    async with open_cluster(tmp_path, free_ports(2), config) as (leader, follower):
+        follower.parts.leadership_transfer.resign()
+        async with open_client(leader) as client:
+            check_problem(await client.post("/-/leader"), 503, "No other voter took over")
         assert leader.node.status().role == "leader"
