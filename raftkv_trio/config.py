@@ -29,6 +29,7 @@ DEFAULT_HOST = "127.0.0.1"
 ANY_HOST = "*"  # in `host_whitelist`
 DEFAULT_REQUEST_TIMEOUT_S = 5.0
 DEFAULT_RETENTION_REVISIONS = 10_000
+DEFAULT_AUTH_TOKEN_TTL_S = 300  # etcd's
 MAX_COMMAND_OVERHEAD_BYTES = 16 * 1024  # what the command of a write has besides the value: mostly the key
 #: Largest command, and largest sum of the entries of one message. A frame may hold 1 MiB of other messages
 #: before it, and is limited to 4 MiB.
@@ -425,7 +426,7 @@ class ServerConfig:
     compaction: CompactionConfig = field(default_factory=CompactionConfig)
     lease_checkpoints: bool = False
     watch: WatchConfig = field(default_factory=WatchConfig)
-    auth_token_ttl_s: int = 300
+    auth_token_ttl_s: int = DEFAULT_AUTH_TOKEN_TTL_S
     tls: ClientTls | None = None
     peer_tls: PeerTls | None = None
     insecure: bool = False

@@ -31,6 +31,16 @@ def escaped(text: str) -> str:
     return text if text.isprintable() else "".join([c if c.isprintable() else repr(c)[1:-1] for c in text])
 
 
+def in_a_line(sentence: str) -> str:
+    """A sentence as it stands behind other words of a line: with a small letter, unless its word has others.
+
+    So the first word of `HTTP/1.1 ...` and `If-Match ...` stays as it is.
+    """
+    word = sentence.partition(" ")[0]
+    is_plain = word[1:].rstrip(",").islower() and word[1:].rstrip(",").isalpha()
+    return sentence[:1].lower() + sentence[1:] if is_plain or word == "A" else sentence
+
+
 class LimitedLog:
     """Warns of what others cause, in at most one line an interval: they must not fill the log.
 

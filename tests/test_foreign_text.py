@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from raftkv_trio.addresses import PeerAddress, parse_node_id
 from raftkv_trio.client.text import aligned
 from raftkv_trio.errors import ConfigError, MalformedRequest, PeerProtocolError
-from raftkv_trio.foreign_text import MAX_CHARACTERS, LimitedLog, escaped, printable
+from raftkv_trio.foreign_text import MAX_CHARACTERS, LimitedLog, escaped, in_a_line, printable
 from raftkv_trio.logs import JsonFormatter, TextFormatter, dropped_records
 from raftkv_trio.payload.proposal import ProposalId
 from raftkv_trio.peers.handshake_frames import (
@@ -210,3 +210,23 @@ def test_the_same_line_again_waits_longer(caplog: pytest.LogCaptureFixture) -> N
     now += 1
     log.note("again")
     assert caplog.messages[-1] == "again"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "within"),
+    [
+        ("Node 3 leads", "node 3 leads"),
+        ("A key is empty", "a key is empty"),
+        ("Authentication, which is on", "authentication, which is on"),
+        ("Full", "full"),
+        ("no leader", "no leader"),
+        ("HTTP/1.1 is wanted", "HTTP/1.1 is wanted"),
+        ("If-Match comes once", "If-Match comes once"),
+        ("CRLs are read", "CRLs are read"),
+        ("I", "I"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_within_a_line_has_a_small_letter(sentence: str, within: str) -> None:
+    """Unless its first word is written with others, too."""
+    assert in_a_line(sentence) == within

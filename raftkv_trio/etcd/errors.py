@@ -4,13 +4,13 @@ The source is what etcd 3.4.23 answers. What may have been done, and what certai
 texts; docs/etcd.md says so to users:
 
 - "request timed out": a write may or may not have happened; a read has no answer.
-- "This request was applied before": it was done, once, under the same Idempotency-Key.
+- "this request was applied before": it was done, once, under the same Idempotency-Key.
 - all other texts: certainly not done.
 """
 
 from enum import Enum
 
-from raftkv_trio.access.credentials import TokenRefused, WrongPassword
+from raftkv_trio.access.credentials import NoSuchCertifiedUser, TokenRefused, WrongPassword
 from raftkv_trio.access.watching import TooManyWatchers
 from raftkv_trio.errors import (
     ChangeRefused,
@@ -27,6 +27,7 @@ from raftkv_trio.errors import (
     TooLarge,
     TransferFailed,
 )
+from raftkv_trio.foreign_text import in_a_line
 from raftkv_trio.grpc import Code, RpcError
 from raftkv_trio.kv import CommandFailed, Failure, InvalidTxn
 from raftkv_trio.kv import Fault as InvalidFault
@@ -156,8 +157,10 @@ def rpc_error_of(error: RaftKVError) -> RpcError | None:
         # etcd has no text for most of our reasons, and clients compare none of its own.
         return RpcError(Code.FAILED_PRECONDITION, f"etcdserver: {error}")
     if isinstance(error, RequestIdReused):
-        text = str(error)  # a sentence of REST, without its capital letter
-        return RpcError(Code.INVALID_ARGUMENT, f"etcdserver: {text[0].lower()}{text[1:]}")
+        return RpcError(Code.INVALID_ARGUMENT, f"etcdserver: {in_a_line(str(error))}")
+    if isinstance(error, NoSuchCertifiedUser):
+        code, words = Fault.PERMISSION_DENIED.value
+        return RpcError(code, f"etcdserver: {words}: {in_a_line(str(error))}")
     if isinstance(error, CommandFailed):
         return error_of_failure(error.failure)
     if isinstance(error, InvalidTxn):

@@ -152,7 +152,10 @@ async def test_what_proves_a_user(tmp_path: Path) -> None:
             assert (await client.get("/a", headers=good)).text == "old"
             assert (await client.get("/-/members", headers=good)).status_code == 200
         wrong = [basic((ANN[0], "x")), basic(("nobody", "x")), {"Authorization": "Basic !"}]
-        wrong += [{"Authorization": f"Bearer {token}x"}, {"Authorization": "Digest x"}]
+        digest = {"Authorization": 'Digest username="ann"'}
+        told = await client.get("/a", headers=digest)
+        assert "has the scheme Digest; the server takes `Basic`, with name" in told.text
+        wrong += [{"Authorization": f"Bearer {token}x"}, digest]
         for bad in wrong:
             assert (await client.get("/-/nothing", headers=bad)).status_code == 404
             for target in ("/a", "/-/members", "/-/watch?key=/a"):

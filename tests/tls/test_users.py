@@ -17,7 +17,8 @@ from tests.tls.certificates import Authority, Pair
 from tests.tls.configs import client_tls, trust
 
 PATIENCE_S = 60.0
-EMPTY, DENIED = "etcdserver: user name is empty", "etcdserver: permission denied"
+DENIED = "etcdserver: permission denied"
+NO_USER = f"{DENIED}: the client's certificate is that of eve, and there is no user of this name"
 
 
 class Ports:
@@ -61,7 +62,7 @@ class Ports:
 
 
 async def test_the_common_name_of_a_verified_certificate_is_the_user(ca: Authority, tmp_path: Path) -> None:
-    """Without a password; root enables so. A name that is no user's is nobody's."""
+    """Without a password; root enables so. Who has the name of no user is told which."""
     peer_port, etcd_port = find_free_ports(2)
     config = ServerConfig(
         node=NodeConfig(
@@ -90,13 +91,13 @@ async def test_the_common_name_of_a_verified_certificate_is_the_user(ca: Authori
             assert not await ports.json(ann, "auth/role/grant", name="a", perm=permission)
             for name, role in (("root", "root"), ("ann", "a")):
                 assert not await ports.json(ann, "auth/user/grant", user=name, role=role)
-            assert await ports.json(eve, "auth/enable") == EMPTY
+            assert await ports.json(eve, "auth/enable") == NO_USER
             assert await ports.json(ann, "auth/enable") == DENIED
             assert not await ports.json(root, "auth/enable")
-            for pair, refusal in ((root, ""), (ann, DENIED), (eve, EMPTY)):
+            for pair, refusal in ((root, ""), (ann, DENIED), (eve, NO_USER)):
                 assert await ports.json(pair, "kv/range", key=end) == refusal
                 assert await ports.grpc(pair, b"other") == refusal
-                assert await ports.rest(pair, "/other") == {"": 204, DENIED: 403, EMPTY: 401}[refusal]
+                assert await ports.rest(pair, "/other") == {"": 204, DENIED: 403, NO_USER: 401}[refusal]
             assert await ports.rest(ann, "/a/1") == 204
             assert await ports.grpc(ann, b"/a/1") == ""
             nursery.cancel_scope.cancel()

@@ -7,6 +7,20 @@
 """
 
 from raftkv_trio.access.credentials.authenticator import Authenticator, Credentials
-from raftkv_trio.access.credentials.errors import NotAuthenticated, TokenRefused, WrongPassword
+from raftkv_trio.access.credentials.errors import (
+    NoSuchCertifiedUser,
+    NotAuthenticated,
+    SchemeRefused,
+    TokenRefused,
+    WrongPassword,
+)
 
-__all__ = ["Authenticator", "Credentials", "NotAuthenticated", "TokenRefused", "WrongPassword"]
+__all__ = [
+    "Authenticator",
+    "Credentials",
+    "NoSuchCertifiedUser",
+    "NotAuthenticated",
+    "SchemeRefused",
+    "TokenRefused",
+    "WrongPassword",
+]

@@ -6,15 +6,19 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from raftkv_trio.access.credentials.errors import TokenRefused, WrongPassword
+from raftkv_trio.access.credentials.errors import (
+    NoSuchCertifiedUser,
+    NotAuthenticated,
+    SchemeRefused,
+    TokenRefused,
+    WrongPassword,
+)
 from raftkv_trio.access.credentials.passwords import Passwords
 from raftkv_trio.access.credentials.tokens import Tokens
 from raftkv_trio.access.replicated_store import ReplicatedStore
+from raftkv_trio.config import DEFAULT_AUTH_TOKEN_TTL_S
 from raftkv_trio.kv import ROOT, Actor, AuthFailed, Failure, User
 from raftkv_trio.world import Clock
-
-#: etcd's default for a token's life.
-TOKEN_TTL_S = 300
 
 
 class Credentials(NamedTuple):
@@ -49,7 +53,7 @@ class Authenticator:
     def __init__(
         self,
         replicated: ReplicatedStore,
-        ttl_s: float = TOKEN_TTL_S,
+        ttl_s: float = DEFAULT_AUTH_TOKEN_TTL_S,
         clock: Clock | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -74,7 +78,12 @@ class Authenticator:
         await self._node.wait_restored()
         if not self._store.auth.is_enabled:
             return None
-        actor = await self._proved(credentials)
+        try:
+            actor = await self._proved(credentials)
+        except NotAuthenticated:
+            if self._store.auth.is_enabled:
+                raise
+            return None  # users are checked no more, as this node has learnt meanwhile
         await self._node.wait_restored()
         return actor
 
@@ -139,10 +148,17 @@ class Authenticator:
             return await self._by_token(credentials.token)
         if credentials.authorization is not None:
             return await self._by_field(credentials.authorization, credentials.host)
-        auth = self._store.auth
-        if credentials.certified is not None and credentials.certified in auth.users:
-            return Actor(credentials.certified, auth.revision)
+        if credentials.certified is not None:
+            return await self._by_certificate(credentials.certified)
         return None
+
+    async def _by_certificate(self, name: str) -> Actor:
+        if name not in self._store.auth.users and self._node.has_leader:
+            await self._replicated.wait_readable()  # this node may lag behind the one that has added the user
+        auth = self._store.auth
+        if name not in auth.users:
+            raise NoSuchCertifiedUser(name)
+        return Actor(name, auth.revision)
 
     async def _by_field(self, field: str, host: str) -> Actor:
         scheme, _, rest = field.partition(" ")
@@ -152,6 +168,8 @@ class Authenticator:
                 return await self._by_password(name, password, host)
             case "bearer":
                 return await self._by_token(rest.strip())
+        if rest:
+            raise SchemeRefused(scheme)
         return await self._by_token(field)
 
     async def _by_token(self, token: str) -> Actor:
