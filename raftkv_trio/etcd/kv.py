@@ -30,9 +30,8 @@ from raftkv_trio.etcd.operations import (
     txn_of,
     wants_previous,
 )
-from raftkv_trio.grpc import Code, Metadata, RpcError
+from raftkv_trio.grpc import Code, RpcError
 from raftkv_trio.kv import (
-    MAX_REQUEST_ID_BYTES,
     Access,
     CompactResult,
     DeleteResult,
@@ -151,29 +150,15 @@ class KvHandlers:
     async def _apply(self, request: _Write, txn: Txn, call: Call) -> object:
         """Put the txn of a request into the log, and return its result."""
         check_level(self._node, HISTORY)
-        request_id = request_id_in(call.metadata)
         reads = () if call.actor is None else tuple(shown_by(request))
-        if request_id is None:
+        if call.request_id is None:
             command = encode_command(txn, call.actor, reads=reads)
         else:
             remembers = wants_previous(request)
             command = encode_command(
-                txn, call.actor, reads=reads, request_id=request_id, remembers_previous=remembers
+                txn, call.actor, reads=reads, request_id=call.request_id, remembers_previous=remembers
             )
         return (await self._replicated.write(command)).result
-
-
-def request_id_in(metadata: Metadata) -> bytes | None:
-    """The id by which a client's retry is known; None if the request has none. Raises RpcError."""
-    value = metadata.get("idempotency-key")
-    if value is None:
-        return None
-    request_id = value.encode()
-    if not 1 <= len(request_id) <= MAX_REQUEST_ID_BYTES:
-        raise RpcError(
-            Code.INVALID_ARGUMENT, f"etcdserver: an Idempotency-Key has 1 to {MAX_REQUEST_ID_BYTES} bytes"
-        )
-    return request_id
 
 
 def _check_size(request: _Write) -> None:

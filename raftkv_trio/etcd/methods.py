@@ -1,6 +1,7 @@
 """The one table of methods, which gRPC and the JSON gateway serve alike."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
 
@@ -14,11 +15,11 @@ from raftkv_trio.access.leases import Lessor
 from raftkv_trio.config import RestConfig, WatchConfig
 from raftkv_trio.errors import RaftKVError
 from raftkv_trio.etcd.auth import AuthHandlers
-from raftkv_trio.etcd.calls import Call, credentials_in
+from raftkv_trio.etcd.calls import Call, credentials_in, request_id_in
 from raftkv_trio.etcd.cluster import ClusterHandlers
 from raftkv_trio.etcd.election import ElectionHandlers
 from raftkv_trio.etcd.errors import rpc_error_of
-from raftkv_trio.etcd.kv import KvHandlers, request_id_in
+from raftkv_trio.etcd.kv import KvHandlers
 from raftkv_trio.etcd.lease import LeaseHandlers
 from raftkv_trio.etcd.lock import LockHandlers
 from raftkv_trio.etcd.maintenance import MaintenanceHandlers
@@ -31,8 +32,7 @@ Handler = Callable[..., Awaitable[Any]]
 #: Methods that do not ask whom a call is from, so that a token which is no good is no reason to refuse it; a
 #: stream of watches asks when a watch is created.
 OPEN = frozenset(("Authenticate", "Status", "Watch"))
-#: Methods that a client may give an Idempotency-Key. One that is too long is refused before anybody is asked
-#: who calls: by that a client without a token yet finds out that the server knows such keys.
+#: Methods that a client may give an Idempotency-Key.
 _TAKE_KEYS = frozenset(("Put", "DeleteRange", "Txn"))
 
 
@@ -44,82 +44,27 @@ def make_methods(
     authenticator: Authenticator,
 ) -> dict[str, Method]:
     """All methods that are served, by path."""
-    kv = KvHandlers(replicated)
-    lease = LeaseHandlers(replicated, lessor)
-    cluster = ClusterHandlers(replicated)
-    maintenance = MaintenanceHandlers(replicated, config)
     candidates = Candidates(replicated)
     sessions = Sessions(replicated, candidates, lessor)
-    lock = LockHandlers(replicated, sessions)
-    election = ElectionHandlers(replicated, candidates, sessions)
-    auth = AuthHandlers(replicated, authenticator)
-    handlers: Mapping[str, Mapping[str, Handler]] = {
-        "KV": {
-            "Range": kv.range,
-            "Put": kv.put,
-            "DeleteRange": kv.delete_range,
-            "Txn": kv.txn,
-            "Compact": kv.compact,
-        },
-        "Watch": {"Watch": WatchHandlers(replicated, watch, authenticator).watch},
-        "Lease": {
-            "LeaseGrant": lease.lease_grant,
-            "LeaseRevoke": lease.lease_revoke,
-            "LeaseKeepAlive": lease.lease_keep_alive,
-            "LeaseTimeToLive": lease.lease_time_to_live,
-            "LeaseLeases": lease.lease_leases,
-        },
-        "Cluster": {
-            "MemberList": cluster.member_list,
-            "MemberAdd": cluster.member_add,
-            "MemberRemove": cluster.member_remove,
-            "MemberUpdate": cluster.member_update,
-            "MemberPromote": cluster.member_promote,
-        },
-        "Maintenance": {
-            "Alarm": maintenance.alarm,
-            "Status": maintenance.status,
-            "Defragment": maintenance.defragment,
-            "Hash": maintenance.hash,
-            "HashKV": maintenance.hash_kv,
-            "Snapshot": maintenance.snapshot,
-            "MoveLeader": maintenance.move_leader,
-        },
-        "Auth": {
-            "AuthEnable": auth.auth_enable,
-            "AuthDisable": auth.auth_disable,
-            "AuthStatus": auth.auth_status,
-            "Authenticate": auth.authenticate,
-            "UserAdd": auth.user_add,
-            "UserGet": auth.user_get,
-            "UserList": auth.user_list,
-            "UserDelete": auth.user_delete,
-            "UserChangePassword": auth.user_change_password,
-            "UserGrantRole": auth.user_grant_role,
-            "UserRevokeRole": auth.user_revoke_role,
-            "RoleAdd": auth.role_add,
-            "RoleGet": auth.role_get,
-            "RoleList": auth.role_list,
-            "RoleDelete": auth.role_delete,
-            "RoleGrantPermission": auth.role_grant_permission,
-            "RoleRevokePermission": auth.role_revoke_permission,
-        },
-        "Lock": {"Lock": lock.lock, "Unlock": lock.unlock},
-        "Election": {
-            "Campaign": election.campaign,
-            "Proclaim": election.proclaim,
-            "Leader": election.leader,
-            "Observe": election.observe,
-            "Resign": election.resign,
-        },
+    handlers = {
+        "KV": KvHandlers(replicated),
+        "Watch": WatchHandlers(replicated, watch, authenticator),
+        "Lease": LeaseHandlers(replicated, lessor),
+        "Cluster": ClusterHandlers(replicated),
+        "Maintenance": MaintenanceHandlers(replicated, config),
+        "Auth": AuthHandlers(replicated, authenticator),
+        "Lock": LockHandlers(replicated, sessions),
+        "Election": ElectionHandlers(replicated, candidates, sessions),
     }
     return {
         method.path: method
-        for service, named in handlers.items()
-        for method in _methods_of(_SERVICES[service], named, authenticator)
+        for service, of_service in handlers.items()
+        for method in _methods_of(_SERVICES[service], of_service, authenticator)
     }
 
 
+#: Where a word begins within the name of a method.
+_WITHIN = re.compile("(?<=[a-z])(?=[A-Z])")
 _SERVICES = {
     name: service
     for file in (rpc_pb2, v3lock_pb2, v3election_pb2)
@@ -127,25 +72,23 @@ _SERVICES = {
 }
 
 
-def _methods_of(
-    service: ServiceDescriptor, handlers: Mapping[str, Handler], authenticator: Authenticator
-) -> list[Method]:
-    methods = []
-    for name, handler in handlers.items():
-        method = service.methods_by_name[name]
-        methods.append(
-            Method(
-                path=f"/{service.full_name}/{name}",
-                request=GetMessageClass(method.input_type),
-                response=GetMessageClass(method.output_type),
-                handler=_wrapped(
-                    handler, None if name in OPEN else authenticator, takes_key=name in _TAKE_KEYS
-                ),
-                client_streaming=method.client_streaming,
-                server_streaming=method.server_streaming,
-            )
+def _methods_of(service: ServiceDescriptor, handlers: object, authenticator: Authenticator) -> list[Method]:
+    """All methods of a service; the handler of `HashKV` is called `hash_kv`."""
+    return [
+        Method(
+            path=f"/{service.full_name}/{method.name}",
+            request=GetMessageClass(method.input_type),
+            response=GetMessageClass(method.output_type),
+            handler=_wrapped(
+                getattr(handlers, _WITHIN.sub("_", method.name).lower()),
+                None if method.name in OPEN else authenticator,
+                takes_key=method.name in _TAKE_KEYS,
+            ),
+            client_streaming=method.client_streaming,
+            server_streaming=method.server_streaming,
         )
-    return methods
+        for method in service.methods
+    ]
 
 
 def _wrapped(handler: Handler, authenticator: Authenticator | None, *, takes_key: bool) -> Handler:
@@ -159,12 +102,13 @@ def _wrapped(handler: Handler, authenticator: Authenticator | None, *, takes_key
     @wraps(handler)
     async def call(request: Any, metadata: Metadata, *send: Any) -> Any:
         try:
+            # First of all: by what is said of one that is too long, a client without a token yet finds out
+            # that the server knows such keys.
+            request_id = request_id_in(metadata) if takes_key else None
             actor = None
             if authenticator is not None and authenticator.is_needed:
-                if takes_key:
-                    request_id_in(metadata)
                 actor = await authenticator.user(credentials_in(metadata))
-            return await handler(request, Call(metadata, actor), *send)
+            return await handler(request, Call(metadata, actor, request_id), *send)
         except RpcError:
             raise
         except RaftKVError as error:
