@@ -24,7 +24,7 @@ import trio
 from raftkv_trio.addresses import MAX_URL_CHARACTERS, PeerAddress
 from raftkv_trio.client.login import Login
 from raftkv_trio.errors import ConfigError, RaftKVError
-from raftkv_trio.foreign_text import MAX_SENTENCE_CHARACTERS, escaped, printable
+from raftkv_trio.foreign_text import MAX_SENTENCE_CHARACTERS, escaped, in_a_line, printable
 from raftkv_trio.tls.clients import Trust
 from raftkv_trio.tls.stream import failure_of
 from raftkv_trio.world import reason_of
@@ -357,7 +357,7 @@ def _document(url: str, response: httpx.Response, data: bytes) -> Any:
 
 
 def _detail(response: httpx.Response, data: bytes) -> tuple[str | None, bool]:
-    """The sentence of a node's error, and whether it waits to join.
+    """The sentence of a node's error, to stand behind other words, and whether it waits to join.
 
     It is a problem document, or plain text before the node has read the request: if it takes no more
     connections, or speaks TLS and the request came without.
@@ -366,8 +366,9 @@ def _detail(response: httpx.Response, data: bytes) -> tuple[str | None, bool]:
         problem = json.loads(data)
     except (ValueError, RecursionError):
         is_unread = response.status_code in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.BAD_REQUEST)
-        return (printable(data.decode("utf-8", "replace").strip()) or None if is_unread else None), False
+        sentence = in_a_line(printable(data.decode("utf-8", "replace").strip()))
+        return (sentence or None if is_unread else None), False
     detail = problem.get("detail") if isinstance(problem, dict) else None
     if not isinstance(detail, str) or not detail:
         return None, False
-    return printable(detail, MAX_SENTENCE_CHARACTERS), problem.get("waits_to_join") is True
+    return in_a_line(printable(detail, MAX_SENTENCE_CHARACTERS)), problem.get("waits_to_join") is True

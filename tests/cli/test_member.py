@@ -68,7 +68,7 @@ def test_members_by_command(cluster: Cluster) -> None:
         (("add", "5", "five"), "does not begin with http://"),
         (("promote", "4"), "node 4 has not caught up yet"),
         (("remove", "9"), "node 9 is not a member of this cluster"),
-        (("transfer", "4"), "Node 4 is not a voter that acknowledges"),
+        (("transfer", "4"), "node 4 is not a voter that acknowledges"),
     ):
         for more in ((), ("--dry-run",)) if arguments[0] != "transfer" else ((),):
             command = ("member", *arguments, *more, "--endpoint", cluster.urls[1])

@@ -133,7 +133,7 @@ async def test_a_full_node_says_so() -> None:
     """The one error that a node sends as plain text, before it reads a request."""
     full = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 21\r\n\r\nToo many connections\n"
     async with stranger(full) as node, open_rest_client(60) as rest:
-        with pytest.raises(RequestFailed, match=r"^http://.*: Too many connections$"):
+        with pytest.raises(RequestFailed, match=r"^http://.*: too many connections$"):
             await rest.ask("GET", node.address, PATH)
 
 
