@@ -31,6 +31,7 @@ from raftkv_trio.storage import (
     Bootstrap,
     Disk,
     NodeStorage,
+    UnusableDirectory,
     is_new,
     open_storage,
 )
@@ -129,14 +130,17 @@ def open_directory(
         # Had one member begun at another level, it would be refused (`payload/levels.py`).
         envelope=Envelope.of(config.members, level=highest_level, since=BOOTSTRAP_INDEX).encode(),
     )
-    return open_storage(
-        disk,
-        config.data_dir,
-        node_id=config.node_id,
-        bootstrap=bootstrap,
-        rng=random,
-        segment_bytes=config.segment_bytes,
-    )
+    try:
+        return open_storage(
+            disk,
+            config.data_dir,
+            node_id=config.node_id,
+            bootstrap=bootstrap,
+            rng=random,
+            segment_bytes=config.segment_bytes,
+        )
+    except UnusableDirectory as error:
+        raise UnusableDirectory(error.what, *error.remedies, "name another with `data_dir`") from error
 
 
 def restore_machine(machine: StateMachine, storage: NodeStorage, highest_level: int = HIGHEST) -> None:

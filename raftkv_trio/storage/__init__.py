@@ -42,6 +42,7 @@ from raftkv_trio.storage.data_directory import (
     BOOTSTRAP_TERM,
     DIRECTORY_ID_BYTES,
     Bootstrap,
+    UnusableDirectory,
     is_new,
     open_storage,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "OsDisk",
     "SnapshotId",
     "SnapshotMeta",
+    "UnusableDirectory",
     "VerifiedSnapshot",
     "describe_os_error",
     "is_new",

@@ -46,6 +46,20 @@ BOOTSTRAP_INDEX = BOOTSTRAP_TERM = 1
 DIRECTORY_ID_BYTES = 16
 
 
+class UnusableDirectory(ConfigError):
+    """A data directory cannot be used as it is.
+
+    Args:
+        what: is wrong.
+        remedies: what to do, of which each helps. Whoever can use another directory instead adds that.
+    """
+
+    def __init__(self, what: str, *remedies: str) -> None:
+        super().__init__(f"{what}; {', or '.join(remedies)}" if remedies else what)
+        self.what = what
+        self.remedies = remedies
+
+
 def restoring(path: Path) -> Path:
     """The name of the data directory `path` while a backup's state is being restored to it."""
     return path.parent / f"{path.name}.restoring"
@@ -101,10 +115,8 @@ def open_storage(
     try:
         return _open_storage(disk, path, node_id, bootstrap, rng, segment_bytes)
     except OSError as error:
-        raise ConfigError(
-            f"data directory {path} cannot be used: {describe_os_error(error, path)};"
-            " name another with `data_dir`"
-        ) from error
+        reason = describe_os_error(error, path)
+        raise UnusableDirectory(f"data directory {path} cannot be used: {reason}") from error
 
 
 def _open_storage(
@@ -123,9 +135,7 @@ def _open_storage(
     # first start that was cut short before it made the lock may have left `wal` and `snap`.
     others = set(disk.list_directory(path)) - {"wal", "snap"} if disk.exists(path) else set()
     if others and not disk.exists(path / "lock"):
-        raise ConfigError(
-            f"{path} is not empty and no data directory of raftkv-trio; name another with `data_dir`"
-        )
+        raise UnusableDirectory(f"{path} is not empty and no data directory of raftkv-trio")
     check_writers(disk, path)
     _warn_of_group(disk, path)
     # Before the lock, which is a file in it. If another node runs here all three exist, and stay as they are.
@@ -136,9 +146,7 @@ def _open_storage(
     log: WriteAheadLog | None = None
     try:
         if not lock.lock():
-            raise ConfigError(
-                f"data directory {path} is in use by a running node; stop it, or name another with `data_dir`"
-            )
+            raise UnusableDirectory(f"data directory {path} is in use by a running node", "stop it")
         if bootstrap is not None and is_new(disk, path):
             # Records or met members mean that this node has run, so `identity` was lost and not never
             # written. A new one would come with a new log, in which its votes are forgotten.

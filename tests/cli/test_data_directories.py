@@ -124,6 +124,12 @@ def test_the_directory_of_a_running_node(tmp_path: Path) -> None:
         assert said == (
             "data directory data is in use by a running node; stop it, or name another with --data-dir"
         )
+        for command in (
+            ("auth", "reset", "data", "--yes"),
+            ("member", "force-new-cluster", "data", "--data-dir", "new", "--yes"),
+        ):  # which take no other one for it
+            said = refusal(*command, directory=tmp_path)
+            assert said == "data directory data is in use by a running node; stop it"
         node.wait_answer(200, "/-/ready")
     with serving_alone("--data-dir", "data", directory=tmp_path) as node:
         node.wait_answer(200, "/-/ready")
