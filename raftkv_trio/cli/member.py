@@ -1,6 +1,5 @@
 """`raftkv-trio member`: see and change the members of a cluster."""
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from raftkv_trio.addresses import ClientAddress, PeerAddress, parse_node_id
+from raftkv_trio.cli.confirming import confirm
 from raftkv_trio.cli.shared_flags import (
     ask_members,
     endpoints_option,
@@ -270,14 +270,12 @@ def force_new_cluster(directory: Path, data_dir: Path, yes: bool) -> int:
     from raftkv_trio.offline.force_new_cluster import force_new_cluster as force
 
     if not yes:
-        if not sys.stdin.isatty():
-            raise ConfigError("this gives up what only the other members hold; confirm it with --yes")
-        click.echo(
+        confirm(
+            "this gives up what only the other members hold",
             f"Everything that only the other members have, and {directory} does not, is given up. None of"
             " them may ever be started again.",
-            err=True,
+            "Are they lost for good?",
         )
-        click.confirm("Are they lost for good?", abort=True, err=True)
     forced = force(directory, data_dir)
     others = ", ".join(str(i) for i in forced.former if i != forced.node_id) or "none"
     click.echo(

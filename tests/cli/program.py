@@ -1,6 +1,7 @@
 """The program as a user starts it: a process, its exit code, its two outputs."""
 
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from tests.conftest import find_free_ports
 
 PROGRAM = [sys.executable, "-m", "raftkv_trio"]
 DEADLINE_S = 240  # a command that shrinks a schedule takes half a minute of the processor
+CTRL_C, CTRL_D = "\x03", "\x04"  # as a terminal sends them
 NO_TLS = False  # httpx would read the certificates for each request, which takes longer than the request
 
 
@@ -47,6 +49,31 @@ def refusal(
     assert first.startswith("raftkv-trio: ")
     assert all(line.startswith("  ") for line in more)
     return "\n".join([first.removeprefix("raftkv-trio: "), *map(str.strip, more)])
+
+
+def typed(
+    *arguments: str | Path,
+    answers: list[str],
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[int, str]:
+    """The exit code of a command in a terminal, and what that has shown; answers are typed, one a prompt."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(directory or ".")
+        os.execvpe(sys.executable, [*PROGRAM, *map(str, arguments)], environment_with(environment))
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 1000)
+        except OSError:
+            break  # what Linux says when the program has ended
+        if answers and shown.endswith(b": "):
+            # A signal that comes just before the program reads is looked at when the read has ended.
+            os.write(terminal, answers.pop(0).encode() + b"\n")
+            shown += b"<typed>"
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode().replace("\r", "")
 
 
 def environment_with(more: Mapping[str, str] | None) -> dict[str, str]:

@@ -83,6 +83,8 @@ def test_the_output_is_that_of_etcdctl(tmp_path: Path) -> None:
         (["lock"], "Missing argument"),
         (["lock", "l", "--ttl", "0"], "integer"),
         (["lock", "l", "./nothing"], "cannot run ./nothing: No such file"),
+        (["lock", "l", "sh", "-c", "true"], "'-c'; flags of the command to run come after '--'; see"),
+        (["lock", "l", "--tll", "5"], "'--tll'. Did you mean '--ttl'? see"),
         (["elect", "e"], "a VALUE, or --listen"),
         (["elect", "e", "v", "--listen"], "not both"),
     ],

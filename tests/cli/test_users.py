@@ -1,10 +1,7 @@
 """user, role, auth print what etcdctl prints; who asks is in flags, variables or files, or typed."""
 
-import os
-import pty
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from raftkv_trio.cli.commands import program
-from tests.cli.program import DEADLINE_S, PROGRAM, environment_with
+from tests.cli.program import DEADLINE_S, PROGRAM, environment_with, typed
 from tests.cli.test_keys import common, etcdctl
 from tests.etcd.servers import ApiServer, needs_etcd, open_quickly
 from tests.etcd.users import ANN, ROOT, add_users
@@ -201,7 +198,11 @@ AS_ANN = ("--user", ":".join(ANN))
 WRONG: list[tuple[list[str], dict[str, str], str]] = [
     (["put", "a/1", ""], {}, NO_USER),
     (["lock", "b", *AS_ANN], {}, "etcdserver: permission denied"),
-    (["watch", "b", *AS_ANN], {}, "permission denied"),
+    (
+        ["watch", "b", *AS_ANN],
+        {},
+        "permission denied); what ann may do is told by `raftkv-trio user get ann --detail --user ann`",
+    ),
     (["watch", "a/1", "--user", "ann:s3cr3t"], {}, NOT_KNOWN),
     (["get", "a/1", "--user", "ann"], {}, NO_TERMINAL),
     (["get", "a/1", "--password", "s3cr3t"], {}, "--password is the password of a user; give --user too"),
@@ -254,23 +255,11 @@ def test_a_password_file_that_others_can_read(users: ApiServer, tmp_path: Path) 
 # ---------------------------------------------------------------- at a terminal
 
 
-def typed(server: ApiServer, *arguments: str, answers: list[str]) -> tuple[int, str]:
-    """The exit code of a command, and what its terminal has shown; these lines are typed, one a prompt."""
-    environment = environment_with({"RAFTKV_TRIO_ENDPOINTS": f"127.0.0.1:{server.port}"})
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvpe(sys.executable, [*PROGRAM, *arguments], environment)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(terminal, 1000)
-        except OSError:
-            break  # what Linux says when the program has ended
-        if answers and shown.endswith(b": "):
-            os.write(terminal, answers.pop(0).encode() + b"\n")
-            shown += b"<typed>"
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode().replace("\r", "")
+def typed_to(server: ApiServer, *arguments: str, answers: list[str]) -> tuple[int, str]:
+    """What `typed` returns, of a command that asks this server."""
+    return typed(
+        *arguments, answers=answers, environment={"RAFTKV_TRIO_ENDPOINTS": f"127.0.0.1:{server.port}"}
+    )
 
 
 def test_the_walk_of_the_readme(tmp_path: Path) -> None:
@@ -280,7 +269,7 @@ def test_the_walk_of_the_readme(tmp_path: Path) -> None:
         for line, typed_lines in zip(commands("users"), answers, strict=True):
             program_name, *arguments = shlex.split(line, comments=True)
             assert program_name == "raftkv-trio"
-            code, shown = typed(server, *arguments, answers=typed_lines)
+            code, shown = typed_to(server, *arguments, answers=typed_lines)
             assert typed_lines == []
             told = line.partition("#")[2].strip()
             assert told in shown or told.startswith("asks for"), line
@@ -290,15 +279,15 @@ def test_the_walk_of_the_readme(tmp_path: Path) -> None:
 def test_passwords_at_a_terminal(users: ApiServer) -> None:
     """They are asked for, and not shown; new ones twice."""
     name, password = ANN
-    code, shown = typed(users, "put", "a/1", "one", "--user", name, answers=[password])
+    code, shown = typed_to(users, "put", "a/1", "one", "--user", name, answers=[password])
     assert (code, shown) == (0, "Password: <typed>\nOK\n")
     again = "Type password of new again for confirmation: <typed>\n"
-    code, shown = typed(users, "user", "add", "new", *AS_ROOT, answers=["s3cr3t", "s3cr3t"])
+    code, shown = typed_to(users, "user", "add", "new", *AS_ROOT, answers=["s3cr3t", "s3cr3t"])
     assert (code, shown) == (0, f"Password of new: <typed>\n{again}User new created\n")
-    code, shown = typed(users, "user", "passwd", "new", *AS_ROOT, answers=["s3cr3t", "another"])
+    code, shown = typed_to(users, "user", "passwd", "new", *AS_ROOT, answers=["s3cr3t", "another"])
     assert code == 2
     assert shown.endswith("raftkv-trio: the passwords are different; type the same one twice\n")
-    code, shown = typed(users, "user", "passwd", "new", *AS_ROOT, answers=[""])
+    code, shown = typed_to(users, "user", "passwd", "new", *AS_ROOT, answers=[""])
     assert code == 2
     assert shown.endswith("raftkv-trio: the password is empty; type one\n")
     assert ours(users, "user", "delete", "new", *AS_ROOT)[0] == 0

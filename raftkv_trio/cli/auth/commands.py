@@ -1,11 +1,12 @@
 """`raftkv-trio auth`: whether a cluster checks users."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from raftkv_trio.cli.auth.questions import print_answer
+from raftkv_trio.cli.confirming import confirm
 from raftkv_trio.cli.keys.asking import ask_one, key_command, run_with_client
 from raftkv_trio.cli.login import named_user
 from raftkv_trio.errors import ConfigError
@@ -66,7 +67,6 @@ def _status(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_ou
 
     etcd answers from version 3.5 on.
     """
-    from raftkv_trio.cli.auth.outputs import auth_text
     from raftkv_trio.client.etcd.client import raw_call
     from raftkv_trio.client.etcd.messages import AUTH_STATUS
     from raftkv_trio.client.etcd.outcomes import CallRefused
@@ -87,7 +87,7 @@ def _status(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_ou
     answer = run_with_client(endpoints, trust, timeout, work)
     is_enabled = "true" if answer.enabled else "false"
     simple = f"Authentication Status: {is_enabled}\nAuthRevision: {answer.authRevision}"
-    click.echo(auth_text(answer, write_out, simple.encode()), nl=False)
+    print_answer(answer, write_out, simple.encode())
     return 0
 
 
@@ -106,10 +106,11 @@ def reset(directory: Path, yes: bool) -> int:
     from raftkv_trio.offline.reset_auth import reset_auth
 
     if not yes:
-        if not sys.stdin.isatty():
-            raise ConfigError("this lets everybody do everything; confirm it with --yes")
-        click.echo("Everybody who reaches a member may do everything, until you enable it again.", err=True)
-        click.confirm("Stop checking users?", abort=True, err=True)
+        confirm(
+            "this lets everybody do everything",
+            "Everybody who reaches a member may do everything, until you enable it again.",
+            "Stop checking users?",
+        )
     done = reset_auth(directory)
     click.echo(
         f"{directory}: users are checked no more as soon as node {done.node_id} runs again and has a leader\n"

@@ -1,17 +1,14 @@
 """`raftkv-trio role`: the roles of a cluster, and what they permit."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from raftkv_trio.cli.auth.names import flag, name_argument
-from raftkv_trio.cli.keys.asking import ask_one, key_command
+from raftkv_trio.cli.auth.questions import Question, question_command
 from raftkv_trio.errors import ConfigError
 from raftkv_trio.kv import TO_THE_LAST, prefix_end
-
-if TYPE_CHECKING:
-    from raftkv_trio.tls.clients import Trust
 
 
 @click.group(no_args_is_help=False)
@@ -19,65 +16,43 @@ def role() -> None:
     """Add, change, show and delete roles."""
 
 
-def _echo(answer: Any, write_out: str, simple: bytes) -> None:
-    from raftkv_trio.cli.auth.outputs import auth_text
-
-    click.echo(auth_text(answer, write_out, simple), nl=False)
-
-
-def _add(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str, role_name: str) -> int:
+def _add(role_name: str) -> Question:
     """Add a role, which permits nothing yet."""
     from raftkv_trio.client.etcd.messages import ROLE_ADD
     from raftkv_trio.schema import rpc_pb2
 
-    answer = ask_one(endpoints, trust, timeout, ROLE_ADD, rpc_pb2.AuthRoleAddRequest(name=role_name))
-    _echo(answer, write_out, f"Role {role_name} created".encode())
-    return 0
+    return Question(ROLE_ADD, rpc_pb2.AuthRoleAddRequest(name=role_name), f"Role {role_name} created")
 
 
-def _delete(
-    endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str, role_name: str
-) -> int:
+def _delete(role_name: str) -> Question:
     """Delete a role, and take it from all users."""
     from raftkv_trio.client.etcd.messages import ROLE_DELETE
     from raftkv_trio.schema import rpc_pb2
 
-    answer = ask_one(endpoints, trust, timeout, ROLE_DELETE, rpc_pb2.AuthRoleDeleteRequest(role=role_name))
-    _echo(answer, write_out, f"Role {role_name} deleted".encode())
-    return 0
+    return Question(ROLE_DELETE, rpc_pb2.AuthRoleDeleteRequest(role=role_name), f"Role {role_name} deleted")
 
 
-def _get(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str, role_name: str) -> int:
+def _get(role_name: str) -> Question:
     """Print what a role permits."""
     from raftkv_trio.cli.auth.outputs import role_text
     from raftkv_trio.client.etcd.messages import ROLE_GET
     from raftkv_trio.schema import rpc_pb2
 
-    answer = ask_one(endpoints, trust, timeout, ROLE_GET, rpc_pb2.AuthRoleGetRequest(role=role_name))
-    _echo(answer, write_out, role_text(role_name, answer))
-    return 0
+    return Question(
+        ROLE_GET, rpc_pb2.AuthRoleGetRequest(role=role_name), lambda answer: role_text(role_name, answer)
+    )
 
 
-def _list(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str) -> int:
+def _list() -> Question:
     """Print the names of all roles."""
     from raftkv_trio.cli.auth.outputs import lines
     from raftkv_trio.client.etcd.messages import ROLE_LIST
     from raftkv_trio.schema import rpc_pb2
 
-    answer = ask_one(endpoints, trust, timeout, ROLE_LIST, rpc_pb2.AuthRoleListRequest())
-    _echo(answer, write_out, lines(answer.roles))
-    return 0
+    return Question(ROLE_LIST, rpc_pb2.AuthRoleListRequest(), lambda answer: lines(answer.roles))
 
 
-def _grant_permission(
-    endpoints: tuple[str, ...],
-    trust: "Trust",
-    timeout: float,
-    write_out: str,
-    role_name: str,
-    access: str,
-    **flags: Any,
-) -> int:
+def _grant_permission(role_name: str, access: str, **flags: Any) -> Question:
     """Permit to read or write KEY, or all keys from KEY up to, but not including, RANGE_END."""
     from raftkv_trio.client.etcd.messages import ROLE_GRANT_PERMISSION
     from raftkv_trio.schema import auth_pb2, rpc_pb2
@@ -85,19 +60,10 @@ def _grant_permission(
     key, range_end = _range(**flags)
     permission = auth_pb2.Permission(permType=access.upper(), key=key, range_end=range_end)
     request = rpc_pb2.AuthRoleGrantPermissionRequest(name=role_name, perm=permission)
-    answer = ask_one(endpoints, trust, timeout, ROLE_GRANT_PERMISSION, request)
-    _echo(answer, write_out, f"Role {role_name} updated".encode())
-    return 0
+    return Question(ROLE_GRANT_PERMISSION, request, f"Role {role_name} updated")
 
 
-def _revoke_permission(
-    endpoints: tuple[str, ...],
-    trust: "Trust",
-    timeout: float,
-    write_out: str,
-    role_name: str,
-    **flags: Any,
-) -> int:
+def _revoke_permission(role_name: str, **flags: Any) -> Question:
     """Take the permission for exactly KEY, or exactly the keys from KEY up to RANGE_END, from a role."""
     from raftkv_trio.cli.auth.outputs import revoked_text
     from raftkv_trio.client.etcd.messages import ROLE_REVOKE_PERMISSION
@@ -105,9 +71,8 @@ def _revoke_permission(
 
     key, range_end = _range(**flags)
     request = rpc_pb2.AuthRoleRevokePermissionRequest(role=role_name, key=key, range_end=range_end)
-    answer = ask_one(endpoints, trust, timeout, ROLE_REVOKE_PERMISSION, request)
-    _echo(answer, write_out, revoked_text(role_name, os.fsencode(flags["start"]), range_end))
-    return 0
+    told = revoked_text(role_name, os.fsencode(flags["start"]), range_end)
+    return Question(ROLE_REVOKE_PERMISSION, request, lambda _: told)
 
 
 def _range(start: str, range_end: str | None, prefix: bool, from_key: bool) -> tuple[bytes, bytes]:
@@ -141,11 +106,11 @@ def _role_name() -> click.Argument:
 
 
 for command in (
-    key_command("add", [_role_name()], _add),
-    key_command("delete", [_role_name()], _delete),
-    key_command("get", [_role_name()], _get),
-    key_command("list", [], _list),
-    key_command(
+    question_command("add", [_role_name()], _add),
+    question_command("delete", [_role_name()], _delete),
+    question_command("get", [_role_name()], _get),
+    question_command("list", [], _list),
+    question_command(
         "grant-permission",
         [
             _role_name(),
@@ -158,6 +123,8 @@ for command in (
         ],
         _grant_permission,
     ),
-    key_command("revoke-permission", [_role_name(), *_range_parameters("Take that for")], _revoke_permission),
+    question_command(
+        "revoke-permission", [_role_name(), *_range_parameters("Take that for")], _revoke_permission
+    ),
 ):
     role.add_command(command)

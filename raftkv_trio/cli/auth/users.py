@@ -1,11 +1,12 @@
 """`raftkv-trio user`: the users of a cluster, and their roles."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from raftkv_trio.cli.auth.names import flag, name_argument
-from raftkv_trio.cli.keys.asking import ask_one, key_command, standard_input
+from raftkv_trio.cli.auth.questions import Question, print_answer, question_command
+from raftkv_trio.cli.keys.asking import key_command, run_with_client, standard_input
 from raftkv_trio.cli.login import ask_for_new_password, one_line
 from raftkv_trio.errors import ConfigError
 
@@ -18,22 +19,9 @@ def user() -> None:
     """Add, change, show and delete users."""
 
 
-def _echo(answer: Any, write_out: str, simple: bytes) -> None:
-    from raftkv_trio.cli.auth.outputs import auth_text
-
-    click.echo(auth_text(answer, write_out, simple), nl=False)
-
-
 def _add(
-    endpoints: tuple[str, ...],
-    trust: "Trust",
-    timeout: float,
-    write_out: str,
-    names: tuple[str, ...],
-    interactive: bool,
-    new_user_password: str | None,
-    no_password: bool,
-) -> int:
+    names: tuple[str, ...], interactive: bool, new_user_password: str | None, no_password: bool
+) -> Question:
     """Add a user without roles.
 
     The password is asked for twice, or read from standard input with --interactive=false. `user add
@@ -50,19 +38,10 @@ def _add(
     from raftkv_trio.client.etcd.messages import USER_ADD
 
     request = user_add_message(_checked(name), None if no_password else _checked(password or "", "password"))
-    answer = ask_one(endpoints, trust, timeout, USER_ADD, request)
-    _echo(answer, write_out, f"User {name} created".encode())
-    return 0
+    return Question(USER_ADD, request, f"User {name} created")
 
 
-def _passwd(
-    endpoints: tuple[str, ...],
-    trust: "Trust",
-    timeout: float,
-    write_out: str,
-    names: tuple[str, ...],
-    interactive: bool,
-) -> int:
+def _passwd(names: tuple[str, ...], interactive: bool) -> Question:
     """Give a user another password.
 
     It is asked for twice, or read from standard input with --interactive=false.
@@ -74,9 +53,7 @@ def _passwd(
 
     password = _new_password(name, interactive)
     request = rpc_pb2.AuthUserChangePasswordRequest(name=name, password=password)
-    answer = ask_one(endpoints, trust, timeout, USER_CHANGE_PASSWORD, request)
-    _echo(answer, write_out, b"Password updated")
-    return 0
+    return Question(USER_CHANGE_PASSWORD, request, "Password updated")
 
 
 def _one(names: tuple[str, ...]) -> str:
@@ -100,15 +77,12 @@ def _new_password(name: str, interactive: bool) -> str:
     return one_line(standard_input(), "standard input")
 
 
-def _delete(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str, name: str) -> int:
+def _delete(name: str) -> Question:
     """Delete a user."""
     from raftkv_trio.client.etcd.messages import USER_DELETE
     from raftkv_trio.schema import rpc_pb2
 
-    request = rpc_pb2.AuthUserDeleteRequest(name=name)
-    answer = ask_one(endpoints, trust, timeout, USER_DELETE, request)
-    _echo(answer, write_out, f"User {name} deleted".encode())
-    return 0
+    return Question(USER_DELETE, rpc_pb2.AuthUserDeleteRequest(name=name), f"User {name} deleted")
 
 
 def _get(
@@ -116,7 +90,6 @@ def _get(
 ) -> int:
     """Print the roles of a user, and with --detail what they permit."""
     from raftkv_trio.cli.auth.outputs import role_text, user_text
-    from raftkv_trio.cli.keys.asking import run_with_client
     from raftkv_trio.client.etcd.client import Client, raw_call
     from raftkv_trio.client.etcd.messages import ROLE_GET, USER_GET
     from raftkv_trio.schema import rpc_pb2
@@ -125,53 +98,43 @@ def _get(
         with client.fail_after(timeout):
             answer = await raw_call(client, USER_GET, rpc_pb2.AuthUserGetRequest(name=name))
             if not detail:
-                _echo(answer, write_out, user_text(name, answer))
+                print_answer(answer, write_out, user_text(name, answer))
                 return
             click.echo(f"User: {name}")
             for role in answer.roles:
                 click.echo()
                 found = await raw_call(client, ROLE_GET, rpc_pb2.AuthRoleGetRequest(role=role))
-                _echo(found, write_out, role_text(role, found))
+                print_answer(found, write_out, role_text(role, found))
 
     run_with_client(endpoints, trust, timeout, work)
     return 0
 
 
-def _list(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str) -> int:
+def _list() -> Question:
     """Print the names of all users."""
     from raftkv_trio.cli.auth.outputs import lines
     from raftkv_trio.client.etcd.messages import USER_LIST
     from raftkv_trio.schema import rpc_pb2
 
-    answer = ask_one(endpoints, trust, timeout, USER_LIST, rpc_pb2.AuthUserListRequest())
-    _echo(answer, write_out, lines(answer.users))
-    return 0
+    return Question(USER_LIST, rpc_pb2.AuthUserListRequest(), lambda answer: lines(answer.users))
 
 
-def _grant_role(
-    endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str, name: str, role_name: str
-) -> int:
+def _grant_role(name: str, role_name: str) -> Question:
     """Give a user a role."""
     from raftkv_trio.client.etcd.messages import USER_GRANT_ROLE
     from raftkv_trio.schema import rpc_pb2
 
     request = rpc_pb2.AuthUserGrantRoleRequest(user=name, role=role_name)
-    answer = ask_one(endpoints, trust, timeout, USER_GRANT_ROLE, request)
-    _echo(answer, write_out, f"Role {role_name} is granted to user {name}".encode())
-    return 0
+    return Question(USER_GRANT_ROLE, request, f"Role {role_name} is granted to user {name}")
 
 
-def _revoke_role(
-    endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_out: str, name: str, role_name: str
-) -> int:
+def _revoke_role(name: str, role_name: str) -> Question:
     """Take a role from a user."""
     from raftkv_trio.client.etcd.messages import USER_REVOKE_ROLE
     from raftkv_trio.schema import rpc_pb2
 
     request = rpc_pb2.AuthUserRevokeRoleRequest(name=name, role=role_name)
-    answer = ask_one(endpoints, trust, timeout, USER_REVOKE_ROLE, request)
-    _echo(answer, write_out, f"Role {role_name} is revoked from user {name}".encode())
-    return 0
+    return Question(USER_REVOKE_ROLE, request, f"Role {role_name} is revoked from user {name}")
 
 
 def _names(metavar: str) -> click.Argument:
@@ -191,7 +154,7 @@ def _interactive() -> click.Option:
 
 
 for command in (
-    key_command(
+    question_command(
         "add",
         [
             _names("NAME"),
@@ -203,16 +166,16 @@ for command in (
         ],
         _add,
     ),
-    key_command("passwd", [_names("NAME"), _interactive()], _passwd),
-    key_command("delete", [name_argument("name", "NAME")], _delete),
+    question_command("passwd", [_names("NAME"), _interactive()], _passwd),
+    question_command("delete", [name_argument("name", "NAME")], _delete),
     key_command(
         "get", [name_argument("name", "NAME"), flag("--detail", "Print what the roles permit.")], _get
     ),
-    key_command("list", [], _list),
-    key_command(
+    question_command("list", [], _list),
+    question_command(
         "grant-role", [name_argument("name", "NAME"), name_argument("role_name", "ROLE")], _grant_role
     ),
-    key_command(
+    question_command(
         "revoke-role", [name_argument("name", "NAME"), name_argument("role_name", "ROLE")], _revoke_role
     ),
 ):

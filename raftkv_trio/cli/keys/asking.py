@@ -119,10 +119,10 @@ def run_with_client(
             if isinstance(leaf, NoLeader | OutcomeUnknown):
                 raise RaftKVError(f"{leaf}\n{_hint()}" if is_default else str(leaf)) from error
         first = next(leaves(error))
-        raise ConfigError(f"{first}{_what_to_do(first)}") from error
+        raise ConfigError(f"{first}{what_to_do(first)}") from error
 
 
-def _what_to_do(refusal: BaseException) -> str:
+def what_to_do(refusal: BaseException) -> str:
     """What is added to the text of a refusal, which is etcd's and says only what is wrong."""
     from raftkv_trio.client.etcd.outcomes import CallRefused, NotAuthenticated, PermissionDenied
     from raftkv_trio.kv import AuthFailed, Failure

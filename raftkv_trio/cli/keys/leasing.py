@@ -211,6 +211,19 @@ async def _show(client: "Client", key: bytes, write_out: str, revision: int = 0)
     echo(answer, write_out)
 
 
+class _CommandWithCommand(click.Command):
+    """A command that takes another one, whose own flags come after `--`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.possibilities:  # it is a flag of this one, misspelt
+                raise
+            message = error.format_message().rstrip(".")
+            raise click.UsageError(f"{message}; flags of the command to run come after '--'", ctx) from error
+
+
 def _lock(
     endpoints: tuple[str, ...],
     trust: "Trust",
@@ -312,6 +325,7 @@ lock = key_command(
         _ttl_option(10),
     ],
     _lock,
+    kind=_CommandWithCommand,
 )
 elect = key_command(
     "elect",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raftkv_trio.cli.keys.asking import key_command, run_with_client
+from raftkv_trio.cli.keys.asking import key_command, run_with_client, what_to_do
 from raftkv_trio.cli.keys.requests import watch_parameters, watch_request
 from raftkv_trio.errors import ConfigError, RaftKVError
 from raftkv_trio.foreign_text import printable
@@ -143,7 +143,7 @@ class _Watching:
         except CallRefused as error:
             if responses.canceled is not None and self._write_out == "json":
                 self._echo(responses.canceled)
-            raise ConfigError(f"watch was canceled ({error})") from error
+            raise ConfigError(f"watch was canceled ({error}){what_to_do(error)}") from error
         finally:
             await responses.close()
 
