@@ -3,8 +3,8 @@
 - A watcher is *synced* if it was told of all revisions that the hub has told. The hub goes from revision to
   revision and finds in its index who watches what has changed.
 - A watcher is *unsynced* if it begins in the past, or its stream was full when it was to be told something.
-  It keeps nothing but its next revision, and reads the history when its stream has room: many at once, in
-  steps of a thousand changes, until it has caught up.
+  It keeps nothing but its next revision, and reads the history when its stream has room, until it has caught
+  up (`catching_up.py`).
 - Before a compaction the hub tells all that it is about to drop. An unsynced watcher that it overtakes is
   told so, and nothing else any more.
 - After a restore from another member's snapshot all watchers are unsynced.
@@ -14,24 +14,23 @@ being restored, in another thread, nothing reads the store.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from time import perf_counter
 from typing import NoReturn, Protocol
 
 import trio
 
-from raftkv_trio.access.watching.index import WatcherIndex
+from raftkv_trio.access.watching.catching_up import CATCH_UP_CHANGES, CatchingUp, Synced
+from raftkv_trio.access.watching.matching import events_of
 from raftkv_trio.access.watching.streams import (
     Compacted,
     Denied,
-    Events,
     Load,
     Progress,
     TooManyWatchers,
     Watcher,
     WatchStream,
 )
-from raftkv_trio.access.watching.telling import Encoder, Telling
+from raftkv_trio.access.watching.telling import Encoder
 from raftkv_trio.config import WatchConfig
 from raftkv_trio.errors import CommandRefused, NoLeader
 from raftkv_trio.kv import HISTORY_LEVEL, SERVER, Access, AuthFailed, Store
@@ -39,10 +38,6 @@ from raftkv_trio.sync import Wakeup
 
 #: How long the hub works before it lets the other tasks run.
 TURN_S = 0.002
-#: How many changes the unsynced watchers are read at once, and how many watchers; as in etcd.
-CATCH_UP_CHANGES, CATCH_UP_WATCHERS = 1000, 512
-#: After so many watchers that were told of one change it is looked at the clock.
-_WATCHERS_A_STEP = 32
 #: Why streams end.
 NO_LEADER, STOPPING = "no leader", "the server is stopping"
 
@@ -93,15 +88,11 @@ class WatchHub:
         self._now = now
         self._token: trio.lowlevel.TrioToken | None = None
         self._wakeup = Wakeup()
-        self._index: WatcherIndex[Watcher] = WatcherIndex()  # of the synced ones
-        # Synced watchers are being told of the first of these revisions, and have been told of the second.
-        self._revision = self._told = 0
-        self._telling: Iterator[None] | None = None
-        self._catching_up: Iterator[None] | None = None
-        self._catching_up_at = 0  # the revision that is being read
+        self._synced = Synced()
+        self._telling: Iterator[None] | None = None  # what is left to tell them of a few revisions
+        self._catching_up = CatchingUp(store, self._synced, self.load, self._end)
         self._was_restored = False
         self._streams: dict[WatchStream, None] = {}
-        self._ready: dict[WatchStream, None] = {}  # that have unsynced watchers, and room
         self._await_progress: dict[WatchStream, int] = {}
         self._need_leader: dict[WatchStream, None] = {}
 
@@ -115,18 +106,20 @@ class WatchHub:
                     await self._wakeup.wait()
                     while self.has_work:
                         await self._turn()
+                        if self.has_work:
+                            await trio.lowlevel.checkpoint()
         finally:
             for stream in self._streams:
                 stream.end(STOPPING)
 
     async def _turn(self) -> None:
-        try:
-            await self._replica.wait_restored()
-        except NoLeader:
-            await trio.sleep_forever()  # the node is stopping, and then cancels this
+        if self._replica.is_restoring:
+            try:
+                await self._replica.wait_restored()
+            except NoLeader:
+                await trio.sleep_forever()  # the node is stopping, and then cancels this
         # Nothing is awaited until the next turn, so that no restore can begin.
         self.work()
-        await trio.lowlevel.checkpoint()
 
     async def _look_for_leader(self) -> NoReturn:
         """End the streams that need a leader when there has been none for too long."""
@@ -154,7 +147,8 @@ class WatchHub:
         """Forget a stream and its watchers."""
         for watcher in list(stream.watchers.values()):
             self.remove(watcher)
-        for streams in (self._streams, self._ready, self._await_progress, self._need_leader):
+        self._catching_up.forget(stream)
+        for streams in (self._streams, self._await_progress, self._need_leader):
             streams.pop(stream, None)
         self.load.streams -= 1
         stream.close()
@@ -174,8 +168,8 @@ class WatchHub:
         load.watchers += 1
         load.watcher_bytes += watcher.size_bytes
         watcher.stream.watchers[watcher.id] = watcher
-        if watcher.next_revision > self._revision:
-            self._index.add(watcher.key, watcher.range_end, watcher)
+        if watcher.next_revision > self._synced.revision:
+            self._synced.index.add(watcher.key, watcher.range_end, watcher)
         else:
             self._unsync(watcher, watcher.next_revision)
 
@@ -199,17 +193,22 @@ class WatchHub:
     @property
     def told_revision(self) -> int:
         """The revision up to which all synced watchers were told everything."""
-        return self._told if self.load.watchers else self._store.revision
+        return self._synced.told if self.load.watchers else self._store.revision
 
     @property
     def unsynced(self) -> int:
         """How many watchers read from the history."""
         return sum([len(stream.unsynced) for stream in self._streams])
 
+    def _end(self, watcher: Watcher, because: Compacted | Denied) -> None:
+        """Tell a watcher why it is told nothing any more; it stays until its client cancels it."""
+        self._silence(watcher)
+        watcher.stream.put(because)
+
     def _silence(self, watcher: Watcher) -> None:
         watcher.is_open = False
         if watcher.stream.unsynced.pop(watcher, self) is not None:
-            self._index.remove(watcher.key, watcher.range_end, watcher)
+            self._synced.index.remove(watcher.key, watcher.range_end, watcher)
         if watcher.stream in self._await_progress:
             self._wakeup.set()
 
@@ -221,17 +220,18 @@ class WatchHub:
             self._note_ready(watcher.stream)
 
     def _note_ready(self, stream: WatchStream) -> None:
-        self._ready[stream] = None
+        self._catching_up.note_ready(stream)
         self._wakeup.set()
 
     def _attach(self) -> None:
-        self._revision = self._told = self._store.revision
+        self._synced.revision = self._synced.told = self._store.revision
         self._was_restored = False
         self._store.observer = self
 
     def _detach(self) -> None:
         self._store.observer = None
-        self._telling = self._catching_up = None
+        self._telling = None
+        self._catching_up.give_up()
 
     # ------------------------------------------------------------ what the store says
 
@@ -243,10 +243,9 @@ class WatchHub:
         """Tell all that the compaction is about to drop, and what a change at its revision has replaced."""
         if self._was_restored:
             self._resume()
-        while self._told < revision:
+        while self._synced.told < revision:
             self._tell_on()
-        if self._catching_up is not None and self._catching_up_at <= revision:
-            self._catching_up = None  # what it has not told is left to the next one
+        self._catching_up.compacting(revision)
 
     def auth_changed(self) -> None:
         """Tell all that came before, and then nothing any more to those who may not read it now.
@@ -258,13 +257,14 @@ class WatchHub:
         denied = self._denied()
         if not denied:
             return
-        while self._told < self._store.revision:
+        told = self._store.revision
+        while self._synced.told < told:
             self._tell_on()
         for watcher, error in denied:
-            if watcher in watcher.stream.unsynced and watcher.next_revision <= self._told:
-                watcher.end = self._told, error  # it has still to be told of what came before
+            if watcher in watcher.stream.unsynced and watcher.next_revision <= told:
+                watcher.end = told, error  # it has still to be told of what came before
             else:
-                self._deny(watcher, error)
+                self._end(watcher, Denied(watcher, error))
 
     def _denied(self) -> list[tuple[Watcher, AuthFailed]]:
         """The watchers who may not read any more what they watch, and why."""
@@ -279,10 +279,6 @@ class WatchHub:
                 except AuthFailed as error:
                     denied.append((watcher, error))
         return denied
-
-    def _deny(self, watcher: Watcher, error: AuthFailed) -> None:
-        self._silence(watcher)
-        watcher.stream.put(Denied(watcher, error))
 
     def restored(self) -> None:
         """The state was replaced. Called in another thread, while nothing reads the store."""
@@ -300,9 +296,8 @@ class WatchHub:
         return (
             self._replica.is_restoring
             or self._was_restored
-            or self._told < self._store.revision
-            or self._catching_up is not None
-            or bool(self._ready)
+            or self._synced.told < self._store.revision
+            or self._catching_up.has_work
             # One that is full waits for its client, which makes it ready again.
             or any(not stream.unsynced for stream in self._await_progress)
         )
@@ -313,31 +308,33 @@ class WatchHub:
             if self._was_restored:
                 self._resume()
             until = self._now() + TURN_S
-            while self._told < self._store.revision:
+            while self._synced.told < self._store.revision:
                 self._tell_on()
                 if self._now() >= until:
                     break
             # These have a time of their own, so that they go on however much happens.
-            self._catch_up_on(self._now() + TURN_S)
+            until = self._now() + TURN_S
+            while self._catching_up.step() and self._now() < until:
+                pass
         self._answer_progress()
 
     def _resume(self) -> None:
         """After a restore: all read from the history, if it has what they have not been told."""
         self._was_restored = False
-        told, self._told, self._revision = self._told, self._store.revision, self._store.revision
-        self._telling = self._catching_up = None
-        for (
-            watcher,
-            error,
-        ) in self._denied():  # by the users of the snapshot; when that changed, it does not say
-            self._deny(watcher, error)
+        told = self._synced.told
+        self._synced.told = self._synced.revision = self._store.revision
+        self._telling = None
+        self._catching_up.give_up()
+        # By the users of the snapshot; when these have changed, it does not say.
+        for watcher, error in self._denied():
+            self._end(watcher, Denied(watcher, error))
         for stream in self._streams:
             for watcher in stream.watchers.values():
                 if not watcher.is_open or watcher in stream.unsynced:
                     continue
                 next_revision = max(watcher.next_revision, told + 1)
-                if next_revision <= self._revision:
-                    self._index.remove(watcher.key, watcher.range_end, watcher)
+                if next_revision <= self._synced.revision:
+                    self._synced.index.remove(watcher.key, watcher.range_end, watcher)
                     self._unsync(watcher, next_revision)
 
     def _tell_on(self) -> None:
@@ -348,127 +345,23 @@ class WatchHub:
             self._telling = None
 
     def _tell_all(self) -> Iterator[None]:
-        last = min(self._store.revision, self._told + CATCH_UP_CHANGES)
-        for revision, keys in self._store.changes(self._told + 1, last):
-            self._revision = revision
-            for events in self._told_of(self._index, revision, keys):
+        store, synced = self._store, self._synced
+        last = min(store.revision, synced.told + CATCH_UP_CHANGES)
+        for revision, keys in store.changes(synced.told + 1, last):
+            synced.revision = revision
+            for events in events_of(store, synced.index, revision, keys, revision):
                 if events is None:
                     yield
-                elif not events.watcher.stream.offer(events):
-                    watcher = events.watcher
-                    self._index.remove(watcher.key, watcher.range_end, watcher)
+                    continue
+                watcher = events.watcher
+                if watcher.stream.offer(events):
+                    watcher.next_revision = revision + 1
+                    self.load.events += len(events.events)
+                else:
+                    synced.index.remove(watcher.key, watcher.range_end, watcher)
                     self._unsync(watcher, revision)
-                else:
-                    events.watcher.next_revision = revision + 1
-                    self.load.events += len(events.events)
-            self._told = revision
+            synced.told = revision
             yield
-
-    def _told_of(
-        self, index: WatcherIndex[Watcher], revision: int, keys: tuple[bytes, ...]
-    ) -> Iterator[Events | None]:
-        """What the open watchers in an index are to be told of a revision; None after each step."""
-        store_revision = max(revision, self._told)
-        steps = 0
-        gathered: dict[Watcher, list[bytes]] = {}
-        for key in keys:
-            watchers = index.at(key)
-            telling = Telling(self._store, revision, key)
-            alone: dict[bytes, tuple[bytes]] = {}  # so that all who are told the same share it
-            for watcher in watchers:
-                steps += 1
-                if not steps % _WATCHERS_A_STEP:
-                    yield None
-                if watcher.next_revision > revision or not watcher.is_open:
-                    continue
-                if not (watcher.wants_deletes if telling.is_delete else watcher.wants_puts):
-                    continue
-                event = telling.encoded(watcher.stream.encoder, with_previous=watcher.wants_previous)
-                if len(keys) > 1:
-                    gathered.setdefault(watcher, []).append(event)
-                    continue
-                events = alone.setdefault(event, (event,))
-                yield Events(watcher, revision, store_revision, events, len(event))
-        for watcher, many in gathered.items():
-            steps += 1
-            if not steps % _WATCHERS_A_STEP:
-                yield None
-            if watcher.is_open:
-                yield Events(watcher, revision, store_revision, many, sum(map(len, many)))
-
-    # ------------------------------------------------------------ unsynced watchers
-
-    def _catch_up_on(self, until: float) -> None:
-        while True:
-            if self._catching_up is None:
-                chosen = self._choose()
-                if not chosen:
-                    return
-                self._catching_up = self._catch_up(chosen)
-            if next(self._catching_up, self) is self:
-                self._catching_up = None
-            if self._now() >= until:
-                return
-
-    def _choose(self) -> list[Watcher]:
-        """Unsynced watchers whose streams have room; all streams have their turn."""
-        chosen: list[Watcher] = []
-        for stream in list(self._ready):
-            del self._ready[stream]
-            if stream.unsynced and not stream.is_full:
-                self._ready[stream] = None  # at the end
-                chosen += islice(stream.unsynced, CATCH_UP_WATCHERS - len(chosen))
-                if len(chosen) == CATCH_UP_WATCHERS:
-                    break
-        return chosen
-
-    def _catch_up(self, chosen: list[Watcher]) -> Iterator[None]:
-        """Tell unsynced watchers a part of what they have missed; in steps, so some may be removed."""
-        index: WatcherIndex[Watcher] = WatcherIndex()
-        first_change, last = self._store.first_change, self._revision
-        left: dict[Watcher, None] = {}
-        for watcher in chosen:
-            if watcher.next_revision < first_change:
-                self._silence(watcher)
-                watcher.stream.put(Compacted(watcher, self._store.compacted_revision))
-            else:
-                left[watcher] = None
-                index.add(watcher.key, watcher.range_end, watcher)
-        if not left:
-            return
-        first = min(watcher.next_revision for watcher in left)
-        last = min(last, first + CATCH_UP_CHANGES - 1)
-        count = 0
-        for revision, keys in self._store.changes(first, last):
-            self._catching_up_at = revision
-            for events in self._told_of(index, revision, keys):
-                if events is None:
-                    yield
-                elif (end := events.watcher.end) is not None and revision > end[0]:
-                    self._deny(events.watcher, end[1])
-                elif not events.watcher.stream.offer(events):
-                    watcher = events.watcher
-                    watcher.next_revision = revision
-                    index.remove(watcher.key, watcher.range_end, watcher)
-                    del left[watcher]
-                else:
-                    events.watcher.next_revision = revision + 1
-                    self.load.events += len(events.events)
-            yield
-            count += len(keys)
-            if count >= CATCH_UP_CHANGES:
-                last = revision
-                break
-        self._catching_up_at = last + 1
-        for watcher in left:
-            if not watcher.is_open:
-                continue
-            watcher.next_revision = max(watcher.next_revision, last + 1)
-            if watcher.end is not None and watcher.next_revision > watcher.end[0]:
-                self._deny(watcher, watcher.end[1])
-            elif watcher.next_revision > self._revision:
-                del watcher.stream.unsynced[watcher]
-                self._index.add(watcher.key, watcher.range_end, watcher)
 
     # ------------------------------------------------------------ progress
 

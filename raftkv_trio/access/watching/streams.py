@@ -161,8 +161,8 @@ class WatchStream:
     @property
     def is_full(self) -> bool:
         """Whether no more events can be queued."""
-        return self._bytes >= self._max_bytes or (
-            self._bytes > 0 and self._load.queued_bytes >= self._load.max_queued_bytes
+        return self._bytes > 0 and (
+            self._bytes >= self._max_bytes or self._load.queued_bytes >= self._load.max_queued_bytes
         )
 
     @property
@@ -174,9 +174,16 @@ class WatchStream:
 
     def offer(self, events: Events) -> bool:
         """Queue events if there is room, or nothing else waits; return whether they are queued."""
-        if self.is_full:
+        # Written out, as `is_full` and `_put` have it: each event passes here once for each of its watchers.
+        held, load = self._bytes, self._load
+        if held and (held >= self._max_bytes or load.queued_bytes >= load.max_queued_bytes):
             return False
-        self._put(events, events.size_bytes)
+        size_bytes = events.size_bytes + ITEM_BYTES
+        self._queue.append((events, size_bytes))
+        self._bytes = held + size_bytes
+        load.queued_bytes += size_bytes
+        if not self._filled.is_set:
+            self._filled.set()
         return True
 
     def put(self, item: Item) -> None:

@@ -23,38 +23,36 @@ Encoder = Callable[[Change, KeyValue | None], bytes]
 
 
 class Telling:
-    """One key that a revision changed.
+    """One key that a revision changed, read when it is first needed.
 
     Args:
         store: at the revision or later; the revision itself must not be compacted.
     """
 
-    __slots__ = ("_change", "_encoded", "_key", "_revision", "_store")
+    __slots__ = ("_change", "_is_delete", "_key", "_revision", "_store")
 
     def __init__(self, store: Store, revision: int, key: bytes) -> None:
         self._store = store
         self._revision = revision
         self._key = key
         self._change: Change | None = None
-        self._encoded: dict[tuple[Encoder, bool], bytes] = {}
+        self._is_delete = False
 
     @property
     def is_delete(self) -> bool:
         """Whether the revision deleted the key."""
-        return self._read().key_value is None
+        if self._change is None:
+            self._read()
+        return self._is_delete
 
-    def encoded(self, encoder: Encoder, *, with_previous: bool) -> bytes:
+    def encode(self, encoder: Encoder, with_previous: bool) -> bytes:
         """The change as a client of this encoder is told it."""
-        encoded = self._encoded.get((encoder, with_previous))
-        if encoded is None:
-            previous = self._previous() if with_previous else None
-            encoded = self._encoded[encoder, with_previous] = encoder(self._read(), previous)
-        return encoded
+        return encoder(self._change or self._read(), self._previous() if with_previous else None)
 
     def _read(self) -> Change:
-        if self._change is None:
-            self._change = Change(self._revision, self._key, self._at(self._revision))
-        return self._change
+        self._change = change = Change(self._revision, self._key, self._at(self._revision))
+        self._is_delete = change.key_value is None
+        return change
 
     def _previous(self) -> KeyValue | None:
         revision = self._revision - 1

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from raftkv_trio.access.watching import Change, Compacted, Events, WatchHub, WatchStream
+from raftkv_trio.access.watching.catching_up import CatchingUp
 from raftkv_trio.kv import InvalidTxn, KeyValue, Put, Txn, decode_command
 from raftkv_trio.node.node import Node
 from raftkv_trio.testing.planted.bug import PlantedBug, bug, replaced
@@ -16,12 +17,12 @@ BUGS: list[PlantedBug] = []
     BUGS,
     "watch-skips-what-follows",
     "a watcher that has caught up from the history is not told of the revision after that",
-    WatchHub,
+    CatchingUp,
     "_catch_up",
 )
 def _(original: Any) -> object:
-    def catch_up(hub: Any, chosen: Any) -> Iterator[None]:
-        yield from original(hub, chosen)
+    def catch_up(catching_up: Any, chosen: Any) -> Iterator[None]:
+        yield from original(catching_up, chosen)
         for watcher in chosen:
             if watcher.is_open and watcher not in watcher.stream.unsynced:
                 watcher.next_revision += 1
@@ -98,8 +99,9 @@ def _(original: Any) -> object:
 def _(original: Any) -> object:
     def resume(hub: Any) -> None:
         hub._was_restored = False
-        hub._told = hub._revision = hub._store.revision
-        hub._telling = hub._catching_up = None
+        hub._synced.told = hub._synced.revision = hub._store.revision
+        hub._telling = None
+        hub._catching_up.give_up()
 
     return resume
 
@@ -119,14 +121,14 @@ def _(original: Any) -> object:
     BUGS,
     "compaction-hides-a-gap",
     "a watcher that a compaction has overtaken goes on behind it, and is not told so",
-    WatchHub,
+    CatchingUp,
     "_catch_up",
 )
 def _(original: Any) -> object:
-    def catch_up(hub: Any, chosen: Any) -> Iterator[None]:
+    def catch_up(catching_up: Any, chosen: Any) -> Iterator[None]:
         for watcher in chosen:
-            watcher.next_revision = max(watcher.next_revision, hub._store.first_change)
-        yield from original(hub, chosen)
+            watcher.next_revision = max(watcher.next_revision, catching_up._store.first_change)
+        yield from original(catching_up, chosen)
 
     return catch_up
 
@@ -143,8 +145,7 @@ def _(original: Any) -> object:
         original(hub, revision)
         for stream in hub._streams:
             for watcher in list(stream.unsynced):
-                hub._silence(watcher)
-                stream.put(Compacted(watcher, revision))
+                hub._end(watcher, Compacted(watcher, revision))
 
     return compacting
 
@@ -174,8 +175,8 @@ def _tell(store: Any, hub: Any, key: bytes, value: bytes) -> None:
     revision, before = store.revision + 1, store.get(key)
     created, version = (revision, 0) if before is None else (before.create_revision, before.version)
     change = Change(revision, key, KeyValue(key, value, created, revision, version + 1))
-    for watcher in hub._index.at(key):
-        if hub._told == store.revision and watcher.next_revision <= revision and watcher.wants_puts:
+    for watcher in hub._synced.index.at(key):
+        if hub._synced.told == store.revision and watcher.next_revision <= revision and watcher.wants_puts:
             event = watcher.stream.encoder(change, before if watcher.wants_previous else None)
             watcher.stream.offer(Events(watcher, revision, revision, (event,), len(event)))
             watcher.next_revision = revision + 1

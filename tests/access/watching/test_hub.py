@@ -16,6 +16,8 @@ from raftkv_trio.access.watching import (
     Watcher,
     WatchHub,
     WatchStream,
+    catching_up,
+    matching,
 )
 from raftkv_trio.access.watching import hub as hub_module
 from raftkv_trio.config import WatchConfig
@@ -196,8 +198,9 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns of one step, so that what a test does comes between any two steps."""
     monkeypatch.setattr(hub_module, "TURN_S", 0.0)
     monkeypatch.setattr(hub_module, "CATCH_UP_CHANGES", 3)
-    monkeypatch.setattr(hub_module, "CATCH_UP_WATCHERS", 2)
-    monkeypatch.setattr(hub_module, "_WATCHERS_A_STEP", 1)
+    monkeypatch.setattr(catching_up, "CATCH_UP_CHANGES", 3)
+    monkeypatch.setattr(catching_up, "CATCH_UP_WATCHERS", 2)
+    monkeypatch.setattr(matching, "WATCHERS_A_STEP", 1)
 
 
 keys = st.sampled_from(KEYS)
