@@ -20,7 +20,7 @@ from raftkv_trio.etcd.answers import (
 from raftkv_trio.etcd.calls import Call
 from raftkv_trio.etcd.capability import check_level, check_whole
 from raftkv_trio.etcd.errors import Fault
-from raftkv_trio.etcd.headers import header_of
+from raftkv_trio.etcd.headers import EncodedHeaders, header_of
 from raftkv_trio.etcd.operations import (
     delete_of,
     get_of,
@@ -63,6 +63,7 @@ class KvHandlers:
         self._replicated = replicated
         self._node = replicated.node
         self._store = replicated.store
+        self._headers = EncodedHeaders(replicated)
         self._one_at_a_time = trio.CapacityLimiter(1)
 
     async def range(self, request: rpc_pb2.RangeRequest, call: Call) -> rpc_pb2.RangeResponse | bytes:
@@ -87,7 +88,7 @@ class KvHandlers:
     def _check_read(self, request: rpc_pb2.RangeRequest, call: Call) -> None:
         self._store.auth.check_range(call.actor, Access.READ, request.key, request.range_end or None)
 
-    async def put(self, request: rpc_pb2.PutRequest, call: Call) -> rpc_pb2.PutResponse:
+    async def put(self, request: rpc_pb2.PutRequest, call: Call) -> rpc_pb2.PutResponse | bytes:
         """Put one key."""
         _check_size(request)
         txn = Txn((), (put_of(request),), (), self._replicated.quota_bytes)
@@ -99,6 +100,8 @@ class KvHandlers:
         result = succeeded(outcome)
         [put] = result.results
         assert isinstance(put, PutResult)
+        if not request.prev_kv:
+            return self._headers.of(result.revision)  # which is all that the response has
         return put_response(request, put, header_of(self._replicated, result.revision))
 
     def _lacks_lease(self, request: rpc_pb2.PutRequest) -> bool:
