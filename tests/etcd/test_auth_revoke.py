@@ -72,7 +72,7 @@ async def test_a_revoke_ends_an_open_watch(tmp_path: Path) -> None:
         told: list[rpc_pb2.WatchResponse] = []
         has_told = trio.Event()
 
-        async def send(message: bytes) -> None:
+        async def send(message: bytes, *, more: bool = False) -> None:
             nonlocal has_told
             told.append(rpc_pb2.WatchResponse.FromString(message))
             has_told.set()
