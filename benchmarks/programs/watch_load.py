@@ -4,6 +4,9 @@
 
 Each watch must be told each put of its key once and in order. The time of a delivery is from before the put
 is sent until the watch's response is read. With the server's PID it also tells what a watch costs in memory.
+
+With a rate of 0 each put waits until all watches were told of the one before. Then nothing is batched, and
+the processor's time for a put, with its deliveries, hardly depends on what else the machine does.
 """
 
 import json
@@ -69,6 +72,10 @@ class Watched:
             self.times.append(now - self._sent[key, number])
         self.changed.set()
 
+    def watches_of(self, key: int) -> int:
+        """How many watches a key has."""
+        return len(range(key, len(self._next), len(self.put)))
+
     @property
     def is_complete(self) -> bool:
         """Whether all was told."""
@@ -96,7 +103,10 @@ async def main(
         await _until(watched, lambda: watched.created == watchers)
         after = _rss(pid)
         begun, cpu_s = perf_counter(), _cpu_s(pid)
-        await _put_all(putting, watched, rate, seconds)
+        if rate:
+            await _put_all(putting, watched, rate, seconds)
+        else:
+            await _put_one_by_one(putting, watched, seconds)
         await _until(watched, lambda: watched.is_complete)
         took_s, cpu_s = perf_counter() - begun, _cpu_s(pid) - cpu_s
         nursery.cancel_scope.cancel()
@@ -109,6 +119,7 @@ async def main(
         "put_p50_ms": 1000 * put_times[len(put_times) // 2],
         "bytes_per_watch": (after - before) / watchers,
         "server_cpu": cpu_s / took_s,
+        "server_cpu_ms_per_put": 1000 * cpu_s / sum(watched.put),
         "puts_per_s": sum(watched.put) / took_s,
         "puts": sum(watched.put),
     }
@@ -138,14 +149,29 @@ async def _put_all(channel: Channel, watched: Watched, rate: int, seconds: float
     async def put(key: int) -> None:
         for number in range(key, int(rate * seconds), keys):
             await trio.sleep(max(0.0, begun + number / rate - perf_counter()))
-            request = rpc_pb2.PutRequest(key=key_of(key), value=watched.sends(key))
-            sent = perf_counter()
-            await channel.call(_PUT, request.SerializeToString())
-            watched.put_times.append(perf_counter() - sent)
+            await _put(channel, watched, key)
 
     async with trio.open_nursery() as nursery:
         for key in range(keys):
             nursery.start_soon(put, key)
+
+
+async def _put_one_by_one(channel: Channel, watched: Watched, seconds: float) -> None:
+    """Put the keys in turn, each as soon as all watches were told of the put before."""
+    begun, number = perf_counter(), 0
+    while perf_counter() < begun + seconds:
+        key = number % len(watched.put)
+        number += 1
+        told = len(watched.times) + watched.watches_of(key)
+        await _put(channel, watched, key)
+        await _until(watched, lambda told=told: len(watched.times) >= told)
+
+
+async def _put(channel: Channel, watched: Watched, key: int) -> None:
+    request = rpc_pb2.PutRequest(key=key_of(key), value=watched.sends(key))
+    sent = perf_counter()
+    await channel.call(_PUT, request.SerializeToString())
+    watched.put_times.append(perf_counter() - sent)
 
 
 async def _until(watched: Watched, condition: Any) -> None:
