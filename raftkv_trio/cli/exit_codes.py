@@ -42,6 +42,8 @@ def exit_code_and_sentence(error: BaseException) -> tuple[int, str | None]:
         if not isinstance(leaf, RaftKVError | OSError):
             what = _in_one_line(f"{type(leaf).__name__}: {leaf}".rstrip(": "))
             return EXIT_BUG, f"this is a bug; --log-level debug shows where: {what}"
+    if all(isinstance(leaf, BrokenPipeError) for leaf in parts):
+        return EXIT_FAILED, None  # who reads standard output has enough: as click has it outside of a group
     for leaf in parts:
         if not isinstance(leaf, ConfigError):
             return EXIT_FAILED, _sentence(leaf)

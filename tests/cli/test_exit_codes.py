@@ -24,6 +24,8 @@ BUG = "this is a bug; --log-level debug shows where: "
         (OSError(28, "No space left on device"), 1, "No space left on device"),
         (FileNotFoundError(2, "No such file or directory", "x"), 1, "x: No such file or directory"),
         (OSError("odd"), 1, "odd"),
+        (ExceptionGroup("", [BrokenPipeError(32, "Broken pipe")]), 1, None),
+        (ExceptionGroup("", [BrokenPipeError(32, "Broken pipe"), ConfigError("no")]), 1, "Broken pipe"),
         (ZeroDivisionError("by zero"), 70, BUG + "ZeroDivisionError: by zero"),
         (AssertionError(), 70, BUG + "AssertionError"),
         (KeyboardInterrupt(), 130, None),

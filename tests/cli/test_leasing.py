@@ -3,15 +3,17 @@
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.cli.program import PROGRAM, environment_with
 from tests.cli.test_keys import common, etcdctl, keys
-from tests.etcd.servers import ApiServer, needs_etcd, open_etcd, open_node
-from tests.etcd.streaming import streaming_etcdctl, streaming_ours
+from tests.etcd.servers import HOST, ApiServer, needs_etcd, open_etcd, open_node
+from tests.etcd.streaming import streaming, streaming_etcdctl, streaming_ours
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +136,51 @@ def wait_waiting(server: ApiServer, prefix: bytes, count: int) -> None:
         pass  # each look is a process of its own
 
 
-def test_a_signal_for_the_command_under_a_lock(node: ApiServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["term", "hup"])
+def test_a_signal_for_the_command_under_a_lock(node: ApiServer, number: signal.Signals) -> None:
     """It is passed on, and the lock is released when the command has ended."""
-    script = "trap 'echo signalled; exit 7' TERM; echo begun; while :; do sleep 0.01; done"
+    script = "trap 'echo signalled; exit 7' TERM HUP; echo begun; while :; do sleep 0.01; done"
     with streaming_ours(node, "lock", "t", "--", "sh", "-c", script) as lock:
         lock.wait(lambda one: one.output == b"begun\n")
-        assert lock.end(signal.SIGTERM) == 7
+        assert lock.end(number) == 7
         assert lock.output == b"begun\nsignalled\n"
     assert keys(node, "get", "t/", "--prefix")[1] == b""
+
+
+def test_a_closed_terminal(node: ApiServer) -> None:
+    """SIGHUP releases a lock; who waits for it under `nohup` waits on."""
+    ours = [*PROGRAM, "lock", "u", "--endpoints", f"{HOST}:{node.port}"]
+    nohup = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *ours]
+    with ExitStack() as stack:
+        first = stack.enter_context(streaming(ours, environment_with(None)))
+        first.wait(lambda one: one.output.endswith(b"\n\n"))
+        waiting = stack.enter_context(streaming(nohup, environment_with(None)))
+        impatient = stack.enter_context(streaming(ours, environment_with(None)))
+        wait_waiting(node, b"u/", 3)
+        assert impatient.end(signal.SIGHUP) == 129
+        waiting.process.send_signal(signal.SIGHUP)
+        assert first.end(signal.SIGHUP) == 0
+        waiting.wait(lambda one: one.output.endswith(b"\n\n"))
+        assert waiting.end(signal.SIGTERM) == 0
+        assert keys(node, "get", "u/", "--prefix")[1] == b""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["lock", "l"], ["elect", "e", "v"], ["elect", "-l", "e"]], ids=" ".join
+)
+def test_no_member_answers(arguments: list[str]) -> None:
+    """The command says so, once, and why; it goes on until a signal comes."""
+    with socket.socket() as nobody:
+        nobody.bind((HOST, 0))  # and does not listen: who connects is refused
+        endpoint = f"{HOST}:{nobody.getsockname()[1]}"
+        command = [*PROGRAM, *arguments, "--endpoints", endpoint, "--timeout", "1"]
+        with streaming(command, environment_with(None)) as running:
+            running.wait(lambda one: one.errors.count(b"\n") == 2)
+            first, second = running.errors.decode().splitlines()
+            assert first == "raftkv-trio: no answer within 1 s; still trying"
+            assert second.startswith(f"  http://{endpoint}: ")
+            assert running.end(signal.SIGTERM) == (0 if "-l" in arguments else 143)
+            assert running.output == b""
 
 
 @pytest.mark.parametrize("other", ["raftkv-trio", pytest.param("etcdctl", marks=needs_etcd)])

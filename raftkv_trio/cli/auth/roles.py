@@ -58,6 +58,9 @@ def _grant_permission(role_name: str, access: str, **flags: Any) -> Question:
     from raftkv_trio.schema import auth_pb2, rpc_pb2
 
     key, range_end = _range(**flags)
+    if range_end not in (b"", TO_THE_LAST) and range_end <= key:
+        # etcd 3.4 takes it, and it permits nothing. To revoke one must be possible there.
+        raise ConfigError("the range is empty: RANGE_END must come after KEY")
     permission = auth_pb2.Permission(permType=access.upper(), key=key, range_end=range_end)
     request = rpc_pb2.AuthRoleGrantPermissionRequest(name=role_name, perm=permission)
     return Question(ROLE_GRANT_PERMISSION, request, f"Role {role_name} updated")

@@ -125,7 +125,7 @@ def run_with_client(
 def what_to_do(refusal: BaseException) -> str:
     """What is added to the text of a refusal, which is etcd's and says only what is wrong."""
     from raftkv_trio.client.etcd.outcomes import CallRefused, NotAuthenticated, PermissionDenied
-    from raftkv_trio.kv import AuthFailed, Failure
+    from raftkv_trio.kv import Failure
 
     user = named_user()
     if isinstance(refusal, NotAuthenticated) and user is None:
@@ -137,7 +137,7 @@ def what_to_do(refusal: BaseException) -> str:
         if refusal.failure is Failure.ROOT_USER_NOT_FOUND:
             return "; run `raftkv-trio user add root` first"
         if refusal.failure is Failure.INVALID_AUTH_MANAGEMENT:
-            return f": {AuthFailed(refusal.failure)}"
+            return ": the user root, its role root and that role stay as long as authentication is enabled"
     return ""
 
 

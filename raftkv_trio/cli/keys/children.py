@@ -12,7 +12,6 @@ from raftkv_trio.foreign_text import printable
 
 #: How long a command that is to end may take.
 GRACE_S = 10.0
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 
 
 class Children:
@@ -38,8 +37,14 @@ class Children:
             await self._ended.park()
 
     async def follow_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Pass SIGINT and SIGTERM on to the commands that run; until cancelled."""
-        with trio.open_signal_receiver(*_PASSED_ON) as received:
+        """Pass SIGINT, SIGTERM and SIGHUP on to the commands that run; until cancelled.
+
+        SIGHUP is what a terminal sends that is closed. If it is ignored, as under `nohup`, it stays so.
+        """
+        numbers = {signal.SIGINT, signal.SIGTERM}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.add(signal.SIGHUP)
+        with trio.open_signal_receiver(*numbers) as received:
             task_status.started()
             async for number in received:
                 self._received.append(number)

@@ -10,6 +10,7 @@ from raftkv_trio.cli.keys.asking import echo, key_command, run_with_client
 from raftkv_trio.cli.keys.lease_outputs import lease_text
 from raftkv_trio.cli.shared_flags import integer_from
 from raftkv_trio.errors import ConfigError, NoLeader
+from raftkv_trio.logs import say_last
 
 if TYPE_CHECKING:
     from raftkv_trio.client.etcd.client import Client
@@ -164,7 +165,7 @@ for command in (
 
 
 class _Interruptible:
-    """Work that SIGINT or SIGTERM ends cleanly.
+    """Work that SIGINT, SIGTERM or SIGHUP ends cleanly.
 
     Attributes:
         children: the commands that it runs.
@@ -177,8 +178,11 @@ class _Interruptible:
         self.children: Children = Children()
         self.is_reached = False
 
-    async def run(self, work: Callable[[], Awaitable[int]]) -> int:
-        """Run it; its exit code, or 128 plus the number of the signal that has come before `is_reached`."""
+    async def run(self, client: "Client", patience_s: float, work: Callable[[], Awaitable[int]]) -> int:
+        """Run it; its exit code, or 128 plus the number of the signal that has come before `is_reached`.
+
+        If no member has answered after `patience_s`, standard error says so, and the work goes on.
+        """
         import trio
 
         code = 0
@@ -191,6 +195,7 @@ class _Interruptible:
 
             await nursery.start(self.children.follow_signals)
             nursery.start_soon(end_on_signal)
+            nursery.start_soon(_say_if_unanswered, client, patience_s)
             code = await work()
             nursery.cancel_scope.cancel()
         if self.children.number is not None and not self.is_reached:
@@ -199,6 +204,20 @@ class _Interruptible:
 
     #: While a command runs, a signal is for that command alone.
     command_runs = False
+
+
+async def _say_if_unanswered(client: "Client", patience_s: float) -> None:
+    """Say after a time that no member has answered: else it looks like a lock that somebody holds.
+
+    Once is enough: later, a lease that nobody renews ends what waits, or leads, in its TTL.
+    """
+    import trio
+
+    await trio.sleep(patience_s)
+    if not client._calls.revision:  # which every answer but those of the first words on a connection tells
+        failures = client._calls.connections.failures
+        sentence = f"raftkv-trio: no answer within {patience_s:g} s; still trying"
+        say_last("\n  ".join([sentence, *(f"{url}: {why}" for url, why in failures.items())]))
 
 
 async def _show(client: "Client", key: bytes, write_out: str, revision: int = 0) -> None:
@@ -254,7 +273,7 @@ def _lock(
                 await trio.sleep_forever()
             raise AssertionError("the block does not end by itself")
 
-        return await interruptible.run(hold)
+        return await interruptible.run(client, timeout, hold)
 
     return run_with_client(endpoints, trust, timeout, work)
 
@@ -296,7 +315,7 @@ def _elect(
                 await trio.sleep_forever()
             raise AssertionError("the block does not end by itself")
 
-        return await interruptible.run(observe if listen else lead)
+        return await interruptible.run(client, timeout, observe if listen else lead)
 
     return run_with_client(endpoints, trust, timeout, work)
 
