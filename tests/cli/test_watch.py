@@ -54,10 +54,17 @@ def all_say_the_same(running: list[Streaming]) -> None:
 
 
 def said(output: bytes) -> object:
-    """The events of JSON; of another form all: how many revisions share a response is up to the server."""
+    """What does not depend on how many revisions share a response, which is up to the server.
+
+    That is the events of JSON. Of another form it is what the watch has said, and what its commands have:
+    these run when all events of a response are printed.
+    """
     text = common(output)
     if not text.startswith('{"Header"'):
-        return text
+        lines = text.splitlines()
+        return [
+            [line for line in lines if line.startswith('"') is by_command] for by_command in (False, True)
+        ]
     whole = text[: text.rfind("\n") + 1]
     return [event for line in whole.splitlines() for event in json.loads(line)["Events"]]
 
