@@ -186,8 +186,7 @@ class NodeParts:
 
     def _batch_applied(self) -> None:
         self._completions.applied()
-        if self.snapshotter.has_work:
-            self._snapshotter_wakeup.set()
+        self._snapshotter_wakeup.set()
         # The core has ignored these: one that it installs is applied no earlier than its file has its name.
         self.storage.forget_received(lambda received: received.index <= self.applied.index)
 

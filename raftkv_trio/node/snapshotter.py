@@ -192,11 +192,6 @@ class Snapshotter:
             self._no_room(None)
 
     @property
-    def has_work(self) -> bool:
-        """Whether the task has anything to do, or to try again, after what was applied last."""
-        return self._wanted or self._retry_at is not None or self._storage.is_untidy or self.is_due()
-
-    @property
     def is_resting(self) -> bool:
         """Whether there was no room a moment ago, and no snapshot was asked for since."""
         return self._retry_at is not None and self._clock.now() < self._retry_at and not self._wanted

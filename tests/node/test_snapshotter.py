@@ -151,16 +151,3 @@ def write_snapshot(storage: NodeStorage, meta: SnapshotMeta, chunks: list[bytes]
     file.finish()
     storage.continue_from(meta)
     assert storage.snapshot_bytes == file.size_bytes
-
-
-async def test_a_batch_that_makes_nothing_due_wakes_nobody() -> None:
-    """What is applied under load costs the task of the snapshotter no step until there is something to do."""
-    parts, _ = make_parts()
-    parts.storage.tidy()
-    parts._batch_applied()
-    assert not parts._snapshotter_wakeup.is_set
-    parts.applier.position = replace(parts.applier.position, index=5)
-    parts.snapshotter.want()
-    parts._snapshotter_wakeup.clear()
-    parts._batch_applied()
-    assert parts._snapshotter_wakeup.is_set

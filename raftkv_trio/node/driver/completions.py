@@ -86,10 +86,7 @@ class Completions:
     def durable(self, messages: Sequence[Message]) -> None:
         """The log writer: these STORAGE_APPENDs are on the disk, including the snapshots in them."""
         self._durable.extend(messages)
-        # A commit index alone has no response: the next turn is soon enough for that. Under a single client
-        # this spares one turn in three.
-        if any(message.responses or message.snapshot is not None for message in messages):
-            self._wakeup.set()
+        self._wakeup.set()
 
     def recorded(self, snapshot: SnapshotMeta) -> None:
         """The log writer: the log on the disk continues this snapshot, which this node took itself."""

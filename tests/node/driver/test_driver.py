@@ -129,22 +129,3 @@ async def test_a_change_of_an_earlier_leader_does_not_wait_for_a_tick(turns: Tur
     turns.parts.applier._commits.receive_nowait()
     turns.parts._completions.applied()
     assert turns.parts.driver.wakeup.is_set
-
-
-async def test_a_commit_index_alone_costs_no_turn(turns: Turns) -> None:
-    """It waits for no disk, and nothing waits for it: the turn in which an entry is committed is the last."""
-    term = turns.lead()
-    turns.parts.proposals.submit(b"x")
-    turns.parts.driver.wakeup.set()
-    turns.run()
-    count = 0
-
-    def turned() -> None:
-        nonlocal count
-        count += 1
-
-    turns.parts.driver.on_turned = turned
-    last = turns.parts.raw.last_index
-    turns.receive(Message(type=MessageType.APP_RESP, to=1, from_=2, term=term, index=last))
-    assert turns.parts.raw.commit == last
-    assert count == 1
