@@ -6,6 +6,7 @@
 | 1 | the disk, the system or a running cluster failed |
 | 2 | the request cannot be carried out as given: a flag, a file or a name is wrong |
 | 70 | a bug in this program |
+| 129 | SIGHUP: the terminal of `lock`, `elect` or `watch` was closed before anything was held |
 | 130, 143 | a second SIGINT or SIGTERM ended the program before it had stopped cleanly |
 
 `exit_code_and_sentence` is the only function that maps errors to codes. The sentence is one line,

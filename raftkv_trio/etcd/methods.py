@@ -31,9 +31,9 @@ from raftkv_trio.schema import rpc_pb2, v3election_pb2, v3lock_pb2
 Handler = Callable[..., Awaitable[Any]]
 #: Methods that do not ask whom a call is from, so that a token which is no good is no reason to refuse it; a
 #: stream of watches asks when a watch is created.
-OPEN = frozenset(("Authenticate", "Status", "Watch"))
+OPEN = frozenset(("Auth/Authenticate", "Maintenance/Status", "Watch/Watch"))
 #: Methods that a client may give an Idempotency-Key.
-_TAKE_KEYS = frozenset(("Put", "DeleteRange", "Txn"))
+_TAKE_KEYS = frozenset(("KV/Put", "KV/DeleteRange", "KV/Txn"))
 
 
 def make_methods(
@@ -81,8 +81,8 @@ def _methods_of(service: ServiceDescriptor, handlers: object, authenticator: Aut
             response=GetMessageClass(method.output_type),
             handler=_wrapped(
                 getattr(handlers, _WITHIN.sub("_", method.name).lower()),
-                None if method.name in OPEN else authenticator,
-                takes_key=method.name in _TAKE_KEYS,
+                None if f"{service.name}/{method.name}" in OPEN else authenticator,
+                takes_key=f"{service.name}/{method.name}" in _TAKE_KEYS,
             ),
             client_streaming=method.client_streaming,
             server_streaming=method.server_streaming,

@@ -81,6 +81,7 @@ class Authenticator:
         try:
             actor = await self._proved(credentials)
         except NotAuthenticated:
+            await self._node.wait_restored()
             if self._store.auth.is_enabled:
                 raise
             return None  # users are checked no more, as this node has learnt meanwhile

@@ -34,7 +34,7 @@ def _enable(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_ou
     The user root must exist, and gets the role root. raftkv-trio wants `--user root`: nobody else could
     change users afterwards.
     """
-    from raftkv_trio.client.etcd.outcomes import USER_EMPTY, NotAuthenticated, PermissionDenied
+    from raftkv_trio.client.etcd.outcomes import NotAuthenticated, PermissionDenied, shows_nobody
 
     async def work(client: "Client") -> None:
         try:
@@ -42,7 +42,7 @@ def _enable(endpoints: tuple[str, ...], trust: "Trust", timeout: float, write_ou
                 await client.auth.enable()
         except (NotAuthenticated, PermissionDenied) as error:
             user = named_user()
-            if user is not None and error.text == USER_EMPTY:  # no token was had for the password
+            if user is not None and shows_nobody(error.text):  # no token was had for the password
                 raise ConfigError(_NOT_PROVED.format(user=printable(user))) from error
             sentence = "only who proves to be root can have users checked; give --user root, and its password"
             raise ConfigError(f"{error.text}: {sentence}") from error

@@ -213,9 +213,11 @@ async def _say_if_unanswered(client: "Client", patience_s: float) -> None:
     """
     import trio
 
+    from raftkv_trio.client.etcd.client import failures_so_far
+
     await trio.sleep(patience_s)
-    if not client._calls.revision:  # which every answer but those of the first words on a connection tells
-        failures = client._calls.connections.failures
+    failures = failures_so_far(client)
+    if failures is not None:
         sentence = f"raftkv-trio: no answer within {patience_s:g} s; still trying"
         say_last("\n  ".join([sentence, *(f"{url}: {why}" for url, why in failures.items())]))
 

@@ -1,6 +1,6 @@
 """The client of a cluster's keys for programs on Trio."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -459,6 +459,12 @@ async def raw_call(client: Client, method: UnaryMethod[RequestT, ResponseT], req
 def raw_watch(client: Client, request: rpc_pb2.WatchCreateRequest) -> WatchResponses:
     """Watch with etcd's own messages. It must be closed."""
     return WatchResponses(client._calls, request)
+
+
+def failures_so_far(client: Client) -> Mapping[str, str] | None:
+    """Why no endpoint has answered yet, by its URL; None if one has."""
+    # Every answer tells a revision, but those of the first words on a connection.
+    return None if client._calls.revision else client._calls.connections.failures
 
 
 def _range(start: bytes | None, end: bytes | None, prefix: bytes | None) -> tuple[bytes, bytes]:

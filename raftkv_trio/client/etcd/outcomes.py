@@ -126,7 +126,12 @@ def refuses_token(error: CallError) -> bool:
     """Whether a call was refused for what it has shown of its user: another token may do."""
     if not isinstance(error, RpcError):
         return False
-    return error.code is Code.UNAUTHENTICATED or error.text in (USER_EMPTY, _OLD_REVISION)
+    return error.code is Code.UNAUTHENTICATED or error.text == _OLD_REVISION or shows_nobody(error.text)
+
+
+def shows_nobody(text: str) -> bool:
+    """Whether a call was refused because it is from no user: without a token, by a certificate of none."""
+    return text == USER_EMPTY or text.startswith(f"{_PERMISSION_DENIED}: ")
 
 
 def outcome_of(error: CallError, *, is_ours: bool) -> Outcome:

@@ -60,6 +60,9 @@ def add_rights(app: QuartTrio, replicated: ReplicatedStore, callers: Callers) ->
         actor = await callers.actor_of(head_fields(), peer)
 
         async def check_asker() -> None:
+            # It may have begun to lead since the head has come, and not know the newest users yet.
+            if need is Need.ROOT_OF_LEADER and replicated.node.is_leader:
+                await callers.wait_newest()
             await replicated.node.wait_restored()
             auth = replicated.store.auth
             (auth.check_user if need is Need.USER else auth.check_root)(actor)

@@ -141,10 +141,20 @@ async def test_a_call_that_is_given_up_ends_the_authentication_for_no_other() ->
         assert server.calls == ["authenticate", "range"]
 
 
-async def test_users_are_checked_later() -> None:
-    """A client with a user shows nothing while nobody is checked, and its user from then on."""
+@pytest.mark.parametrize("certificate", [False, True])
+async def test_users_are_checked_later(certificate: bool) -> None:
+    """A client with a user shows nothing while nobody is checked, and its user from then on.
+
+    If its certificate is that of no user, raftkv-trio says so in place of that it is nobody.
+    """
+    text = "etcdserver: permission denied: the client's certificate is that of eve, and there is no such user"
+
+    async def refuse(name: str) -> None:
+        if name == "put" and server.calls.count("authenticate") == 1 and certificate and server.password:
+            raise RpcError(Code.PERMISSION_DENIED, text)
+
     async with connected() as (server, client):
-        server.password = None
+        server.before, server.password = refuse, None
         await client.put(b"a", b"1")
         server.password = PASSWORD
         await client.put(b"a", b"2")
