@@ -140,7 +140,10 @@ def open_directory(
             segment_bytes=config.segment_bytes,
         )
     except UnusableDirectory as error:
-        raise UnusableDirectory(error.what, *error.remedies, "name another with `data_dir`") from error
+        # Its cause stays the error of the disk, if there was one.
+        raise UnusableDirectory(
+            error.what, *error.remedies, "name another with `data_dir`"
+        ) from error.__cause__
 
 
 def restore_machine(machine: StateMachine, storage: NodeStorage, highest_level: int = HIGHEST) -> None:

@@ -186,7 +186,7 @@ async def test_a_client_that_is_turned_away_sees_no_reset(tmp_path: Path) -> Non
         async with trio.SocketStream(trio.socket.from_stdlib_socket(client)) as stream:
             received = [data async for data in stream]
         assert b"".join(received).startswith(b"HTTP/1.1 503 ")
-        with pytest.raises(RaftKVError, match="Too many connections: this node serves 1 clients"):
+        with pytest.raises(RaftKVError, match="too many connections: this node serves 1 clients"):
             await survey([PeerAddress("127.0.0.1", served.port)], 60)
 
 

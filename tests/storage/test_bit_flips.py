@@ -94,7 +94,7 @@ def test_a_file_that_is_missing_is_noticed_unless_nothing_is_missing_with_it(pat
     if DATA / path in older:
         assert open_and_close(disk) == whole
     else:
-        with pytest.raises((ConfigError, CorruptLog), match=r"restore|repair it|data_dir"):
+        with pytest.raises((ConfigError, CorruptLog), match=r"restore|repair it|no data directory"):
             open_and_close(disk)
 
 

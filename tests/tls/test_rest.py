@@ -183,7 +183,7 @@ async def test_what_our_client_says(ca: Authority, other_ca: Authority, tmp_path
         async with open_rest_client(PATIENCE_S, trust(ca)) as client:
             with pytest.raises(NoAnswer, match="certificate is refused: IP address mismatch"):
                 await client.ask("GET", node.address, "/-/members")
-            with pytest.raises(RequestRefused, match="This port speaks TLS"):
+            with pytest.raises(RequestRefused, match="this port speaks TLS"):
                 await client.ask("GET", plain, "/-/members")
         async with open_rest_client(PATIENCE_S, trust(other_ca)) as client:
             with pytest.raises(NoAnswer, match="certificate is refused: "):
