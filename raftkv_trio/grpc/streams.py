@@ -97,7 +97,7 @@ class Streams(Generic[StreamT]):
         unsent_bytes: of what waits for windows, in all streams.
         taken_bytes: of all that was ever taken from `output`.
         sent_bytes: of all that was ever noted as sent.
-        data_frames: how many were ever put into `output`, but for those of unary calls.
+        data_frames: how many were ever put into `output`, but for those of responses that leave whole.
     """
 
     def __init__(self, limits: Limits) -> None:
